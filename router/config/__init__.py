@@ -1,0 +1,144 @@
+"""routes.yaml: a file to a Config, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from router.config.checks import check
+from router.config.reader import Reader
+from router.config.shape import (
+    EbaasSection,
+    Policy,
+    QueueSection,
+    RouteSection,
+    RoutesFile,
+    TargetSection,
+)
+from router.config.variables import Variables
+from router.config.warnings import warn
+from router.document import MAX_SIZE, Node, Problems
+from router.document import parse as parse_document
+from router.errors import ConfigInvalid, Problem
+from router.routes import Route, RouteTable, Target
+from router.schedule import PLATFORM, Schedule
+
+__all__ = ["Caller", "Config", "load", "parse", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """EBaaS, and how it retries."""
+
+    #: In seconds: it always has its reply by then.
+    reply_within: float = 8.0
+    schedule: Schedule = PLATFORM
+    #: In seconds: how much later than its schedule a retry may come.
+    grace: float = 60.0
+    #: The HTTP status of replies: the code's own, or always 200.
+    http_status: Literal["mirror", "ok"] = "mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one routes.yaml says, checked as a whole."""
+
+    version: int
+    #: What an event gets that no route matches: a failure, or `000`.
+    unmatched: Literal["reject", "accept"]
+    ebaas: Caller
+    #: How the router itself retries optional targets.
+    queue: Schedule
+    table: RouteTable
+    #: SHA-256 in hex over the file and what its variables and secret files had in them.
+    hash: str
+    warnings: tuple[Problem, ...]
+
+
+def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
+    """The configuration in a file. Raises ConfigInvalid, also where the file can't be read."""
+    return parse(read(path), path.name, environ, secrets_dir)
+
+
+def parse(
+    content: bytes, name: str, environ: Mapping[str, str], secrets_dir: Path | None
+) -> Config:
+    """The configuration that is `content`; problems name the file as `name`.
+
+    Raises ConfigInvalid with every problem there is. No value of a variable is in any of them.
+    """
+    problems = Problems(name)
+    variables = Variables(environ, secrets_dir)
+    file = _file(parse_document(content, name, problems), Reader(problems, variables))
+    if problems:
+        raise problems.stop()
+    routes = [_route(section) for section in file.routes]
+    targets = {key: _target(key, each, file.policy(each)) for key, each in file.targets.items()}
+    warnings = Problems(name)
+    warn(file, routes, warnings)
+    return Config(
+        version=file.version,
+        unmatched=file.unmatched,
+        ebaas=_caller(file.ebaas),
+        queue=_schedule(file.queue),
+        table=RouteTable(routes, targets),
+        hash=variables.digest(content),
+        warnings=warnings.in_order(),
+    )
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes, at most one more than `parse` allows. Raises ConfigInvalid."""
+    try:
+        # A pipe or a device might never end.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise _unreadable(path, "is no regular file")
+        with path.open("rb") as file:
+            return file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise _unreadable(path, f"can't be read: {error.strerror}".lower()) from None
+    except ValueError:
+        raise _unreadable(path, "is not a file's name") from None
+
+
+def _unreadable(path: Path, message: str) -> ConfigInvalid:
+    return ConfigInvalid([Problem(path.name, 0, 0, "", message)])
+
+
+def _file(root: Node, reader: Reader) -> RoutesFile:
+    """What the file says. Whatever is wrong with it is in the reader's problems."""
+    file = reader.read(RoutesFile, root, "", RoutesFile.blank())
+    check(file, reader)
+    return file
+
+
+def _caller(section: EbaasSection) -> Caller:
+    return Caller(section.reply_within, _schedule(section), section.grace, section.http_status)
+
+
+def _schedule(section: EbaasSection | QueueSection) -> Schedule:
+    return Schedule(section.waits, section.retries)
+
+
+def _target(name: str, section: TargetSection, policy: Policy) -> Target:
+    return Target(
+        name,
+        section.url,
+        policy.timeout,
+        policy.acknowledge,
+        policy.max_in_flight,
+        tuple(section.headers.items()),
+        section.owner,
+    )
+
+
+def _route(section: RouteSection) -> Route:
+    return Route(
+        section.name,
+        {field: tuple(p.value for p in patterns) for field, patterns in section.match.items()},
+        tuple(target.value for target in section.required),
+        tuple(target.value for target in section.optional),
+        section.node.line,
+    )

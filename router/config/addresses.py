@@ -1,0 +1,122 @@
+"""What a target's URL may be, as far as the text alone can tell. Nothing is looked up."""
+
+from __future__ import annotations
+
+import re
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+from router.config.kinds import VARIABLE, ScalarKind
+from router.config.reader import Fault, Schema
+from router.document import ScalarNode, shown
+
+#: Addresses at which clouds answer with credentials, link-local ones aside: Alibaba, Azure, Oracle
+#: and Amazon over IPv6.
+_METADATA = {
+    ip_address(address)
+    for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
+}
+_METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
+_NAT64 = ip_network("64:ff9b::/96")
+
+_PATTERN = r"^https?://[^/?@#\s]+([/?][^#\s]*)?$"
+_URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+#: Names that don't leave the house, by their last labels.
+_LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa")
+
+
+class Url(ScalarKind[str]):
+    """An http(s) URL to POST to. It may hold a secret: a problem repeats its host at most."""
+
+    what = "a URL like https://host/path"
+
+    def value(self, text: str, node: ScalarNode) -> str:
+        if len(text) > 2000 or not _URL.fullmatch(text):
+            raise Fault("a URL has only ASCII and no blanks: write %20, and a host as xn--…")
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise Fault("is not a URL: its host or port can't be read") from None
+        if parts.scheme not in ("http", "https"):
+            raise Fault("a URL has to begin with http:// or https://")
+        if "@" in parts.netloc:
+            raise Fault("a URL can't carry a user or password: put it in headers, as ${file:NAME}")
+        if "#" in text:
+            raise Fault("a URL to POST to has no fragment: take out the # and what follows")
+        if not parts.hostname:
+            raise Fault("the URL has no host")
+        if port == 0:
+            raise Fault("0 is no port to call")
+        check_host(parts)
+        return text
+
+    def schema(self) -> Schema:
+        message = "A URL that begins with http:// or https://."
+        url = {"type": "string", "pattern": _PATTERN, "patternErrorMessage": message}
+        return {"anyOf": [url, VARIABLE]}
+
+
+def check_host(parts: SplitResult) -> None:
+    """Raises Fault for a host that can't be, or must never be called."""
+    host = (parts.hostname or "").rstrip(".")
+    address = literal(host)
+    if address is None:
+        named = "[" not in parts.netloc and all(map(_LABEL.fullmatch, host.split(".")))
+        if not named or len(host) > 253:
+            raise Fault(f"{shown(host)} is no host's name or address")
+        if host in _METADATA_NAMES:
+            raise Fault(f"{host} is a cloud's metadata service, which must never be called")
+        return
+    if reason := forbidden(address):
+        raise Fault(f"{host} is {reason} address, which must never be called")
+    if isinstance(address, IPv4Address) and str(address) != host:
+        raise Fault(f"{host} is an odd way to write {address}: write that")
+
+
+def literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` is, in any of the notations that connecting understands."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))  # 0x7f.1, 2130706433, 0177.0.0.1
+    except (OSError, ValueError):
+        return None
+
+
+def forbidden(address: IPv4Address | IPv6Address) -> str | None:
+    """What an address is that must never be called, such as `a link-local`."""
+    inner = _inside(address)
+    if address in _METADATA or inner in _METADATA:
+        return "a cloud metadata"
+    for each in (address, inner):
+        if each.is_link_local:
+            return "a link-local"
+        if each.is_multicast:
+            return "a multicast"
+        if each.is_unspecified or each == IPv4Address("255.255.255.255"):
+            return "no host's"
+    return None
+
+
+def _inside(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64 or 1 < int(address) < 2**32:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is the machine or in the house, where plain http is no surprise."""
+    host = host.rstrip(".")
+    address = literal(host)
+    if address is not None:
+        return not _inside(address).is_global
+    return "." not in host or host.endswith(_LOCAL_NAMES)

@@ -1,0 +1,229 @@
+"""The kinds of values in routes.yaml: each reads a node, and tells an editor what it reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from router.config.reader import Fault, Kind, Reader, Schema
+from router.document import ListNode, MapNode, Node, ScalarNode, shown
+from router.schedule import parse_duration
+
+T = TypeVar("T")
+C = TypeVar("C", bound=str)
+
+#: In a schema, beside what a value has to look like: a variable may stand for it.
+VARIABLE: Schema = {"type": "string", "pattern": r"\$\{"}
+
+
+def mismatch(node: Node, what: str) -> Fault:
+    """The fault of a node that is not even of the sort that is meant."""
+    if isinstance(node, ScalarNode) and (node.what == "nothing" or not node.text):
+        return Fault(f"is empty: {what} is meant, or the key can be left out")
+    return Fault(f"{what} is meant, not {node.what}")
+
+
+class ScalarKind(Generic[T]):
+    """A kind that a single value has. Whatever is wrong with it is a Fault."""
+
+    #: What is meant, as a problem says it.
+    what: str
+
+    def read(self, node: Node, path: str, reader: Reader) -> T:
+        if not isinstance(node, ScalarNode) or not node.text:
+            raise mismatch(node, self.what)
+        return self.value(reader.resolve(node.text), node)
+
+    def value(self, text: str, node: ScalarNode) -> T:
+        """What `text` means; `node` has it as it was written, which alone may be repeated."""
+        raise NotImplementedError
+
+
+class Text(ScalarKind[str]):
+    """A string on one line. `secret`: it is never repeated in a problem."""
+
+    def __init__(
+        self, what: str, *, pattern: str = ".+", longest: int = 200, secret: bool = False
+    ) -> None:
+        self.what = what
+        self._pattern = pattern
+        self._longest = longest
+        self._secret = secret
+
+    def value(self, text: str, node: ScalarNode) -> str:
+        if node.what != "a string":
+            quoted = "" if self._secret else f': "{node.text}"'
+            raise Fault(f"YAML reads this as {node.what}, put it in quotes{quoted}")
+        if len(text) > self._longest:
+            raise Fault(f"is longer than {self._longest} characters")
+        if not text.isprintable():
+            raise Fault("has a line end, or a character that can't be seen, in it")
+        if not re.fullmatch(self._pattern, text):
+            said = "this" if self._secret else shown(node.text)
+            raise Fault(f"{said} is not {self.what}")
+        return text
+
+    def schema(self) -> Schema:
+        pattern = f"^{self._pattern}$"
+        return {"type": "string", "pattern": pattern, "maxLength": self._longest}
+
+
+class Number(ScalarKind[int]):
+    """A whole number, in plain digits."""
+
+    def __init__(self, least: int, most: int, what: str = "") -> None:
+        self._least = least
+        self._most = most
+        self.what = what or f"a whole number from {least} to {most}"
+
+    def value(self, text: str, node: ScalarNode) -> int:
+        if not node.plain and text == node.text:
+            raise Fault("a number is meant: take off the quotes")
+        number = int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else -1
+        if not self._least <= number <= self._most:
+            raise Fault(f"{shown(node.text)} is not {self.what}")
+        return number
+
+    def schema(self) -> Schema:
+        number = {"type": "integer", "minimum": self._least, "maximum": self._most}
+        return {"anyOf": [number, VARIABLE]}
+
+
+class Choice(ScalarKind[C]):
+    """One of a few words."""
+
+    def __init__(self, *words: C) -> None:
+        self._words = words
+        self.what = " or ".join(words)
+
+    def value(self, text: str, node: ScalarNode) -> C:
+        for word in self._words:
+            if word == text:
+                return word
+        raise Fault(f"{shown(node.text)} is not {self.what}")
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"enum": list(self._words)}, VARIABLE]}
+
+
+class Duration(ScalarKind[float]):
+    """A time span with its unit; the value is in seconds."""
+
+    what = "a duration like 500ms, 8s, 2m, 1h"
+
+    def __init__(self, least: str, most: str) -> None:
+        self._least = parse_duration(least)
+        self._most = parse_duration(most)
+        self._range = f"{least} to {most}"
+
+    def value(self, text: str, node: ScalarNode) -> float:
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+            raise Fault(f"{shown(node.text)} has no unit, did you mean {shown(node.text + 's')}?")
+        try:
+            seconds = parse_duration(text)
+        except ValueError:
+            raise Fault(f"{shown(node.text)} is not {self.what}") from None
+        if not self._least <= seconds <= self._most:
+            raise Fault(f"{shown(node.text)} is not within {self._range}")
+        return seconds
+
+    def schema(self) -> Schema:
+        pattern = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"
+        message = "A duration like 500ms, 8s, 2m, 1h."
+        duration = {"type": "string", "pattern": pattern, "patternErrorMessage": message}
+        return {"anyOf": [duration, VARIABLE]}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A text and the scalar that it was read from."""
+
+    value: str
+    node: ScalarNode
+
+    @property
+    def written(self) -> str:
+        """It as a problem may repeat it."""
+        return shown(self.node.text)
+
+
+class Located(ScalarKind[Placed]):
+    """What `kind` reads, together with its place."""
+
+    def __init__(self, kind: Text) -> None:
+        self._kind = kind
+        self.what = kind.what
+
+    def value(self, text: str, node: ScalarNode) -> Placed:
+        return Placed(self._kind.value(text, node), node)
+
+    def schema(self) -> Schema:
+        return self._kind.schema()
+
+
+class ListOf(Generic[T]):
+    """A list with at least one item. `alone`: a single item may stand without brackets."""
+
+    def __init__(self, kind: Kind[T], *, alone: bool = False) -> None:
+        self._kind = kind
+        self._alone = alone
+
+    def read(self, node: Node, path: str, reader: Reader) -> tuple[T, ...]:
+        if not isinstance(node, ListNode):
+            if self._alone:
+                return (self._kind.read(node, path, reader),)
+            raise mismatch(node, "a list")
+        if not node.items:
+            raise Fault("is an empty list")
+        items = (
+            reader.read(self._kind, item, f"{path}[{index}]", None)
+            for index, item in enumerate(node.items)
+        )
+        return tuple(item for item in items if item is not None)
+
+    def schema(self) -> Schema:
+        item = self._kind.schema()
+        many = {"type": "array", "items": item, "minItems": 1}
+        return {"anyOf": [item, many]} if self._alone else many
+
+
+class MapOf(Generic[T]):
+    """A mapping with at least one entry, whose keys are names that the user makes up."""
+
+    def __init__(self, names: Text, kind: Kind[T]) -> None:
+        self._names = names
+        self._kind = kind
+
+    def read(self, node: Node, path: str, reader: Reader) -> dict[str, T]:
+        if not isinstance(node, MapNode):
+            raise mismatch(node, "a mapping")
+        if not node.entries:
+            raise Fault("is an empty mapping")
+        found: dict[str, T] = {}
+        for key, value in node.entries:
+            where = f"{path}.{shown(key.text)[1:-1]}"
+            name = self._name(key, where, found, reader)
+            item = reader.read(self._kind, value, where, None)
+            if item is not None:
+                found[name] = item
+        return found
+
+    def _name(self, key: ScalarNode, path: str, found: dict[str, T], reader: Reader) -> str:
+        """The name that a key is. One that is wrong counts too, so that no other fault is lost."""
+        try:
+            name = self._names.value(key.text, key)
+        except Fault as fault:
+            reader.problems.add(key, path, str(fault))
+            return key.text
+        if name in found:
+            reader.problems.add(key, path, f"{shown(name)} is here twice")
+        return name
+
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "propertyNames": self._names.schema(),
+            "additionalProperties": self._kind.schema(),
+            "minProperties": 1,
+        }

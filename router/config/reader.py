@@ -1,0 +1,78 @@
+"""Reading values out of a document's nodes, with every problem kept on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any, Protocol, TypeVar
+
+from router.config.variables import Unresolved, Variables
+from router.document import Node, Problems, shown
+
+T = TypeVar("T")
+D = TypeVar("D")
+T_co = TypeVar("T_co", covariant=True)
+
+#: A fragment of JSON Schema.
+Schema = dict[str, Any]
+
+#: How many names may be compared, per file, to find what was meant. Each costs some 5 µs.
+MAX_COMPARED = 50_000
+
+#: The longest name that is compared, in characters.
+MAX_NAME = 64
+
+
+class Fault(Exception):
+    """Why a node is not what is meant; the text is a problem's message."""
+
+
+class Kind(Protocol[T_co]):
+    """A kind of value: how it is read, and how an editor is told about it."""
+
+    def read(self, node: Node, path: str, reader: Reader) -> T_co:
+        """The value of `node`, which is at `path`. Raises Fault where it has none.
+
+        A list or a mapping reports the faults of its parts to `reader` and leaves them out.
+        """
+        ...
+
+    def schema(self) -> Schema: ...
+
+
+class Reader:
+    """What all kinds share while one file is read."""
+
+    def __init__(self, problems: Problems, variables: Variables) -> None:
+        self.problems = problems
+        self.variables = variables
+        self._compared = 0
+
+    def read(self, kind: Kind[T], node: Node, path: str, default: D) -> T | D:
+        """The value of `node`, or `default` and a problem in its stead."""
+        try:
+            return kind.read(node, path, self)
+        except Fault as fault:
+            self.problems.add(node, path, str(fault))
+            return default
+
+    def resolve(self, text: str) -> str:
+        """A scalar's text with its variables replaced."""
+        if "$" not in text:
+            return text
+        try:
+            return self.variables.resolve(text)
+        except Unresolved as error:
+            raise Fault(str(error)) from None
+
+    def likely(self, word: str, names: Collection[str]) -> str | None:
+        """The name that was probably meant by `word`."""
+        self._compared += len(names)
+        if self._compared > MAX_COMPARED or len(word) > MAX_NAME:
+            return None
+        near = [name for name in names if abs(len(name) - len(word)) <= 5]
+        return next(iter(get_close_matches(word, near, n=1)), None)
+
+
+def did_you_mean(name: str | None) -> str:
+    return f", did you mean {shown(name)}?" if name else ""

@@ -1,0 +1,168 @@
+"""What `serve` is told at its start. Each setting is declared once; a restart changes it.
+
+What reloads is in routes.yaml; what is here is an option or a variable. A declaration's name gives
+both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from router.log import Format
+from router.schedule import parse_duration
+
+PREFIX = "EBAAS_ROUTER_"
+
+_UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+#: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_PROBES = ("/livez", "/readyz")
+
+
+# Each parser returns the value or raises ValueError with a sentence's second half.
+
+
+def parse_file(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r} is not a file's name")
+    return Path(text)
+
+
+def parse_host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError(f"{text!r} is not a host's name or address (like 127.0.0.1, ::1)")
+    return text
+
+
+def parse_port(text: str) -> int:
+    number = int(text) if re.fullmatch("[0-9]{1,5}", text) else -1
+    if 0 <= number <= 65535:
+        return number
+    problem = f"{text!r} is not a port (0 to 65535)"
+    if text.startswith("tcp://"):
+        problem += "; Kubernetes sets it for a Service of that name: see enableServiceLinks"
+    raise ValueError(problem)
+
+
+def parse_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} does not start with '/'")
+    if not _PATH.fullmatch(text):
+        raise ValueError(f"{text!r} is not a plain path (no query, no escapes)")
+    if text in _PROBES:
+        raise ValueError(f"{text!r} is one of the router's own probes")
+    return text
+
+
+def parse_store(text: str) -> str:
+    if text != "none":
+        # Not repeated: where a store is named by a URL, that may carry a password.
+        raise ValueError("the only store yet is 'none'")
+    return text
+
+
+def parse_size(text: str) -> int:
+    """Bytes, at least one."""
+    match = _SIZE.fullmatch(text)
+    number = int(match[1]) * _UNITS[match[2]] if match else 0
+    if number == 0:
+        raise ValueError(f"{text!r} is not a size (like 65536, 64KiB, 1MiB)")
+    return number
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+    if number == 0:
+        raise ValueError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def parse_log_format(text: str) -> Format:
+    match text:
+        case "console" | "json":
+            return text
+        case _:
+            raise ValueError(f"{text!r} is neither 'console' nor 'json'")
+
+
+def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
+    """Declare a field of Settings. The default is written as a user would; None is none."""
+    return field(
+        default=None if default is None else parse(default),
+        metadata={"parse": parse, "default": default, "metavar": metavar, "about": about},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of `serve`, checked one by one; whether files and addresses exist is not."""
+
+    config: Path = setting(parse_file, "config/routes.yaml", "FILE", "where events go")
+    schema: Path | None = setting(
+        parse_file,
+        None,
+        "FILE",
+        "a JSON Schema that callbacks must meet besides the contract's own",
+    )
+    host: str = setting(
+        parse_host, "127.0.0.1", "HOST", "the address to listen on; 0.0.0.0 means all"
+    )
+    port: int = setting(parse_port, "8080", "PORT", "the port to listen on; 0 takes any free one")
+    path: str = setting(parse_path, "/callback", "PATH", "where EBaaS POSTs its callbacks")
+    store: str = setting(
+        parse_store,
+        "none",
+        "STORE",
+        "what remembers events that are not settled; only 'none' for now: "
+        "every retry goes to every target, optional targets get one attempt",
+    )
+    #: In bytes.
+    max_body: int = setting(
+        parse_size, "1MiB", "SIZE", "the largest callback; a larger one gets 413"
+    )
+    max_requests: int = setting(
+        parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
+    )
+    secrets_dir: Path | None = setting(
+        parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
+    )
+    log_format: Format = setting(
+        parse_log_format, "console", "FORMAT", "'console' for people, or 'json'"
+    )
+    #: In seconds.
+    drain_timeout: float = setting(
+        parse_duration, "30s", "TIME", "how long a stop waits for the callbacks in flight"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How one setting is given and read."""
+
+    name: str
+    parse: Callable[[str], Any]
+    #: As a user would write it; None is none.
+    default: str | None
+    metavar: str
+    about: str
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+
+#: Every setting by its name, in the order that help lists them.
+SETTINGS = {
+    declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
+}

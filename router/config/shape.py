@@ -1,0 +1,177 @@
+"""What may be in routes.yaml: every section and key, its kind, its default, its description.
+
+The loader reads by these declarations, and the editor's schema is made of them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from router.config.addresses import Url
+from router.config.headers import HeaderName
+from router.config.kinds import Choice, Duration, ListOf, Located, MapOf, Number, Text
+from router.config.matching import MatchKind
+from router.config.reader import Schema
+from router.config.section import Key, Section
+from router.schedule import parse_duration
+
+Unmatched = Literal["reject", "accept"]
+HttpStatus = Literal["mirror", "ok"]
+Acknowledge = Literal["code", "status"]
+
+TARGET_NAME = Text(
+    "a target's name (letters, digits, then also _ . -)",
+    pattern="[A-Za-z0-9][A-Za-z0-9_.-]*",
+    longest=64,
+)
+HEADER_VALUE = Text(
+    "a header's value (ASCII, no blanks around it)",
+    pattern="[!-~]([ -~]*[!-~])?",
+    longest=8192,
+    secret=True,
+)
+
+_TARGETS = ListOf(Located(Text("a target's name")))
+_WAITS = ["1s", "3s", "7s", "30s", "60s", "300s", "3600s"]
+
+
+def _duration(about: str, default: str, least: str, most: str) -> Key[float]:
+    kind = Duration(least, most)
+    return Key(kind, about, default=parse_duration(default), written=default)
+
+
+def _waits(about: str) -> Key[tuple[float, ...]]:
+    kind = ListOf(Duration("1ms", "168h"))
+    return Key(kind, about, default=tuple(map(parse_duration, _WAITS)), written=_WAITS)
+
+
+def _retries(about: str) -> Key[int]:
+    return Key(Number(0, 1000), about, default=20, written=20)
+
+
+class EbaasSection(Section):
+    reply_within = _duration(
+        "EBaaS always has its reply by then. Keep it below EBaaS's own timeout.",
+        "8s", least="1ms", most="10m",
+    )  # fmt: skip
+    retries = _retries("How often EBaaS sends an event again that it got no 000 for.")
+    waits = _waits("How long EBaaS waits before each of its retries; the last one repeats.")
+    grace = _duration(
+        "How much later than its schedule says a retry of EBaaS may come.",
+        "60s", least="0s", most="24h",
+    )  # fmt: skip
+    http_status: Key[HttpStatus] = Key(
+        Choice("mirror", "ok"),
+        "The HTTP status of replies: the code's own, or 200 whatever the code is.",
+        default="mirror",
+        written="mirror",
+    )
+
+
+class QueueSection(Section):
+    retries = _retries("How often an optional target is tried again before it is a dead letter.")
+    waits = _waits("How long to wait before each of these retries; the last one repeats.")
+
+
+class Policy(Section):
+    """How any target is treated."""
+
+    timeout = _duration(
+        "The longest that one attempt may take, from connecting to the last byte.",
+        "5s", least="1ms", most="10m",
+    )  # fmt: skip
+    acknowledge: Key[Acknowledge] = Key(
+        Choice("code", "status"),
+        'What counts as acknowledged: a 2xx whose JSON has code "000", or any 2xx (status).',
+        default="code",
+        written="code",
+    )
+    max_in_flight = Key(
+        Number(1, 10_000),
+        "The most attempts that one process has in flight to the target.",
+        default=64,
+        written=64,
+    )
+
+
+class TargetSection(Policy):
+    url = Key(
+        Url(),
+        "Where events are POSTed to: http:// or https://, without a password.",
+        default="",
+        required=True,
+    )
+    headers = Key(
+        MapOf(HeaderName(), HEADER_VALUE),
+        "Sent with every attempt, besides the router's own. Keep secrets out of the file: "
+        "${file:NAME} or ${NAME}.",
+        default={},
+    )
+    owner = Key(
+        Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""
+    )
+
+
+class RouteSection(Section):
+    name = Key(
+        Text("a string"), "What the route is called in logs; unique.", default="", required=True
+    )
+    match = Key(
+        MatchKind(),
+        "A pattern for the key (* any run of characters, ? one, [abc] one of a set), a list of "
+        "them, or a mapping from fields to patterns.",
+        default={},
+        required=True,
+    )
+    required = Key(
+        _TARGETS, "Targets that have to acknowledge before EBaaS gets its 000.", default=()
+    )
+    optional = Key(_TARGETS, "Targets whose failure EBaaS never hears of.", default=())
+
+    @classmethod
+    def schema(cls) -> Schema:
+        either = [{"required": [key]} for key in ("required", "optional")]
+        return {**super().schema(), "anyOf": either}
+
+
+class RoutesFile(Section):
+    version = Key(
+        Number(1, 1, "1, the only version there is"),
+        "The version of this file's format.",
+        default=1,
+        required=True,
+    )
+    unmatched: Key[Unmatched] = Key(
+        Choice("reject", "accept"),
+        "What happens to an event that no route matches: a failure, or a 000. It is counted and "
+        "logged either way.",
+        default="reject",
+        written="reject",
+    )
+    ebaas = Key(EbaasSection, "The caller, and how it retries.", default=EbaasSection.blank())
+    queue = Key(
+        QueueSection, "How the router retries optional targets.", default=QueueSection.blank()
+    )
+    defaults = Key(
+        Policy, "What every target has unless it says otherwise.", default=Policy.blank()
+    )
+    targets = Key(
+        MapOf(TARGET_NAME, TargetSection),
+        "Where events can go, by name.",
+        default={},
+        required=True,
+    )
+    routes = Key(
+        ListOf(RouteSection),
+        "What goes where. Every route that matches counts, and their order means nothing; a target "
+        "that any of them requires is required.",
+        default=(),
+        required=True,
+    )
+
+    def policy(self, target: TargetSection) -> Policy:
+        """The target's own policy where it has one, else what `defaults` says."""
+        policy = Policy.blank()
+        own = {name: value for name, value in target.values.items() if name in Policy.keys}
+        policy.values = {**self.defaults.values, **own}
+        return policy

@@ -1,0 +1,95 @@
+"""`${NAME}`, `${NAME:-default}`, `${file:NAME}` and `$$`, replaced inside of one value's text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from router.document import shown
+
+#: The largest secret file, in bytes.
+MAX_SECRET = 64 * 1024
+
+_DOLLAR = re.compile(r"\$(?:(\$)|\{([^{}]*)\}|)")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_FORMS = "${NAME}, ${NAME:-default} and ${file:NAME}"
+
+
+class Unresolved(Exception):
+    """A variable that has no value; the text says why and never has a value in it."""
+
+
+class Variables:
+    """Where variables and secret files get their values, and which of them were used."""
+
+    def __init__(self, environ: Mapping[str, str], secrets_dir: Path | None) -> None:
+        self._environ = environ
+        self._secrets_dir = secrets_dir
+        self._used: dict[str, str] = {}
+
+    def resolve(self, text: str) -> str:
+        """`text` with every variable replaced, once: a value is never looked into again."""
+        return _DOLLAR.sub(self._replace, text)
+
+    def digest(self, content: bytes) -> str:
+        """The SHA-256 of a file's content and of all that was resolved for it, in hex."""
+        digest = hashlib.sha256(content)
+        for name, value in sorted(self._used.items()):
+            both = (part.encode("utf-8", "surrogatepass") for part in (name, value))
+            digest.update(b"".join(b"\n%d:%b" % (len(part), part) for part in both))
+        return digest.hexdigest()
+
+    def _replace(self, match: re.Match[str]) -> str:
+        doubled, inner = match.groups()
+        if doubled:
+            return "$"
+        if inner is None and match.string.startswith("{", match.end()):
+            raise Unresolved("a ${ that no } closes, or with another one inside")
+        if inner is None:
+            raise Unresolved("a single $: write ${NAME} for a variable, $$ for a dollar sign")
+        if inner not in self._used:
+            self._used[inner] = self._value(inner)
+        return self._used[inner]
+
+    def _value(self, inner: str) -> str:
+        kind, colon, name = inner.partition(":")
+        if kind == "file" and colon and not name.startswith("-"):
+            return self._secret(name)
+        match = _VARIABLE.fullmatch(inner)
+        if match is None:
+            raise Unresolved(f"{shown(inner)} is no variable: there are {_FORMS}")
+        variable, default = match.groups()
+        value = self._environ.get(variable)
+        if default is not None:
+            return value or default
+        if value is None:
+            raise Unresolved(f"the variable {shown(variable)} is not set, and has no default")
+        return value
+
+    def _secret(self, name: str) -> str:
+        """The text of a file below the secrets directory, one line end at its end taken off."""
+        if self._secrets_dir is None:
+            raise Unresolved("there is no secrets directory to read a file from: see --secrets-dir")
+        try:
+            content = _read_below(self._secrets_dir, name)
+        except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
+            raise Unresolved(f"the secret file {shown(name)} can't be read") from None
+        if len(content) > MAX_SECRET:
+            raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
+        try:
+            return re.sub(r"\r?\n\Z", "", content.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise Unresolved(f"the secret file {shown(name)} is not UTF-8") from None
+
+
+def _read_below(folder: Path, name: str) -> bytes:
+    """A regular file's content, and no more than a byte over what is allowed."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise Unresolved(f"{shown(name)} leads out of the secrets directory")
+    if not path.is_file():
+        raise Unresolved(f"there is no secret file {shown(name)}")
+    with path.open("rb") as file:
+        return file.read(MAX_SECRET + 1)

@@ -1,0 +1,68 @@
+"""What is allowed in routes.yaml but probably not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from urllib.parse import urlsplit
+
+from router.config.addresses import is_local
+from router.config.redundancy import redundant
+from router.config.shape import RoutesFile, TargetSection
+from router.document import MapNode, Problems, shown
+from router.routes import Route
+
+
+def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
+    """Report what is dubious in a file without errors; `routes` are what it says, in its order."""
+    required = {name for route in routes for name in route.required}
+    _warn_unused(file, required.union(*(route.optional for route in routes)), problems)
+    for name, target in file.targets.items():
+        _warn_plain(target, problems)
+        if name in required:
+            _warn_cut_off(file, target, problems)
+    _warn_short_keys(file, problems)
+    _warn_redundant(file, routes, problems)
+
+
+def _warn_unused(file: RoutesFile, used: Collection[str], problems: Problems) -> None:
+    targets = file.nodes["targets"]
+    assert isinstance(targets, MapNode)
+    for key, _ in targets.entries:
+        if key.text not in used:
+            problems.add(key, f"targets.{key.text}", "no route uses this target")
+
+
+def _warn_plain(target: TargetSection, problems: Problems) -> None:
+    parts = urlsplit(target.url)
+    if parts.scheme == "http" and not is_local(parts.hostname or ""):
+        message = "plain http to a host that is not local: others on the way can read it"
+        problems.add(target.nodes["url"], f"{target.path}.url", message)
+
+
+def _warn_cut_off(file: RoutesFile, target: TargetSection, problems: Problems) -> None:
+    """A required target that may answer in time and yet too late for the reply."""
+    if file.policy(target).timeout <= file.ebaas.reply_within:
+        return
+    for section in (target, file.defaults):
+        if "timeout" in section.nodes:
+            message = "goes beyond ebaas.reply_within, which is all that a required target has"
+            problems.add(section.nodes["timeout"], f"{section.path}.timeout", message)
+            return
+    message = "is shorter than the timeout of required targets, which is 5s by default"
+    problems.add(file.ebaas.nodes["reply_within"], "ebaas.reply_within", message)
+
+
+def _warn_short_keys(file: RoutesFile, problems: Problems) -> None:
+    for route in file.routes:
+        for pattern in route.match.get("event_key", ()):
+            if "*" not in pattern.value and sum(map(pattern.value.count, ".?[")) < 3:
+                likely = shown(f"{pattern.node.text}.*")
+                message = f"matches no key of four parts, did you mean {likely}?"
+                problems.add(pattern.node, f"{route.path}.match", message)
+
+
+def _warn_redundant(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
+    for at, other in redundant(routes):
+        name = shown(routes[other].name)
+        message = f"can be left out: route {name} matches all of it and has its targets"
+        problems.add(file.routes[at].node, file.routes[at].path, message)

@@ -1,0 +1,96 @@
+"""The nouns: an event, one attempt to deliver it, and how one request went.
+
+Every type is frozen unless its docstring says why not. Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: The fields of an event that a route can match, in the order of the platform's page.
+FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
+
+#: The code that acknowledges, in both directions of the contract.
+SUCCESS = "000"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A callback that passed the schema.
+
+    `body` is what arrived, byte for byte, and what every target gets. `event_key` is the given
+    key, or where none was given the four other fields joined by dots.
+    """
+
+    event_source: str
+    event_topic: str
+    event_type: str
+    event_status: str
+    event_key: str
+    body: bytes
+
+    @property
+    def derived_key(self) -> str:
+        """The key that the four fields make; the given one may differ from it."""
+        return f"{self.event_source}.{self.event_topic}.{self.event_type}.{self.event_status}"
+
+
+class Reason(StrEnum):
+    """Why an attempt ended as it did: a closed set, one word for logs, metrics and pages."""
+
+    #: The target said so: its code is `000`, or any 2xx where it has `acknowledge: status`.
+    ACKNOWLEDGED = "acknowledged"
+    #: A contract answer with any other code.
+    CODE = "code"
+    #: An HTTP status that is not 2xx, whatever its body says.
+    STATUS = "status"
+    #: A redirect (301, 302, 303, 307, 308); none is followed.
+    REDIRECT = "redirect"
+    #: A 2xx without a body.
+    EMPTY = "empty"
+    #: A 2xx whose body is no JSON object that can be read in one way only.
+    NOT_JSON = "not_json"
+    #: A 2xx whose body is compressed, which was not asked for.
+    ENCODED = "encoded"
+    #: An answer larger than the limit for answers.
+    TOO_LARGE = "too_large"
+    #: Something that is not an HTTP answer.
+    PROTOCOL = "protocol"
+    #: Nobody listens at the address.
+    CONNECT_REFUSED = "connect_refused"
+    #: No connection within the attempt's timeout.
+    CONNECT_TIMEOUT = "connect_timeout"
+    #: The address can't be reached for any other cause.
+    UNREACHABLE = "unreachable"
+    #: The host's name has no address.
+    DNS = "dns"
+    #: The TLS handshake failed: its certificate is not trusted, say.
+    TLS = "tls"
+    #: No whole answer within the attempt's timeout.
+    TIMEOUT = "timeout"
+    #: The connection ended before the answer was whole.
+    RESET = "reset"
+    #: The target has its fill of attempts in flight, and its line is full or did not move.
+    SATURATED = "saturated"
+    #: The router itself broke the attempt off while it was stopping.
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request to one target, after it ended."""
+
+    reason: Reason
+    #: False only where it is certain that the target saw no whole request.
+    delivered: bool
+    #: From the decision to send until the end, the wait for a place included.
+    seconds: float
+    #: The answer's HTTP status, where one came.
+    status: int | None = None
+    #: What came instead of an acknowledgement, in a few words for people; never a secret.
+    detail: str = ""
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.reason is Reason.ACKNOWLEDGED

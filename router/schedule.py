@@ -1,0 +1,53 @@
+"""Waits and retries: when the next request or attempt is due."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import accumulate
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+
+
+def parse_duration(text: str) -> float:
+    """The seconds in `1500ms`, `8s`, `1.5s`, `2m` or `1h`; ValueError for anything else.
+
+    The error's text is a sentence's second half: `'8' is not a duration (like 500ms, 8s, 2m, 1h)`.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration (like 500ms, 8s, 2m, 1h)")
+    number, unit = match.groups()
+    return float(number) * _SECONDS[unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A list of delays between retries, in seconds; the last one repeats."""
+
+    waits: tuple[float, ...]
+    retries: int
+
+    def wait(self, made: int) -> float | None:
+        """The delay before retry number `made` + 1, or None when all `retries` are made."""
+        if made >= self.retries:
+            return None
+        return self.waits[min(made, len(self.waits) - 1)]
+
+    def total(self) -> float:
+        """The whole schedule's length, from the first request to the last."""
+        return sum(self.all_waits())
+
+    def all_waits(self) -> tuple[float, ...]:
+        """Every delay in turn, `retries` of them."""
+        repeated = self.retries - len(self.waits)
+        return (self.waits + (self.waits[-1],) * max(repeated, 0))[: self.retries]
+
+    def due(self) -> tuple[float, ...]:
+        """When each retry is due, counted from the first request."""
+        return tuple(accumulate(self.all_waits()))
+
+
+#: How EBaaS retries, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…
+PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20)

@@ -1,0 +1,66 @@
+"""JSON that every parser reads alike: anything that two parsers could read differently is refused.
+
+The standard library's parser is the base; what it lets through is closed here: NaN and Infinity,
+numbers beyond a float, duplicate keys, lone surrogates, and depth, for which it raises
+RecursionError.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+
+class Unreadable(ValueError):
+    """Not strict JSON. The text says why and where, with nothing of the input in it."""
+
+
+def parse(text: bytes) -> Any:
+    """The value of a UTF-8 JSON text. Raises Unreadable, and nothing else, for any bytes."""
+    try:
+        value = _DECODER.decode(text.decode("utf-8"))
+        if _SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except Unreadable:
+        raise
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8 at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise Unreadable("a lone surrogate in a string") from None
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"not JSON at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise Unreadable("nested too deeply") from None
+    except ValueError:
+        # int() refuses more digits than sys.get_int_max_str_digits(), 4300.
+        raise Unreadable("a number with too many digits") from None
+    return value
+
+
+#: The escapes that may leave half a character; only a text that has one needs the closer look.
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Unreadable("a key twice in one object")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Unreadable(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise Unreadable("a number out of range")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)
