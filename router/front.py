@@ -1,0 +1,317 @@
+"""The hardened HTTP/1.1 front: one connection, with a bound on all that its peer can make it hold.
+
+uvicorn's protocol does the ordinary work; here is what it leaves open. A connection serves one
+request at a time, and what is wrong with it is answered once, in the contract's JSON, before the
+application hears of it. Deadlines cost nothing per request: `sweep` looks at all connections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from router.web.head import END, is_hopeless, read, request_id_in
+from router.web.replies import (
+    BAD_HTTP,
+    BUSY,
+    LARGE_HEAD,
+    LONG_TARGET,
+    TOO_SLOW,
+    Reply,
+    raw_response,
+    request_id_from,
+)
+
+#: What is answered even beyond the limit for connections.
+_PROBES = (b"GET /livez ", b"GET /readyz ")
+
+#: Where trailers go: a list of headers that keeps none.
+_NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may use up. Sizes are bytes, times seconds."""
+
+    #: The request line; a longer one gets 414.
+    line: int = 8 * 1024
+    #: The request line and all headers; more gets 431. As much may be said around the chunks of a
+    #: body, and once more the body's own size.
+    head: int = 16 * 1024
+    #: Headers; more get 431.
+    headers: int = 100
+    #: Connections; on one more only probes are answered, anything else gets 503.
+    connections: int = 4096
+    #: Connections beyond those, which are told so; any further one is told at once.
+    reserve: int = 256
+    #: Until a fresh connection's first byte; then it closes.
+    first_byte: float = 10.0
+    #: From the first byte of a request to its last; then it gets 408.
+    receive: float = 10.0
+    #: Between a reply and the next request; longer than what is in front of the router waits.
+    keep_alive: float = 75.0
+    #: Until the peer has taken its reply; then the connection is reset.
+    reply: float = 10.0
+    #: For what is still on its way in after the last reply, so that the peer sees that reply and no
+    #: reset. No connection may stay silent for longer when there are too many.
+    linger: float = 1.0
+
+    @property
+    def tick(self) -> float:
+        """How often to sweep: a deadline is met at most that much late."""
+        return min(1.0, min(self.first_byte, self.receive, self.reply, self.linger) / 4)
+
+
+class Surplus(Exception):
+    """Something came after a request's last byte and before its reply."""
+
+
+class Front(HttpToolsProtocol):
+    """One connection. Its peer gets one reply per request, or a closed connection.
+
+    Pipelined requests are not served: the first is answered, and the connection ends with it.
+    """
+
+    def __init__(self, *args: Any, limits: Limits, refused: Counter[str], **options: Any) -> None:
+        """`refused` counts what was answered here by its code, and resets as `unread`."""
+        super().__init__(*args, **options)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self._limits = limits
+        self._refused = refused
+        #: The part of a head that has come; empty but while one is coming.
+        self._head = b""
+        #: False from a whole head until the last byte of the request's body.
+        self._whole = True
+        #: Whether there was a surplus: nothing that comes after it is read.
+        self._surplus = False
+        #: Whether the connection ends with the reply to the request in hand, or else the next.
+        self._last = False
+        #: Whether the connection was one too many when it was made.
+        self._extra = False
+        #: Whether the caller of the request in hand asked to keep the connection.
+        self._keep_alive = False
+        #: How much may still come of this request; each byte of its body counts itself in twice.
+        self._allowance = 0
+        #: Whether the last reply is out; what comes now is thrown away.
+        self.is_leaving = False
+        #: When the present wait for the peer began, and when it was last known to have read all.
+        self._since = self._caught_up = self.loop.time()
+
+    # Which of these a connection is decides how long it may stay so. A request that is handed to
+    # the application while its body is coming is both received and answered.
+
+    @property
+    def is_receiving(self) -> bool:
+        """A request's first byte has come, and its last has not."""
+        return not self._whole or self._head != b""
+
+    @property
+    def is_answering(self) -> bool:
+        """The application has a request and has not replied to it."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _patience(self) -> float:
+        if self.is_leaving:
+            return self._limits.linger
+        if self.is_receiving:
+            return self._limits.receive
+        if self.is_answering:
+            return math.inf
+        return self._limits.first_byte if self.cycle is None else self._limits.keep_alive
+
+    def check(self, now: float, crowded: bool) -> None:
+        """End what has taken too long."""
+        if self.transport.get_write_buffer_size() == 0:
+            self._caught_up = now
+        elif now - self._caught_up > self._limits.reply:
+            self._refused["unread"] += 1
+            self.transport.abort()
+        if self.transport.is_closing():
+            return
+        patience = self._patience
+        if crowded and patience < math.inf:
+            patience = self._limits.linger
+        if now - self._since <= patience:
+            return
+        if self.is_leaving:
+            self.transport.abort()
+        elif self.is_receiving or crowded:
+            self._refuse(BUSY if crowded else TOO_SLOW)
+        else:
+            self.transport.close()
+
+    # The transport's calls.
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        #: See `on_headers_complete`.
+        self.write = transport.write
+        excess = len(self.connections) - self._limits.connections
+        self._extra = self._last = excess > 0
+        if excess > self._limits.reserve:
+            self._refuse(BUSY)
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_leaving:
+            return
+        if not self._whole:
+            self._feed(data)
+        elif not self.is_answering:
+            self._collect(data)
+        elif data.strip(b"\r\n"):
+            self._end_with_this_reply()
+
+    def eof_received(self) -> None:
+        """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
+        if self.is_receiving and not self.is_leaving:
+            self._refuse(BAD_HTTP)
+
+    def shutdown(self) -> None:
+        """Finish what is in hand, and take no more."""
+        self._last = True
+        if self.is_answering:
+            self._keep_alive = self.cycle.keep_alive = False
+        elif not self.is_receiving:
+            self.transport.close()
+
+    # A request on its way in.
+
+    def _collect(self, data: bytes) -> None:
+        """Gather a head until it is whole. Line breaks before it count as nothing."""
+        data = (self._head + data).lstrip(b"\r\n")
+        if not data:
+            return
+        if not self._head:
+            self._since = self.loop.time()
+        found = data.find(END, max(0, len(self._head) - len(END)))
+        self._head = b"" if found >= 0 else data
+        size = found + len(END) if found >= 0 else len(data)
+        if wrong := self._oversized(data, size):
+            self._refuse(wrong, data[: self._limits.head])
+        elif found >= 0:
+            self._begin(data[:size], data[size:])
+        elif is_hopeless(data):
+            self._refuse(BAD_HTTP)
+
+    def _oversized(self, data: bytes, size: int) -> Reply | None:
+        line = data.find(b"\r\n", 0, self._limits.line)
+        if line < 0 and size >= self._limits.line:
+            return LONG_TARGET
+        if size > self._limits.head or data.count(b"\r\n", 0, size) - 2 > self._limits.headers:
+            return LARGE_HEAD
+        return None
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        readable = read(head)
+        if isinstance(readable, Reply):
+            self._refuse(readable, head)
+        elif self._extra and not head.startswith(_PROBES):
+            self._refuse(BUSY, head)
+        else:
+            self._whole = False
+            self._allowance = self._limits.head + len(readable)
+            self._feed(readable + rest)
+
+    def _feed(self, data: bytes) -> None:
+        self._allowance -= len(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            if self._whole:
+                self._end_with_this_reply()
+            else:
+                self._refuse(BAD_HTTP)
+            return
+        if self._allowance < 0 and not self._whole:
+            self._refuse(BAD_HTTP)
+
+    # The parser's calls.
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise Surplus
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.headers = cast("list[tuple[bytes, bytes]]", _NOWHERE)
+        # uvicorn writes to and closes this connection, and not its transport, so that closing is
+        # never a reset.
+        self.cycle.transport = cast("Any", self)
+        # A reply that comes before the request is whole is the last one.
+        self._keep_alive = self.cycle.keep_alive and not self._last
+        self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._allowance += 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+        self.cycle.waiting_for_100_continue = False
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
+        super().on_message_complete()
+
+    # The way out.
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if not self.is_closing():
+            self._since = self.loop.time()
+            self.flow.resume_reading()
+
+    def is_closing(self) -> bool:
+        return self.is_leaving or self.transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection after what has been written."""
+        if self._whole and not self._surplus:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _end_with_this_reply(self) -> None:
+        self._surplus = True
+        self.cycle.keep_alive = False
+        self.flow.pause_reading()
+
+    def _refuse(self, reply: Reply, head: bytes = b"") -> None:
+        """Reply in the application's place. A reply that has begun stays the only one."""
+        self._refused[reply.code] += 1
+        given = request_id_in(head)
+        began = False
+        if self.is_answering:
+            given = dict(self.cycle.scope["headers"]).get(b"x-request-id")
+            began = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not began:
+            self.transport.write(raw_response(reply, request_id_from(given)))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more will be said, and let what is on its way in run out."""
+        if self.is_closing():
+            return
+        self.is_leaving = True
+        self._head = b""
+        self._since = self.loop.time()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+
+def sweep(connections: Iterable[Any], limits: Limits, now: float) -> None:
+    """End what has taken too long, on all connections of one server."""
+    every = list(connections)
+    crowded = len(every) > limits.connections
+    for connection in every:
+        connection.check(now, crowded)

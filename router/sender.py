@@ -1,0 +1,143 @@
+"""One attempt to one target: its place, its headers, and what its answer means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from router.model import SUCCESS, Attempt, Event, Reason
+from router.places import Places
+from router.routes import Target
+from router.strictjson import Unreadable, parse
+from router.transport import Answer, Engine, Failure
+
+#: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
+#: holds a request in flight.
+LINE_WAIT = 1.0
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: The most that is repeated of what a target sent, in characters.
+_MAX_QUOTED = 32
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One event as every one of its targets gets it."""
+
+    event: Event
+    #: The same over all attempts; targets see it as `webhook-id`.
+    event_id: str
+    request_id: str
+    #: The caller's W3C trace context, `""` where it sent none that is valid.
+    traceparent: str = ""
+
+    def headers(self) -> Headers:
+        """The headers that do not depend on the target or the attempt."""
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"x-request-id", self.request_id.encode("ascii")),
+            # Percent-encoded, so that no event can write a header of its own.
+            (b"x-ebaas-event-key", quote(self.event.event_key, safe="").encode("ascii")),
+            (b"webhook-id", self.event_id.encode("ascii")),
+        )
+        if self.traceparent:
+            return (*headers, (b"traceparent", self.traceparent.encode("ascii")))
+        return headers
+
+
+class Sender:
+    """Sends to targets; each has connections, places and a line of its own.
+
+    `share` is the most requests that one target may hold, in flight and in line together.
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        engine: Engine,
+        share: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lanes = {target.name: _Lane(target, engine, share) for target in targets}
+        self._clock = clock
+
+    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
+        """One attempt, over within the target's timeout. `common` is `envelope.headers()`."""
+        started = time.monotonic()
+        lane = self._lanes[target.name]
+        if not await lane.places.take(min(LINE_WAIT, target.timeout)):
+            return Attempt(Reason.SATURATED, delivered=False, seconds=time.monotonic() - started)
+        try:
+            stamp = str(int(self._clock())).encode("ascii")
+            headers = (*common, (b"webhook-timestamp", stamp), *lane.headers)
+            left = target.timeout - (time.monotonic() - started)
+            result = await lane.pool.post(headers, envelope.event.body, left)
+        finally:
+            lane.places.give_back()
+        return judge(result, target, time.monotonic() - started)
+
+    async def close(self) -> None:
+        """Close all connections; attempts in flight end as `stopped`."""
+        for lane in self._lanes.values():
+            await lane.pool.close()
+
+
+class _Lane:
+    """What one target has for itself."""
+
+    def __init__(self, target: Target, engine: Engine, share: int) -> None:
+        limit = min(target.max_in_flight, share)
+        self.places = Places(limit, line=min(limit, share - limit))
+        self.pool = engine(target.url, limit)
+        self.headers: Headers = (
+            (b"x-ebaas-target", target.name.encode("ascii")),
+            *((name.encode("ascii"), value.encode("latin-1")) for name, value in target.headers),
+        )
+
+
+def judge(result: Answer | Failure, target: Target, seconds: float) -> Attempt:
+    """What an exchange means. Only a plain yes in the target's own terms acknowledges."""
+    if isinstance(result, Failure):
+        return Attempt(result.reason, result.delivered, seconds, result.status, result.detail)
+    reason, detail = _read(result, target)
+    return Attempt(reason, True, seconds, result.status, detail)
+
+
+def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
+    if answer.status in _REDIRECTS:
+        return Reason.REDIRECT, "redirects are not followed"
+    if not 200 <= answer.status < 300:
+        return Reason.STATUS, ""
+    if target.acknowledge == "status":
+        return Reason.ACKNOWLEDGED, ""
+    if answer.encoding:
+        return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
+    if not answer.body.strip():
+        return Reason.EMPTY, ""
+    return _read_contract(answer.body)
+
+
+def _read_contract(body: bytes) -> tuple[Reason, str]:
+    try:
+        reply = parse(body)
+    except Unreadable as error:
+        return Reason.NOT_JSON, str(error)
+    if not isinstance(reply, dict):
+        return Reason.NOT_JSON, "no JSON object"
+    if "code" not in reply:
+        return Reason.CODE, "no code"
+    code = reply["code"]
+    if code == SUCCESS:
+        return Reason.ACKNOWLEDGED, ""
+    if not isinstance(code, str):
+        return Reason.CODE, "a code that is no string"
+    return Reason.CODE, f"code {_quoted(code)}"
+
+
+def _quoted(text: str) -> str:
+    return ascii(text[:_MAX_QUOTED])

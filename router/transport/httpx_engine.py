@@ -1,0 +1,253 @@
+"""The engine on httpx: the only module that knows it, and the border where its exceptions stop.
+
+httpx's own pool is left out. Cancelled at a bad moment it loses a place for ever, and its cost
+grows with the square of what is in flight. Here each connection is a transport of its own, and
+one whose exchange did not end well is closed whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import httpx
+
+from router.model import Reason
+from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, system_trust
+from router.transport.causes import chain, connect_cause, tls_cause
+
+# At DEBUG it would log every step of every attempt, and the headers of every answer.
+logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+
+class HttpxPool:
+    """The connections to one target, on httpx; see `Pool` for what is promised."""
+
+    def __init__(self, url: str, limit: int, tls: ssl.SSLContext | None = None) -> None:
+        self._url = httpx.URL(url)
+        self._tls = tls
+        #: One for each connection that may be in use.
+        self._places = asyncio.Semaphore(limit)
+        #: Connections that wait for a request, in the order in which they became idle.
+        self._idle: deque[_Connection] = deque()
+        #: One for each post() that is running; brought forward, it breaks that one off.
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def post(
+        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout: float
+    ) -> Answer | Failure:
+        progress = _Progress()
+        if self._closed:
+            return progress.failure(Reason.STOPPED)
+        request = self._request(headers, body)
+        deadline = asyncio.timeout(timeout)
+        self._deadlines.add(deadline)
+        try:
+            async with deadline, self._places:
+                return await self._exchange(request, progress)
+        except TimeoutError:
+            return progress.failure(Reason.STOPPED if self._closed else _LATE[progress.step])
+        except Exception as error:
+            if not _is_foreign(error):
+                raise
+            return progress.failure(*_cause(error, progress.step))
+        finally:
+            self._deadlines.discard(deadline)
+            if self._closed and not self._deadlines:
+                self._drained.set()
+
+    async def close(self) -> None:
+        self._closed = True
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(0)
+        if self._deadlines:
+            await self._drained.wait()
+        while self._idle:
+            await self._idle.pop().close()
+
+    def _request(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> httpx.Request:
+        # With `stream` instead of `content`, httpx adds no header of its own.
+        return httpx.Request(
+            "POST",
+            self._url,
+            headers=[
+                (b"host", self._url.netloc),
+                *headers,
+                (b"content-length", b"%d" % len(body)),
+            ],
+            stream=httpx.ByteStream(body),
+        )
+
+    async def _exchange(self, request: httpx.Request, progress: _Progress) -> Answer | Failure:
+        connection = await self._take()
+        try:
+            return await connection.exchange(request, progress)
+        finally:
+            if connection.reusable:
+                self._idle.append(connection)
+            else:
+                await connection.close()
+
+    async def _take(self) -> _Connection:
+        """The connection that was used last, or a new one. Closes what was idle for too long."""
+        while self._idle and self._idle[0].idle_for() > KEEP_ALIVE:
+            await self._idle.popleft().close()
+        return self._idle.pop() if self._idle else _Connection(self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._url.scheme != "https":
+            return _NOBODY
+        return self._tls or system_trust()
+
+
+#: For http: without a context httpx reads all authorities, for each transport again.
+_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+#: The most chunks, or reads, that an answer may come in. Each takes some microseconds, however
+#: small it is: 64 KiB in chunks of one byte would hold the loop for a third of a second.
+_MAX_PIECES = 1000
+
+#: What httpcore has read beyond an answer's end. It says so nowhere, and would take it for the
+#: beginning of the next answer: a target could acknowledge an event that it has yet to see.
+_beyond = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
+
+
+class _Connection:
+    """At most one open connection, which carries one exchange at a time.
+
+    A kept-alive connection that the target has closed meanwhile is replaced before anything is
+    sent; httpx never sends a request twice.
+    """
+
+    def __init__(self, trust: ssl.SSLContext) -> None:
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=trust, trust_env=False, limits=httpx.Limits(max_connections=1)
+        )
+        #: The socket, from the moment it is connected; httpcore's own close forgets one whose
+        #: handshake was cancelled.
+        self._stream: Any = None
+        #: Whether the last exchange ended with a whole answer and nothing after it.
+        self.reusable = False
+        self._idle_since = 0.0
+
+    def idle_for(self) -> float:
+        return time.monotonic() - self._idle_since
+
+    async def exchange(self, request: httpx.Request, progress: _Progress) -> Answer | Failure:
+        self.reusable = False
+        request.extensions["trace"] = partial(self._trace, progress)
+        progress.step = _Step.ANSWER
+        response = await self._transport.handle_async_request(request)
+        progress.status = response.status_code
+        body, pieces = bytearray(), 0
+        async for piece in response.aiter_raw():
+            body += piece
+            pieces += 1
+            if len(body) > MAX_ANSWER or pieces > _MAX_PIECES:
+                return progress.failure(Reason.TOO_LARGE)
+        self.reusable = _ends_clean(response)
+        self._idle_since = time.monotonic()
+        return _answer(response, bytes(body))
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def _trace(self, progress: _Progress, event: str, info: Mapping[str, Any]) -> None:
+        """Hears from httpcore about each step of an exchange, before and after it."""
+        name, _, stage = event.rpartition(".")
+        if name not in _BEFORE_SENDING:
+            return
+        if stage == "complete":
+            self._stream = info["return_value"]
+            progress.step = _Step.ANSWER
+        else:
+            progress.step = _BEFORE_SENDING[name]
+
+
+def _ends_clean(response: httpx.Response) -> bool:
+    """Whether nothing came after the answer. Unknown counts as no: it only costs a connection."""
+    try:
+        return not _beyond(response.stream)[0]
+    except AttributeError:
+        return False
+
+
+def _answer(response: httpx.Response, body: bytes) -> Answer:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    return Answer(
+        response.status_code,
+        body,
+        encoding="" if encoding == "identity" else encoding,
+        retry_after=response.headers.get("retry-after", ""),
+    )
+
+
+class _Step(Enum):
+    """What an exchange is waiting for."""
+
+    PLACE = auto()
+    CONNECT = auto()
+    HANDSHAKE = auto()
+    #: And whatever is not known to be one of the others: something may have been sent.
+    ANSWER = auto()
+
+
+_BEFORE_SENDING = {
+    "connection.connect_tcp": _Step.CONNECT,
+    "connection.start_tls": _Step.HANDSHAKE,
+}
+
+#: Why an exchange failed whose deadline came in that step.
+_LATE = {
+    _Step.PLACE: Reason.SATURATED,
+    _Step.CONNECT: Reason.CONNECT_TIMEOUT,
+    _Step.HANDSHAKE: Reason.CONNECT_TIMEOUT,
+    _Step.ANSWER: Reason.TIMEOUT,
+}
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an exchange has got. Mutable: it is read when an exception has ended the exchange."""
+
+    step: _Step = _Step.PLACE
+    status: int | None = None
+
+    def failure(self, reason: Reason, detail: str = "") -> Failure:
+        return Failure(reason, self.step is _Step.ANSWER, self.status, detail)
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether the system or a library below raised it. Anything else is a fault of our own."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or library in ("httpx", "httpcore", "h11", "anyio")
+
+
+def _cause(error: Exception, step: _Step) -> tuple[Reason, str]:
+    """Why an exchange failed, with a few words about it; never the target's own."""
+    if step is _Step.CONNECT:
+        return connect_cause(error)
+    if step is _Step.HANDSHAKE or isinstance(error, ssl.SSLError):
+        return tls_cause(error)
+    if any(getattr(link, "error_status_hint", None) == 431 for link in chain(error)):
+        return Reason.TOO_LARGE, "a header section without end"
+    if isinstance(error, httpx.NetworkError) or str(error).startswith(_ENDED):
+        return Reason.RESET, ""
+    return Reason.PROTOCOL, ""
+
+
+#: How httpcore and h11 say that the connection ended; they have no type for it.
+_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")

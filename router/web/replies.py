@@ -1,0 +1,90 @@
+"""The one table from what happened to what the caller is told, and its bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from router.errors import Refused
+from router.forwarder import Outcome
+from router.model import SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a caller is told: the contract's code and message. The HTTP status mirrors the code."""
+
+    code: str
+    msg: str
+
+    @property
+    def status(self) -> int:
+        return 200 if self.code == SUCCESS else int(self.code)
+
+
+# The messages of 000 and 500 are the platform's page's; the others speak in its voice.
+ACKNOWLEDGED = Reply(SUCCESS, "成功")
+BAD_HTTP = Reply("400", "请求不是有效的HTTP")
+NOT_FOUND = Reply("404", "请求路径不存在")
+WRONG_METHOD = Reply("405", "请求方法不支持")
+TOO_SLOW = Reply("408", "请求接收超时")
+TOO_LARGE = Reply("413", "请求体过大")
+LONG_TARGET = Reply("414", "请求路径过长")
+ENCODED = Reply("415", "不支持的content-encoding")
+UNEXPECTED = Reply("417", "不支持的expect")
+LARGE_HEAD = Reply("431", "请求头过大")
+FAILED = Reply("500", "服务调用异常，请稍后再试或联系管理员")
+BUSY = Reply("503", "服务繁忙，请稍后再试")
+
+#: What Starlette's router decides by itself.
+BY_STATUS = {404: NOT_FOUND, 405: WRONG_METHOD}
+
+
+def reply_to(outcome: Outcome) -> Reply:
+    """`000` only when every required target has acknowledged; targets are never named."""
+    return ACKNOWLEDGED if outcome.acknowledged else FAILED
+
+
+def reply_to_unmatched(accepted: bool) -> Reply:
+    """An event that no route matches, by routes.yaml's `unmatched`."""
+    return ACKNOWLEDGED if accepted else FAILED
+
+
+def reply_to_refused(refused: Refused) -> Reply:
+    return Reply(refused.code, refused.msg)
+
+
+#: A caller's x-request-id that is kept: anything else could break a log line or a header.
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def new_request_id() -> str:
+    return str(uuid.uuid4())
+
+
+def request_id_from(given: bytes | None) -> str:
+    """The caller's own request id where it is a sane token, else a new UUID."""
+    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return new_request_id()
+
+
+def body_of(reply: Reply, request_id: str) -> bytes:
+    """The contract's JSON, in the order of the page's sample."""
+    members = {"request_id": request_id, "code": reply.code, "msg": reply.msg}
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def raw_response(reply: Reply, request_id: str) -> bytes:
+    """A whole HTTP/1.1 response, for where no application is reached; the connection closes."""
+    body = body_of(reply, request_id)
+    head = (
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
+        "content-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
