@@ -1,0 +1,115 @@
+"""The command line: finds the command, runs it, and turns what went wrong into one line.
+
+A command is a module here with `SUMMARY`, `configure(parser)` and `run(args) -> int`. It imports at
+its top only what its help needs; what does the work is imported by `run`, so that `--help` and
+`health` are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from router.cli.options import (
+    BAD,
+    GOOD,
+    INTERRUPTED,
+    NOT_STARTED,
+    UNREAD,
+    USAGE,
+    Parser,
+    did_you_mean,
+)
+from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
+from router.errors import RouterError, SettingInvalid
+
+COMMANDS = ("serve", "demo", "send", "receive", "health")
+
+_OVERVIEW = """\
+usage: {name} COMMAND [OPTION...]
+
+Takes every EBaaS event at one endpoint, forwards it to the business endpoints that
+routes.yaml names, and replies 000 when every required one has acknowledged it.
+
+commands:
+{commands}
+
+`{name} COMMAND --help` explains a command, with examples; `{name} --version`
+prints the version."""
+
+
+class Command(Protocol):
+    """What a command's module has."""
+
+    #: One line for the list of commands.
+    SUMMARY: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments and the help."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; the exit code. Raises RouterError where there is one line to say instead."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; `argv` is without the program's name. Returns the exit code."""
+    prepare_streams()
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        flush()
+        return code
+    except RouterError as error:
+        for line in str(error).splitlines():
+            note(line)
+        return USAGE if isinstance(error, SettingInvalid) else NOT_STARTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon_stdout()
+        return UNREAD
+    except OSError as error:
+        note(error.strerror or "the system refused")
+        abandon_stdout()
+        return BAD
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    name, *rest = arguments or ["--help"]
+    if name in ("--help", "-h", "help"):
+        return _show_overview()
+    if name == "--version":
+        return _show_version()
+    if name not in COMMANDS:
+        raise SettingInvalid(f"{name!r} is not a command{did_you_mean(name, COMMANDS)}")
+    command = _load(name)
+    parser = Parser(name)
+    command.configure(parser)
+    try:
+        args = parser.read(rest)
+    except SystemExit:
+        # argparse's own end, after --help; what is wrong with the arguments is raised by Parser.
+        return GOOD
+    return command.run(args)
+
+
+def _load(name: str) -> Command:
+    return cast(Command, importlib.import_module(f"router.cli.{name}"))
+
+
+def _show_overview() -> int:
+    commands = "\n".join(f"  {name:<8} {_load(name).SUMMARY}" for name in COMMANDS)
+    print(_OVERVIEW.format(name=NAME, commands=commands))
+    return GOOD
+
+
+def _show_version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        say(f"{NAME} {version(NAME)}")
+    except PackageNotFoundError:
+        say(f"{NAME} (a checkout that is not installed)")
+    return GOOD

@@ -1,0 +1,118 @@
+"""`health`: asks a running router whether it is ready. Starts fast, for containers ask often."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_setting, value
+from router.cli.printing import say
+from router.schedule import parse_duration
+
+SUMMARY = "ask a running router whether it is ready"
+
+HELP = Help(
+    about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
+    loaded and the router is not stopping. It says nothing about the business endpoints. Without
+    options it asks where a `serve` with the same variables listens, which makes it a container's
+    HEALTHCHECK as it is.""",
+    examples=(
+        "ebaas-router health",
+        "ebaas-router health --port 9000 --timeout 500ms",
+        "ebaas-router health --url http://router.internal:8080",
+    ),
+    exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
+)
+
+#: The most that is read of an answer, in bytes; the router's own are under 200.
+_MAX_ANSWER = 64 * 1024
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument(
+        "--url", type=value(parse_url), help="the router's address, instead of --host and --port"
+    )
+    add_settings(parser, "host", "port")
+    parser.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default="2s",
+        metavar="TIME",
+        help="how long the whole question may take (default 2s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    url = args.url or _own_url(args)
+    try:
+        with _deadline(args.timeout):
+            status, msg = _ask(url)
+    except TimeoutError:
+        say(f"not reachable: no answer from {url} within {args.timeout:g} s")
+        return BAD
+    except (OSError, http.client.HTTPException) as error:
+        say(f"not reachable: {url}: {_why(error)}")
+        return BAD
+    say("ready" if status == 200 else f"not ready: HTTP {status} {msg}".rstrip())
+    return GOOD if status == 200 else BAD
+
+
+def _own_url(args: argparse.Namespace) -> str:
+    """Where a `serve` with these settings listens."""
+    host = read_setting(args, "host")
+    host = _EVERY_ADDRESS.get(host, host)
+    port = read_setting(args, "port")
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _ask(url: str) -> tuple[int, str]:
+    """The status of /readyz, and the message where the answer is the contract's."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port)
+    try:
+        connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
+        answer = connection.getresponse()
+        return answer.status, _msg(answer.read(_MAX_ANSWER))
+    finally:
+        connection.close()
+
+
+def _msg(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["msg"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "the connection failed"
+    return "what answers there is no HTTP server"
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError once the time is over, whatever the main thread waits for by then.
+
+    A socket's own timeout would start anew with every byte that drips in.
+    """
+
+    def ring(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

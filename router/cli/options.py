@@ -1,0 +1,174 @@
+"""Options and variables: how every command reads its arguments, and how its help teaches."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from router.cli.printing import NAME, note
+from router.config.settings import PREFIX, SETTINGS, Setting, Settings
+from router.errors import SettingInvalid
+
+GOOD = 0
+BAD = 1
+USAGE = 2
+NOT_STARTED = 3
+#: What shells report for a program that Ctrl-C ended.
+INTERRUPTED = 130
+#: What shells report for a program whose reader went away.
+UNREAD = 141
+
+_WIDTH = 88
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What `COMMAND --help` says besides the options."""
+
+    #: One paragraph: what the command does and what its words mean.
+    about: str
+    #: Whole command lines, with a comment where one helps.
+    examples: Sequence[str]
+    #: Exit code to its meaning; 2 is the same for every command and added here.
+    exit_codes: Mapping[int, str]
+
+    def teach(self, parser: argparse.ArgumentParser) -> None:
+        codes = {**self.exit_codes, USAGE: "an option, an argument or a variable is wrong"}
+        parser.description = textwrap.fill(" ".join(self.about.split()), _WIDTH)
+        parser.epilog = "\n".join(
+            (
+                "examples:",
+                *(f"  {example}" for example in self.examples),
+                "",
+                "exit codes:",
+                *(f"  {code:<3} {meaning}" for code, meaning in sorted(codes.items())),
+            )
+        )
+
+
+class Parser(argparse.ArgumentParser):
+    """One command's arguments. Complains through SettingInvalid; never guesses an abbreviation."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            prog=f"{NAME} {command}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Options and other arguments in any order."""
+        args, unknown = self.parse_known_intermixed_args(arguments)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            options = (option for option in self._option_string_actions if len(option) > 2)
+            self.error(f"{word!r} is not an option or argument{did_you_mean(word, options)}")
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        problem = message.removeprefix("argument ")
+        stop = "" if problem.endswith("?") else "."
+        raise SettingInvalid(f"{problem}{stop} See {self.prog} --help")
+
+
+def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`parse`, which raises ValueError, as argparse wants the type of an option."""
+
+    def parse_option(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
+
+
+def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Options for the settings named, or for all; read them by `read_setting(s)`."""
+    for name in names or SETTINGS:
+        setting = SETTINGS[name]
+        default = "none" if setting.default is None else setting.default
+        parser.add_argument(
+            setting.option,
+            metavar=setting.metavar,
+            help=f"{setting.about} (default {default}; {setting.variable})",
+        )
+
+
+def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Every setting: its option, else its variable, else its default; SettingInvalid where wrong.
+
+    A variable that is empty counts as absent; one that looks like a mistyped setting is noted.
+    """
+    _note_typos(environ)
+    return Settings(**{name: read_setting(args, name, environ) for name in SETTINGS})
+
+
+def read_setting(
+    args: argparse.Namespace, name: str, environ: Mapping[str, str] = os.environ
+) -> Any:
+    """One setting, as `read_settings` reads it."""
+    setting = SETTINGS[name]
+    given = getattr(args, name, None)
+    if given is not None:
+        return _parse(setting, setting.option, given)
+    if environ.get(setting.variable):
+        return _parse(setting, setting.variable, environ[setting.variable])
+    return getattr(Settings(), name)
+
+
+def _parse(setting: Setting, source: str, text: str) -> Any:
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise SettingInvalid(f"{source}: {error}") from None
+
+
+def _note_typos(environ: Mapping[str, str]) -> None:
+    known = {setting.variable.removeprefix(PREFIX) for setting in SETTINGS.values()}
+    for variable in sorted(environ):
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in known:
+            continue
+        if near := _nearest(name, known):
+            note(f"{variable} is not a setting and is ignored, did you mean {PREFIX}{near}?")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean …?` where one of `known` is near, else nothing."""
+    # Dashes are no likeness.
+    by_name = {each.lstrip("-"): each for each in known}
+    near = _nearest(word.lstrip("-"), by_name)
+    return f", did you mean {by_name[near]}?" if near else ""
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    near = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return near[0] if near else None
+
+
+def parse_url(text: str) -> str:
+    """An absolute http or https URL without credentials, or ValueError."""
+    if not _is_url(text):
+        # What may be a password is not repeated.
+        shown = "this" if "@" in text else repr(text)
+        raise ValueError(f"{shown} is not a URL (like http://127.0.0.1:8080/callback)")
+    if "@" in urlsplit(text).netloc:
+        raise ValueError("a URL with credentials can't be used")
+    return text
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        host = (url.hostname or "").encode("idna")
+        usable = url.scheme in ("http", "https") and host != b"" and url.port != 0
+    except ValueError:
+        return False
+    return usable and text.isprintable() and " " not in text

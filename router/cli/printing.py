@@ -1,0 +1,68 @@
+"""What commands print: results on stdout, messages on stderr, nothing a terminal would obey."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import Any
+
+NAME = "ebaas-router"
+
+
+def say(text: str) -> None:
+    """A result, one line, at once: also where stdout is a pipe or a file."""
+    print(printable(text), flush=True)
+
+
+def say_json(value: Any) -> None:
+    """A result as one line of JSON, in which every script stays readable."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """A message, one line, behind the program's name. No message is worth a failure of its own."""
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError):
+        print(f"{NAME}: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    r"""`text` with control and invisible characters as `\u001b`; in JSON it means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    units = c.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def milliseconds(seconds: float) -> float:
+    """To a tenth, which is as good as one look at the clock."""
+    return round(seconds * 1000, 1)
+
+
+def prepare_streams() -> None:
+    """Let no locale make a reply unprintable: what its encoding lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Meet a broken pipe or a full disk now, not when the interpreter ends."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def abandon_stdout() -> None:
+    """Stdout can't be written to any more: what it still holds must not complain at the end."""
+    if sys.stdout is None:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
