@@ -1,0 +1,188 @@
+"""The command line as a test runs it: real processes, whose output is waited for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+#: How long a test waits for a process before it fails, in seconds.
+PATIENCE = 20.0
+
+Finished = subprocess.CompletedProcess[bytes]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "router", *arguments]
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The test's own, but for what changes how a router behaves, and what `given` adds."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("EBAAS_ROUTER_", "PYTHON"))}
+    return {**own, "COLUMNS": "100", "PYTHONUTF8": "1", **(given or {})}
+
+
+def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Finished:
+    """A whole run of `ebaas-router`."""
+    return subprocess.run(
+        command(*arguments),
+        input=stdin,
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(environ),
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def one_line(stream: bytes) -> str:
+    """The only line of a stream."""
+    lines = stream.decode().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+class Running:
+    """A command that runs until it is told to stop, and what it has printed so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment(),
+            preexec_fn=_heed_ctrl_c,
+        )
+        self.stdout: list[str] = []
+        self.stderr: list[str] = []
+        self._changed = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=pair)
+            for pair in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, pipe: Iterator[bytes], lines: list[str]) -> None:
+        for line in pipe:
+            with self._changed:
+                lines.append(line.decode().rstrip("\n"))
+                self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Return once the condition holds; it is looked at anew with every line."""
+        with self._changed:
+            held = self._changed.wait_for(condition, PATIENCE)
+        assert held, (self.stdout, self.stderr)
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C; the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once the process has ended and its output is read."""
+        code = self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def _heed_ctrl_c() -> None:
+    """Also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Running]:
+    started = Running(*arguments)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+class Receiver(Running):
+    """`receive` on a free port."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__("receive", "--port", "0", *arguments)
+        self.wait_for(lambda: self.stderr)
+        found = re.search(r"http://\S+:\d+", self.stderr[0])
+        assert found, self.stderr
+        self.url = found.group()
+
+
+@contextmanager
+def receiver(*arguments: str) -> Iterator[Receiver]:
+    started = Receiver(*arguments)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@contextmanager
+def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Iterator[str]:
+    """A server that reads a request and sends these bytes; its URL.
+
+    `then` it closes the connection, or, with `hold`, leaves it open.
+    """
+    make = answer if callable(answer) else lambda: answer
+    listener = socket.create_server(("127.0.0.1", 0))
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(65536)
+            connection.sendall(make())
+            if then == "close":
+                connection.close()
+            else:
+                held.append(connection)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(PATIENCE)
+        for connection in held:
+            connection.close()
+
+
+def http_answer(body: str, status: str = "200 OK") -> bytes:
+    """A whole HTTP answer with this body."""
+    content = body.encode()
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content
+
+
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port

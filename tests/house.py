@@ -1,0 +1,95 @@
+"""The router as a test runs it: the real application on a real uvicorn and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from router import config
+from router.app import make_app
+from router.config.settings import Settings
+from router.log import Log
+from router.server import Server, listen
+
+#: The sample of the platform's page, byte for byte an event of its own.
+SAMPLE = (
+    b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
+    b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
+)
+
+#: How long a test waits for a condition before it fails, in seconds.
+PATIENCE = 20.0
+
+
+def event(**fields: Any) -> bytes:
+    """The sample with other fields; a field that is `...` is left out."""
+    members = {**json.loads(SAMPLE), **fields}
+    return json.dumps({k: v for k, v in members.items() if v is not ...}).encode()
+
+
+@dataclass
+class House:
+    """A running router and what it said."""
+
+    url: str
+    http: httpx.AsyncClient
+    stream: io.StringIO = field(default_factory=io.StringIO)
+
+    async def post(self, body: bytes = SAMPLE, path: str = "/callback", **options: Any) -> Any:
+        return await self.http.post(self.url + path, content=body, **options)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    async def line(self, happening: str, count: int = 1) -> dict[str, Any]:
+        """The `count`-th log line of that happening, as soon as it is there."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = [line for line in self.lines if line["happening"] == happening]
+                if len(found) >= count:
+                    return found[count - 1]
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def house(
+    routes: Mapping[str, Any], environ: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[House]:
+    """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
+    stream = io.StringIO()
+    loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
+    app = make_app(Settings(**settings), loaded, Log(stream, "json"))
+    server = Server(app, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            yield House(server.url, client, stream)
+    finally:
+        server.stop()
+        await serving
+
+
+def routes(
+    required: Mapping[str, Any] | None = None,
+    optional: Mapping[str, Any] | None = None,
+    match: Any = "*",
+    **top: Any,
+) -> dict[str, Any]:
+    """A routes.yaml with one route; targets by name are a URL or a mapping of their policy."""
+    both = {**(required or {}), **(optional or {})}
+    targets = {name: {"url": t} if isinstance(t, str) else t for name, t in both.items()}
+    route: dict[str, Any] = {"name": "all", "match": match}
+    if required:
+        route["required"] = list(required)
+    if optional:
+        route["optional"] = list(optional)
+    return {"version": 1, "targets": targets, "routes": [route], **top}

@@ -1,0 +1,308 @@
+"""YAML becomes a tree whose nodes know their place, or a list of clear faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.document import (
+    ListNode,
+    MapNode,
+    Node,
+    Problems,
+    ScalarNode,
+    composer,
+    excerpt,
+    lines,
+    parse,
+)
+from router.errors import ConfigInvalid, Problem
+
+
+@pytest.fixture(params=["libyaml", "python"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever needs it holds with both of PyYAML's parsers."""
+    if request.param == "python":
+        monkeypatch.setattr(composer, "PARSER", yaml.SafeLoader)
+    elif not yaml.__with_libyaml__:
+        pytest.skip("PyYAML was built without libyaml")
+
+
+def value(node: Node) -> Any:
+    """A tree without its places."""
+    match node:
+        case ScalarNode():
+            return node.text
+        case ListNode():
+            return [value(item) for item in node.items]
+        case MapNode():
+            return {key.text: value(each) for key, each in node.entries}
+
+
+def places(node: Node) -> Iterator[tuple[str, int, int]]:
+    """Every node of a tree in turn: its text or sort, its line and its column."""
+    yield getattr(node, "text", node.what), node.line, node.column
+    children: list[Node] = []
+    if isinstance(node, ListNode):
+        children = node.items
+    elif isinstance(node, MapNode):
+        children = [each for entry in node.entries for each in entry]
+    for child in children:
+        yield from places(child)
+
+
+def refusal(text: str | bytes) -> list[Problem]:
+    with pytest.raises(ConfigInvalid) as raised:
+        parse(text, "f.yaml")
+    return list(raised.value.problems)
+
+
+@pytest.mark.usefixtures("parser")
+def test_places() -> None:
+    """Every node has its line and its column, both from 1."""
+    text = "a: 1\nb:\n  - x\n  - {q: 'w'}\n"
+    assert list(places(parse(text, "f.yaml"))) == [
+        ("a mapping", 1, 1),
+        ("a", 1, 1),
+        ("1", 1, 4),
+        ("b", 2, 1),
+        ("a list", 3, 3),
+        ("x", 3, 5),
+        ("a mapping", 4, 5),
+        ("q", 4, 6),
+        ("w", 4, 9),
+    ]
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("before", ["证书", "é", "\U0001f600"])
+def test_columns_are_characters(before: str) -> None:
+    """A column counts characters, not bytes."""
+    [*_, last] = places(parse(f"[{before}, x]", "f.yaml"))
+    assert last == ("x", 1, len(before) + 4)
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends(end: str) -> None:
+    """Lines are counted whatever they end with, and a byte order mark is no character."""
+    text = f"\ufeffa: 1{end}b: 2{end}"
+    assert list(places(parse(text.encode(), "f.yaml")))[3] == ("b", 2, 1)
+    assert lines(text) == ["a: 1", "b: 2", ""]
+
+
+@pytest.mark.usefixtures("parser")
+def test_quotes_are_remembered() -> None:
+    """A scalar knows whether it was written without quotes, and keeps its text as it is."""
+    root = parse("- 012\n- '012'\n- \"012\"\n- >-\n  012\n", "f.yaml")
+    assert isinstance(root, ListNode)
+    items = [item for item in root.items if isinstance(item, ScalarNode)]
+    assert [(item.text, item.plain) for item in items] == [
+        ("012", True),
+        ("012", False),
+        ("012", False),
+        ("012", False),
+    ]
+
+
+READ_AS = {
+    "a boolean": ["no", "Yes", "ON", "off", "true", "FALSE"],
+    "a number": [
+        *("3", "012", "0x1F", "0b1", "-1", "1_000", "12:30:45"),
+        *("1.5", "1.", ".5", "1e3", "0o17", ".inf", "-.INF", ".nan"),
+    ],
+    "a date": ["2021-07-01", "2021-07-01 12:30:45", "2021-7-1T1:2:3Z"],
+    "nothing": ["~", "null", "NULL", ""],
+    "a mark of its own": ["<<", "="],
+    "a string": ["a.gs.*", "8s", "1.2.3.4", "none", "n", "1a", "-", "."],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [(text, what) for what, texts in READ_AS.items() for text in texts]
+)
+def test_what_yaml_reads(text: str, what: str) -> None:
+    """A plain text that YAML takes for something else says for what; in quotes it is a string."""
+    assert ScalarNode(text, True, 1, 1).what == what
+    assert ScalarNode(text, False, 1, 1).what == "a string"
+
+
+@settings(max_examples=1000)
+@given(st.text("0123456789_:.-+eExXoObBaAfFnNyYsStTrRlLuUiI~ <=", max_size=12))
+def test_no_surprise_is_missed(text: str) -> None:
+    """Whatever PyYAML's own resolver takes for another type is no string here either."""
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    if tag != "tag:yaml.org,2002:str":
+        assert ScalarNode(text, True, 1, 1).what != "a string"
+
+
+@pytest.mark.usefixtures("parser")
+def test_merge_keys() -> None:
+    """What is written wins over what is merged, and the first merged mapping over the next."""
+    text = """
+a: &a {x: 1, y: 1}
+b: &b {y: 2, z: 2}
+one: {<<: *a, y: 0}
+two: {<<: [*b, *a], w: 0}
+chain: {<<: {<<: *a, x: 3}}
+text: {"<<": *a}
+"""
+    merged = value(parse(text, "f.yaml"))
+    assert merged["one"] == {"y": "0", "x": "1"}
+    assert merged["two"] == {"w": "0", "y": "2", "z": "2", "x": "1"}
+    assert merged["chain"] == {"x": "3", "y": "1"}
+    assert merged["text"] == {"<<": {"x": "1", "y": "1"}}
+
+
+@pytest.mark.usefixtures("parser")
+def test_aliases_keep_their_place() -> None:
+    """A node that an alias repeats is where it was written."""
+    assert [place for place in places(parse("a: &x 1\nb: *x\n", "f.yaml")) if place[0] == "1"] == [
+        ("1", 1, 4),
+        ("1", 1, 4),
+    ]
+
+
+@pytest.mark.usefixtures("parser")
+def test_all_at_once() -> None:
+    """Faults that leave the tree whole are said together, with their paths."""
+    text = "a: {b: 1, b: 2}\nc:\n- !x d\n- e: &f 1\n  e: &f 2\n"
+    assert [str(problem) for problem in refusal(text)] == [
+        "f.yaml:1:11: a.b: the key is here twice, first in line 1",
+        "f.yaml:3:3: c[0]: a tag (!…) means nothing here: write the value alone",
+        "f.yaml:5:3: c[1].e: the key is here twice, first in line 4",
+        "f.yaml:5:6: c[1].e: the anchor &f is here twice",
+    ]
+
+
+def test_faults_can_be_collected() -> None:
+    """Who brings a collection gets the tree in spite of such faults, to add its own to them."""
+    found = Problems("f.yaml")
+    assert value(parse("a: 1\na: 2\n", "f.yaml", found)) == {"a": "2"}
+    assert [problem.message for problem in found.in_order()] == [
+        "the key is here twice, first in line 1"
+    ]
+
+
+def test_every_tab_and_control_character() -> None:
+    """Every line with a tab and every control character is named, before any syntax error."""
+    found = refusal("a:\tb\n\tc: [\nd: \x07\n# a\ttab in a comment\ne: \x85")
+    assert [(problem.line, problem.column) for problem in found] == [(1, 3), (2, 1), (3, 4), (5, 4)]
+
+
+@pytest.mark.parametrize("surrogate", ["\ud800", "\udfff"])
+def test_surrogates(surrogate: str) -> None:
+    """A text that is no Unicode is refused, not passed on."""
+    assert "U+D" in refusal(f"a: {surrogate}")[0].message
+
+
+@pytest.mark.usefixtures("parser")
+def test_deep_nesting() -> None:
+    """Nesting is refused at its limit, however it is written."""
+    for text in ("[" * 900, "{a: " * 900, "- " * 900, "? " * 900):
+        assert refusal(text)[0].message == "is nested too deep"
+    deepest = "[" * composer.MAX_DEPTH + "]" * composer.MAX_DEPTH
+    parse(deepest, "f.yaml")
+
+
+def test_depth_by_aliases() -> None:
+    """Aliases can nest deeper than that; nothing recurses over them."""
+    chain = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 100))
+    root = parse(chain, "f.yaml")
+    assert root.size > 5_000
+
+
+@pytest.mark.usefixtures("parser")
+def test_a_bomb_is_not_blown_up() -> None:
+    """Aliases of aliases are counted, not followed."""
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    text += "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    [problem] = refusal(text)
+    assert problem.message == "aliases repeat too much by here"
+
+
+PIECES = [
+    "a", "b: ", "- ", "? ", "\n", "  ", " ", "[", "]", "{", "}", ",", "'", '"', "&x ", "*x", "<<: ",
+    "|\n", ">\n", "#", "!t ", "012", "~", "---\n", "é",
+]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_the_parsers_agree(text: str) -> None:
+    """With libyaml or without, a text has the same tree at the same places, or is refused."""
+    trees = []
+    for loader in (yaml.CSafeLoader, yaml.SafeLoader):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(composer, "PARSER", loader)
+            try:
+                trees.append(list(places(parse(text, "f.yaml"))))
+            except ConfigInvalid:
+                trees.append([])
+    assert trees[0] == trees[1]
+
+
+# What a terminal shows.
+
+
+def shown(line: str, column: int, path: str = "") -> list[str]:
+    return excerpt(Problem("f.yaml", 1, column, path, "is odd"), [line]).split("\n")
+
+
+def test_excerpt() -> None:
+    """A problem comes with its line and a caret below its place."""
+    assert shown("  a: b", 6) == ["f.yaml:1:6: is odd", "      a: b", "         ^"]
+
+
+@pytest.mark.parametrize("line", [0, 2])
+def test_excerpt_without_place(line: int) -> None:
+    """A problem that has no line, or one behind the end, is shown alone."""
+    problem = Problem("f.yaml", line, 1, "", "is odd")
+    assert excerpt(problem, ["a"]) == str(problem)
+
+
+def test_excerpt_below_wide_characters() -> None:
+    """Below characters of double width the gap is as wide."""
+    assert shown("证书: x", 5)[2] == "    \u3000\u3000  ^"
+
+
+def test_excerpt_of_a_long_line() -> None:
+    """Of a long line the part around the place is shown."""
+    _, line, caret = shown("x" * 500 + "y" + "z" * 500, 501)
+    assert len(line) < 110
+    assert line[caret.index("^")] == "y"
+
+
+def test_excerpt_obeys_no_escape() -> None:
+    """Control characters do not reach the terminal."""
+    assert shown("a: \x1b[31m", 1)[1] == "    a: \ufffd[31m"
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (f"    X-Any: {SECRET}", "targets.a.headers.X-Any"),
+        (f"    headers: {{X-Any: {SECRET}, x-other: 1}}", "targets.a.headers.x-other"),
+        (f"    Authorization: Bearer {SECRET}", ""),
+        (f"    token: {SECRET}", "targets.a"),
+        (f"    url: http://me:{SECRET}@ledger.example.com/", "targets.a.url"),
+        (f"    headers: {{Cookie: '{SECRET}", ""),
+        (f"    x-api-key: ${{KEY:-{SECRET}}}", ""),
+    ],
+)
+def test_excerpt_hides_secrets(line: str, path: str) -> None:
+    """What may be a secret that somebody wrote into the file is shown as dots, as many."""
+    told = shown(line, 5, path)[1]
+    assert SECRET not in told
+    assert len(told) == len(line) + 4

@@ -1,0 +1,644 @@
+"""What every engine promises, over real sockets, against targets that do all they can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gzip
+import logging
+import ssl
+import sys
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from router.model import Reason
+from router.transport import MAX_ANSWER, Answer, Failure, Pool, system_trust
+from router.transport.causes import connect_cause
+from router.transport.httpx_engine import HttpxPool
+from tests.hostile import FORGED, YES, answer, hostile
+
+pytestmark = pytest.mark.anyio
+
+#: Every engine runs every row.
+ENGINES = {"httpx": HttpxPool}
+Engine = Callable[..., Pool]
+
+HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
+BODY = b'{"changes":["id1"]}'
+
+#: For what has to come in time, however loaded the machine is; and for what never comes.
+LONG, SHORT = 10.0, 0.3
+
+AUTHORITY = trustme.CA()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Engines run on uvloop as well as on the standard library's own loop."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@asynccontextmanager
+async def opened(
+    engine: Engine, url: str, limit: int = 4, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Pool]:
+    pool = engine(url, limit, tls=tls)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer | Failure:
+    return await pool.post(HEADERS, body, timeout)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LONG):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def certified(
+    name: str = "127.0.0.1", *, by: trustme.CA = AUTHORITY, ends: datetime | None = None
+) -> ssl.SSLContext:
+    """What a target needs to speak TLS under that name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    by.issue_cert(name, not_after=ends).configure_cert(context)
+    return context
+
+
+def trusting() -> ssl.SSLContext:
+    """Trusts AUTHORITY and nobody else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    AUTHORITY.configure_trust(context)
+    return context
+
+
+# What is sent.
+
+
+async def test_exactly_these_bytes_are_on_the_wire(engine: Engine) -> None:
+    """The target sees `host`, the given headers in order, `content-length`, and the body."""
+    async with hostile("answers") as target, opened(engine, target.url + "?a=1&b=%20") as pool:
+        await pool.post([(b"X-Mixed", b"K\xc3\xa9pt"), (b"x-mixed", b"")], b"\x00\xff\r\n", LONG)
+    assert target.requests == [
+        b"POST /callback?a=1&b=%%20 HTTP/1.1\r\n"
+        b"host: 127.0.0.1:%d\r\n"
+        b"X-Mixed: K\xc3\xa9pt\r\n"
+        b"x-mixed: \r\n"
+        b"content-length: 4\r\n"
+        b"\r\n"
+        b"\x00\xff\r\n" % target.port
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+async def test_a_body_of_any_size_arrives_whole(engine: Engine, size: int) -> None:
+    """The body arrives byte for byte, none and a large one included."""
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool, body=body), Answer)
+    assert target.requests[0].partition(b"\r\n\r\n")[2] == body
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable sends nothing to the proxy."""
+    async with hostile("answers") as target, hostile("answers") as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with opened(engine, target.url) as pool:
+            assert isinstance(await post(pool), Answer)
+    assert proxy.accepted == 0
+
+
+async def test_cookies_are_not_kept(engine: Engine) -> None:
+    """A cookie that a target sets is not sent back to it."""
+    async with hostile("cookie") as target, opened(engine, target.url) as pool:
+        await post(pool)
+        await post(pool)
+    assert target.requests[0] == target.requests[1]
+
+
+# Answers.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "body"),
+    [
+        ("answers", 200, YES),
+        ("status_500", 500, YES),
+        ("status_503", 503, b"later"),
+        ("code_0", 200, b'{"code":"0"}'),
+        ("code_number", 200, b'{"code":0}'),
+        ("code_blank", 200, b'{"code":"000 "}'),
+        ("html", 200, b"<!doctype html><p>000</p>"),
+        ("empty", 200, b""),
+        ("array", 200, b'["000"]'),
+        ("gzip", 200, gzip.compress(YES, mtime=0)),
+        ("no_content", 204, b""),
+        ("not_modified", 304, b""),
+        ("moved", 301, YES),
+        ("found", 302, YES),
+        ("temporary", 307, YES),
+        ("moved_nowhere", 301, YES),
+        ("chunked", 200, YES),
+        ("informational", 200, YES),
+        ("http_1_0", 200, YES),
+        ("says_close", 200, YES),
+        ("closes_after", 200, YES),
+        ("resets_after", 200, YES),
+        ("goes_beyond", 200, YES),
+    ],
+)
+async def test_an_answer_is_handed_over_as_it_came(
+    engine: Engine, behaviour: str, status: int, body: bytes
+) -> None:
+    """A whole answer's status and body are handed over, and nothing is followed or decoded."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert (came.status, came.body) == (status, body)
+    assert len(target.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "encoding"), [("gzip", "gzip"), ("identity", ""), ("answers", "")]
+)
+async def test_the_encoding_is_told(engine: Engine, behaviour: str, encoding: str) -> None:
+    """An answer says how its body is encoded, in lower case, where it is."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert came.encoding == encoding
+
+
+async def test_retry_after_is_told(engine: Engine) -> None:
+    """An answer carries its `retry-after` as it came."""
+    async with hostile("status_503") as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert came.retry_after == "120"
+
+
+async def test_an_answer_may_come_before_the_request_was_read(engine: Engine) -> None:
+    """A target that refuses a request by its headers is understood."""
+    async with hostile("refuses_early") as target, opened(engine, target.url) as pool:
+        came = await post(pool, body=b" " * 2_000_000)
+    assert isinstance(came, Answer)
+    assert came.status == 413
+
+
+async def test_the_largest_answer_is_read(engine: Engine) -> None:
+    """An answer of MAX_ANSWER bytes is read; with one byte more it is too large."""
+    largest = answer(b"x" * MAX_ANSWER)
+    async with hostile("answers", answer=largest) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert len(came.body) == MAX_ANSWER
+    larger = answer(b"x" * (MAX_ANSWER + 1))
+    async with hostile("answers", answer=larger) as target, opened(engine, target.url) as pool:
+        refused = await post(pool)
+    assert isinstance(refused, Failure)
+    assert refused.reason is Reason.TOO_LARGE
+
+
+# Failures.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "timeout", "expected", "seen"),
+    [
+        ("refuses", LONG, Failure(Reason.CONNECT_REFUSED, delivered=False), 0),
+        ("never_accepts", SHORT, Failure(Reason.CONNECT_TIMEOUT, delivered=False), 0),
+        ("hangs", SHORT, Failure(Reason.TIMEOUT, delivered=True), 0),
+        ("says_nothing", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("answers_late", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("drips", SHORT, Failure(Reason.TIMEOUT, delivered=True, status=200), 1),
+        ("drips_headers", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("endless_informational", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("resets_at_once", LONG, Failure(Reason.RESET, delivered=True), 0),
+        ("closes_at_once", LONG, Failure(Reason.RESET, delivered=True), 0),
+        ("resets_before", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("closes_before", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("resets_within_headers", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("closes_within_headers", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("resets_within_body", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("closes_within_body", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("closes_within_chunks", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("endless_headers", LONG, Failure(Reason.TOO_LARGE, delivered=True), 1),
+        ("endless_header_line", LONG, Failure(Reason.TOO_LARGE, delivered=True), 1),
+        ("endless_chunk_header", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_declared", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_chunked", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_chunk", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_unframed", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("tiny_chunks", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("speaks_smtp", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("speaks_tls", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("speaks_http_2", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("two_lengths", LONG, Failure(Reason.PROTOCOL, delivered=True), 1),
+        ("bad_chunk", LONG, Failure(Reason.PROTOCOL, delivered=True, status=200), 1),
+        ("switches_protocol", LONG, Failure(Reason.PROTOCOL, delivered=True), 1),
+    ],
+)
+async def test_a_failure_is_a_value(
+    engine: Engine, behaviour: str, timeout: float, expected: Failure, seen: int
+) -> None:
+    """A target's failure has its reason, says what may have been delivered, and is not repeated."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        came = await post(pool, timeout)
+        await until(lambda: len(target.requests) == seen)
+    assert isinstance(came, Failure)
+    assert replace(came, detail="") == expected
+    assert str(target.port) not in came.detail
+    assert len(target.requests) == seen
+    assert target.accepted <= 1
+
+
+async def test_the_timeout_is_for_the_whole_exchange(engine: Engine) -> None:
+    """A body that drips faster than the timeout does not outlast it."""
+    async with hostile("drips", seconds=SHORT / 10) as target, opened(engine, target.url) as pool:
+        came = await post(pool, SHORT)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.TIMEOUT
+
+
+async def test_a_request_that_nobody_reads_has_its_timeout(engine: Engine) -> None:
+    """A body too large for the sockets' buffers does not keep the attempt beyond its timeout."""
+    async with hostile("hangs") as target, opened(engine, target.url) as pool:
+        came = await post(pool, SHORT, body=b" " * 20_000_000)
+    assert came == Failure(Reason.TIMEOUT, delivered=True)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "no..where", "xn--a.invalid", "x" * 64])
+async def test_a_name_without_an_address(engine: Engine, host: str) -> None:
+    """A host whose name has no address, or can have none, is `dns`, and nothing was delivered."""
+    async with opened(engine, f"http://{host}/callback") as pool:
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.DNS, False)
+    assert came.detail
+
+
+async def test_a_name_whose_addresses_all_refuse(engine: Engine) -> None:
+    """A host with several addresses is refused where each of them refuses."""
+    async with (
+        hostile("refuses") as target,
+        opened(engine, f"http://localhost:{target.port}/callback") as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.CONNECT_REFUSED, False)
+
+
+def test_of_several_addresses_a_refusal_counts() -> None:
+    """Where one address is out of reach and another refuses, the host refuses."""
+    error = OSError("All connection attempts failed")
+    error.__cause__ = ExceptionGroup(
+        "", [OSError(errno.ENETUNREACH, ""), ConnectionRefusedError(errno.ECONNREFUSED, "")]
+    )
+    assert connect_cause(error) == (Reason.CONNECT_REFUSED, "Connection refused")
+
+
+async def test_an_address_out_of_reach(engine: Engine) -> None:
+    """What the system will not connect to is `unreachable`, in the system's words."""
+    async with opened(engine, "http://255.255.255.255/callback") as pool:
+        came = await post(pool)
+    assert came == Failure(Reason.UNREACHABLE, delivered=False, detail="Network is unreachable")
+
+
+async def test_a_fault_of_our_own_is_no_failure(engine: Engine) -> None:
+    """A header that is no bytes raises, and is not blamed on the target."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        with pytest.raises(TypeError):
+            await pool.post([(b"x", 7)], BODY, LONG)  # type: ignore[list-item]
+
+
+async def test_a_header_cannot_become_two(engine: Engine) -> None:
+    """A header with a line break in it is not sent; the attempt fails, and does not raise."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        came = await pool.post([(b"x-event-key", b"a\r\nx-forged: 1")], BODY, LONG)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.PROTOCOL
+    assert target.requests == []
+
+
+# TLS.
+
+
+async def test_tls_is_spoken(engine: Engine) -> None:
+    """A target with a certificate of a trusted authority is spoken to, on a kept connection."""
+    async with (
+        hostile("answers", tls=certified()) as target,
+        opened(engine, target.url, tls=trusting()) as pool,
+    ):
+        assert await post(pool) == await post(pool) == Answer(200, YES)
+    assert (target.accepted, len(target.requests)) == (1, 2)
+
+
+async def test_the_environment_can_name_whom_to_trust(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the engine is told nothing else, SSL_CERT_FILE names the authorities."""
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    system_trust.cache_clear()
+    try:
+        async with (
+            hostile("answers", tls=certified()) as target,
+            opened(engine, target.url) as pool,
+        ):
+            assert isinstance(await post(pool), Answer)
+    finally:
+        system_trust.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("tls", "detail"),
+    [
+        (certified(by=trustme.CA()), "unable to get local issuer certificate"),
+        (certified("elsewhere.example"), "not valid for '127.0.0.1'"),
+        (certified(ends=datetime.now(UTC) - timedelta(days=1)), "certificate has expired"),
+    ],
+    ids=["untrusted", "wrong host", "expired"],
+)
+async def test_a_certificate_is_verified(engine: Engine, tls: ssl.SSLContext, detail: str) -> None:
+    """A certificate that proves nothing is `tls`, says why, and nothing was delivered."""
+    async with (
+        hostile("answers", tls=tls) as target,
+        opened(engine, target.url, tls=trusting()) as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, False)
+    assert detail in came.detail
+    assert target.requests == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "timeout", "reason"),
+    [
+        ("hangs", SHORT, Reason.CONNECT_TIMEOUT),
+        ("speaks_smtp", LONG, Reason.TLS),
+        ("answers", SHORT, Reason.CONNECT_TIMEOUT),
+        ("closes_at_once", LONG, Reason.TLS),
+        ("resets_at_once", LONG, Reason.TLS),
+    ],
+)
+async def test_a_handshake_that_comes_to_nothing(
+    engine: Engine, behaviour: str, timeout: float, reason: Reason
+) -> None:
+    """A target that speaks no TLS on a TLS port has seen nothing of the request."""
+    async with (
+        hostile(behaviour) as target,
+        opened(engine, target.https, tls=trusting()) as pool,
+    ):
+        came = await post(pool, timeout)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (reason, False)
+
+
+async def test_a_target_that_wants_a_certificate(engine: Engine) -> None:
+    """A target that breaks TLS off after the handshake may have seen the request."""
+    tls = certified()
+    tls.verify_mode = ssl.CERT_REQUIRED
+    async with (
+        hostile("wants_certificate", context=tls) as target,
+        opened(engine, target.https, tls=trusting()) as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, True)
+    assert came.detail == "tlsv13 alert certificate required"
+
+
+# Connections.
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    ["answers", "status_500", "moved", "no_content", "not_modified", "chunked", "informational"],
+)
+async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
+    """Requests in a row take one connection."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        for _ in range(3):
+            assert isinstance(await post(pool), Answer)
+    assert (target.accepted, len(target.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        "goes_beyond",
+        "goes_beyond_chunks",
+        "goes_beyond_no_content",
+        "speaks_unasked",
+        "says_close",
+        "http_1_0",
+        "closes_after",
+        "resets_after",
+    ],
+)
+async def test_a_connection_that_is_spent_is_replaced(engine: Engine, behaviour: str) -> None:
+    """What follows an answer, an end or forged bytes, never touches the next request."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        first = await post(pool)
+        forged = len(FORGED) if behaviour == "speaks_unasked" else 0
+        await until(lambda: target.sent >= len(answer(YES)) + forged if forged else True)
+        if behaviour in ("closes_after", "resets_after"):
+            await until(lambda: target.open == 0)
+        assert await post(pool) == first
+    assert isinstance(first, Answer)
+    assert (target.accepted, len(target.requests)) == (2, 2)
+
+
+async def test_what_may_have_been_delivered_is_not_sent_again(engine: Engine) -> None:
+    """A target that closes a kept connection on reading the next request has seen it once."""
+    async with hostile("closes_on_the_next") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool), Answer)
+        assert await post(pool) == Failure(Reason.RESET, delivered=True)
+        await until(lambda: target.open == 0)
+    assert (target.accepted, len(target.requests)) == (1, 2)
+
+
+async def test_an_idle_connection_is_not_kept_for_long(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was idle for KEEP_ALIVE is closed, not used."""
+    monkeypatch.setattr(sys.modules[engine.__module__], "KEEP_ALIVE", 0.05)
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        await asyncio.gather(*(post(pool) for _ in range(4)))
+        assert target.open > 0
+        await asyncio.sleep(0.1)
+        accepted = target.accepted
+        await post(pool)
+        assert target.accepted == accepted + 1
+        await until(lambda: target.open == 1)
+
+
+async def test_connections_are_bounded(engine: Engine) -> None:
+    """Of 200 posts at once none opens a connection beyond the limit, and each has its answer."""
+    async with hostile("answers") as target, opened(engine, target.url, limit=5) as pool:
+        came = await asyncio.gather(*(post(pool) for _ in range(200)))
+    assert came == [Answer(200, YES)] * 200
+    assert target.accepted <= 5
+
+
+async def test_the_wait_for_a_connection_has_its_timeout(engine: Engine) -> None:
+    """A post that finds every connection taken until its end is `saturated`, and not delivered."""
+    async with hostile("says_nothing") as target, opened(engine, target.url, limit=1) as pool:
+        first = asyncio.create_task(post(pool))
+        await until(lambda: len(target.requests) == 1)
+        assert await post(pool, SHORT) == Failure(Reason.SATURATED, delivered=False)
+        await pool.close()
+        await first
+    assert len(target.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", ["says_nothing", "resets_before", "huge_chunked"])
+async def test_a_failure_gives_its_connection_back(engine: Engine, behaviour: str) -> None:
+    """A pool that has seen many failures has lost no connection by them."""
+    async with hostile(behaviour) as target, opened(engine, target.url, limit=2) as pool:
+        for _ in range(3):
+            came = await asyncio.gather(*(post(pool, 0.1) for _ in range(2)))
+            assert Reason.SATURATED not in [each.reason for each in came]  # type: ignore[union-attr]
+        await until(lambda: target.open == 0)
+
+
+@pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
+async def test_cancelling_at_any_moment_closes_the_connection(
+    engine: Engine, tls: ssl.SSLContext | None
+) -> None:
+    """A post cancelled after any number of the loop's turns leaves nothing open, no place lost."""
+    async with hostile("answers", tls=tls) as target:
+        cancelled, turns = True, 0
+        while cancelled:
+            async with opened(engine, target.url, limit=1, tls=trusting()) as pool:
+                if cancelled := await _cancelled_after(turns, pool):
+                    await until(lambda: target.open == 0)
+                assert isinstance(await post(pool), Answer)
+                await _cancelled_after(turns, pool)
+                assert isinstance(await post(pool), Answer)
+            await until(lambda: target.open == 0)
+            turns += 1
+    assert turns > 3
+
+
+async def _cancelled_after(turns: int, pool: Pool) -> bool:
+    """Whether a post could be cancelled then; it may have been whole already."""
+    posting = asyncio.create_task(post(pool))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    posting.cancel()
+    await asyncio.wait([posting])
+    return posting.cancelled()
+
+
+# The end.
+
+
+async def test_closing_breaks_off_what_is_in_flight(engine: Engine) -> None:
+    """What is in flight when the pool closes is `stopped`, and says whether it was delivered."""
+    async with hostile("says_nothing") as target:
+        pool = engine(target.url, 1)
+        sent = asyncio.create_task(post(pool))
+        await until(lambda: len(target.requests) == 1)
+        waiting = asyncio.create_task(post(pool))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(LONG / 2):
+            await pool.close()
+        assert sent.done()
+        assert waiting.done()
+        assert sent.result() == Failure(Reason.STOPPED, delivered=True)
+        assert waiting.result() == Failure(Reason.STOPPED, delivered=False)
+        await until(lambda: target.open == 0)
+
+
+async def test_closing_breaks_off_connecting(engine: Engine) -> None:
+    """An attempt that has no connection yet when the pool closes is `stopped`, not delivered."""
+    async with hostile("never_accepts") as target:
+        pool = engine(target.url, 1)
+        connecting = asyncio.create_task(post(pool))
+        await asyncio.wait([connecting], timeout=SHORT)
+        await pool.close()
+        assert await connecting == Failure(Reason.STOPPED, delivered=False)
+
+
+async def test_a_closed_pool_sends_nothing(engine: Engine) -> None:
+    """After close() a post is `stopped`, and close() can be called again."""
+    async with hostile("answers") as target:
+        pool = engine(target.url, 1)
+        await post(pool)
+        await pool.close()
+        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
+        await pool.close()
+    assert len(target.requests) == 1
+
+
+async def test_nothing_is_left_after_close(engine: Engine) -> None:
+    """A closed pool has no task and no connection, whatever it has been through."""
+    before = asyncio.all_tasks()
+    for behaviour in ("answers", "says_nothing", "huge_declared", "closes_within_body"):
+        async with hostile(behaviour) as target:
+            async with opened(engine, target.url) as pool:
+                await asyncio.gather(*(post(pool, SHORT) for _ in range(8)))
+            await until(lambda: target.open == 0)
+    await until(lambda: asyncio.all_tasks() == before)
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["huge_declared", "huge_chunked", "huge_chunk", "huge_unframed", "endless_headers"]
+)
+async def test_memory_is_bounded(engine: Engine, behaviour: str) -> None:
+    """An answer without end takes a few times MAX_ANSWER, not what the target sends."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                await post(pool)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 30 * MAX_ANSWER
+    assert target.sent < 100_000_000
+
+
+async def test_crumbs_cost_little(engine: Engine) -> None:
+    """An answer in chunks of one byte does not keep the processor from the other targets."""
+    async with hostile("tiny_chunks") as target, opened(engine, target.url) as pool:
+        before = time.process_time()
+        for _ in range(3):
+            await post(pool)
+        assert time.process_time() - before < 0.5
+    assert len(target.requests) == 3
+
+
+async def test_an_engine_logs_nothing(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """What an attempt came to is its result; no library below writes a line about it."""
+    with caplog.at_level(logging.DEBUG):
+        for behaviour in ("answers", "closes_before", "refuses"):
+            async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+                await post(pool)
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
