@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +18,7 @@ from router.config.settings import Settings
 from router.forwarder import Forwarder
 from router.intake import Intake
 from router.log import Log
+from router.reload import Look, Reload, Source, Standing
 from router.schema import Schema, shipped_schema
 from router.sender import Sender
 from router.transport import Engine
@@ -28,40 +31,68 @@ from router.web.ops import Probes, respond
 SHARE = 2
 
 
-def make_app(settings: Settings, config: Config, log: Log, engine: Engine = HttpxPool) -> Starlette:
-    """The router as an ASGI application. Raises StartFailed for a schema that can't be used."""
-    sender = Sender(config.table.targets.values(), engine, max(1, settings.max_requests // SHARE))
-    probes = Probes()
-    callbacks = Callbacks(
-        config,
-        Intake(*_schemas(settings)),
-        Forwarder(sender),
-        log,
-        max_body=settings.max_body,
-        max_requests=settings.max_requests,
-    )
+class App:
+    """The router's parts, joined. `asgi` is what a server serves, with its lifespan."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        log: Log,
+        *,
+        watched: tuple[Source, Look] | None = None,
+        engine: Engine = HttpxPool,
+    ) -> None:
+        """`watched` is where `config` came from and the look it was read at: then it reloads.
+
+        Raises StartFailed for a schema that can't be used.
+        """
+        share = max(1, settings.max_requests // SHARE)
+        self._sender = Sender(config.table.targets.values(), engine, share)
+        self._probes = Probes()
+        self._callbacks = Callbacks(
+            config,
+            Intake(*_schemas(settings)),
+            Forwarder(self._sender),
+            log,
+            max_body=settings.max_body,
+            max_requests=settings.max_requests,
+        )
+        now = time.time()
+        self.reload = Reload(
+            watched,
+            Standing(config, since=now, tried=now),
+            self._take,
+            self._sender.sweep,
+            log,
+        )
+        self.asgi = Starlette(
+            lifespan=self._lifespan,
+            routes=[
+                Route(settings.path, self._callbacks, methods=["POST"]),
+                Route("/livez", self._probes.live, methods=["GET"]),
+                Route("/readyz", self._probes.readiness, methods=["GET"]),
+            ],
+            exception_handlers={HTTPException: _http_error},
+        )
+        # `/callback/` is another path: a redirect would be no contract reply.
+        self.asgi.router.redirect_slashes = False
+
+    def _take(self, config: Config) -> None:
+        """Swap the configuration, between two requests. One that has begun keeps its own."""
+        self._sender.adopt(config.table.targets.values())
+        self._callbacks.config = config
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        probes.ready = True
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self.reload.run())
+        self._probes.ready = True
         try:
             yield
         finally:
-            probes.ready = False
-            await sender.close()
-
-    app = Starlette(
-        lifespan=lifespan,
-        routes=[
-            Route(settings.path, callbacks, methods=["POST"]),
-            Route("/livez", probes.live, methods=["GET"]),
-            Route("/readyz", probes.readiness, methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _http_error},
-    )
-    # `/callback/` is another path: a redirect would be no contract reply.
-    app.router.redirect_slashes = False
-    return app
+            self._probes.ready = False
+            watching.cancel()
+            await self._sender.close()
 
 
 def _schemas(settings: Settings) -> list[Schema]:

@@ -5,6 +5,7 @@ Every type is frozen unless its docstring says why not. Durations are seconds, s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,6 +30,19 @@ class Event:
     event_status: str
     event_key: str
     body: bytes
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> Event:
+        """The event that some of its fields tell of; it has no body.
+
+        A key that is missing is what the four others make. One of those that is missing is the
+        key's part, where the key has four; else it is unknown, and empty.
+        """
+        key = fields.get("event_key") or ""
+        parts = key.split(".") if key.count(".") == 3 else ("",) * 4
+        named = zip(FIELDS, parts, strict=False)
+        source, topic, kind, status = (fields.get(name) or part for name, part in named)
+        return cls(source, topic, kind, status, key or f"{source}.{topic}.{kind}.{status}", b"")
 
     @property
     def derived_key(self) -> str:
@@ -90,6 +104,8 @@ class Attempt:
     status: int | None = None
     #: What came instead of an acknowledgement, in a few words for people; never a secret.
     detail: str = ""
+    #: How long a 429 or 503 asked to be left alone, in seconds.
+    retry_after: float | None = None
 
     @property
     def acknowledged(self) -> bool:

@@ -11,6 +11,9 @@ from router.glob import Glob
 from router.index import Anchor, Index, Rule, Way
 from router.model import FIELDS, Event
 
+#: What a target is to a plan.
+Role = Literal["required", "optional"]
+
 #: How many plans a table remembers.
 _REMEMBERED = 4096
 
@@ -35,6 +38,9 @@ class Target:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Who answers for it; repeated in logs and pages.
     owner: str = ""
+    #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not
+    #: read from a file.
+    public_url: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Route:
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     #: Its line in routes.yaml, 0 where it has none.
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,12 @@ class Plan:
     optional: tuple[Target, ...]
     #: The routes that matched, by name. None matched: the event is unmatched.
     routes: tuple[Route, ...]
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What each target is to it, by the target's name."""
+        roles: dict[str, Role] = {target.name: "required" for target in self.required}
+        return roles | {target.name: "optional" for target in self.optional}
 
 
 @dataclass(frozen=True, slots=True)

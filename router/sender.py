@@ -11,7 +11,7 @@ from router.model import SUCCESS, Attempt, Event, Reason
 from router.places import Places
 from router.routes import Target
 from router.strictjson import Unreadable, parse
-from router.transport import Answer, Engine, Failure
+from router.transport import Answer, Engine, Failure, Pool
 
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
 #: holds a request in flight.
@@ -63,13 +63,51 @@ class Sender:
         share: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lanes = {target.name: _Lane(target, engine, share) for target in targets}
+        self._engine = engine
+        self._share = share
         self._clock = clock
+        self._lanes: dict[Target, _Lane] = {}
+        #: Lanes of targets that are no longer in force, for the requests that started with them.
+        self._leaving: dict[Target, _Lane] = {}
+        self.adopt(targets)
+
+    def adopt(self, targets: Iterable[Target]) -> None:
+        """Take these targets into force. One that stays keeps its connections and its places; one
+        that goes is still there for requests that have it in their plan, until it is swept."""
+        before = {target.name: lane for target, lane in self._lanes.items()}
+        lanes = {
+            target: self._lanes.get(target)
+            or self._leaving.pop(target, None)
+            or _Lane(target, self._engine, self._share, before.get(target.name))
+            for target in targets
+        }
+        self._leaving |= {t: lane for t, lane in self._lanes.items() if t not in lanes}
+        self._lanes = lanes
+
+    async def sweep(self) -> None:
+        """Close what targets no longer in force have left, once nothing of theirs is in flight."""
+        for target, lane in list(self._leaving.items()):
+            if not lane.in_use:
+                del self._leaving[target]
+                if all(lane.pool is not kept.pool for kept in self._every_lane()):
+                    await lane.pool.close()
+
+    def _every_lane(self) -> list[_Lane]:
+        return [*self._lanes.values(), *self._leaving.values()]
 
     async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
         """One attempt, over within the target's timeout. `common` is `envelope.headers()`."""
+        lane = self._lanes.get(target) or self._leaving[target]
+        lane.in_use += 1
+        try:
+            return await self._send(lane, target, envelope, common)
+        finally:
+            lane.in_use -= 1
+
+    async def _send(
+        self, lane: _Lane, target: Target, envelope: Envelope, common: Headers
+    ) -> Attempt:
         started = time.monotonic()
-        lane = self._lanes[target.name]
         if not await lane.places.take(min(LINE_WAIT, target.timeout)):
             return Attempt(Reason.SATURATED, delivered=False, seconds=time.monotonic() - started)
         try:
@@ -83,17 +121,25 @@ class Sender:
 
     async def close(self) -> None:
         """Close all connections; attempts in flight end as `stopped`."""
-        for lane in self._lanes.values():
+        for lane in self._every_lane():
             await lane.pool.close()
 
 
 class _Lane:
-    """What one target has for itself."""
+    """What one target has for itself. It keeps what it can of the lane it had before a reload."""
 
-    def __init__(self, target: Target, engine: Engine, share: int) -> None:
-        limit = min(target.max_in_flight, share)
-        self.places = Places(limit, line=min(limit, share - limit))
-        self.pool = engine(target.url, limit)
+    def __init__(self, target: Target, engine: Engine, share: int, before: _Lane | None) -> None:
+        #: Attempts that have it in hand: its pool stays open for them.
+        self.in_use = 0
+        self.limit = min(target.max_in_flight, share)
+        self.url = target.url
+        if before is None or before.limit != self.limit:
+            self.places: Places = Places(self.limit, line=min(self.limit, share - self.limit))
+            self.pool: Pool = engine(self.url, self.limit)
+        else:
+            self.places = before.places
+            same = before.url == self.url
+            self.pool = before.pool if same else engine(self.url, self.limit)
         self.headers: Headers = (
             (b"x-ebaas-target", target.name.encode("ascii")),
             *((name.encode("ascii"), value.encode("latin-1")) for name, value in target.headers),

@@ -28,10 +28,10 @@ BACKLOG = 2048
 #: few hundred, and by itself it would keep megabytes.
 SEND_BUFFER = 32 * 1024
 
-DEFAULT_LIMITS = Limits()
-
 #: Open files that a process may have, where the system lets it have as many.
 FILES = 65536
+
+DEFAULT_LIMITS = Limits()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                # uvicorn only ever calls it, once per connection.
+                # No class, but all that uvicorn does with it is to call it for each connection.
                 http=partial(Front, limits=limits, refused=self.refused),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="on" if lifespan else "off",
@@ -131,6 +131,11 @@ class Server(uvicorn.Server):
             await super().serve(sockets or [self.listener])
         finally:
             self._sweeping.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()  # which uvicorn leaves out, in a hurry
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

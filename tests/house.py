@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from router import config
-from router.app import make_app
+from router.app import App
 from router.config.settings import Settings
 from router.log import Log
 from router.server import Server, listen
@@ -66,8 +66,8 @@ async def house(
     """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
     stream = io.StringIO()
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
-    app = make_app(Settings(**settings), loaded, Log(stream, "json"))
-    server = Server(app, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
+    app = App(Settings(**settings), loaded, Log(stream, "json"))
+    server = Server(app.asgi, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:

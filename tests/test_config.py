@@ -11,10 +11,13 @@ import ast
 import contextlib
 import json
 import os
+import random
 import re
+import string
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,10 +31,11 @@ from hypothesis import strategies as st
 from router import config
 from router.config import Caller, Config
 from router.config.editor_schema import editor_schema
+from router.config.redundancy import redundant
 from router.document import MAX_SIZE, composer, excerpt, lines, syntax
 from router.errors import ConfigInvalid, Problem
 from router.model import Event
-from router.routes import Route, Target
+from router.routes import Route, RouteTable, Target
 from router.schedule import PLATFORM, Schedule
 
 ROOT = Path(__file__).parent.parent
@@ -416,6 +420,134 @@ def test_hash_is_of_what_is_in_force(tmp_path: Path) -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes)
 
 
+# What is only warned of.
+
+
+def warnings(text: str) -> list[str]:
+    return [problem.message for problem in parse(text).warnings]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "127.9.9.9", "[::1]", "10.1.2.3", "192.168.0.1", "100.64.0.1", "[fd12::1]"),
+        *(
+            "ledger",
+            "ledger.default.svc",
+            "l.default.svc.cluster.local",
+            "l.corp.internal",
+            "l.local.",
+        ),
+    ],
+)
+def test_plain_http_within_the_house(host: str) -> None:
+    """Plain http to a host that is local is nothing to warn of."""
+    assert warnings(document({"url": f"http://{host}/"})) == []
+
+
+@pytest.mark.parametrize(
+    "host", ["ledger.example.com", "8.8.8.8", "[2606:4700::1]", "local.example"]
+)
+def test_plain_http_out_of_the_house(host: str) -> None:
+    """Plain http to any other host is warned of, https is not."""
+    assert len(warnings(document({"url": f"http://{host}/"}))) == 1
+    assert warnings(document({"url": f"https://{host}/"})) == []
+
+
+def test_only_required_targets_are_cut_off() -> None:
+    """An optional target may take longer than the reply: it holds nobody up."""
+    optional = {"required": ["other"], "optional": ["ledger"]}
+    text = json.loads(document({"timeout": "9s"}, optional))
+    text["targets"]["other"] = {"url": "http://127.0.0.1:9001/"}
+    assert warnings(json.dumps(text)) == []
+
+
+@pytest.mark.parametrize("pattern", ["a.gs.cert.1", "a.*", "*", "a.gs.cert?1", "a[.]b.c.d"])
+def test_patterns_for_keys(pattern: str) -> None:
+    """A pattern that a key of four parts can match is nothing to warn of."""
+    assert warnings(document(route={"match": pattern})) == []
+
+
+def test_patterns_for_other_fields() -> None:
+    """A pattern for another field need not look like a key."""
+    assert warnings(document(route={"match": {"event_topic": "gs"}})) == []
+
+
+PATTERNS = st.text("ab*?", min_size=1, max_size=3) | st.sampled_from(["*", "a*", "[ab]*", "?a*"])
+ROUTES = st.lists(
+    st.builds(
+        Route,
+        name=st.none(),
+        match=st.dictionaries(
+            st.sampled_from(["event_source", "event_key"]),
+            st.lists(PATTERNS, min_size=1, max_size=2).map(tuple),
+            min_size=1,
+        ),
+        required=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
+        optional=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
+    ),
+    min_size=2,
+    max_size=4,
+).map(lambda routes: [replace(route, name=str(at)) for at, route in enumerate(routes)])
+VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
+TARGETS = {name: Target(name, "http://h/") for name in "xy"}
+
+
+@settings(max_examples=500, deadline=None)
+@given(ROUTES)
+def test_redundant_routes_can_go(routes: list[Route]) -> None:
+    """Without any of the routes that are called redundant, every event goes where it went."""
+    gone = {at for at, _ in redundant(routes)}
+    before = RouteTable(routes, TARGETS)
+    after = RouteTable([route for at, route in enumerate(routes) if at not in gone], TARGETS)
+    for source in VALUES:
+        for key in VALUES:
+            event = Event(source, "t", "t", "s", key, b"")
+            plan, left = before.match(event), after.match(event)
+            assert (plan.required, plan.optional) == (left.required, left.optional)
+            assert bool(plan.routes) == bool(left.routes)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        ({"event_key": ("a.gs.*",)}, {"event_key": ("a.gs.*",)}),
+        ({"event_key": ("a.*",)}, {"event_key": ("a.gs.cert.1",)}),
+        ({"event_key": ("a.*",)}, {"event_key": ("a.[gs]*", "a.x.*")}),
+        ({"event_key": ("b.*", "a.*")}, {"event_key": ("a.gs.*",), "event_status": ("1",)}),
+        ({"event_key": ("*",)}, {"event_key": ("*.cert.*",)}),
+        ({"event_key": ("*.cert.*",)}, {"event_key": ("*.cert.*",), "event_source": ("a",)}),
+    ],
+)
+def test_redundant_routes_are_found(wide: Any, narrow: Any) -> None:
+    """A route is redundant beside one that matches its patterns' beginnings, or the same."""
+    assert list(redundant([Route("n", narrow, ("x",)), Route("w", wide, ("x",))])) in (
+        [(0, 1)],
+        [(1, 0)],
+    )
+
+
+def test_many_twins_cost_little() -> None:
+    """Ten thousand routes with one pattern and targets of their own are not all compared."""
+    routes = [Route(f"r{n}", {"event_key": ("*",)}, (f"t{n}",)) for n in range(10_000)]
+    started = time.process_time()
+    assert list(redundant(routes)) == []
+    assert time.process_time() - started < 2
+
+
+def test_one_place_is_said_once() -> None:
+    """A fault that aliases repeat is one problem, at the place where it is to be mended."""
+    text = """
+version: 1
+targets:
+  a: {url: "http://127.0.0.1/", headers: &headers {host: a}}
+  b: {url: "http://127.0.0.1/", headers: *headers}
+routes:
+- {name: all, match: "*", required: [a, b]}
+"""
+    assert len(faults(text)) == 1
+
+
 # What editors are told.
 
 
@@ -515,6 +647,12 @@ def test_any_damage(data: st.DataObject) -> None:
     load_or_refuse(content[:start] + piece + content[end:])
 
 
+def shuffled(count: int, seed: int) -> list[str]:
+    """Names of the same letters, which are costly to tell apart."""
+    letters = random.Random(seed)
+    return ["".join(letters.sample(string.ascii_letters, 52)) for _ in range(count)]
+
+
 LARGEST = 64 * 1024
 HEAD = "version: 1\ntargets: {t: {url: 'http://h/'}}\nroutes:\n"
 HOSTILE = {
@@ -529,6 +667,9 @@ HOSTILE = {
     "undefined": document(
         route={"required": [f"t{n:04}" for n in range(3000)]},
         targets={f"u{n:04}": None for n in range(2000)},
+    ),
+    "alike": document(
+        route={"required": shuffled(500, 1)}, targets=dict.fromkeys(shuffled(500, 2))
     ),
     "long keys": document(**{"k" * 30_000: 1, "l" * 30_000: 2}),
     "tabs": "a:\tb\n" * (LARGEST // 5),

@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from router import config, server
-    from router.app import make_app
+    from router.app import App
     from router.log import take_library_lines
 
     settings = read_settings(args)
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     log = StoryLog()
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
-    app = make_app(settings, loaded, log)
-    serving = server.Server(app, server.listen(settings.host, settings.port), lifespan=True)
+    app = App(settings, loaded, log)
+    serving = server.Server(app.asgi, server.listen(settings.host, settings.port), lifespan=True)
     url = serving.url + settings.path
 
     async def tell() -> None:

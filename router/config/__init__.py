@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from router.config.addresses import redacted
 from router.config.checks import check
 from router.config.reader import Reader
 from router.config.shape import (
@@ -131,6 +132,7 @@ def _target(name: str, section: TargetSection, policy: Policy) -> Target:
         policy.max_in_flight,
         tuple(section.headers.items()),
         section.owner,
+        redacted(section.url, section.nodes["url"]),
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from router.config.kinds import VARIABLE, ScalarKind
 from router.config.reader import Fault, Schema
-from router.document import ScalarNode, shown
+from router.document import Node, ScalarNode, shown
 
 #: Addresses at which clouds answer with credentials, link-local ones aside: Alibaba, Azure, Oracle
 #: and Amazon over IPv6.
@@ -120,3 +120,15 @@ def is_local(host: str) -> bool:
     if address is not None:
         return not _inside(address).is_global
     return "." not in host or host.endswith(_LOCAL_NAMES)
+
+
+def redacted(url: str, node: Node) -> str:
+    """The URL that was read from `node`, as it may be printed.
+
+    A query may be a secret, and so may a path that the file does not spell out: a variable's value
+    has a part in it. Host and port are shown: whom the router calls is no secret.
+    """
+    assert isinstance(node, ScalarNode)
+    parts = urlsplit(url)
+    path = parts.path if parts.path in node.text else "/***"
+    return f"{parts.scheme}://{parts.netloc}{path}{'?***' if parts.query else ''}"

@@ -60,10 +60,10 @@ def _replaces(wide: Route, narrow: Route) -> bool:
 
 def _covers(wide: str, narrow: str) -> bool:
     """Whether every value that `narrow` matches surely is one that `wide` matches."""
-    if wide == narrow or wide == "*":
+    if wide == narrow:
         return True
-    start = wide[:-1]
-    return wide.endswith("*") and _literal(start) == start and _literal(narrow).startswith(start)
+    # A wildcard that is before the star is in no literal.
+    return wide.endswith("*") and _literal(narrow).startswith(wide[:-1])
 
 
 def _literal(pattern: str) -> str:

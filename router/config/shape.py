@@ -31,7 +31,7 @@ HEADER_VALUE = Text(
     secret=True,
 )
 
-_TARGETS = ListOf(Located(Text("a target's name")))
+_TARGETS = ListOf(Located(Text("a target's name", longest=64)))
 _WAITS = ["1s", "3s", "7s", "30s", "60s", "300s", "3600s"]
 
 

@@ -1,7 +1,7 @@
 """YAML with positions, read strictly: text to a tree of nodes.
 
 Nothing is guessed and nothing is run. A node keeps its text as written; what it means is the
-business of whoever reads the tree. `composer` is the one door to PyYAML.
+business of whoever reads the tree. `composer` and `writer` are the one door to PyYAML.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from router.document.excerpt import excerpt
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.document.problems import WHOLE_FILE, Place, Problems, shown
 from router.document.text import MAX_SIZE, lines, readable
+from router.document.writer import write
 
 __all__ = [
     "MAX_SIZE",
@@ -25,6 +26,7 @@ __all__ = [
     "lines",
     "parse",
     "shown",
+    "write",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The parser's events put together to a tree; the one door to PyYAML.
+"""The parser's events put together to a tree; with `writer` the one door to PyYAML.
 
 PyYAML's own composer is not used: it recurses, keeps no trace of keys given twice, follows aliases
 without counting, and holds the interpreter's lock for a whole file.

@@ -1,0 +1,79 @@
+"""A Config in the words of routes.yaml: every default filled in, every secret masked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from router.routes import Route, Target
+from router.schedule import Schedule
+
+if TYPE_CHECKING:
+    from router.config import Caller, Config
+
+#: What stands for a secret.
+MASK = "***"
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
+    but for what is masked. Targets and routes are in the file's order."""
+    routes = sorted(config.table.routes, key=lambda route: route.line)
+    return {
+        "version": config.version,
+        "unmatched": config.unmatched,
+        "ebaas": caller(config.ebaas),
+        "queue": queue(config.queue),
+        "targets": {name: target(each) for name, each in config.table.targets.items()},
+        "routes": [{"name": each.name, **route(each)} for each in routes],
+    }
+
+
+def caller(ebaas: Caller) -> dict[str, Any]:
+    return {
+        "reply_within": duration(ebaas.reply_within),
+        **queue(ebaas.schedule),
+        "grace": duration(ebaas.grace),
+        "http_status": ebaas.http_status,
+    }
+
+
+def queue(schedule: Schedule) -> dict[str, Any]:
+    return {"retries": schedule.retries, "waits": [duration(wait) for wait in schedule.waits]}
+
+
+def target(target: Target) -> dict[str, Any]:
+    """Without its name."""
+    said: dict[str, Any] = {
+        "url": target.public_url or MASK,
+        "timeout": duration(target.timeout),
+        "acknowledge": target.acknowledge,
+        "max_in_flight": target.max_in_flight,
+    }
+    if target.headers:
+        said["headers"] = {name: MASK for name, _ in target.headers}
+    if target.owner:
+        said["owner"] = target.owner
+    return said
+
+
+def route(route: Route) -> dict[str, Any]:
+    """Without its name."""
+    fields = {field: _alone(patterns) for field, patterns in route.match.items()}
+    said: dict[str, Any] = {"match": fields["event_key"] if [*fields] == ["event_key"] else fields}
+    if route.required:
+        said["required"] = list(route.required)
+    if route.optional:
+        said["optional"] = list(route.optional)
+    return said
+
+
+def duration(seconds: float) -> str:
+    """`8s`, `1500ms`: what parse_duration reads."""
+    rounded = round(seconds, 9)
+    if rounded == int(rounded):
+        return f"{int(rounded)}s"
+    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
+
+
+def _alone(patterns: tuple[str, ...]) -> str | list[str]:
+    return patterns[0] if len(patterns) == 1 else list(patterns)
