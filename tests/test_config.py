@@ -493,7 +493,7 @@ VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
 TARGETS = {name: Target(name, "http://h/") for name in "xy"}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ROUTES)
 def test_redundant_routes_can_go(routes: list[Route]) -> None:
     """Without any of the routes that are called redundant, every event goes where it went."""
@@ -672,6 +672,7 @@ HOSTILE = {
         route={"required": shuffled(500, 1)}, targets=dict.fromkeys(shuffled(500, 2))
     ),
     "long keys": document(**{"k" * 30_000: 1, "l" * 30_000: 2}),
+    "long paths": "k" * 30_000 + ": [" + "!t x," * 7_000 + "]",
     "tabs": "a:\tb\n" * (LARGEST // 5),
     "controls": "\0" * LARGEST,
     "anchors": "a: &a {x: y}\n" + "".join(f"k{n:05}: *a\n" for n in range(LARGEST // 12)),

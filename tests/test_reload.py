@@ -274,7 +274,11 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             await app._sender.sweep()
             assert set(codes) == {"000"}
             assert kept.connections <= 4
-            assert odd.open + even.open <= 12
+            async with asyncio.timeout(PATIENCE):
+                while (
+                    odd.open + even.open > 12
+                ):  # each with four connections at most, kept ones too
+                    await asyncio.sleep(0.01)
         finally:
             server.stop()
             await serving

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -42,6 +43,9 @@ SAMPLE = (
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
 
+#: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
+_SHIPPED = Path(__file__).parent.parent / "shipped" / "routes.yaml"
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 #: How long the story may take, in seconds; stand-ins answer in milliseconds.
@@ -59,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from router.log import take_library_lines
 
     settings = read_settings(args)
-    loaded = config.load(settings.config, os.environ, settings.secrets_dir)
+    path = settings.config if settings.config.exists() or args.config else _SHIPPED
+    loaded = config.load(path, os.environ, settings.secrets_dir)
     log = StoryLog()
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def tell() -> None:
         say(f"EBaaS callback router on {url}")
-        say(f"{settings.config.name}: {len(loaded.table.routes)} routes")
+        say(f"{path.name}: {len(loaded.table.routes)} routes")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
         reply = await _send(url)

@@ -53,7 +53,7 @@ class Text(ScalarKind[str]):
 
     def value(self, text: str, node: ScalarNode) -> str:
         if node.what != "a string":
-            quoted = "" if self._secret else f': "{node.text}"'
+            quoted = "" if self._secret else f': "{shown(node.text)[1:-1]}"'
             raise Fault(f"YAML reads this as {node.what}, put it in quotes{quoted}")
         if len(text) > self._longest:
             raise Fault(f"is longer than {self._longest} characters")

@@ -75,7 +75,7 @@ class Variables:
         try:
             content = _read_below(self._secrets_dir, name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
-            raise Unresolved(f"the secret file {shown(name)} can't be read") from None
+            raise Unresolved(f"there is no secret file {shown(name)} that can be read") from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
         try:
@@ -90,6 +90,6 @@ def _read_below(folder: Path, name: str) -> bytes:
     if not path.is_relative_to(folder.resolve()):
         raise Unresolved(f"{shown(name)} leads out of the secrets directory")
     if not path.is_file():
-        raise Unresolved(f"there is no secret file {shown(name)}")
+        raise FileNotFoundError
     with path.open("rb") as file:
         return file.read(MAX_SECRET + 1)

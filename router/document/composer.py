@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
-from router.document.problems import WHOLE_FILE, Place, Problems, Spot
+from router.document.problems import WHOLE_FILE, Place, Problems, Spot, shown
 from router.document.syntax import mistake
 
 #: libyaml where PyYAML has it, which is twenty times faster, else PyYAML's own.
@@ -199,8 +199,8 @@ class _Composer:
             if isinstance(node, ListNode):
                 steps.append(f"[{len(node.items)}]")
             elif key is not None:
-                steps.append(f".{key.text}")
-        return "".join([*steps, f".{last}" if last else ""]).removeprefix(".")
+                steps.append(f".{shown(key.text)[1:-1]}")
+        return "".join([*steps, f".{shown(last)[1:-1]}" if last else ""]).removeprefix(".")
 
 
 def _merges(key: ScalarNode) -> bool:
