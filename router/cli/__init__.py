@@ -26,7 +26,18 @@ from router.cli.options import (
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
 from router.errors import RouterError, SettingInvalid
 
-COMMANDS = ("serve", "demo", "send", "receive", "health")
+COMMANDS = (
+    "serve",
+    "demo",
+    "check",
+    "explain",
+    "test",
+    "diff",
+    "config",
+    "send",
+    "receive",
+    "health",
+)
 
 _OVERVIEW = """\
 usage: {name} COMMAND [OPTION...]

@@ -1,0 +1,107 @@
+"""The files that a command is about: read, checked, and what is wrong with them told."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+
+from router.cli.options import read_setting
+from router.cli.printing import printable, say_json
+from router.errors import ConfigInvalid, Problem, SettingInvalid
+
+if TYPE_CHECKING:
+    from router.cases import Case
+    from router.config import Config
+
+T = TypeVar("T")
+
+#: The argument that stands for standard input.
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Generic[T]):
+    """A file as it was found: what it says, or why it can't be used."""
+
+    #: Without its folder, as problems have it.
+    name: str
+    content: bytes
+    #: None where there are problems.
+    value: T | None
+    problems: tuple[Problem, ...] = ()
+
+    def excerpts(self, problems: Iterable[Problem], stream: IO[str]) -> Iterator[str]:
+        """Each problem with the line it is about; only where the stream is a terminal."""
+        from router.document import excerpt, lines
+
+        source = lines(self.content) if stream.isatty() else ()
+        return (excerpt(problem, source) for problem in problems)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the result")
+
+
+def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
+    """What the router would load with this environment."""
+    from router import config
+
+    secrets_dir = read_setting(args, "secrets_dir")
+    return _read(name, lambda content, name: config.parse(content, name, os.environ, secrets_dir))
+
+
+def read_cases(name: str) -> Input[tuple[Case, ...]]:
+    from router import cases
+
+    return _read(name, cases.parse)
+
+
+def usable(found: Input[T], format: str) -> T | None:
+    """What the file says; where it can't be used, that is told: as the result to a machine, else
+    as a message."""
+    if found.value is None and format == "json":
+        say_json({"problems": problems_json(found.problems)})
+    elif found.value is None and sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            for text in found.excerpts(found.problems, sys.stderr):
+                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+    return found.value
+
+
+def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [asdict(problem) for problem in problems]
+
+
+def stdin() -> IO[bytes]:
+    if sys.stdin is None:
+        raise SettingInvalid("'-' can't be read: stdin is closed")
+    return sys.stdin.buffer
+
+
+def _read(name: str, parse: Callable[[bytes, str], T]) -> Input[T]:
+    shown = "stdin" if name == STDIN else Path(name).name
+    content = b""
+    try:
+        content = _content(name)
+        return Input(shown, content, parse(content, shown))
+    except ConfigInvalid as error:
+        return Input(shown, content, None, error.problems)
+
+
+def _content(name: str) -> bytes:
+    from router import config
+    from router.document import MAX_SIZE
+
+    if name == STDIN:
+        return stdin().read(MAX_SIZE + 1)
+    path = Path(name)
+    if path.is_fifo():  # what a shell makes of <(...)
+        with path.open("rb") as pipe:
+            return pipe.read(MAX_SIZE + 1)
+    return config.read(path)

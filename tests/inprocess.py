@@ -1,0 +1,48 @@
+"""The command line run within the test's own process: quick, where no real stream is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from router.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Any:
+        """The one line of a `--format json`."""
+        assert len(self.lines) == 1, self.out
+        return json.loads(self.out)
+
+
+def ran(*arguments: str | Path, stdin: bytes = b"") -> Ran:
+    """A whole run of `ebaas-router`."""
+    out, err = io.StringIO(), io.StringIO()
+    with _stdin(stdin), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _stdin(content: bytes) -> Iterator[None]:
+    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(content))
+    try:
+        yield
+    finally:
+        sys.stdin = before
