@@ -59,7 +59,7 @@ class Limits:
     #: Until the peer has taken its reply; then the connection is reset.
     reply: float = 10.0
     #: For what is still on its way in after the last reply, so that the peer sees that reply and no
-    #: reset. No connection may stay silent for longer when there are too many.
+    #: reset. In a full house no peer may keep us waiting for longer either.
     linger: float = 1.0
 
     @property
@@ -126,8 +126,8 @@ class Front(HttpToolsProtocol):
             return math.inf
         return self._limits.first_byte if self.cycle is None else self._limits.keep_alive
 
-    def check(self, now: float, crowded: bool) -> None:
-        """End what has taken too long."""
+    def check(self, now: float, full: bool) -> None:
+        """End what has taken too long, or too long for a full house."""
         if self.transport.get_write_buffer_size() == 0:
             self._caught_up = now
         elif now - self._caught_up > self._limits.reply:
@@ -136,14 +136,14 @@ class Front(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         patience = self._patience
-        if crowded and patience < math.inf:
+        if full and patience < math.inf:
             patience = self._limits.linger
         if now - self._since <= patience:
             return
         if self.is_leaving:
             self.transport.abort()
-        elif self.is_receiving or crowded:
-            self._refuse(BUSY if crowded else TOO_SLOW)
+        elif self.is_receiving or (self._extra and full):
+            self._refuse(BUSY if full else TOO_SLOW)
         else:
             self.transport.close()
 
@@ -230,7 +230,7 @@ class Front(HttpToolsProtocol):
             else:
                 self._refuse(BAD_HTTP)
             return
-        if self._allowance < 0 and not self._whole:
+        if self._allowance < 0:
             self._refuse(BAD_HTTP)
 
     # The parser's calls.
@@ -258,7 +258,8 @@ class Front(HttpToolsProtocol):
         self._whole = True
         self.cycle.waiting_for_100_continue = False
         if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keep_alive
+            # The parser asks again: it heeds a `connection: close` among the trailers.
+            self.cycle.keep_alive = self._keep_alive and self.parser.should_keep_alive()
         super().on_message_complete()
 
     # The way out.
@@ -312,6 +313,6 @@ class Front(HttpToolsProtocol):
 def sweep(connections: Iterable[Any], limits: Limits, now: float) -> None:
     """End what has taken too long, on all connections of one server."""
     every = list(connections)
-    crowded = len(every) > limits.connections
+    full = len(every) >= limits.connections
     for connection in every:
-        connection.check(now, crowded)
+        connection.check(now, full)

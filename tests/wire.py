@@ -1,0 +1,223 @@
+"""Raw bytes to a router and back: the router on the loop it has in production, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from router import config
+from router.app import App
+from router.config.settings import Settings
+from router.front import Limits
+from router.log import Log
+from router.server import Server, listen
+from router.standin import Received, StandIn
+from tests.house import PATIENCE, SAMPLE, routes
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
+
+
+def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") -> bytes:
+    """A callback with these headers besides its host and length."""
+    length = b"Content-Length: %d" % len(body)
+    lines = [b"POST " + target + b" HTTP/1.1", b"Host: x", length, *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def head(*lines: bytes) -> bytes:
+    return b"\r\n".join([*lines, b"", b""])
+
+
+@dataclass
+class Answer:
+    """One reply as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ends(self) -> bool:
+        """Whether it says that the connection closes."""
+        return self.headers.get("connection") == "close"
+
+    @property
+    def says(self) -> dict[str, str]:
+        """Its body, which is the contract's whatever the status."""
+        said: dict[str, str] = json.loads(self.body)
+        assert list(said) == ["request_id", "code", "msg"]
+        assert all(isinstance(value, str) and value for value in said.values())
+        assert said["code"] == ("000" if self.status == 200 else str(self.status))
+        assert self.headers["content-type"] == "application/json"
+        return said
+
+
+class Line:
+    """One connection to a router, and what came back on it."""
+
+    def __init__(self, port: int, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(("127.0.0.1", port))
+        self._come = b""
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def say(self, *packets: bytes, pause: float = 0.002) -> None:
+        for packet in packets:
+            self.socket.sendall(packet)
+            if len(packets) > 1:
+                time.sleep(pause)  # so that they come apart
+
+    def half_close(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def hear(self) -> Answer | None:
+        """The next answer, None where the connection ends before one. Half an answer is none."""
+        if not self._come_to(b"\r\n\r\n"):
+            assert self._come == b""
+            return None
+        top, _, self._come = self._come.partition(b"\r\n\r\n")
+        line, *fields = top.split(b"\r\n")
+        match = _STATUS_LINE.fullmatch(line)
+        assert match, line
+        headers = dict(each.decode("ascii").split(": ", 1) for each in fields)
+        size = int(headers.get("content-length", "0"))
+        while len(self._come) < size:
+            assert self.come(), "the connection ended within an answer"
+        body, self._come = self._come[:size], self._come[size:]
+        return Answer(int(match[1]), headers, body)
+
+    def _come_to(self, end: bytes) -> bool:
+        while end not in self._come:
+            if not self.come():
+                return False
+        return True
+
+    def come(self) -> bool:
+        """Wait for more of an answer. False where the connection has ended."""
+        more = self.socket.recv(65536)
+        self._come += more
+        return more != b""
+
+    def hear_all(self) -> list[Answer]:
+        """Every answer until the connection ends."""
+        return list(iter(self.hear, None))
+
+
+@dataclass
+class Running:
+    """A router that accepts every event, all of them at one stand-in target."""
+
+    port: int
+    server: Server
+    loop: asyncio.AbstractEventLoop
+    #: What the target got.
+    events: list[Received] = field(default_factory=list)
+    #: What was logged as an error, or by a library at all.
+    troubles: list[str] = field(default_factory=list)
+    _stopped: bool = False
+
+    def line(self, **options: Any) -> Line:
+        return Line(self.port, **options)
+
+    def ask(self, *packets: bytes) -> Answer:
+        """One answer on a connection of its own."""
+        with self.line() as line:
+            line.say(*packets)
+            answer = line.hear()
+        assert answer is not None
+        return answer
+
+    def stop(self) -> None:
+        """Once; a second stop would hurry."""
+        if not self._stopped:
+            self._stopped = True
+            self.loop.call_soon_threadsafe(self.server.stop)
+
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+    def wait_for_connections(self, count: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.connections() != count:
+            assert time.monotonic() < deadline, f"{self.connections()} connections, not {count}"
+            time.sleep(0.005)
+
+
+class _Troubles(logging.Handler):
+    def __init__(self, into: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._into.append(self.format(record))
+
+
+@contextmanager
+def running(
+    limits: Limits, delay: float = 0.0, send_buffer: int = 0, **settings: Any
+) -> Iterator[Running]:
+    """A router and its target, which answers after `delay` seconds, until the block ends."""
+    up = threading.Event()
+    events: list[Received] = []
+    troubles: list[str] = []
+    made: list[Running] = []
+    stream = io.StringIO()
+
+    async def serve() -> None:
+        stand_in = StandIn(on_request=events.append, delay=delay)
+        target = Server(stand_in, listen("127.0.0.1", 0))
+        table = routes({"target": target.url + "/callback"})
+        loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+        listener = listen("127.0.0.1", 0)
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        app = App(Settings(**settings), loaded, Log(stream, "json"))
+        router = Server(app.asgi, listener, lifespan=True, drain_timeout=2, limits=limits)
+        port = listener.getsockname()[1]
+        made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
+        answering = asyncio.create_task(target.serve())
+        await target.up()
+        serving = asyncio.create_task(router.serve())
+        await router.up()
+        up.set()
+        await serving
+        target.stop()
+        await answering
+
+    def main() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    handler = _Troubles(troubles)
+    logging.getLogger().addHandler(handler)
+    thread = threading.Thread(target=main)
+    thread.start()
+    assert up.wait(PATIENCE)
+    try:
+        yield made[0]
+    finally:
+        made[0].stop()
+        thread.join(PATIENCE)
+        logging.getLogger().removeHandler(handler)
+        troubles += [line for line in stream.getvalue().splitlines() if '"level":"error"' in line]
