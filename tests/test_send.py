@@ -224,8 +224,8 @@ def test_the_timeout_ends_a_request() -> None:
     """`--timeout` is the longest that a request takes, also where an answer has begun."""
     with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", then="hold") as url:
         started = time.monotonic()
-        finished = run("send", url, "--timeout", "200ms", "--format", "json")
-        assert time.monotonic() - started < 5
+        finished = run("send", url, "--timeout", "2s", "--format", "json")
+        assert time.monotonic() - started < 30
     assert told(finished)[0]["reason"] == "timeout"
 
 
