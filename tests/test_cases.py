@@ -195,6 +195,14 @@ def test_what_is_different_is_said(folder: Path) -> None:
     ]
 
 
+def test_the_routes_that_make_a_target_required_are_blamed(folder: Path) -> None:
+    """Where one route requires a target and another has it as optional, the first is named."""
+    path = folder / "routes.yaml"
+    path.write_text(CONFIG.replace("optional: [audit]", "optional: [ledger]"), encoding="utf-8")
+    result = judged(folder, "- {key: a.gs.cert.1, required: [certificates]}\n")
+    assert result.lines[1] == "    ledger  expected nothing  is required by routes.yaml:7"
+
+
 def test_an_event_that_nothing_matches(folder: Path) -> None:
     """Where targets were expected and no route matches, that is said; and the other way round."""
     result = judged(folder, "- {key: b.x.y.z, required: [ledger]}\n")

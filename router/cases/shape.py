@@ -66,6 +66,12 @@ class CaseSection(Section):
         written=True,
     )
 
+    @classmethod
+    def schema(cls) -> Schema:
+        about = [{"required": [key]} for key in ("key", "event")]
+        expected = [{"required": [key]} for key in ("required", "optional", "unmatched")]
+        return {**super().schema(), "oneOf": about, "anyOf": expected}
+
 
 class CasesFile(Section):
     version = Key(Number(1, 1), "The version of this file's format.", default=1, required=True)
