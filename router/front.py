@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router.web.head import END, is_hopeless, read, request_id_in
+from router.web.limits import Limits
 from router.web.replies import (
     BAD_HTTP,
     BUSY,
@@ -35,37 +36,14 @@ _PROBES = (b"GET /livez ", b"GET /readyz ")
 _NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one caller may use up. Sizes are bytes, times seconds."""
+@dataclass(slots=True)
+class Tally:
+    """What the connections of one server have in common."""
 
-    #: The request line; a longer one gets 414.
-    line: int = 8 * 1024
-    #: The request line and all headers; more gets 431. As much may be said around the chunks of a
-    #: body, and once more the body's own size.
-    head: int = 16 * 1024
-    #: Headers; more get 431.
-    headers: int = 100
-    #: Connections; on one more only probes are answered, anything else gets 503.
-    connections: int = 4096
-    #: Connections beyond those, which are told so; any further one is told at once.
-    reserve: int = 256
-    #: Until a fresh connection's first byte; then it closes.
-    first_byte: float = 10.0
-    #: From the first byte of a request to its last; then it gets 408.
-    receive: float = 10.0
-    #: Between a reply and the next request; longer than what is in front of the router waits.
-    keep_alive: float = 75.0
-    #: Until the peer has taken its reply; then the connection is reset.
-    reply: float = 10.0
-    #: For what is still on its way in after the last reply, so that the peer sees that reply and no
-    #: reset. In a full house no peer may keep us waiting for longer either.
-    linger: float = 1.0
-
-    @property
-    def tick(self) -> float:
-        """How often to sweep: a deadline is met at most that much late."""
-        return min(1.0, min(self.first_byte, self.receive, self.reply, self.linger) / 4)
+    #: What was answered here, by its code, and resets of peers that don't read, as `unread`.
+    refused: Counter[str] = field(default_factory=Counter)
+    #: Bytes that have come of requests that are not whole.
+    unfinished: int = 0
 
 
 class Surplus(Exception):
@@ -78,12 +56,11 @@ class Front(HttpToolsProtocol):
     Pipelined requests are not served: the first is answered, and the connection ends with it.
     """
 
-    def __init__(self, *args: Any, limits: Limits, refused: Counter[str], **options: Any) -> None:
-        """`refused` counts what was answered here by its code, and resets as `unread`."""
+    def __init__(self, *args: Any, limits: Limits, tally: Tally, **options: Any) -> None:
         super().__init__(*args, **options)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._limits = limits
-        self._refused = refused
+        self._tally = tally
         #: The part of a head that has come; empty but while one is coming.
         self._head = b""
         #: False from a whole head until the last byte of the request's body.
@@ -98,6 +75,8 @@ class Front(HttpToolsProtocol):
         self._keep_alive = False
         #: How much may still come of this request; each byte of its body counts itself in twice.
         self._allowance = 0
+        #: What this connection has in `Tally.unfinished`.
+        self._held = 0
         #: Whether the last reply is out; what comes now is thrown away.
         self.is_leaving = False
         #: When the present wait for the peer began, and when it was last known to have read all.
@@ -131,7 +110,7 @@ class Front(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() == 0:
             self._caught_up = now
         elif now - self._caught_up > self._limits.reply:
-            self._refused["unread"] += 1
+            self._tally.refused["unread"] += 1
             self.transport.abort()
         if self.transport.is_closing():
             return
@@ -173,6 +152,10 @@ class Front(HttpToolsProtocol):
         """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
         if self.is_receiving and not self.is_leaving:
             self._refuse(BAD_HTTP)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Finish what is in hand, and take no more."""
@@ -232,6 +215,18 @@ class Front(HttpToolsProtocol):
             return
         if self._allowance < 0:
             self._refuse(BAD_HTTP)
+        elif not self._whole:
+            self._hold(len(data))
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._tally.unfinished += size
+        if self._held > self._limits.head and self._tally.unfinished > self._limits.unfinished:
+            self._refuse(BUSY)
+
+    def _let_go(self) -> None:
+        self._tally.unfinished -= self._held
+        self._held = 0
 
     # The parser's calls.
 
@@ -256,6 +251,7 @@ class Front(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._whole = True
+        self._let_go()
         self.cycle.waiting_for_100_continue = False
         if not self.cycle.response_started:
             # The parser asks again: it heeds a `connection: close` among the trailers.
@@ -287,7 +283,7 @@ class Front(HttpToolsProtocol):
 
     def _refuse(self, reply: Reply, head: bytes = b"") -> None:
         """Reply in the application's place. A reply that has begun stays the only one."""
-        self._refused[reply.code] += 1
+        self._tally.refused[reply.code] += 1
         given = request_id_in(head)
         began = False
         if self.is_answering:
@@ -304,6 +300,7 @@ class Front(HttpToolsProtocol):
         if self.is_closing():
             return
         self.is_leaving = True
+        self._let_go()
         self._head = b""
         self._since = self.loop.time()
         self.flow.resume_reading()

@@ -8,7 +8,6 @@ import errno
 import resource
 import signal
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -17,7 +16,8 @@ import uvicorn
 import uvloop
 
 from router.errors import StartFailed
-from router.front import Front, Limits, sweep
+from router.front import Front, Tally, sweep
+from router.web.limits import Limits
 
 Application = Callable[..., Awaitable[None]]
 
@@ -82,13 +82,12 @@ class Server(uvicorn.Server):
         drain_timeout: float = 30.0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        #: What the front has answered itself, by code; see Front.
-        self.refused: Counter[str] = Counter()
+        self.tally = Tally()
         super().__init__(
             uvicorn.Config(
                 app,
                 # No class, but all that uvicorn does with it is to call it for each connection.
-                http=partial(Front, limits=limits, refused=self.refused),  # type: ignore[arg-type]
+                http=partial(Front, limits=limits, tally=self.tally),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="on" if lifespan else "off",
                 log_config=None,

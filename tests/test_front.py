@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import h11
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.front import Limits
 from router.web.head import read
+from router.web.limits import Limits
 from tests.house import SAMPLE
-from tests.wire import Answer, Line, Running, head, post, running
+from tests.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -67,26 +68,16 @@ def bad(*packets: bytes) -> Row:
     return last(400, *packets)
 
 
-def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes:
-    """A callback whose body is these bytes as they are."""
-    top = head(b"POST /callback HTTP/1.1", b"Host: x", line)
-    return top + b"".join(parts)
-
-
-def chunk(data: bytes, extension: bytes = b"") -> bytes:
-    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
-
-
 def bare(*lines: bytes) -> bytes:
     """A callback with no header that isn't given."""
     return head(b"POST /callback HTTP/1.1", *lines) + SAMPLE
 
 
+CHUNKED = b"Transfer-Encoding: chunked"
 LENGTH = b"Content-Length: %d" % len(SAMPLE)
 ALL = chunk(SAMPLE)
 END = b"0\r\n\r\n"
 SMUGGLED = post(body=SAMPLE.replace(b'"1"', b'"9"'))
-CHUNKED = b"Transfer-Encoding: chunked"
 
 #: Headers of which no two parsers make the same.
 DISPUTED = {
@@ -258,7 +249,7 @@ TABLE = {
     "a trailer that offers": good(
         chunked(ALL, b"0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
     ),
-    "a probe": Row(head(b"GET /livez HTTP/1.1", b"Host: x"), (200,), stays=True, events=0),
+    "a probe": Row(PROBE, (200,), stays=True, events=0),
     "a probe with a body": Row(
         head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc",
         (200,),
@@ -351,16 +342,13 @@ def test_raw_bytes(router: Running, name: str) -> None:
         assert final.says
         assert final.ends is not row.stays
         if row.stays:
-            line.say(head(b"GET /livez HTTP/1.1", b"Host: x"))
+            line.say(PROBE)
             alive = line.hear()
             assert alive is not None
             assert alive.status == 200
         else:
             assert line.hear() is None
     assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
-
-
-PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
 
 
 def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
@@ -557,7 +545,7 @@ def test_a_peer_that_never_reads_is_reset() -> None:
                     said += 1
                 time.sleep(0.0005)
         assert said < 1_000
-        assert router.server.refused["unread"] == 1
+        assert router.server.tally.refused["unread"] == 1
 
 
 def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
@@ -624,6 +612,32 @@ def test_in_a_full_house_the_silent_make_room() -> None:
             time.sleep(0.05)
         assert was(time.monotonic() - began, 0.4)
         assert silent.hear_all() == []
+
+
+# Memory.
+
+
+def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
+    """Of many half sent bodies those beyond the bound get 503; whole and small ones never do."""
+    with ExitStack() as stack:
+        router = stack.enter_context(running(Limits(unfinished=100_000), max_body=200_000))
+        lines = [stack.enter_context(router.line()) for _ in range(4)]
+        for line in lines:
+            line.say(post(body=b" " * 200_000)[:40_000])
+        small = stack.enter_context(router.line())
+        small.say(post()[: -len(SAMPLE)])
+        time.sleep(0.05)
+        small.say(SAMPLE)
+        answer = small.hear()
+        assert answer is not None
+        assert answer.status == 200
+        assert router.ask(post()).status == 200
+        for line in [*lines, small]:
+            line.half_close()
+        statuses = [answer.status for line in lines for answer in line.hear_all()]
+        assert sorted(statuses) == [400, 400, 503, 503]
+        router.wait_for_connections(0)
+        assert router.server.tally.unfinished == 0
 
 
 # Stopping.

@@ -20,10 +20,10 @@ import uvloop
 from router import config
 from router.app import App
 from router.config.settings import Settings
-from router.front import Limits
 from router.log import Log
 from router.server import Server, listen
 from router.standin import Received, StandIn
+from router.web.limits import Limits
 from tests.house import PATIENCE, SAMPLE, routes
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
@@ -38,6 +38,19 @@ def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") ->
 
 def head(*lines: bytes) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
+
+
+def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes:
+    """A callback whose body is these bytes as they are."""
+    top = head(b"POST /callback HTTP/1.1", b"Host: x", line)
+    return top + b"".join(parts)
+
+
+def chunk(data: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
 
 
 @dataclass
