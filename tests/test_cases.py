@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router import cases
 from router.cases import Case
@@ -152,6 +155,19 @@ def test_every_fault_at_once() -> None:
     """All faults of a file are told together, in its order."""
     said = faults({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
     assert [each.partition(":")[0] for each in said] == ["cases[0]", "cases[1]", "cases[2]"]
+
+
+_WORDS = (
+    "version: 1\n", "cases:\n", "- ", "  key: ", "  event: ", "{event_key: ", "a.b.c.d", "}", "\n",
+    "  required: ", "  optional: ", "[x]", "[", "]", "  unmatched: ", "true", "*", "&a", "  <<: ",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=20).map("".join).map(str.encode) | st.binary())
+def test_any_bytes_are_cases_or_problems(content: bytes) -> None:
+    """Whatever a tests file has in it, it is read or told what is wrong; nothing else is raised."""
+    with contextlib.suppress(ConfigInvalid):
+        cases.parse(content, "routes.test.yaml")
 
 
 # Running.

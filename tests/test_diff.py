@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router import comparison
 from router.comparison import Comparison
@@ -424,6 +426,28 @@ def test_lines_without_an_event_are_counted(line: str) -> None:
     """What is neither event nor key is counted, never a traceback; the next line is read."""
     found, skipped = traffic(line, "k")
     assert (found, skipped) == ({("k", ""): 1}, 1)
+
+
+_PIECES = (
+    b"{",
+    b"}",
+    b'"event_key":',
+    b'"a.b.c.d"',
+    b",",
+    b"\n",
+    b" ",
+    b"a.b",
+    b'"happening":',
+    b"[",
+)
+
+
+@given(st.lists(st.sampled_from(_PIECES) | st.binary(max_size=8), max_size=30).map(b"".join))
+def test_any_bytes_are_traffic(content: bytes) -> None:
+    """Whatever lines there are, each is an event, a line of another kind, or counted as skipped."""
+    read = Traffic(io.BytesIO(content))
+    events = sum(times for _, times in read)
+    assert events + read.skipped <= content.count(b"\n") + 1
 
 
 def test_skipped_lines_are_noted(diff: Diff) -> None:
