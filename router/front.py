@@ -8,42 +8,22 @@ application hears of it. Deadlines cost nothing per request: `sweep` looks at al
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.web.head import END, is_hopeless, read, request_id_in
-from router.web.limits import Limits
-from router.web.replies import (
-    BAD_HTTP,
-    BUSY,
-    LARGE_HEAD,
-    LONG_TARGET,
-    TOO_SLOW,
-    Reply,
-    raw_response,
-    request_id_from,
-)
+from router.web.head import END, is_hopeless, oversized, read, request_id_in
+from router.web.limits import Limits, Tally
+from router.web.replies import BAD_HTTP, BUSY, TOO_SLOW, Reply, raw_response, request_id_from
 
 #: What is answered even beyond the limit for connections.
 _PROBES = (b"GET /livez ", b"GET /readyz ")
 
 #: Where trailers go: a list of headers that keeps none.
 _NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the connections of one server have in common."""
-
-    #: What was answered here, by its code, and resets of peers that don't read, as `unread`.
-    refused: Counter[str] = field(default_factory=Counter)
-    #: Bytes that have come of requests that are not whole.
-    unfinished: int = 0
 
 
 class Surplus(Exception):
@@ -177,20 +157,12 @@ class Front(HttpToolsProtocol):
         found = data.find(END, max(0, len(self._head) - len(END)))
         self._head = b"" if found >= 0 else data
         size = found + len(END) if found >= 0 else len(data)
-        if wrong := self._oversized(data, size):
+        if wrong := oversized(data, size, self._limits):
             self._refuse(wrong, data[: self._limits.head])
         elif found >= 0:
             self._begin(data[:size], data[size:])
         elif is_hopeless(data):
             self._refuse(BAD_HTTP)
-
-    def _oversized(self, data: bytes, size: int) -> Reply | None:
-        line = data.find(b"\r\n", 0, self._limits.line)
-        if line < 0 and size >= self._limits.line:
-            return LONG_TARGET
-        if size > self._limits.head or data.count(b"\r\n", 0, size) - 2 > self._limits.headers:
-            return LARGE_HEAD
-        return None
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         readable = read(head)
@@ -290,6 +262,7 @@ class Front(HttpToolsProtocol):
             given = dict(self.cycle.scope["headers"]).get(b"x-request-id")
             began = self.cycle.response_started
             self.cycle.disconnected = True
+            self.cycle.body.clear()
             self.cycle.message_event.set()
         if not began:
             self.transport.write(raw_response(reply, request_id_from(given)))

@@ -32,11 +32,6 @@ class Case:
     file: str
     line: int
 
-    @property
-    def unmatched(self) -> bool:
-        """Whether no route may match."""
-        return not self.expected
-
 
 def beside(config: Path) -> Path:
     """Where the tests file of a configuration is looked for: `routes.test.yaml` beside it."""
