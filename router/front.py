@@ -38,7 +38,6 @@ class Front(HttpToolsProtocol):
 
     def __init__(self, *args: Any, limits: Limits, tally: Tally, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._limits = limits
         self._tally = tally
         #: The part of a head that has come; empty but while one is coming.

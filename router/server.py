@@ -16,8 +16,8 @@ import uvicorn
 import uvloop
 
 from router.errors import StartFailed
-from router.front import Front, Tally, sweep
-from router.web.limits import Limits
+from router.front import Front, sweep
+from router.web.limits import Limits, Tally
 
 Application = Callable[..., Awaitable[None]]
 

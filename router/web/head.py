@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from router.web.replies import BAD_HTTP, UNEXPECTED, WRONG_METHOD, Reply
+from router.web.limits import Limits
+from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WRONG_METHOD, Reply
 
 #: What a head ends with.
 END = b"\r\n\r\n"
@@ -44,6 +45,16 @@ def is_hopeless(part: bytes) -> bool:
     if b"\n" not in part:
         return _PART_OF_A_LINE.fullmatch(part) is None
     return _REQUEST_LINE.match(part) is None or part.count(b"\n") != part.count(b"\r\n")
+
+
+def oversized(data: bytes, size: int, limits: Limits) -> Reply | None:
+    """What is said to a head that is too large: of `data`, `size` bytes are head, whole or not."""
+    line = data.find(b"\r\n", 0, limits.line)
+    if line < 0 and size >= limits.line:
+        return LONG_TARGET
+    if size > limits.head or data.count(b"\r\n", 0, size) - 2 > limits.headers:
+        return LARGE_HEAD
+    return None
 
 
 def read(head: bytes) -> bytes | Reply:

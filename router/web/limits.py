@@ -1,8 +1,9 @@
-"""What one caller of a listener may use up, and all of them together."""
+"""What one caller of a listener may use up, and all of them together; and what they do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,13 @@ class Limits:
     def tick(self) -> float:
         """How often to sweep: a deadline is met at most that much late."""
         return min(1.0, min(self.first_byte, self.receive, self.reply, self.linger) / 4)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the connections of one server have in common."""
+
+    #: What was answered here, by its code, and resets of peers that don't read, as `unread`.
+    refused: Counter[str] = field(default_factory=Counter)
+    #: Bytes that have come of requests that are not whole.
+    unfinished: int = 0
