@@ -1,0 +1,258 @@
+"""The heart: one event to all its targets at once, and when its reply is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from router.memory import Result, Terms
+from router.model import Attempt
+from router.recall import Account, Memory, Recollection
+from router.routes import Plan, Target
+from router.sender import Envelope, Headers
+from router.store import DeliveryRow, StoreFailed, StoreFull
+
+#: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
+RECALL_TIME = 0.5
+
+#: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
+STORE_SHARE, STORE_TIME = 0.25, 1.0
+
+#: How much longer than the required targets the optional ones may take, in seconds, before they
+#: are queued: where all is well that saves a write for the event.
+PATIENCE = 0.05
+
+
+class Sends(Protocol):
+    """The part of a Sender that a request needs."""
+
+    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt: ...
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One event to one target, as one request sees it. Not frozen: its attempt ends once."""
+
+    target: Target
+    required: bool
+    #: Where it stood when the request came; None for a new one.
+    row: DeliveryRow | None = None
+    #: None where this request makes no attempt.
+    task: asyncio.Task[Attempt] | None = None
+    #: The attempt is an earlier request's, still in flight.
+    joined: bool = False
+    #: When the attempt will be over at the latest, on the store's clock.
+    over_at: float = 0.0
+    #: The attempt outlived the decision about the reply.
+    late: bool = False
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """None while it is in flight, and where there is none."""
+        task = self.task
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        return task.result()
+
+    @property
+    def result(self) -> Result:
+        name = self.target.name
+        fresh = not self.joined
+        return Result(name, self.required, self.attempt, self.row, fresh, self.over_at)
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.result.acknowledged
+
+
+class Outcome:
+    """How one request went: all its deliveries, taken together."""
+
+    def __init__(self, envelope: Envelope, plan: Plan, recollection: Recollection) -> None:
+        self.envelope = envelope
+        self.recollection = recollection
+        self.deliveries = (
+            *(self._delivery(target, True) for target in plan.required),
+            *(self._delivery(target, False) for target in plan.optional),
+        )
+        #: The event may get its `000`: what the reply is made of.
+        self.settled = False
+        #: Why nothing is remembered of it though it should be; `""` where all is well.
+        self.unrecorded = ""
+
+    @property
+    def acknowledged(self) -> bool:
+        """Every required target has acknowledged; without that there is no `000`."""
+        return all(delivery.acknowledged for delivery in self.deliveries if delivery.required)
+
+    def tasks(self, *, required: bool) -> list[asyncio.Task[Attempt]]:
+        """The attempts at the required, or at the optional targets."""
+        return [d.task for d in self.deliveries if d.required is required and d.task is not None]
+
+    def _delivery(self, target: Target, required: bool) -> Delivery:
+        return Delivery(target, required, self.recollection.rows.get(target.name))
+
+
+class Forwarder:
+    """Sends an event to every target that needs it, and waits until the reply is decided."""
+
+    def __init__(
+        self,
+        sender: Sends,
+        memory: Memory,
+        now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sender = sender
+        self._memory = memory
+        #: The store's clock.
+        self._now = now
+        self._monotonic = monotonic
+
+    async def forward(
+        self,
+        envelope: Envelope,
+        plan: Plan,
+        targets: Collection[str],
+        terms: Terms,
+        deadline: float,
+        gone: asyncio.Future[None],
+    ) -> Outcome:
+        """All targets at once; returns as soon as the reply is decided and what it needs durable.
+
+        That is when every required attempt has ended, or at `deadline`, or once the caller is
+        `gone`. One failure does not end it: the reply would not be another, and a retry that
+        overlaps the attempts still in flight would deliver twice. What is in flight then runs on:
+        see it through.
+        """
+        event = envelope.event
+        recollection = await self._memory.recall(
+            event, envelope.request_id, envelope.traceparent, RECALL_TIME
+        )
+        try:
+            envelope = replace(envelope, event_id=recollection.event_id)
+            outcome = Outcome(envelope, plan, recollection)
+            self._start(outcome)
+            await self._decided(outcome, deadline, gone)
+            for delivery in outcome.deliveries:
+                self._let_run(outcome, delivery)
+            results = [delivery.result for delivery in outcome.deliveries]
+            account = Account(results, targets, terms)
+            await self._settle(outcome, account, deadline, gone)
+        finally:
+            self._memory.leave(recollection)
+        return outcome
+
+    async def see_through(self, outcome: Outcome) -> None:
+        """Wait for the attempts that outlive the reply, and remember what they achieve.
+
+        Raises what went wrong in the router itself, if anything did.
+        """
+        late = [self._see_through(outcome, delivery) for delivery in outcome.deliveries]
+        for error in await asyncio.gather(*late, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
+
+    def _start(self, outcome: Outcome) -> None:
+        common = outcome.envelope.headers()
+        for delivery in outcome.deliveries:
+            target = delivery.target
+            if not outcome.recollection.wants(target.name, delivery.required):
+                continue
+            delivery.over_at = self._now() + target.timeout
+            delivery.task = self._memory.attempts.get((outcome.envelope.event_id, target.name))
+            delivery.joined = delivery.task is not None
+            if delivery.task is None:
+                sending = self._sender.send(target, outcome.envelope, common)
+                delivery.task = asyncio.create_task(sending)
+
+    async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[None]) -> None:
+        left = deadline - self._monotonic()
+        if self._memory.remembers:
+            left -= min(STORE_TIME, left * STORE_SHARE)
+        until = self._monotonic() + left
+        await ended(outcome.tasks(required=True), left, gone)
+        if self._memory.remembers and outcome.acknowledged:
+            left = min(PATIENCE, until - self._monotonic())
+            await ended(outcome.tasks(required=False), left, gone)
+
+    def _let_run(self, outcome: Outcome, delivery: Delivery) -> None:
+        """An attempt that is still in flight: a retry that comes meanwhile will join it."""
+        if delivery.task is not None and not delivery.task.done():
+            delivery.late = True
+            if not delivery.joined:
+                self._memory.attempts[outcome.envelope.event_id, delivery.target.name] = (
+                    delivery.task
+                )
+
+    async def _settle(
+        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[None]
+    ) -> None:
+        recollection = outcome.recollection
+        answered = all(r.acknowledged for r in account.results if r.required)
+        try:
+            if answered and not gone.done():
+                outcome.settled = await self._answer(recollection, account, deadline)
+            if not outcome.settled:
+                await self._memory.record(recollection, account, self._store_time(deadline))
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+
+    async def _answer(self, recollection: Recollection, account: Account, deadline: float) -> bool:
+        try:
+            return await self._memory.answer(recollection, account, self._store_time(deadline))
+        except StoreFull:
+            return False
+
+    def _store_time(self, deadline: float) -> float:
+        """What the store may take now: a slow one does not keep a decided reply back."""
+        return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
+
+    async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
+        if delivery.task is None:
+            return
+        try:
+            attempt = await delivery.task
+            if delivery.late and not delivery.joined and attempt.acknowledged:
+                await self._memory.late(outcome.recollection, delivery.target.name)
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+        finally:
+            if delivery.late and not delivery.joined:
+                self._memory.attempts.pop((outcome.envelope.event_id, delivery.target.name), None)
+
+
+async def ended(
+    tasks: Iterable[asyncio.Task[Attempt]], seconds: float, gone: asyncio.Future[None]
+) -> None:
+    """Return when all tasks have ended, at the latest after so long; at once when `gone` is."""
+    running = [task for task in tasks if not task.done()]
+    if not running or gone.done():
+        return
+    over = asyncio.get_running_loop().create_future()
+    left = len(running)
+
+    def one_less(_: asyncio.Future[Attempt]) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            stop()
+
+    def stop(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    for task in running:
+        task.add_done_callback(one_less)
+    gone.add_done_callback(stop)
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), stop)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        gone.remove_done_callback(stop)
+        for task in running:
+            task.remove_done_callback(one_less)

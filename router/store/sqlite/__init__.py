@@ -1,0 +1,176 @@
+"""SQLite in one file: nothing to install, durable to the last commit, several processes at most."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from router.store import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Letter,
+    Limits,
+    Record,
+    Settlement,
+    StoreFailed,
+    Usage,
+)
+from router.store.sqlite import reading
+from router.store.sqlite.file import connect, needs_reopening, prepare, translated
+from router.store.sqlite.rows import Rows
+from router.store.sqlite.writer import Job, Writer
+
+#: Bytes of the disk that are left free for deleting: on a full disk not even that works.
+RESERVE = 16 * 1024 * 1024
+
+#: How long a stop waits for what is being written, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+#: How long the store tries to take the credit from a write that came too late, in seconds.
+_SPEND_TIMEOUT = 60.0
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Reads on the loop's thread, where a point look-up takes microseconds and never waits for a
+    writer; writes in a thread of its own. A disk that hangs in a read is what blocks the loop."""
+
+    remembers = True
+
+    def __init__(self, path: Path, limits: Limits, reserve: int, now: Callable[[], float]) -> None:
+        self._path = path
+        self._limits = limits
+        self._reader: sqlite3.Connection | None = None
+        self._writer = Writer(path, limits, reserve)
+        self.now = now
+        #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
+        self._late: set[str] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        limits: Limits,
+        reserve: int = RESERVE,
+        now: Callable[[], float] = time.time,
+    ) -> SqliteStore:
+        """Raises StartFailed, with one line, for a file that can't be used."""
+        await asyncio.to_thread(prepare, path)
+        return cls(path, limits, reserve, now)
+
+    @property
+    def commit_seconds(self) -> float:
+        """How long the last commit took."""
+        return self._writer.commit_seconds
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        found = self._read(partial(reading.find, digest=digest))
+        if found and self._late:
+            return tuple(map(self._without_late_credit, found))
+        return found
+
+    async def queue(self, timeout: float) -> Mapping[str, float]:
+        return self._read(reading.queue)
+
+    async def usage(self, timeout: float) -> Usage:
+        return self._read(partial(reading.usage, limits=self._limits))
+
+    async def add(
+        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+    ) -> None:
+        job = self._job(lambda all_rows: all_rows.add(record, letter, rows), timeout, grows=True)
+        job.afterwards = partial(self._came_late, record.event_id)
+        try:
+            await self._done(job, timeout)
+        finally:
+            if job.done.cancelled():
+                self._late.add(record.event_id)
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.settle(settlement), timeout)
+
+    async def supersede(
+        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+    ) -> None:
+        await self._write(lambda rows: rows.supersede(event_ids, reached, now), timeout)
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+
+    async def spend_all(self, timeout: float) -> None:
+        await self._write(lambda rows: rows.spend_all(), timeout)
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        return await self._write(lambda rows: rows.take(target, now, until, limit), timeout)
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.finish(due, row, now), timeout)
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        return await self._write(lambda rows: rows.end(now, limit), timeout)
+
+    async def prune(self, now: float, limit: int, timeout: float) -> int:
+        return await self._write(lambda rows: rows.prune(now, limit), timeout)
+
+    async def close(self) -> None:
+        await self._writer.close(CLOSE_TIMEOUT)
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            reader = self._reader = self._reader or connect(self._path, reader=True)
+            return work(reader)
+        except sqlite3.Error as error:
+            if self._reader is not None and needs_reopening(error):
+                with suppress(sqlite3.Error):
+                    self._reader.close()
+                self._reader = None
+            raise translated(error) from None
+
+    async def _write(self, work: Callable[[Rows], T], timeout: float) -> T:
+        result: T = await self._done(self._job(work, timeout), timeout)
+        return result
+
+    def _job(self, work: Callable[[Rows], object], timeout: float, grows: bool = False) -> Job:
+        return Job(work, grows, time.monotonic() + timeout)
+
+    async def _done(self, job: Job, timeout: float) -> T:
+        self._writer.submit(job)
+        try:
+            async with asyncio.timeout(timeout):
+                result: T = await job.done
+                return result
+        except TimeoutError:
+            raise StoreFailed("slow") from None
+
+    def _without_late_credit(self, kept: Kept) -> Kept:
+        spent = kept.record.spent or kept.record.event_id in self._late
+        return replace(kept, record=replace(kept.record, spent=spent))
+
+    def _came_late(self, event_id: str, committed: bool) -> None:
+        """A write that has missed its deadline: take its credit, and only then show it as it is."""
+        if not committed:
+            self._late.discard(event_id)
+            return
+        job = self._job(lambda rows: rows.spend(event_id), _SPEND_TIMEOUT)
+        job.done.add_done_callback(partial(self._spent, event_id))
+        with suppress(StoreFailed):
+            self._writer.submit(job)
+
+    def _spent(self, event_id: str, done: asyncio.Future[None]) -> None:
+        if done.exception() is None:
+            self._late.discard(event_id)

@@ -1,0 +1,166 @@
+"""The database file: made, brought up to date, checked cheaply, and opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from router.errors import StartFailed
+from router.store import StoreFailed
+from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+#: How long the writer waits for another process's commit, in seconds.
+BUSY_TIMEOUT = 2.0
+
+#: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
+_READ_THROUGH = 32 * 1024 * 1024
+
+#: What the write-ahead log is cut back to, in bytes.
+_LOG_LIMIT = 64 * 1024 * 1024
+
+#: What went wrong, as one word for logs and metrics.
+_WORDS = {
+    sqlite3.SQLITE_FULL: "disk_full",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_IOERR: "io",
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_CANTOPEN: "unreachable",
+    sqlite3.SQLITE_PERM: "unreachable",
+}
+
+
+def prepare(path: Path) -> None:
+    """Make the file, readable by its owner alone, or bring it up to date.
+
+    Raises StartFailed with one line where it can't be used.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = connect(path)
+    except OSError as error:
+        raise _start_failed(path, error.strerror or "it can't be opened") from None
+    except sqlite3.Error as error:
+        raise _start_failed(path, _why(error)) from None
+    try:
+        _migrate(path, connection)
+        _check(path, connection)
+    except sqlite3.Error as error:
+        raise _start_failed(path, _why(error)) from None
+    finally:
+        connection.close()
+
+
+def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
+    """A connection to an existing file, for the thread that asks. A reader never waits."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=0.0 if reader else BUSY_TIMEOUT,
+        isolation_level=None,
+    )
+    try:
+        # Works on an empty file only, and has to come first: pages can be given back one by one.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # NORMAL loses commits at a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
+        if reader:
+            connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def translated(error: sqlite3.Error) -> StoreFailed:
+    """SQLite's own errors end here."""
+    return StoreFailed(_WORDS.get(_code(error), "sqlite"))
+
+
+def needs_reopening(error: sqlite3.Error) -> bool:
+    """Whether the connection may be stuck with the trouble; another may be free of it."""
+    return _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code: the extended ones have it in their low byte."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Under the write lock, so that of several processes one does it and the others see it done."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(path, connection)
+        for script in MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        if version < VERSION:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    owner: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if owner != APPLICATION_ID and (tables or version):
+        raise _start_failed(path, "it is another program's database")
+    if version > VERSION:
+        raise _start_failed(
+            path, f"its version is {version}, this program knows {VERSION}; a newer one wrote it"
+        )
+    return version
+
+
+def _statements(script: str) -> list[str]:
+    """sqlite3's own executescript would commit in between."""
+    statements: list[str] = []
+    pending = ""
+    for line in script.strip().splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size <= _READ_THROUGH:
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise _start_failed(path, "it is damaged")
+        return
+    for table in ("events", "deliveries"):
+        for order in ("ASC", "DESC"):
+            connection.execute(f"SELECT * FROM {table} ORDER BY seq {order} LIMIT 100").fetchall()  # noqa: S608
+    connection.execute("SELECT * FROM usage").fetchall()
+
+
+def _why(error: sqlite3.Error) -> str:
+    match _code(error):
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return "it is damaged, or no database"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "another process holds it locked"
+        case sqlite3.SQLITE_FULL:
+            return "the disk is full"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return "it can't be written to"
+        case sqlite3.SQLITE_IOERR:
+            return "the disk does not answer rightly"
+        case _:
+            return "it can't be opened"
+
+
+def _start_failed(path: Path, why: str) -> StartFailed:
+    return StartFailed(f"can't use the store {path.name}: {why}")

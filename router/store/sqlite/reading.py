@@ -1,0 +1,90 @@
+"""The store's reading methods as SQL on one connection, and rows as the types they mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from router.model import Event
+from router.store import DeliveryRow, Due, Kept, Letter, Limits, Record, Stage, State, Usage
+
+#: The most events of one body that a look-up shows, open ones first.
+MAX_FOUND = 32
+
+_FIND = """
+SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
+    spent OR seq <= (SELECT spent_up_to FROM credit)
+FROM events WHERE digest = ? ORDER BY stage DESC LIMIT ?
+"""
+_DELIVERIES = "SELECT target, state, reason, due_at, retries FROM deliveries WHERE seq = ?"
+
+#: One step from a target to the next along the index, however many rows each has.
+_QUEUE = """
+WITH RECURSIVE queued (target) AS (
+    SELECT min(target) FROM deliveries WHERE state = 'queued'
+    UNION ALL
+    SELECT (SELECT min(target) FROM deliveries WHERE state = 'queued' AND target > queued.target)
+    FROM queued WHERE target IS NOT NULL
+)
+SELECT target, (SELECT min(due_at) FROM deliveries d
+                WHERE d.state = 'queued' AND d.target = queued.target)
+FROM queued WHERE target IS NOT NULL
+"""
+
+TAKE = """
+SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
+    e.digest, e.request_id, e.traceparent,
+    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, e.body
+FROM deliveries d CROSS JOIN events e USING (seq)
+WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?
+"""
+
+
+def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
+    found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
+    return tuple(
+        Kept(_record(record), tuple(map(_delivery_row, connection.execute(_DELIVERIES, (seq,)))))
+        for seq, *record in found
+    )
+
+
+def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
+    return dict(connection.execute(_QUEUE))
+
+
+def usage(connection: sqlite3.Connection, limits: Limits) -> Usage:
+    found = {
+        (target, state): (rows, size)
+        for target, state, rows, size in connection.execute("SELECT * FROM usage")
+    }
+    rows, size = found.pop(("", ""))
+    by_target: dict[str, tuple[int, int]] = {}
+    for (target, _), (some, some_bytes) in found.items():
+        before = by_target.get(target, (0, 0))
+        by_target[target] = (before[0] + some, before[1] + some_bytes)
+    shares = (
+        max(some / limits.max_rows, some_bytes / limits.max_bytes) / limits.share
+        for some, some_bytes in by_target.values()
+    )
+    fullest = max(rows / limits.max_rows, size / limits.max_bytes, *shares, 0.0)
+    counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
+    return Usage(rows, size, counts, fullest)
+
+
+def _record(row: list[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, spent=bool(spent))
+
+
+def _delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
+    target, state, reason, due_at, retries = row
+    return DeliveryRow(target, State(state), reason, due_at, retries)
+
+
+def due(row: tuple[Any, ...], lease: str) -> Due:
+    _, event_id, *delivery = row[:7]
+    digest, request_id, traceparent, *event = row[7:]
+    letter = Letter(Event(*event), digest, request_id, traceparent)
+    return Due(event_id, _delivery_row(tuple(delivery)), letter, lease)

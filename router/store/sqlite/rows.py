@@ -1,0 +1,258 @@
+"""The store's methods as SQL on one connection; each runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from router.store import (
+    UNSETTLED,
+    DeliveryRow,
+    Due,
+    Ended,
+    Letter,
+    Limits,
+    Record,
+    Settlement,
+    Stage,
+    State,
+    StoreFull,
+)
+from router.store.sqlite.reading import TAKE, due
+
+#: What an event takes up besides its body and key, with its rows and index entries, in bytes.
+OVERHEAD = 1024
+
+#: Pages that one step of pruning gives back to the file system.
+_VACUUM_PAGES = 2048
+
+_PUT = """
+INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
+    due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
+    lease = ''
+WHERE deliveries.state <> 'acknowledged'
+"""
+
+_TOUCH = """
+UPDATE events SET expires_at = CASE
+    WHEN stage = 'open' OR EXISTS (SELECT 1 FROM deliveries d
+        WHERE d.seq = events.seq AND d.state IN ('awaiting', 'queued')) THEN NULL
+    WHEN EXISTS (SELECT 1 FROM deliveries d WHERE d.seq = events.seq AND d.state = 'dead')
+        THEN :now + :keep_dead
+    ELSE :now + :keep_settled END
+WHERE seq = :seq
+"""
+
+
+class Rows:
+    """The writing methods. What returns False or None, or raises StoreFull, has written nothing."""
+
+    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._limits = limits
+
+    def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
+        event = letter.event
+        size = OVERHEAD + len(event.body) + len(event.event_key)
+        self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
+        columns = {
+            "event_id": record.event_id,
+            "digest": letter.digest,
+            **_columns(record),
+            "size": size,
+            "request_id": letter.request_id,
+            "traceparent": letter.traceparent,
+            "event_source": event.event_source,
+            "event_topic": event.event_topic,
+            "event_type": event.event_type,
+            "event_status": event.event_status,
+            "event_key": event.event_key,
+            "body": event.body,
+        }
+        marks = ", ".join("?" * len(columns))
+        seq = self._execute(
+            f"INSERT INTO events ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608
+            tuple(columns.values()),
+        ).lastrowid
+        assert seq is not None
+        self._put(seq, rows, record.replied_at)
+        self._touch([seq], record.replied_at)
+
+    def settle(self, settlement: Settlement) -> bool:
+        record, now = settlement.record, settlement.at
+        closing = record.stage is Stage.CLOSED
+        found = self._execute(
+            "SELECT seq, size, spent OR seq <= (SELECT spent_up_to FROM credit) FROM events "
+            "WHERE event_id = ? AND stage = 'open'",
+            (record.event_id,),
+        ).fetchone()
+        if found is None or (closing and settlement.relies and found[2]):
+            return False
+        seq, size, spent = found
+        self._check_room(size, self._new_unsettled(seq, settlement.rows), new=False)
+        columns = {**_columns(record), "spent": spent or record.spent}
+        self._execute(
+            f"UPDATE events SET {', '.join(f'{name} = ?' for name in columns)} WHERE seq = ?",  # noqa: S608
+            (*columns.values(), seq),
+        )
+        self._put(seq, settlement.rows, now)
+        self._touch([seq], now)
+        if closing:
+            self._spend_others(seq, settlement)
+        return True
+
+    def supersede(self, event_ids: Collection[str], reached: Collection[str], now: float) -> None:
+        for seq, stage in self._seqs(event_ids):
+            for target in reached:
+                if stage == Stage.OPEN:
+                    self._execute(
+                        "UPDATE deliveries SET state = 'superseded', changed_at = ?, lease = '' "
+                        "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'queued')",
+                        (now, seq, target),
+                    )
+                self._mark_later(seq, target, now)
+            self._execute(
+                "UPDATE events SET spent = 1, stage = CASE WHEN stage = 'open' AND NOT EXISTS ("
+                "SELECT 1 FROM deliveries d WHERE d.seq = events.seq AND d.state = 'awaiting') "
+                "THEN 'ended' ELSE stage END WHERE seq = ?",
+                (seq,),
+            )
+            self._touch([seq], now)
+
+    def spend(self, event_id: str) -> None:
+        """Let a record's acknowledgements count no more."""
+        self._execute("UPDATE events SET spent = 1 WHERE event_id = ?", (event_id,))
+
+    def spend_all(self) -> None:
+        self._execute("UPDATE credit SET spent_up_to = coalesce((SELECT max(seq) FROM events), 0)")
+
+    def acknowledge(self, event_id: str, target: str, now: float) -> bool:
+        changed = self._execute(
+            "UPDATE deliveries SET state = 'acknowledged', reason = 'acknowledged', "
+            "changed_at = ?, lease = '' WHERE target = ? "
+            "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
+            (now, target, event_id),
+        ).fetchall()
+        self._touch((seq for (seq,) in changed), now)
+        return bool(changed)
+
+    def take(self, target: str, now: float, until: float, limit: int) -> tuple[Due, ...]:
+        lease = uuid.uuid4().hex
+        found = self._execute(TAKE, (target, now, limit)).fetchall()
+        self._executemany(
+            "UPDATE deliveries SET lease = ?, due_at = ? WHERE seq = ? AND target = ?",
+            [(lease, until, row[0], target) for row in found],
+        )
+        return tuple(due(row, lease) for row in found)
+
+    def finish(self, due: Due, row: DeliveryRow, now: float) -> bool:
+        changed = self._execute(
+            "UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, "
+            "changed_at = ?, lease = '' WHERE target = ? AND lease = ? AND state = 'queued' "
+            "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
+            (row.state, row.reason, row.due_at, row.retries, now, row.target, due.lease,
+             due.event_id),
+        ).fetchall()  # fmt: skip
+        if row.state is not State.QUEUED:
+            self._touch((seq for (seq,) in changed), now)
+        return bool(changed)
+
+    def end(self, now: float, limit: int) -> tuple[Ended, ...]:
+        over = self._execute(
+            "SELECT seq, event_id, event_key, requests FROM events "
+            "WHERE stage = 'open' AND ends_at <= ? ORDER BY ends_at LIMIT ?",
+            (now, limit),
+        ).fetchall()
+        return tuple(self._end(now, *row) for row in over)
+
+    def prune(self, now: float, limit: int) -> int:
+        over = self._execute(
+            "SELECT seq FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
+        ).fetchall()
+        self._executemany("DELETE FROM deliveries WHERE seq = ?", over)
+        self._executemany("DELETE FROM events WHERE seq = ?", over)
+        self._execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        return len(over)
+
+    def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:
+        dead = self._execute(
+            "UPDATE deliveries SET state = 'dead', changed_at = ? "
+            "WHERE seq = ? AND state = 'awaiting' RETURNING target, reason",
+            (now, seq),
+        ).fetchall()
+        self._execute("UPDATE events SET stage = 'ended' WHERE seq = ?", (seq,))
+        self._touch([seq], now)
+        return Ended(event_id, key, requests, dict(dead))
+
+    def _put(self, seq: int, rows: Iterable[DeliveryRow], now: float) -> None:
+        self._executemany(
+            _PUT,
+            [(seq, r.target, r.state, r.reason, r.due_at, r.retries, now) for r in rows],
+        )
+
+    def _touch(self, seqs: Iterable[int], now: float) -> None:
+        """Note from when on the events need not be shown any more."""
+        keep = {"keep_dead": self._limits.keep_dead, "keep_settled": self._limits.keep_settled}
+        self._executemany(_TOUCH, [{"seq": seq, "now": now, **keep} for seq in seqs])
+
+    def _spend_others(self, seq: int, settlement: Settlement) -> None:
+        others = self._execute(
+            "UPDATE events SET spent = 1 WHERE digest = ? AND stage = 'open' AND seq <> ? "
+            "RETURNING seq",
+            (settlement.digest, seq),
+        ).fetchall()
+        for (other,) in others:
+            for target in settlement.reached:
+                self._mark_later(other, target, settlement.at)
+
+    def _mark_later(self, seq: int, target: str, now: float) -> None:
+        self._execute(
+            "UPDATE deliveries SET acknowledged_later_at = ? "
+            "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'dead')",
+            (now, seq, target),
+        )
+
+    def _seqs(self, event_ids: Iterable[str]) -> list[tuple[int, str]]:
+        query = "SELECT seq, stage FROM events WHERE event_id = ?"
+        found = (self._execute(query, (event_id,)).fetchone() for event_id in event_ids)
+        return [row for row in found if row is not None]
+
+    def _new_unsettled(self, seq: int, rows: Iterable[DeliveryRow]) -> list[str]:
+        query = "SELECT 1 FROM deliveries WHERE seq = ? AND target = ?"
+        unsettled = (row.target for row in rows if row.state in UNSETTLED)
+        return [name for name in unsettled if not self._execute(query, (seq, name)).fetchone()]
+
+    def _check_room(self, size: int, targets: Iterable[str], *, new: bool) -> None:
+        limits = self._limits
+        if new and not self._fits("", size, 1.0):
+            raise StoreFull
+        if over := [target for target in targets if not self._fits(target, size, limits.share)]:
+            raise StoreFull(over)
+
+    def _fits(self, target: str, size: int, share: float) -> bool:
+        rows, used = self._execute(
+            "SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM usage WHERE target = ?",
+            (target,),
+        ).fetchone()
+        limits = self._limits
+        fits: bool = rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
+        return fits
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    """What a write sets of a record."""
+    return {
+        "stage": record.stage,
+        "first_at": record.first_at,
+        "requests": record.requests,
+        "replied_at": record.replied_at,
+        "due_at": record.due_at,
+        "credit_until": record.credit_until,
+        "ends_at": record.ends_at,
+        "spent": record.spent,
+    }

@@ -1,0 +1,161 @@
+"""The one thread that writes: what waits at the same time shares a transaction, and so an fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from router.store import Limits, StoreFailed, StoreFull
+from router.store.sqlite.file import connect, needs_reopening, translated
+from router.store.sqlite.rows import Rows
+
+#: The most writes that share a commit.
+_GROUP = 256
+
+#: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
+_MAX_WAITING = 4096
+
+Work = Callable[[Rows], Any]
+
+
+class Job:
+    """One write on its way through the thread."""
+
+    def __init__(self, work: Work, grows: bool, deadline: float) -> None:
+        self.work = work
+        #: It needs room, so that it must leave the reserve alone.
+        self.grows = grows
+        #: On time.monotonic; a write that has not begun by then is dropped.
+        self.deadline = deadline
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        #: What is done at its end where its caller was already told that it failed; told
+        #: whether it has committed after all.
+        self.afterwards: Callable[[bool], object] = lambda committed: None
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def deliver(self) -> None:
+        """On the loop: tell the caller, who may be gone."""
+        if self.done.done():
+            self.afterwards(self.error is None)
+        elif self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.result)
+
+
+class Writer:
+    """Owns the connection that writes; it is opened, used and closed in its own thread."""
+
+    def __init__(self, path: Path, limits: Limits, reserve: int) -> None:
+        self._path = path
+        self._limits = limits
+        #: Bytes of the disk that growing writes leave free, so that deleting still works.
+        self._reserve = reserve
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+        #: How long the last commit took, in seconds.
+        self.commit_seconds = 0.0
+
+    def submit(self, job: Job) -> None:
+        """Raises StoreFailed where too many are waiting already."""
+        if self._jobs.qsize() >= _MAX_WAITING:
+            raise StoreFailed("slow")
+        self._jobs.put(job)
+
+    async def close(self, timeout: float) -> None:
+        """Finish what is waiting, for so long; a thread that hangs is left behind."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, timeout)
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            jobs, open_ = self._next()
+            for job in self._overdue(jobs):
+                job.error = StoreFailed("slow")
+            self._commit([job for job in jobs if job.error is None])
+            # The loop is closed where the process is just ending.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_deliver, jobs)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _next(self) -> tuple[list[Job], bool]:
+        """The next group; False with the last one."""
+        jobs: list[Job] = []
+        waiting = self._jobs.get()
+        while waiting is not None:
+            jobs.append(waiting)
+            if len(jobs) == _GROUP or self._jobs.empty():
+                return jobs, True
+            waiting = self._jobs.get()
+        return jobs, False
+
+    def _overdue(self, jobs: list[Job]) -> list[Job]:
+        now = time.monotonic()
+        return [job for job in jobs if job.deadline < now]
+
+    def _commit(self, jobs: list[Job]) -> None:
+        """All of the group or nothing: each job gets its result, or the error of all."""
+        if not jobs:
+            return
+        try:
+            connection = self._connection = self._connection or connect(self._path)
+            connection.execute("BEGIN IMMEDIATE")
+            room = self._has_room() or not any(job.grows for job in jobs)
+            for job in jobs:
+                _perform(job, Rows(connection, self._limits), room)
+            began = time.monotonic()
+            connection.execute("COMMIT")
+            self.commit_seconds = time.monotonic() - began
+        except sqlite3.Error as error:
+            self._recover(error)
+            for job in jobs:
+                job.error = translated(error)
+        except Exception as error:  # noqa: BLE001 - the thread must live, and the callers must know
+            self._recover(None)
+            for job in jobs:
+                job.error = error
+
+    def _has_room(self) -> bool:
+        return shutil.disk_usage(self._path.parent).free >= self._reserve
+
+    def _recover(self, error: sqlite3.Error | None) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if error is None or needs_reopening(error):
+            self._connection = None
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+
+def _perform(job: Job, rows: Rows, room: bool) -> None:
+    """A refusal concerns its own job alone: it has written nothing."""
+    if job.grows and not room:
+        job.error = StoreFull()
+        return
+    try:
+        job.result = job.work(rows)
+    except StoreFull as error:
+        job.error = error
+
+
+def _deliver(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.deliver()

@@ -1,0 +1,206 @@
+"""The queue: due deliveries sent again, records that are over ended, and what is old deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol
+
+from router.memory import TARGET_REMOVED, Terms, retried
+from router.model import Attempt
+from router.recall import Memory
+from router.routes import Target
+from router.sender import Envelope, Headers
+from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed
+
+#: How often due work is looked for when there is none, and at most, in seconds.
+POLL, PAUSE = 1.0, 0.02
+
+#: The most attempts of the queue in flight, in all and to one target.
+MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
+
+#: How much longer than any attempt a lease lasts, in seconds.
+LEASE_MARGIN = 30.0
+
+#: The most that is ended or deleted in one step, so that no commit is long.
+STEP = 200
+
+#: How far retries are spread: up to this part of a wait is added to it.
+JITTER = 0.2
+
+#: How long each call of the store may take, in seconds. Nobody waits for the worker.
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """One attempt of the queue, after it ended: what came of it."""
+
+    due: Due
+    #: None where the target is in no configuration any more.
+    attempt: Attempt | None
+    #: The delivery from now on.
+    row: DeliveryRow
+
+
+class Sends(Protocol):
+    """The part of a Sender that the queue needs."""
+
+    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt: ...
+
+
+class Watches(Protocol):
+    """Is told what the worker does, for logs and metrics."""
+
+    def retried(self, retry: Retry) -> None: ...
+
+    def ended(self, ended: Ended) -> None: ...
+
+    def failed(self, error: StoreFailed) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the worker needs of the configuration in force."""
+
+    targets: Mapping[str, Target]
+    terms: Terms
+
+
+class Worker:
+    """Every process has one; leases keep them apart."""
+
+    def __init__(
+        self,
+        store: Store,
+        memory: Memory,
+        sender: Sends,
+        in_force: Callable[[], InForce],
+        watcher: Watches,
+        random: Random,
+        poll: float = POLL,
+    ) -> None:
+        self._store = store
+        self._memory = memory
+        self._sender = sender
+        self._in_force = in_force
+        self._watcher = watcher
+        self._random = random
+        self._poll = poll
+        self._in_flight: dict[asyncio.Task[None], str] = {}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set; then what is in flight is finished."""
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.gather(self._keep_sending(stop), self._keep_tidy(stop))
+        finally:
+            stop.cancel()
+        while self._in_flight:
+            await asyncio.wait(list(self._in_flight))
+
+    async def _keep_sending(self, stop: asyncio.Task[bool]) -> None:
+        while not stop.done():
+            with self._reported():
+                await self.send_due()
+            await asyncio.wait({stop}, timeout=PAUSE)
+            waiting = {stop, *self._in_flight}
+            await asyncio.wait(waiting, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
+        while not stop.done():
+            more = False
+            with self._reported():
+                more = await self.tidy()
+            await asyncio.wait({stop}, timeout=PAUSE if more else self._poll)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreFailed as error:
+            self._watcher.failed(error)
+
+    async def tidy(self) -> bool:
+        """End what is over, delete what is old, in one small step; whether there is more."""
+        await self._memory.make_good(TIMEOUT)
+        now = self._store.now()
+        ended = await self._store.end(now, STEP, TIMEOUT)
+        for record in ended:
+            self._watcher.ended(record)
+        return STEP in (len(ended), await self._store.prune(now, STEP, TIMEOUT))
+
+    async def send_due(self) -> None:
+        """Start what is due, as far as there is room."""
+        now = self._store.now()
+        queued = await self._store.queue(TIMEOUT)
+        due = [target for target, first_due in queued.items() if first_due <= now]
+        in_force = self._in_force()
+        for target, room in shares(due, Counter(self._in_flight.values())).items():
+            await self._take(target, room, in_force)
+
+    async def _take(self, target: str, room: int, in_force: InForce) -> None:
+        now = self._store.now()
+        longest = max((each.timeout for each in in_force.targets.values()), default=0.0)
+        until = now + longest + LEASE_MARGIN
+        for due in await self._store.take(target, now, until, room, TIMEOUT):
+            task = asyncio.create_task(self._retry(due, in_force))
+            self._in_flight[task] = target
+            task.add_done_callback(self._in_flight.pop)
+
+    async def _retry(self, due: Due, in_force: InForce) -> None:
+        target = in_force.targets.get(due.row.target)
+        # Where the store fails the lease runs out, and it is tried again.
+        with self._reported():
+            if target is None:
+                row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
+                await self._finish(Retry(due, None, row))
+            else:
+                await self._finish(await self._attempt(due, target, in_force.terms))
+
+    async def _attempt(self, due: Due, target: Target, terms: Terms) -> Retry:
+        letter = due.letter
+        envelope = Envelope(letter.event, due.event_id, letter.request_id, letter.traceparent)
+        key = (due.event_id, target.name)
+        task = self._memory.attempts.get(key)
+        if task is None:
+            sending = self._sender.send(target, envelope, envelope.headers())
+            task = self._memory.attempts[key] = asyncio.create_task(sending)
+        try:
+            attempt = await task
+        finally:
+            self._memory.attempts.pop(key, None)
+        made = replace(due.row, retries=due.row.retries + 1)
+        jitter = self._random.uniform(0.0, JITTER)
+        return Retry(due, attempt, retried(made, attempt, self._store.now(), terms.queue, jitter))
+
+    async def _finish(self, retry: Retry) -> None:
+        now = self._store.now()
+        if retry.row.state is State.ACKNOWLEDGED:
+            # Whatever has become of the delivery: even a lost lease does not unsay it.
+            await self._store.acknowledge(retry.due.event_id, retry.row.target, now, TIMEOUT)
+        elif not await self._store.finish(retry.due, retry.row, now, TIMEOUT):
+            return
+        self._watcher.retried(retry)
+
+
+def shares(due: Iterable[str], in_flight: Mapping[str, int]) -> dict[str, int]:
+    """How many more attempts each target gets now: the next goes to the one that has fewest.
+
+    So a target that hangs holds its own few, and the others' next ones are not behind its.
+    """
+    rooms: dict[str, int] = {}
+    free = MAX_IN_FLIGHT - sum(in_flight.values())
+    targets = sorted(set(due))
+    while free > 0 and targets:
+        has = {name: in_flight.get(name, 0) + rooms.get(name, 0) for name in targets}
+        name = min(targets, key=has.__getitem__)
+        if has[name] >= MAX_PER_TARGET:
+            break
+        rooms[name] = rooms.get(name, 0) + 1
+        free -= 1
+    return rooms

@@ -1,0 +1,1 @@
+"""A world in which the delivery memory runs: simulated callers, targets, store and time."""

@@ -1,0 +1,198 @@
+"""What must hold of a history, told from what really happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from hashlib import sha256
+
+from tests.model.world import TERMS, Answered, Sent, Source, World
+
+
+def credit(requests: int) -> float:
+    """How long acknowledgements may count after the last of so many requests."""
+    waits = (TERMS.ebaas.wait(made) or 0.0 for made in range(requests))
+    return 2 * max(waits, default=0.0) + TERMS.grace
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    broken: list[str]
+    duplicates: dict[str, int]
+
+
+def violations(world: World) -> Found:
+    broken: list[str] = []
+    duplicates: Counter[str] = Counter()
+    for body in {source.event.body for source in world.sources}:
+        group = _Group(world, body)
+        broken += group.false_answers()
+        broken += group.stale_answers()
+        broken += group.lost_optionals()
+        broken += group.lost_records()
+        broken += group.new_names()
+        broken += group.false_alarms()
+        causes = sorted(group.causes) or ["none"]
+        for target, count in group.duplicates().items():
+            duplicates["/".join(causes)] += count
+            if not group.causes:
+                broken.append(f"{target} saw {body!r} {count} times too often for no cause")
+    broken += unsettled(world)
+    return Found(broken, dict(duplicates))
+
+
+def unsettled(world: World) -> list[str]:
+    query = "SELECT event_id, stage FROM events WHERE stage = 'open'"
+    broken = [f"{row} is open for ever" for row in world.connection.execute(query)]
+    query = "SELECT target, state FROM deliveries WHERE state IN ('awaiting', 'queued')"
+    return broken + [f"{row} for ever" for row in world.connection.execute(query)]
+
+
+class _Group:
+    """The events of one body: to a router, and to its targets, they are all the same."""
+
+    def __init__(self, world: World, body: bytes) -> None:
+        self.world = world
+        self.body = body
+        self.sources = [s for s in world.sources if s.event.body == body]
+        self.sent = [s for s in world.sent if s.source.event.body == body]
+        self.answers = [a for a in world.answers if a.source.event.body == body]
+        self.causes = {cause for concerned, cause in world.causes if concerned == body}
+        if len([s for s in self.sources if s.arrived is not None]) > 1:
+            self._note_twins()
+
+    def _note_twins(self) -> None:
+        """Events that are under way together are one to the router, or two too many."""
+        for one in self.sources:
+            for other in self.sources:
+                if one is not other and self._together(one, other):
+                    self.causes.add("overlap")
+
+    def _together(self, one: Source, other: Source) -> bool:
+        if one.arrived is None or other.arrived is None:
+            return False
+        return one.arrived <= other.arrived <= one.last_contact + 200.0
+
+    def acknowledged(self, target: str) -> list[Sent]:
+        return [s for s in self.sent if s.target == target and s.acknowledged]
+
+    def rows(self, target: str, *states: str) -> int:
+        query = (
+            "SELECT count(*) FROM deliveries JOIN events USING (seq) WHERE digest = ? "
+            f"AND target = ? AND state IN ({', '.join('?' * len(states))})"
+        )
+        values = (sha256(self.body).digest(), target, *states)
+        (count,) = self.world.connection.execute(query, values).fetchone()
+        return int(count)
+
+    def false_answers(self) -> list[str]:
+        """Each `000` has an acknowledgement of its own from every required target."""
+        return [
+            f"{target} acknowledged {self.body!r} {len(self.acknowledged(target))} times for "
+            f"{count} 000s"
+            for target, count in _counts(a.required for a in self.answers).items()
+            if len(self.acknowledged(target)) < count
+        ]
+
+    def stale_answers(self) -> list[str]:
+        """And none that stands for an event which was over before this one came."""
+        if self.body in self.world.unknowable:
+            return []
+        broken = []
+        answered = [s for s in self.sources if s.answered]
+        for target in self._always_required():
+            if not _matched(answered, self.acknowledged(target), self._may_stand):
+                broken.append(f"a 000 for {self.body!r} stands on an old answer of {target}")  # noqa: PERF401 - the conditions read better one by one
+        return broken
+
+    def _may_stand(self, source: Source, sent: Sent) -> bool:
+        assert source.arrived is not None
+        if sent.began >= source.arrived:
+            return True
+        # An event whose caller fell silent before its 000: nobody can tell it from this one.
+        silent = sent.source
+        requests = sum(each.requests for each in self.sources if each is not source)
+        over = silent.last_contact + credit(requests) + 1.0
+        return not silent.answered and source.arrived <= over
+
+    def _always_required(self) -> set[str]:
+        sides = [answer.required for answer in self.answers]
+        return set(frozenset.intersection(*sides)) if sides else set()
+
+    def lost_optionals(self) -> list[str]:
+        """An event answered `000` has its optional deliveries done, or dead for a person to see."""
+        broken = []
+        for target, count in _counts(a.optional for a in self.answers).items():
+            there = len(self.acknowledged(target)) + self.rows(target, "dead")
+            if self.world.weather.changes:
+                there += self.rows(target, "superseded")
+            if there < count:
+                broken.append(f"{target} was promised {self.body!r} {count} times, got {there}")
+        return broken
+
+    def lost_records(self) -> list[str]:
+        """What was recorded is acknowledged, superseded or dead in the end.
+
+        An event whose caller fell silent may have been taken for another one's retry.
+        """
+        kept = [s for s in self.sources if s in self.world.recorded]
+        if not kept or self.world.weather.changes:
+            return []
+        broken = []
+        for target in sorted(self.world.required):
+            there = len(self.acknowledged(target)) + self.rows(target, "superseded", "dead")
+            needed = max(1, sum(source.answered for source in kept))
+            if there < needed:
+                broken.append(f"{target}: {needed} of {self.body!r} were recorded, {there} left")
+        return broken
+
+    def false_alarms(self) -> list[str]:
+        """What was acknowledged in the end leaves no dead letter, or one that says so."""
+        if self.causes - {"crash", "expired", "late"} or not all(s.answered for s in self.sources):
+            return []
+        query = (
+            "SELECT target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
+            "AND state = 'dead' AND acknowledged_later_at IS NULL"
+        )
+        found = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
+        return [
+            f"{target} has a dead letter of {self.body!r}, which it has acknowledged"
+            for (target,) in found
+            if target in self._always_required()
+        ]
+
+    def new_names(self) -> list[str]:
+        """Where nothing went wrong, all attempts for an event have one id."""
+        ids = {sent.event_id for sent in self.sent}
+        if self.causes or len(ids) <= len(self.sources):
+            return []
+        return [f"{self.body!r} went by {len(ids)} ids"]
+
+    def duplicates(self) -> dict[str, int]:
+        """How often more than there are events each target has acted."""
+        came = sum(source.arrived is not None for source in self.sources)
+        acted = Counter(sent.target for sent in self.sent if sent.acted)
+        return {target: count - came for target, count in acted.items() if count > came}
+
+
+def _counts(sides: object) -> Counter[str]:
+    return Counter(name for side in sides for name in side)  # type: ignore[attr-defined]
+
+
+def _matched(sources: list[Source], sent: list[Sent], may: object) -> bool:
+    """Whether each source can have one of them for its own (Kuhn's algorithm)."""
+    owner: dict[int, Source] = {}
+
+    def place(source: Source, seen: set[int]) -> bool:
+        for n, each in enumerate(sent):
+            if n not in seen and may(source, each):  # type: ignore[operator]
+                seen.add(n)
+                if n not in owner or place(owner[n], seen):
+                    owner[n] = source
+                    return True
+        return False
+
+    return all(place(source, set()) for source in sources)
+
+
+__all__ = ["Answered", "Found", "violations"]

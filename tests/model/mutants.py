@@ -1,0 +1,275 @@
+"""The rules, each left out in turn: every one of these breaks a promise in some history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from router import memory, recall, worker
+from router.forwarding import Forwarder
+from router.memory import Result
+from router.recall import Memory, Recollection
+from router.store import DeliveryRow, Due, State
+from router.store.sqlite.rows import Rows
+from router.worker import Worker
+from tests.model.world import SimulatedStore
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One rule left out."""
+
+    #: The rule's number, and what is left out of it.
+    rule: str
+    leave_out: Callable[[Patch], None]
+    #: A history that catches it; None where none has been found yet.
+    seed: int | None
+
+
+async def _nothing(*_: Any, **__: Any) -> Any:
+    return None
+
+
+def bodies_known_by_key(patch: Patch) -> None:
+    real = Memory.recall
+
+    async def by_key(self: Memory, event: Any, *rest: Any) -> Recollection:
+        patch.setattr(memory, "digest_of", lambda body: b"a.b.c.1")
+        return await real(self, event, *rest)
+
+    patch.setattr(Memory, "recall", by_key)
+
+
+def optionals_not_queued(patch: Patch) -> None:
+    patch.setattr(Result, "settled", property(lambda self: True))
+
+
+def failures_not_recorded(patch: Patch) -> None:
+    patch.setattr(Memory, "record", _nothing)
+
+
+def hang_up_not_noticed(patch: Patch) -> None:
+    real: Any = Forwarder.forward
+
+    async def deaf(self: Forwarder, *given: Any) -> Any:
+        return await real(self, *given[:-1], asyncio.get_running_loop().create_future())
+
+    patch.setattr(Forwarder, "forward", deaf)
+
+
+def late_write_gives_credit(patch: Patch) -> None:
+    patch.setattr(SimulatedStore, "too_late", lambda self, record: record)
+
+
+def all_called_again(patch: Patch) -> None:
+    patch.setattr(memory, "wants", lambda row, required: True)
+
+
+def queued_called_again(patch: Patch) -> None:
+    def wants(row: DeliveryRow | None, required: bool) -> bool:
+        return row is None or row.state is not State.ACKNOWLEDGED
+
+    patch.setattr(memory, "wants", wants)
+
+
+def queued_counts_as_acknowledged(patch: Patch) -> None:
+    def acknowledged(self: Result) -> bool:
+        if self.attempt is not None:
+            return self.attempt.acknowledged
+        return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
+
+    patch.setattr(memory, "wants", lambda row, r: row is None or row.state is State.AWAITING)
+    patch.setattr(Result, "acknowledged", property(acknowledged))
+
+
+def left_plan_not_superseded(patch: Patch) -> None:
+    patch.setattr(memory, "left_behind", lambda *_: [])
+
+
+def removed_target_left_queued(patch: Patch) -> None:
+    real = Worker._retry
+
+    async def retry(self: Worker, due: Due, in_force: Any) -> None:
+        if due.row.target in in_force.targets:
+            await real(self, due, in_force)
+
+    patch.setattr(Worker, "_retry", retry)
+
+
+def claims_shared(patch: Patch) -> None:
+    real = memory.nearest
+    patch.setattr(memory, "nearest", lambda found, held, now: real(found, (), now))
+
+
+def closed_without_looking(patch: Patch) -> None:
+    real = Rows.settle
+
+    def settle(self: Rows, settlement: Any) -> bool:
+        real(self, settlement)
+        return True
+
+    patch.setattr(Rows, "settle", settle)
+
+
+def closed_after_the_reply(patch: Patch) -> None:
+    real = Memory.answer
+
+    async def answer(self: Memory, recollection: Recollection, *rest: Any) -> bool:
+        if recollection.record is None:
+            return await real(self, recollection, *rest)
+
+        async def later() -> None:
+            await asyncio.sleep(2.0)
+            await self.record(recollection, *rest)
+
+        asyncio.create_task(later())  # noqa: RUF006
+        return True
+
+    patch.setattr(Memory, "answer", answer)
+
+
+def credit_never_ends(patch: Patch) -> None:
+    patch.setattr(memory, "has_credit", lambda record, now: not record.spent)
+
+
+def others_keep_their_credit(patch: Patch) -> None:
+    patch.setattr(Rows, "_spend_others", lambda self, seq, settlement: None)
+
+
+def spent_claim_closes(patch: Patch) -> None:
+    patch.setattr(memory, "relies", lambda results: False)
+
+
+def blind_answers_forgotten(patch: Patch) -> None:
+    patch.setattr(Memory, "make_good", _nothing)
+    real = Memory.answer
+
+    async def answer(self: Memory, recollection: Recollection, *rest: Any) -> bool:
+        result = await real(self, recollection, *rest)
+        self._blindly = 0
+        return result
+
+    patch.setattr(Memory, "answer", answer)
+
+
+def overtaken_keeps_its_credit(patch: Patch) -> None:
+    patch.setattr(Recollection, "overtaken", property(lambda s: False, lambda s, v: None))
+
+
+def late_acknowledgement_dropped(patch: Patch) -> None:
+    patch.setattr(Memory, "late", _nothing)
+
+
+def attempt_in_flight_repeated(patch: Patch) -> None:
+    class Forgetful(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return None
+
+    real = Memory.__init__
+
+    def init(self: Memory, store: Any) -> None:
+        real(self, store)
+        self.attempts = Forgetful()
+
+    patch.setattr(Memory, "__init__", init)
+
+
+def records_never_end(patch: Patch) -> None:
+    patch.setattr(SimulatedStore, "end", _none_ended)
+
+
+async def _none_ended(*_: Any) -> tuple[()]:
+    return ()
+
+
+def ends_before_its_last_request(patch: Patch) -> None:
+    def ends_at(first_at: float, terms: Any) -> float:
+        return float(first_at + terms.ebaas.total() + terms.grace)
+
+    patch.setattr(memory, "ends_at", ends_at)
+
+
+def others_not_superseded(patch: Patch) -> None:
+    patch.setattr(Rows, "supersede", lambda *_: None)
+
+
+def retry_has_a_new_id(patch: Patch) -> None:
+    real = Recollection.claim
+
+    def claim(self: Recollection, kept: Any) -> None:
+        before = self.event_id
+        real(self, kept)
+        self.event_id = before
+
+    patch.setattr(Recollection, "claim", claim)
+
+
+def leases_not_kept(patch: Patch) -> None:
+    real = Rows.take
+
+    def take(self: Rows, target: str, now: float, until: float, limit: int) -> Any:
+        return real(self, target, now, now, limit)
+
+    patch.setattr(Rows, "take", take)
+
+
+def dead_letters_dropped(patch: Patch) -> None:
+    real = Rows.finish
+
+    def finish(self: Rows, due: Due, row: DeliveryRow, now: float) -> bool:
+        if row.state is State.DEAD:
+            row = replace(row, state=State.SUPERSEDED)
+        return real(self, due, row, now)
+
+    patch.setattr(Rows, "finish", finish)
+
+
+def queue_never_gives_up(patch: Patch) -> None:
+    real = memory.retried
+
+    def retried(row: DeliveryRow, *rest: Any) -> DeliveryRow:
+        after = real(row, *rest)
+        if after.state is State.DEAD:
+            return replace(after, state=State.QUEUED, due_at=1e9 + 100.0)
+        return after
+
+    patch.setattr(worker, "retried", retried)
+
+
+ALL = [
+    Mutant("1: bodies are told apart by their key alone", bodies_known_by_key, 1),
+    Mutant("2: a 000 goes out before its optional deliveries are queued", optionals_not_queued, 25),
+    Mutant("3: failures are not recorded", failures_not_recorded, 2),
+    Mutant("3: a hang-up is noticed at the end", hang_up_not_noticed, 475),
+    Mutant("3: a write that was too late gives credit", late_write_gives_credit, None),
+    Mutant("4: a retry goes to all targets", all_called_again, 2),
+    Mutant("4: a retry goes to what the queue has", queued_called_again, 191),
+    Mutant("4: queued is as good as acknowledged", queued_counts_as_acknowledged, 338),
+    Mutant("4: what has left the plan stays", left_plan_not_superseded, 58),
+    Mutant("4: the queue keeps a removed target's deliveries", removed_target_left_queued, 34),
+    Mutant("5: a claim is shared", claims_shared, None),
+    Mutant("6: a close that changes no row is taken for one", closed_without_looking, None),
+    Mutant("6: the record is closed after the 000", closed_after_the_reply, 0),
+    Mutant("8: what is acknowledged counts for ever", credit_never_ends, 28),
+    Mutant("8: closing leaves other records their credit", others_keep_their_credit, 83),
+    Mutant("8: a claim closes on credit that was taken", spent_claim_closes, None),
+    Mutant("8: 000s that were given blindly are forgotten", blind_answers_forgotten, None),
+    Mutant("8: a request that was overtaken records credit", overtaken_keeps_its_credit, None),
+    Mutant("9: a late acknowledgement is dropped", late_acknowledgement_dropped, 54),
+    Mutant("9: an attempt in flight is repeated", attempt_in_flight_repeated, 835),
+    Mutant("10: records never end", records_never_end, 1),
+    Mutant("10: a record ends before its last request", ends_before_its_last_request, 189),
+    Mutant("11: what could not be claimed is not superseded", others_not_superseded, 19),
+    Mutant("12: a retry has a new id", retry_has_a_new_id, 2),
+    Mutant("queue: leases are not kept", leases_not_kept, 215),
+    Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
+    Mutant("queue: it never gives up", queue_never_gives_up, 4),
+]
+
+__all__ = ["ALL", "Mutant", "recall"]

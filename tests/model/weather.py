@@ -1,0 +1,189 @@
+"""What befalls one history, drawn from its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Chances are per happening; a history has few kinds of trouble, so that each shows alone."""
+
+    #: Events, and how many of them have the same body.
+    events: int
+    bodies: int
+    #: Seconds over which the events come.
+    span: float
+    required: int
+    optional: int
+    #: Routers on one store.
+    processes: int
+    #: One of the targets never acknowledges anything.
+    dead: bool
+    #: A target fails plainly, answers too late, or acts and says it has not.
+    fails: float
+    slow: float
+    lies: float
+    #: An attempt takes up to so long where all is well, in seconds.
+    pace: float
+    #: A caller goes away within so many seconds: noticed, or kept alive by a proxy.
+    hangs_up: float
+    patience: float
+    unnoticed: float
+    #: A request or a reply is lost on its way.
+    request_lost: float
+    reply_lost: float
+    #: A caller gives an event up for no reason.
+    forgets: float
+    #: A store call fails, misses its timeout and commits or not, or just takes its time.
+    store_fails: float
+    store_slow: float
+    #: The effects, counted over the history, at which a process dies.
+    crashes: frozenset[int]
+    #: When the clock jumps, and by how much.
+    steps: tuple[tuple[float, float], ...]
+    #: When a target of the plan changes sides, or leaves it.
+    changes: tuple[float, ...]
+
+
+def weather(seed: int) -> Weather:
+    """Some histories are of every kind; the others look where two things have to meet."""
+    random = Random(seed)
+    given = _any(random)
+    match seed % 8:
+        case 0:
+            return _twins(given, random)
+        case 1:
+            return _slow_store(given, random)
+        case 2:
+            return _changing_routes(given, random)
+        case 3:
+            return _one_event(given, random)
+        case 4:
+            return _silence(given, random)
+        case _:
+            return given
+
+
+def _any(random: Random) -> Weather:
+    def maybe(chance: float, low: float, high: float) -> float:
+        return random.uniform(low, high) if random.random() < chance else 0.0
+
+    def some(chance: float, most: int) -> int:
+        return random.randint(1, most) if random.random() < chance else 0
+
+    events = random.choice((1, 1, 2, 2, 3, 4))
+    return Weather(
+        events=events,
+        bodies=random.choice((1, 1, events)),
+        span=random.choice((0.0, 3.0, 30.0, 120.0, 400.0)),
+        required=random.choice((1, 2, 2, 3)),
+        optional=random.choice((0, 0, 1, 2)),
+        processes=2 if random.random() < 0.3 else 1,
+        dead=random.random() < 0.15,
+        fails=maybe(0.8, 0.1, 0.7),
+        slow=maybe(0.3, 0.1, 0.5),
+        lies=maybe(0.25, 0.1, 0.5),
+        pace=random.choice((0.05, 0.5, 3.0, 12.0)),
+        hangs_up=maybe(0.3, 0.1, 0.6),
+        patience=random.choice((1.0, 10.0)),
+        unnoticed=maybe(0.25, 0.1, 0.6),
+        request_lost=maybe(0.2, 0.1, 0.5),
+        reply_lost=maybe(0.2, 0.1, 0.5),
+        forgets=maybe(0.2, 0.1, 0.3),
+        store_fails=maybe(0.2, 0.02, 0.4),
+        store_slow=maybe(0.3, 0.05, 0.4),
+        crashes=frozenset(random.sample(range(1, 150), some(0.3, 3))),
+        steps=tuple(
+            (random.uniform(0, 60), random.choice((-300.0, -20.0, -0.5, 20.0, 300.0)))
+            for _ in range(some(0.15, 1))
+        ),
+        changes=tuple(random.uniform(0, 60) for _ in range(some(0.2, 2))),
+    )
+
+
+def _twins(given: Weather, random: Random) -> Weather:
+    """Events with one body, callers that a proxy keeps alive, and targets that fail: which record
+    is whose?"""
+    return replace(
+        _quiet(given),
+        events=random.choice((2, 3, 4)),
+        bodies=1,
+        span=random.choice((3.0, 20.0, 40.0)),
+        required=random.choice((1, 2)),
+        optional=0,
+        fails=random.uniform(0.2, 0.7),
+        pace=random.choice((0.5, 3.0, 5.0)),
+        hangs_up=random.uniform(0.2, 0.8),
+        patience=random.choice((0.3, 2.0)),
+        unnoticed=random.uniform(0.3, 1.0),
+    )
+
+
+def _slow_store(given: Weather, random: Random) -> Weather:
+    """Writes that come to pass too late, between events with one body."""
+    return replace(
+        _quiet(given),
+        events=random.choice((2, 3)),
+        bodies=1,
+        span=random.choice((10.0, 40.0)),
+        required=random.choice((1, 2)),
+        fails=random.uniform(0.2, 0.6),
+        store_slow=random.uniform(0.2, 0.7),
+        store_fails=random.choice((0.0, 0.2)),
+    )
+
+
+def _changing_routes(given: Weather, random: Random) -> Weather:
+    return replace(
+        _quiet(given),
+        optional=2,
+        fails=random.uniform(0.3, 0.8),
+        changes=tuple(random.uniform(0, 40) for _ in range(random.randint(2, 6))),
+    )
+
+
+def _one_event(given: Weather, random: Random) -> Weather:
+    """Nothing that a router can't tell: no target may see anything twice."""
+    return replace(
+        _quiet(given),
+        events=random.choice((1, 3)),
+        bodies=50,
+        fails=random.uniform(0.2, 0.7),
+        hangs_up=random.choice((0.0, 0.5)),
+        crashes=given.crashes,
+    )
+
+
+def _silence(given: Weather, random: Random) -> Weather:
+    """Callers that give up without a word, and later events with the same body."""
+    return replace(
+        _quiet(given),
+        events=2,
+        bodies=1,
+        span=random.choice((60.0, 200.0)),
+        required=2,
+        fails=random.uniform(0.3, 0.6),
+        forgets=random.uniform(0.3, 0.9),
+    )
+
+
+def _quiet(given: Weather) -> Weather:
+    """Without what would excuse anything."""
+    return replace(
+        given,
+        processes=1,
+        slow=0.0,
+        lies=0.0,
+        hangs_up=0.0,
+        unnoticed=0.0,
+        request_lost=0.0,
+        reply_lost=0.0,
+        forgets=0.0,
+        store_fails=0.0,
+        store_slow=0.0,
+        crashes=frozenset(),
+        steps=(),
+        changes=(),
+    )

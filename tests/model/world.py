@@ -1,0 +1,408 @@
+"""The world of one history: what really happened, and the processes, targets and store in it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, TypeVar
+
+from router.forwarding import Forwarder, Outcome
+from router.memory import Terms
+from router.model import Attempt, Event, Reason
+from router.recall import Memory
+from router.routes import Plan, Route, Target
+from router.schedule import Schedule
+from router.sender import Envelope, Headers
+from router.store import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Letter,
+    Limits,
+    Record,
+    Settlement,
+    StoreFailed,
+    Usage,
+)
+from router.store.sqlite import reading
+from router.store.sqlite.rows import Rows
+from router.store.sqlite.schema import MIGRATIONS
+from router.worker import InForce, Retry, Worker
+from tests.model.weather import Weather
+
+T = TypeVar("T")
+
+TERMS = Terms(
+    ebaas=Schedule((1.0, 3.0, 7.0, 30.0), 5),
+    grace=10.0,
+    reply_within=8.0,
+    queue=Schedule((1.0, 3.0, 7.0, 30.0), 4),
+)
+
+#: How long a caller waits for its reply.
+CALLER_TIMEOUT = 10.0
+
+_LIMITS = Limits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
+
+
+@dataclass(eq=False)
+class Source:
+    """An event as its caller knows it."""
+
+    number: int
+    event: Event
+    #: When its first request came to a router.
+    arrived: float | None = None
+    #: How many of its requests have come to a router, and when its caller last left one.
+    requests: int = 0
+    last_contact: float = 0.0
+    #: Its caller has read a `000`.
+    answered: bool = False
+    over: bool = False
+
+
+@dataclass(eq=False)
+class Request:
+    source: Source
+    gone: asyncio.Future[None]
+    reply: asyncio.Future[bool]
+    process: Process
+    #: When the router came to know that its caller has gone.
+    gone_at: float | None = None
+
+
+@dataclass(eq=False)
+class Sent:
+    """One attempt, as its target knows it."""
+
+    source: Source
+    event_id: str
+    target: str
+    began: float
+    by_queue: bool
+    acted: bool = False
+    #: Its acknowledgement has reached a living router.
+    acknowledged: bool = False
+
+
+@dataclass(eq=False)
+class Answered:
+    """A `000` that a router gave."""
+
+    source: Source
+    required: frozenset[str]
+    optional: frozenset[str]
+
+
+_PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+_REQUEST: ContextVar[Request | None] = ContextVar("request", default=None)
+
+
+@dataclass
+class World:
+    seed: int
+    weather: Weather
+    loop: asyncio.AbstractEventLoop
+    random: Random = field(init=False)
+    calm: bool = False
+    step: float = 0.0
+    effects: int = 0
+    sent: list[Sent] = field(default_factory=list)
+    answers: list[Answered] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    #: Which events an id has stood for.
+    ids: dict[str, set[Source]] = field(default_factory=dict)
+    #: (body, cause) that really happened.
+    causes: set[tuple[bytes, str]] = field(default_factory=set)
+    #: Bodies whose record was written when their request failed.
+    recorded: set[Source] = field(default_factory=set)
+    #: Bodies that got a `000` blindly, by the process that gave it.
+    blind: set[tuple[Process, bytes]] = field(default_factory=set)
+    #: Bodies for which what the memory can't know is true: see checks.py.
+    unknowable: set[bytes] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    open_requests: list[Request] = field(default_factory=list)
+    changed: bool = False
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        for script in MIGRATIONS:
+            self.connection.executescript(script)
+        self.rows = Rows(self.connection, _LIMITS)
+        names = [f"r{n}" for n in range(self.weather.required)]
+        names += [f"o{n}" for n in range(self.weather.optional)]
+        self.targets = {
+            name: Target(name, "http://127.0.0.1/", self.random.choice((3.0, 5.0, 12.0)))
+            for name in names
+        }
+        self.dead = self.random.choice(names) if self.weather.dead else ""
+        self.required = {name for name in names if name[0] == "r"}
+        self.optional = {name for name in names if name[0] == "o"}
+
+    def plan(self) -> Plan:
+        sides = (self.required, self.optional)
+        required, optional = (tuple(self.targets[n] for n in sorted(side)) for side in sides)
+        return Plan(required, optional, (Route("all", {}),))
+
+    def now(self) -> float:
+        return 1e9 + self.loop.time() + self.step
+
+    def happens(self, chance: float) -> bool:
+        return not self.calm and self.random.random() < chance
+
+    async def takes(self, longest: float) -> None:
+        await asyncio.sleep(self.random.uniform(0.0, longest))
+
+    def boundary(self, process: Process) -> None:
+        """Between two effects: here a process may die."""
+        if not process.alive:
+            raise asyncio.CancelledError
+        self.effects += 1
+        if not self.calm and self.effects in self.weather.crashes:
+            process.crash()
+            raise asyncio.CancelledError
+
+    def change_plan(self) -> None:
+        name = self.random.choice(sorted(self.targets))
+        move = self.random.choice(("required", "optional", "out", "gone"))
+        self.required.discard(name)
+        self.optional.discard(name)
+        if move == "required" or not self.required:
+            self.required.add(name)
+        elif move == "optional":
+            self.optional.add(name)
+        elif move == "gone":
+            del self.targets[name]
+            # Should nothing be left, nothing would match.
+            self.required = self.required or {min(self.targets)} if self.targets else set()
+
+    def note(self, cause: str, source: Source | None = None) -> None:
+        """It concerns that event's body, or all that are under way."""
+        concerned = [source] if source else [s for s in self.sources if s.arrived is not None]
+        self.causes |= {(each.event.body, cause) for each in concerned}
+
+
+class Process:
+    """One run of the router, from its start to its crash."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.alive = True
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.down = world.loop.create_future()
+        store = SimulatedStore(world, self)
+        sender = SimulatedSender(world, self)
+        self.memory = Memory(store)
+        self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
+        in_force = lambda: InForce(dict(world.targets), TERMS)  # noqa: E731
+        self.worker = Worker(store, self.memory, sender, in_force, self, world.random, poll=5.0)
+        self.spawn(self.worker.run(asyncio.Event()))
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of this process, and so are all that it makes."""
+        token = _PROCESS.set(self)
+        try:
+            return asyncio.get_running_loop().create_task(work)
+        finally:
+            _PROCESS.reset(token)
+
+    def crash(self) -> None:
+        self.alive = False
+        self.world.note("crash")
+        self.world.unknowable |= {body for process, body in self.world.blind if process is self}
+        for task in self.tasks:
+            task.cancel()
+        self.down.set_result(None)
+
+    async def handle(self, request: Request) -> None:
+        """What the callback path does with an event."""
+        world, source = self.world, request.source
+        _REQUEST.set(request)
+        plan = world.plan()
+        envelope = Envelope(source.event, "", "request")
+        deadline = world.loop.time() + TERMS.reply_within
+        outcome = await self.forwarder.forward(
+            envelope, plan, tuple(world.targets), TERMS, deadline, request.gone
+        )
+        self.noted(request, outcome, plan, world.loop.time() - deadline)
+        world.boundary(self)
+        if not request.reply.done():
+            request.reply.set_result(outcome.settled)
+        world.boundary(self)
+        await self.forwarder.see_through(outcome)
+
+    def noted(self, request: Request, outcome: Outcome, plan: Plan, late: float) -> None:
+        world, source = self.world, request.source
+        if late > 0.001:
+            world.faults.append(f"a reply {late} s after its deadline")
+        if outcome.unrecorded or outcome.recollection.blind:
+            world.note("store", source)
+        if outcome.settled:
+            names = [frozenset(t.name for t in side) for side in (plan.required, plan.optional)]
+            world.answers.append(Answered(source, *names))
+            if outcome.recollection.blind:
+                world.blind.add((self, source.event.body))
+        elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
+            self.refused(outcome)
+        elif not outcome.unrecorded and outcome.recollection.kept:
+            world.recorded.add(source)
+
+    def refused(self, outcome: Outcome) -> None:
+        """A request that had what its `000` needs: only another process may have taken it."""
+        query = "SELECT stage FROM events WHERE event_id = ?"
+        (stage,) = self.world.connection.execute(query, (outcome.envelope.event_id,)).fetchone()
+        if self.world.weather.processes == 1 and stage == "closed":
+            self.world.faults.append("two requests were melted into one")
+
+    def retried(self, retry: Retry) -> None: ...
+
+    def ended(self, ended: Ended) -> None: ...
+
+    def failed(self, error: StoreFailed) -> None: ...
+
+
+class SimulatedSender:
+    """Targets: they act or not, and answer or not, each at its own time."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
+        world = self._world
+        world.boundary(self._process)
+        request = _REQUEST.get()
+        sources = world.ids.setdefault(envelope.event_id, set())
+        if request is not None:
+            sources.add(request.source)
+        source = request.source if request else min(sources, key=lambda s: s.number)
+        sent = Sent(source, envelope.event_id, target.name, world.loop.time(), request is None)
+        world.sent.append(sent)
+        try:
+            async with asyncio.timeout(target.timeout):
+                return await self._answer(sent)
+        except TimeoutError:
+            if sent.acted:
+                world.note("late", source)
+            return Attempt(Reason.TIMEOUT, True, target.timeout)
+
+    async def _answer(self, sent: Sent) -> Attempt:
+        world, weather = self._world, self._world.weather
+        if world.happens(weather.slow):
+            sent.acted = world.random.random() < 0.5
+            await asyncio.sleep(1000.0)
+        await world.takes(weather.pace)
+        if sent.target == world.dead or world.happens(weather.fails):
+            return Attempt(Reason.CODE, True, 0.1)
+        sent.acted = True
+        if world.happens(weather.lies):
+            world.note("late", sent.source)
+            return Attempt(
+                Reason.STATUS, True, 0.1, 500, retry_after=world.random.choice((None, 9))
+            )
+        await world.takes(weather.pace)
+        world.boundary(self._process)
+        sent.acknowledged = True
+        return Attempt(Reason.ACKNOWLEDGED, True, 0.1)
+
+
+class SimulatedStore:
+    """The Store's contract, effect by effect: the real rows, but any call may fail, take its time,
+    or come to pass after its caller was told that it failed."""
+
+    remembers = True
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self.now = world.now
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        return await self._call(lambda: reading.find(self._world.connection, digest), timeout)
+
+    async def add(
+        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+    ) -> None:
+        late = lambda r: r.add(self.too_late(record), letter, rows)  # noqa: E731
+        await self._write(lambda r: r.add(record, letter, rows), timeout, late)
+
+    def too_late(self, record: Record) -> Record:
+        """What becomes of a record whose write has missed its timeout."""
+        return replace(record, spent=True)
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.settle(settlement), timeout)
+
+    async def supersede(
+        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+    ) -> None:
+        await self._write(lambda rows: rows.supersede(event_ids, reached, now), timeout)
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+
+    async def spend_all(self, timeout: float) -> None:
+        await self._write(lambda rows: rows.spend_all(), timeout)
+
+    async def queue(self, timeout: float) -> Mapping[str, float]:
+        return await self._call(lambda: reading.queue(self._world.connection), timeout)
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        return await self._write(lambda rows: rows.take(target, now, until, limit), timeout)
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        return await self._write(lambda rows: rows.finish(due, row, now), timeout)
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        return await self._write(lambda rows: rows.end(now, limit), timeout)
+
+    async def prune(self, now: float, limit: int, timeout: float) -> int:
+        return 0
+
+    async def usage(self, timeout: float) -> Usage:
+        return reading.usage(self._world.connection, _LIMITS)
+
+    async def close(self) -> None: ...
+
+    async def _write(
+        self,
+        work: Callable[[Rows], T],
+        timeout: float,
+        late: Callable[[Rows], object] | None = None,
+    ) -> T:
+        rows = self._world.rows
+        late = late or work
+        return await self._call(lambda: work(rows), timeout, lambda: late(rows))
+
+    async def _call(
+        self, work: Callable[[], T], timeout: float, late: Callable[[], object] | None = None
+    ) -> T:
+        world = self._world
+        world.boundary(self._process)
+        if world.happens(world.weather.store_fails):
+            world.note("store")
+            raise StoreFailed("io")
+        if world.happens(world.weather.store_slow):
+            seconds = world.random.choice((0.02, 0.3, timeout, timeout + 2.5, timeout + 5.0))
+            if seconds >= timeout:
+                world.note("store")
+                if late is not None and world.random.random() < 0.5:
+                    world.loop.call_later(seconds, late)
+                await asyncio.sleep(timeout)
+                raise StoreFailed("slow")
+            await asyncio.sleep(seconds)
+        world.boundary(self._process)
+        result = work()
+        world.boundary(self._process)
+        if world.weather.store_slow:
+            await world.takes(0.01)
+        return result
