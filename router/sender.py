@@ -81,13 +81,21 @@ class Sender:
             or _Lane(target, self._engine, self._share, before.get(target.name))
             for target in targets
         }
-        self._leaving |= {t: lane for t, lane in self._lanes.items() if t not in lanes}
+        for target, lane in self._lanes.items():
+            if target not in lanes:
+                lane.was_idle = False
+                self._leaving[target] = lane
         self._lanes = lanes
 
     async def sweep(self) -> None:
-        """Close what targets no longer in force have left, once nothing of theirs is in flight."""
+        """Close what targets no longer in force have left, once nothing of theirs is in flight.
+
+        Only at the second sweep that finds a lane idle: a request that has it in its plan may be
+        about to begin. Sweeps are further apart than that takes.
+        """
         for target, lane in list(self._leaving.items()):
-            if not lane.in_use:
+            was_idle, lane.was_idle = lane.was_idle, not lane.in_use
+            if was_idle and lane.was_idle:
                 del self._leaving[target]
                 if all(lane.pool is not kept.pool for kept in self._every_lane()):
                     await lane.pool.close()
@@ -99,6 +107,7 @@ class Sender:
         """One attempt, over within the target's timeout. `common` is `envelope.headers()`."""
         lane = self._lanes.get(target) or self._leaving[target]
         lane.in_use += 1
+        lane.was_idle = False
         try:
             return await self._send(lane, target, envelope, common)
         finally:
@@ -131,6 +140,8 @@ class _Lane:
     def __init__(self, target: Target, engine: Engine, share: int, before: _Lane | None) -> None:
         #: Attempts that have it in hand: its pool stays open for them.
         self.in_use = 0
+        #: Whether the last sweep found it idle, and nobody has used it since.
+        self.was_idle = False
         self.limit = min(target.max_in_flight, share)
         self.url = target.url
         if before is None or before.limit != self.limit:

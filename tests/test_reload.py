@@ -267,10 +267,11 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)
-                    if number % 10 == 0:
-                        await app._sender.sweep()
+                    # At once, while requests are about to begin with what has just left.
+                    await app._sender.sweep()
                 stop.set()
                 await asyncio.gather(*loading)
+            await app._sender.sweep()
             await app._sender.sweep()
             assert set(codes) == {"000"}
             assert kept.connections <= 4
