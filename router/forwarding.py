@@ -59,9 +59,7 @@ class Delivery:
 
     @property
     def result(self) -> Result:
-        name = self.target.name
-        fresh = not self.joined
-        return Result(name, self.required, self.attempt, self.row, fresh, self.over_at)
+        return Result(self.target.name, self.required, self.attempt, self.row, self.over_at)
 
     @property
     def acknowledged(self) -> bool:

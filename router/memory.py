@@ -64,8 +64,6 @@ class Result:
     attempt: Attempt | None
     #: Where it stood when the request claimed the record; None where it has no row.
     row: DeliveryRow | None = None
-    #: The request made this attempt itself, from its start.
-    fresh: bool = True
     #: When an attempt in flight will be over at the latest.
     over_at: float = 0.0
 
@@ -99,20 +97,18 @@ def claimable(record: Record, now: float) -> bool:
     return record.stage is Stage.OPEN and has_credit(record, now)
 
 
-def nearest(found: Iterable[Kept], held: Collection[str], now: float) -> Kept | None:
-    """The record that a request claims: of those that nobody holds the one whose retry is due
-    nearest to now. `held` are the events of this process's undecided requests."""
-    free = (kept for kept in found if kept.record.event_id not in held)
-    claimables = [kept for kept in free if claimable(kept.record, now)]
+def nearest(found: Iterable[Kept], now: float) -> Kept | None:
+    """The record that a request claims: the one whose retry is due nearest to now."""
+    claimables = [kept for kept in found if claimable(kept.record, now)]
     return min(claimables, key=lambda kept: abs(kept.record.due_at - now), default=None)
 
 
-def cause(found: Iterable[Kept], held: Collection[str]) -> Cause | None:
-    """Why a request that claims none of these may be a repetition; None where it can't be one."""
-    open_ones = [k.record.event_id for k in found if k.record.stage is Stage.OPEN]
-    if any(event_id in held for event_id in open_ones):
-        return Cause.OVERLAP
-    return Cause.EXPIRED if open_ones else None
+def cause(found: Iterable[Kept], *, alone: bool) -> Cause | None:
+    """Why a request that claims none of these may be a repetition; None where it can't be one.
+    `alone`: no other request with its body is undecided."""
+    if not any(kept.record.stage is Stage.OPEN for kept in found):
+        return None
+    return Cause.EXPIRED if alone else Cause.OVERLAP
 
 
 def wants(row: DeliveryRow | None, required: bool) -> bool:
@@ -161,11 +157,6 @@ def closed(record: Record, now: float) -> Record:
 def answered(event_id: str, first_at: float, now: float) -> Record:
     """A new event that gets its `000` at once, and has deliveries to queue."""
     return Record(event_id, Stage.CLOSED, first_at, 1, now, now, now, now)
-
-
-def relies(results: Iterable[Result]) -> bool:
-    """Whether a `000` would count on an attempt that was made before this request came."""
-    return any(r.required and not (r.fresh and r.attempt is not None) for r in results)
 
 
 def rows_after(

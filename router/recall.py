@@ -135,8 +135,8 @@ class Memory:
         if recollection.blind:
             self._blindly += 1
         # Whoever else has this body in hand can't tell its event from this one any more.
-        for other in self._live[recollection.letter.digest]:
-            other.overtaken = other.overtaken or other is not recollection
+        for other in self._others(recollection):
+            other.overtaken = True
         return True
 
     async def record(self, recollection: Recollection, account: Account, timeout: float) -> bool:
@@ -144,6 +144,9 @@ class Memory:
         claim was lost. Raises StoreFailed where it was not recorded."""
         if not self.remembers:
             return False
+        # Whoever of these gets its `000` has, for all one can tell, stood in for this event too.
+        for other in self._others(recollection):
+            other.others = (*other.others, recollection.event_id)
         overtaken = recollection.overtaken
         left = self._failed(recollection, account.terms)
         rows = self._rows(recollection, account, left)
@@ -182,10 +185,11 @@ class Memory:
             raise StoreFailed("blind")
         if not found:
             return
-        held = {other.event_id for other in self._live[digest]}
-        claimed = memory.nearest(found, held, self._store.now())
+        # Beside another request with this body there is no telling whose record is whose.
+        alone = not self._others(recollection)
+        claimed = memory.nearest(found, self._store.now()) if alone else None
         if claimed is None:
-            recollection.cause = memory.cause(found, held)
+            recollection.cause = memory.cause(found, alone=alone)
         else:
             recollection.claim(claimed)
         others = (kept.record.event_id for kept in found if kept is not claimed)
@@ -231,13 +235,17 @@ class Memory:
             return True
         settlement = Settlement(
             left,
-            memory.relies(account.results),
             rows,
             recollection.letter.digest,
             account.reached,
             self._store.now(),
         )
         return await self._store.settle(settlement, timeout)
+
+    def _others(self, recollection: Recollection) -> list[Recollection]:
+        """The undecided requests with the same body."""
+        live = self._live[recollection.letter.digest]
+        return [other for other in live if other is not recollection]
 
     def _failed(self, recollection: Recollection, terms: Terms) -> Record:
         now, spent = self._store.now(), recollection.overtaken

@@ -15,8 +15,20 @@ from hypothesis import strategies as st
 
 from router.web.head import read
 from router.web.limits import Limits
+from router.web.replies import Reply
 from tests.house import SAMPLE
-from tests.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
+from tests.wire import (
+    PROBE,
+    Answer,
+    Line,
+    Running,
+    chunk,
+    chunked,
+    head,
+    post,
+    running,
+    wait_until,
+)
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -131,7 +143,9 @@ DISPUTED = {
     "a bare CR in a value": bare(b"Host: x", LENGTH, b"A: b\rTransfer-Encoding: chunked"),
     "an LF for the last line's end": bare(b"Host: x", LENGTH, b"A: b\n"),
     "bare LFs throughout": bare(b"Host: x", LENGTH).replace(b"\r\n", b"\n"),
-    "bare LFs after the request line": bare(b"Host: x\n" + LENGTH + b"\n\n"),
+    "bare LFs after the request line": bare(b"Host: x", LENGTH)
+    .replace(b"\r\n", b"\n")
+    .replace(b"\n", b"\r\n", 1),
     "bare CRs throughout": bare(b"Host: x", LENGTH).replace(b"\r\n", b"\r"),
 }
 
@@ -351,6 +365,13 @@ def test_raw_bytes(router: Running, name: str) -> None:
     assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
 
 
+@pytest.mark.parametrize("name", DISPUTED)
+def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
+    """What is in dispute is refused before httptools sees it, which refuses some of it too."""
+    top, end, _ = DISPUTED[name].partition(b"\r\n\r\n")
+    assert isinstance(read(top + end), Reply)
+
+
 def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
     """HEAD gets the probe's head alone, and the connection stays in step."""
     with router.line() as line:
@@ -386,7 +407,7 @@ def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
         (bare(b"Host: x", LENGTH, b"Transfer-Encoding: x", b"X-Request-Id: abc-1"), 400),
         (chunked(b"xyz", line=CHUNKED + b"\r\nx-request-id: abc-1"), 400),
         (post(b"X-Request-Id: abc-1", target=b"/nowhere"), 404),
-        (post(b"X-Request-Id: abc-1", b"Expect: x"), 417),
+        (post(b"X-Request-Id:abc-1 \t", b"Expect: x"), 417),
     ],
 )
 def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, status: int) -> None:
@@ -435,12 +456,34 @@ def test_an_early_refusal_arrives_while_the_body_is_still_sent(
         assert [answer.status for answer in line.hear_all()] == [status]
 
 
+def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None:
+    """A body that is refused and then turns out broken has had its one answer."""
+    with router.line() as line:
+        line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
+        answer = line.hear()
+        assert answer is not None
+        assert answer.status == 413
+        line.say(b"\r\nno size\r\n")
+        assert line.hear_all() == []
+
+
 def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
     """What is pipelined in a packet of its own gets no answer, and the first one still does."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.hear_all()] == [200]
         assert [event.body for event in router.events] == [SAMPLE]
+
+
+def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
+    """Some clients end a body with a line break; their connection lives on."""
+    with running(Limits(), delay=0.3) as router, router.line() as line:
+        for _ in range(2):
+            line.say(post(), b"\r\n", pause=0.05)
+            answer = line.hear()
+            assert answer is not None
+            assert answer.status == 200
+            assert not answer.ends
 
 
 # Deadlines. What trickles in comes faster than any of them.
@@ -506,9 +549,10 @@ def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
     assert hasty.events == []
 
 
-def test_an_idle_connection_is_closed(hasty: Running) -> None:
-    """After a reply the next request has `keep_alive` seconds to begin; blank lines win none."""
-    with hasty.line() as line:
+def test_an_idle_connection_is_closed() -> None:
+    """From its reply on the next request has `keep_alive` seconds to begin; blank lines win
+    none."""
+    with running(SOON, delay=0.3) as router, router.line() as line:
         line.say(post())
         assert line.hear()
         seconds = trickle(line, b"\r\n" * 1_000)
@@ -593,7 +637,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
         for _ in range(5):
             with router.line() as extra:
                 assert [answer.status for answer in extra.hear_all()] == [503]
-            router.wait_for_connections(3)
+                router.wait_for_connections(3)
 
 
 def test_in_a_full_house_the_silent_make_room() -> None:
@@ -614,30 +658,65 @@ def test_in_a_full_house_the_silent_make_room() -> None:
         assert silent.hear_all() == []
 
 
+def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
+    """While the house stays full a caller that is slow gets 503, and so does one that was too
+    many and has said nothing."""
+    with (
+        running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
+        router.line() as answered,
+        router.line() as slow,
+    ):
+        answered.say(post())
+        slow.say(post()[:9])
+        router.wait_for_connections(2)
+        with router.line() as extra:
+            assert [answer.status for answer in slow.hear_all()] == [503]
+            assert [answer.status for answer in extra.hear_all()] == [503]
+
+
 # Memory.
 
 
 def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
     """Of many half sent bodies those beyond the bound get 503; whole and small ones never do."""
     with ExitStack() as stack:
-        router = stack.enter_context(running(Limits(unfinished=100_000), max_body=200_000))
+        router = stack.enter_context(running(Limits(unfinished=80_100), max_body=200_000))
         lines = [stack.enter_context(router.line()) for _ in range(4)]
         for line in lines:
             line.say(post(body=b" " * 200_000)[:40_000])
+        wait_until(lambda: router.server.tally.refused["503"] == 2)
         small = stack.enter_context(router.line())
-        small.say(post()[: -len(SAMPLE)])
-        time.sleep(0.05)
+        small.say(post(b"A: " + b"x" * 200)[: -len(SAMPLE)])
+        wait_until(lambda: router.server.tally.unfinished > 80_100)
         small.say(SAMPLE)
         answer = small.hear()
         assert answer is not None
         assert answer.status == 200
         assert router.ask(post()).status == 200
-        for line in [*lines, small]:
+        assert router.server.tally.unfinished == 80_000
+        for line in lines:
             line.half_close()
         statuses = [answer.status for line in lines for answer in line.hear_all()]
         assert sorted(statuses) == [400, 400, 503, 503]
-        router.wait_for_connections(0)
         assert router.server.tally.unfinished == 0
+
+
+def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
+    """What a connection that is reset had brought counts no more."""
+    with router.line() as line:
+        line.say(post(body=b" " * 50_000)[:40_000])
+        wait_until(lambda: router.server.tally.unfinished > 0)
+        line.reset()
+    wait_until(lambda: router.server.tally.unfinished == 0)
+
+
+def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
+    """The bound on what is said around chunks grows with the body."""
+    body = SAMPLE + b" " * 40_000
+    chunks = [chunk(body[at : at + 8]) for at in range(0, len(body), 8)]
+    with running(Limits()) as router:
+        assert router.ask(chunked(*chunks, END)).status == 200
+        assert [event.body for event in router.events] == [body]
 
 
 # Stopping.
@@ -648,19 +727,22 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
     with (
         running(Limits(), delay=0.5) as router,
         router.line() as idle,
-        router.line() as coming,
+        router.line() as head_coming,
+        router.line() as body_coming,
         router.line() as answering,
     ):
         idle.say(PROBE)
         assert idle.hear()
-        coming.say(post()[:60])
+        head_coming.say(post()[:30])
+        body_coming.say(post()[:-9])
         answering.say(post())
         while not router.events:
             time.sleep(0.005)
         router.stop()
         assert idle.hear_all() == []
-        coming.say(post()[60:])
-        for line in (answering, coming):
+        head_coming.say(post()[30:])
+        body_coming.say(post()[-9:])
+        for line in (answering, head_coming, body_coming):
             (answer,) = line.hear_all()
             assert answer.status == 200
             assert answer.ends

@@ -103,10 +103,10 @@ async def add(store: Store, *rows: DeliveryRow, body: bytes = b"{}", **fields: A
     return added
 
 
-def settlement(of: Record, *rows: DeliveryRow, relies: bool = False, **fields: Any) -> Settlement:
+def settlement(of: Record, *rows: DeliveryRow, **fields: Any) -> Settlement:
     reached = [row.target for row in rows if row.state is State.ACKNOWLEDGED]
     digest = letter().digest
-    return Settlement(replace(of, **fields), relies, rows, digest, reached, NOW + 5)
+    return Settlement(replace(of, **fields), rows, digest, reached, NOW + 5)
 
 
 async def found(store: Store, body: bytes = b"{}") -> dict[str, Record]:
@@ -221,18 +221,6 @@ async def test_failing_spends_nothing(store: Store) -> None:
     one, two = await add(store, awaiting()), await add(store, awaiting())
     assert await store.settle(settlement(one, awaiting()), T)
     assert not (await found(store))[two.event_id].spent
-
-
-async def test_what_is_spent_closes_on_new_acknowledgements_only(store: Store) -> None:
-    """A close that relies on old ones is refused, and its record can still be left open."""
-    one, two = await add(store, awaiting()), await add(store, awaiting())
-    assert await store.settle(settlement(one, acknowledged(), stage=Stage.CLOSED), T)
-    relying = settlement(two, acknowledged(), stage=Stage.CLOSED, relies=True)
-    assert not await store.settle(relying, T)
-    assert await states(store, two) == {"one": State.AWAITING}
-    assert await store.settle(settlement(two, awaiting(), requests=2, relies=True), T)
-    assert (await found(store))[two.event_id].spent
-    assert await store.settle(replace(relying, relies=False), T)
 
 
 async def test_spending_all_reaches_what_is_there(store: Store) -> None:

@@ -8,9 +8,10 @@ import json
 import logging
 import re
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,13 @@ def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes
 
 def chunk(data: bytes, extension: bytes = b"") -> bytes:
     return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
 
 
 PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
@@ -103,6 +111,10 @@ class Line:
 
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     def hear(self) -> Answer | None:
         """The next answer, None where the connection ends before one. Half an answer is none."""
@@ -171,10 +183,7 @@ class Running:
         return len(self.server.server_state.connections)
 
     def wait_for_connections(self, count: int) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self.connections() != count:
-            assert time.monotonic() < deadline, f"{self.connections()} connections, not {count}"
-            time.sleep(0.005)
+        wait_until(lambda: self.connections() == count)
 
 
 class _Troubles(logging.Handler):
@@ -206,7 +215,7 @@ def running(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**settings), loaded, Log(stream, "json"))
-        router = Server(app.asgi, listener, lifespan=True, drain_timeout=2, limits=limits)
+        router = Server(app.asgi, listener, lifespan=True, drain_timeout=10, limits=limits)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         answering = asyncio.create_task(target.serve())

@@ -121,8 +121,6 @@ class Settlement:
 
     #: The record as it is from now on.
     record: Record
-    #: It counts on acknowledgements from before the claim.
-    relies: bool
     #: The deliveries that changed; others stay as they are.
     rows: Sequence[DeliveryRow]
     #: The body's SHA-256.
@@ -209,8 +207,8 @@ class Store(Protocol):
         ...
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        """Write what the holder of a claim has come to. False, and nothing written, where the
-        record is not open any more, or would close on acknowledgements that are spent.
+        """Write what a request that has claimed the record has come to. False, and nothing
+        written, where it is not open any more: somebody else has closed it, or it has ended.
 
         An acknowledged row stays acknowledged. Closing spends every other open record of the body,
         and marks their deliveries to the targets reached as acknowledged later. Raises StoreFull.

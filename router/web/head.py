@@ -31,6 +31,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
 #: The headers that say whom a request is for and where it ends; each may be there once.
 _DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect):([^\r]*+)")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+")
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*+", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[^\r]*+", re.IGNORECASE)
@@ -94,7 +95,7 @@ def _is_unambiguous(fields: dict[bytes, bytes], minor: bytes) -> bool:
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None and (coding != b"chunked" or length is not None or minor == b"0"):
         return False
-    if length is not None and not length.isdigit():
+    if length is not None and _LENGTH.fullmatch(length) is None:
         return False
     if b"host" not in fields:
         return minor == b"0"

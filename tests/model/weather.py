@@ -39,6 +39,8 @@ class Weather:
     #: A store call fails, misses its timeout and commits or not, or just takes its time.
     store_fails: float
     store_slow: float
+    #: How much later than its timeout such a write comes to pass.
+    late_by: float
     #: The effects, counted over the history, at which a process dies.
     crashes: frozenset[int]
     #: When the clock jumps, and by how much.
@@ -62,6 +64,10 @@ def weather(seed: int) -> Weather:
             return _one_event(given, random)
         case 4:
             return _silence(given, random)
+        case 5:
+            return _overlap(given, random)
+        case 6:
+            return replace(_twins(given, random), processes=2)
         case _:
             return given
 
@@ -94,6 +100,7 @@ def _any(random: Random) -> Weather:
         forgets=maybe(0.2, 0.1, 0.3),
         store_fails=maybe(0.2, 0.02, 0.4),
         store_slow=maybe(0.3, 0.05, 0.4),
+        late_by=random.choice((0.0, 2.5, 5.0)),
         crashes=frozenset(random.sample(range(1, 150), some(0.3, 3))),
         steps=tuple(
             (random.uniform(0, 60), random.choice((-300.0, -20.0, -0.5, 20.0, 300.0)))
@@ -121,17 +128,36 @@ def _twins(given: Weather, random: Random) -> Weather:
     )
 
 
+def _overlap(given: Weather, random: Random) -> Weather:
+    """A retry is answered while its request, kept alive by a proxy, is still under way."""
+    return replace(
+        _quiet(given),
+        events=2,
+        bodies=1,
+        span=15.0,
+        required=2,
+        optional=0,
+        fails=random.uniform(0.2, 0.5),
+        pace=random.choice((3.0, 5.0)),
+        hangs_up=0.5,
+        patience=0.3,
+        unnoticed=1.0,
+    )
+
+
 def _slow_store(given: Weather, random: Random) -> Weather:
     """Writes that come to pass too late, between events with one body."""
     return replace(
         _quiet(given),
         events=random.choice((2, 3)),
         bodies=1,
-        span=random.choice((10.0, 40.0)),
+        span=random.choice((8.0, 40.0)),
         required=random.choice((1, 2)),
         fails=random.uniform(0.2, 0.6),
+        pace=0.5,
         store_slow=random.uniform(0.2, 0.7),
-        store_fails=random.choice((0.0, 0.2)),
+        late_by=2.5,
+        store_fails=random.choice((0.0, 0.0, 0.3)),
     )
 
 

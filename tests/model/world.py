@@ -258,7 +258,8 @@ class Process:
         """A request that had what its `000` needs: only another process may have taken it."""
         query = "SELECT stage FROM events WHERE event_id = ?"
         (stage,) = self.world.connection.execute(query, (outcome.envelope.event_id,)).fetchone()
-        if self.world.weather.processes == 1 and stage == "closed":
+        alone = self.world.weather.processes == 1 and not self.world.weather.store_slow
+        if alone and stage == "closed":
             self.world.faults.append("two requests were melted into one")
 
     def retried(self, retry: Retry) -> None: ...
@@ -392,7 +393,8 @@ class SimulatedStore:
             world.note("store")
             raise StoreFailed("io")
         if world.happens(world.weather.store_slow):
-            seconds = world.random.choice((0.02, 0.3, timeout, timeout + 2.5, timeout + 5.0))
+            too_late = timeout + world.weather.late_by
+            seconds = world.random.choice((0.02, 0.3, too_late, too_late))
             if seconds >= timeout:
                 world.note("store")
                 if late is not None and world.random.random() < 0.5:

@@ -50,7 +50,8 @@ class SqliteStore:
     def __init__(self, path: Path, limits: Limits, reserve: int, now: Callable[[], float]) -> None:
         self._path = path
         self._limits = limits
-        self._reader: sqlite3.Connection | None = None
+        #: Opened at once: later a full disk or a lock could keep it from that.
+        self._reader: sqlite3.Connection | None = connect(path, reader=True)
         self._writer = Writer(path, limits, reserve)
         self.now = now
         #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
@@ -122,7 +123,8 @@ class SqliteStore:
         return await self._write(lambda rows: rows.end(now, limit), timeout)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        return await self._write(lambda rows: rows.prune(now, limit), timeout)
+        job = self._job(lambda rows: rows.prune(now, limit), timeout, frees=True)
+        return await self._done(job, timeout)
 
     async def close(self) -> None:
         await self._writer.close(CLOSE_TIMEOUT)
@@ -145,8 +147,15 @@ class SqliteStore:
         result: T = await self._done(self._job(work, timeout), timeout)
         return result
 
-    def _job(self, work: Callable[[Rows], object], timeout: float, grows: bool = False) -> Job:
-        return Job(work, grows, time.monotonic() + timeout)
+    def _job(
+        self,
+        work: Callable[[Rows], object],
+        timeout: float,
+        *,
+        grows: bool = False,
+        frees: bool = False,
+    ) -> Job:
+        return Job(work, time.monotonic() + timeout, grows=grows, frees=frees)
 
     async def _done(self, job: Job, timeout: float) -> T:
         self._writer.submit(job)

@@ -46,6 +46,7 @@ def prepare(path: Path) -> None:
     except sqlite3.Error as error:
         raise _start_failed(path, _why(error)) from None
     try:
+        _lay_out(connection)
         _migrate(path, connection)
         _check(path, connection)
     except sqlite3.Error as error:
@@ -63,11 +64,10 @@ def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
         isolation_level=None,
     )
     try:
-        # Works on an empty file only, and has to come first: pages can be given back one by one.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL loses commits at a power cut.
         connection.execute("PRAGMA synchronous = FULL")
+        # Some builds write zeros over all that is deleted, which needs room in the log.
+        connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
         if reader:
             connection.execute("PRAGMA query_only = ON")
@@ -90,6 +90,13 @@ def needs_reopening(error: sqlite3.Error) -> bool:
 def _code(error: sqlite3.Error) -> int:
     """The primary code: the extended ones have it in their low byte."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _lay_out(connection: sqlite3.Connection) -> None:
+    """How an empty file is laid out for good: pages can be given back one by one."""
+    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:

@@ -35,8 +35,8 @@ FROM queued WHERE target IS NOT NULL
 TAKE = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
     e.digest, e.request_id, e.traceparent,
-    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, e.body
-FROM deliveries d CROSS JOIN events e USING (seq)
+    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body
+FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
 WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?
 """
 

@@ -25,9 +25,6 @@ from router.store.sqlite.reading import TAKE, due
 #: What an event takes up besides its body and key, with its rows and index entries, in bytes.
 OVERHEAD = 1024
 
-#: Pages that one step of pruning gives back to the file system.
-_VACUUM_PAGES = 2048
-
 _PUT = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -72,7 +69,6 @@ class Rows:
             "event_type": event.event_type,
             "event_status": event.event_status,
             "event_key": event.event_key,
-            "body": event.body,
         }
         marks = ", ".join("?" * len(columns))
         seq = self._execute(
@@ -80,6 +76,7 @@ class Rows:
             tuple(columns.values()),
         ).lastrowid
         assert seq is not None
+        self._execute("INSERT INTO bodies VALUES (?, ?)", (seq, event.body))
         self._put(seq, rows, record.replied_at)
         self._touch([seq], record.replied_at)
 
@@ -91,7 +88,7 @@ class Rows:
             "WHERE event_id = ? AND stage = 'open'",
             (record.event_id,),
         ).fetchone()
-        if found is None or (closing and settlement.relies and found[2]):
+        if found is None:
             return False
         seq, size, spent = found
         self._check_room(size, self._new_unsettled(seq, settlement.rows), new=False)
@@ -175,8 +172,8 @@ class Rows:
             "SELECT seq FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
         ).fetchall()
         self._executemany("DELETE FROM deliveries WHERE seq = ?", over)
+        self._executemany("DELETE FROM bodies WHERE seq = ?", over)
         self._executemany("DELETE FROM events WHERE seq = ?", over)
-        self._execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         return len(over)
 
     def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:

@@ -6,8 +6,8 @@ from router.store import UNSETTLED
 
 _UNSETTLED = ", ".join(f"'{state}'" for state in UNSETTLED)
 
-#: The body comes last in its row, so that what is looked up lies before it. `usage` is kept by
-#: triggers: nobody can forget it, and reading it costs the same at any size.
+#: Bodies have a table of their own: SQLite writes a row anew, all of it, whenever its length
+#: changes. `usage` is kept by triggers: nobody can forget it, and it costs the same at any size.
 _FIRST = f"""
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -29,9 +29,9 @@ CREATE TABLE events (
     event_topic TEXT NOT NULL,
     event_type TEXT NOT NULL,
     event_status TEXT NOT NULL,
-    event_key TEXT NOT NULL,
-    body BLOB NOT NULL
+    event_key TEXT NOT NULL
 ) STRICT;
+CREATE TABLE bodies (seq INTEGER PRIMARY KEY REFERENCES events, body BLOB NOT NULL) STRICT;
 CREATE INDEX events_by_body ON events (digest, stage);
 CREATE INDEX events_by_end ON events (ends_at) WHERE stage = 'open';
 CREATE INDEX events_by_expiry ON events (expires_at) WHERE expires_at IS NOT NULL;

@@ -23,14 +23,19 @@ _GROUP = 256
 #: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
 _MAX_WAITING = 4096
 
+#: Pages that are given back to the file system after a commit that deletes: 2 MB.
+_GIVEN_BACK = 512
+
 Work = Callable[[Rows], Any]
 
 
 class Job:
     """One write on its way through the thread."""
 
-    def __init__(self, work: Work, grows: bool, deadline: float) -> None:
+    def __init__(self, work: Work, deadline: float, *, grows: bool, frees: bool) -> None:
         self.work = work
+        #: It deletes, so that there may be pages to give back.
+        self.frees = frees
         #: It needs room, so that it must leave the reserve alone.
         self.grows = grows
         #: On time.monotonic; a write that has not begun by then is dropped.
@@ -128,6 +133,9 @@ class Writer:
             self._recover(None)
             for job in jobs:
                 job.error = error
+        else:
+            if any(job.frees for job in jobs):
+                _give_back(connection)
 
     def _has_room(self) -> bool:
         return shutil.disk_usage(self._path.parent).free >= self._reserve
@@ -143,6 +151,17 @@ class Writer:
             self._connection = None
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Free pages go back to the file system; if not now, then later."""
+    with contextlib.suppress(sqlite3.Error):
+        if connection.execute("PRAGMA freelist_count").fetchone()[0] == 0:
+            return
+        # As a script, since a single step of the statement gives back one page alone.
+        connection.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
+        # The file is cut back when the log is written into it.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _perform(job: Job, rows: Rows, room: bool) -> None:
