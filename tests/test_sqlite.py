@@ -196,7 +196,7 @@ async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
     await add(store, b"before")
     await store.close()
     remount(small_disk, "ro")
-    assert "Read-only" in await refused(path)
+    assert "can't be written to" in await refused(path)
     remount(small_disk, "rw")
     store = await SqliteStore.open(path, LIMITS, reserve=0)
     assert await there(store, b"before")

@@ -25,7 +25,7 @@ from router.store import (
     Usage,
 )
 from router.store.sqlite import reading
-from router.store.sqlite.file import connect, needs_reopening, prepare, translated
+from router.store.sqlite.file import needs_reopening, open_reader, prepare, translated
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.writer import Job, Writer
 
@@ -47,11 +47,18 @@ class SqliteStore:
 
     remembers = True
 
-    def __init__(self, path: Path, limits: Limits, reserve: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reader: sqlite3.Connection,
+        limits: Limits,
+        reserve: int,
+        now: Callable[[], float],
+    ) -> None:
         self._path = path
         self._limits = limits
-        #: Opened at once: later a full disk or a lock could keep it from that.
-        self._reader: sqlite3.Connection | None = connect(path, reader=True)
+        #: Opened at the start: later a full disk or a lock could keep it from that.
+        self._reader: sqlite3.Connection | None = reader
         self._writer = Writer(path, limits, reserve)
         self.now = now
         #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
@@ -66,8 +73,8 @@ class SqliteStore:
         now: Callable[[], float] = time.time,
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used."""
-        await asyncio.to_thread(prepare, path)
-        return cls(path, limits, reserve, now)
+        reader = await asyncio.to_thread(prepare, path)
+        return cls(path, reader, limits, reserve, now)
 
     @property
     def commit_seconds(self) -> float:
@@ -134,7 +141,7 @@ class SqliteStore:
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            reader = self._reader = self._reader or connect(self._path, reader=True)
+            reader = self._reader = self._reader or open_reader(self._path)
             return work(reader)
         except sqlite3.Error as error:
             if self._reader is not None and needs_reopening(error):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from router.errors import StartFailed
@@ -19,6 +21,8 @@ _READ_THROUGH = 32 * 1024 * 1024
 #: What the write-ahead log is cut back to, in bytes.
 _LOG_LIMIT = 64 * 1024 * 1024
 
+_UNWRITABLE = "it can't be written to"
+
 #: What went wrong, as one word for logs and metrics.
 _WORDS = {
     sqlite3.SQLITE_FULL: "disk_full",
@@ -33,35 +37,49 @@ _WORDS = {
 }
 
 
-def prepare(path: Path) -> None:
-    """Make the file, readable by its owner alone, or bring it up to date.
+def prepare(path: Path) -> sqlite3.Connection:
+    """Make the file, readable by its owner alone, or bring it up to date; its first reader.
 
-    Raises StartFailed with one line where it can't be used.
+    The reader is opened while the file is known to be open: whoever closes a file as the last one
+    locks it, and a reader does not wait. Raises StartFailed with one line where it can't be used.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(path)
         connection = connect(path)
     except OSError as error:
         raise _start_failed(path, error.strerror or "it can't be opened") from None
     except sqlite3.Error as error:
         raise _start_failed(path, _why(error)) from None
     try:
-        _lay_out(connection)
+        _insist(lambda: _lay_out(connection))
         _migrate(path, connection)
         _check(path, connection)
+        return open_reader(path, BUSY_TIMEOUT)
     except sqlite3.Error as error:
         raise _start_failed(path, _why(error)) from None
     finally:
         connection.close()
 
 
-def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
-    """A connection to an existing file, for the thread that asks. A reader never waits."""
+def open_reader(path: Path, patience: float = 0.0) -> sqlite3.Connection:
+    """A connection that only reads, for one thread at a time. Opening it waits for a lock up to
+    `patience` seconds; reading never waits."""
+    connection = connect(path, patience, any_thread=True)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA busy_timeout = 0")
+    return connection
+
+
+def connect(
+    path: Path, patience: float = BUSY_TIMEOUT, *, any_thread: bool = False
+) -> sqlite3.Connection:
+    """A connection to an existing file, which waits for a lock up to `patience` seconds."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=0.0 if reader else BUSY_TIMEOUT,
+        timeout=patience,
         isolation_level=None,
+        check_same_thread=not any_thread,
     )
     try:
         # NORMAL loses commits at a power cut.
@@ -69,8 +87,6 @@ def connect(path: Path, *, reader: bool = False) -> sqlite3.Connection:
         # Some builds write zeros over all that is deleted, which needs room in the log.
         connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-        if reader:
-            connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error:
         connection.close()
         raise
@@ -90,6 +106,28 @@ def needs_reopening(error: sqlite3.Error) -> bool:
 def _code(error: sqlite3.Error) -> int:
     """The primary code: the extended ones have it in their low byte."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _make(path: Path) -> None:
+    # An existing file is not opened here: closing it would give up the locks that SQLite may hold
+    # on it elsewhere in this process.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise _start_failed(path, _UNWRITABLE) from None
+
+
+def _insist(step: Callable[[], None]) -> None:
+    """Take a step that SQLite does not wait for by itself, until it may or BUSY_TIMEOUT is over."""
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return step()
+        except sqlite3.Error as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _lay_out(connection: sqlite3.Connection) -> None:
@@ -162,7 +200,7 @@ def _why(error: sqlite3.Error) -> str:
         case sqlite3.SQLITE_FULL:
             return "the disk is full"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return "it can't be written to"
+            return _UNWRITABLE
         case sqlite3.SQLITE_IOERR:
             return "the disk does not answer rightly"
         case _:
