@@ -413,6 +413,20 @@ async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
         assert (await router.post()).json()["code"] == "000"
 
 
+async def test_bodies_that_trickle_in_take_up_no_place() -> None:
+    """With more unfinished bodies than `--max-requests`, a whole callback is still answered."""
+    head = b"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+    async with accepting(max_requests=2) as router:
+        port = int(router.url.split(":")[-1])
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        for _, writer in slow:
+            writer.write(head)
+        for _ in range(20):
+            assert (await router.post()).json()["code"] == "000"
+        for _, writer in slow:
+            writer.close()
+
+
 OPERATOR = {
     "required": ["tenant"],
     "properties": {

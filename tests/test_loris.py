@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -50,12 +51,19 @@ def serve(ready: Connection) -> None:
     loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
     app = App(Settings(), loaded, Log(io.StringIO(), "json"))
     listener = listen("127.0.0.1", 0)
-    # Small, so that the replies that nobody reads are stuck at once.
+    # Small, so that replies that nobody reads are soon stuck.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = Server(app.asgi, listener, lifespan=True, drain_timeout=1, limits=LIMITS)
 
     async def announce() -> None:
         ready.send(listener.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ready.fileno(), stop, loop)
+
+    def stop(loop: asyncio.AbstractEventLoop) -> None:
+        """The test has closed its end, or has died."""
+        loop.remove_reader(ready.fileno())
+        server.stop()
 
     run(server, then=announce)
 
@@ -67,12 +75,13 @@ def router() -> Iterator[tuple[int, int]]:
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
     process.start()
+    theirs.close()
     try:
         assert ours.poll(PATIENCE)
         assert process.pid is not None
         yield ours.recv(), process.pid
     finally:
-        process.terminate()
+        ours.close()
         process.join(PATIENCE)
         assert process.exitcode == 0
 

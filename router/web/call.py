@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,10 +14,6 @@ from router.web.replies import Reply, body_of, request_id_from
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-#: How long an unread body is still taken off the socket after its reply, in seconds, so that the
-#: caller reads the reply instead of a reset.
-LINGER = 1.0
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -77,7 +72,7 @@ class Call:
         return chunk
 
     async def reply(self, reply: Reply, status: int) -> None:
-        """Send the reply; a second one is not sent. An unread body ends the connection."""
+        """Send the reply; a second one is not sent. The front sees to a body left unread."""
         if self.replied is not None:
             return
         self.replied = reply
@@ -86,23 +81,9 @@ class Call:
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode("ascii")),
         ]
-        if self._more:
-            headers.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": self._more})
+        await self._send({"type": "http.response.body", "body": body})
         self.seconds = time.monotonic() - self.started
-        if self._more:
-            await self._linger()
-            await self._send({"type": "http.response.body", "body": b""})
-
-    async def _linger(self) -> None:
-        """Take what still comes off the socket and forget it, for a bounded time."""
-        try:
-            async with asyncio.timeout(LINGER):
-                while self._more:
-                    await self._next_chunk()
-        except (TimeoutError, HungUp):
-            pass
 
 
 def too_large(limit: int) -> Refused:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -50,47 +51,60 @@ class Callbacks:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one callback, and return when its last attempt is over and logged."""
         call = Call(scope, receive, send)
-        self._in_flight += 1
         try:
-            handled = await self._handle(call, self.config)
+            handled = await self.receive(call, self.config)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
             self._log.error("fault", request_id=call.request_id, at=_place(error))
             await call.reply(replies.FAILED, replies.FAILED.status)
             return
-        finally:
-            self._in_flight -= 1
         if handled is not None:
             await self._see_through(call, *handled)
 
-    async def _handle(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
-        """Decide and reply; None where nothing was forwarded."""
+    async def receive(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
+        """Take one callback in and reply to it; None where nothing was forwarded."""
         try:
-            event = await self.receive(call)
+            body = await self._body(call)
+            with self._counted():
+                return await self._handle(call, await self._read(body), config)
         except Refused as error:
             await _reply(call, replies.reply_to_refused(error), config)
             self._log.warning("refused", **_reply_fields(call), why=str(error))
-            return None
         except HungUp:
             self._log.warning("hung_up", request_id=call.request_id)
-            return None
-        plan = config.table.match(event)
-        if not plan.routes:
-            await _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
-            self._log.warning("unmatched", **_reply_fields(call), **_event_fields(event))
-            return None
-        return plan, await self._forward(call, event, plan, config)
+        return None
 
-    async def receive(self, call: Call) -> Event:
-        """The event in a request. Raises Refused where it may not come in, HungUp where it
-        never was whole."""
-        if self._in_flight > self._max_requests:
-            raise refused(replies.BUSY, "too many requests in flight")
+    async def _body(self, call: Call) -> bytes:
         if call.header(b"content-encoding").lower() not in (b"", b"identity"):
             raise refused(replies.ENCODED, "a content-encoding")
-        body = await call.body(self._max_body)
+        return await call.body(self._max_body)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A request is in flight from its last byte on: bodies that trickle in take up no place,
+        and the front bounds what they may hold. Raises Refused where there are too many."""
+        if self._in_flight >= self._max_requests:
+            raise refused(replies.BUSY, "too many requests in flight")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    async def _read(self, body: bytes) -> Event:
         if len(body) > LARGE:
             return await asyncio.to_thread(self._intake.read, body)
         return self._intake.read(body)
+
+    async def _handle(
+        self, call: Call, event: Event, config: Config
+    ) -> tuple[Plan, Outcome] | None:
+        """Decide and reply."""
+        plan = config.table.match(event)
+        if plan.routes:
+            return plan, await self._forward(call, event, plan, config)
+        await _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
+        self._log.warning("unmatched", **_reply_fields(call), **_event_fields(event))
+        return None
 
     async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:
         envelope = Envelope(event, str(uuid4()), call.request_id, call.traceparent)
