@@ -78,11 +78,18 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(_value(member) for member in value) + "]"
     text = str(value)
     if not text or any(c in ' ="{}[],' or not c.isprintable() for c in text):
-        return '"' + "".join(_escaped(c) for c in text) + '"'
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{printable(escaped)}"'
     return text
 
 
+def printable(text: str) -> str:
+    r"""`text` with control and invisible characters as `\u001b`; in JSON it means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
 def _escaped(c: str) -> str:
-    if c in '"\\':
-        return "\\" + c
-    return c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+    units = c.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

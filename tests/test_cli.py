@@ -13,9 +13,9 @@ import pytest
 
 from router.cli import COMMANDS
 from router.cli.options import Parser, add_settings, parse_url, read_settings
-from router.cli.printing import printable
 from router.config.settings import SETTINGS, Settings
 from router.errors import SettingInvalid
+from router.log import printable
 from router.schedule import parse_duration
 from tests.command import ROOT, Finished, command, environment, one_line, run
 

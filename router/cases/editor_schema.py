@@ -5,19 +5,13 @@
 
 from __future__ import annotations
 
-import json
-
 from router.cases.shape import CasesFile
+from router.config import editor_schema as of
 
 
 def editor_schema() -> str:
     """The schema as the text of its file, made of the declarations that the file is read by."""
-    schema = {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "ebaas-router routes.test.yaml",
-        **CasesFile.schema(),
-    }
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return of.editor_schema(CasesFile, "routes.test.yaml")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from router.cli.options import read_setting
-from router.cli.printing import printable, say_json
+from router.cli.printing import say_json
 from router.errors import ConfigInvalid, Problem, SettingInvalid
+from router.log import printable
 
 if TYPE_CHECKING:
     from router.cases import Case

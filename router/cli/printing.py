@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Any
 
+from router.log import printable
+
 NAME = "ebaas-router"
 
 
@@ -27,18 +29,6 @@ def note(text: str) -> None:
         return
     with contextlib.suppress(OSError):
         print(f"{NAME}: {printable(text)}", file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    r"""`text` with control and invisible characters as `\u001b`; in JSON it means the same."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    units = c.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def milliseconds(seconds: float) -> float:

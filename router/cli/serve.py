@@ -35,13 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    settings = read_settings(args)
+
     from router import server
     from router.app import App
     from router.errors import ConfigInvalid
     from router.log import Log, take_library_lines
     from router.reload import Source
 
-    settings = read_settings(args)
     log = Log(format=settings.log_format)
     take_library_lines(log)
     source = Source(settings.config, os.environ, settings.secrets_dir)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 
+from router.config.section import Section
 from router.config.shape import RoutesFile
 
 
-def editor_schema() -> str:
-    """The schema as the text of its file, made of the declarations that the loader reads by."""
+def editor_schema(file: type[Section] = RoutesFile, name: str = "routes.yaml") -> str:
+    """A schema as the text of its file, made of the declarations that the loader reads by."""
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "ebaas-router routes.yaml",
-        **RoutesFile.schema(),
+        "title": f"ebaas-router {name}",
+        **file.schema(),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -143,8 +143,8 @@ class RoutesFile(Section):
     )
     unmatched: Key[Unmatched] = Key(
         Choice("reject", "accept"),
-        "What happens to an event that no route matches: a failure, or a 000. It is counted and "
-        "logged either way.",
+        "What happens to an event that no route matches: a failure, or a 000. It is logged "
+        "either way.",
         default="reject",
         written="reject",
     )

