@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,17 +16,24 @@ from starlette.routing import Route
 
 from router.config import Config
 from router.config.settings import Settings
+from router.errors import StartFailed
 from router.forwarder import Forwarder
 from router.intake import Intake
+from router.journal import Journal
 from router.log import Log
+from router.recall import Memory
 from router.reload import Look, Reload, Source, Standing
 from router.schema import Schema, shipped_schema
 from router.sender import Sender
+from router.store import Limits, Store
+from router.store.none import NoStore
+from router.store.sqlite import SqliteStore
 from router.transport import Engine
 from router.transport.httpx_engine import HttpxPool
 from router.web import replies
 from router.web.callbacks import Callbacks
 from router.web.ops import Probes, respond
+from router.worker import InForce, Worker
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
@@ -47,14 +55,18 @@ class App:
 
         Raises StartFailed for a schema that can't be used.
         """
+        self._settings = settings
+        #: Why the router could not start, once that is known.
+        self.failed: StartFailed | None = None
+        self._journal = Journal(log)
+        self._stopping = asyncio.Event()
         share = max(1, settings.max_requests // SHARE)
         self._sender = Sender(config.table.targets.values(), engine, share)
         self._probes = Probes()
         self._callbacks = Callbacks(
             config,
             Intake(*_schemas(settings)),
-            Forwarder(self._sender),
-            log,
+            self._journal,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
         )
@@ -83,16 +95,44 @@ class App:
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
 
+    def drain(self) -> None:
+        """Be ready no more, and take up no more of the queue; requests are still handled."""
+        self._probes.ready = False
+        self._stopping.set()
+
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        try:
+            store = await _open_store(self._settings)
+        except StartFailed as error:
+            self.failed = error
+            raise
+        memory = Memory(store)
+        self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
+        worker = Worker(store, memory, self._sender, self._in_force, self._journal, Random())
+        working = asyncio.create_task(worker.run(self._stopping))
         watching = asyncio.create_task(self.reload.run())
         self._probes.ready = True
         try:
             yield
         finally:
-            self._probes.ready = False
+            self.drain()
             watching.cancel()
             await self._sender.close()
+            await working
+            await store.close()
+
+    def _in_force(self) -> InForce:
+        config = self._callbacks.config
+        return InForce(config.table.targets, config.terms)
+
+
+async def _open_store(settings: Settings) -> Store:
+    """Raises StartFailed."""
+    if settings.store is None:
+        return NoStore()
+    limits = Limits(settings.store_max_bytes, settings.store_max_rows)
+    return await SqliteStore.open(settings.store, limits)
 
 
 def _schemas(settings: Settings) -> list[Schema]:

@@ -4,39 +4,89 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from router.memory import Result
 from router.model import Attempt
+from router.recall import Account, Memory, Recollection
 from router.routes import Plan, Target
-from router.sender import Envelope, Headers, Sender
+from router.schedule import Terms
+from router.sender import Envelope, Headers
+from router.store import DeliveryRow, StoreFailed, StoreFull
+
+#: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
+RECALL_TIME = 0.5
+
+#: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
+STORE_SHARE, STORE_TIME = 0.25, 1.0
+
+#: How much longer than the required targets the optional ones may take, in seconds, before they
+#: are queued: where all is well that saves a write for the event.
+PATIENCE = 0.05
+
+
+class Sends(Protocol):
+    """The part of a Sender that a request needs."""
+
+    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt: ...
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One event to one target. Not frozen: its attempt is filled in once, when that ends."""
+    """One event to one target, as one request sees it. Not frozen: its attempt ends once."""
 
     target: Target
     required: bool
-    #: None while the attempt is in flight.
-    attempt: Attempt | None = None
+    #: Where it stood when the request came; None for a new one.
+    row: DeliveryRow | None = None
+    #: None where this request makes no attempt.
+    task: asyncio.Task[Attempt] | None = None
+    #: The attempt is an earlier request's, still in flight.
+    joined: bool = False
+    #: When the attempt will be over at the latest, on the store's clock.
+    over_at: float = 0.0
     #: The attempt outlived the decision about the reply.
     late: bool = False
 
     @property
+    def attempt(self) -> Attempt | None:
+        """None while it is in flight, and where there is none."""
+        task = self.task
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        return task.result()
+
+    @property
+    def result(self) -> Result:
+        return Result(self.target.name, self.required, self.attempt, self.row, self.over_at)
+
+    @property
     def acknowledged(self) -> bool:
-        return self.attempt is not None and self.attempt.acknowledged
+        return self.result.acknowledged
 
 
 class Outcome:
     """How one request went: all its deliveries, taken together."""
 
-    def __init__(self, envelope: Envelope, plan: Plan) -> None:
+    def __init__(
+        self, envelope: Envelope, plan: Plan, recollection: Recollection, *, remembered: bool
+    ) -> None:
         self.envelope = envelope
+        self.recollection = recollection
+        #: Whether there is a memory at all.
+        self.remembered = remembered
         self.deliveries = (
-            *(Delivery(target, required=True) for target in plan.required),
-            *(Delivery(target, required=False) for target in plan.optional),
+            *(self._delivery(target, True) for target in plan.required),
+            *(self._delivery(target, False) for target in plan.optional),
         )
-        self.attempts: tuple[asyncio.Task[None], ...] = ()
+        #: The event may get its `000`: what the reply is made of.
+        self.settled = False
+        #: An optional delivery found no room in the store, which is why the reply is a failure.
+        self.unqueued = False
+        #: Why nothing is remembered of it though it should be; `""` where all is well.
+        self.unrecorded = ""
 
     @property
     def acknowledged(self) -> bool:
@@ -45,45 +95,179 @@ class Outcome:
 
     @property
     def lost(self) -> tuple[Delivery, ...]:
-        """The optional deliveries that nobody tries again, once all is over."""
+        """The optional deliveries that nobody tries again, once all is over: with no memory."""
+        if self.remembered:
+            return ()
         return tuple(d for d in self.deliveries if not d.required and not d.acknowledged)
 
-    async def over(self) -> None:
-        """Return when the last attempt has ended: each does within its target's timeout.
+    def tasks(self, *, required: bool) -> list[asyncio.Task[Attempt]]:
+        """The attempts at the required, or at the optional targets."""
+        return [d.task for d in self.deliveries if d.required is required and d.task is not None]
 
-        Raises what went wrong in the router itself, if anything did.
-        """
-        if self.attempts:
-            await asyncio.wait(self.attempts)
-        for attempt in self.attempts:
-            attempt.result()
+    def _delivery(self, target: Target, required: bool) -> Delivery:
+        return Delivery(target, required, self.recollection.rows.get(target.name))
 
 
 class Forwarder:
-    """Sends an event to every target of its plan and waits until the reply is decided."""
+    """Sends an event to every target that needs it, and waits until the reply is decided."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(
+        self,
+        sender: Sends,
+        memory: Memory,
+        now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sender = sender
+        self._memory = memory
+        #: The store's clock.
+        self._now = now
+        self._monotonic = monotonic
 
-    async def forward(self, envelope: Envelope, plan: Plan, deadline: float) -> Outcome:
-        """All targets at once; returns as soon as the reply is decided.
+    async def forward(
+        self,
+        envelope: Envelope,
+        plan: Plan,
+        targets: Collection[str],
+        terms: Terms,
+        deadline: float,
+        gone: asyncio.Future[Any],
+    ) -> Outcome:
+        """All targets at once; returns as soon as the reply is decided and what it needs durable.
 
-        That is when every required attempt has ended, or at `deadline` (on `time.monotonic`). One
-        failure does not end it: the reply would not be another, and a retry that overlaps the
-        attempts still in flight would deliver twice. What is in flight then runs on.
+        That is when every required attempt has ended, or at `deadline`, or once the caller is
+        `gone`: for one that is gone already no attempt is begun. One failure does not end it: the
+        reply would not be another, and a retry that overlaps the attempts still in flight would
+        deliver twice. What is in flight then runs on: see it through.
         """
-        outcome = Outcome(envelope, plan)
-        common = envelope.headers()
-        outcome.attempts = tuple(
-            asyncio.create_task(self._attempt(delivery, envelope, common))
-            for delivery in outcome.deliveries
+        event = envelope.event
+        recollection = await self._memory.recall(
+            event, envelope.request_id, envelope.traceparent, RECALL_TIME
         )
-        required = outcome.attempts[: len(plan.required)]
-        if required:
-            await asyncio.wait(required, timeout=max(0.0, deadline - time.monotonic()))
-        for delivery in outcome.deliveries:
-            delivery.late = delivery.attempt is None
+        try:
+            envelope = replace(envelope, event_id=recollection.event_id)
+            outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
+            if not gone.done():
+                self._start(outcome)
+            await self._decided(outcome, deadline, gone)
+            for delivery in outcome.deliveries:
+                self._let_run(outcome, delivery)
+            results = [delivery.result for delivery in outcome.deliveries]
+            account = Account(results, targets, terms)
+            await self._settle(outcome, account, deadline, gone)
+        finally:
+            self._memory.leave(recollection)
         return outcome
 
-    async def _attempt(self, delivery: Delivery, envelope: Envelope, common: Headers) -> None:
-        delivery.attempt = await self._sender.send(delivery.target, envelope, common)
+    async def see_through(self, outcome: Outcome) -> None:
+        """Wait for the attempts that outlive the reply, and remember what they achieve.
+
+        Raises what went wrong in the router itself, if anything did.
+        """
+        late = [self._see_through(outcome, delivery) for delivery in outcome.deliveries]
+        for error in await asyncio.gather(*late, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
+
+    def _start(self, outcome: Outcome) -> None:
+        common = outcome.envelope.headers()
+        for delivery in outcome.deliveries:
+            target = delivery.target
+            if not outcome.recollection.wants(target.name, delivery.required):
+                continue
+            delivery.over_at = self._now() + target.timeout
+            delivery.task = self._memory.attempts.get((outcome.envelope.event_id, target.name))
+            delivery.joined = delivery.task is not None
+            if delivery.task is None:
+                sending = self._sender.send(target, outcome.envelope, common)
+                delivery.task = asyncio.create_task(sending)
+
+    async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[Any]) -> None:
+        left = deadline - self._monotonic()
+        if self._memory.remembers:
+            left -= min(STORE_TIME, left * STORE_SHARE)
+        until = self._monotonic() + left
+        await ended(outcome.tasks(required=True), left, gone)
+        if self._memory.remembers and outcome.acknowledged:
+            left = min(PATIENCE, until - self._monotonic())
+            await ended(outcome.tasks(required=False), left, gone)
+
+    def _let_run(self, outcome: Outcome, delivery: Delivery) -> None:
+        """An attempt that is still in flight: a retry that comes meanwhile will join it."""
+        if delivery.task is not None and not delivery.task.done():
+            delivery.late = True
+            if not delivery.joined:
+                self._memory.attempts[outcome.envelope.event_id, delivery.target.name] = (
+                    delivery.task
+                )
+
+    async def _settle(
+        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[Any]
+    ) -> None:
+        recollection = outcome.recollection
+        answered = all(r.acknowledged for r in account.results if r.required)
+        try:
+            if answered and not gone.done():
+                outcome.settled = await self._answer(outcome, account, deadline)
+            if not outcome.settled:
+                await self._memory.record(recollection, account, self._store_time(deadline))
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+
+    async def _answer(self, outcome: Outcome, account: Account, deadline: float) -> bool:
+        timeout = self._store_time(deadline)
+        try:
+            return await self._memory.answer(outcome.recollection, account, timeout)
+        except StoreFull:
+            outcome.unqueued = True
+            return False
+
+    def _store_time(self, deadline: float) -> float:
+        """What the store may take now: a slow one does not keep a decided reply back."""
+        return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
+
+    async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
+        if delivery.task is None:
+            return
+        try:
+            attempt = await delivery.task
+            if delivery.late and not delivery.joined and attempt.acknowledged:
+                await self._memory.late(outcome.recollection, delivery.target.name)
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+        finally:
+            if delivery.late and not delivery.joined:
+                self._memory.attempts.pop((outcome.envelope.event_id, delivery.target.name), None)
+
+
+async def ended(
+    tasks: Iterable[asyncio.Task[Attempt]], seconds: float, gone: asyncio.Future[Any]
+) -> None:
+    """Return when all tasks have ended, at the latest after so long; at once when `gone` is."""
+    running = [task for task in tasks if not task.done()]
+    if not running or gone.done():
+        return
+    over = asyncio.get_running_loop().create_future()
+    left = len(running)
+
+    def one_less(_: asyncio.Future[Attempt]) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            stop()
+
+    def stop(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    for task in running:
+        task.add_done_callback(one_less)
+    gone.add_done_callback(stop)
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), stop)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        gone.remove_done_callback(stop)
+        for task in running:
+            task.remove_done_callback(one_less)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from router.model import Attempt, Reason
-from router.schedule import Schedule
+from router.schedule import Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
 
 #: The reason of a dead letter whose target is in no configuration any more.
@@ -38,20 +38,6 @@ class Cause(StrEnum):
     LATE = "late"
     #: A person replayed it.
     REPLAY = "replay"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How the caller and the queue retry; a request keeps those it started with."""
-
-    #: How the caller retries.
-    ebaas: Schedule
-    #: How much later than scheduled its retries may come, in seconds.
-    grace: float
-    #: The longest that one of its requests takes, in seconds.
-    reply_within: float
-    #: How the router retries.
-    queue: Schedule
 
 
 @dataclass(frozen=True, slots=True)

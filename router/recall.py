@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from router import memory
-from router.memory import Cause, Result, Terms
+from router.memory import Cause, Result
 from router.model import Attempt, Event
+from router.schedule import Terms
 from router.store import (
     DeliveryRow,
     Kept,

@@ -51,3 +51,17 @@ class Schedule:
 
 #: How EBaaS retries, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…
 PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the caller and the queue retry; a request keeps those it started with."""
+
+    #: How the caller retries.
+    ebaas: Schedule
+    #: How much later than scheduled its retries may come, in seconds.
+    grace: float
+    #: The longest that one of its requests takes, in seconds.
+    reply_within: float
+    #: How the router retries.
+    queue: Schedule

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from router.model import SUCCESS, Attempt, Event, Reason
@@ -18,6 +19,9 @@ from router.transport import Answer, Engine, Failure, Pool
 LINE_WAIT = 1.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
+_ASK_FOR_TIME = frozenset({429, 503})
 
 #: The most that is repeated of what a target sent, in characters.
 _MAX_QUOTED = 32
@@ -126,7 +130,10 @@ class Sender:
             result = await lane.pool.post(headers, envelope.event.body, left)
         finally:
             lane.places.give_back()
-        return judge(result, target, time.monotonic() - started)
+        attempt = judge(result, target, time.monotonic() - started)
+        if isinstance(result, Answer) and result.retry_after and result.status in _ASK_FOR_TIME:
+            return replace(attempt, retry_after=asked_for(result.retry_after, self._clock()))
+        return attempt
 
     async def close(self) -> None:
         """Close all connections; attempts in flight end as `stopped`."""
@@ -163,6 +170,17 @@ def judge(result: Answer | Failure, target: Target, seconds: float) -> Attempt:
         return Attempt(result.reason, result.delivered, seconds, result.status, result.detail)
     reason, detail = _read(result, target)
     return Attempt(reason, True, seconds, result.status, detail)
+
+
+def asked_for(retry_after: str, now: float) -> float | None:
+    """The seconds that a `Retry-After` (RFC 9110: seconds, or a date) asks for from `now`, Unix
+    time; None where it is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _read(answer: Answer, target: Target) -> tuple[Reason, str]:

@@ -82,6 +82,10 @@ class StandIn:
         #: How many requests were answered with each code.
         self.answered: Counter[str] = Counter()
 
+    def fail_next(self) -> None:
+        """Answer the next request with code and status 500."""
+        self._failures_left += 1
+
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         body = await _body(receive)
         if body is None:

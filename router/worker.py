@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from router.memory import TARGET_REMOVED, Terms, retried
-from router.model import Attempt
+from router.memory import TARGET_REMOVED, retried
+from router.model import Attempt, Reason
 from router.recall import Memory
 from router.routes import Target
+from router.schedule import Terms
 from router.sender import Envelope, Headers
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed
 
@@ -174,6 +175,9 @@ class Worker:
             attempt = await task
         finally:
             self._memory.attempts.pop(key, None)
+        if attempt.reason is Reason.STOPPED:
+            # The router's own doing: it costs the delivery no retry.
+            return Retry(due, attempt, replace(due.row, due_at=self._store.now()))
         made = replace(due.row, retries=due.row.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
         return Retry(due, attempt, retried(made, attempt, self._store.now(), terms.queue, jitter))

@@ -65,6 +65,7 @@ async def house(
 ) -> AsyncIterator[House]:
     """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
     stream = io.StringIO()
+    settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"))
     server = Server(app.asgi, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from router import memory
-from router.memory import TARGET_REMOVED, Cause, Result, Terms
+from router.memory import TARGET_REMOVED, Cause, Result
 from router.model import Attempt, Reason
-from router.schedule import PLATFORM, Schedule
+from router.schedule import PLATFORM, Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
 
 NOW = 1_000_000.0

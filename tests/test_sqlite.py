@@ -144,8 +144,11 @@ async def test_a_damaged_file_is_refused(path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """Nothing is made up."""
-    assert "No such file" in await refused(tmp_path / "no" / "store.db")
+    """The file's own folder is made, for its owner alone, but none above it."""
+    assert "No such file" in await refused(tmp_path / "no" / "such" / "store.db")
+    store = await SqliteStore.open(tmp_path / "data" / "store.db", LIMITS)
+    await store.close()
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
 async def test_two_processes_may_open_a_new_file_at_once(path: Path) -> None:

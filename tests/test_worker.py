@@ -13,11 +13,11 @@ from random import Random
 
 import pytest
 
-from router.memory import TARGET_REMOVED, Terms
+from router.memory import TARGET_REMOVED
 from router.model import Attempt, Event, Reason
 from router.recall import Memory
 from router.routes import Target
-from router.schedule import PLATFORM, Schedule
+from router.schedule import PLATFORM, Schedule, Terms
 from router.sender import Envelope, Headers
 from router.store import DeliveryRow, Ended, Letter, Limits, Record, Stage, State, StoreFailed
 from router.store.sqlite import SqliteStore

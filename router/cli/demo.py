@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import os
 import shlex
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,10 +17,13 @@ from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setti
 from router.cli.printing import say
 from router.errors import StartFailed
 from router.log import Level, Log
+from router.model import SUCCESS
 
 if TYPE_CHECKING:
     from router.config import Config
-    from router.server import Server
+    from router.config.settings import Settings
+    from router.routes import Target
+    from router.standin import StandIn
 
 SUMMARY = "the router, stand-in targets and one sample event: see it work"
 
@@ -43,6 +48,9 @@ SAMPLE = (
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
 
+#: Another event: what tells two apart is the body.
+SECOND = SAMPLE.replace(b"id2", b"id3")
+
 #: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
 _SHIPPED = Path(__file__).parent.parent / "shipped" / "routes.yaml"
 
@@ -58,11 +66,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    settings = read_settings(args)
+    with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
+        # A store of its own, so that each demo tells the same story.
+        _run(args, replace(settings, store=Path(folder) / "demo.db"))
+    return GOOD
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router import config, server
     from router.app import App
     from router.log import take_library_lines
 
-    settings = read_settings(args)
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
     loaded = config.load(path, os.environ, settings.secrets_dir)
     log = StoryLog()
@@ -71,52 +86,56 @@ def run(args: argparse.Namespace) -> int:
     app = App(settings, loaded, log)
     serving = server.Server(app.asgi, server.listen(settings.host, settings.port), lifespan=True)
     url = serving.url + settings.path
+    served = [
+        server.Server(app, server.listen(*address)) for address, app in sorted(stand_ins.items())
+    ]
 
     async def tell() -> None:
         say(f"EBaaS callback router on {url}")
         say(f"{path.name}: {len(loaded.table.routes)} routes")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
-        reply = await _send(url)
         async with asyncio.timeout(_PATIENCE):
-            _tell_story(await log.first(), reply)
+            line = await _tell_first(url, log)
+            if failing := _last_required(line):
+                stand_ins[_address(loaded.table.targets[failing])].fail_next()
+                await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
+        log.over()
         say("")
         say("Send another:")
         say(f"  curl -sS {url} -d {shlex.quote(SAMPLE.decode())}")
         say("Serving until Ctrl-C.")
 
-    server.run(*stand_ins, serving, then=tell)
-    return GOOD
+    server.run(*served, serving, then=tell)
 
 
 class StoryLog(Log):
-    """Keeps the first event's line for the story; later lines are printed as usual."""
+    """Keeps the events' lines for the story until that is over; other lines are printed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._first: Mapping[str, Any] | None = None
-        self._came = asyncio.Event()
+        self._events: asyncio.Queue[Mapping[str, Any]] | None = asyncio.Queue()
 
     def write(self, level: Level, happening: str, fields: Mapping[str, Any]) -> None:
-        if happening == "event" and self._first is None:
-            self._first = fields
-            self._came.set()
+        if happening == "event" and self._events is not None:
+            self._events.put_nowait(fields)
         else:
             super().write(level, happening, fields)
 
-    async def first(self) -> Mapping[str, Any]:
-        """The first event's fields, once it is over."""
-        await self._came.wait()
-        assert self._first is not None
-        return self._first
+    async def event(self) -> Mapping[str, Any]:
+        """The next event's fields, once it is over."""
+        assert self._events is not None
+        return await self._events.get()
+
+    def over(self) -> None:
+        self._events = None
 
 
-def _stand_ins(loaded: Config) -> list[Server]:
+def _stand_ins(loaded: Config) -> dict[tuple[str, int], StandIn]:
     """One for each address that targets have. Raises StartFailed for one that is elsewhere."""
-    from router.server import Server, listen
     from router.standin import StandIn
 
-    addresses: set[tuple[str, int]] = set()
+    stand_ins: dict[tuple[str, int], StandIn] = {}
     for target in loaded.table.targets.values():
         url = urlsplit(target.url)
         if url.scheme != "http" or url.hostname not in _LOOPBACK:
@@ -124,18 +143,23 @@ def _stand_ins(loaded: Config) -> list[Server]:
                 f"target {target.name!r} is not on this machine, and the demo calls nothing else:"
                 " use the shipped routes.yaml, or give it a http://127.0.0.1 URL"
             )
-        addresses.add((url.hostname, url.port or 80))
-    return [Server(StandIn(), listen(host, port)) for host, port in sorted(addresses)]
+        stand_ins.setdefault(_address(target), StandIn())
+    return stand_ins
 
 
-async def _send(url: str) -> str:
+def _address(target: Target) -> tuple[str, int]:
+    url = urlsplit(target.url)
+    return url.hostname or "", url.port or 80
+
+
+async def _send(url: str, body: bytes) -> str:
     """Play EBaaS once; the reply's body as text."""
     from router.transport import Answer
     from router.transport.httpx_engine import HttpxPool
 
     pool = HttpxPool(url, 1)
     try:
-        result = await pool.post(((b"content-type", b"application/json"),), SAMPLE, _PATIENCE)
+        result = await pool.post(((b"content-type", b"application/json"),), body, _PATIENCE)
     finally:
         await pool.close()
     if not isinstance(result, Answer):
@@ -143,12 +167,42 @@ async def _send(url: str) -> str:
     return result.body.decode("utf-8", "replace")
 
 
-def _tell_story(line: Mapping[str, Any], reply: str) -> None:
+async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
+    """The sample event and what became of it; its fields."""
+    reply = await _send(url, SAMPLE)
+    line = await log.event()
     say("")
     say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
     for number, route in enumerate(line["routes"]):
         say(f"  {'matched by' if number == 0 else '':<14} {route}")
     for name, delivery in line["targets"].items():
-        answer = f"{delivery['reason']} (HTTP {delivery.get('status', '-')})"
-        say(f"  {name:<14} {delivery['as']:<10} {answer:<25} {delivery['ms']:>6.1f} ms")
+        say(f"  {name:<14} {delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms")
     say(f"  {'reply':<14} {reply}  {line['ms']:.1f} ms")
+    return line
+
+
+def _last_required(line: Mapping[str, Any]) -> str | None:
+    targets = line["targets"].items()
+    return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
+
+
+async def _tell_retry(url: str, log: StoryLog, failing: str, wait: float) -> None:
+    """A second event, which one target fails at first: whom its retry reaches."""
+    say("")
+    say(f"Another one, and {failing} fails at first:")
+    while True:
+        await _send(url, SECOND)
+        line = await log.event()
+        say(f"  request {line['request']} of {line['of']}")
+        for name, delivery in line["targets"].items():
+            say(f"    {name:<14} {_answer(delivery)}")
+        say(f"    {'reply':<14} {line['code']}")
+        if line["code"] == SUCCESS:
+            return
+        await asyncio.sleep(wait)
+
+
+def _answer(delivery: Mapping[str, Any]) -> str:
+    if "skipped" in delivery:
+        return f"not called again: {delivery['skipped']}"
+    return f"{delivery['reason']} (HTTP {delivery.get('status', '-')})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from router.document import MAX_SIZE, Node, Problems
 from router.document import parse as parse_document
 from router.errors import ConfigInvalid, Problem
 from router.routes import Route, RouteTable, Target
-from router.schedule import PLATFORM, Schedule
+from router.schedule import PLATFORM, Schedule, Terms
 
 __all__ = ["Caller", "Config", "load", "parse", "read"]
 
@@ -56,6 +56,13 @@ class Config:
     #: SHA-256 in hex over the file and what its variables and secret files had in them.
     hash: str
     warnings: tuple[Problem, ...]
+    #: `ebaas` and `queue` as delivery memory asks for them.
+    terms: Terms = field(init=False)
+
+    def __post_init__(self) -> None:
+        ebaas = self.ebaas
+        terms = Terms(ebaas.schedule, ebaas.grace, ebaas.reply_within, self.queue)
+        object.__setattr__(self, "terms", terms)
 
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:

@@ -60,11 +60,12 @@ def parse_path(text: str) -> str:
     return text
 
 
-def parse_store(text: str) -> str:
-    if text != "none":
-        # Not repeated: where a store is named by a URL, that may carry a password.
-        raise ValueError("the only store yet is 'none'")
-    return text
+def parse_store(text: str) -> Path | None:
+    """The store's file; None for `none`."""
+    if "://" in text:
+        # Not repeated: a URL may carry a password.
+        raise ValueError("a store is a file's name, or 'none'")
+    return None if text == "none" else parse_file(text)
 
 
 def parse_size(text: str) -> int:
@@ -116,12 +117,22 @@ class Settings:
     )
     port: int = setting(parse_port, "8080", "PORT", "the port to listen on; 0 takes any free one")
     path: str = setting(parse_path, "/callback", "PATH", "where EBaaS POSTs its callbacks")
-    store: str = setting(
+    store: Path | None = setting(
         parse_store,
-        "none",
-        "STORE",
-        "what remembers events that are not settled; only 'none' for now: "
-        "every retry goes to every target, optional targets get one attempt",
+        "data/ebaas-router.db",
+        "FILE",
+        "where events are remembered that are not settled, made where it is missing; 'none' "
+        "remembers nothing: every retry goes to every target, optional targets get one attempt",
+    )
+    #: In bytes.
+    store_max_bytes: int = setting(
+        parse_size,
+        "1GiB",
+        "SIZE",
+        "how much the store may hold; past it events go on, but failures leave no record",
+    )
+    store_max_rows: int = setting(
+        parse_count, "1000000", "N", "how many events the store may hold; past it likewise"
     )
     #: In bytes.
     max_body: int = setting(

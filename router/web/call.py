@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from router.errors import Refused
+from router.journal import Told
 from router.web import replies
 from router.web.replies import Reply, body_of, request_id_from
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
@@ -36,10 +38,23 @@ class Call:
         #: What the caller was told, and when; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
+        self._gone: asyncio.Future[Message] | None = None
 
     def header(self, name: bytes) -> bytes:
         """A header's value, `b""` where there is none; of several the last."""
         return self._headers.get(name, b"")
+
+    @property
+    def gone(self) -> asyncio.Future[Message]:
+        """Done once the caller has hung up, or has its reply. Asked for after the whole body."""
+        if self._gone is None:
+            self._gone = asyncio.ensure_future(self._receive())
+        return self._gone
+
+    @property
+    def told(self) -> Told:
+        code = self.replied.code if self.replied else ""
+        return Told(self.request_id, code, self.seconds)
 
     @property
     def traceparent(self) -> str:

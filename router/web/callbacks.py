@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-from uuid import uuid4
 
 from router.config import Config
 from router.errors import Refused
-from router.forwarder import Delivery, Forwarder, Outcome
+from router.forwarder import Forwarder, Outcome
 from router.intake import Intake
-from router.log import Log
+from router.journal import Journal
 from router.model import Event
 from router.routes import Plan
 from router.sender import Envelope
@@ -33,8 +30,7 @@ class Callbacks:
         self,
         config: Config,
         intake: Intake,
-        forwarder: Forwarder,
-        log: Log,
+        journal: Journal,
         *,
         max_body: int,
         max_requests: int,
@@ -42,8 +38,9 @@ class Callbacks:
         #: The configuration in force; a request keeps the one it started with.
         self.config = config
         self._intake = intake
-        self._forwarder = forwarder
-        self._log = log
+        #: Set before the first request: it needs the store, which is opened with the loop.
+        self.forwarder: Forwarder
+        self._journal = journal
         self._max_body = max_body
         self._max_requests = max_requests
         self._in_flight = 0
@@ -54,11 +51,11 @@ class Callbacks:
         try:
             handled = await self.receive(call, config)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
-            self._log.error("fault", request_id=call.request_id, at=_place(error))
+            self._journal.fault(call.request_id, error)
             await _reply(call, replies.FAILED, config)
             return
         if handled is not None:
-            await self._see_through(call, *handled)
+            await self._see_through(call, *handled, config)
 
     async def receive(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Take one callback in and reply to it; None where nothing was forwarded."""
@@ -68,9 +65,9 @@ class Callbacks:
                 return await self._handle(call, await self._read(body), config)
         except Refused as error:
             await _reply(call, replies.reply_to_refused(error), config)
-            self._log.warning("refused", **_reply_fields(call), why=str(error))
+            self._journal.refused(call.told, error)
         except HungUp:
-            self._log.warning("hung_up", request_id=call.request_id)
+            self._journal.hung_up(call.request_id)
         return None
 
     async def _body(self, call: Call) -> bytes:
@@ -103,80 +100,31 @@ class Callbacks:
         if plan.routes:
             return plan, await self._forward(call, event, plan, config)
         await _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
-        self._log.warning("unmatched", **_reply_fields(call), **_event_fields(event))
+        self._journal.unmatched(call.told, event)
         return None
 
     async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:
-        envelope = Envelope(event, str(uuid4()), call.request_id, call.traceparent)
-        deadline = call.started + config.ebaas.reply_within
-        outcome = await self._forwarder.forward(envelope, plan, deadline)
-        await _reply(call, replies.reply_to(outcome), config)
+        outcome = await self.forwarder.forward(
+            Envelope(event, "", call.request_id, call.traceparent),
+            plan,
+            config.table.targets,
+            config.terms,
+            deadline=call.started + config.ebaas.reply_within,
+            gone=call.gone,
+        )
+        if not call.gone.done():
+            await _reply(call, replies.reply_to(outcome), config)
         return outcome
 
-    async def _see_through(self, call: Call, plan: Plan, outcome: Outcome) -> None:
-        """Wait for the attempts that outlive the reply, then log how the event went."""
+    async def _see_through(self, call: Call, plan: Plan, outcome: Outcome, config: Config) -> None:
+        """Wait for the attempts that outlive the reply, then tell how the event went."""
         try:
-            await outcome.over()
+            await self.forwarder.see_through(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
-            self._log.error("fault", request_id=call.request_id, at=_place(error))
-        event_id = outcome.envelope.event_id
-        self._log.info(
-            "event",
-            **_reply_fields(call),
-            event_id=event_id,
-            targets={d.target.name: _delivery_fields(d) for d in outcome.deliveries},
-            routes=[route.name for route in plan.routes],
-            **_event_fields(outcome.envelope.event),
-        )
-        for delivery in outcome.lost:
-            target = delivery.target
-            self._log.warning("lost", event_id=event_id, target=target.name, owner=target.owner)
+            self._journal.fault(call.request_id, error)
+        self._journal.event(call.told, plan, outcome, config)
 
 
 async def _reply(call: Call, reply: Reply, config: Config) -> None:
     """`http_status: ok` is for callers that can't read a body beside an error status."""
     await call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)
-
-
-def _reply_fields(call: Call) -> dict[str, Any]:
-    code = call.replied.code if call.replied else ""
-    return {"code": code, "ms": _ms(call.seconds), "request_id": call.request_id}
-
-
-def _event_fields(event: Event) -> dict[str, Any]:
-    fields = {
-        "event_key": event.event_key,
-        "event_source": event.event_source,
-        "event_topic": event.event_topic,
-        "event_type": event.event_type,
-        "event_status": event.event_status,
-        "bytes": len(event.body),
-    }
-    if event.event_key != event.derived_key:
-        fields["derived_key"] = event.derived_key
-    return fields
-
-
-def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
-    fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
-    attempt = delivery.attempt
-    if attempt is None:
-        return {**fields, "reason": "fault"}
-    fields |= {"reason": str(attempt.reason), "ms": _ms(attempt.seconds)}
-    if attempt.status is not None:
-        fields["status"] = attempt.status
-    if attempt.detail:
-        fields["detail"] = attempt.detail
-    if delivery.late:
-        fields["late"] = True
-    return fields
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
-
-
-def _place(error: Exception) -> str:
-    """What kind of fault, and where in the code; never its text, which may hold a secret."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}, line {frame.lineno}"

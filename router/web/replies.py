@@ -44,8 +44,9 @@ BY_STATUS = {404: NOT_FOUND, 405: WRONG_METHOD}
 
 
 def reply_to(outcome: Outcome) -> Reply:
-    """`000` only when every required target has acknowledged; targets are never named."""
-    return ACKNOWLEDGED if outcome.acknowledged else FAILED
+    """`000` only when every required target has acknowledged and nothing is left that is not
+    durable; targets are never named."""
+    return ACKNOWLEDGED if outcome.settled else FAILED
 
 
 def reply_to_unmatched(accepted: bool) -> Reply:

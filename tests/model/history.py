@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from router.forwarding import STORE_TIME
+from router.forwarder import STORE_TIME
 from router.model import Event
 from tests.model.checks import credit, violations
 from tests.model.loop import VirtualLoop

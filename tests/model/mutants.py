@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from router import memory, worker
-from router.forwarding import Forwarder
+from router.forwarder import Forwarder
 from router.memory import Result
 from router.recall import Memory, Recollection
 from router.store import DeliveryRow, Due, State, StoreFailed

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, TypeVar
 
-from router.forwarding import Forwarder, Outcome
-from router.memory import Terms
+from router.forwarder import Forwarder, Outcome
 from router.model import Attempt, Event, Reason
 from router.recall import Memory
 from router.routes import Plan, Route, Target
-from router.schedule import Schedule
+from router.schedule import Schedule, Terms
 from router.sender import Envelope, Headers
 from router.store import (
     DeliveryRow,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -14,6 +15,9 @@ from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 #: How long the writer waits for another process's commit, in seconds.
 BUSY_TIMEOUT = 2.0
+
+#: The same for a person's commands, which can wait.
+PATIENCE = 10.0
 
 #: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
 _READ_THROUGH = 32 * 1024 * 1024
@@ -70,6 +74,27 @@ def open_reader(path: Path, patience: float = 0.0) -> sqlite3.Connection:
     return connection
 
 
+def open_existing(path: Path) -> sqlite3.Connection:
+    """A connection beside the router's, for one thread at a time. Nothing is made or brought up to
+    date. Raises StartFailed with one line where the file is no store that can be used."""
+    if not path.exists():
+        raise _start_failed(path, "there is no such file")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise _start_failed(path, _UNWRITABLE)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = connect(path, PATIENCE, any_thread=True)
+        if _version(path, connection) < VERSION:
+            raise _start_failed(path, "it is empty or old; a start of the router makes it ready")
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _start_failed(path, _why(error)) from None
+        raise
+    return connection
+
+
 def connect(
     path: Path, patience: float = BUSY_TIMEOUT, *, any_thread: bool = False
 ) -> sqlite3.Connection:
@@ -111,6 +136,8 @@ def _code(error: sqlite3.Error) -> int:
 def _make(path: Path) -> None:
     # An existing file is not opened here: closing it would give up the locks that SQLite may hold
     # on it elsewhere in this process.
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:

@@ -1,0 +1,218 @@
+"""Delivery memory, the whole router with a real store: whom a retry reaches, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.web.replies import ACKNOWLEDGED, FAILED
+from tests.hostile import hostile
+from tests.house import PATIENCE, SAMPLE, House, event, house, routes
+
+pytestmark = pytest.mark.anyio
+
+#: Retries of the queue come soon enough to be waited for.
+SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+class Flaky:
+    """A target that fails as often as it is told to, and acknowledges from then on."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        #: The ids that it was called with, one for each request.
+        self.ids: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        await reader.readexactly(int(fields["content-length"]))
+        self.ids.append(fields["webhook-id"])
+        code = "500" if len(self.ids) <= self.failures else "000"
+        body = f'{{"code":"{code}"}}'
+        answer = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(answer.encode() + body.encode())
+        await writer.drain()
+        writer.close()
+
+
+async def served(flaky: Flaky) -> tuple[asyncio.Server, str]:
+    server = await asyncio.start_server(flaky, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+def rows(store: Path) -> dict[str, str]:
+    """The deliveries in the store: the targets and their states."""
+    connection = sqlite3.connect(store)
+    try:
+        return dict(connection.execute("SELECT target, state FROM deliveries").fetchall())
+    finally:
+        connection.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:
+    """One of two required targets fails once: the retry goes there alone, under the same id, and
+    the line says which request it was and what it skipped."""
+    flaky, steady = Flaky(1), Flaky(0)
+    one, one_url = await served(flaky)
+    two, two_url = await served(steady)
+    async with (
+        one,
+        two,
+        house(routes({"flaky": one_url, "steady": two_url}), store=store) as router,
+    ):
+        first = await router.post()
+        again = await router.post()
+        line = await router.line("event", 2)
+    assert (first.json()["code"], again.json()["code"]) == ("500", "000")
+    assert (len(flaky.ids), len(steady.ids)) == (2, 1)
+    assert len({*flaky.ids, *steady.ids}) == 1
+    assert (line["request"], line["of"]) == (2, 21)
+    assert line["targets"]["steady"] == {"as": "required", "skipped": "acknowledged"}
+
+
+async def test_a_healthy_event_leaves_nothing_behind(store: Path) -> None:
+    """All have acknowledged: no row is written, optional targets included, and the same body again
+    is a new event."""
+    async with hostile("answers") as one, hostile("answers") as two:
+        async with house(routes({"one": one.url}, {"two": two.url}), store=store) as router:
+            for _ in range(3):
+                assert (await router.post()).json()["code"] == "000"
+        assert (len(one.requests), len(two.requests)) == (3, 3)
+    assert rows(store) == {}
+
+
+async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
+    """The 000 does not wait for it, the queue goes on until it is acknowledged, under one id."""
+    flaky = Flaky(2)
+    server, url = await served(flaky)
+    async with server, hostile("answers") as good:
+        table = routes({"good": good.url}, {"flaky": url}, **SOON)
+        async with house(table, store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            await until(lambda: rows(store)["flaky"] == "acknowledged")
+            await router.line("retried", 2)
+    assert len(flaky.ids) == 3
+    assert len(set(flaky.ids)) == 1
+
+
+async def test_an_optional_delivery_ends_as_a_dead_letter(store: Path) -> None:
+    """Out of retries, it is kept and told as an error."""
+    async with hostile("code_500") as bad:
+        async with house(routes(optional={"bad": bad.url}, **SOON), store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            line = await router.line("dead_letter")
+        assert len(bad.requests) == 4
+    assert (line["level"], line["target"], line["reason"]) == ("error", "bad", "code")
+    assert rows(store) == {"bad": "dead"}
+
+
+async def test_what_is_queued_survives_a_restart(store: Path) -> None:
+    """Another run of the router takes up the queue where the last one left it."""
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server:
+        table = routes(optional={"flaky": url}, queue={"retries": 1, "waits": ["2s"]})
+        async with house(table, store=store) as router:
+            await router.post()
+        assert rows(store) == {"flaky": "queued"}
+        async with house(table, store=store) as router:
+            await router.line("retried")
+    assert len(set(flaky.ids)) == 1
+    assert rows(store) == {"flaky": "acknowledged"}
+
+
+async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path) -> None:
+    """The event is recorded while its slow target still works, and its late acknowledgement counts:
+    the retry calls nobody again."""
+    async with hostile("answers_late", seconds=1.0) as slow, hostile("answers") as quick:
+        table = routes({"slow": slow.url, "quick": quick.url})
+        async with house(table, store=store) as router:
+            await hang_up(router, slow)
+            await until(lambda: rows(store) == {"slow": "awaiting", "quick": "acknowledged"})
+            line = await router.line("event")
+            again = await router.post()
+            second = await router.line("event", 2)
+        assert (len(slow.requests), len(quick.requests)) == (1, 1)
+    assert (line["code"], line["targets"]["slow"]["late"]) == ("", True)
+    assert again.json()["code"] == "000"
+    assert {each["skipped"] for each in second["targets"].values()} == {"acknowledged"}
+
+
+async def hang_up(router: House, slow: Any) -> None:
+    """POST the sample, and go away once the slow target has it."""
+    host, port = router.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
+    writer.write(head.encode() + SAMPLE)
+    await writer.drain()
+    await until(lambda: slow.requests)
+    writer.close()
+
+
+async def test_a_retry_joins_the_attempt_in_flight(store: Path) -> None:
+    """A target that outlives `reply_within` is not called twice at a time."""
+    async with hostile("answers_late", seconds=1.5) as slow:
+        table = routes({"slow": slow.url}, ebaas={"reply_within": "500ms"})
+        async with house(table, store=store) as router:
+            replies = [(await router.post()).json()["code"] for _ in range(2)]
+            async with asyncio.timeout(PATIENCE):
+                while replies[-1] != "000":
+                    replies.append((await router.post()).json()["code"])
+            lines = [line for line in router.lines if line["happening"] == "event"]
+        assert len(slow.requests) == 1
+    assert replies[:2] == ["500", "500"]
+    assert any(line["targets"]["slow"].get("joined") for line in lines)
+
+
+async def test_an_optional_target_over_its_share_makes_its_events_fail(store: Path) -> None:
+    """Where its delivery can't be queued the event is not acknowledged: nothing may be lost."""
+    async with hostile("answers") as good, hostile("code_500") as bad:
+        table = routes({"good": good.url}, {"bad": bad.url})
+        async with house(table, store=store, store_max_rows=4) as router:
+            kept = await router.post(event(event_key="a.gs.cert.1"))
+            lost = await router.post(event(event_key="a.gs.cert.2"))
+            line = await router.line("event", 2)
+    assert (kept.json()["msg"], lost.json()["msg"]) == (ACKNOWLEDGED.msg, FAILED.msg)
+    assert line["unqueued"] is True
+
+
+async def test_an_asked_for_time_is_given(store: Path) -> None:
+    """`Retry-After` on a 503 puts the next attempt off, up to the longest wait."""
+    ask = (
+        b"HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ask)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(busy, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        table = routes(optional={"busy": url}, queue={"retries": 5, "waits": ["1s", "600s"]})
+        async with house(table, store=store) as router:
+            await router.post()
+            await router.line("event")
+    connection = sqlite3.connect(store)
+    query = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
+    [(wait,)] = connection.execute(query).fetchall()
+    connection.close()
+    assert wait == pytest.approx(600, abs=5)
