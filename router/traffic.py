@@ -26,6 +26,9 @@ _LOGGED = re.compile(
     rb'"event_topic":"T","event_type":"T","event_status":"T"'.replace(b"T", rb"([ !#-\[\]-~]+)")
 )
 
+#: A line of the log that stands for many alike.
+_SUM = re.compile(rb'"happening":"unmatched",.*"count":([0-9]{1,12}),"first":')
+
 _Values = tuple[str, ...]
 
 
@@ -45,24 +48,25 @@ class Traffic:
         """The same event may come again later, where there are many different ones."""
         held: Counter[_Values] = Counter()
         characters = 0
-        for values in self._read():
+        for values, times in self._read():
             if values not in held:
                 characters += sum(map(len, values))
-            held[values] += 1
+            held[values] += times
             if len(held) >= _MAX_HELD or characters >= _MAX_CHARACTERS:
                 yield from _events(held)
                 held.clear()
                 characters = 0
         yield from _events(held)
 
-    def _read(self) -> Iterator[_Values]:
+    def _read(self) -> Iterator[tuple[_Values, int]]:
         while line := self._stream.readline(MAX_LINE):
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
                 self._pass_over()
                 continue
             values = _values(line)
             if values:
-                yield values
+                summed = _SUM.search(line)
+                yield values, int(summed[1]) if summed else 1
             elif values is None:
                 self.skipped += 1
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from router import comparison
 from router.comparison import Comparison
 from router.config import parse
-from router.model import Event
+from router.log import Log
+from router.model import FIELDS, Event
 from router.traffic import MAX_LINE, Traffic
 from tests.command import run
 from tests.house import event, house
@@ -137,6 +138,17 @@ def test_the_most_dangerous_first() -> None:
         compared.add(Event.of({"event_key": key}), times=int(key))
     order = [next(iter(group.keys)) for group in compared.groups()]
     assert order == ["1", "2", "3", "4", "5", "8", "7", "6"]
+
+
+def test_a_summed_line_stands_for_many_events(diff: Diff) -> None:
+    """Where the log has summed up unmatched events, each of them counts."""
+    stream = io.StringIO()
+    log = Log(stream, "json")
+    for _ in range(20):
+        log.warning("unmatched", code="500", **dict.fromkeys(FIELDS, "z"), bytes=9)
+    log.close()
+    result = diff({**OLD, "unmatched": "accept"}, events=stream.getvalue())
+    assert result.lines[0].startswith("20 events (1 key): unmatched as before")
 
 
 def test_what_unmatched_events_get(diff: Diff) -> None:
