@@ -1,19 +1,21 @@
-"""What happened, told once and in one place: each event's line, and what becomes of it later."""
+"""What happened, told once and in one place: each event's line, what becomes of it later, and what
+is counted of both."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.alarm import Alarm
 from router.config import Config
 from router.errors import Refused
 from router.forwarder import Delivery, Outcome
-from router.log import Log
+from router.log import Log, place_of
+from router.metrics import Metrics
 from router.model import Attempt, Event
 from router.routes import Plan
-from router.store import Ended, State, StoreFailed
+from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
 from router.worker import Retry
 
 
@@ -33,31 +35,42 @@ class Told:
 
 
 class Journal:
-    """Tells the log. It is the worker's watcher as well."""
+    """Tells the log and the metrics. It is the worker's watcher as well."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log = log
+        self._metrics = metrics
+        self._alarm = Alarm()
 
     # Requests.
 
     def refused(self, told: Told, error: Refused) -> None:
         """A callback that the contract does not allow."""
+        self._metrics.refused[told.code] += 1
+        if told.code == "400":
+            self._metrics.invalid_at(error.field)
         self._log.warning("refused", **told.fields, why=str(error))
 
     def hung_up(self, request_id: str) -> None:
         """A caller that went away before its request was whole."""
+        self._metrics.hung_up += 1
         self._log.warning("hung_up", request_id=request_id)
 
     def unmatched(self, told: Told, event: Event) -> None:
         """An event that no route matches."""
+        self._metrics.unmatched += 1
+        self._metrics.event(told.code, told.seconds)
         self._log.warning("unmatched", **told.fields, **_event_fields(event))
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""
-        self._log.error("fault", request_id=request_id, at=place(error))
+        self._metrics.faults += 1
+        self._log.error("fault", request_id=request_id, at=place_of(error))
 
     def event(self, told: Told, plan: Plan, outcome: Outcome, config: Config) -> None:
         """An event whose last attempt has ended; with no memory, what it has lost as well."""
+        self._metrics.event(told.code, told.seconds)
+        self._count_memory(outcome)
         self._log.info(
             "event",
             **told.fields,
@@ -68,12 +81,41 @@ class Journal:
             **_event_fields(outcome.envelope.event),
         )
         for delivery in outcome.lost:
+            self._metrics.of(delivery.target.name).lost += 1
             self._log.warning(
                 "lost",
                 event_id=outcome.envelope.event_id,
                 target=delivery.target.name,
                 owner=delivery.target.owner,
             )
+        self._dead_letters(
+            {row.target: row.reason for row in outcome.recollection.dead},
+            event_id=outcome.envelope.event_id,
+            event_key=outcome.envelope.event.event_key,
+            requests=outcome.recollection.requests,
+        )
+
+    def _count_memory(self, outcome: Outcome) -> None:
+        metrics, recollection = self._metrics, outcome.recollection
+        if recollection.record is not None:
+            metrics.claims += 1
+        if recollection.cause is not None:
+            metrics.repeats[recollection.cause] += 1
+        if outcome.unrecorded:
+            metrics.unrecorded[outcome.unrecorded] += 1
+        metrics.unqueued += outcome.unqueued
+        for error in (recollection.trouble, outcome.unrecorded):
+            if error:
+                metrics.store_failed(error)
+        for delivery in outcome.deliveries:
+            if delivery.spared:
+                metrics.of(delivery.target.name).avoided += 1
+
+    def _dead_letters(self, reasons: Mapping[str, str], **fields: Any) -> None:
+        """Deliveries that have become dead letters: by target, why."""
+        for target, reason in reasons.items():
+            self._metrics.of(target).dead_letters[reason or "unknown"] += 1
+            self._log.error("dead_letter", target=target, reason=reason, **fields)
 
     # The queue.
 
@@ -86,26 +128,52 @@ class Journal:
             "reason": row.reason,
             "retry": row.retries,
         }
+        numbers = self._metrics.of(row.target)
         if retry.attempt is not None:
             fields |= _attempt_fields(retry.attempt)
+            numbers.retries[retry.attempt.reason] += 1
+        if retry.cause is not None:
+            fields["cause"] = str(retry.cause)
+            self._metrics.repeats[retry.cause] += 1
         if row.state is State.DEAD:
+            numbers.dead_letters[row.reason] += 1
             self._log.error("dead_letter", **fields)
         else:
             self._log.info("retried", **fields)
 
     def ended(self, ended: Ended) -> None:
-        for target, reason in ended.dead.items():
-            self._log.error(
-                "dead_letter",
-                event_id=ended.event_id,
-                event_key=ended.event_key,
-                target=target,
-                reason=reason,
-                requests=ended.requests,
-            )
+        if ended.requests == 1:
+            self._metrics.never_claimed += 1
+        self._dead_letters(
+            ended.dead,
+            event_id=ended.event_id,
+            event_key=ended.event_key,
+            requests=ended.requests,
+        )
 
     def failed(self, error: StoreFailed) -> None:
+        self._metrics.store_failed(str(error))
         self._log.warning("store", error=str(error))
+
+    def usage(self, usage: Usage, now: float) -> None:
+        """What the store holds at that time, on its own clock."""
+        metrics = self._metrics
+        metrics.store_events, metrics.store_bytes = usage.rows, usage.bytes
+        metrics.store_fullness = usage.fullest
+        metrics.oldest_unsettled = 0 if usage.oldest is None else max(0.0, now - usage.oldest)
+        for numbers in metrics.targets.values():
+            numbers.unsettled.update(dict.fromkeys(UNSETTLED, 0))
+        for (target, state), count in usage.deliveries.items():
+            metrics.of(target).unsettled[state] += count
+        if passed := self._alarm.look(usage.fullest):
+            self._log.warning(
+                "store_fuller" if passed.rising else "store_emptier",
+                mark=passed.mark,
+                fullness=round(usage.fullest, 3),
+                target=usage.fullest_of,
+                events=usage.rows,
+                bytes=usage.bytes,
+            )
 
 
 def _memory_fields(outcome: Outcome, config: Config) -> dict[str, Any]:
@@ -167,9 +235,3 @@ def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
-
-
-def place(error: BaseException) -> str:
-    """What kind of fault, and where in the code; never its text, which may hold a secret."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}, line {frame.lineno}"

@@ -1,20 +1,26 @@
-"""The door to JSON Schema: a schema file read and checked once, and what it finds in a value."""
+"""The door to JSON Schema: a schema file read and checked once, and what it finds in a value.
+
+`jsonschema` is the reference, and words what is wrong. It takes some 25 µs to find nothing wrong
+with an event; where a schema has only keywords that `jsonschema-rs` reads the same way, that one
+lets the good ones pass in 0.3 µs.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import jsonschema_rs
 from jsonschema import ValidationError
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import specification_with
+from referencing.jsonschema import DRAFT202012, specification_with
 
 from router.errors import StartFailed
 
@@ -23,6 +29,18 @@ _FOLDERS = (Path(__file__).parent / "schemas", Path(__file__).parent.parent / "s
 
 #: The most that is repeated of the validator's own words, in characters.
 _MAX_SAID = 200
+
+#: The keywords that both validators read alike, on any value that strict JSON lets through. Not
+#: among them: regular expressions, formats, comparisons of numbers, references.
+_ALIKE = frozenset(
+    {
+        *("$schema", "$id", "$comment", "title", "description", "default", "examples"),
+        *("type", "enum", "const", "minLength", "maxLength"),
+        *("required", "properties", "additionalProperties", "minProperties", "maxProperties"),
+        *("items", "prefixItems", "minItems", "maxItems"),
+        *("allOf", "anyOf", "not"),
+    }
+)
 
 FaultKind = Literal["absent", "type", "value", "format", "size", "unknown", "rule"]
 
@@ -75,6 +93,7 @@ class Schema:
         dialect = _dialect(document, name)
         _check_references(document, dialect.META_SCHEMA["$schema"], name)
         self._validator = dialect(document, registry=Registry())
+        self._passes = _gate(document) if dialect is Draft202012Validator else None
 
     @classmethod
     def load(cls, path: Path) -> Schema:
@@ -100,6 +119,8 @@ class Schema:
         Raises nothing: what a rule can't even compute, such as a multiple of a huge number,
         counts as a fault of the whole.
         """
+        if self._passes is not None and self._passes(value):
+            return
         try:
             for error in self._validator.iter_errors(value):
                 yield from _faults_of(error)
@@ -121,6 +142,17 @@ def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
         said = " ".join(error.message.split())[:_MAX_SAID]
         raise StartFailed(f"{name}: at {place}: no valid schema: {said}") from None
     return dialect
+
+
+def _gate(document: Any) -> Callable[[Any], bool] | None:
+    """Whether a value is valid, quickly; None where the two validators may differ."""
+    waiting = [Resource.from_contents(document, default_specification=DRAFT202012)]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part.contents, dict) and not part.contents.keys() <= _ALIKE:
+            return None
+        waiting += part.subresources()
+    return jsonschema_rs.Draft202012Validator(document).is_valid
 
 
 def _check_references(document: Any, dialect: str, name: str) -> None:

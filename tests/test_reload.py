@@ -21,6 +21,7 @@ import pytest
 from router.app import App
 from router.config.settings import Settings
 from router.log import Log
+from router.metrics import Metrics
 from router.reload import Reload, Source, Standing
 from router.server import Server, listen
 from tests.command import ROOT, environment
@@ -43,7 +44,9 @@ class Serving:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
+        # A loaded machine is not this test's matter.
+        return [line for line in lines if line["happening"] != "loop_lag"]
 
     def line(self, happening: str, result: str = "", count: int = 1) -> dict[str, Any]:
         """The `count`-th such line, as soon as it is there."""
@@ -217,6 +220,7 @@ async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
         lambda config: taken.append(config.table.routes[0].match["event_key"][0]),
         swept,
         Log(io.StringIO(), "json"),
+        Metrics(),
         poll=0.01,
         settle=0.2,
     )
@@ -248,7 +252,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
         look = source.look()
         log = Log(io.StringIO(), "json")
         app = App(Settings(), source.load(look.content), log, watched=(source, look))
-        server = Server(app.asgi, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
+        server = Server(app, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
         serving = asyncio.create_task(server.serve())
         await server.up()
         try:

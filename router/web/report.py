@@ -1,0 +1,121 @@
+"""What one process of the service reports, as JSON can carry it to whoever owns the ops port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from typing import TypedDict
+
+from router.metrics import Metrics, Snapshot
+from router.reload import Standing
+from router.routes import Target
+
+#: The most problems of a refused configuration that are repeated.
+MAX_PROBLEMS = 20
+
+_STARTED = time.time()
+
+
+class Configuration(TypedDict):
+    """The configuration in force, and how the last reload went. Times are Unix time, in seconds."""
+
+    hash: str
+    since: float
+    tried: float
+    successful: bool
+    #: In the loader's words: with their places, without any secret.
+    problems: list[str]
+    #: How many more there are.
+    more: int
+    routes: int
+    targets: int
+
+
+class StoreStatus(TypedDict):
+    """How the store does."""
+
+    #: `sqlite`, or `none`.
+    kind: str
+    #: Its last error, `""` where there was none, and when that was.
+    error: str
+    failed_at: float
+
+
+class TargetStatus(TypedDict):
+    """How the attempts at one target went lately; no address of it. A time of 0 is never."""
+
+    owner: str
+    acknowledged_at: float
+    #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
+    failure: str
+    failed_at: float
+
+
+class Status(TypedDict):
+    """How one process does."""
+
+    pid: int
+    started: float
+    ready: bool
+    #: Asyncio tasks: what grows where something is never finished.
+    tasks: int
+    configuration: Configuration
+    store: StoreStatus
+    #: The loop's worst lag of the last minute, in seconds.
+    lag: float
+    targets: dict[str, TargetStatus]
+
+
+class Report(TypedDict):
+    """All that one process reports."""
+
+    metrics: Snapshot
+    status: Status
+
+
+def report(metrics: Metrics, standing: Standing, *, ready: bool, store: str, lag: float) -> Report:
+    """What this process reports now; `store` is the store's kind, `lag` the loop's, in seconds."""
+    return Report(
+        metrics=metrics.snapshot(),
+        status=Status(
+            pid=os.getpid(),
+            started=_STARTED,
+            ready=ready,
+            tasks=len(asyncio.all_tasks()),
+            configuration=_configuration(standing),
+            store=StoreStatus(
+                kind=store, error=metrics.store_error, failed_at=metrics.store_failed_at
+            ),
+            lag=lag,
+            targets=_targets(metrics, standing.config.table.targets.values()),
+        ),
+    )
+
+
+def _configuration(standing: Standing) -> Configuration:
+    table, problems = standing.config.table, standing.problems
+    return Configuration(
+        hash=standing.config.hash,
+        since=standing.since,
+        tried=standing.tried,
+        successful=standing.successful,
+        problems=[str(problem) for problem in problems[:MAX_PROBLEMS]],
+        more=max(0, len(problems) - MAX_PROBLEMS),
+        routes=len(table.routes),
+        targets=len(table.targets),
+    )
+
+
+def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetStatus]:
+    return {
+        target.name: TargetStatus(
+            owner=target.owner,
+            acknowledged_at=numbers.last_acknowledged,
+            failure=numbers.last_failure,
+            failed_at=numbers.failed_at,
+        )
+        for target in targets
+        for numbers in [metrics.of(target.name)]
+    }

@@ -1,0 +1,306 @@
+"""The ops port over real HTTP: what it shows of the service, and of what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import pytest
+
+from router import config
+from router.config import Config
+from router.errors import Problem
+from router.metrics import Metrics
+from router.model import Reason
+from router.reload import Standing
+from router.server import Server, listen
+from router.web.ops import ops_app
+from router.web.report import MAX_PROBLEMS, Report, report
+from router.web.status import Reports
+from tests.house import PATIENCE, routes
+
+pytestmark = pytest.mark.anyio
+
+#: Planted where a configuration takes a secret.
+CANARY = "canary-5d1f"
+
+
+def configured(**top: Any) -> Config:
+    targets = {
+        "ledger": {
+            "url": f"https://ledger.example.com/hook?token={CANARY}",
+            "headers": {"authorization": f"Bearer {CANARY}"},
+            "owner": "payments",
+        }
+    }
+    document = routes(targets, {"audit": "https://audit.example.com/"}, **top)
+    return config.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
+
+
+class Process:
+    """One process of the service, as far as it reports."""
+
+    def __init__(self, **top: Any) -> None:
+        self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
+        self.metrics = Metrics()
+        self.metrics.adopt(self.standing.config.table.targets)
+        self.metrics.reload_successful = 1
+        self.ready = True
+        self.lag = 0.001
+
+    @property
+    def report(self) -> Report:
+        """As the parent gets it."""
+        said = report(self.metrics, self.standing, ready=self.ready, store="sqlite", lag=self.lag)
+        carried: Report = json.loads(json.dumps(said))
+        return carried
+
+
+@dataclass
+class Ops:
+    """A running ops port, and whom it asks."""
+
+    url: str
+    http: httpx.AsyncClient
+    reports: Reports
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.http.get(self.url + path, **options)
+
+    async def status(self) -> dict[str, Any]:
+        response = await self.get("/status")
+        assert response.status_code == 200
+        said: dict[str, Any] = response.json()
+        return said
+
+    async def reasons(self) -> list[str]:
+        """Why the service is degraded; `status` and the checks agree with it."""
+        said = await self.status()
+        assert said["status"] == ("degraded" if said["reasons"] else "ok")
+        checks = {name: check for name, check in said.items() if isinstance(check, Mapping)}
+        bad = [name for name, check in checks.items() if not check.get("ok", True)]
+        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in said["reasons"]))
+        reasons: list[str] = said["reasons"]
+        return reasons
+
+
+@asynccontextmanager
+async def serving(*processes: Process, silent: int = 0) -> AsyncIterator[Ops]:
+    """An ops port that asks these processes anew for each request."""
+
+    async def gather() -> Reports:
+        return replace(ops.reports, living=[process.report for process in processes])
+
+    server = Server(ops_app(gather), listen("127.0.0.1", 0))
+    task = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            ops = Ops(server.url, client, Reports([], silent=silent))
+            yield ops
+    finally:
+        server.stop()
+        await task
+
+
+# /metrics.
+
+
+async def test_a_scrape_is_of_all_processes() -> None:
+    """`/metrics` sums up what the living and the dead have counted."""
+    one, other, dead = Process(), Process(), Process()
+    for process in (one, other, dead):
+        process.metrics.event("000", 0.1)
+    async with serving(one, other) as ops:
+        ops.reports = Reports([], retired=[dead.report["metrics"]])
+        response = await ops.get("/metrics")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = response.text.splitlines()
+    assert 'ebaas_router_events_total{code="000"} 3.0' in lines
+    assert "ebaas_router_processes 2.0" in lines
+
+
+async def test_a_scraper_gets_the_format_it_asks_for() -> None:
+    """`Accept` decides, as Prometheus sends it."""
+    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    async with serving(Process()) as ops:
+        response = await ops.get("/metrics", headers={"accept": accept})
+    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1")
+    assert response.text.endswith("# EOF\n")
+
+
+# /status.
+
+
+async def test_all_is_well() -> None:
+    """A healthy service is `ok`, without a reason, and shows the configuration in force."""
+    async with serving(Process(), Process()) as ops:
+        assert await ops.reasons() == []
+        said = await ops.status()
+    assert said["configuration"]["hash"] == configured().hash
+    assert said["configuration"]["since"] == "1970-01-01T00:16:40Z"
+    assert said["processes"]["answering"] == 2
+    assert said["store"]["kind"] == "sqlite"
+    assert said["targets"]["each"]["ledger"]["owner"] == "payments"
+    assert said["targets"]["each"]["audit"]["last_acknowledged"] is None
+
+
+async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
+    """`/status` says that the last reload was refused, and what the loader said; at most so many
+    problems, and how many there are besides."""
+    process = Process()
+    problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
+    process.standing.successful, process.standing.problems = False, tuple(problems)
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        shown = (await ops.status())["configuration"]["last_reload"]
+    assert reason.endswith("30 wrong")
+    assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
+    assert (len(shown["problems"]), shown["more"]) == (MAX_PROBLEMS, 30 - MAX_PROBLEMS)
+
+
+async def test_one_process_that_refused_is_not_hidden_by_another() -> None:
+    """A reload that only one of the processes refused is shown, whichever was tried last."""
+    good, bad = Process(), Process()
+    good.standing.tried = 2000.0
+    bad.standing.successful, bad.standing.problems = False, (Problem("r", 1, 1, "", "wrong"),)
+    async with serving(good, bad) as ops:
+        (reason,) = await ops.reasons()
+    assert "1 wrong" in reason
+
+
+async def test_two_configurations_at_a_time_are_seen() -> None:
+    """Processes that do not have the same configuration in force are degraded."""
+    async with serving(Process(), Process(unmatched="accept")) as ops:
+        reasons = await ops.reasons()
+    assert reasons == ["configuration: the processes have 2 different ones in force"]
+
+
+async def test_a_target_that_fails_is_named_with_its_reason() -> None:
+    """A target whose last attempt failed is failing, until it acknowledges."""
+    process = Process()
+    process.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0)
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith("targets: ledger fails: timeout at 2")
+        process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1)
+        assert await ops.reasons() == []
+        ledger = (await ops.status())["targets"]["each"]["ledger"]
+    assert ledger["last_failure"]["reason"] == "timeout"
+    assert ledger["last_acknowledged"] is not None
+
+
+async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> None:
+    """The newest of what all processes have seen of a target counts."""
+    one, other = Process(), Process()
+    one.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0)
+    async with serving(one, other) as ops:
+        assert len(await ops.reasons()) == 1
+        other.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1)
+        assert await ops.reasons() == []
+
+
+async def test_dead_letters_wait_for_a_person() -> None:
+    """A dead letter is a reason, also one whose target is in no configuration any more."""
+    process = Process()
+    process.metrics.of("ledger").unsettled["dead"] = 1
+    process.metrics.of("gone").unsettled["dead"] = 2
+    async with serving(process) as ops:
+        reasons = await ops.reasons()
+    assert reasons == [
+        "targets: ledger has 1 dead letter",
+        "targets: (removed) has 2 dead letters",
+    ]
+
+
+async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
+    """The store's last error counts for a minute."""
+    process = Process()
+    process.metrics.store_failed("disk_full")
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith("store: disk_full, last at ")
+        process.metrics.store_failed_at = time.time() - 120
+        assert await ops.reasons() == []
+        assert (await ops.status())["store"]["error"] == "disk_full"
+
+
+async def test_a_store_is_degraded_from_half_full_on() -> None:
+    """The alarm comes while there is still room."""
+    process = Process()
+    process.metrics.store_fullness = 0.49
+    async with serving(process) as ops:
+        assert await ops.reasons() == []
+        process.metrics.store_fullness = 0.5
+        assert await ops.reasons() == ["store: 50% full"]
+
+
+async def test_a_blocked_loop_is_named_with_its_process() -> None:
+    """A process whose loop was blocked lately is degraded."""
+    process = Process()
+    process.lag = 1.25
+    async with serving(process, Process()) as ops:
+        (reason,) = await ops.reasons()
+    assert reason.startswith("loop: process ")
+    assert reason.endswith("was blocked for 1.25 s in the last minute")
+
+
+async def test_processes_that_do_not_answer_are_counted() -> None:
+    """A worker that is silent, or is not ready, makes the service degraded, and is no error."""
+    draining = Process()
+    draining.ready = False
+    async with serving(Process(), draining, silent=1) as ops:
+        not_ready, silent = await ops.reasons()
+    assert not_ready.endswith("is not ready")
+    assert silent == "processes: 1 of 3 do not answer"
+
+
+async def test_a_service_without_a_living_process_says_so() -> None:
+    """Where no process answers at all, there is still a report and a scrape."""
+    async with serving(silent=2) as ops:
+        assert await ops.reasons() == [
+            "processes: 2 of 2 do not answer",
+            "processes: none answers",
+        ]
+        assert "ebaas_router_processes 0.0" in (await ops.get("/metrics")).text.splitlines()
+
+
+async def test_nothing_secret_is_shown() -> None:
+    """No address of a target, no header's value: neither in the status nor in the metrics."""
+    process = Process()
+    process.metrics.of("ledger").attempt(Reason.DNS, 0.1)
+    async with serving(process) as ops:
+        shown = (await ops.get("/status")).text + (await ops.get("/metrics")).text
+    assert "ledger" in shown
+    assert CANARY not in shown
+    assert "example.com" not in shown
+
+
+# Anything else.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/", "404"),
+        ("GET", "/metrics/", "404"),
+        ("GET", "/callback", "404"),
+        ("POST", "/metrics", "405"),
+        ("DELETE", "/status", "405"),
+    ],
+)
+async def test_what_is_not_there_is_refused_in_the_contracts_json(
+    method: str, path: str, code: str
+) -> None:
+    """The ops port has two paths, to be read only; errors are the contract's JSON."""
+    async with serving(Process()) as ops:
+        response = await ops.http.request(method, ops.url + path)
+    assert response.status_code == int(code)
+    assert response.json()["code"] == code
+    assert set(response.json()) == {"request_id", "code", "msg"}

@@ -1,0 +1,99 @@
+"""The quick validator never lets pass what the reference refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from router.schema import Schema, shipped_schema
+
+NAMES = ("a", "event_key", "changes", "é")
+TYPES = ("string", "null", "boolean", "integer", "number", "array", "object")
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=2**53 - 1, max_value=2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0, 1, 0.0, -0.0, 1.0, 1e300, "", "0", "é", "e\u0301", "\U0001f600"]),
+    st.text(max_size=4),
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+sizes = st.integers(0, 4)
+
+
+def _keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.one_of(
+                st.sampled_from(TYPES),
+                st.lists(st.sampled_from(TYPES), min_size=1, max_size=3, unique=True),
+            ),
+            "enum": st.lists(values, min_size=1, max_size=3),
+            "const": values,
+            "minLength": sizes,
+            "maxLength": sizes,
+            "required": st.lists(st.sampled_from(NAMES), max_size=3, unique=True),
+            "properties": st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+            "additionalProperties": inner,
+            "minProperties": sizes,
+            "maxProperties": sizes,
+            "items": inner,
+            "prefixItems": st.lists(inner, min_size=1, max_size=3),
+            "minItems": sizes,
+            "maxItems": sizes,
+            "allOf": st.lists(inner, min_size=1, max_size=2),
+            "anyOf": st.lists(inner, min_size=1, max_size=2),
+            "not": inner,
+        },
+    )
+
+
+schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
+
+
+@settings(max_examples=600, deadline=None)
+@given(schemas, values)
+def test_the_two_validators_agree(document: Any, value: Any) -> None:
+    """Whatever schema an operator writes, and whatever comes: both let the same things pass."""
+    faults = list(Schema(document, "s.json").faults(value))
+    assert (faults == []) is Draft202012Validator(document).is_valid(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*NAMES, "event_source", "event_topic"]), values))
+def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
+    """The shipped schema, and objects that are nearly callbacks."""
+    path = shipped_schema("callback.schema.json")
+    usual = {"event_source": "a", "event_topic": "b", "event_type": "c", "event_status": "1"}
+    value = {**usual, "changes": [], **value}
+    expected = Draft202012Validator(json.loads(path.read_text())).is_valid(value)
+    assert (list(Schema.load(path).faults(value)) == []) is expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"pattern": "^a$"},
+        {"properties": {"a": {"format": "date"}}},
+        {"items": {"multipleOf": 0.1}},
+        {"$defs": {"x": {"type": "string"}}, "$ref": "#/$defs/x"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"},
+    ],
+)
+def test_where_they_may_differ_the_reference_alone_decides(document: dict[str, Any]) -> None:
+    """Regular expressions, formats, arithmetic, references and older dialects."""
+    assert Schema(document, "s.json")._passes is None
