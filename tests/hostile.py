@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +36,8 @@ class Hostile:
     accepted: int = 0
     open: int = 0
     connections: int = 0
+    #: Every connection accepted, in that order.
+    peers: list[Peer] = field(default_factory=list)
     #: Bytes that were handed to the system for sending.
     sent: int = 0
 
@@ -59,9 +61,22 @@ class Peer:
         self._writer = writer
         self._target = target
 
+    @property
+    def is_first(self) -> bool:
+        """Whether no other connection came before it."""
+        return self._target.peers[0] is self
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        found: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
+        return found
+
     async def request(self) -> None:
         """Reads one whole request and records it."""
-        head = await self.head()
+        await self.body(await self.head())
+
+    async def body(self, head: bytes) -> None:
+        """Reads the body that the head tells of, and records both."""
         length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
         body = await self._reader.readexactly(int(length[1]) if length else 0)
         self._target.requests.append(head + body)
@@ -75,6 +90,11 @@ class Peer:
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+        self._target.sent += len(data)
+
+    def say(self, data: bytes) -> None:
+        """Hands data to the system in this very moment, before the loop turns again."""
+        self._writer.write(data)
         self._target.sent += len(data)
 
     async def gone(self) -> None:
@@ -129,6 +149,9 @@ ANSWERS = {
     "gzip": answer(gzip.compress(YES, mtime=0), "Content-Encoding: GZIP"),
     "identity": answer(YES, "Content-Encoding: identity"),
     "cookie": answer(YES, "Set-Cookie: seen=1; Path=/"),
+    # The next two say that the connection ends, and leave that to the client.
+    "http_1_0_kept": answer(YES, "Connection: keep-alive", version="1.0"),
+    "says_close_only": answer(YES, "Connection: x, Close"),
     "no_content": b"HTTP/1.1 204 No Content\r\n\r\n",
     "not_modified": b"HTTP/1.1 304 Not Modified\r\ncontent-length: 17\r\n\r\n",
     "moved": answer(YES, "Location: /elsewhere", status="301 Moved Permanently"),
@@ -302,6 +325,30 @@ async def refuses_early(peer: Peer) -> None:
     await peer.gone()
 
 
+@behaviour
+async def refuses_unread(peer: Peer) -> None:
+    """Answers after the header section that it won't have it, and reads no more."""
+    await peer.head()
+    await peer.send(answer(b"", status="413 Content Too Large"))
+    await asyncio.Event().wait()
+
+
+@behaviour
+async def accepts_early(peer: Peer) -> None:
+    """Acknowledges after the header section, and then reads the body."""
+    head = await peer.head()
+    await peer.send(answer(YES))
+    await peer.body(head)
+    await peer.gone()
+
+
+@behaviour
+async def accepts_unread(peer: Peer) -> None:
+    """Acknowledges after the header section, and closes without reading the body."""
+    await peer.head()
+    await peer.send(answer(YES))
+
+
 # Too much.
 
 
@@ -381,6 +428,7 @@ async def tiny_chunks(peer: Peer) -> None:
 async def _forever(peer: Peer, data: bytes) -> None:
     while True:
         await peer.send(data)
+        await asyncio.sleep(0)  # over TLS that has been reset, sending never waits nor fails
 
 
 # What is no HTTP, or not the answer to this request.
@@ -418,10 +466,13 @@ async def wants_certificate(peer: Peer, context: ssl.SSLContext) -> None:
             session.do_handshake()
         except ssl.SSLWantReadError:
             await peer.send(outgoing.read())
-            incoming.write(await peer.some())
+            if not (came := await peer.some()):
+                return
+            incoming.write(came)
         except ssl.SSLError:
             await peer.send(outgoing.read())
             await peer.gone()
+            return
 
 
 @behaviour
@@ -465,6 +516,14 @@ async def goes_beyond_chunks(peer: Peer) -> None:
 
 
 @behaviour
+async def goes_beyond_chunks_whole(peer: Peer) -> None:
+    """Sends a whole answer more after the last chunk."""
+    while True:
+        await peer.request()
+        await peer.send(ANSWERS["chunked"] + FORGED)
+
+
+@behaviour
 async def goes_beyond_no_content(peer: Peer) -> None:
     """Sends a body after a 204, which has none; it looks like one more answer."""
     while True:
@@ -480,6 +539,31 @@ async def speaks_unasked(peer: Peer) -> None:
     await asyncio.sleep(0.1)
     await peer.send(FORGED)
     await peer.gone()
+
+
+@behaviour
+async def says(peer: Peer, pieces: Sequence[bytes], ends: str = "orderly") -> None:
+    """Answers in these pieces, and then ends the connection, `orderly` or by a `reset`.
+
+    The loop turns between two pieces, so that a client on it reads them apart.
+    """
+    await peer.request()
+    for piece in pieces:
+        await peer.send(piece)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    if ends == "reset":
+        peer.reset()
+
+
+@behaviour
+async def says_more(peer: Peer, pieces: Sequence[bytes]) -> None:
+    """Says these pieces to the first request. What comes after it is never acknowledged."""
+    if peer.is_first:
+        await peer.request()
+        for piece in pieces:
+            await peer.send(piece)
+    await answers(peer, ANSWERS["code_500"])
 
 
 @asynccontextmanager
@@ -503,10 +587,12 @@ async def hostile(
         target.accepted += 1
         target.open += 1
         target.connections = max(target.connections, target.open)
+        peer = Peer(reader, writer, target)
+        target.peers.append(peer)
         try:
-            await behave(Peer(reader, writer, target), **order)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass  # the client has gone
+            await behave(peer, **order)
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, RuntimeError):
+            pass  # the client has gone; RuntimeError is uvloop's word for that
         except asyncio.CancelledError:
             writer.transport.abort()  # the context has ended
         writer.close()
@@ -543,10 +629,10 @@ def refuses() -> Iterator[int]:
 
 
 @contextmanager
-def never_accepts() -> Iterator[int]:
+def never_accepts(address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """A port whose listener has its queue full: what comes next is not answered at all."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, port))
         listener.listen(0)
         crowd = [socket.socket() for _ in range(3)]
         for one in crowd:

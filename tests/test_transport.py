@@ -10,8 +10,6 @@ import ssl
 import sys
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,22 +20,22 @@ import trustme
 from router.model import Reason
 from router.transport import MAX_ANSWER, Answer, Failure, Pool, system_trust
 from router.transport.causes import connect_cause
-from router.transport.httpx_engine import HttpxPool
+from tests.engines import (
+    AUTHORITY,
+    BODY,
+    ENGINES,
+    LONG,
+    SHORT,
+    Engine,
+    certified,
+    opened,
+    post,
+    trusting,
+    until,
+)
 from tests.hostile import FORGED, YES, answer, hostile
 
 pytestmark = pytest.mark.anyio
-
-#: Every engine runs every row.
-ENGINES = {"httpx": HttpxPool}
-Engine = Callable[..., Pool]
-
-HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
-BODY = b'{"changes":["id1"]}'
-
-#: For what has to come in time, however loaded the machine is; and for what never comes.
-LONG, SHORT = 10.0, 0.3
-
-AUTHORITY = trustme.CA()
 
 
 @pytest.fixture(params=ENGINES)
@@ -49,43 +47,6 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
     """Engines run on uvloop as well as on the standard library's own loop."""
     return "asyncio", {"use_uvloop": request.param}
-
-
-@asynccontextmanager
-async def opened(
-    engine: Engine, url: str, limit: int = 4, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Pool]:
-    pool = engine(url, limit, tls=tls)
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer | Failure:
-    return await pool.post(HEADERS, body, timeout)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def certified(
-    name: str = "127.0.0.1", *, by: trustme.CA = AUTHORITY, ends: datetime | None = None
-) -> ssl.SSLContext:
-    """What a target needs to speak TLS under that name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    by.issue_cert(name, not_after=ends).configure_cert(context)
-    return context
-
-
-def trusting() -> ssl.SSLContext:
-    """Trusts AUTHORITY and nobody else."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    AUTHORITY.configure_trust(context)
-    return context
 
 
 # What is sent.
@@ -166,6 +127,8 @@ async def test_cookies_are_not_kept(engine: Engine) -> None:
         ("closes_after", 200, YES),
         ("resets_after", 200, YES),
         ("goes_beyond", 200, YES),
+        ("goes_beyond_chunks", 200, YES),
+        ("goes_beyond_chunks_whole", 200, YES),
     ],
 )
 async def test_an_answer_is_handed_over_as_it_came(
@@ -450,10 +413,13 @@ async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
     [
         "goes_beyond",
         "goes_beyond_chunks",
+        "goes_beyond_chunks_whole",
         "goes_beyond_no_content",
         "speaks_unasked",
         "says_close",
+        "says_close_only",
         "http_1_0",
+        "http_1_0_kept",
         "closes_after",
         "resets_after",
     ],
@@ -468,6 +434,15 @@ async def test_a_connection_that_is_spent_is_replaced(engine: Engine, behaviour:
             await until(lambda: target.open == 0)
         assert await post(pool) == first
     assert isinstance(first, Answer)
+    assert (target.accepted, len(target.requests)) == (2, 2)
+
+
+async def test_what_waits_unread_is_no_answer_to_the_next_request(engine: Engine) -> None:
+    """An answer that has come before its request ends the connection, read by anyone or not."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool), Answer)
+        target.peers[0].say(FORGED)
+        assert await post(pool) == Answer(200, YES)
     assert (target.accepted, len(target.requests)) == (2, 2)
 
 
@@ -581,6 +556,25 @@ async def test_closing_breaks_off_connecting(engine: Engine) -> None:
         await asyncio.wait([connecting], timeout=SHORT)
         await pool.close()
         assert await connecting == Failure(Reason.STOPPED, delivered=False)
+
+
+@pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
+async def test_closing_at_any_moment_ends_the_post(
+    engine: Engine, tls: ssl.SSLContext | None
+) -> None:
+    """A pool closed after any number of the loop's turns has stopped its post by then."""
+    async with hostile("says_nothing", tls=tls) as target:
+        for turns in range(30):
+            pool = engine(target.url, 1, tls=trusting())
+            posting = asyncio.create_task(post(pool))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(LONG / 2):
+                await pool.close()
+                came = await posting
+            assert isinstance(came, Failure)
+            assert came.reason is Reason.STOPPED
+        await until(lambda: target.open == 0)
 
 
 async def test_a_closed_pool_sends_nothing(engine: Engine) -> None:

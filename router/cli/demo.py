@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
-    serving = server.Server(app.asgi, server.listen(settings.host, settings.port), lifespan=True)
+    serving = server.Server(app, server.listen(settings.host, settings.port), lifespan=True)
     url = serving.url + settings.path
     served = [
         server.Server(app, server.listen(*address)) for address, app in sorted(stand_ins.items())
@@ -155,9 +155,9 @@ def _address(target: Target) -> tuple[str, int]:
 async def _send(url: str, body: bytes) -> str:
     """Play EBaaS once; the reply's body as text."""
     from router.transport import Answer
-    from router.transport.httpx_engine import HttpxPool
+    from router.transport.native import NativePool
 
-    pool = HttpxPool(url, 1)
+    pool = NativePool(url, 1)
     try:
         result = await pool.post(((b"content-type", b"application/json"),), body, _PATIENCE)
     finally:

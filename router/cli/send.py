@@ -104,9 +104,9 @@ def _schedule(args: argparse.Namespace) -> Schedule:
 @contextlib.asynccontextmanager
 async def _caller(request: Request, connections: int) -> AsyncIterator[Caller]:
     from router.cli.caller import Caller
-    from router.transport.httpx_engine import HttpxPool
+    from router.transport.native import NativePool
 
-    pool = HttpxPool(request.url, connections)
+    pool = NativePool(request.url, connections)
     try:
         yield Caller(pool, request.headers, request.body, request.timeout)
     finally:

@@ -74,4 +74,6 @@ def system_trust() -> ssl.SSLContext:
 
     It is made on first use, since reading some hundred certificates takes milliseconds.
     """
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])  # no engine speaks HTTP/2
+    return context

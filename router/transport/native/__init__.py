@@ -1,0 +1,5 @@
+"""The engine of our own, on asyncio and httptools: a pool, its connections, their answers."""
+
+from router.transport.native.pool import NativePool
+
+__all__ = ["NativePool"]

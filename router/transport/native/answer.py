@@ -1,0 +1,282 @@
+"""An answer on its way in, in whatever pieces it comes: read strictly, and within bounds.
+
+The head is read by one expression that takes nothing two parsers could read differently, and it
+alone decides where the body ends. httptools gets chunked bodies, and nothing else of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httptools import HttpParserError, HttpResponseParser
+
+from router.model import Reason
+from router.transport import MAX_ANSWER, Answer
+
+#: The most that an answer's heads may take, the 1xx before it included, in bytes. Servers send
+#: under 8 KiB.
+MAX_HEAD = 32 * 1024
+
+#: The most reads, or chunks, that an answer may come in. Each takes some microseconds, however
+#: small it is.
+MAX_PIECES = 1000
+
+_END = b"\r\n\r\n"
+
+# Every quantifier is possessive, so that no head costs more than its length. No control character
+# but the tab, no line break but CRLF, no folded line, no blank at a name.
+_FIELD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n"
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n(?:" + _FIELD + rb")*+\r\n"
+)
+_START = b"HTTP/1."
+
+#: The headers that anybody here asks for.
+_TELLING = re.compile(
+    rb"\n((?i:content-length|transfer-encoding|connection|content-encoding|retry-after)):"
+    rb"[ \t]*+([^\r]*+)"
+)
+
+#: What has no body, whatever its head says.
+_BODILESS = frozenset({204, 304})
+
+
+class Unfit(Exception):
+    """What has come can't become an answer. Its words repeat nothing that the target sent."""
+
+    def __init__(self, reason: Reason, words: str = "") -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.words = words
+
+
+class Incoming:
+    """One answer, from its first byte until it is whole."""
+
+    def __init__(self) -> None:
+        #: The answer's own status, once its head has been read; that of a 1xx is none.
+        self.status: int | None = None
+        #: What comes after the head; None until that is whole.
+        self._body: _Sized | _Chunked | _Unframed | None = None
+        #: The part of a head that has come, and how much all heads have taken before it.
+        self._head = b""
+        self._heads = 0
+        self._fields: dict[bytes, bytes] = {}
+        self._pieces = 0
+        #: Whether the head lets the connection live.
+        self._is_persistent = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self._body is not None and self._body.is_whole
+
+    @property
+    def leaves_connection_clean(self) -> bool:
+        """Whether the next thing to come can only be the answer to a next request."""
+        assert self._body is not None
+        return self._is_persistent and not self._body.has_surplus
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come. Raises Unfit, after which nothing may be fed."""
+        self._pieces += 1
+        if self._pieces > MAX_PIECES:
+            raise Unfit(Reason.TOO_LARGE, "an answer in crumbs")
+        if self._body is None:
+            data = self._read_heads(data)
+        if self._body is not None:
+            self._body.feed(data)
+
+    def end(self) -> None:
+        """The connection has ended in order. Raises Unfit unless that makes the answer whole."""
+        if self._body is None or not self._body.is_whole_at_end:
+            raise Unfit(Reason.RESET)
+
+    def answer(self) -> Answer:
+        """The answer, once it is whole."""
+        assert self._body is not None
+        assert self.status is not None
+        encoding = self._text(b"content-encoding").lower()
+        if encoding == "identity":
+            encoding = ""
+        return Answer(self.status, self._body.content, encoding, self._text(b"retry-after"))
+
+    def _text(self, name: bytes) -> str:
+        return self._fields[name].decode("latin-1") if name in self._fields else ""
+
+    def _read_heads(self, data: bytes) -> bytes:
+        """Read the head, and the 1xx before it, as far as they have come. Returns what is left."""
+        searched, start = len(self._head) - len(_END), 0
+        data = self._head + data
+        while self._body is None:
+            found = data.find(_END, max(searched, start))
+            end = found + len(_END) if found >= 0 else len(data)
+            if self._heads + end > MAX_HEAD:
+                raise Unfit(Reason.TOO_LARGE, "a header section without end")
+            if found < 0:
+                self._head = data[start:]
+                self._heads += start
+                _check_part(self._head)
+                return b""
+            self._read_head(data[start:end])
+            start = end
+        return data[start:]
+
+    def _read_head(self, head: bytes) -> None:
+        match = _HEAD.fullmatch(head)
+        if match is None:
+            raise Unfit(Reason.PROTOCOL)
+        minor, status = match[1], int(match[2])
+        fields = _telling(head)
+        length = _length(fields, minor)
+        if status == 101:
+            raise Unfit(Reason.PROTOCOL, "a switch to another protocol")
+        if status < 200:
+            return
+        self.status = status
+        self._fields = fields
+        self._body = _body(fields, 0 if status in _BODILESS else length)
+        # "close" as a part of another word would be odd, and costs a connection at most.
+        closes = b"close" in fields.get(b"connection", b"").lower()
+        self._is_persistent = minor == b"1" and not closes
+
+
+def _check_part(data: bytes) -> None:
+    """Raises Unfit where what has come can't become a head.
+
+    Who speaks another protocol, or ends lines by a bare LF, may now wait for us.
+    """
+    if data[: len(_START)] != _START[: len(data)] or data.count(b"\n") != data.count(b"\r\n"):
+        raise Unfit(Reason.PROTOCOL)
+
+
+def _telling(head: bytes) -> dict[bytes, bytes]:
+    """The headers that tell something, by their names in lower case; of two, both values."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in _TELLING.findall(head):
+        name, value = name.lower(), value.rstrip(b" \t")
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
+
+
+def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
+    """The length that was said, None where none was.
+
+    Raises Unfit for a head that says it twice, in two ways, or in no way that is known.
+    """
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise Unfit(Reason.PROTOCOL, "a transfer-encoding other than chunked")
+        if length is not None or minor == b"0":
+            raise Unfit(Reason.PROTOCOL, "a transfer-encoding where none may be")
+    if length is None:
+        return None
+    if not length.isdigit() or len(length) > 20:
+        raise Unfit(Reason.PROTOCOL, "a content-length that is not one number")
+    return int(length)
+
+
+def _body(fields: dict[bytes, bytes], length: int | None) -> _Sized | _Chunked | _Unframed:
+    """The body that is to come. Raises Unfit for one that is too large by its own word."""
+    if length is not None:
+        if length > MAX_ANSWER:
+            raise Unfit(Reason.TOO_LARGE)
+        return _Sized(length)
+    return _Chunked() if b"transfer-encoding" in fields else _Unframed()
+
+
+# Bodies, by what says where they end. Each takes data until it is whole, and knows whether some of
+# it was beyond its end.
+
+
+class _Sized:
+    """A body of a length that was said."""
+
+    is_whole_at_end = False
+
+    def __init__(self, length: int) -> None:
+        self.is_whole = length == 0
+        self.has_surplus = False
+        self.content = b""
+        self._left = length
+
+    def feed(self, data: bytes) -> None:
+        if len(data) > self._left:
+            self.has_surplus = True
+            data = data[: self._left]
+        self.content += data
+        self._left -= len(data)
+        self.is_whole = self._left == 0
+
+
+class _Unframed:
+    """A body that ends with its connection."""
+
+    is_whole = False
+    is_whole_at_end = True
+    has_surplus = False
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def feed(self, data: bytes) -> None:
+        self.content += data
+        if len(self.content) > MAX_ANSWER:
+            raise Unfit(Reason.TOO_LARGE)
+
+
+class _Chunked:
+    """A body in chunks. Extensions and trailers are checked and dropped.
+
+    Line breaks after its end are dropped too, as the parser does: they can't become an answer.
+    """
+
+    is_whole_at_end = False
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        self.has_surplus = False
+        self.content = b""
+        self._taken = 0
+        self._pieces = 0
+        self._codings = 0
+        self._parser = HttpResponseParser(self)
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+    def feed(self, data: bytes) -> None:
+        if self.is_whole:
+            self.has_surplus = True
+            return
+        self._taken += len(data)
+        if self._taken > 2 * MAX_ANSWER:  # extensions and trailers, which nothing else counts
+            raise Unfit(Reason.TOO_LARGE)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self.is_whole:
+                ours = error.__context__
+                raise ours if isinstance(ours, Unfit) else Unfit(Reason.PROTOCOL) from None
+            self.has_surplus = True
+        if self.is_whole:
+            del self._parser  # it refers to this body: nobody should have to look for the cycle
+
+    # The parser's calls. What they raise ends its reading, and is the context of its error.
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            raise Unfit(Reason.PROTOCOL)  # a second answer, of which nothing is to be read
+
+    def on_header(self, name: bytes, _: bytes) -> None:
+        """One coding is the head's own; the parser refuses a length, but not another coding."""
+        self._codings += name.lower() == b"transfer-encoding"
+        if self._codings > 1:
+            raise Unfit(Reason.PROTOCOL)
+
+    def on_body(self, data: bytes) -> None:
+        self.content += data
+        self._pieces += 1
+        if len(self.content) > MAX_ANSWER or self._pieces > MAX_PIECES:
+            raise Unfit(Reason.TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True

@@ -1,0 +1,234 @@
+"""One connection: what it is doing, and what each of the transport's calls makes of that."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from router.model import Reason
+from router.transport import Answer, Failure
+from router.transport.causes import tls_cause
+from router.transport.native.answer import Incoming, Unfit
+
+#: The most of a body that is handed to the transport at once. It may keep a copy of that much,
+#: where the target does not read.
+_PIECE = 64 * 1024
+
+_NOTHING = memoryview(b"")
+
+#: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
+_TICK = 0.001
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one exchange at a time, a request and its answer.
+
+        idle ──exchange()──► busy ──whole answer──► idle, or ended where it can't be used again
+                              └─── failure, cancelled ───► ended
+
+    While it is busy it may be sending and receiving at once. These hold at any time:
+
+    - Idle, it has nothing unanswered on the wire, and nothing has come beyond the last answer.
+      What comes all the same ends it: it can't be the answer to a request that is yet to be sent.
+    - Busy, `_outcome` has no result. Whatever ends the exchange sets it, and only once.
+    - A request is written once, and nothing here sends anything again. Once an exchange has begun
+      the target may have the request, and that is what its failure says, even of a connection that
+      was found ended when it began: a moment later the same end would have met a request on its
+      way. One that is known to have ended is not chosen in the first place.
+    """
+
+    def __init__(self, on_end: Callable[[Connection], None]) -> None:
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        #: When it was made, and when it became idle, by the loop's clock.
+        self.since = self.idle_since = self._loop.time()
+        self._outcome: asyncio.Future[Answer | Failure] | None = None
+        self._incoming = Incoming()
+        self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
+        #: What of the request has not been handed to the transport.
+        self._rest = _NOTHING
+        #: Whether the transport holds something that the system has not taken.
+        self._is_full = False
+        #: Whether something came while it was idle.
+        self._spoke_unasked = False
+
+    @property
+    def is_busy(self) -> bool:
+        return self._outcome is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can take a request, as far as anybody has heard."""
+        return self._outcome is None and not self._transport.is_closing()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the request has yet to leave the house."""
+        return self._is_full or bool(self._rest)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come, an end included, that the loop has not read yet.
+
+        A target that sends two answers to one request must not have acknowledged the next event.
+        """
+        return bool(self._socket.poll(0))
+
+    async def exchange(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
+        """Send a request and read its answer until `deadline`, by the loop's clock."""
+        if self._transport.is_closing():
+            return Failure(Reason.PROTOCOL if self._spoke_unasked else Reason.RESET, delivered=True)
+        outcome: asyncio.Future[Answer | Failure] = self._loop.create_future()
+        self._outcome = outcome
+        self._incoming = Incoming()
+        self._alarm.set(deadline)
+        try:
+            self._send(head, body)
+            return await outcome
+        except BaseException:
+            self.stop()
+            raise
+
+    def close(self) -> None:
+        """End an idle connection in order."""
+        self._transport.close()
+
+    def stop(self) -> None:
+        """End it now, and the exchange with it."""
+        self._fail(Reason.STOPPED)
+        self._transport.abort()
+
+    # Sending.
+
+    def _send(self, head: bytes, body: bytes) -> None:
+        if len(body) <= _PIECE:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._rest = memoryview(body)
+            self._send_rest()
+
+    def _send_rest(self) -> None:
+        while self._rest and not self._is_full and not self._transport.is_closing():
+            piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
+            self._transport.write(piece)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._send_rest()
+        if self.is_busy and self._incoming.is_whole:
+            self._finish()
+
+    # Receiving.
+
+    def data_received(self, data: bytes) -> None:
+        if not self.is_busy:
+            self._spoke_unasked = True
+            self._transport.abort()
+            return
+        try:
+            self._incoming.feed(data)
+        except Unfit as unfit:
+            self._fail(unfit.reason, unfit.words)
+        else:
+            if self._incoming.is_whole:
+                self._finish()
+
+    def eof_received(self) -> None:
+        if not self.is_busy:
+            return
+        try:
+            self._incoming.end()
+        except Unfit as unfit:
+            self._fail(unfit.reason, unfit.words)
+        else:
+            self._finish()
+            self._fail(Reason.RESET)  # where that has not ended it
+        self._transport.abort()
+
+    # The ends of an exchange.
+
+    def _finish(self) -> None:
+        """End the exchange with its answer; but one that accepts has to wait for the request.
+
+        A target may refuse what it has not read. It can't have accepted it.
+        """
+        assert self._incoming.status is not None
+        if self.is_sending and self._incoming.status < 300:
+            return
+        if self.is_sending or not self._incoming.leaves_connection_clean:
+            self._transport.abort()
+        self._settle(self._incoming.answer())
+
+    def _fail(self, reason: Reason, words: str = "") -> None:
+        if self.is_busy:
+            self._settle(Failure(reason, True, self._incoming.status, words))
+            self._transport.abort()
+
+    def _settle(self, result: Answer | Failure) -> None:
+        outcome, self._outcome = self._outcome, None
+        self._alarm.due = math.inf
+        self._rest = _NOTHING
+        self.idle_since = self._loop.time()
+        if outcome is not None and not outcome.done():
+            outcome.set_result(result)
+
+    # The transport's other calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        # So that it is full as soon as it holds anything. TLS counts from, plain TCP beyond it.
+        is_tls = transport.get_extra_info("ssl_object") is not None
+        self._transport.set_write_buffer_limits(high=1 if is_tls else 0)
+        self._socket = select.poll()
+        self._socket.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is None:
+            self.eof_received()  # uvloop's word for a TLS peer that ended without taking leave
+        elif isinstance(exc, ssl.SSLError):
+            self._fail(*tls_cause(exc))
+        else:
+            self._fail(Reason.RESET)
+        self._alarm.end()
+        self._on_end(self)
+
+
+class _Alarm:
+    """A deadline that is set anew many times, and rarely comes: one timer serves many of them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        self._loop = loop
+        self._ring = ring
+        #: When to ring; infinite while there is no deadline.
+        self.due = math.inf
+        #: The timer that runs: it may be too early, and never too late.
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+
+    def set(self, due: float) -> None:
+        self.due = due
+        if due < self._rings_at:
+            self.end()
+            self._timer = self._loop.call_at(due, self._look)
+            self._rings_at = due
+
+    def _look(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        if self.due <= self._loop.time() + _TICK:
+            self._ring()
+        elif self.due < math.inf:
+            self.set(self.due)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._rings_at = None, math.inf

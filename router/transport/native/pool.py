@@ -1,0 +1,209 @@
+"""The connections to one target: which of them a request takes, how they come about and go."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from router.model import Reason
+from router.places import Places
+from router.transport import KEEP_ALIVE, Answer, Failure, system_trust
+from router.transport.addresses import Allowed, Host, anywhere
+from router.transport.causes import connect_cause, tls_cause
+from router.transport.native.connection import Connection
+
+#: How old a connection may get, in seconds; so that a name's new addresses are used soon.
+MAX_AGE = 60.0
+
+#: How long a target may take to answer the end of an idle TLS connection, in seconds.
+_FAREWELL = 1.0
+
+
+class NativePool:
+    """The connections to one target, on asyncio; see `Pool` for what is promised.
+
+    Each post holds one of `limit` places, and an idle connection is one that a place was given
+    back with: there are never more connections than places.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limit: int,
+        tls: ssl.SSLContext | None = None,
+        allowed: Allowed = anywhere,
+    ) -> None:
+        """`allowed` is asked about every address before it is connected to."""
+        parts = urlsplit(url)
+        self._is_tls = parts.scheme == "https"
+        self._name = parts.hostname or ""
+        self._host = Host(self._name, parts.port or (443 if self._is_tls else 80), allowed)
+        self._tls = tls
+        #: What every request begins with: its line and its `host`.
+        self._start = b"POST %b HTTP/1.1\r\nhost: %b" % target_and_host(url)
+        self._places = Places(limit, line=sys.maxsize)
+        #: In the order in which they became idle.
+        self._idle: deque[Connection] = deque()
+        #: All that are open.
+        self._connections: set[Connection] = set()
+        #: One for each post that has no connection yet; brought forward, it breaks that off.
+        self._opening: set[asyncio.Timeout] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+        #: How many are running; once closed, the last one tells that it was the last.
+        self._posts = 0
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def post(
+        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout: float
+    ) -> Answer | Failure:
+        deadline = asyncio.get_running_loop().time() + timeout
+        head = self._head(headers, len(body))
+        if head is None:
+            return Failure(Reason.PROTOCOL, delivered=False, detail="a line break in a header")
+        self._posts += 1
+        try:
+            if self._closed or not await self._places.take(timeout):
+                return self._unsent(Reason.SATURATED)
+            try:
+                return await self._post(head, body, deadline)
+            finally:
+                self._places.give_back()
+        finally:
+            self._posts -= 1
+            if self._closed and not self._posts:
+                self._drained.set()
+
+    async def _post(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
+        connection = self._take() or await self._open(deadline)
+        if isinstance(connection, Failure):
+            return connection
+        result = await connection.exchange(head, body, deadline)
+        if connection.is_idle and not self._closed:
+            self._keep(connection)
+        return result
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for deadline in self._opening:
+            if not deadline.expired():
+                deadline.reschedule(0)
+        for connection in list(self._connections):
+            connection.stop()
+        self._idle.clear()
+        if self._posts:
+            await self._drained.wait()
+        self._host.close()
+
+    def _head(self, headers: Sequence[tuple[bytes, bytes]], length: int) -> bytes | None:
+        """The request's head; None where a header would become two."""
+        lines = [self._start, *map(b": ".join, headers), b"content-length: %d\r\n\r\n" % length]
+        head = b"\r\n".join(lines)
+        breaks = len(lines) + 2  # the start has one within it, and the end two
+        if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
+            return None
+        return head
+
+    def _unsent(self, reason: Reason, detail: str = "") -> Failure:
+        return Failure(Reason.STOPPED if self._closed else reason, False, None, detail)
+
+    # Connections that are kept.
+
+    def _take(self) -> Connection | None:
+        """The connection that was used last, if it can be used again."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if self._is_fresh(connection, now) and not connection.has_unread:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, connection: Connection) -> None:
+        self._idle.append(connection)
+        if self._sweeping is None:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(KEEP_ALIVE, self._sweep)
+
+    def _is_fresh(self, connection: Connection, now: float) -> bool:
+        idle, age = now - connection.idle_since, now - connection.since
+        return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long; the next sweep is when the next one will be."""
+        loop = asyncio.get_running_loop()
+        self._sweeping = None
+        while self._idle and not self._is_fresh(self._idle[0], loop.time()):
+            self._idle.popleft().close()
+        if self._idle:
+            self._sweeping = loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
+
+    # Connections that come about.
+
+    async def _open(self, deadline: float) -> Connection | Failure:
+        """A new connection, ready for a request."""
+        if self._closed:
+            return self._unsent(Reason.STOPPED)
+        limit = asyncio.timeout_at(deadline)
+        self._opening.add(limit)
+        try:
+            async with limit:
+                return await self._adopt(await self._host.connect(deadline), deadline)
+        except TimeoutError:
+            return self._unsent(Reason.CONNECT_TIMEOUT)
+        except OSError as error:
+            return self._unsent(*connect_cause(error))
+        finally:
+            self._opening.discard(limit)
+
+    async def _adopt(self, sock: socket.socket, deadline: float) -> Connection | Failure:
+        """Make a connection of a socket, by a handshake where the target speaks TLS."""
+        connection = Connection(self._connections.discard)
+        loop = asyncio.get_running_loop()
+        try:
+            handshake = self._handshake(deadline - loop.time())
+            await loop.create_connection(lambda: connection, sock=sock, **handshake)
+        except OSError as error:
+            cause = tls_cause if self._is_tls else connect_cause
+            return self._unsent(*cause(error))
+        if self._closed:
+            connection.stop()
+            return self._unsent(Reason.STOPPED)
+        if connection.is_idle:  # else it has ended already, which its exchange will tell
+            self._connections.add(connection)
+        return connection
+
+    def _handshake(self, timeout: float) -> dict[str, Any]:
+        if not self._is_tls:
+            return {}
+        return {
+            "ssl": self._tls or system_trust(),
+            "server_hostname": self._name,
+            # Never the first to end it; but uvloop keeps what was broken off for that long.
+            "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
+            "ssl_shutdown_timeout": _FAREWELL,
+        }
+
+
+#: What is left out of `host`: the port that its scheme implies.
+_IMPLIED = {"http": ":80", "https": ":443"}
+
+
+def target_and_host(url: str) -> tuple[bytes, bytes]:
+    """What a request line and a `host` say of an absolute URL, as it was written."""
+    scheme, _, rest = url.partition("://")
+    host = re.split("[/?]", rest, maxsplit=1)[0]
+    target = rest.removeprefix(host)
+    if not target.startswith("/"):
+        target = "/" + target
+    host = host.lower().removesuffix(_IMPLIED[scheme.lower()])
+    return target.encode("ascii"), host.encode("ascii")

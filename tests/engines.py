@@ -1,0 +1,64 @@
+"""The engines under test, a pool of one of them, and what their suites wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import trustme
+
+from router.transport import Answer, Failure, Pool
+from router.transport.httpx_engine import HttpxPool
+from router.transport.native import NativePool
+
+#: Every engine runs every row.
+ENGINES = {"native": NativePool, "httpx": HttpxPool}
+Engine = Callable[..., Pool]
+
+HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
+BODY = b'{"changes":["id1"]}'
+
+#: For what has to come in time, however loaded the machine is; and for what never comes.
+LONG, SHORT = 10.0, 0.3
+
+AUTHORITY = trustme.CA()
+
+
+@asynccontextmanager
+async def opened(
+    engine: Engine, url: str, limit: int = 4, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Pool]:
+    pool = engine(url, limit, tls=tls)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer | Failure:
+    return await pool.post(HEADERS, body, timeout)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LONG):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def certified(
+    name: str = "127.0.0.1", *, by: trustme.CA = AUTHORITY, ends: datetime | None = None
+) -> ssl.SSLContext:
+    """What a target needs to speak TLS under that name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    by.issue_cert(name, not_after=ends).configure_cert(context)
+    return context
+
+
+def trusting() -> ssl.SSLContext:
+    """Trusts AUTHORITY and nobody else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    AUTHORITY.configure_trust(context)
+    return context

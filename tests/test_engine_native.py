@@ -1,0 +1,156 @@
+"""What the native engine promises besides what every engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from router.model import Reason
+from router.transport import Answer, Failure, system_trust
+from router.transport.native import NativePool, pool
+from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from tests.engines import (
+    AUTHORITY,
+    BODY,
+    ENGINES,
+    LONG,
+    SHORT,
+    Engine,
+    certified,
+    opened,
+    post,
+    trusting,
+    until,
+)
+from tests.hostile import YES, hostile
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+# Connections.
+
+
+async def test_idle_connections_go_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been idle for KEEP_ALIVE is closed, whether or not another request comes."""
+    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.05)
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await asyncio.gather(*(post(opening) for _ in range(4)))
+        await until(lambda: target.open == 0)
+        await asyncio.gather(*(post(opening) for _ in range(4)))
+        await until(lambda: target.open == 0)
+
+
+async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection older than MAX_AGE takes no further request, however busy it has been."""
+    monkeypatch.setattr(pool, "MAX_AGE", 0.05)
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        async with asyncio.timeout(LONG):
+            while target.accepted < 2:
+                assert isinstance(await post(opening), Answer)
+        await until(lambda: target.open == 1)
+
+
+async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
+    """Targets that do not read cost no copy of what they are sent."""
+    body = b" " * 20_000_000
+    async with hostile("hangs") as target, opened(NativePool, target.url) as opening:
+        tracemalloc.start()
+        try:
+            came = await asyncio.gather(*(post(opening, SHORT, body) for _ in range(4)))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert came == [Failure(Reason.TIMEOUT, delivered=True)] * 4
+    assert peak < 10_000_000
+
+
+async def test_deadlines_are_each_their_own() -> None:
+    """A short deadline that follows a long one on its connection is kept, and a long one after."""
+    async with (
+        hostile("answers_late", seconds=SHORT) as target,
+        opened(NativePool, target.url) as opening,
+    ):
+        assert isinstance(await post(opening, LONG), Answer)
+        assert await post(opening, SHORT / 3) == Failure(Reason.TIMEOUT, delivered=True)
+        assert isinstance(await post(opening, LONG), Answer)
+        assert isinstance(await post(opening, LONG), Answer)
+
+
+@pytest.mark.parametrize("begun", [b"x: ", b"content-length: 5000\r\n\r\n"])
+def test_an_answer_has_so_many_reads(begun: bytes) -> None:
+    """An answer that drips in by more reads than it may take is too large by their number."""
+    incoming = Incoming()
+    incoming.feed(b"HTTP/1.1 200 OK\r\n" + begun)
+    for _ in range(MAX_PIECES - 1):
+        incoming.feed(b"y")
+    with pytest.raises(Unfit) as unfit:
+        incoming.feed(b"y")
+    assert unfit.value.reason is Reason.TOO_LARGE
+
+
+# TLS.
+
+
+async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A target is told the host's name and HTTP/1.1 before anything is sent."""
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    names: list[str | None] = []
+    tls = certified("localhost")
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    tls.sni_callback = lambda _, name, __: names.append(name)
+    system_trust.cache_clear()
+    try:
+        async with hostile("answers", tls=tls) as target:
+            url = target.url.replace("127.0.0.1", "localhost")
+            async with opened(NativePool, url) as opening:
+                assert isinstance(await post(opening), Answer)
+            assert target.peers[0].tls.selected_alpn_protocol() == "http/1.1"
+    finally:
+        system_trust.cache_clear()
+    assert names == ["localhost"]
+
+
+@pytest.mark.parametrize("leave", [True, False])
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+async def test_an_answer_that_ends_with_its_tls_connection(engine: Engine, leave: bool) -> None:
+    """It is whole whether TLS took leave or not: what is lost of a yes is no yes."""
+    async with (
+        target_over_tls(b"HTTP/1.1 200 OK\r\n\r\n" + YES, leave) as url,
+        opened(engine, url, tls=trusting()) as opening,
+    ):
+        assert await post(opening) == Answer(200, YES)
+
+
+@asynccontextmanager
+async def target_over_tls(answer: bytes, leave: bool) -> AsyncIterator[str]:
+    """A target that answers one request, and ends the connection with TLS's leave or without."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connected:
+                connected.settimeout(LONG)
+                session = certified().wrap_socket(connected, server_side=True)
+                received = b""
+                while not received.endswith(BODY):
+                    received += session.recv(65536)
+                session.sendall(answer)
+                if leave:
+                    with suppress(OSError):
+                        session.unwrap()
+                session.close()
+
+        serving = asyncio.create_task(asyncio.to_thread(serve))
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        await serving
