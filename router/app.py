@@ -16,11 +16,12 @@ from starlette.routing import Route
 
 from router.config import Config
 from router.config.settings import Settings
-from router.errors import StartFailed
 from router.forwarder import Forwarder
 from router.intake import Intake
 from router.journal import Journal
+from router.lag import Watchdog
 from router.log import Log
+from router.metrics import Metrics
 from router.recall import Memory
 from router.reload import Look, Reload, Source, Standing
 from router.schema import Schema, shipped_schema
@@ -29,10 +30,11 @@ from router.store import Limits, Store
 from router.store.none import NoStore
 from router.store.sqlite import SqliteStore
 from router.transport import Engine
-from router.transport.httpx_engine import HttpxPool
-from router.web import replies
+from router.transport.native import NativePool
+from router.web.call import Message, Receive, Send
 from router.web.callbacks import Callbacks
-from router.web.ops import Probes, respond
+from router.web.ops import Probes, http_error
+from router.web.report import Report, report
 from router.worker import InForce, Worker
 
 #: The part of all requests in flight that one target may hold.
@@ -40,7 +42,7 @@ SHARE = 2
 
 
 class App:
-    """The router's parts, joined. `asgi` is what a server serves, with its lifespan."""
+    """The router's parts, joined."""
 
     def __init__(
         self,
@@ -49,19 +51,21 @@ class App:
         log: Log,
         *,
         watched: tuple[Source, Look] | None = None,
-        engine: Engine = HttpxPool,
     ) -> None:
         """`watched` is where `config` came from and the look it was read at: then it reloads.
 
         Raises StartFailed for a schema that can't be used.
         """
         self._settings = settings
-        #: Why the router could not start, once that is known.
-        self.failed: StartFailed | None = None
-        self._journal = Journal(log)
+        self.metrics = Metrics()
+        self.metrics.adopt(config.table.targets)
+        self.metrics.requests_limit = settings.max_requests
+        self._log = log
+        self._journal = Journal(log, self.metrics)
+        self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         share = max(1, settings.max_requests // SHARE)
-        self._sender = Sender(config.table.targets.values(), engine, share)
+        self._sender = Sender(config.table.targets.values(), _engine(settings), share, self.metrics)
         self._probes = Probes()
         self._callbacks = Callbacks(
             config,
@@ -77,21 +81,42 @@ class App:
             self._take,
             self._sender.sweep,
             log,
+            self.metrics,
         )
-        self.asgi = Starlette(
+        self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
+        self._path = settings.path
+        self._others = Starlette(
             lifespan=self._lifespan,
             routes=[
                 Route(settings.path, self._callbacks, methods=["POST"]),
                 Route("/livez", self._probes.live, methods=["GET"]),
                 Route("/readyz", self._probes.readiness, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _http_error},
+            exception_handlers={HTTPException: self._http_error},
         )
         # `/callback/` is another path: a redirect would be no contract reply.
-        self.asgi.router.redirect_slashes = False
+        self._others.router.redirect_slashes = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What a server serves. Callbacks go straight in: Starlette's way there costs 20 µs."""
+        if scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST":
+            await self._callbacks(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+    def report(self) -> Report:
+        """What this process reports to whoever owns the ops port."""
+        store = "none" if self._settings.store is None else "sqlite"
+        ready, lag = self._probes.ready, self._watchdog.worst
+        return report(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
+
+    def _measure(self) -> None:
+        self.metrics.requests_in_flight = self._callbacks.in_flight
+        self.metrics.log_lines_lost = self._log.lost
 
     def _take(self, config: Config) -> None:
         """Swap the configuration, between two requests. One that has begun keeps its own."""
+        self.metrics.adopt(config.table.targets)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
 
@@ -100,31 +125,49 @@ class App:
         self._probes.ready = False
         self._stopping.set()
 
+    async def hurry(self) -> None:
+        """End the attempts in flight: every request is then decided, recorded and told."""
+        await self._sender.close()
+
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        try:
-            store = await _open_store(self._settings)
-        except StartFailed as error:
-            self.failed = error
-            raise
+        store = await _open_store(self._settings)
+        if isinstance(store, SqliteStore):
+            store.watch_commits(self.metrics.store_commit.observe)
         memory = Memory(store)
         self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
         worker = Worker(store, memory, self._sender, self._in_force, self._journal, Random())
         working = asyncio.create_task(worker.run(self._stopping))
         watching = asyncio.create_task(self.reload.run())
+        self._watchdog.start()
         self._probes.ready = True
         try:
             yield
         finally:
             self.drain()
             watching.cancel()
+            self._watchdog.stop()
             await self._sender.close()
             await working
             await store.close()
 
+    async def _http_error(self, request: Request, error: Exception) -> Response:
+        response = await http_error(request, error)
+        self.metrics.refused[str(response.status_code)] += 1
+        return response
+
     def _in_force(self) -> InForce:
         config = self._callbacks.config
         return InForce(config.table.targets, config.terms)
+
+
+def _engine(settings: Settings) -> Engine:
+    if settings.engine == "native":
+        return NativePool
+    # It takes a tenth of a second to import, which only those who chose it wait for.
+    from router.transport.httpx_engine import HttpxPool
+
+    return HttpxPool
 
 
 async def _open_store(settings: Settings) -> Store:
@@ -141,11 +184,3 @@ def _schemas(settings: Settings) -> list[Schema]:
     if settings.schema is not None:
         schemas.append(Schema.load(settings.schema))
     return schemas
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """What Starlette's router refuses: no such path, no such method there."""
-    assert isinstance(error, HTTPException)
-    response = respond(request, replies.BY_STATUS.get(error.status_code, replies.FAILED))
-    response.headers.update(error.headers or {})
-    return response

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from router.memory import Result
 from router.model import Attempt
@@ -14,7 +14,7 @@ from router.recall import Account, Memory, Recollection
 from router.routes import Plan, Target
 from router.schedule import Terms
 from router.sender import Envelope, Headers
-from router.store import DeliveryRow, StoreFailed, StoreFull
+from router.store import DeliveryRow, State, StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME = 0.5
@@ -30,7 +30,13 @@ PATIENCE = 0.05
 class Sends(Protocol):
     """The part of a Sender that a request needs."""
 
-    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt: ...
+    async def send(
+        self,
+        target: Target,
+        envelope: Envelope,
+        common: Headers,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Attempt: ...
 
 
 @dataclass(slots=True)
@@ -59,12 +65,22 @@ class Delivery:
         return task.result()
 
     @property
+    def has_become_required(self) -> bool:
+        """It was queued for an optional target, which the table now in force requires."""
+        return self.required and self.row is not None and self.row.state is State.QUEUED
+
+    @property
     def result(self) -> Result:
         return Result(self.target.name, self.required, self.attempt, self.row, self.over_at)
 
     @property
     def acknowledged(self) -> bool:
         return self.result.acknowledged
+
+    @property
+    def spared(self) -> bool:
+        """With no memory the target would have got the event once more."""
+        return self.joined or (self.task is None and self.row is not None)
 
 
 class Outcome:
@@ -104,6 +120,10 @@ class Outcome:
         """The attempts at the required, or at the optional targets."""
         return [d.task for d in self.deliveries if d.required is required and d.task is not None]
 
+    def key_of(self, delivery: Delivery) -> tuple[str, str]:
+        """What an attempt is known by among all that are in flight."""
+        return self.envelope.event_id, delivery.target.name
+
     def _delivery(self, target: Target, required: bool) -> Delivery:
         return Delivery(target, required, self.recollection.rows.get(target.name))
 
@@ -131,7 +151,7 @@ class Forwarder:
         targets: Collection[str],
         terms: Terms,
         deadline: float,
-        gone: asyncio.Future[Any],
+        gone: asyncio.Future[None],
     ) -> Outcome:
         """All targets at once; returns as soon as the reply is decided and what it needs durable.
 
@@ -144,11 +164,11 @@ class Forwarder:
         recollection = await self._memory.recall(
             event, envelope.request_id, envelope.traceparent, RECALL_TIME
         )
+        envelope = replace(envelope, event_id=recollection.event_id)
+        outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
         try:
-            envelope = replace(envelope, event_id=recollection.event_id)
-            outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
             if not gone.done():
-                self._start(outcome)
+                self._start(outcome, gone)
             await self._decided(outcome, deadline, gone)
             for delivery in outcome.deliveries:
                 self._let_run(outcome, delivery)
@@ -156,6 +176,9 @@ class Forwarder:
             account = Account(results, targets, terms)
             await self._settle(outcome, account, deadline, gone)
         finally:
+            for delivery in outcome.deliveries:
+                if delivery.has_become_required and not delivery.late:
+                    self._let_go(outcome, delivery)
             self._memory.leave(recollection)
         return outcome
 
@@ -164,25 +187,31 @@ class Forwarder:
 
         Raises what went wrong in the router itself, if anything did.
         """
-        late = [self._see_through(outcome, delivery) for delivery in outcome.deliveries]
-        for error in await asyncio.gather(*late, return_exceptions=True):
+        for delivery in outcome.deliveries:
+            if delivery.task is not None and not delivery.late:
+                delivery.task.result()
+        late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
+        for error in await asyncio.gather(*late, return_exceptions=True) if late else ():
             if isinstance(error, BaseException):
                 raise error
 
-    def _start(self, outcome: Outcome) -> None:
+    def _start(self, outcome: Outcome, gone: asyncio.Future[None]) -> None:
         common = outcome.envelope.headers()
         for delivery in outcome.deliveries:
             target = delivery.target
             if not outcome.recollection.wants(target.name, delivery.required):
                 continue
             delivery.over_at = self._now() + target.timeout
-            delivery.task = self._memory.attempts.get((outcome.envelope.event_id, target.name))
+            delivery.task = self._memory.attempts.get(outcome.key_of(delivery))
             delivery.joined = delivery.task is not None
             if delivery.task is None:
-                sending = self._sender.send(target, outcome.envelope, common)
+                sending = self._sender.send(target, outcome.envelope, common, gone)
                 delivery.task = asyncio.create_task(sending)
+                if delivery.has_become_required:
+                    # The queue has it as well: should it come to it now, it joins this one.
+                    self._memory.attempts[outcome.key_of(delivery)] = delivery.task
 
-    async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[Any]) -> None:
+    async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[None]) -> None:
         left = deadline - self._monotonic()
         if self._memory.remembers:
             left -= min(STORE_TIME, left * STORE_SHARE)
@@ -197,12 +226,17 @@ class Forwarder:
         if delivery.task is not None and not delivery.task.done():
             delivery.late = True
             if not delivery.joined:
-                self._memory.attempts[outcome.envelope.event_id, delivery.target.name] = (
-                    delivery.task
-                )
+                self._memory.attempts[outcome.key_of(delivery)] = delivery.task
+
+    def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
+        """What came of the attempt is in the store: nobody has to join it any more. Not at once,
+        for the queue may have taken the delivery right before, and be about to look for it."""
+        if not delivery.joined:
+            key = outcome.key_of(delivery)
+            asyncio.get_running_loop().call_soon(self._memory.attempts.pop, key, None)
 
     async def _settle(
-        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[Any]
+        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[None]
     ) -> None:
         recollection = outcome.recollection
         answered = all(r.acknowledged for r in account.results if r.required)
@@ -227,21 +261,19 @@ class Forwarder:
         return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
 
     async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
-        if delivery.task is None:
-            return
+        assert delivery.task is not None
         try:
             attempt = await delivery.task
-            if delivery.late and not delivery.joined and attempt.acknowledged:
+            if attempt.acknowledged and not delivery.joined:
                 await self._memory.late(outcome.recollection, delivery.target.name)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:
-            if delivery.late and not delivery.joined:
-                self._memory.attempts.pop((outcome.envelope.event_id, delivery.target.name), None)
+            self._let_go(outcome, delivery)
 
 
 async def ended(
-    tasks: Iterable[asyncio.Task[Attempt]], seconds: float, gone: asyncio.Future[Any]
+    tasks: Iterable[asyncio.Task[Attempt]], seconds: float, gone: asyncio.Future[None]
 ) -> None:
     """Return when all tasks have ended, at the latest after so long; at once when `gone` is."""
     running = [task for task in tasks if not task.done()]

@@ -17,7 +17,7 @@ class Places:
         self._limit = limit
         self._line = line
         self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
 
     @property
     def taken(self) -> int:
@@ -27,41 +27,52 @@ class Places:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def take(self, timeout: float) -> bool:
-        """Take a place, waiting up to `timeout` seconds. False: the line was full or too slow."""
+    async def take(self, timeout: float, gone: asyncio.Future[None] | None = None) -> bool:
+        """Take a place, waiting up to `timeout` seconds. False: the line was full or too slow, or
+        `gone` is done, for whom it was to be."""
         if self._taken < self._limit:
             self._taken += 1
             return True
         if len(self._waiting) >= self._line or timeout <= 0:
             return False
-        return await self._wait(timeout)
-
-    async def _wait(self, timeout: float) -> bool:
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(timeout):
-                await turn
-        except TimeoutError:
-            return self._given(turn)
-        except asyncio.CancelledError:
-            if self._given(turn):
-                self.give_back()
-            raise
-        return True
+        if gone is None:
+            return await self._wait(turn, timeout)
 
-    def _given(self, turn: asyncio.Future[None]) -> bool:
-        """Whether the place was handed over in the very moment the wait ended; else leave."""
-        if turn.done() and not turn.cancelled():
-            return True
+        def leave(_: object) -> None:
+            self._leave(turn)
+
+        gone.add_done_callback(leave)
+        try:
+            return await self._wait(turn, timeout)
+        finally:
+            gone.remove_done_callback(leave)
+
+    async def _wait(self, turn: asyncio.Future[bool], timeout: float) -> bool:
+        self._waiting.append(turn)
+        timer = asyncio.get_running_loop().call_later(timeout, self._leave, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            # The place may have been handed over in that very moment.
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.give_back()
+            self._leave(turn)
+            raise
+        finally:
+            timer.cancel()
+
+    def _leave(self, turn: asyncio.Future[bool]) -> None:
+        """Out of the line without a place, unless that is decided already."""
         if turn in self._waiting:
             self._waiting.remove(turn)
-        return False
+        if not turn.done():
+            turn.set_result(False)
 
     def give_back(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self._taken -= 1

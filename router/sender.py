@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
+from router.metrics import Metrics
 from router.model import SUCCESS, Attempt, Event, Reason
 from router.places import Places
 from router.routes import Target
@@ -65,10 +67,12 @@ class Sender:
         targets: Iterable[Target],
         engine: Engine,
         share: int,
+        metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._share = share
+        self._metrics = metrics
         self._clock = clock
         self._lanes: dict[Target, _Lane] = {}
         #: Lanes of targets that are no longer in force, for the requests that started with them.
@@ -99,7 +103,9 @@ class Sender:
         """
         for target, lane in list(self._leaving.items()):
             was_idle, lane.was_idle = lane.was_idle, not lane.in_use
-            if was_idle and lane.was_idle:
+            # Another sweep, or a reload, may have come while this one was closing a pool.
+            is_left = self._leaving.get(target) is lane
+            if is_left and was_idle and lane.was_idle:
                 del self._leaving[target]
                 if all(lane.pool is not kept.pool for kept in self._every_lane()):
                     await lane.pool.close()
@@ -107,21 +113,42 @@ class Sender:
     def _every_lane(self) -> list[_Lane]:
         return [*self._lanes.values(), *self._leaving.values()]
 
-    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
-        """One attempt, over within the target's timeout. `common` is `envelope.headers()`."""
+    async def send(
+        self,
+        target: Target,
+        envelope: Envelope,
+        common: Headers,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Attempt:
+        """One attempt, over within the target's timeout. `common` is `envelope.headers()`. It is
+        not begun, and is `saturated`, where `gone` is done while it waits for a place."""
         lane = self._lanes.get(target) or self._leaving[target]
         lane.in_use += 1
         lane.was_idle = False
         try:
-            return await self._send(lane, target, envelope, common)
+            attempt = await self._send(lane, target, envelope, common, gone)
         finally:
             lane.in_use -= 1
+        self._metrics.of(target.name).attempt(attempt.reason, attempt.seconds)
+        return attempt
+
+    def measure(self) -> None:
+        """Bring up to date what is read, not counted: the attempts in flight and in line."""
+        for target, lane in self._lanes.items():
+            numbers = self._metrics.of(target.name)
+            numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
+            numbers.limit = lane.limit
 
     async def _send(
-        self, lane: _Lane, target: Target, envelope: Envelope, common: Headers
+        self,
+        lane: _Lane,
+        target: Target,
+        envelope: Envelope,
+        common: Headers,
+        gone: asyncio.Future[None] | None,
     ) -> Attempt:
         started = time.monotonic()
-        if not await lane.places.take(min(LINE_WAIT, target.timeout)):
+        if not await lane.places.take(min(LINE_WAIT, target.timeout), gone):
             return Attempt(Reason.SATURATED, delivered=False, seconds=time.monotonic() - started)
         try:
             stamp = str(int(self._clock())).encode("ascii")

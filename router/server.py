@@ -1,77 +1,41 @@
-"""uvicorn, as this project runs it: bound sockets first, one handler of signals for all servers."""
+"""uvicorn, as this project runs it: on a bound socket, and with a stop that loses no reply."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import resource
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-import uvloop
 
-from router.errors import StartFailed
 from router.front import Front, sweep
+from router.lifespan import Application, Lifespan
+from router.listening import BACKLOG, bar, listen, url_of, waiting
+from router.metrics import Metrics
+from router.running import run
 from router.web.limits import Limits, Tally
 
-Application = Callable[..., Awaitable[None]]
-
-#: Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
-BACKLOG = 2048
-
-#: What the kernel keeps of replies that a peer doesn't read, in bytes per connection; a reply has a
-#: few hundred, and by itself it would keep megabytes.
-SEND_BUFFER = 32 * 1024
-
-#: Open files that a process may have, where the system lets it have as many.
-FILES = 65536
+__all__ = ["Server", "listen", "run"]
 
 DEFAULT_LIMITS = Limits()
 
+#: Seconds between the last new connection and the closing of the socket: for those that are half
+#: way in, whose last packet is still in the network.
+HALF_WAY = 0.1
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound TCP socket, so that a taken port is known before anything else starts.
+#: Seconds that are granted once time is up: for requests to be decided, for replies to be read, for
+#: what is cancelled to end.
+GRACE = 2.0
 
-    Port 0 takes any free one. Raises StartFailed with one clear line.
-    """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError:
-        raise StartFailed(f"can't listen on {host}: no such host or address") from None
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        listener.bind(address)
-        # Listening here and not only in uvicorn: two processes may both bind, but not both listen.
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise StartFailed(f"can't listen on {host}:{port}: {_why(error)}") from None
-    return listener
-
-
-def _why(error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "the port is taken; stop what uses it, or name another with --port"
-        case errno.EACCES:
-            return "the port needs more rights; take one above 1023"
-        case errno.EADDRNOTAVAIL:
-            return "the address is not one of this machine's"
-        case _:
-            return error.strerror or "the system refused"
+#: Seconds between two looks at what is still in flight.
+_GLANCE = 0.02
 
 
 class Server(uvicorn.Server):
-    """One application on one bound socket. Several can share a loop: see `run`."""
+    """One application on one bound socket: a Service (see running.py)."""
 
     def __init__(
         self,
@@ -79,50 +43,49 @@ class Server(uvicorn.Server):
         listener: socket.socket,
         *,
         lifespan: bool = False,
-        drain_timeout: float = 30.0,
         limits: Limits = DEFAULT_LIMITS,
+        drain_delay: float = 0.0,
+        drain_timeout: float = 30.0,
+        on_drain: Callable[[], None] | None = None,
+        on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
+        what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
+        have every request decided; who still has no reply after it is told 503."""
         self.tally = Tally()
-        super().__init__(
-            uvicorn.Config(
-                app,
-                # No class, but all that uvicorn does with it is to call it for each connection.
-                http=partial(Front, limits=limits, tally=self.tally),  # type: ignore[arg-type]
-                ws="none",
-                lifespan="on" if lifespan else "off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=max(1, round(drain_timeout)),
-            )
-        )
         self.listener = listener
+        self.url = url_of(listener)
+        self._drain_delay = drain_delay
+        self._drain_timeout = drain_timeout
+        self._on_drain = on_drain
+        self._on_hurry = on_hurry
         self._limits = limits
+        self._app = app
         self._up = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._hurried = asyncio.Event()
+        super().__init__(self._config(lifespan))
 
-    @property
-    def url(self) -> str:
-        host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def _config(self, lifespan: bool) -> uvicorn.Config:
+        config = uvicorn.Config(
+            self._call,
+            interface="asgi3",
+            # No class, but all that uvicorn does with it is to call it for each connection.
+            http=partial(Front, limits=self._limits, tally=self.tally),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+        )
+        config.load()
+        if lifespan:
+            config.lifespan_class = lambda _: Lifespan(self._app)
+        return config
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._up.set()
-
-    async def up(self) -> None:
-        """Return once the server accepts connections."""
-        await self._up.wait()
-
-    def stop(self) -> None:
-        """Take no more connections, finish what is in flight; a second call hurries."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are `run`'s: it has one handler for all servers."""
-        yield
+    # A Service.
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._sweep()
@@ -130,11 +93,118 @@ class Server(uvicorn.Server):
             await super().serve(sockets or [self.listener])
         finally:
             self._sweeping.cancel()
+            self.listener.close()
+            self._up.set()
+
+    async def up(self) -> None:
+        await self._up.wait()
+
+    def stop(self) -> None:
+        if self.should_exit:
+            return
+        self.should_exit = self.tally.draining = True
+        self._stopped.set()
+        if self._on_drain is not None:
+            self._on_drain()
+        for connection in self._connections():
+            connection.drain()
+
+    def hurry(self) -> None:
+        self.stop()
+        self._hurried.set()
+
+    def stop_now(self) -> None:
+        """Stop without the delay that a balancer would need."""
+        self._drain_delay = 0.0
+        self.stop()
+
+    def measure(self, metrics: Metrics) -> None:
+        """Bring up to date what the metrics say of the connections."""
+        metrics.connections = len(self.server_state.connections)
+        metrics.connections_limit = self._limits.connections
+        metrics.connections_cut.update(self.tally.refused)
+
+    # uvicorn's steps.
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are `run`'s: it has one handler for all."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await self.on_tick(0)  # brings the `date` of replies up to date
+            await _pause(1.0, self._stopped)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        if self.force_exit:
-            await self.lifespan.shutdown()  # which uvicorn leaves out, in a hurry
+        await _pause(self._drain_delay, self._hurried)
+        await self._close()
+        if not await self._finished(self._drain_timeout, self._hurried):
+            await self._give_up()
+        await self.lifespan.shutdown()
+
+    # The stop, step by step.
+
+    async def _close(self) -> None:
+        """Close the socket, once everybody who was let in has been accepted."""
+        loop = asyncio.get_running_loop()
+        with self.listener.dup() as listener:
+            bar(listener)
+            await asyncio.sleep(HALF_WAY)
+            for server in self.servers:
+                server.close()
+            for connection in waiting(listener):
+                await loop.connect_accepted_socket(self._front, connection)
+        self.tally.closed = True
+
+    def _front(self) -> asyncio.Protocol:
+        """One more connection's protocol, as uvicorn makes it."""
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(self.config, self.server_state, self.lifespan.state)
+
+    async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
+        """Wait until nothing is in flight; whether that came about in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self.server_state.connections or self.server_state.tasks:
+            if loop.time() > deadline or (unless is not None and unless.is_set()):
+                return False
+            await asyncio.sleep(_GLANCE)
+        return True
+
+    async def _give_up(self) -> None:
+        """See that every caller is told how it stands, and end what goes on after that."""
+        if self._on_hurry is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await self._on_hurry()
+            if await self._finished(GRACE):
+                return
+        for connection in self._connections():
+            connection.end()
+        await self._finished(GRACE)
+        for connection in self._connections():
+            connection.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await self._finished(GRACE)
+
+    async def _call(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.should_exit:
+                raise
+            # The stop has told the caller; uvicorn would log a traceback.
+
+    # The connections.
+
+    def _connections(self) -> list[Front]:
+        return cast("list[Front]", list(self.server_state.connections))
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,48 +213,8 @@ class Server(uvicorn.Server):
         sweep(self.server_state.connections, self._limits, loop.time())
 
 
-def run(*servers: Server, then: Callable[[], Awaitable[Any]] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, which drains; a second signal hurries.
-
-    `then` runs once all the servers are up; when it raises, the servers stop and it is raised on.
-    """
-    _allow_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_all(servers, then))
-
-
-def _allow_files() -> None:
-    """Go to the limit of open files that the system allows; many start a service with 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
-    if allowed > soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-
-
-async def _serve_all(
-    servers: tuple[Server, ...], then: Callable[[], Awaitable[Any]] | None
-) -> None:
-    def stop() -> None:
-        for server in servers:
-            server.stop()
-
-    async def follow() -> None:
-        for server in servers:
-            await server.up()
-        if then is not None:
-            await then()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-
-    def stop_on_failure(following: asyncio.Task[None]) -> None:
-        if not following.cancelled() and following.exception() is not None:
-            stop()
-
-    following = asyncio.create_task(follow())
-    following.add_done_callback(stop_on_failure)
-    await asyncio.gather(*(server.serve() for server in servers))
-    following.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await following
+async def _pause(seconds: float, unless: asyncio.Event) -> None:
+    """Let that time pass, or less of it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await unless.wait()

@@ -28,7 +28,8 @@ def command(*arguments: str) -> list[str]:
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     """The test's own, but for what changes how a router behaves, and what `given` adds."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("EBAAS_ROUTER_", "PYTHON"))}
-    return {**own, "COLUMNS": "100", "PYTHONUTF8": "1", **(given or {})}
+    fixed = {"COLUMNS": "100", "PYTHONUTF8": "1", "EBAAS_ROUTER_OPS_PORT": "0"}
+    return {**own, **fixed, **(given or {})}
 
 
 def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Finished:

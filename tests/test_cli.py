@@ -19,7 +19,15 @@ from router.log import printable
 from router.schedule import parse_duration
 from tests.command import ROOT, Finished, command, environment, one_line, run
 
-HEAVY = ("httpx", "jsonschema", "starlette", "uvicorn", "uvloop")
+HEAVY = (
+    "httpx",
+    "jsonschema",
+    "jsonschema_rs",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)
 
 
 def read(*arguments: str, **environ: str) -> Settings:
@@ -123,7 +131,7 @@ def test_without_options_and_variables_every_setting_has_its_default() -> None:
     """The defaults that help shows are the ones that hold."""
     assert read() == Settings()
     assert Settings().max_body == 1024 * 1024
-    assert Settings().drain_timeout == 30.0
+    assert Settings().drain_timeout == 15.0
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -94,7 +94,11 @@ class Line:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self._come = b""
 
     def __enter__(self) -> Line:
@@ -174,7 +178,7 @@ class Running:
         return answer
 
     def stop(self) -> None:
-        """Once; a second stop would hurry."""
+        """Once; by the second time the loop may be gone."""
         if not self._stopped:
             self._stopped = True
             self.loop.call_soon_threadsafe(self.server.stop)
@@ -215,7 +219,7 @@ def running(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**settings), loaded, Log(stream, "json"))
-        router = Server(app.asgi, listener, lifespan=True, drain_timeout=10, limits=limits)
+        router = Server(app, listener, lifespan=True, drain_timeout=10, limits=limits)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         answering = asyncio.create_task(target.serve())

@@ -6,8 +6,26 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
 
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
+from router.cli.options import (
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_settings,
+    read_setting,
+    read_settings,
+    value,
+)
+from router.config.settings import SETTINGS, Settings
+from router.errors import RouterError
+
+if TYPE_CHECKING:
+    from router.log import Log
+    from router.server import Server
+    from router.web.ops import Gather
 
 SUMMARY = "run the router"
 
@@ -16,15 +34,18 @@ HELP = Help(
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
-    what is in flight is finished first; a second one hurries.""",
+    what is in flight is finished first; a second one hurries. With --workers several processes
+    share the port; signals go to the first one, their parent, alone.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
+        "ebaas-router serve --workers 2 --drain-delay 5s",
     ),
     exit_codes={
         GOOD: "stopped when told to",
-        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port",
+        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port; or its "
+        "workers keep ending",
     },
 )
 
@@ -32,44 +53,181 @@ HELP = Help(
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_settings(parser)
+    # For workers, from their parent: the file descriptors of their socket and of the line to it.
+    parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)
+
+
+def parse_descriptors(text: str) -> tuple[int, int]:
+    bound, _, line = text.partition(",")
+    return int(bound), int(line)
 
 
 def run(args: argparse.Namespace) -> int:
+    _heed_early_signals()
+    if args.as_worker is not None:
+        # Without the notes of read_settings: its parent has made them.
+        settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
+        return _serve_as_worker(settings, *args.as_worker)
     settings = read_settings(args)
+    if settings.workers > 1:
+        return _serve_by_workers(settings, _command(args))
+    return _serve_alone(settings)
 
+
+def _heed_early_signals() -> None:
+    """Until the loop heeds them. As a container's first process nothing would end this one."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(GOOD))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+class _Router:
+    """The router of this process, ready to be served."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises RouterError."""
+        from router.app import App
+        from router.errors import ConfigInvalid
+        from router.reload import Source
+
+        self.log = _log(settings)
+        self._settings = settings
+        source = Source(settings.config, os.environ, settings.secrets_dir)
+        look = source.look()
+        if look.problems:
+            raise ConfigInvalid(look.problems)
+        loaded = source.load(look.content)
+        self.app = App(settings, loaded, self.log, watched=(source, look))
+        self.warnings = [str(problem) for problem in loaded.warnings]
+        self.facts = {
+            "routes": len(loaded.table.routes),
+            "targets": len(loaded.table.targets),
+            "config": loaded.hash,
+        }
+
+    def server(self, listener: socket.socket) -> Server:
+        from router.server import Server
+        from router.web.limits import Limits
+
+        settings, metrics = self._settings, self.app.metrics
+        server = Server(
+            self.app,
+            listener,
+            lifespan=True,
+            limits=Limits(
+                head=settings.max_head,
+                headers=settings.max_headers,
+                connections=settings.max_connections,
+                first_byte=settings.receive_timeout,
+                receive=settings.receive_timeout,
+                keep_alive=settings.keep_alive,
+            ),
+            drain_delay=settings.drain_delay,
+            drain_timeout=settings.drain_timeout,
+            on_drain=self.app.drain,
+            on_hurry=self.app.hurry,
+        )
+        metrics.readings.append(lambda: server.measure(metrics))
+        return server
+
+
+def _serve_alone(settings: Settings) -> int:
     from router import server
-    from router.app import App
-    from router.errors import ConfigInvalid
+    from router.web.status import Reports
+
+    router = _Router(settings)
+    serving = router.server(server.listen(settings.host, settings.port))
+
+    async def gather() -> Reports:
+        return Reports([router.app.report()])
+
+    async def announce() -> None:
+        _on_hang_up(router.app.reload.ask)
+        _announce(router.log, serving.url + settings.path, router.facts, router.warnings)
+
+    server.run(*_ops(settings, gather), serving, then=announce)
+    router.log.info("stopped")
+    return GOOD
+
+
+def _serve_by_workers(settings: Settings, command: list[str]) -> int:
+    from router import server
+    from router.listening import SharedPort, url_at
+    from router.workers import Workers
+
+    log = _log(settings)
+    port = SharedPort(settings.host, settings.port)
+    url = url_at(port.address) + settings.path
+    stop_within = settings.drain_delay + settings.drain_timeout
+    workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
+
+    async def announce() -> None:
+        _on_hang_up(workers.reload)
+        _announce(log, url, **workers.facts, workers=settings.workers)
+
+    server.run(*_ops(settings, workers.gather), workers, then=announce)
+    log.info("stopped")
+    return GOOD
+
+
+def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
+    """Serve on a socket that is bound already, and heed the parent alone."""
+    from router import server
+    from router.control import Control, Order
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    control = Control(socket.socket(fileno=line))
+    try:
+        router = _Router(settings)
+        serving = router.server(socket.socket(fileno=bound))
+
+        async def obey() -> None:
+            deeds = {
+                Order.REPORT: router.app.report,
+                Order.RELOAD: router.app.reload.ask,
+                Order.STOP: serving.stop,
+                Order.HURRY: serving.hurry,
+            }
+            up = {"facts": router.facts, "warnings": router.warnings}
+            await control.obey(deeds, up, serving.stop_now)
+
+        server.run(serving, then=obey, heed_signals=False)
+    except RouterError as error:
+        control.failed(str(error))
+        return NOT_STARTED
+    return GOOD
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    """What starts a worker: this command line's settings, and `--as-worker` for its value."""
+    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
+    options = [f"{option}={text}" for option, text in given.items() if text is not None]
+    return [sys.executable, "-m", "router", "serve", *options, "--as-worker"]
+
+
+def _log(settings: Settings) -> Log:
     from router.log import Log, take_library_lines
-    from router.reload import Source
 
     log = Log(format=settings.log_format)
     take_library_lines(log)
-    source = Source(settings.config, os.environ, settings.secrets_dir)
-    look = source.look()
-    if look.problems:
-        raise ConfigInvalid(look.problems)
-    loaded = source.load(look.content)
-    app = App(settings, loaded, log, watched=(source, look))
-    serving = server.Server(
-        app.asgi,
-        server.listen(settings.host, settings.port),
-        lifespan=True,
-        drain_timeout=settings.drain_timeout,
-    )
+    return log
 
-    async def announce() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload.ask)
-        for problem in loaded.warnings:
-            log.warning("config", problem=str(problem))
-        log.info(
-            "serving",
-            url=serving.url + settings.path,
-            routes=len(loaded.table.routes),
-            targets=len(loaded.table.targets),
-            config=loaded.hash,
-        )
 
-    server.run(serving, then=announce)
-    log.info("stopped")
-    return GOOD
+def _ops(settings: Settings, gather: Gather) -> list[Server]:
+    """The server of the ops port, where there is to be one."""
+    from router.server import Server, listen
+    from router.web.ops import ops_app
+
+    if settings.ops_port == 0:
+        return []
+    return [Server(ops_app(gather), listen(settings.ops_host, settings.ops_port, "--ops-port"))]
+
+
+def _on_hang_up(reload: Any) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _announce(log: Log, url: str, facts: dict[str, Any], warnings: list[str], **more: Any) -> None:
+    for problem in warnings:
+        log.warning("config", problem=problem)
+    log.info("serving", url=url, **facts, **more)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from router.log import Format
 from router.schedule import parse_duration
@@ -85,6 +85,22 @@ def parse_count(text: str) -> int:
     return number
 
 
+def parse_patience(text: str) -> float:
+    """Seconds, at least 0.1."""
+    seconds = parse_duration(text)
+    if seconds < 0.1:
+        raise ValueError(f"{text!r} is too short (100ms at least)")
+    return seconds
+
+
+def parse_engine(text: str) -> Literal["native", "httpx"]:
+    match text:
+        case "native" | "httpx":
+            return text
+        case _:
+            raise ValueError(f"{text!r} is neither 'native' nor 'httpx'")
+
+
 def parse_log_format(text: str) -> Format:
     match text:
         case "console" | "json":
@@ -141,15 +157,68 @@ class Settings:
     max_requests: int = setting(
         parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
     )
+    #: In bytes.
+    max_head: int = setting(
+        parse_size, "16KiB", "SIZE", "the largest request line and headers; larger ones get 431"
+    )
+    max_headers: int = setting(parse_count, "100", "N", "headers of a request; more get 431")
+    max_connections: int = setting(
+        parse_count,
+        "4096",
+        "N",
+        "connections at a time; on one more only probes are answered, callbacks get 503",
+    )
+    #: In seconds.
+    receive_timeout: float = setting(
+        parse_patience,
+        "10s",
+        "TIME",
+        "how long a whole request may take from its first byte to its last, or else gets 408, "
+        "and how long a new connection may say nothing",
+    )
+    #: In seconds.
+    keep_alive: float = setting(
+        parse_patience,
+        "75s",
+        "TIME",
+        "how long an idle connection stays open; longer than what is in front of the router "
+        "keeps it",
+    )
+    engine: Literal["native", "httpx"] = setting(
+        parse_engine,
+        "native",
+        "ENGINE",
+        "what speaks HTTP to targets: 'native', or 'httpx', the reference; many times slower",
+    )
     secrets_dir: Path | None = setting(
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
         parse_log_format, "console", "FORMAT", "'console' for people, or 'json'"
     )
+    workers: int = setting(
+        parse_count,
+        "1",
+        "N",
+        "processes that share the port; the limits are for each, routes.yaml is read by each",
+    )
+    ops_host: str = setting(parse_host, "127.0.0.1", "HOST", "the address of /metrics and /status")
+    ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
+    #: In seconds.
+    drain_delay: float = setting(
+        parse_duration,
+        "0s",
+        "TIME",
+        "how long a stop still takes callbacks while /readyz says 503; what a balancer needs to "
+        "notice",
+    )
     #: In seconds.
     drain_timeout: float = setting(
-        parse_duration, "30s", "TIME", "how long a stop waits for the callbacks in flight"
+        parse_duration,
+        "15s",
+        "TIME",
+        "how long a stop then waits for the callbacks in flight; those that remain get their "
+        "failure then",
     )
 
 

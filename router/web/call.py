@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from router.errors import Refused
@@ -14,8 +14,12 @@ from router.web import replies
 from router.web.replies import Reply, body_of, request_id_from
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Coroutine[Any, Any, Message]]
+Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+#: The ASGI extension that tells of a hang-up: a future. To wait for a message instead would take a
+#: task for each request.
+GONE = "ebaas_router.gone"
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -38,18 +42,12 @@ class Call:
         #: What the caller was told, and when; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
-        self._gone: asyncio.Future[Message] | None = None
+        #: Done once the caller has hung up; the front sees to it.
+        self.gone: asyncio.Future[None] = scope["extensions"][GONE]
 
     def header(self, name: bytes) -> bytes:
         """A header's value, `b""` where there is none; of several the last."""
         return self._headers.get(name, b"")
-
-    @property
-    def gone(self) -> asyncio.Future[Message]:
-        """Done once the caller has hung up, or has its reply. Asked for after the whole body."""
-        if self._gone is None:
-            self._gone = asyncio.ensure_future(self._receive())
-        return self._gone
 
     @property
     def told(self) -> Told:

@@ -43,7 +43,7 @@ class Callbacks:
         self._journal = journal
         self._max_body = max_body
         self._max_requests = max_requests
-        self._in_flight = 0
+        self.in_flight = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one callback, and return when its last attempt is over and logged."""
@@ -79,13 +79,13 @@ class Callbacks:
     def _counted(self) -> Iterator[None]:
         """A request is in flight from its last byte on: bodies that trickle in take up no place,
         and the front bounds what they may hold. Raises Refused where there are too many."""
-        if self._in_flight >= self._max_requests:
+        if self.in_flight >= self._max_requests:
             raise refused(replies.BUSY, "too many requests in flight")
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             yield
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     async def _read(self, body: bytes) -> Event:
         if len(body) > LARGE:

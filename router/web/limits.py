@@ -50,3 +50,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     #: Bytes that have come of requests that are not whole.
     unfinished: int = 0
+    #: The server is being stopped: every reply is the last of its connection.
+    draining: bool = False
+    #: Nobody new is let in any more: a connection on which nothing happens for `linger` ends.
+    closed: bool = False

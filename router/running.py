@@ -1,0 +1,102 @@
+"""Services on one loop: started in order, and stopped by signals in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import uvloop
+
+#: Open files that a process may have, where the system lets it have as many.
+FILES = 65536
+
+
+class Service(Protocol):
+    """What `run` runs."""
+
+    async def serve(self) -> None:
+        """Serve until stopped. Raises StartFailed when it could not start."""
+
+    async def up(self) -> None:
+        """Return once it serves, or has failed to."""
+
+    def stop(self) -> None:
+        """Take no more, finish what is in flight, and return from `serve`."""
+
+    def hurry(self) -> None:
+        """Stop, and don't wait for what is in flight."""
+
+
+def run(
+    *services: Service,
+    then: Callable[[], Awaitable[Any]] | None = None,
+    heed_signals: bool = True,
+) -> None:
+    """Start the services one after the other; stop them in the reverse order, each once the one
+    after it is done.
+
+    They are stopped by SIGINT or SIGTERM, a second of which hurries, and when one of them ends.
+    `then` runs once all are up; when it raises, they are stopped and it is raised on. Raises
+    StartFailed when one of them does not start.
+    """
+    _allow_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Run(services).run(then, heed_signals))
+
+
+def _allow_files() -> None:
+    """Go to the limit of open files that the system allows; many start a service with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if allowed > soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+class _Run:
+    """One run of services on one loop."""
+
+    def __init__(self, services: tuple[Service, ...]) -> None:
+        self._services = services
+        #: Those that were started, in that order.
+        self._serving: list[tuple[Service, asyncio.Task[None]]] = []
+        self._over = asyncio.Event()
+
+    async def run(self, then: Callable[[], Awaitable[Any]] | None, heed_signals: bool) -> None:
+        if heed_signals:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self._heed)
+        starting = asyncio.create_task(self._start(then))
+        await self._over.wait()
+        starting.cancel()
+        for service, task in reversed(self._serving):
+            service.stop()
+            await asyncio.wait({task})
+        for _, task in self._serving:
+            task.result()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+
+    def _heed(self) -> None:
+        if self._over.is_set():
+            for service, _ in self._serving:
+                service.hurry()
+        self._over.set()
+
+    async def _start(self, then: Callable[[], Awaitable[Any]] | None) -> None:
+        try:
+            for service in self._services:
+                task = asyncio.create_task(service.serve())
+                task.add_done_callback(lambda _: self._over.set())
+                self._serving.append((service, task))
+                await service.up()
+                if task.done():
+                    return
+            if then is not None:
+                await then()
+        except BaseException:
+            self._over.set()
+            raise
