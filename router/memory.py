@@ -14,6 +14,7 @@ from hashlib import sha256
 from router.model import Attempt, Reason
 from router.schedule import Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
+from router.store.ops import DISCARDED
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"
@@ -62,8 +63,8 @@ class Result:
     @property
     def settled(self) -> bool:
         """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
-        queued = self.row is not None and self.row.state is State.QUEUED
-        return self.acknowledged or (queued and not self.required and self.attempt is None)
+        left = self.row is not None and not wants(self.row, self.required)
+        return self.acknowledged or (left and self.attempt is None)
 
 
 # Rules 1, 4 and 8: what a request may claim.
@@ -103,7 +104,12 @@ def wants(row: DeliveryRow | None, required: bool) -> bool:
         return True
     if row.state is State.ACKNOWLEDGED:
         return False
-    return required or row.state is not State.QUEUED
+    return required or not (row.state is State.QUEUED or _discarded(row))
+
+
+def _discarded(row: DeliveryRow) -> bool:
+    """A person has decided that it need not be made; an optional one is left at that."""
+    return row.state is State.SUPERSEDED and row.reason == DISCARDED
 
 
 # Rules 3, 8 and 10: what a failed request leaves.
@@ -165,7 +171,7 @@ def _row_after(result: Result, stage: Stage, now: float, terms: Terms) -> Delive
     if result.required:
         state = State.AWAITING if stage is Stage.OPEN else State.DEAD
         return DeliveryRow(result.target, state, reason)
-    if before is not None and before.state in (State.QUEUED, State.DEAD):
+    if before is not None and (before.state in (State.QUEUED, State.DEAD) or _discarded(before)):
         return None
     fresh = DeliveryRow(result.target, State.QUEUED, reason, due_at=result.over_at)
     return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)

@@ -57,6 +57,10 @@ class Recollection:
     others: tuple[str, ...] = ()
     #: The store could not be asked.
     blind: bool = False
+    #: Why, where that is the store's own error and no consequence of an earlier one.
+    trouble: str = ""
+    #: The deliveries that this request has left as dead letters.
+    dead: tuple[DeliveryRow, ...] = ()
     #: Why its targets may see the event again though nothing was claimed.
     cause: Cause | None = None
     #: Another request with this body has got its `000` meanwhile.
@@ -110,8 +114,9 @@ class Memory:
         self._live.setdefault(digest, []).append(recollection)
         try:
             await self._ask(recollection, timeout)
-        except StoreFailed:
+        except StoreFailed as error:
             recollection.blind = True
+            recollection.trouble = str(error)
             recollection.cause = Cause.STORE
         except BaseException:
             self.leave(recollection)
@@ -183,7 +188,11 @@ class Memory:
         digest = recollection.letter.digest
         found = await self._store.find(digest, timeout)
         if self._blindly:
-            raise StoreFailed("blind")
+            # Their credit is in doubt; that a `000` makes them needless is not.
+            recollection.others = tuple(kept.record.event_id for kept in found)
+            recollection.blind = True
+            recollection.cause = Cause.STORE
+            return
         if not found:
             return
         # Beside another request with this body there is no telling whose record is whose.
@@ -203,13 +212,15 @@ class Memory:
             left = memory.closed(recollection.record, now)
             rows = self._rows(recollection, account, left)
             return await self._keep(recollection, account, left, rows, timeout)
+        if recollection.others:
+            timeout /= 2
         if not all(result.settled for result in account.results):
             left = memory.answered(recollection.event_id, recollection.first_at, now)
             rows = memory.rows_after(account.results, left, now, account.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
-            await self._keep(recollection, account, left, unsettled, timeout / 2)
+            await self._keep(recollection, account, left, unsettled, timeout)
         if recollection.others:
-            await self._supersede(recollection, account, timeout / 2)
+            await self._supersede(recollection, account, timeout)
         return True
 
     async def _supersede(
@@ -233,6 +244,7 @@ class Memory:
         if recollection.record is None:
             recollection.kept = True
             await self._store.add(left, recollection.letter, rows, timeout)
+            recollection.dead = _dead(rows)
             return True
         settlement = Settlement(
             left,
@@ -241,7 +253,10 @@ class Memory:
             account.reached,
             self._store.now(),
         )
-        return await self._store.settle(settlement, timeout)
+        settled = await self._store.settle(settlement, timeout)
+        if settled:
+            recollection.dead = _dead(rows)
+        return settled
 
     def _others(self, recollection: Recollection) -> list[Recollection]:
         """The undecided requests with the same body."""
@@ -262,3 +277,7 @@ class Memory:
         rows = memory.rows_after(account.results, left, self._store.now(), account.terms)
         plan = {result.target for result in account.results}
         return rows + memory.left_behind(recollection.rows, plan, account.targets)
+
+
+def _dead(rows: Sequence[DeliveryRow]) -> tuple[DeliveryRow, ...]:
+    return tuple(row for row in rows if row.state is State.DEAD)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from router.memory import TARGET_REMOVED, retried
+from router.memory import TARGET_REMOVED, Cause, retried
 from router.model import Attempt, Reason
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import Terms
 from router.sender import Envelope, Headers
-from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed
+from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
 
 #: How often due work is looked for when there is none, and at most, in seconds.
 POLL, PAUSE = 1.0, 0.02
@@ -47,6 +47,11 @@ class Retry:
     #: The delivery from now on.
     row: DeliveryRow
 
+    @property
+    def cause(self) -> Cause | None:
+        """Why the target sees the event again, where that was not the router's own retrying."""
+        return Cause.REPLAY if self.due.replayed else None
+
 
 class Sends(Protocol):
     """The part of a Sender that the queue needs."""
@@ -62,6 +67,8 @@ class Watches(Protocol):
     def ended(self, ended: Ended) -> None: ...
 
     def failed(self, error: StoreFailed) -> None: ...
+
+    def usage(self, usage: Usage, now: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +115,9 @@ class Worker:
         while not stop.done():
             with self._reported():
                 await self.send_due()
-            await asyncio.wait({stop}, timeout=PAUSE)
+            # Those of before the pause: one that ends in it has made room for what else is due.
             waiting = {stop, *self._in_flight}
+            await asyncio.wait({stop}, timeout=PAUSE)
             await asyncio.wait(waiting, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
 
     async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
@@ -133,6 +141,7 @@ class Worker:
         ended = await self._store.end(now, STEP, TIMEOUT)
         for record in ended:
             self._watcher.ended(record)
+        self._watcher.usage(await self._store.usage(TIMEOUT), now)
         return STEP in (len(ended), await self._store.prune(now, STEP, TIMEOUT))
 
     async def send_due(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.web.replies import ACKNOWLEDGED, FAILED
+from tests.command import run
 from tests.hostile import hostile
 from tests.house import PATIENCE, SAMPLE, House, event, house, routes
 
@@ -216,3 +217,32 @@ async def test_an_asked_for_time_is_given(store: Path) -> None:
     [(wait,)] = connection.execute(query).fetchall()
     connection.close()
     assert wait == pytest.approx(600, abs=5)
+
+
+async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> None:
+    """A retry of EBaaS neither makes it nor queues it anew, and gets its 000 without it."""
+    flaky, audit = Flaky(2), Flaky(10**6)
+    one, one_url = await served(flaky)
+    two, two_url = await served(audit)
+    table = routes({"flaky": one_url}, {"audit": two_url})
+    async with one, two, house(table, store=store) as router:
+        await router.post()
+        await until(lambda: rows(store).get("audit") == "queued")
+        calls = len(audit.ids)
+        which = ("--state", "queued", "--match", "*", "--store", str(store))
+        await asyncio.to_thread(run, "deliveries", "discard", *which)
+        assert (await router.post()).status_code == 500
+        assert (await router.post()).status_code == 200
+        assert rows(store) == {"flaky": "acknowledged", "audit": "superseded"}
+        assert len(audit.ids) == calls
+
+
+async def test_a_store_that_fills_up_is_told(store: Path) -> None:
+    """From half of a target's share on there is a warning that names the target."""
+    async with (
+        hostile("code_500") as bad,
+        house(routes({"bad": bad.url}), store=store, store_max_rows=4) as router,
+    ):
+        await router.post()
+        line = await router.line("store_fuller")
+    assert (line["level"], line["target"], line["fullness"]) == ("warning", "bad", 1.0)

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +23,9 @@ import pytest
 from router.errors import StartFailed
 from router.model import Event
 from router.store import DeliveryRow, Letter, Limits, Record, Stage, State, StoreFailed, StoreFull
+from router.store.ops import Selection
 from router.store.sqlite import SqliteStore
+from router.store.sqlite.ops import SqliteOps
 
 pytestmark = pytest.mark.anyio
 
@@ -287,6 +290,27 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
         pass
     await store.close()
     assert path.stat().st_size < 200_000
+
+
+async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:
+    """However long it would take; the next one is answered."""
+    await (await SqliteStore.open(path, LIMITS)).close()
+    ops = await SqliteOps.open(path, LIMITS)
+    started = threading.Event()
+
+    def for_ever(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(started.set, 1000)
+        numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+        connection.execute(f"{numbers} SELECT count(*) FROM n").fetchone()
+
+    asking = asyncio.create_task(ops._call(for_ever))
+    await asyncio.to_thread(started.wait, T)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(T):
+        assert await ops.counts(Selection()) == ()
+    await ops.close()
 
 
 _WRITER = """

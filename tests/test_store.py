@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from router.glob import Glob
 from router.model import Event
 from router.store import (
     DeliveryRow,
@@ -26,9 +27,23 @@ from router.store import (
     Store,
     StoreFailed,
     StoreFull,
+    Usage,
 )
 from router.store.none import NoStore
+from router.store.ops import (
+    DISCARDED,
+    STEP,
+    Action,
+    Count,
+    Entry,
+    Later,
+    Ops,
+    Selection,
+    Verb,
+    carry_out,
+)
 from router.store.sqlite import SqliteStore
+from router.store.sqlite.ops import SqliteOps
 
 pytestmark = pytest.mark.anyio
 
@@ -51,18 +66,41 @@ async def sqlite(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Store]:
         await store.close()
 
 
-OPENERS: dict[str, Callable[..., Any]] = {"sqlite": sqlite}
+@asynccontextmanager
+async def sqlite_ops(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
+    ops = await SqliteOps.open(folder / "store.db", limits, now=lambda: NOW)
+    try:
+        yield ops
+    finally:
+        await ops.close()
+
+
+#: How a store of each kind is opened, for the router and for people.
+OPENERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {"sqlite": (sqlite, sqlite_ops)}
 
 
 @pytest.fixture(params=OPENERS)
-def opener(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def opener(kind: str) -> Callable[..., Any]:
     """Opens a store of one kind; opened twice in one folder, it is one store for two processes."""
-    return OPENERS[request.param]
+    return OPENERS[kind][0]
 
 
 @pytest.fixture
 async def store(opener: Callable[..., Any], tmp_path: Path) -> AsyncIterator[Store]:
     async with opener(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ops(store: Store, kind: str, tmp_path: Path) -> AsyncIterator[Ops]:
+    """The same store, as people open it beside the router."""
+    async with OPENERS[kind][1](tmp_path) as opened:
         yield opened
 
 
@@ -445,6 +483,259 @@ async def test_many_at_once(store: Store) -> None:
     await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
     for body in bodies:
         assert await found(store, body)
+
+
+# What people ask of it and do with it.
+
+
+def dead(target: str = "one") -> DeliveryRow:
+    return DeliveryRow(target, State.DEAD, "timeout", retries=20)
+
+
+def action(verb: Verb = Verb.REPLAY, **fields: Any) -> Action:
+    made = Action(f"action-{next(_numbers)}", verb, "alice", "--state dead", NOW)
+    return replace(made, **fields)
+
+
+async def entries(ops: Ops, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
+    return [entry async for page in ops.pages(selection, 3) for entry in page]
+
+
+async def rows(ops: Ops, of: Record) -> dict[str, DeliveryRow]:
+    dossier = await ops.dossier(of.event_id)
+    assert dossier is not None
+    return {entry.row.target: entry.row for entry in dossier.entries}
+
+
+async def later(store: Store, *of: Record, target: str = "one") -> None:
+    """Another event with the same body is acknowledged."""
+    await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
+
+
+async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Ops) -> None:
+    """Settled ones too, each with the age of its oldest and how many were acknowledged later."""
+    await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
+    marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
+    await later(store, marked)
+    assert set(await ops.counts(Selection())) == {
+        Count("one", State.DEAD, 2, 1, NOW - 9),
+        Count("two", State.ACKNOWLEDGED, 1, 0, NOW - 5),
+        Count("two", State.QUEUED, 1, 0, NOW - 9),
+    }
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), "0one 0two 1one 2one 2two 3one"),
+        (Selection(targets=("two",)), "0two 2two"),
+        (Selection(targets=("two", "one", "none")), "0one 0two 1one 2one 2two 3one"),
+        (Selection(states=(State.QUEUED,)), "0two"),
+        (Selection(states=(State.QUEUED, State.AWAITING)), "0two 2one"),
+        (Selection(targets=("one",), states=(State.QUEUED,)), ""),
+        (Selection(event_ids=("event-2",)), "2one 2two"),
+        (Selection(event_ids=("event-1", "event-3", "no event")), "1one 3one"),
+        (Selection(event_ids=("event-1",), targets=("two",)), ""),
+        (Selection(keys=(Glob("a.gs.*"),)), "0one 0two 1one"),
+        (Selection(keys=(Glob("a.gs.cert.1"), Glob("*.[!x]"))), "0one 0two 1one 2one 2two"),
+        (Selection(keys=(Glob("*\x00*"),)), "3one"),
+        (Selection(keys=(Glob("A.*"),)), ""),
+        (Selection(since=NOW - 20), "0one 0two 1one 2one 2two"),
+        (Selection(until=NOW - 20), "3one"),
+        (Selection(since=NOW - 30, until=NOW - 10), "2one 2two 3one"),
+        (Selection(acknowledged_later=Later.ONLY), "1one"),
+        (Selection(acknowledged_later=Later.EXCLUDE), "0one 0two 2one 2two 3one"),
+    ],
+)
+async def test_every_part_of_a_selection_counts(
+    store: Store, ops: Ops, selection: Selection, expected: str
+) -> None:
+    """Pages and counts agree; patterns are those of routes, and a key may have any character."""
+    rows = (
+        (dead("one"), queued("two")),
+        (dead("one"),),
+        (awaiting("one"), acknowledged("two")),
+        (dead("one"),),
+    )
+    keys = ("a.gs.cert.1", "a.gs.key.2", "b.gs.cert.2", "c.\x00.\U0001f600.x")
+    for n, (of, key) in enumerate(zip(rows, keys, strict=True)):
+        one = record(event_id=f"event-{n}", first_at=NOW - 10 * n, stage=Stage.ENDED)
+        await store.add(one, letter(b"%d" % n, key), of, T)
+    await later(store, record(event_id="event-1"))
+    found = await entries(ops, selection)
+    assert " ".join(f"{e.event_id[-1]}{e.row.target}" for e in found) == expected
+    assert sum(count.deliveries for count in await ops.counts(selection)) == len(found)
+
+
+async def test_pages_show_each_once_whatever_changes(store: Store, ops: Ops) -> None:
+    """In the order of recording, while what was shown is changed and more is recorded."""
+    added = [await add(store, dead()) for _ in range(10)]
+    seen = []
+    async for page in ops.pages(Selection(), 3):
+        assert len(page) <= 3
+        seen += [entry.event_id for entry in page]
+        await ops.act(action(Verb.DISCARD), page)
+        if len(seen) == 3:
+            added.append(await add(store, dead()))
+    assert seen == [each.event_id for each in added]
+
+
+async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Ops) -> None:
+    """The record, what its targets get, and every delivery."""
+    kept = record(requests=3, stage=Stage.ENDED, spent=True)
+    await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
+    dossier = await ops.dossier(kept.event_id)
+    assert dossier is not None
+    assert (dossier.record, dossier.letter) == (kept, letter(b"\x00\xff", "k"))
+    assert [entry.row for entry in dossier.entries] == [dead("one"), queued("two")]
+    assert await ops.dossier("no event") is None
+
+
+async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Ops) -> None:
+    """It starts over with its retries, its reason stays to be seen, and whoever takes it knows."""
+    added = await add(store, dead("one"), dead("two"), stage=Stage.ENDED)
+    assert await ops.act(action(), await entries(ops, Selection(targets=("one",)))) == 1
+    assert await rows(ops, added) == {"one": queued("one", NOW), "two": dead("two")}
+    assert await store.queue(T) == {"one": NOW}
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert due.replayed
+    assert await store.finish(due, replace(due.row, due_at=NOW + 60, retries=1), NOW, T)
+    (due,) = await store.take("one", NOW + 60, NOW + 99, 9, T)
+    assert due.replayed
+    assert (due.event_id, due.row.retries) == (added.event_id, 1)
+
+
+async def test_what_was_never_replayed_is_not_taken_for_it(store: Store) -> None:
+    """The router's own retries are no person's."""
+    await add(store, queued())
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert not due.replayed
+
+
+async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: Ops) -> None:
+    """A person's action ends where a request writes the delivery anew."""
+    added = await add(store, queued("one"), awaiting("two"))
+    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    assert await store.settle(settlement(added, queued("one")), T)
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert not due.replayed
+    assert [entry.action for entry in await entries(ops)] == [None, None]
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_each_verb_is_for_its_states_alone(
+    store: Store, ops: Ops, verb: Verb, state: State
+) -> None:
+    """Only a dead letter is replayed; only what is not settled is discarded."""
+    before = DeliveryRow("one", state, "code")
+    added = await add(store, before)
+    changed = await ops.act(action(verb), await entries(ops))
+    after = (await rows(ops, added))["one"]
+    if verb is Verb.REPLAY:
+        assert changed == (state is State.DEAD)
+        assert after.state is (State.QUEUED if changed else state)
+    else:
+        assert changed == (state in (State.DEAD, State.QUEUED, State.AWAITING))
+        assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)
+
+
+async def test_discarding_settles(store: Store, ops: Ops) -> None:
+    """The event is shown as long as a settled one, and no room is taken up for the target."""
+    added = await add(store, dead("one"), queued("two"), stage=Stage.ENDED)
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert not any((await store.usage(T)).deliveries.values())
+    assert await store.prune(NOW + 59, 9, T) == 0
+    assert await store.prune(NOW + 60, 9, T) == 1
+    assert await ops.dossier(added.event_id) is None
+
+
+async def test_discarding_does_not_end_a_record(store: Store, ops: Ops) -> None:
+    """The caller's retry still finds it, and calls only whom it has to; then no dead letter."""
+    added = await add(store, awaiting("one"), acknowledged("two"))
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert (await found(store))[added.event_id] == added
+    (ended,) = await store.end(NOW + 1000, 9, T)
+    assert ended.dead == {}
+
+
+async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Ops) -> None:
+    """An attempt that was in flight is not unsaid; if it fails, that changes nothing."""
+    added = await add(store, queued("one"), queued("two"))
+    (one,) = await store.take("one", NOW, NOW + 60, 9, T)
+    await store.take("two", NOW, NOW + 60, 9, T)
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert not await store.finish(one, one.row, NOW, T)
+    assert await store.acknowledge(added.event_id, "two", NOW, T)
+    after = await rows(ops, added)
+    assert after["one"] == DeliveryRow("one", State.SUPERSEDED, DISCARDED, NOW + 60)
+    assert after["two"].state is State.ACKNOWLEDGED
+
+
+async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Ops) -> None:
+    """Acknowledged, replayed by another, or made good by another event meanwhile."""
+    added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
+    seen = await entries(ops)
+    await store.acknowledge(added[0].event_id, "one", NOW, T)
+    await ops.act(action(), seen[1:2])
+    await later(store, added[2])
+    assert await ops.act(action(), seen) == 1
+    states = [(await rows(ops, each))["one"].state for each in added]
+    assert states == [State.ACKNOWLEDGED, State.QUEUED, State.DEAD, State.QUEUED]
+
+
+async def test_of_two_people_one_replays(store: Store, ops: Ops, kind: str, tmp_path: Path) -> None:
+    """However often and from wherever it is asked for at once."""
+    for _ in range(20):
+        await add(store, dead())
+    async with OPENERS[kind][1](tmp_path) as other:
+        seen = await entries(ops)
+        acts = (each.act(action(), seen) for each in (ops, other) * 3)
+        assert sum(await asyncio.gather(*acts)) == 20
+
+
+async def test_who_did_what_is_kept(store: Store, ops: Ops) -> None:
+    """With every step, on every delivery, newest first; as long as dead letters, then it goes."""
+    for _ in range(5):
+        await add(store, dead(), stage=Stage.ENDED)
+    seen = await entries(ops)
+    replay, discard = action(), action(Verb.DISCARD, who="bob", what="--event x")
+    assert [await ops.act(replay, part) for part in (seen[:2], seen[2:4])] == [2, 2]
+    assert await ops.act(discard, seen[4:]) == 1
+    after = [replace(discard, deliveries=1), replace(replay, deliveries=4)]
+    assert list(await ops.actions(9)) == after
+    assert await ops.actions(1) == (after[0],)
+    assert [entry.action for entry in await entries(ops)] == [after[1]] * 4 + [after[0]]
+    await store.prune(NOW + 599, 1, T)
+    assert len(await ops.actions(9)) == 2
+    await store.prune(NOW + 600, 1, T)
+    assert await ops.actions(9) == ()
+
+
+async def test_an_action_goes_in_steps(store: Store, ops: Ops) -> None:
+    """None is larger than the router can wait for, and together they are all."""
+    await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
+    steps = [step async for step in carry_out(ops, action(), Selection(states=(State.DEAD,)))]
+    assert [step.taken for step in steps] == [STEP, STEP, 50]
+    assert all(step.changed == step.taken for step in steps)
+    counts = await ops.counts(Selection())
+    assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+
+
+async def test_what_fills_the_store_most_is_named(
+    opener: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The target whose share it is, or the store as a whole."""
+    async with opener(tmp_path, replace(LIMITS, max_rows=100, share=0.5)) as store:
+        assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
+        for _ in range(10):
+            await add(store, awaiting("one"))
+        usage = await store.usage(T)
+        assert (usage.fullest, usage.fullest_of) == (0.2, "one")
+        for _ in range(30):
+            await add(store, acknowledged("one"))
+        usage = await store.usage(T)
+        assert (usage.fullest, usage.fullest_of) == (0.4, "")
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:

@@ -19,7 +19,17 @@ from router.recall import Memory
 from router.routes import Target
 from router.schedule import PLATFORM, Schedule, Terms
 from router.sender import Envelope, Headers
-from router.store import DeliveryRow, Ended, Letter, Limits, Record, Stage, State, StoreFailed
+from router.store import (
+    DeliveryRow,
+    Ended,
+    Letter,
+    Limits,
+    Record,
+    Stage,
+    State,
+    StoreFailed,
+    Usage,
+)
 from router.store.sqlite import SqliteStore
 from router.worker import MAX_IN_FLIGHT, MAX_PER_TARGET, InForce, Retry, Worker, shares
 
@@ -74,6 +84,9 @@ class Scene:
 
     def failed(self, error: StoreFailed) -> None:
         self.troubles.append(error)
+
+    def usage(self, usage: Usage, now: float) -> None:
+        self.used = usage
 
     async def queue(self, event_id: str, target: str, body: bytes = b"{}") -> None:
         record = Record(event_id, Stage.CLOSED, 0.0, 1, 0.0, 0.0, 0.0, 0.0)
@@ -235,6 +248,24 @@ async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
     await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
     await scene.worker.tidy()
     assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]
+
+
+async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
+    """However seldom the queue is looked at when there is nothing to do; a target that hangs
+    holds nobody back."""
+    scene.answers["one"] = YES
+    await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
+    await scene.queue("two-0", "two")
+    scene.worker._poll = 3600
+    stopping = asyncio.Event()
+    running = asyncio.create_task(scene.worker.run(stopping))
+    async with asyncio.timeout(T):
+        while len(scene.retries) < 5 * MAX_PER_TARGET:
+            await asyncio.sleep(0.001)
+    stopping.set()
+    scene.answers["two"] = YES
+    scene.released.set()
+    await running
 
 
 async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:

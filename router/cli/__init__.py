@@ -36,6 +36,7 @@ COMMANDS = (
     "config",
     "send",
     "receive",
+    "deliveries",
     "health",
 )
 
@@ -85,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         note(error.strerror or "the system refused")
         abandon_stdout()
         return BAD
+    except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
+        from router.log import place_of
+
+        note(f"a fault of the router: {place_of(error)}")
+        return BAD
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -111,7 +117,7 @@ def _load(name: str) -> Command:
 
 
 def _show_overview() -> int:
-    commands = "\n".join(f"  {name:<8} {_load(name).SUMMARY}" for name in COMMANDS)
+    commands = "\n".join(f"  {name:<10} {_load(name).SUMMARY}" for name in COMMANDS)
     print(_OVERVIEW.format(name=NAME, commands=commands))
     return GOOD
 

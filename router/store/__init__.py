@@ -138,6 +138,8 @@ class Due:
     row: DeliveryRow
     letter: Letter
     lease: str
+    #: A person has queued it anew.
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,10 @@ class Usage:
     deliveries: Mapping[tuple[str, State], int]
     #: The fullest part of the limits, a target's share included: 1.0 is full.
     fullest: float
+    #: The target whose share that is; `""` where it is the store as a whole.
+    fullest_of: str = ""
+    #: When the oldest event came that still awaits a retry or is queued; None where none does.
+    oldest: float | None = None
 
 
 class Store(Protocol):

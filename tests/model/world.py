@@ -267,6 +267,8 @@ class Process:
 
     def failed(self, error: StoreFailed) -> None: ...
 
+    def usage(self, usage: Usage, now: float) -> None: ...
+
 
 class SimulatedSender:
     """Targets: they act or not, and answer or not, each at its own time."""
@@ -275,13 +277,22 @@ class SimulatedSender:
         self._world = world
         self._process = process
 
-    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
+    async def send(
+        self,
+        target: Target,
+        envelope: Envelope,
+        common: Headers,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Attempt:
         world = self._world
         world.boundary(self._process)
         request = _REQUEST.get()
         sources = world.ids.setdefault(envelope.event_id, set())
         if request is not None:
             sources.add(request.source)
+        if not sources:
+            # Its caller had hung up before anything was sent.
+            sources |= {s for s in world.sources if s.event.body == envelope.event.body}
         source = request.source if request else min(sources, key=lambda s: s.number)
         sent = Sent(source, envelope.event_id, target.name, world.loop.time(), request is None)
         world.sent.append(sent)

@@ -76,10 +76,9 @@ class SqliteStore:
         reader = await asyncio.to_thread(prepare, path)
         return cls(path, reader, limits, reserve, now)
 
-    @property
-    def commit_seconds(self) -> float:
-        """How long the last commit took."""
-        return self._writer.commit_seconds
+    def watch_commits(self, committed: Callable[[float], None]) -> None:
+        """Have that called after each commit, in the writer's thread, with the seconds it took."""
+        self._writer.committed = committed
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         found = self._read(partial(reading.find, digest=digest))

@@ -17,7 +17,7 @@ from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 BUSY_TIMEOUT = 2.0
 
 #: The same for a person's commands, which can wait.
-PATIENCE = 10.0
+PATIENCE = 5.0
 
 #: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
 _READ_THROUGH = 32 * 1024 * 1024
@@ -26,6 +26,7 @@ _READ_THROUGH = 32 * 1024 * 1024
 _LOG_LIMIT = 64 * 1024 * 1024
 
 _UNWRITABLE = "it can't be written to"
+_FULL = "the disk is full"
 
 #: What went wrong, as one word for logs and metrics.
 _WORDS = {
@@ -219,13 +220,16 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _why(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # The first thing that a full disk has no room for.
+        return _FULL
     match _code(error):
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
             return "it is damaged, or no database"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return "another process holds it locked"
         case sqlite3.SQLITE_FULL:
-            return "the disk is full"
+            return _FULL
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _UNWRITABLE
         case sqlite3.SQLITE_IOERR:

@@ -35,17 +35,22 @@ FROM queued WHERE target IS NOT NULL
 TAKE = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
     e.digest, e.request_id, e.traceparent,
-    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body
+    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body,
+    d.action IS NOT NULL
 FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
 WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?
 """
 
 
+#: Settled and dead ones expire; the index has no other.
+_OLDEST = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
+
+
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
     found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
     return tuple(
-        Kept(_record(record), tuple(map(_delivery_row, connection.execute(_DELIVERIES, (seq,)))))
-        for seq, *record in found
+        Kept(record(columns), tuple(map(delivery_row, connection.execute(_DELIVERIES, (seq,)))))
+        for seq, *columns in found
     )
 
 
@@ -63,28 +68,36 @@ def usage(connection: sqlite3.Connection, limits: Limits) -> Usage:
     for (target, _), (some, some_bytes) in found.items():
         before = by_target.get(target, (0, 0))
         by_target[target] = (before[0] + some, before[1] + some_bytes)
-    shares = (
-        max(some / limits.max_rows, some_bytes / limits.max_bytes) / limits.share
-        for some, some_bytes in by_target.values()
-    )
-    fullest = max(rows / limits.max_rows, size / limits.max_bytes, *shares, 0.0)
+    shares = [
+        (max(some / limits.max_rows, some_bytes / limits.max_bytes) / limits.share, target)
+        for target, (some, some_bytes) in by_target.items()
+    ]
+    whole = max(rows / limits.max_rows, size / limits.max_bytes)
+    fullest, fullest_of = max([(whole, ""), *shares])
     counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
-    return Usage(rows, size, counts, fullest)
+    (oldest,) = connection.execute(_OLDEST).fetchone()
+    return Usage(rows, size, counts, fullest, fullest_of, oldest)
 
 
-def _record(row: list[Any]) -> Record:
+def record(row: list[Any]) -> Record:
     event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = row
     times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
     return Record(event_id, Stage(stage), *times, spent=bool(spent))
 
 
-def _delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
+def delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
     target, state, reason, due_at, retries = row
     return DeliveryRow(target, State(state), reason, due_at, retries)
 
 
 def due(row: tuple[Any, ...], lease: str) -> Due:
     _, event_id, *delivery = row[:7]
-    digest, request_id, traceparent, *event = row[7:]
-    letter = Letter(Event(*event), digest, request_id, traceparent)
-    return Due(event_id, _delivery_row(tuple(delivery)), letter, lease)
+    *of_letter, replayed = row[7:]
+    return Due(
+        event_id, delivery_row(tuple(delivery)), letter(tuple(of_letter)), lease, bool(replayed)
+    )
+
+
+def letter(row: tuple[Any, ...]) -> Letter:
+    digest, request_id, traceparent, *event = row
+    return Letter(Event(*event), digest, request_id, traceparent)

@@ -30,7 +30,7 @@ INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
     due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
-    lease = ''
+    lease = '', action = NULL
 WHERE deliveries.state <> 'acknowledged'
 """
 
@@ -78,7 +78,7 @@ class Rows:
         assert seq is not None
         self._execute("INSERT INTO bodies VALUES (?, ?)", (seq, event.body))
         self._put(seq, rows, record.replied_at)
-        self._touch([seq], record.replied_at)
+        self.touch([seq], record.replied_at)
 
     def settle(self, settlement: Settlement) -> bool:
         record, now = settlement.record, settlement.at
@@ -98,7 +98,7 @@ class Rows:
             (*columns.values(), seq),
         )
         self._put(seq, settlement.rows, now)
-        self._touch([seq], now)
+        self.touch([seq], now)
         if closing:
             self._spend_others(seq, settlement)
         return True
@@ -119,7 +119,7 @@ class Rows:
                 "THEN 'ended' ELSE stage END WHERE seq = ?",
                 (seq,),
             )
-            self._touch([seq], now)
+            self.touch([seq], now)
 
     def spend(self, event_id: str) -> None:
         """Let a record's acknowledgements count no more."""
@@ -135,7 +135,7 @@ class Rows:
             "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
             (now, target, event_id),
         ).fetchall()
-        self._touch((seq for (seq,) in changed), now)
+        self.touch((seq for (seq,) in changed), now)
         return bool(changed)
 
     def take(self, target: str, now: float, until: float, limit: int) -> tuple[Due, ...]:
@@ -156,7 +156,7 @@ class Rows:
              due.event_id),
         ).fetchall()  # fmt: skip
         if row.state is not State.QUEUED:
-            self._touch((seq for (seq,) in changed), now)
+            self.touch((seq for (seq,) in changed), now)
         return bool(changed)
 
     def end(self, now: float, limit: int) -> tuple[Ended, ...]:
@@ -174,6 +174,7 @@ class Rows:
         self._executemany("DELETE FROM deliveries WHERE seq = ?", over)
         self._executemany("DELETE FROM bodies WHERE seq = ?", over)
         self._executemany("DELETE FROM events WHERE seq = ?", over)
+        self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
         return len(over)
 
     def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:
@@ -183,7 +184,7 @@ class Rows:
             (now, seq),
         ).fetchall()
         self._execute("UPDATE events SET stage = 'ended' WHERE seq = ?", (seq,))
-        self._touch([seq], now)
+        self.touch([seq], now)
         return Ended(event_id, key, requests, dict(dead))
 
     def _put(self, seq: int, rows: Iterable[DeliveryRow], now: float) -> None:
@@ -192,7 +193,7 @@ class Rows:
             [(seq, r.target, r.state, r.reason, r.due_at, r.retries, now) for r in rows],
         )
 
-    def _touch(self, seqs: Iterable[int], now: float) -> None:
+    def touch(self, seqs: Iterable[int], now: float) -> None:
         """Note from when on the events need not be shown any more."""
         keep = {"keep_dead": self._limits.keep_dead, "keep_settled": self._limits.keep_settled}
         self._executemany(_TOUCH, [{"seq": seq, "now": now, **keep} for seq in seqs])

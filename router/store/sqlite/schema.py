@@ -8,6 +8,7 @@ _UNSETTLED = ", ".join(f"'{state}'" for state in UNSETTLED)
 
 #: Bodies have a table of their own: SQLite writes a row anew, all of it, whenever its length
 #: changes. `usage` is kept by triggers: nobody can forget it, and it costs the same at any size.
+#: A delivery's `action` is the last one of a person on it; actions are kept for a while only.
 _FIRST = f"""
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -34,6 +35,7 @@ CREATE TABLE events (
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY REFERENCES events, body BLOB NOT NULL) STRICT;
 CREATE INDEX events_by_body ON events (digest, stage);
 CREATE INDEX events_by_end ON events (ends_at) WHERE stage = 'open';
+CREATE INDEX events_unsettled ON events (first_at) WHERE expires_at IS NULL;
 CREATE INDEX events_by_expiry ON events (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE deliveries (
@@ -46,10 +48,22 @@ CREATE TABLE deliveries (
     lease TEXT NOT NULL DEFAULT '',
     changed_at REAL NOT NULL,
     acknowledged_later_at REAL,
+    action INTEGER,
     PRIMARY KEY (seq, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_by_due ON deliveries (target, due_at) WHERE state = 'queued';
 CREATE INDEX deliveries_dead ON deliveries (target, changed_at) WHERE state = 'dead';
+
+CREATE TABLE actions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    action_id TEXT NOT NULL UNIQUE,
+    verb TEXT NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    at REAL NOT NULL,
+    deliveries INTEGER NOT NULL
+) STRICT;
+CREATE INDEX actions_by_time ON actions (at);
 
 CREATE TABLE credit (spent_up_to INTEGER NOT NULL) STRICT;
 INSERT INTO credit VALUES (0);

@@ -70,8 +70,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
-        #: How long the last commit took, in seconds.
-        self.commit_seconds = 0.0
+        #: Called in this thread after each commit, with the seconds it took.
+        self.committed: Callable[[float], None] = lambda seconds: None
 
     def submit(self, job: Job) -> None:
         """Raises StoreFailed where too many are waiting already."""
@@ -124,7 +124,7 @@ class Writer:
                 _perform(job, Rows(connection, self._limits), room)
             began = time.monotonic()
             connection.execute("COMMIT")
-            self.commit_seconds = time.monotonic() - began
+            self.committed(time.monotonic() - began)
         except sqlite3.Error as error:
             self._recover(error)
             for job in jobs:

@@ -1,0 +1,199 @@
+"""`deliveries`: what is not settled is found, shown, replayed or discarded, beside the router."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from router.cli import entries
+from router.cli.acting import act
+from router.cli.inputs import add_format
+from router.cli.options import (
+    BAD,
+    GOOD,
+    NOT_STARTED,
+    Help,
+    read_setting,
+    value,
+)
+from router.cli.printing import note, say, say_json
+from router.cli.selecting import SELECTING, add_selection, read_selection, selects
+from router.config.settings import SETTINGS, parse_count
+from router.errors import RouterError, SettingInvalid, StartFailed
+from router.store import Limits, StoreFailed
+from router.store.ops import Selection
+
+if TYPE_CHECKING:
+    from router.store.ops import Ops
+
+SUMMARY = "list, show, replay or discard what could not be delivered at once"
+
+HELP = Help(
+    about="""Looks into the store of a router, running or not, and acts on it. A delivery is one
+    event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own, 'dead' once the
+    retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
+    counts by target and state, and with any filter lists; `show EVENT_ID` tells all about one
+    event. `replay` puts dead letters back into the queue, which a running router sends within its
+    limits; `discard` settles what is not to be delivered. Who did it and when is kept. An age is
+    counted from the event's first request.""",
+    examples=(
+        "ebaas-router deliveries list",
+        "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
+        "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
+        "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
+        "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
+    ),
+    exit_codes={
+        GOOD: "done, or there was nothing to do",
+        BAD: "no such event, a no to the question, or stopped half-way",
+        NOT_STARTED: "the store is not there or can't be used",
+    },
+)
+
+#: How many deliveries are listed as text unless told otherwise.
+_LIMIT = 50
+
+#: How many are read at a time.
+_PAGE = 500
+
+#: How many of the last actions are told with the counts.
+_LAST_ACTIONS = 5
+
+#: The options that only some verbs have; what selects is for all but `show`.
+_ONLY = {
+    "event_id": ("show",),
+    "body": ("show",),
+    "limit": ("list",),
+    "dry_run": ("replay", "discard"),
+    "yes": ("replay", "discard"),
+    "who": ("replay", "discard"),
+    **dict.fromkeys(SELECTING, ("list", "replay", "discard")),
+}
+
+#: What those are called whose names say something else.
+_NAMES = {"event_id": "EVENT_ID", "who": "--as"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument(
+        "verb",
+        choices=("list", "show", "replay", "discard"),
+        metavar="VERB",
+        help="list, show, replay or discard",
+    )
+    parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
+    add_selection(parser.add_argument_group("which deliveries (list, replay, discard)"))
+    acting = parser.add_argument_group("acting (replay, discard)")
+    acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
+    acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
+    acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+    showing = parser.add_argument_group("showing")
+    showing.add_argument(
+        "--limit",
+        type=value(parse_count),
+        metavar="N",
+        help=f"list: how many (default {_LIMIT}, as JSON all)",
+    )
+    showing.add_argument("--body", action="store_true", help="show: the event's body too")
+    store = SETTINGS["store"]
+    parser.add_argument(
+        store.option,
+        metavar=store.metavar,
+        help=f"the router's store (default {store.default}; {store.variable})",
+    )
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    selection = read_selection(args)
+    # One run of the loop for each question: between them Ctrl-C works as ever.
+    with asyncio.Runner() as runner:
+        ops = runner.run(_open(args))
+        try:
+            if args.verb == "list":
+                return runner.run(_list(ops, selection, args))
+            if args.verb == "show":
+                return runner.run(_show(ops, args))
+            return act(runner, ops, selection, args)
+        except StoreFailed as error:
+            raise RouterError(f"the store failed: {error}") from None
+        finally:
+            runner.run(ops.close())
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name, verbs in _ONLY.items():
+        if getattr(args, name) not in (None, False) and args.verb not in verbs:
+            option = _NAMES.get(name, "--" + name.replace("_", "-"))
+            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only")
+    if args.verb == "show" and args.event_id is None:
+        raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
+    if args.verb in ("replay", "discard") and not selects(args):
+        raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
+
+
+async def _open(args: argparse.Namespace) -> Ops:
+    """The same store as `serve` with these settings. Raises StartFailed; makes no file."""
+    from router.store.sqlite.ops import SqliteOps
+
+    path = read_setting(args, "store")
+    if path is None:
+        raise StartFailed("with --store none nothing is remembered: there are no deliveries")
+    limits = Limits(read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows"))
+    return await SqliteOps.open(path, limits)
+
+
+async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
+    """The counts first; then what was selected, or, where nothing was, the last actions."""
+    counts = entries.in_order(await ops.counts(selection))
+    actions = () if selects(args) else await ops.actions(_LAST_ACTIONS)
+    if args.format == "json":
+        for line in (*map(entries.count_json, counts), *map(entries.action_json, actions)):
+            say_json(line)
+    else:
+        for text in entries.overview(counts, actions, ops.now()):
+            say(text)
+    if selects(args):
+        await _list_entries(ops, selection, args, entries.total(counts))
+    return GOOD
+
+
+async def _list_entries(
+    ops: Ops, selection: Selection, args: argparse.Namespace, number: int
+) -> None:
+    """Page by page, so that a million of them need no memory."""
+    limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
+    left = limit
+    async for page in ops.pages(selection, _PAGE):
+        page, left = page[:left], left - len(page)
+        if args.format == "json":
+            for entry in page:
+                say_json(entries.entry_json(entry))
+        else:
+            for text in ("", *entries.entries_told(page, ops.now())):
+                say(text)
+        if left <= 0:
+            break
+    if number > limit and args.format == "text":
+        say(f"{number - limit:,} more: --limit")
+
+
+async def _show(ops: Ops, args: argparse.Namespace) -> int:
+    dossier = await ops.dossier(args.event_id)
+    if dossier is None:
+        note("no such event: it was never kept, or is over for long enough")
+        return BAD
+    if args.format == "json":
+        body = {"body": entries.body_text(dossier)} if args.body else {}
+        say_json({**entries.dossier_json(dossier), **body})
+        return GOOD
+    for text in entries.dossier_told(dossier, ops.now()):
+        say(text)
+    if args.body:
+        say("")
+        say(entries.body_text(dossier))
+    return GOOD

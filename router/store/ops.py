@@ -1,0 +1,173 @@
+"""What people ask of a store and do with it: find deliveries, replay and discard them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from router.glob import Glob
+from router.store import UNSETTLED, DeliveryRow, Letter, Record, State
+
+#: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
+#: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.
+DISCARDED = "discarded"
+
+#: The most deliveries that are changed in one commit, so that the router is never held up.
+STEP = 200
+
+
+class Verb(StrEnum):
+    """What a person can do with deliveries."""
+
+    #: Have the router try a dead letter again, from its first retry on.
+    REPLAY = "replay"
+    #: Settle what is not to be delivered.
+    DISCARD = "discard"
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Where a delivery has to stand for it. What is awaited is not replayed: the caller's own
+        retry would overlap it."""
+        return (State.DEAD,) if self is Verb.REPLAY else UNSETTLED
+
+
+class Later(StrEnum):
+    """What to do about deliveries whose body was acknowledged later, as another event's."""
+
+    INCLUDE = "include"
+    EXCLUDE = "exclude"
+    ONLY = "only"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which deliveries: those that every part fits. A part that is empty fits all."""
+
+    targets: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
+    event_ids: tuple[str, ...] = ()
+    #: The event's key fits any of them.
+    keys: tuple[Glob, ...] = ()
+    #: The event's first request came then or later.
+    since: float | None = None
+    #: It came before.
+    until: float | None = None
+    acknowledged_later: Later = Later.INCLUDE
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many deliveries of a target are in one state."""
+
+    target: str
+    state: State
+    deliveries: int
+    #: How many of them were acknowledged later, as another event's.
+    acknowledged_later: int
+    #: When the first request of the oldest one's event came.
+    oldest_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One command of a person, over all its steps."""
+
+    action_id: str
+    verb: Verb
+    who: str
+    #: The selection in the person's own words.
+    what: str
+    #: When it began.
+    at: float
+    #: How many deliveries it has changed.
+    deliveries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One delivery as it was when it was looked at."""
+
+    #: Its event's number, in the order in which events were recorded.
+    seq: int
+    event_id: str
+    event_key: str
+    #: When the event's first request came.
+    first_at: float
+    row: DeliveryRow
+    #: When the row was last written.
+    changed_at: float
+    #: When another event with the same body was acknowledged by this target.
+    acknowledged_later_at: float | None
+    #: The last action on it, as long as that is kept.
+    action: Action | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that is kept of one event."""
+
+    record: Record
+    letter: Letter
+    entries: tuple[Entry, ...]
+
+
+class Ops(Protocol):
+    """Opened beside running routers, whose requests and workers it never holds up.
+
+    Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
+    may take seconds in a store of millions; what writes is atomic and durable like a Store's.
+    """
+
+    def now(self) -> float:
+        """The time on the clock that all processes of this store share."""
+        ...
+
+    async def counts(self, selection: Selection) -> tuple[Count, ...]:
+        """By target and state; pairs without deliveries are left out."""
+        ...
+
+    def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
+        """The deliveries in pages of up to `size`, in the order of recording. Each page is read
+        when it is asked for, and no delivery comes twice, whatever is changed meanwhile."""
+        ...
+
+    async def dossier(self, event_id: str) -> Dossier | None:
+        """All that is kept of an event; None where it is not there (any more)."""
+        ...
+
+    async def act(self, action: Action, entries: Sequence[Entry]) -> int:
+        """Take up to STEP of an action's deliveries, in one commit with the action itself; how
+        many have changed. One that stands elsewhere than when it was looked at stays as it is.
+
+        Replayed: `queued`, due now, no retry made. Discarded: `superseded`, its reason DISCARDED.
+        """
+        ...
+
+    async def actions(self, limit: int) -> tuple[Action, ...]:
+        """The last ones, newest first. They are kept for as long as dead letters."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of an action that is done."""
+
+    #: How many deliveries were to be changed, and how many have been.
+    taken: int
+    changed: int
+
+
+async def carry_out(ops: Ops, action: Action, selection: Selection) -> AsyncGenerator[Step, None]:
+    """The whole action, step by step. Half of the time is the router's: without the pauses its
+    commits would find the store locked again and again."""
+    async for entries in ops.pages(selection, STEP):
+        began = time.monotonic()
+        changed = await ops.act(action, entries)
+        yield Step(len(entries), changed)
+        await asyncio.sleep(time.monotonic() - began)

@@ -1,0 +1,67 @@
+"""A person's actions as SQL: each step is one transaction, the action's own row included."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from router.store import Limits, State
+from router.store.ops import DISCARDED, Action, Entry, Verb
+from router.store.sqlite.rows import Rows
+
+_RECORD = """
+INSERT INTO actions (action_id, verb, who, what, at, deliveries) VALUES (?, ?, ?, ?, ?, 0)
+ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
+"""
+
+#: Only where it still stands as it was looked at. A lease is taken away: its holder comes too late.
+_CHANGE = """
+UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
+    lease = ''
+WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
+"""
+
+
+def act(
+    connection: sqlite3.Connection,
+    limits: Limits,
+    action: Action,
+    entries: Sequence[Entry],
+    now: float,
+) -> int:
+    fitting = [entry for entry in entries if entry.row.state in action.verb.states]
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        number = _recorded(connection, action)
+        changed = [
+            row
+            for entry in fitting
+            for row in connection.execute(
+                _CHANGE, (*_after(action.verb, entry, now), number, *_before(entry))
+            ).fetchall()
+        ]
+        connection.execute(
+            "UPDATE actions SET deliveries = deliveries + ? WHERE seq = ?", (len(changed), number)
+        )
+        Rows(connection, limits).touch((seq for (seq,) in changed), now)
+    return len(changed)
+
+
+def _recorded(connection: sqlite3.Connection, action: Action) -> int:
+    """The number of the action's row, which its first step makes."""
+    number: int = connection.execute(
+        _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
+    ).fetchone()[0]
+    return number
+
+
+def _after(verb: Verb, entry: Entry, now: float) -> tuple[Any, ...]:
+    row = entry.row
+    if verb is Verb.REPLAY:
+        return State.QUEUED, row.reason, now, 0, now
+    return State.SUPERSEDED, DISCARDED, row.due_at, row.retries, now
+
+
+def _before(entry: Entry) -> tuple[Any, ...]:
+    return entry.seq, entry.row.target, entry.row.state, entry.acknowledged_later_at

@@ -1,0 +1,532 @@
+"""`deliveries` as people run it: a real process on a real file, beside a router or without one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.entries import age
+from router.memory import Cause
+from router.model import Event
+from router.store import DeliveryRow, Letter, Limits, Record, Stage, State
+from router.store.sqlite.file import connect, prepare
+from router.store.sqlite.rows import Rows
+from tests.command import (
+    PATIENCE,
+    ROOT,
+    command,
+    environment,
+    receiver,
+    running,
+)
+from tests.inprocess import Ran, ran
+from tests.test_worker import NO, opened
+
+LIMITS = Limits(max_bytes=1 << 40, max_rows=1 << 40, share=1.0)
+
+#: How many deliveries the large store has. The long form, some minutes, is
+#: `TEST_ROWS=1000000 pytest -o faulthandler_timeout=0 tests/test_deliveries.py -k in_steps`.
+MANY = int(os.environ.get("TEST_ROWS", "5000"))
+
+
+def dead(target: str = "ledger", reason: str = "timeout") -> DeliveryRow:
+    return DeliveryRow(target, State.DEAD, reason, retries=20)
+
+
+class Shop:
+    """A store's file, and what a test puts in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        prepare(path).close()
+        self._connection = connect(path)
+        self._rows = Rows(self._connection, LIMITS)
+
+    def add(
+        self,
+        event_id: str,
+        *rows: DeliveryRow,
+        key: str = "a.gs.cert.1",
+        body: bytes = b"{}",
+        ago: float = 60.0,
+        stage: Stage = Stage.ENDED,
+    ) -> None:
+        """An event whose first request came so long ago."""
+        at = time.time() - ago
+        record = Record(event_id, stage, at, 21, at, at, at, at + 1e6)
+        letter = Letter(
+            Event("a", "gs", "cert", "1", key, body), hashlib.sha256(body).digest(), "r"
+        )
+        self._rows.add(record, letter, rows or (dead(),))
+
+    def add_many(self, number: int) -> None:
+        self._connection.execute("BEGIN")
+        for n in range(number):
+            self.add(f"event-{n}", dead(f"target-{n % 4}"), body=b'{"n":%d}' % n)
+        self._connection.execute("COMMIT")
+
+    def acknowledged_later(self, event_id: str) -> None:
+        self._rows.supersede([event_id], ["ledger"], time.time())
+
+    def states(self) -> dict[str, str]:
+        """State and reason of every delivery, by event and target."""
+        query = "SELECT event_id, target, state, reason FROM deliveries JOIN events USING (seq)"
+        rows = self._connection.execute(query)
+        return {f"{event} {target}": f"{state} {reason}" for event, target, state, reason in rows}
+
+    def count(self, state: State) -> int:
+        query = "SELECT count(*) FROM deliveries WHERE state = ?"
+        number: int = self._connection.execute(query, (state,)).fetchone()[0]
+        return number
+
+    def actions(self) -> list[tuple[Any, ...]]:
+        return self._connection.execute(
+            "SELECT verb, who, what, deliveries FROM actions ORDER BY seq"
+        ).fetchall()
+
+    def run(self, *arguments: str) -> Ran:
+        return ran("deliveries", *arguments, "--store", self.path)
+
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command that ends well prints as JSON."""
+        finished = self.run(*arguments, "--format", "json")
+        assert (finished.code, finished.err) == (0, "")
+        return [json.loads(line) for line in finished.lines]
+
+    def listed(self, *arguments: str) -> list[str]:
+        found = self.lines("list", *arguments)
+        return [f"{e['event_id']} {e['target']}" for e in found if e["kind"] == "delivery"]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else can write meanwhile."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        yield
+        self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    opened = Shop(tmp_path / "store.db")
+    yield opened
+    opened.close()
+
+
+def cells(finished: Ran) -> list[list[str]]:
+    """The words of each line of a result."""
+    assert finished.code == 0, finished.err
+    return [line.split() for line in finished.lines]
+
+
+def complaint(finished: Ran, code: int) -> str:
+    """The only line of a run that ends with this code and has no result."""
+    assert (finished.code, finished.out) == (code, "")
+    (line,) = finished.err.splitlines()
+    return line
+
+
+# What is seen.
+
+
+def test_counts_come_first(shop: Shop) -> None:
+    """By target and state, what needs a person before the rest, with the oldest one's age."""
+    shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
+    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=60)
+    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=5)
+    shop.acknowledged_later("two")
+    assert cells(shop.run("list"))[1:] == [
+        ["audit", "queued", "1", "3h", "2m"],
+        ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
+        ["ledger", "awaiting", "1", "5s"],
+        ["ledger2", "acknowledged", "1", "1m"],
+    ]
+
+
+def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
+    """Which is no fault, whatever is asked."""
+    assert cells(shop.run("list")) == [["no", "deliveries"]]
+    assert cells(shop.run("list", "--state", "dead")) == [["no", "deliveries"]]
+    assert shop.lines("list") == []
+    assert cells(shop.run("replay", "--match", "*"))[-1] == ["0", "deliveries", "replayed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--state dead", "one ledger, one audit, four ledger"),
+        ("--state queued --state awaiting", "two ledger, three ledger"),
+        ("--target audit", "one audit"),
+        ("--match a.gs.*", "one ledger, one audit, three ledger"),
+        ("--match *.[!4] --match nothing", "one ledger, one audit, two ledger, three ledger"),
+        ("--event four --event one --target ledger", "one ledger, four ledger"),
+        ("--older-than 1h", "three ledger, four ledger"),
+        ("--newer-than 3h --older-than 1h", "three ledger"),
+        ("--acknowledged-later only", "four ledger"),
+        ("--acknowledged-later exclude --state dead", "one ledger, one audit"),
+        ("--target nobody", ""),
+    ],
+)
+def test_what_is_selected_is_listed(shop: Shop, options: str, expected: str) -> None:
+    """Every filter has to fit; one that is repeated fits with any of its values."""
+    shop.add("one", dead(), dead("audit"))
+    shop.add("two", DeliveryRow("ledger", State.QUEUED), key="b.gs.cert.2")
+    awaiting = DeliveryRow("ledger", State.AWAITING)
+    shop.add("three", awaiting, stage=Stage.OPEN, key="a.gs.key.3", ago=2 * 3600)
+    shop.add("four", key="c.gs.cert.4", ago=4 * 3600)
+    shop.acknowledged_later("four")
+    assert set(shop.listed(*options.split())) == {each for each in expected.split(", ") if each}
+
+
+def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
+    """As text; as JSON everything comes, one line each."""
+    shop.add_many(120)
+    told = cells(shop.run("list", "--state", "dead"))
+    assert told[-1] == ["70", "more:", "--limit"]
+    assert sum(line[1:3] == ["target-0", "dead"] for line in told) == 13
+    assert len(shop.listed("--state", "dead")) == 120
+    assert len(shop.listed("--state", "dead", "--limit", "7")) == 7
+
+
+def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
+    """Where it stands with EBaaS, and each of its deliveries."""
+    shop.add(
+        "one", dead("audit", "code"), DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged")
+    )
+    told = shop.run("show", "one").out
+    assert "ended: EBaaS has given it up" in told
+    assert "21, the last answered" in told
+    (shown,) = shop.lines("show", "one")
+    assert [(d["target"], d["state"], d["reason"]) for d in shown["deliveries"]] == [
+        ("audit", "dead", "code"),
+        ("ledger", "acknowledged", "acknowledged"),
+    ]
+
+
+def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
+    """It may be secret; and no character of it reaches the terminal as a command."""
+    body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
+    shop.add("one", body=body)
+    every = [shop.run("show", "one"), shop.run("list", "--state", "dead"), shop.run("list")]
+    every += [shop.run("show", "one", "--format", "json"), shop.run("replay", "--event", "one")]
+    assert all("hunter2" not in finished.out + finished.err for finished in every)
+    told = shop.run("show", "one", "--body").out
+    assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in told
+    (shown,) = shop.lines("show", "one", "--body")
+    assert shown["body"] == body.decode()
+
+
+def test_an_unknown_event_is_told(shop: Shop) -> None:
+    """In one line, with the exit code of something bad."""
+    assert "no such event" in complaint(shop.run("show", "nobody"), 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m"), (7500, "2h 5m"), (90_061, "1d 1h"), (-5, "0s")],
+)
+def test_an_age_has_two_units(seconds: float, text: str) -> None:
+    """The largest ones; a clock that went back makes no age below zero."""
+    assert age(seconds) == text
+
+
+# What is done.
+
+
+def test_replayed_dead_letters_are_queued(shop: Shop) -> None:
+    """Those that were selected and no others; who and when is kept, with the selection's words."""
+    shop.add("one", dead(), dead("audit"))
+    shop.add("two", key="b.gs.cert.1")
+    finished = shop.run("replay", "--target", "ledger", "--match", "a.*", "--as", "alice")
+    assert cells(finished)[-1] == ["1", "delivery", "replayed"]
+    assert shop.states() == {
+        "one ledger": "queued timeout",
+        "one audit": "dead timeout",
+        "two ledger": "dead timeout",
+    }
+    assert shop.actions() == [("replay", "alice", "--target ledger --match 'a.*'", 1)]
+    assert "replayed by 'alice'" in shop.run("show", "one").out
+    assert "--match 'a.*'" in shop.run("list").out
+
+
+def test_who_acts_is_known_without_being_told(shop: Shop) -> None:
+    """The user and the host, as the system has them."""
+    shop.add("one")
+    shop.run("discard", "--event", "one")
+    ((_, who, _, _),) = shop.actions()
+    name, _, host = who.partition("@")
+    assert name
+    assert host == os.uname().nodename
+
+
+def test_discarded_deliveries_are_settled(shop: Shop) -> None:
+    """Dead letters, unless other states are named."""
+    shop.add("one", dead(), DeliveryRow("audit", State.QUEUED, "code"))
+    assert cells(shop.run("discard", "--event", "one"))[-1] == ["1", "delivery", "discarded"]
+    assert shop.states() == {"one ledger": "superseded discarded", "one audit": "queued code"}
+    shop.run("discard", "--event", "one", "--state", "queued")
+    assert shop.states()["one audit"] == "superseded discarded"
+
+
+def test_a_dry_run_changes_nothing(shop: Shop) -> None:
+    """It counts what would be done, however much that is, and asks nothing."""
+    shop.add_many(30)
+    finished = shop.run("replay", "--match", "*", "--dry-run")
+    assert cells(finished)[-1] == ["30", "deliveries", "would", "be", "replayed"]
+    assert shop.count(State.DEAD) == 30
+    assert shop.actions() == []
+    (result,) = shop.lines("discard", "--match", "*", "--dry-run")
+    assert (result["dry_run"], result["selected"], result["deliveries"]) == (True, 30, 0)
+
+
+def test_what_was_acknowledged_later_is_left_out_of_a_replay(shop: Shop) -> None:
+    """Unless asked for; what is left out is told."""
+    shop.add("one")
+    shop.add("two", body=b"[]")
+    shop.acknowledged_later("one")
+    finished = shop.run("replay", "--match", "*")
+    assert "1 was acknowledged later" in finished.out
+    assert shop.states() == {"one ledger": "dead timeout", "two ledger": "queued timeout"}
+    shop.run("replay", "--match", "*", "--acknowledged-later", "include")
+    assert shop.states()["one ledger"] == "queued timeout"
+
+
+def test_what_comes_after_the_look_is_not_touched(shop: Shop) -> None:
+    """Nobody was told of it, so nobody has agreed to it."""
+    shop.add("one")
+    shop.add("later", ago=-3600)
+    assert cells(shop.run("replay", "--match", "*"))[-1] == ["1", "delivery", "replayed"]
+    assert shop.states() == {"one ledger": "queued timeout", "later ledger": "dead timeout"}
+
+
+def test_many_need_a_confirmation(shop: Shop) -> None:
+    """Where nobody can be asked it has to be in the command line; ten are done without."""
+    shop.add_many(11)
+    finished = shop.run("replay", "--match", "*")
+    assert finished.code == 2
+    assert "to replay 11 deliveries needs --yes" in finished.err
+    assert shop.count(State.DEAD) == 11
+    assert shop.run("discard", "--event", "event-0").code == 0
+    assert shop.run("replay", "--match", "*").code == 0
+    assert shop.count(State.QUEUED) == 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "queued"), [(b"y\n", 0, 11), (b"n\n", 1, 0), (b"\n", 1, 0)]
+)
+def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) -> None:
+    """On a terminal; whatever is no yes is a no."""
+    shop.add_many(11)
+    mine, theirs = pty.openpty()
+    try:
+        os.write(mine, answer)
+        finished = process(*replay_all(shop)[:-1], stdin=theirs)
+    finally:
+        os.close(mine)
+        os.close(theirs)
+    assert finished.returncode == code
+    assert b"replay 11 deliveries? [y/N]" in finished.stderr
+    assert shop.count(State.QUEUED) == queued
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("replay", "--match '*' for all"),
+        ("discard --yes", "--match '*' for all"),
+        ("replay --state queued --match *", "what is queued is retried anyway"),
+        ("discard --state acknowledged --match *", "what is acknowledged is settled already"),
+        ("list --body", "--body is for show only"),
+        ("list --yes", "--yes is for replay, discard only"),
+        ("list event", "EVENT_ID is for show only"),
+        ("show", "show EVENT_ID"),
+        ("show event --target one", "--target is for list, replay, discard only"),
+        ("list --match [a", "has no end"),
+        ("list --older-than 5", "is not a duration"),
+        ("lst", "invalid choice"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(shop: Shop, line: str, why: str) -> None:
+    """And changes nothing."""
+    shop.add("one")
+    assert why in complaint(shop.run(*line.split()), 2)
+    assert shop.count(State.DEAD) == 1
+
+
+# What is refused.
+
+
+def refused(path: Path | str) -> str:
+    """The one line that says why a store can't be used; nothing is made, no folder is named."""
+    line = complaint(ran("deliveries", "list", "--store", path), 3)
+    assert str(Path(path).parent) not in line or path == "none"
+    return line
+
+
+def test_no_store_has_no_deliveries() -> None:
+    """`none` remembers nothing."""
+    assert "--store none" in refused("none")
+
+
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    """A mistyped name must not look like a store where all is well."""
+    assert "there is no such file" in refused(tmp_path / "store.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("PRAGMA user_version = 99", "a newer one wrote it"),
+        ("PRAGMA application_id = 1", "another program's database"),
+        ("PRAGMA user_version = 0", "empty or old"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
+    """Of a newer version, of another program, or never brought up to date."""
+    shop = Shop(tmp_path / "store.db")
+    shop.close()
+    with sqlite3.connect(shop.path) as other:
+        other.execute(how)
+    other.close()
+    assert why in refused(shop.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"version: 1\n" * 1000])
+def test_what_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """Empty or not, byte for byte."""
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    assert "can't use the store store.db" in refused(path)
+    assert path.read_bytes() == content
+
+
+# Beside a running router, and whatever befalls it.
+
+
+def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) -> None:
+    """Byte for byte, each once and under its own id; then it is acknowledged."""
+    bodies = {f"event-{n}": f'{{"n": {n}}}' for n in range(40)}
+    for event_id, body in bodies.items():
+        shop.add(event_id, body=body.encode())
+    with receiver("--format", "json") as ledger:
+        routes = tmp_path / "routes.yaml"
+        target = {"url": f"{ledger.url}/callback"}
+        route = {"name": "all", "match": "*", "required": ["ledger"]}
+        routes.write_text(
+            json.dumps({"version": 1, "targets": {"ledger": target}, "routes": [route]})
+        )
+        options = ("--config", str(routes), "--store", str(shop.path), "--port", "0")
+        with running("serve", *options) as router:
+            router.wait_for(lambda: any("serving" in line for line in router.stdout))
+            assert shop.run("replay", "--match", "*", "--yes").code == 0
+            until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
+            assert router.interrupt() == 0
+        came = [json.loads(line) for line in ledger.stdout]
+    assert sorted(one["headers"]["webhook-id"] for one in came) == sorted(bodies)
+    assert all(one["body"] == bodies[one["headers"]["webhook-id"]] for one in came)
+
+
+@pytest.mark.anyio
+async def test_the_queue_knows_what_a_person_has_queued(shop: Shop, tmp_path: Path) -> None:
+    """A replay's attempts say their cause, all of them; the router's own retries have none."""
+    shop.add("own", DeliveryRow("one", State.QUEUED))
+    shop.add("replayed", dead("one"))
+    process(*replay_all(shop))
+    async with opened(tmp_path, "one") as scene:
+        scene.answers["one"] = NO
+        for count in (2, 4):
+            scene.time = time.time() + 1000 * count
+            await scene.until(count)
+        causes = [(retry.due.event_id, retry.cause) for retry in scene.retries]
+    assert sorted(causes) == [("own", None)] * 2 + [("replayed", Cause.REPLAY)] * 2
+
+
+def test_many_are_done_in_steps_with_exact_counts(shop: Shop) -> None:
+    """Some thousands here, a million in the long form; what is left is nothing."""
+    shop.add_many(MANY)
+    result = json.loads(process(*replay_all(shop), "--format", "json").stdout)
+    assert (result["selected"], result["deliveries"]) == (MANY, MANY)
+    assert (shop.count(State.QUEUED), shop.count(State.DEAD)) == (MANY, 0)
+    (counted,) = [line["deliveries"] for line in shop.lines("list") if line["kind"] == "action"]
+    assert counted == MANY
+    listing = ("deliveries", "list", "--state", "queued", "--format", "json")
+    listed = process(*listing, "--store", str(shop.path)).stdout
+    assert listed.count(b'"kind": "delivery"') == MANY
+
+
+def test_a_replay_that_is_killed_is_told_rightly(shop: Shop) -> None:
+    """What it has done is done and counted; run again it does the rest."""
+    shop.add_many(5000)
+    with running(*replay_all(shop)) as killed:
+        until(lambda: shop.count(State.QUEUED) > 0)
+        killed.process.send_signal(signal.SIGKILL)
+        killed.wait()
+    done = shop.count(State.QUEUED)
+    assert [row[3] for row in shop.actions()] == [done]
+    assert shop.run("replay", "--match", "*", "--yes").code == 0
+    assert shop.count(State.QUEUED) == 5000
+
+
+def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
+    """At once, with a line that says how far it got."""
+    shop.add_many(5000)
+    with running(*replay_all(shop)) as replaying:
+        until(lambda: shop.count(State.QUEUED) > 0)
+        with shop.locked():
+            if shop.count(State.QUEUED) == 5000:
+                return
+            replaying.process.send_signal(signal.SIGINT)
+            replaying.wait_for(lambda: any("stopped: " in line for line in replaying.stderr))
+        assert replaying.wait() == 130
+    assert shop.count(State.QUEUED) < 5000
+    assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
+
+
+def test_a_store_that_stays_locked_is_told(shop: Shop) -> None:
+    """In one line, after some patience; nothing was done."""
+    shop.add("one")
+    with shop.locked():
+        finished = shop.run("replay", "--event", "one")
+    assert finished.code == 1
+    assert "the store failed (locked)" in finished.err
+    assert shop.count(State.DEAD) == 1
+
+
+def replay_all(shop: Shop) -> list[str]:
+    return ["deliveries", "replay", "--match", "*", "--store", str(shop.path), "--yes"]
+
+
+def process(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[bytes]:
+    """A whole run of its own, which gets the more time the more rows there are."""
+    return subprocess.run(
+        command(*arguments),
+        stdin=stdin,
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=PATIENCE + MANY / 1000,
+        check=False,
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
