@@ -1,0 +1,93 @@
+"""File systems of a test's own, which only root may mount, and the power cut of one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+#: FS_IOC_SHUTDOWN, and its NOLOGFLUSH: the file system stops as it is on the disk, and what no
+#: fsync has written is gone.
+_SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder whose fsyncs cost nothing, where the machine has one: for what is not about disks,
+    so that whatever else the disk has to do can't make a commit late."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+class Disks:
+    """Mounts below one folder. Where the machine can't, the test is skipped and says why."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mounted = ExitStack()
+        self._image = folder / "disk.img"
+
+    def tmpfs(self, megabytes: int) -> Path:
+        options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"]
+        return self._mount(self._place("memory"), options)
+
+    def ext4(self, megabytes: int) -> Path:
+        """One for each Disks."""
+        with self._image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        self._need("mkfs.ext4", "-q", "-F", str(self._image))
+        return self._mount(self._place("disk"), ["-o", "loop", str(self._image)])
+
+    def cut_power(self, place: Path) -> None:
+        """From now on the ext4 answers no more, and what no fsync has written is gone."""
+        folder = os.open(place, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+        except OSError as error:
+            pytest.skip(f"a file system can't be shut down here: {error.strerror}")
+        finally:
+            os.close(folder)
+
+    def restore_power(self, place: Path) -> None:
+        """What is on the disk is mounted there again.
+
+        It is a copy: the kernel would mount the dead file system anew if anybody still had it.
+        """
+        _unmount(place)
+        dead = self._image.replace(self._image.with_suffix(".cut"))
+        shutil.copyfile(dead, self._image)
+        subprocess.run(["mount", "-o", "loop", self._image, place], check=True)
+
+    def close(self) -> None:
+        self._mounted.close()
+
+    def _place(self, name: str) -> Path:
+        place = self._folder / name
+        place.mkdir()
+        return place
+
+    def _mount(self, place: Path, options: list[str]) -> Path:
+        self._need("mount", *options, str(place))
+        self._mounted.callback(_unmount, place)
+        return place
+
+    def _need(self, *command: str) -> None:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"no {command[0]} on this machine")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system can be made here: {done.stderr.strip()}")
+
+
+def _unmount(place: Path) -> None:
+    """Also where somebody still has something open there."""
+    subprocess.run(["umount", "-l", place], check=True)
