@@ -1,6 +1,8 @@
-# The tag names an exact Python and Debian. Where your registry allows it, pin the digest as well
-# (python:3.13.15-slim-trixie@sha256:...): a tag can be moved, a digest can't.
-FROM python:3.13.15-slim-trixie AS build
+# The tag names an exact Python and Debian. A tag can be moved, a digest can't; where your registry
+# allows it, build with --build-arg BASE=python:3.13.15-slim-trixie@sha256:...
+ARG BASE=python:3.13.15-slim-trixie
+
+FROM ${BASE} AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -18,26 +20,39 @@ RUN python -m hatchling build --target wheel --directory dist \
     && pip --python /opt/ebaas-router/bin/python install --no-index --no-deps dist/*.whl
 
 
-FROM python:3.13.15-slim-trixie
+FROM ${BASE}
 
 # The image runs one program and installs nothing. A volume takes the owner of its folder here.
 RUN pip uninstall --yes --root-user-action ignore pip \
-    && install -d -o 10001 -g 10001 /var/lib/ebaas-router
+    && install -d -o 10001 -g 10001 -m 0750 /data
 
 COPY --from=build /opt/ebaas-router /opt/ebaas-router
-COPY config/routes.yaml /etc/ebaas-router/
 
+# Which addresses a container listens on is for its network to say: on 127.0.0.1 nobody could ask
+# it for anything, its metrics included. Published is what whoever runs it publishes.
 ENV PATH=/opt/ebaas-router/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     EBAAS_ROUTER_CONFIG=/etc/ebaas-router/routes.yaml \
-    EBAAS_ROUTER_HOST=0.0.0.0
+    EBAAS_ROUTER_STORE=/data/ebaas-router.db \
+    EBAAS_ROUTER_HOST=0.0.0.0 \
+    EBAAS_ROUTER_OPS_HOST=0.0.0.0 \
+    EBAAS_ROUTER_LOG_FORMAT=json
 
 USER 10001:10001
-WORKDIR /var/lib/ebaas-router
-VOLUME /var/lib/ebaas-router
+WORKDIR /data
+VOLUME /data
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["ebaas-router", "health"]
 
 ENTRYPOINT ["ebaas-router"]
 CMD ["serve"]
+
+ARG BASE
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="ebaas-router" \
+      org.opencontainers.image.description="Forwards EBaaS callbacks to every business endpoint that routes.yaml names." \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}"

@@ -1,0 +1,116 @@
+"""What a router holds, looked at again and again, and whether that grows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.soak.callers import get
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At one moment of rest. `tasks` is what the router says of itself, None where it does not."""
+
+    #: Seconds since the start, and CPU seconds till then.
+    at: float
+    cpu: float
+    #: In bytes.
+    memory: int
+    files: int
+    threads: int
+    tasks: int | None
+    #: Bytes of the store's files.
+    store: int
+
+
+class Meter:
+    """Looks at one process and its store."""
+
+    def __init__(self, pid: int, store: Path, ops_port: int) -> None:
+        self._proc = Path(f"/proc/{pid}")
+        self._store = store
+        self._ops_port = ops_port
+
+    async def sample(self, at: float) -> Sample:
+        stat = (self._proc / "stat").read_text().rpartition(")")[2].split()
+        return Sample(
+            at=at,
+            cpu=(int(stat[11]) + int(stat[12])) / _TICKS,
+            memory=int((self._proc / "statm").read_text().split()[1]) * _PAGE,
+            threads=int(stat[17]),
+            files=len(list((self._proc / "fd").iterdir())),
+            tasks=await self._tasks(),
+            store=sum(each.stat().st_size for each in self._store.parent.glob("store.db*")),
+        )
+
+    async def _tasks(self) -> int | None:
+        """The asyncio tasks of all processes, from `/status`."""
+        status, body = await get(self._ops_port, "/status")
+        if status != "200":
+            return None
+        each = json.loads(body)["processes"]["each"]
+        counts = [process.get("tasks") for process in each]
+        return None if None in counts else sum(counts)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much of something counts as growth: over the last two thirds of the samples the slope
+    (Theil and Sen's: no single peak bends it) must not lead further than `share` of the median or
+    `some`, whichever is more; and the largest must not be beyond 1.3 medians and `peak`."""
+
+    share: float
+    some: float
+    peak: float
+
+
+#: Idle connections to targets are files too: a burst leaves some dozens for a while. The store
+#: keeps what is settled for an hour, so it is judged by what it holds: see `Run`.
+BOUNDS = {
+    "memory": Bound(0.03, 1.5e6, 0),
+    "files": Bound(0.05, 12, 64),
+    "threads": Bound(0.05, 2, 4),
+    "tasks": Bound(0.05, 4, 16),
+}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How one thing went over the last two thirds."""
+
+    name: str
+    median: float
+    most: float
+    #: Where the slope leads from the first to the last of them.
+    growth: float
+    grows: bool
+
+
+def growths(samples: Sequence[Sample]) -> list[Growth]:
+    late = samples[len(samples) // 3 :]
+    rows = [asdict(sample) for sample in late]
+    found = []
+    for name, bound in BOUNDS.items():
+        points = [(row["at"], row[name]) for row in rows if row[name] is not None]
+        if len(points) > 1:
+            found.append(_growth(name, points, bound))
+    return found
+
+
+def _growth(name: str, points: Sequence[tuple[float, float]], bound: Bound) -> Growth:
+    values = [value for _, value in points]
+    median = statistics.median(values)
+    slopes = ((b - a) / (t - s) for (s, a), (t, b) in itertools.combinations(points, 2))
+    growth = statistics.median(slopes) * (points[-1][0] - points[0][0])
+    too_far = growth > max(bound.share * median, bound.some)
+    too_much = max(values) > 1.3 * median + bound.peak
+    return Growth(name, median, max(values), growth, too_far or too_much)

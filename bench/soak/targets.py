@@ -1,0 +1,68 @@
+"""The business endpoints of a soak: one that is well, and some that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from router.standin import StandIn
+
+_Message = MutableMapping[str, Any]
+_App = Callable[[_Message, Any, Any], Awaitable[None]]
+
+#: Seconds of a target's ups and downs, and what one attempt may take there.
+CYCLE, TIMEOUT = 9.0, 0.5
+
+
+def well() -> _App:
+    return StandIn()
+
+
+def slow() -> _App:
+    return StandIn(delay=0.2)
+
+
+def mostly() -> _App:
+    """Fails three times in ten."""
+    return StandIn(fail_rate=0.3, seed=1)
+
+
+def flapping() -> _App:
+    """Well for a while, then failing in one way after the other."""
+    good, bad = StandIn(), StandIn(code="500", status=500)
+    hanging, garbled = StandIn(delay=4 * TIMEOUT), _garbled
+
+    async def app(scope: _Message, receive: Any, send: Any) -> None:
+        share = time.monotonic() % CYCLE / CYCLE
+        one = good if share < 0.6 else bad if share < 0.75 else hanging if share < 0.9 else garbled
+        await one(scope, receive, send)
+
+    return app
+
+
+async def _garbled(scope: _Message, receive: Any, send: Any) -> None:
+    """No contract: a web server's page, or half of it and then a closed connection."""
+    await receive()
+    headers = [(b"content-type", b"text/html"), (b"content-length", b"9")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    half = random.random() < 0.5
+    page = b"<p>hi" if half else b"<p>hi</p>"
+    await send({"type": "http.response.body", "body": page, "more_body": half})
+
+
+def by_path(apps: Mapping[str, _App]) -> _App:
+    """All of them on one port, each at the path of its name."""
+    # Its word on every answer that breaks off.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+    async def app(scope: _Message, receive: Any, send: Any) -> None:
+        try:
+            await apps[scope["path"].removeprefix("/")](scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+    return app
