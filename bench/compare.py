@@ -1,0 +1,197 @@
+"""The router beside what one would run in its place: python -m bench.compare [--quick]
+
+Each gets the same events over the same fifty routes to the same three targets, keep-alive on both
+sides, and does the same checks. They run side by side, one core each side: what is measured on one,
+wrk and the targets on the other. Rounds are interleaved, so that a busy moment hits all alike; the
+figures are medians over the rounds, with the lowest and the highest. CPU is user and system time of
+the whole process tree, by answered event.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.arrivals import arrivals
+from bench.processes import (
+    NGINX,
+    NODE,
+    OBVIOUS,
+    Peer,
+    Scene,
+    Started,
+    free_port,
+    router,
+    start,
+    start_targets,
+)
+from bench.wrk import Load, wrk
+
+PEERS = (router("router"), NGINX, NODE, OBVIOUS)
+ROUTES, TARGETS, CONNECTIONS = 50, 3, 32
+
+#: Of the best rate, for arrivals.
+PARTS = (0.25, 0.5, 0.75, 0.9)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two short rounds: does it all work?")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
+    args = parser.parse_args()
+    rounds, seconds = (2, 2) if args.quick else (args.rounds, args.seconds)
+    print(machine(), file=sys.stderr)
+    with running(PEERS, ROUTES, TARGETS) as started:
+        runs = closed(started, rounds, seconds)
+        print(table(runs))
+        waits = {} if args.quick else opened(started, runs, seconds)
+    if waits:
+        print("", waits_table(waits), sep="\n")
+    if args.out is not None:
+        args.out.write_text(json.dumps({"closed": runs, "open": waits}, indent=1))
+    failed = [run for each in (*runs.values(), *waits.values()) for run in each if run["failures"]]
+    return 1 if failed else 0
+
+
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def closed(started: Sequence[Started], rounds: int, seconds: int) -> Runs:
+    """Callers that wait for their replies: the figures of every round, by peer."""
+    runs: Runs = {each.name: [] for each in started}
+    for each in started:
+        warm(each)
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        # Each round in another order.
+        for each in [*started[number % len(started) :], *started[: number % len(started)]]:
+            runs[each.name].append(measured(each, CONNECTIONS, seconds))
+    return runs
+
+
+def opened(started: Sequence[Started], runs: Runs, seconds: int) -> Runs:
+    """Callers that don't: latencies at parts of the rate that each had at its best, by peer."""
+    waits: Runs = {each.name: [] for each in started}
+    for part in PARTS:
+        print(f"arrivals at {part:.0%} of the best rate", file=sys.stderr)
+        for each in started:
+            rate = part * max(run["per_second"] for run in runs[each.name])
+            latency = arrivals(each.url, rate, seconds, WRK_CORE)
+            waits[each.name].append({"part": part, "per_second": rate, **asdict(latency)})
+    return waits
+
+
+#: What is measured has one core for itself.
+CORE, WRK_CORE = 0, min(1, (os.cpu_count() or 1) - 1)
+
+
+@contextlib.contextmanager
+def running(peers: Sequence[Peer], routes: int, targets: int) -> Iterator[list[Started]]:
+    """All of them, and their targets, until the block ends."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        scene = Scene(Path(folder), [free_port() for _ in range(targets)], routes)
+        scene.write()
+        stack.callback(start_targets(scene, WRK_CORE).stop)
+        started = []
+        for peer in peers:
+            started.append(start(peer, scene, CORE))
+            stack.callback(started[-1].stop)
+        yield started
+
+
+def warm(each: Started) -> None:
+    """Let it make its connections and compile what it compiles; no figure comes of it."""
+    wrk(each.url, CONNECTIONS, 1, WRK_CORE)
+
+
+def measured(each: Started, connections: int, seconds: int, changes: int = 2) -> dict[str, Any]:
+    """One run: what it cost, and how it went."""
+    before = each.cpu_seconds
+    load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
+    spent = each.cpu_seconds - before
+    good = max(1, load.events - load.failures)
+    return {
+        "cpu_us": spent / good * 1e6,
+        "per_second": load.per_second,
+        "median_ms": load.median,
+        "p99_ms": load.p99,
+        "failures": load.failures,
+        "memory": each.memory,
+    }
+
+
+def table(runs: Runs) -> str:
+    """Markdown, the router first, and each beside it."""
+    lines = [
+        "| | CPU µs per event | the router is | events/s of one core | p99 ms | failures | MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    own = _median(runs["router"], "cpu_us")
+    for name, each in runs.items():
+        cpu = [run["cpu_us"] for run in each]
+        median = statistics.median(cpu)
+        beside = "" if name == "router" else f"{own / median:.2f} of it"
+        if name != "router" and median > 4 * own:
+            beside = f"{median / own:.0f} times better"
+        lines.append(
+            f"| {name} | {median:.0f} ({min(cpu):.0f} to {max(cpu):.0f}) | {beside}"
+            f" | {_median(each, 'per_second'):,.0f} | {_median(each, 'p99_ms'):.1f}"
+            f" | {sum(run['failures'] for run in each)} | {_median(each, 'memory') / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def waits_table(waits: Runs) -> str:
+    """Markdown: the median and the 99th percentile, by how near its best rate each is driven."""
+    titles = " | ".join(f"{part:.0%} of its best rate" for part in PARTS)
+    lines = [f"| p50 / p99, ms | {titles} |", "| --- |" + " --- |" * len(PARTS)]
+    for name, each in waits.items():
+        cells = " | ".join(f"{w['median']:.1f} / {w['p99']:.1f}" for w in each)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def _median(runs: list[dict[str, Any]], name: str) -> float:
+    return float(statistics.median(run[name] for run in runs))
+
+
+def machine() -> str:
+    """What the figures were measured on, and with."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    versions = ", ".join(
+        _said(*command) for command in (("nginx", "-v"), ("node", "--version"), ("wrk", "-v"))
+    )
+    return (
+        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f};"
+        f" Linux {platform.release()}; Python {platform.python_version()}; {versions}"
+    )
+
+
+def _said(*command: str) -> str:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, *_ = (ran.stdout + ran.stderr).splitlines()
+    return f"{command[0]} {first.removeprefix('nginx version: ').removeprefix('wrk ')}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,116 @@
+"""How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
+
+CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise; one
+SVG for each curve in docs/bench/, and the figures on stdout. The router and nginx + Lua run side by
+side, their runs interleaved; each point is the median of its rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.compare import CONNECTIONS, ROUTES, TARGETS, machine, measured, running, warm
+from bench.curve import svg
+from bench.processes import NGINX, Peer, router
+
+OUT = Path(__file__).parent.parent / "docs" / "bench"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What differs from the usual run."""
+
+    at: float
+    routes: int = ROUTES
+    targets: int = TARGETS
+    connections: int = CONNECTIONS
+    changes: int = 2
+    peers: Sequence[Peer] = field(default_factory=lambda: (router("router"), NGINX))
+
+
+@dataclass(frozen=True)
+class Curve:
+    title: str
+    across: str
+    points: Sequence[Point]
+    #: Divides the cost, by the point: attempts instead of events, say.
+    by: Callable[[Point], float] = lambda point: 1.0
+    up: str = "CPU µs per event"
+
+
+CURVES: Mapping[str, Curve] = {
+    "routes": Curve(
+        "Routes in the table",
+        "routes",
+        [Point(n, routes=n) for n in (10, 1_000)]
+        # nginx looks at each in turn, and is left out where that takes seconds.
+        + [Point(n, routes=n, peers=(router("router"),)) for n in (10_000, 100_000)],
+    ),
+    "targets": Curve(
+        "Targets of an event",
+        "targets",
+        [Point(n, targets=n) for n in (1, 3, 5, 10)],
+        by=lambda point: point.targets,
+        up="CPU µs per attempt",
+    ),
+    "body": Curve(
+        "Size of an event",
+        "changes",
+        [Point(n, changes=n) for n in (2, 100, 1_000, 10_000)],
+    ),
+    "connections": Curve(
+        "Callers at a time",
+        "connections",
+        [Point(n, connections=n) for n in (1, 8, 32, 128)],
+    ),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
+    parser.add_argument("curves", nargs="*", choices=[*CURVES, []], help="which; all by default")
+    parser.add_argument("--quick", action="store_true", help="one short round of each point")
+    args = parser.parse_args()
+    rounds, seconds = (1, 1) if args.quick else (3, 3)
+    print(machine(), file=sys.stderr)
+    failures = 0
+    for name in args.curves or CURVES:
+        curve = CURVES[name]
+        print(f"{curve.title}, {curve.up}")
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for point in curve.points:
+            costs, failed = cost(point, rounds, seconds)
+            failures += failed
+            for peer, microseconds in costs.items():
+                lines.setdefault(peer, []).append((point.at, microseconds / curve.by(point)))
+        for peer, points in lines.items():
+            print(f"  {peer:<12}", "  ".join(f"{at:,g}: {y:.0f}" for at, y in points))
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / f"{name}.svg").write_text(svg(curve.title, curve.across, curve.up, lines))
+    return 1 if failures else 0
+
+
+def cost(point: Point, rounds: int, seconds: int) -> tuple[dict[str, float], int]:
+    """The CPU µs per event at a point, by peer, and how many events failed."""
+    with running(point.peers, point.routes, point.targets) as started:
+        for each in started:
+            warm(each)
+        runs = [
+            (each.name, measured(each, point.connections, seconds, point.changes))
+            for _ in range(rounds)
+            for each in started
+        ]
+    costs = {
+        each.name: statistics.median(run["cpu_us"] for name, run in runs if name == each.name)
+        for each in point.peers
+    }
+    return costs, sum(run["failures"] for _, run in runs)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,130 @@
+"""What each hop of an event's path costs: python -m bench.profile
+
+The router runs in this process as `serve` runs it, store and all, beside real targets and wrk. A
+timer of CPU time interrupts it again and again, and whoever of the path is innermost then has spent
+that time. So the shares are a sample; the sum is measured. Work that C code does for a hop,
+a system call say, counts as that hop's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from bench.compare import CONNECTIONS, CORE, ROUTES, TARGETS, WRK_CORE, machine
+from bench.processes import Scene, free_port, start_targets
+from bench.wrk import wrk
+from router import config, server
+from router.app import App
+from router.config.settings import Settings
+from router.log import Log
+
+#: Seconds of CPU time between two looks.
+_TICK = 0.001
+
+#: Whose time a place in the code is: the first that fits. What is in none of these, but below one
+#: of them, is that one's.
+HOPS: Mapping[str, tuple[str, ...]] = {
+    "receive and reply": (
+        "router/front", "router/web/", "uvicorn/", "router/server", "router/app", "starlette/",
+    ),
+    "read: JSON, schema": ("router/intake", "router/strictjson", "router/schema"),
+    "match": ("router/routes", "router/index", "router/glob"),
+    "remember": ("router/recall", "router/memory", "router/store"),
+    "forward: decide": ("router/forwarder",),
+    "send: judge": ("router/sender", "router/places"),
+    "send: HTTP": ("router/transport",),
+    "tell: log and count": ("router/journal", "router/log", "router/metrics"),
+    "event loop": ("asyncio/",),
+}  # fmt: skip
+
+
+class Sample:
+    """Whose code was running, tick by tick."""
+
+    def __init__(self) -> None:
+        self.ticks: Counter[str] = Counter()
+        self._known: dict[str, str | None] = {}
+
+    def take(self, _: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            hop = self._hop(frame.f_code.co_filename)
+            if hop is not None:
+                self.ticks[hop] += 1
+                return
+            frame = frame.f_back
+        self.ticks["else"] += 1
+
+    def _hop(self, file: str) -> str | None:
+        if file not in self._known:
+            fits = (hop for hop, parts in HOPS.items() if any(part in file for part in parts))
+            self._known[file] = next(fits, None)
+        return self._known[file]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=8)
+    args = parser.parse_args()
+    print(machine(), file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
+        scene.write()
+        targets = start_targets(scene, WRK_CORE)
+        try:
+            os.sched_setaffinity(0, {CORE})
+            print(profile(scene, args.seconds))
+        finally:
+            targets.stop()
+    return 0
+
+
+def profile(scene: Scene, seconds: int) -> str:
+    """A table in Markdown: CPU µs per event, by hop."""
+    loaded = config.load(scene.folder / "routes.yaml", {}, None)
+    settings = Settings(store=scene.folder / "profile.db")
+    with (scene.folder / "log").open("w") as stream:
+        app = App(settings, loaded, Log(stream, "json"))
+        serving = server.Server(app, server.listen("127.0.0.1", 0), lifespan=True)
+        sample, figures = Sample(), {}
+
+        async def drive() -> None:
+            await asyncio.to_thread(wrk, f"{serving.url}/callback", CONNECTIONS, 1, WRK_CORE)
+            signal.signal(signal.SIGPROF, sample.take)
+            signal.setitimer(signal.ITIMER_PROF, _TICK, _TICK)
+            before = _cpu()
+            load = await asyncio.to_thread(
+                wrk, f"{serving.url}/callback", CONNECTIONS, seconds, WRK_CORE
+            )
+            figures["us"] = (_cpu() - before) / load.events * 1e6
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            serving.stop()
+
+        server.run(serving, then=drive)
+    return _table(sample.ticks, figures["us"])
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _table(ticks: Counter[str], total: float) -> str:
+    everything = ticks.total()
+    rows = (f"| {hop} | {ticks[hop] / everything * total:.1f} |" for hop in (*HOPS, "else"))
+    return "\n".join(
+        ["| hop | CPU µs per event |", "| --- | --- |", *rows, f"| all | {total:.1f} |"]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""Closed-loop load by wrk: so many connections, each with its next event as soon as it may."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+
+from bench.processes import HERE
+
+_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw."""
+
+    events: int
+    #: Events that were not answered with a 2xx, or not at all.
+    failures: int
+    per_second: float
+    #: In milliseconds.
+    median: float
+    p99: float
+
+
+def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -> Load:
+    """Drive `url` for so long."""
+    ran = subprocess.run(
+        [
+            *("taskset", "-c", str(core), "wrk", "--latency", "-t1", f"-c{connections}"),
+            *(f"-d{seconds}s", "--timeout", "10s", "-s", str(HERE / "events.lua"), url),
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "CHANGES": str(changes)},
+    )
+    said = ran.stdout
+    events = int(_found(r"(\d+) requests in", said))
+    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
+    bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
+    return Load(
+        events,
+        bad,
+        float(_found(r"Requests/sec:\s+([\d.]+)", said)),
+        _milliseconds(_found(r"^ +50%\s+(\S+)", said)),
+        _milliseconds(_found(r"^ +99%\s+(\S+)", said)),
+    )
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"wrk said something unknown: {text}")
+    return found[1]
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]
