@@ -7,7 +7,7 @@ export PYTHON VENV
 python = "$(VENV)/bin/python"
 
 .PHONY: help run test test-newest check lint format types floors deps lock-check lock upgrade wheel clean
-.PHONY: run-environment dev-environment
+.PHONY: run-environment dev-environment docs promtool
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,3 +66,68 @@ run-environment:
 
 dev-environment:
 	@scripts/setup dev
+
+docs: dev-environment ## bring the pages up to date that are made from code
+	@$(python) -m scripts.metrics_page >docs/metrics.md
+
+promtool: dev-environment ## what Prometheus says to a scrape and to the alerts in docs/
+	@mkdir -p .tools
+	@$(python) -m scripts.scrape >.tools/scrape.txt
+	@scripts/promtool check metrics <.tools/scrape.txt
+	@scripts/promtool check rules docs/alerts.yml
+	@scripts/promtool test rules docs/alerts.test.yml
+
+.PHONY: chaos chaos-short crash-points
+
+chaos: dev-environment ## everything that goes wrong, on real processes: ARGS="--seed 1 --runs 20 --workers 2"
+	@$(python) -m tests.chaos $(ARGS)
+
+chaos-short: dev-environment ## one run of it, half a minute
+	@$(python) -m tests.chaos --seed 20 --seconds 10
+
+crash-points: dev-environment ## the router killed before each of its commits, sends and replies
+	@scripts/strace -V >/dev/null
+	@CRASH_POINTS=all $(python) -m pytest tests/test_crash.py $(ARGS)
+
+.PHONY: loris overload soak soak-short container
+loris: dev-environment ## 2,000 slow callers at a time, and honest ones among them
+	@LORIS=2000 $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/test_loris.py
+
+overload: dev-environment ## what the router still does at five times its capacity
+	@$(python) -m bench.overload $(ARGS)
+
+soak: dev-environment ## mixed load for half an hour, and whether anything grows; ARGS="--minutes 5"
+	@$(python) -m bench.soak $(ARGS)
+
+soak-short: dev-environment ## the same for less than a minute
+	@$(python) -m bench.soak --minutes 0.7 --round 4 --rate 30
+
+container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
+	@scripts/container-test $(ARGS)
+
+.PHONY: faults power-cut day
+
+faults: dev-environment ## what befalls the store: full, locked, hanging and lost disks, a million events; best as root
+	@scripts/strace -V >/dev/null
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=900 tests/test_faults.py $(ARGS)
+
+power-cut: dev-environment ## the power of a file system cut under load, as root; ROUNDS=25 of them
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_power_cut.py $(ARGS)
+
+day: dev-environment ## the real schedules of a day in a minute, and clocks that jump
+	@scripts/libfaketime >/dev/null
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_day.py $(ARGS)
+
+.PHONY: bench growth profile
+
+bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
+	@scripts/bench-tools
+	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
+
+growth: dev-environment ## how the cost of an event grows; figures, and curves in docs/bench/
+	@scripts/bench-tools
+	@$(python) -m bench.growth $(if $(QUICK),--quick) $(ARGS)
+
+profile: dev-environment ## what each hop of an event's path costs
+	@scripts/bench-tools
+	@$(python) -m bench.profile $(ARGS)
