@@ -167,6 +167,8 @@ def _changing_routes(given: Weather, random: Random) -> Weather:
         optional=2,
         fails=random.uniform(0.3, 0.8),
         changes=tuple(random.uniform(0, 40) for _ in range(random.randint(2, 6))),
+        bodies=50,
+        pace=random.choice((given.pace, 1.5, 3.0)),
     )
 
 

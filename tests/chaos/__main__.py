@@ -1,0 +1,73 @@
+"""python -m tests.chaos --seed 1 --runs 20 --seconds 12 --workers 1: play runs and judge them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.plan import Plan
+from tests.chaos.process import Stuck
+from tests.chaos.report import Figures, figures, heading, row, story, total
+from tests.chaos.run import play
+from tests.chaos.verdict import Verdict, judge
+
+#: The most broken promises of a run whose story is told.
+_TOLD = 3
+
+
+def main() -> int:
+    """0 where every promise has held, 1 where one was broken, with its story."""
+    args = _arguments()
+    runs: list[Figures] = []
+    for seed in range(args.seed, args.seed + args.runs):
+        verdict = _verdict(Plan(seed, args.seconds, args.workers))
+        if verdict is None:
+            return 1
+        run = figures(verdict)
+        if not runs:
+            print(heading(run))
+        print(row(seed, run), flush=True)
+        _complain(verdict)
+        runs.append(run)
+    if len(runs) > 1:
+        print(row("all", total(runs)))
+    broken = sum(run["broken"] > 0 for run in runs)
+    print(f"{broken} of {len(runs)} runs broke a promise" if broken else "every promise was kept")
+    return 1 if broken else 0
+
+
+def _verdict(plan: Plan) -> Verdict | None:
+    """Play a run; None where it could not be ended, as is said."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return judge(asyncio.run(play(plan, Path(folder))))
+        except Stuck as stuck:
+            print(f"BROKEN  seed {plan.seed}: {stuck}", flush=True)
+            return None
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first")
+    parser.add_argument("--runs", type=int, default=1, help="how many, with seeds in a row")
+    parser.add_argument("--seconds", type=float, default=12.0, help="how long faults go on")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the router")
+    return parser.parse_args()
+
+
+def _complain(verdict: Verdict) -> None:
+    for broken in verdict.broken:
+        about = "" if broken.body is None else f"event {broken.body}: "
+        print(f"BROKEN  {about}{broken.what}")
+    bodies = dict.fromkeys(b.body for b in verdict.broken if b.body is not None)
+    for body in list(bodies)[:_TOLD]:
+        print(f"The story of event {body}, seed {verdict.played.plan.seed}:")
+        print(*story(verdict, body), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

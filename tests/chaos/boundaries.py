@@ -1,0 +1,73 @@
+"""Stopping a process right before one system call, so between any two of its effects."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.command import ROOT
+
+#: How long strace may take to attach, in seconds.
+PATIENCE = 20.0
+
+#: The calls by which something becomes durable, and those by which somebody is told something.
+#: The second are looked at in the main thread alone, which has the event loop.
+COMMITS = ("pwrite64", "fdatasync")
+SENDS = ("write", "writev", "sendmsg", "sendto")
+
+_TIME = re.compile(r"\d+\.\d+")
+
+
+class NoStrace(Exception):
+    """It is not there, or may not look at another process here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Before the `number`th such call, from 1, since strace was attached. Any thread counts for
+    itself."""
+
+    call: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.call}-{self.number}"
+
+
+@asynccontextmanager
+async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
+    """While the block runs, the process is killed before that call is made; `log` is to be read by
+    `time_of_death`. Raises NoStrace."""
+    if not (shutil.which("strace") or (ROOT / ".tools/strace/usr/bin/strace").exists()):
+        raise NoStrace("strace is not installed; scripts/strace fetches it")
+    inject = f"inject={point.call}:signal=KILL:when={point.number}"
+    threads = ["-f"] if point.call in COMMITS else []
+    tracer = await asyncio.create_subprocess_exec(
+        ROOT / "scripts/strace",
+        *("-p", str(pid), *threads, "-ttt", "-o", str(log)),
+        *("-e", f"trace={point.call}", "-e", inject),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert tracer.stderr is not None
+    try:
+        said = await asyncio.wait_for(tracer.stderr.readline(), PATIENCE)
+        if b"attached" not in said:
+            raise NoStrace(said.decode().strip())
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            tracer.terminate()
+        await tracer.wait()
+
+
+def time_of_death(log: Path) -> float:
+    """When the process made its last call, in Unix time: those around it see its end before its
+    parent hears of it."""
+    calls = (line for line in log.read_text().splitlines() if "+++" not in line)
+    return max(float(_TIME.search(line)[0]) for line in calls)  # type: ignore[index]

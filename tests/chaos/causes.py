@@ -1,0 +1,173 @@
+"""Why a target has seen an event again, told from what was done to the router.
+
+For each earlier time that the target had acted on it there has to be a reason why the router did
+not know of that any more, or never did. The words are those of `router.memory.Cause`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from router.memory import Cause
+from tests.chaos.history import History, Request, Seen
+from tests.chaos.plan import EBAAS, ENDS, GRACE, TIMEOUTS, Blow
+
+#: How much later than its end the router may tell of an attempt, in seconds: with the last one of
+#: its request.
+_TOLD_WITHIN = 3.0
+
+
+class Group:
+    """The events of one body, and all that was seen of them."""
+
+    def __init__(self, history: History, body: int, workers: int) -> None:
+        self.history = history
+        self.body = body
+        self.workers = workers
+        self.sources = [s for s in history.sources if s.body == body and s.arrived is not None]
+        self.seen = sorted((s for s in history.seen if s.body == body), key=lambda s: s.began)
+        self.margin = history.margin
+        ids = {seen.event_id for seen in self.seen}
+        #: When the router said that an attempt had timed out, by event id and target.
+        self.timed_out = [
+            (line.at, attempt)
+            for line in history.told
+            for attempt in line.timed_out
+            if attempt[0] in ids
+        ]
+        self.requests = {request.name: request for s in self.sources for request in s.requests}
+
+    def reached(self) -> list[Request]:
+        requests = (request for request in self.requests.values() if request.reached)
+        return sorted(requests, key=lambda request: request.began)
+
+    def acted(self, target: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.target == target and seen.acted]
+
+    def acknowledged(self, target: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.target == target and seen.acknowledged]
+
+    def again(self) -> Iterator[tuple[Seen, Cause | None]]:
+        """What targets have acted on again, once more than there are events, and why."""
+        for target in TIMEOUTS:
+            acted = self.acted(target)
+            for number in range(len(self.sources), len(acted)):
+                yield acted[number], self._cause(acted[number], acted[:number])
+
+    def _cause(self, again: Seen, before: list[Seen]) -> Cause | None:
+        """That of the last time before; None if there was one that the router had to know of."""
+        if len(self.sources) > 1:
+            return Cause.OVERLAP
+        causes = [self._forgotten(earlier, again) for earlier in before]
+        return None if None in causes else causes[-1]
+
+    def _forgotten(self, earlier: Seen, again: Seen) -> Cause | None:
+        """Why the router did not know at the later time that the target had acted before."""
+        if earlier.event_id != again.event_id:
+            return self._renamed(*sorted(map(self._first, (earlier, again)), key=_began))
+        return (
+            self._elsewhere(earlier, again)
+            or self._late(earlier)
+            or self._died(earlier)
+            or self._slow(earlier, again)
+        )
+
+    def _first(self, seen: Seen) -> Seen:
+        """The first that was seen of that id."""
+        return next(each for each in self.seen if each.event_id == seen.event_id)
+
+    def _renamed(self, old: Seen, new: Seen) -> Cause | None:
+        """Why the caller's one event was taken for two: the first that was seen of each."""
+        return (
+            self._unrecorded(old)
+            or self._unread(old, new)
+            or self._split(new)
+            or self._expired(new)
+            or self._slow(old, new)
+        )
+
+    def _unrecorded(self, old: Seen) -> Cause | None:
+        """The router was killed before the first request was in the store."""
+        request = self.requests[old.request]
+        recorded = request.ended + (self.margin if request.left else 0.0)
+        kills = (s for s in self.history.struck if s.blow is not Blow.TERM)
+        died = any(request.began <= kill.over and kill.at <= recorded for kill in kills)
+        return Cause.CRASH if died and not request.code else None
+
+    def _elsewhere(self, earlier: Seen, again: Seen) -> Cause | None:
+        """The earlier attempt, or its request, was still under way, in another process."""
+        if self.workers == 1 or not earlier.acknowledged:
+            return None
+        until = max(earlier.ended, self.requests[earlier.request].ended) + self.margin
+        return Cause.OTHER_PROCESS if again.began <= until else None
+
+    def _late(self, earlier: Seen) -> Cause | None:
+        """It acted, and its answer has not surely reached the router in time. On a busy machine
+        that may be the router's own slowness, of which only the router can tell."""
+        slow = earlier.ended - earlier.began > TIMEOUTS[earlier.target] - self.margin
+        attempt, until = (earlier.event_id, earlier.target), earlier.ended + _TOLD_WITHIN
+        told = any(a == attempt and earlier.ended <= at <= until for at, a in self.timed_out)
+        return Cause.LATE if slow or told or not earlier.acknowledged else None
+
+    def _died(self, earlier: Seen) -> Cause | None:
+        """The router was ended before it had made the acknowledgement durable."""
+        request, durable = self.requests[earlier.request], earlier.ended
+        if earlier.began <= request.ended:
+            durable = max(durable, request.ended)
+        for struck in self.history.struck:
+            if earlier.began <= struck.over and struck.at <= durable + self.margin:
+                return Cause.LATE if struck.blow is Blow.TERM else Cause.CRASH
+        return None
+
+    def _unread(self, old: Seen, new: Seen) -> Cause | None:
+        """A request in between may have got its `000`, and its caller did not read it."""
+        for request in self.reached():
+            unread = request.left or request.broken
+            between = old.began <= request.ended and request.began < new.began
+            if unread and between and self._may_be_answered(request):
+                return Cause.CRASH if request.broken else Cause.REPLY_LOST
+        return None
+
+    def _may_be_answered(self, request: Request) -> bool:
+        if request.code:
+            return request.code == "000"
+        by = request.ended + self.margin
+        return all(
+            any(seen.ended <= by for seen in self.acknowledged(target))
+            for target in self.history.required(request)
+        )
+
+    def _split(self, new: Seen) -> Cause | None:
+        """Two requests were under way together: each got what it got for itself."""
+        for one, other in combinations(self.reached(), 2):
+            held = one.ended + (self.margin if one.left else 0.0)
+            if other.began <= min(held, new.began):
+                return Cause.OVERLAP
+        return None
+
+    def _expired(self, new: Seen) -> Cause | None:
+        """A retry came too late for what was recorded, or for the record itself."""
+        reached = [request for request in self.reached() if request.began <= new.began]
+        credit = 2 * EBAAS.waits[0] + GRACE - self.margin
+        for request in reached:
+            last = self._last_recorded([r for r in reached if r.ended <= request.began])
+            if last and min(request.ended, new.began) - last.ended > credit:
+                return Cause.EXPIRED
+        return Cause.EXPIRED if new.began - reached[0].began > ENDS - self.margin else None
+
+    def _last_recorded(self, requests: list[Request]) -> Request | None:
+        """The last that surely is; where none surely is, the first may be."""
+        recorded = [request for request in requests if self.history.recorded(request)]
+        return next(iter([*reversed(recorded), *requests]), None)
+
+    def _slow(self, earlier: Seen, again: Seen) -> Cause | None:
+        """The store was too slow to be told, or was not asked."""
+        told = self.history.store_failed(earlier.began, again.began)
+        between = [r for r in self.reached() if earlier.began <= r.ended and r.began <= again.began]
+        failed = any(r.code == "500" and not self.history.recorded(r) for r in between)
+        return Cause.STORE if told or failed else None
+
+
+def _began(seen: Seen) -> float:
+    return seen.began

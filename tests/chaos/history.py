@@ -1,0 +1,187 @@
+"""What really happened, as callers, targets and whoever holds the whip have seen it.
+
+Times are Unix time, in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import monotonic, time
+
+from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner
+from tests.chaos.told import Line
+
+#: How long the router may take to notice that a caller has gone, or to make something durable,
+#: in seconds, and how many times longer than this program is itself kept waiting.
+_MARGIN, _PER_LAG = 0.25, 3.0
+
+#: How much earlier than it must a reply is no late one, in seconds.
+_LAST_MOMENT = 0.05
+
+#: How often that is measured, in seconds.
+_TICK = 0.01
+
+#: How long a store that was too slow leaves traces, in seconds.
+STORE_TROUBLE = 3.0
+
+
+@dataclass(eq=False)
+class Source:
+    """An event as its caller knows it."""
+
+    number: int
+    body: int
+    requests: list[Request] = field(default_factory=list)
+
+    @property
+    def arrived(self) -> float | None:
+        """When its first request came to a router."""
+        return min((r.began for r in self.requests if r.reached), default=None)
+
+    @property
+    def last_contact(self) -> float:
+        return max((r.ended for r in self.requests if r.reached), default=0.0)
+
+    @property
+    def answered(self) -> bool:
+        """Its caller has read a `000`."""
+        return any(r.code == "000" and not r.left for r in self.requests)
+
+
+@dataclass(eq=False)
+class Request:
+    """One request of a caller, which it names, so that targets can tell whose it is."""
+
+    source: Source
+    number: int
+    manner: Manner
+    began: float
+    #: When its whole body was on a connection to a router; only then it is an event.
+    reached: bool = False
+    #: Its caller has gone without a reply.
+    left: bool = False
+    #: The code that was read, by its caller or by a proxy; `""` for none.
+    code: str = ""
+    #: When a reply was read, or the caller had gone, or the connection broke.
+    ended: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"s{self.source.number}-r{self.number}"
+
+    @property
+    def broken(self) -> bool:
+        """No reply has come, though somebody waited for it."""
+        return self.reached and not self.code and not self.left
+
+
+@dataclass(eq=False)
+class Seen:
+    """One request to a target, as the target knows it."""
+
+    target: str
+    body: int
+    #: The caller's request that it belongs to, or the first of its record.
+    request: str
+    event_id: str
+    mood: str
+    began: float
+    ended: float = 0.0
+    acted: bool = False
+    #: Its whole acknowledgement was written to a connection that still stood.
+    acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """The router, or a part of it, was ended."""
+
+    at: float
+    blow: Blow
+    #: When all that it hit was gone.
+    over: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The plan that routes.yaml leads to."""
+
+    required: frozenset[str]
+    optional: frozenset[str]
+    written: float
+    #: Until when an older one may have been in force.
+    taken: float
+
+
+@dataclass
+class History:
+    sources: list[Source] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    struck: list[Struck] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    edits: int = 0
+    #: What went wrong with the router that nobody did to it.
+    faults: list[str] = field(default_factory=list)
+    #: The longest that this program was kept waiting: how busy the machine is. Seconds.
+    lag: float = 0.0
+    #: What the router's log said, over all its lives.
+    told: list[Line] = field(default_factory=list)
+    began: float = field(default_factory=time)
+
+    @property
+    def requests(self) -> Iterable[Request]:
+        return (request for source in self.sources for request in source.requests)
+
+    @property
+    def margin(self) -> float:
+        """How long what the router does at once may take."""
+        return _MARGIN + _PER_LAG * self.lag
+
+    async def measure_lag(self) -> None:
+        """For ever."""
+        while True:
+            began = monotonic()
+            await asyncio.sleep(_TICK)
+            self.lag = max(self.lag, monotonic() - began - _TICK)
+
+    def recorded(self, request: Request) -> bool:
+        """Its caller was told that it failed, and so it is in the store. A reply at the last moment
+        may be one that has not waited for a store that was too slow."""
+        in_time = request.ended - request.began < REPLY_WITHIN - _LAST_MOMENT
+        slow = self.store_failed(request.began, request.ended)
+        return request.code == "500" and in_time and not slow
+
+    def accepted(self, source: Source) -> bool:
+        """It is in the store, or has been."""
+        return any(self.recorded(request) for request in source.requests)
+
+    def store_failed(self, began: float, ended: float) -> bool:
+        """Nobody does anything to the store, but a machine that is busy enough makes it too slow.
+        The router says so within some seconds, and for a while asks it no more."""
+        begin, end = began - STORE_TROUBLE, ended + STORE_TROUBLE
+        return any(begin <= line.at <= end for line in self.told if line.store_failed)
+
+    def in_force(self, request: Request) -> list[Table]:
+        """The tables that a request may have started with."""
+        before = [t for t in self.tables if t.taken <= request.began]
+        between = [t for t in self.tables if t.taken > request.began and t.written <= request.ended]
+        return [*before[-1:], *between]
+
+    def required(self, request: Request) -> frozenset[str]:
+        """Those that were required of it, whatever table it started with."""
+        return frozenset.intersection(*(table.required for table in self.in_force(request)))
+
+    def optional(self, request: Request) -> frozenset[str]:
+        return frozenset.intersection(*(table.optional for table in self.in_force(request)))
+
+    def always_required(self, sources: Iterable[Source]) -> frozenset[str]:
+        """Those that were required of every request of these, and as long as their records may
+        have lived."""
+        requests = [request for source in sources for request in source.requests]
+        began = min(request.began for request in requests)
+        over = max(request.ended for request in requests) + ENDS
+        if any(began <= table.taken and table.written <= over for table in self.tables[1:]):
+            return frozenset(REQUIRED)
+        return frozenset.intersection(*map(self.required, requests))

@@ -1,0 +1,252 @@
+"""What is done in one run, all of it drawn from the seed: nothing here depends on what happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from random import Random
+
+from router.schedule import Schedule
+
+#: EBaaS's schedule and the queue's, sped up. Seconds.
+EBAAS = Schedule((0.3, 0.25), 20)
+QUEUE = Schedule((0.1, 0.2), 6)
+REPLY_WITHIN = 0.6
+GRACE = 3.0
+
+#: When the router has surely given up an event whose first request came at 0.
+ENDS = EBAAS.total() + (1 + EBAAS.retries) * REPLY_WITHIN + GRACE
+
+#: The targets and their timeouts, in seconds; some outlive the reply.
+TIMEOUTS = {"r0": 0.4, "r1": 1.5, "w0": 0.4, "w1": 1.0, "o0": 0.4, "o1": 1.5}
+
+#: Those that no edit of the routes touches: what holds for them holds all the time.
+REQUIRED, OPTIONAL = ("r0", "r1"), ("o0", "o1")
+
+#: Those whose side changes.
+WANDERING = ("w0", "w1")
+
+
+class Mood(StrEnum):
+    """What a target does with one request."""
+
+    WELL = "well"
+    #: It fails, and has not acted.
+    CODE = "code"
+    STATUS = "status"
+    HANGS = "hangs"
+    REFUSES = "refuses"
+    #: It acts, and answers in time for the attempt, but not for the reply if that is decided first.
+    SLOW = "slow"
+    #: It acts, and its answer comes about when the attempt is over.
+    LATE = "late"
+    #: It acts, and says nothing.
+    ACTS_AND_HANGS = "acts_and_hangs"
+    #: It acts, and the connection breaks.
+    ACTS_AND_RESETS = "acts_and_resets"
+    #: It acts, and breaks off within the answer.
+    BREAKS_OFF = "breaks_off"
+    #: It acts, and its 2xx says something else.
+    LIES = "lies"
+    #: It acts, acknowledges, and says another thing right after it.
+    TWO_ANSWERS = "two_answers"
+
+
+#: How much of the attempt's time those take that are slow, from and to.
+_PACES = {Mood.LATE: (0.8, 1.3), Mood.SLOW: (0.55, 0.75)}
+
+
+class Manner(StrEnum):
+    """What a caller does in one request."""
+
+    WAITS = "waits"
+    #: It closes or resets the connection before it has its reply.
+    LEAVES = "leaves"
+    RESETS = "resets"
+    #: It goes away in the middle of its body.
+    CUTS = "cuts"
+    #: It gives up, but a proxy in between does not, and reads the reply.
+    BEHIND_PROXY = "behind_proxy"
+
+
+class Blow(StrEnum):
+    """What befalls the router."""
+
+    #: kill -9 of the whole of it.
+    KILL = "kill"
+    #: kill -9 of one worker, or of their parent alone.
+    WORKER = "worker"
+    PARENT = "parent"
+    #: SIGTERM, and a new one once it has ended.
+    TERM = "term"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How often things go wrong: chances per attempt, request or event."""
+
+    fails: float
+    slow: float
+    lies: float
+    leaves: float
+    proxied: float
+    twins: float
+    #: A caller gives an event up after any failure.
+    forgets: float
+    #: An event is one that a certain target never takes.
+    doomed: float
+    #: Seconds that the router is up between two blows, on average.
+    blows: float
+    #: The part of the time in which a target is out as a whole.
+    outages: float
+    edits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """An event that a caller has for the router."""
+
+    at: float
+    body: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Another routes.yaml; one that is broken changes nothing."""
+
+    at: float
+    #: Which side each wandering target is on: required, optional, or out; gone is not defined.
+    sides: dict[str, str]
+    #: Whether the router is told, or has to see for itself.
+    told: bool
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    #: How long faults go on.
+    seconds: float
+    workers: int
+    #: Events in a second.
+    pace: float = 10.0
+
+    def random(self, *about: object) -> Random:
+        return Random("/".join(map(str, (self.seed, *about))))
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Every run has crashes; it has few other kinds of trouble, so that each shows alone."""
+        random = self.random("rates")
+
+        def maybe(chance: float, least: float, most: float) -> float:
+            return random.uniform(least, most) if random.random() < chance else 0.0
+
+        return Rates(
+            fails=random.uniform(0.05, 0.3),
+            slow=maybe(0.6, 0.02, 0.15),
+            lies=maybe(0.6, 0.02, 0.15),
+            leaves=maybe(0.6, 0.05, 0.2),
+            proxied=maybe(0.4, 0.05, 0.2),
+            twins=maybe(0.5, 0.1, 0.4),
+            forgets=maybe(0.4, 0.02, 0.1),
+            doomed=random.uniform(0.02, 0.1),
+            blows=random.uniform(0.6, 1.6),
+            outages=maybe(0.5, 0.1, 0.4),
+            edits=random.choice((0, 2, 4)),
+        )
+
+    @cached_property
+    def sendings(self) -> list[Sending]:
+        random, sendings = self.random("events"), list[Sending]()
+        for n in range(int(self.pace * self.seconds)):
+            twin = random.random() < self.rates.twins and bool(sendings)
+            body = random.choice(sendings[-8:]).body if twin else n
+            sendings.append(Sending((n + random.random()) / self.pace, body))
+        return sendings
+
+    @cached_property
+    def blows(self) -> list[tuple[float, Blow, float]]:
+        """How long the router has been up, what befalls it then, and how long it stays down; more
+        of them than there is time for."""
+        random = self.random("blows")
+        kinds = [Blow.KILL] * 4 + [Blow.TERM]
+        if self.workers > 1:
+            kinds += [Blow.WORKER] * 3 + [Blow.PARENT] * 2
+        downs = [0.0] * 12 + [0.5] * 2 + [2.5]
+        return [
+            (
+                random.uniform(0.3, 1.7) * self.rates.blows,
+                random.choice(kinds),
+                random.choice(downs),
+            )
+            for _ in range(int(self.seconds * 5))
+        ]
+
+    @cached_property
+    def edits(self) -> list[Edit]:
+        random = self.random("edits")
+        times = sorted(random.uniform(0.5, self.seconds) for _ in range(self.rates.edits))
+        return [
+            Edit(
+                at,
+                {w: random.choice(("required", "optional", "out", "gone")) for w in WANDERING},
+                told=random.random() < 0.7,
+                broken=random.random() < 0.2,
+            )
+            for at in times
+        ]
+
+    @cached_property
+    def outages(self) -> dict[str, list[tuple[float, float]]]:
+        """When each target is out."""
+        outages = {}
+        for target in TIMEOUTS:
+            random, at = self.random("outages", target), 0.0
+            outages[target] = list[tuple[float, float]]()
+            while self.rates.outages and at < self.seconds:
+                out = random.uniform(0.2, 2.0)
+                at += random.uniform(0.5, 1.5) * out / self.rates.outages * (1 - self.rates.outages)
+                outages[target].append((at, at + out))
+                at += out
+        return outages
+
+    def doomed(self, target: str, body: int) -> bool:
+        """The target never takes that event; this is no fault that ends."""
+        chance = self.random("doomed", body).random()
+        return chance < self.rates.doomed and target == self.random("dooms", body).choice(
+            (*REQUIRED, *OPTIONAL)
+        )
+
+    def mood(self, target: str, body: int, nth: int) -> tuple[Mood, float]:
+        """What a target does with its nth request of that event, and how long it takes: a part of
+        the attempt's time."""
+        random, rates = self.random("mood", target, body, nth), self.rates
+        chance, pace = random.random(), random.choice((0.0, 0.0, 0.05, 0.2))
+        for moods, rate in (
+            ((Mood.CODE, Mood.STATUS, Mood.REFUSES), rates.fails),
+            ((Mood.HANGS, Mood.ACTS_AND_HANGS, Mood.LATE, Mood.SLOW, Mood.SLOW), rates.slow),
+            ((Mood.LIES, Mood.ACTS_AND_RESETS, Mood.BREAKS_OFF, Mood.TWO_ANSWERS), rates.lies),
+        ):
+            if chance < rate:
+                mood = random.choice(moods)
+                return mood, random.uniform(*_PACES[mood]) if mood in _PACES else pace
+            chance -= rate
+        return Mood.WELL, pace
+
+    def manner(self, source: int, nth: int) -> tuple[Manner, float]:
+        """What a caller does in its nth request, and after how many seconds, if at all."""
+        random, rates = self.random("manner", source, nth), self.rates
+        chance = random.random()
+        if chance < rates.leaves:
+            manner = random.choice((Manner.LEAVES, Manner.RESETS, Manner.CUTS))
+            return manner, random.uniform(0.0, 0.6 * REPLY_WITHIN)
+        if chance < rates.leaves + rates.proxied:
+            return Manner.BEHIND_PROXY, random.uniform(0.0, REPLY_WITHIN)
+        return Manner.WAITS, 0.0
+
+    def forgets(self, source: int, nth: int) -> bool:
+        return self.random("forgets", source, nth).random() < self.rates.forgets

@@ -1,0 +1,156 @@
+"""The router as a process, or several: started, struck, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from time import time
+from urllib.parse import urlsplit
+
+from tests.chaos.history import Struck
+from tests.chaos.plan import Blow
+from tests.command import ROOT, environment
+
+#: How long a router may take to start or to stop, in seconds.
+PATIENCE = 30.0
+
+
+class Stuck(Exception):
+    """A router does not come up, or does not end."""
+
+
+class Router:
+    """One router at a time, on one store, whose log goes on over all its lives."""
+
+    def __init__(self, folder: Path, workers: int = 1) -> None:
+        self.store = folder / "store.db"
+        self.routes = folder / "routes.yaml"
+        self.log = folder / "router.log"
+        self.log.touch()
+        self.errors = folder / "router.err"
+        self._workers = workers
+        self._process: asyncio.subprocess.Process | None = None
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where it takes callbacks; None while it is down."""
+        return self._url if self.alive else None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Return once it serves. Raises Stuck with its last words where it does not."""
+        if self._process is not None:
+            await self._process.wait()
+        begin = self.log.stat().st_size
+        with self.log.open("ab") as log, self.errors.open("ab") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(), stdout=log, stderr=errors, cwd=ROOT, env=environment()
+            )
+        deadline = time() + PATIENCE
+        while (url := self._announced(begin)) is None:
+            if self._process.returncode is not None or time() > deadline:
+                raise Stuck(f"a router did not start: {self.errors.read_text()[-2000:]}")
+            await asyncio.sleep(0.01)
+        self._url = url
+
+    async def answers(self) -> bool:
+        """Whether it is there, and not about to be gone."""
+        if self.url is None:
+            return False
+        place = urlsplit(self.url)
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            writer.write(b"GET /livez HTTP/1.1\r\nhost: router\r\nconnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer.startswith(b"HTTP/1.1 200")
+        return False
+
+    async def end(self) -> None:
+        """Stop it if it runs, as an operator would. Raises Stuck."""
+        if self.alive:
+            await self.strike(Blow.TERM, Random())
+        if self._process is not None:
+            await self._process.wait()
+
+    async def strike(self, blow: Blow, random: Random) -> Struck:
+        """End it, or a part of it, and wait until that has gone. Raises Stuck."""
+        began = time()
+        workers = children(self.pid)
+        match blow:
+            case Blow.KILL:
+                victims, number = [self.pid, *workers], signal.SIGKILL
+            case Blow.WORKER:
+                victims, number = random.sample(workers, k=min(1, len(workers))), signal.SIGKILL
+            case Blow.PARENT:
+                victims, number = [self.pid], signal.SIGKILL
+            case Blow.TERM:
+                victims, number = [self.pid], signal.SIGTERM
+        if blow is not Blow.WORKER:
+            self._url = None
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        await self._gone(victims if blow is Blow.WORKER else [self.pid, *workers])
+        return Struck(began, blow, time())
+
+    def hang_up(self) -> None:
+        """SIGHUP: look at routes.yaml now."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and _runs(self._process.pid)
+
+    def _command(self) -> list[str]:
+        workers = ["--workers", str(self._workers)] if self._workers > 1 else []
+        return [
+            *(sys.executable, "-m", "tests.chaos.served", "serve"),
+            *("--config", str(self.routes), "--store", str(self.store)),
+            *("--port", "0", "--log-format", "json", *workers),
+        ]
+
+    def _announced(self, begin: int) -> str | None:
+        with self.log.open("rb") as log:
+            log.seek(begin)
+            for line in log.read().splitlines(keepends=True):
+                if line.endswith(b"\n") and b'"serving"' in line:
+                    return str(json.loads(line)["url"])
+        return None
+
+    async def _gone(self, pids: list[int]) -> None:
+        deadline = time() + PATIENCE
+        while (self.pid in pids and self.alive) or any(map(_runs, pids)):
+            if time() > deadline:
+                raise Stuck(f"processes of a router do not end: {list(filter(_runs, pids))}")
+            await asyncio.sleep(0.005)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that it has started, and that run."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [child for child in map(int, listed) if _runs(child)]
+
+
+def _runs(pid: int) -> bool:
+    """Whether it still has a thread, and so its sockets: its first one may be gone already."""
+    place = Path(f"/proc/{pid}")
+    try:
+        state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(list((place / "task").iterdir())) > 1
+    except OSError:
+        return False

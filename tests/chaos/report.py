@@ -1,0 +1,120 @@
+"""The verdict as a table, and the history of what went wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from router.memory import Cause
+from tests.chaos.history import Request, Seen, Table
+from tests.chaos.plan import Blow
+from tests.chaos.verdict import Verdict
+
+_CAUSES = [cause for cause in Cause if cause is not Cause.REPLAY]
+
+_SHOWN = ("happening", "request_id", "code", "request", "cause", "unrecorded", "target", "error",
+          "targets")  # fmt: skip
+
+#: Figures of which a total has the highest, not the sum.
+_HIGHEST = ("slowest", "lag")
+
+Figures = dict[str, float]
+
+
+def figures(verdict: Verdict) -> Figures:
+    """What the verdict's row shows, by column."""
+    history = verdict.played.history
+    reached = [request for request in history.requests if request.reached]
+    states = Counter(row.state for row in verdict.played.kept.rows)
+    blows = Counter(struck.blow for struck in history.struck)
+    return {
+        "events": len(history.sources),
+        "requests": len(reached),
+        "000s": sum(request.code == "000" for request in reached),
+        "attempts": len(history.seen),
+        "kills": blows.total() - blows[Blow.TERM],
+        "terms": blows[Blow.TERM],
+        "edits": history.edits,
+        "dead": states["dead"],
+        "superseded": states["superseded"],
+        "slowest": max((r.ended - r.began for r in reached if r.code and not r.left), default=0.0),
+        "lag": history.lag,
+        **{cause: verdict.duplicates[cause] for cause in (*_CAUSES, "unexplained")},
+        "broken": len(verdict.broken),
+    }
+
+
+def heading(columns: Figures) -> str:
+    return " ".join([f"{'seed':>6}", *(f"{name:>6}" for name in columns)])
+
+
+def row(name: object, figures: Figures) -> str:
+    """One line under `heading`."""
+    cells = (
+        f"{value:>{max(6, len(column))}.{2 if column in _HIGHEST else 0}f}"
+        for column, value in figures.items()
+    )
+    return " ".join([f"{name:>6}", *cells])
+
+
+def total(runs: list[Figures]) -> Figures:
+    return {
+        column: (max if column in _HIGHEST else sum)(run[column] for run in runs)
+        for column in runs[0]
+    }
+
+
+def story(verdict: Verdict, body: int) -> Iterator[str]:
+    """All that is known of the events of one body, in order."""
+    history = verdict.played.history
+    lines: list[tuple[float, str]] = []
+    for request in history.requests:
+        if request.source.body == body:
+            lines += _of_request(request)
+    for seen in history.seen:
+        if seen.body == body:
+            lines += _of_seen(seen)
+    for struck in history.struck:
+        lines.append((struck.at, f"{struck.blow}, over after {struck.over - struck.at:.3f} s"))
+    for table in history.tables:
+        lines.append((table.written, _of_table(table)))
+    for row in verdict.played.kept.of(body):
+        what = f"row of {row.event_id[:8]} ({row.stage}): {row.target} {row.state} {row.reason}"
+        lines.append((row.changed_at, what))
+    lines += _told(verdict, body)
+    began = min((at for at, what in lines if what.startswith("s")), default=0.0) - 0.5
+    ended = max((at for at, what in lines if what.startswith(("s", "row"))), default=0.0) + 0.5
+    for at, what in sorted(lines):
+        if began <= at <= ended:
+            yield f"  {at - history.began:8.3f}  {what}"
+
+
+def _of_table(table: Table) -> str:
+    sides = f"required {sorted(table.required)}, optional {sorted(table.optional)}"
+    return f"routes.yaml: {sides}, within {table.taken - table.written:.0f} s"
+
+
+def _of_request(request: Request) -> Iterator[tuple[float, str]]:
+    reached = "" if request.reached else " (reached nobody)"
+    yield request.began, f"{request.name} begins, {request.manner}{reached}"
+    if request.ended:
+        left = ", its caller had left" if request.left else ""
+        yield request.ended, f"{request.name} ends: {request.code or 'no reply'}{left}"
+
+
+def _of_seen(seen: Seen) -> Iterator[tuple[float, str]]:
+    what = f"{seen.target} {seen.request} as {seen.event_id[:8]}"
+    yield seen.began, f"    {what} begins, {seen.mood}"
+    does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"
+    yield seen.ended, f"    {what} ends: {does}"
+
+
+def _told(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:
+    """What the router's own log says of it."""
+    names = {r.name for r in verdict.played.history.requests if r.source.body == body}
+    ids = {seen.event_id for seen in verdict.played.history.seen if seen.body == body}
+    for line in verdict.played.history.told:
+        told = line.fields
+        if told.get("request_id") in names or told.get("event_id") in ids or line.store_failed:
+            shown = (f"{name}={told[name]}" for name in _SHOWN if name in told)
+            yield line.at, "    log " + " ".join(shown)
