@@ -65,7 +65,7 @@ def _keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(schemas, values)
 def test_the_two_validators_agree(document: Any, value: Any) -> None:
     """Whatever schema an operator writes, and whatever comes: both let the same things pass."""
@@ -73,7 +73,7 @@ def test_the_two_validators_agree(document: Any, value: Any) -> None:
     assert (faults == []) is Draft202012Validator(document).is_valid(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from([*NAMES, "event_source", "event_topic"]), values))
 def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
     """The shipped schema, and objects that are nearly callbacks."""
