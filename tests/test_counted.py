@@ -249,13 +249,17 @@ async def test_an_event_that_could_not_be_queued_is_counted(store: Path) -> None
 
 async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
     """Beside another request with the same body there is no telling whose record is whose."""
-    async with (
-        hostile("answers_late", seconds=0.5) as slow,
-        hostile("code_500") as bad,
-        house(routes({"slow": slow.url, "bad": bad.url}), store=store) as router,
-    ):
+    flaky, answered = Flaky(10), asyncio.Event()
+    flaky.may_answer = answered
+    server, url = await served(flaky)
+    async with server, house(routes({"flaky": url}), store=store) as router:
+        answered.set()
         await router.post()
-        await asyncio.gather(router.post(), router.post())
+        answered.clear()
+        both = asyncio.gather(router.post(), router.post())
+        await until(lambda: len(flaky.ids) == 3)
+        answered.set()
+        await both
         await router.line("event", 3)
         metrics = counted(router)
     assert metrics.claims == 1

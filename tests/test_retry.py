@@ -33,6 +33,9 @@ class Flaky:
         self.failures = failures
         #: The ids that it was called with, one for each request.
         self.ids: list[str] = []
+        #: It answers nobody before this is set.
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -40,6 +43,7 @@ class Flaky:
         await reader.readexactly(int(fields["content-length"]))
         self.ids.append(fields["webhook-id"])
         code = "500" if len(self.ids) <= self.failures else "000"
+        await self.may_answer.wait()
         body = f'{{"code":"{code}"}}'
         answer = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         writer.write(answer.encode() + body.encode())
