@@ -75,7 +75,10 @@ class Delivery:
 
     @property
     def acknowledged(self) -> bool:
-        return self.result.acknowledged
+        attempt = self.attempt
+        if attempt is not None:
+            return attempt.acknowledged
+        return self.row is not None and self.row.state is State.ACKNOWLEDGED
 
     @property
     def spared(self) -> bool:
@@ -196,6 +199,7 @@ class Forwarder:
                 raise error
 
     def _start(self, outcome: Outcome, gone: asyncio.Future[None]) -> None:
+        create_task = asyncio.get_running_loop().create_task
         common = outcome.envelope.headers()
         for delivery in outcome.deliveries:
             target = delivery.target
@@ -206,7 +210,7 @@ class Forwarder:
             delivery.joined = delivery.task is not None
             if delivery.task is None:
                 sending = self._sender.send(target, outcome.envelope, common, gone)
-                delivery.task = asyncio.create_task(sending)
+                delivery.task = create_task(sending)
                 if delivery.has_become_required:
                     # The queue has it as well: should it come to it now, it joins this one.
                     self._memory.attempts[outcome.key_of(delivery)] = delivery.task
@@ -217,9 +221,9 @@ class Forwarder:
             left -= min(STORE_TIME, left * STORE_SHARE)
         until = self._monotonic() + left
         await ended(outcome.tasks(required=True), left, gone)
-        if self._memory.remembers and outcome.acknowledged:
-            left = min(PATIENCE, until - self._monotonic())
-            await ended(outcome.tasks(required=False), left, gone)
+        optional = outcome.tasks(required=False)
+        if optional and self._memory.remembers and outcome.acknowledged:
+            await ended(optional, min(PATIENCE, until - self._monotonic()), gone)
 
     def _let_run(self, outcome: Outcome, delivery: Delivery) -> None:
         """An attempt that is still in flight: a retry that comes meanwhile will join it."""
@@ -279,7 +283,8 @@ async def ended(
     running = [task for task in tasks if not task.done()]
     if not running or gone.done():
         return
-    over = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
     left = len(running)
 
     def one_less(_: asyncio.Future[Attempt]) -> None:
@@ -295,7 +300,7 @@ async def ended(
     for task in running:
         task.add_done_callback(one_less)
     gone.add_done_callback(stop)
-    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), stop)
+    timer = loop.call_later(max(seconds, 0.0), stop)
     try:
         await over
     finally:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from uuid import uuid4
 
 from router import memory
 from router.memory import Cause, Result
-from router.model import Attempt, Event
+from router.model import Attempt, Event, new_id
 from router.schedule import Terms
 from router.store import (
     DeliveryRow,
@@ -110,7 +109,7 @@ class Memory:
         """
         digest = memory.digest_of(event.body)
         letter = Letter(event, digest, request_id, traceparent)
-        recollection = Recollection(letter, self._store.now(), str(uuid4()))
+        recollection = Recollection(letter, self._store.now(), new_id())
         self._live.setdefault(digest, []).append(recollection)
         try:
             await self._ask(recollection, timeout)
