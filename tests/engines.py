@@ -42,8 +42,8 @@ async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer 
     return await pool.post(HEADERS, body, timeout)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
+async def until(condition: Callable[[], bool], seconds: float = LONG) -> None:
+    async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 
