@@ -62,8 +62,8 @@ def main() -> int:
         print("", waits_table(waits), sep="\n")
     if args.out is not None:
         args.out.write_text(json.dumps({"closed": runs, "open": waits}, indent=1))
-    failed = [run for each in (*runs.values(), *waits.values()) for run in each if run["failures"]]
-    return 1 if failed else 0
+    # What the others fail at is shown, and is not this project's matter.
+    return 1 if any(run["failures"] for run in runs["router"]) else 0
 
 
 Runs = dict[str, list[dict[str, Any]]]

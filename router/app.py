@@ -122,6 +122,8 @@ class App:
 
     def drain(self) -> None:
         """Be ready no more, and take up no more of the queue; requests are still handled."""
+        if self._probes.ready:
+            self._log.info("stopping")
         self._probes.ready = False
         self._stopping.set()
 
@@ -153,7 +155,10 @@ class App:
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         response = await http_error(request, error)
-        self.metrics.refused[str(response.status_code)] += 1
+        code = str(response.status_code)
+        self.metrics.refused[code] += 1
+        # Neither is repeated: a path may hold a secret.
+        self._log.warning("refused", code=code, why="no such path, or no such method there")
         return response
 
     def _in_force(self) -> InForce:

@@ -102,7 +102,8 @@ class Worker:
         """Take in what it says until it has ended; how it ended."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
-                self._hear(json.loads(line), on_up)
+                if line.endswith(b"\n"):  # half a line is the last word of one that was killed
+                    self._hear(json.loads(line), on_up)
         self._answer(None)
         self._writer.close()
         return _ending(await self._process.wait())

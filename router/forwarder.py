@@ -106,6 +106,8 @@ class Outcome:
         self.unqueued = False
         #: Why nothing is remembered of it though it should be; `""` where all is well.
         self.unrecorded = ""
+        #: What went wrong in the router itself while the reply was decided.
+        self.fault: Exception | None = None
 
     @property
     def acknowledged(self) -> bool:
@@ -114,8 +116,9 @@ class Outcome:
 
     @property
     def lost(self) -> tuple[Delivery, ...]:
-        """The optional deliveries that nobody tries again, once all is over: with no memory."""
-        if self.remembered:
+        """The optional deliveries of an event with its `000` that nobody tries again, once all is
+        over: with no memory."""
+        if self.remembered or not self.settled:
             return ()
         return tuple(d for d in self.deliveries if not d.required and not d.acknowledged)
 
@@ -190,11 +193,12 @@ class Forwarder:
 
         Raises what went wrong in the router itself, if anything did.
         """
+        late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
+        errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
         for delivery in outcome.deliveries:
             if delivery.task is not None and not delivery.late:
                 delivery.task.result()
-        late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
-        for error in await asyncio.gather(*late, return_exceptions=True) if late else ():
+        for error in (*errors, outcome.fault):
             if isinstance(error, BaseException):
                 raise error
 
@@ -251,6 +255,8 @@ class Forwarder:
                 await self._memory.record(recollection, account, self._store_time(deadline))
         except StoreFailed as error:
             outcome.unrecorded = str(error)
+        except Exception as error:  # noqa: BLE001 - its attempts are seen through all the same
+            outcome.fault = error
 
     async def _answer(self, outcome: Outcome, account: Account, deadline: float) -> bool:
         timeout = self._store_time(deadline)

@@ -297,7 +297,8 @@ class Front(HttpToolsProtocol):
             self._linger()
 
     def _hang_up(self) -> None:
-        if not self._gone.done():
+        # Who has its reply is not missed: what goes on for it now is the router's own.
+        if self.is_answering and not self._gone.done():
             self._gone.set_result(None)
 
     def _end_with_this_reply(self) -> None:

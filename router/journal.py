@@ -151,6 +151,9 @@ class Journal:
             requests=ended.requests,
         )
 
+    def broken(self, error: Exception) -> None:
+        self.fault("", error)
+
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))
         self._log.warning("store", error=str(error))

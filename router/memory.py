@@ -16,6 +16,9 @@ from router.schedule import Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
 from router.store.ops import DISCARDED
 
+#: Attempts that came to nothing by the router's own doing: they cost a delivery no retry.
+OWN_DOING = frozenset({Reason.STOPPED, Reason.SATURATED})
+
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"
 
@@ -203,6 +206,8 @@ def retried(
     """
     if attempt.acknowledged:
         return replace(row, state=State.ACKNOWLEDGED, reason=attempt.reason)
+    if attempt.reason in OWN_DOING:
+        return replace(row, due_at=now + queue.waits[0])
     wait = queue.wait(row.retries)
     if wait is None:
         return replace(row, state=State.DEAD, reason=attempt.reason)

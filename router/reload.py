@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from router import config
 from router.config import Config
+from router.config.variables import Unresolved, read_below
 from router.edits import edits
 from router.errors import ConfigInvalid, Problem
 from router.log import Log
@@ -71,8 +72,8 @@ class Source:
         if self.secrets_dir is None:
             return b""
         try:
-            return (self.secrets_dir / name.decode()).read_bytes()
-        except (OSError, ValueError):
+            return read_below(self.secrets_dir, name.decode())
+        except (OSError, ValueError, RuntimeError, Unresolved):
             return b"unreadable"
 
 

@@ -110,6 +110,8 @@ class Schema:
             raise StartFailed(
                 f"{path.name}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
             ) from None
+        except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits()
+            raise StartFailed(f"{path.name}: a number with too many digits") from None
         except RecursionError:
             raise StartFailed(f"{path.name}: nested too deeply") from None
 
@@ -152,7 +154,10 @@ def _gate(document: Any) -> Callable[[Any], bool] | None:
         if isinstance(part.contents, dict) and not part.contents.keys() <= _ALIKE:
             return None
         waiting += part.subresources()
-    return jsonschema_rs.Draft202012Validator(document).is_valid
+    try:
+        return jsonschema_rs.Draft202012Validator(document).is_valid
+    except ValueError:  # it is stricter about what an `$id` may be
+        return None
 
 
 def _check_references(document: Any, dialect: str, name: str) -> None:

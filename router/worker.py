@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from router.memory import TARGET_REMOVED, Cause, retried
-from router.model import Attempt, Reason
+from router.memory import OWN_DOING, TARGET_REMOVED, Cause, retried
+from router.model import Attempt
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import Terms
@@ -68,6 +68,8 @@ class Watches(Protocol):
 
     def failed(self, error: StoreFailed) -> None: ...
 
+    def broken(self, error: Exception) -> None: ...
+
     def usage(self, usage: Usage, now: float) -> None: ...
 
 
@@ -77,6 +79,11 @@ class InForce:
 
     targets: Mapping[str, Target]
     terms: Terms
+
+    def most(self, name: str) -> int:
+        """The most attempts of the queue that a target may have at a time."""
+        target = self.targets.get(name)
+        return min(MAX_PER_TARGET, target.max_in_flight) if target else MAX_PER_TARGET
 
 
 class Worker:
@@ -100,6 +107,8 @@ class Worker:
         self._random = random
         self._poll = poll
         self._in_flight: dict[asyncio.Task[None], str] = {}
+        #: Targets that were full, and until when nothing more is sent to them.
+        self._resting: dict[str, float] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; then what is in flight is finished."""
@@ -133,6 +142,8 @@ class Worker:
             yield
         except StoreFailed as error:
             self._watcher.failed(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
+            self._watcher.broken(error)
 
     async def tidy(self) -> bool:
         """End what is over, delete what is old, in one small step; whether there is more."""
@@ -148,9 +159,10 @@ class Worker:
         """Start what is due, as far as there is room."""
         now = self._store.now()
         queued = await self._store.queue(TIMEOUT)
-        due = [target for target, first_due in queued.items() if first_due <= now]
         in_force = self._in_force()
-        for target, room in shares(due, Counter(self._in_flight.values())).items():
+        due = [name for name, due_at in queued.items() if due_at <= now]
+        most = {name: in_force.most(name) for name in due if self._resting.get(name, 0.0) <= now}
+        for target, room in shares(most, Counter(self._in_flight.values())).items():
             await self._take(target, room, in_force)
 
     async def _take(self, target: str, room: int, in_force: InForce) -> None:
@@ -184,12 +196,13 @@ class Worker:
             attempt = await task
         finally:
             self._memory.attempts.pop(key, None)
-        if attempt.reason is Reason.STOPPED:
-            # The router's own doing: it costs the delivery no retry.
-            return Retry(due, attempt, replace(due.row, due_at=self._store.now()))
-        made = replace(due.row, retries=due.row.retries + 1)
+        now, made = self._store.now(), due.row
+        if attempt.reason in OWN_DOING:
+            self._resting[target.name] = now + terms.queue.waits[0]
+        else:
+            made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
-        return Retry(due, attempt, retried(made, attempt, self._store.now(), terms.queue, jitter))
+        return Retry(due, attempt, retried(made, attempt, now, terms.queue, jitter))
 
     async def _finish(self, retry: Retry) -> None:
         now = self._store.now()
@@ -201,19 +214,18 @@ class Worker:
         self._watcher.retried(retry)
 
 
-def shares(due: Iterable[str], in_flight: Mapping[str, int]) -> dict[str, int]:
-    """How many more attempts each target gets now: the next goes to the one that has fewest.
+def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:
+    """How many more attempts each target gets now; `most` has how many it may have at a time. The
+    next goes to the one that has fewest.
 
     So a target that hangs holds its own few, and the others' next ones are not behind its.
     """
+    has = {name: in_flight.get(name, 0) for name in sorted(most)}
     rooms: dict[str, int] = {}
     free = MAX_IN_FLIGHT - sum(in_flight.values())
-    targets = sorted(set(due))
-    while free > 0 and targets:
-        has = {name: in_flight.get(name, 0) + rooms.get(name, 0) for name in targets}
-        name = min(targets, key=has.__getitem__)
-        if has[name] >= MAX_PER_TARGET:
-            break
+    while free > 0 and (able := [name for name in has if has[name] < most[name]]):
+        name = min(able, key=has.__getitem__)
+        has[name] += 1
         rooms[name] = rooms.get(name, 0) + 1
         free -= 1
     return rooms

@@ -125,21 +125,26 @@ class Workers:
             worker, ending = await self._run_one()
             if self._stopped.is_set():
                 return
+            failure = "" if worker is None else worker.failure
             if not self._up.is_set():
-                raise StartFailed(worker.failure or f"a worker did not come up: {ending}")
+                raise StartFailed(failure or f"a worker did not come up: {ending}")
             ends = 1 if self._was_steady(worker) else ends + 1
-            if ends > len(self._back_off) and (worker.since is not None or not self._any_up):
+            has_served = worker is not None and worker.since is not None
+            if ends > len(self._back_off) and (has_served or not self._any_up):
                 raise StartFailed(f"a worker ended {ends} times in a row; the last time: {ending}")
             wait = self._back_off[min(ends, len(self._back_off)) - 1]
-            self._log.error(
-                "worker_ended", pid=worker.pid, how=worker.failure or ending, again_in=wait
-            )
+            pid = None if worker is None else worker.pid
+            self._log.error("worker_ended", pid=pid, how=failure or ending, again_in=wait)
             await self._pause(wait)
 
-    async def _run_one(self) -> tuple[Worker, str]:
-        """One worker from its start to its end, and how it ended."""
-        with self._port.bind() as bound:
-            worker = await Worker.start(self._command, bound)
+    async def _run_one(self) -> tuple[Worker | None, str]:
+        """One worker from its start to its end, and how it ended; None where the system has not
+        let it start."""
+        try:
+            with self._port.bind() as bound:
+                worker = await Worker.start(self._command, bound)
+        except OSError as error:
+            return None, f"it can't be started: {error.strerror or 'the system refused'}"
         self._workers.append(worker)
         if self._stopped.is_set():
             worker.say(Order.STOP)
@@ -155,9 +160,10 @@ class Workers:
         elif sum(each.since is not None for each in self._workers) == self._count:
             self._up.set()
 
-    def _was_steady(self, worker: Worker) -> bool:
-        now = asyncio.get_running_loop().time()
-        return worker.since is not None and now - worker.since > STEADY
+    def _was_steady(self, worker: Worker | None) -> bool:
+        if worker is None or worker.since is None:
+            return False
+        return asyncio.get_running_loop().time() - worker.since > STEADY
 
     @property
     def _any_up(self) -> bool:

@@ -250,3 +250,68 @@ async def test_a_store_that_fills_up_is_told(store: Path) -> None:
         await router.post()
         line = await router.line("store_fuller")
     assert (line["level"], line["target"], line["fullness"]) == ("warning", "bad", 1.0)
+
+
+async def test_a_backlog_does_not_fail_at_its_targets_own_bound(store: Path) -> None:
+    """The queue starts no more at a time than a target may have in flight, and waiting for a place
+    costs no retry: all are delivered in the end, each once."""
+    flaky = Flaky(6)
+    server, url = await served(flaky)
+    audit = {"url": url, "max_in_flight": 1}
+    async with server:
+        table = routes(optional={"audit": audit}, queue={"retries": 1, "waits": ["100ms"]})
+        async with house(table, store=store) as router:
+            for number in range(6):
+                await router.post(event(event_key=f"a.gs.cert.{number}"))
+            await until(lambda: len(flaky.ids) == 12)
+            await router.line("retried", 6)
+            dead = [line for line in router.lines if line["happening"] == "dead_letter"]
+    assert dead == []
+
+
+async def test_the_queue_outlives_a_folder_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    """Whatever happens to the disk, the queue goes on once it is there again."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    folder.mkdir()
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server, hostile("code_500") as bad:
+        table = routes({"bad": bad.url}, {"flaky": url}, queue={"retries": 9, "waits": ["1s"]})
+        async with house(table, store=folder / "store.db") as router:
+            await router.post()
+            await until(lambda: rows(folder / "store.db").get("flaky") == "queued")
+            folder.rename(away)
+            await router.post(event(event_key="a.gs.cert.2"))
+            line = await router.line("event", 2)
+            away.rename(folder)
+            await until(lambda: rows(folder / "store.db").get("flaky") == "acknowledged")
+    assert line["unrecorded"] == "unreachable"
+
+
+async def test_a_request_that_took_too_long_to_come_is_not_forwarded(store: Path) -> None:
+    """There would be no time left to answer for it, or to record it: 408, and nobody is called."""
+    async with hostile("answers") as good:
+        table = routes({"good": good.url}, ebaas={"reply_within": "200ms"})
+        async with house(table, store=store) as router:
+            host, port = router.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
+            writer.write(head.encode() + SAMPLE[:-1])
+            await asyncio.sleep(0.3)
+            writer.write(SAMPLE[-1:])
+            status = await reader.readline()
+            writer.close()
+    assert status.startswith(b"HTTP/1.1 408 ")
+    assert good.requests == []
+
+
+async def test_who_has_its_reply_has_not_hung_up(store: Path) -> None:
+    """A connection that ends after the reply costs an optional target that is still in line
+    nothing: its delivery goes on."""
+    async with hostile("answers_late", seconds=0.3) as slow, hostile("answers") as good:
+        optional = {"slow": {"url": slow.url, "max_in_flight": 1}}
+        async with house(routes({"good": good.url}, optional)) as router:
+            for _ in range(2):
+                await router.post(headers={"connection": "close"})
+            await router.line("event", 2)
+        assert len(slow.requests) == 2

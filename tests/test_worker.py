@@ -82,6 +82,9 @@ class Scene:
     def ended(self, ended: Ended) -> None:
         self.ends.append(ended)
 
+    def broken(self, error: Exception) -> None:
+        raise error
+
     def failed(self, error: StoreFailed) -> None:
         self.troubles.append(error)
 
@@ -211,11 +214,11 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
 
 def test_the_next_place_goes_to_whoever_has_fewest() -> None:
     """Places are dealt one by one, each target up to its own bound."""
-    assert shares(["a", "b"], {"a": 3}) == {"a": MAX_PER_TARGET - 3, "b": MAX_PER_TARGET}
-    assert shares(["a", "b"], {"a": MAX_PER_TARGET}) == {"b": MAX_PER_TARGET}
-    assert shares(["a", "b", "c"], {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
-    assert shares(["a"], {"d": MAX_IN_FLIGHT}) == {}
-    assert shares([], {}) == {}
+    assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
+    assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
+    assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
+    assert shares({"a": 8}, {"d": MAX_IN_FLIGHT}) == {}
+    assert shares({}, {}) == {}
 
 
 async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:

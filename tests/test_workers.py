@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from router.control import Worker
 from router.errors import StartFailed
 from router.listening import SharedPort
 from router.log import Log
@@ -316,3 +317,12 @@ async def test_what_a_dead_worker_has_counted_is_kept() -> None:
     await counts(taken=4, living=2, silent=0)
     service.stop()
     await serving
+
+
+async def test_half_a_report_is_no_word() -> None:
+    """A worker that is killed while it reports ends as any other."""
+    code = "import os, sys; os.write(int(sys.argv[1].split(',')[1]), b'{\"report\": {\"met')"
+    with socket.socket() as bound:
+        worker = await Worker.start([sys.executable, "-c", code], bound)
+        assert await worker.attend(lambda: None) == "it ended with exit code 0"
+    assert worker.last is None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from router import __version__
 from router.cli.options import (
     BAD,
     GOOD,
@@ -123,10 +124,5 @@ def _show_overview() -> int:
 
 
 def _show_version() -> int:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        say(f"{NAME} {version(NAME)}")
-    except PackageNotFoundError:
-        say(f"{NAME} (a checkout that is not installed)")
+    say(f"{NAME} {__version__}")
     return GOOD

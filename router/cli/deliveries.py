@@ -130,6 +130,9 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, name) not in (None, False) and args.verb not in verbs:
             option = _NAMES.get(name, "--" + name.replace("_", "-"))
             raise SettingInvalid(f"{option} is for {', '.join(verbs)} only")
+    for word in (args.event_id, args.who, *(args.event or ()), *(args.target or ())):
+        if word is not None and word != word.encode("utf-8", "replace").decode():
+            raise SettingInvalid("an argument is not UTF-8")
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
     if args.verb in ("replay", "discard") and not selects(args):

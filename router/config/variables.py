@@ -73,7 +73,7 @@ class Variables:
         if self._secrets_dir is None:
             raise Unresolved("there is no secrets directory to read a file from: see --secrets-dir")
         try:
-            content = _read_below(self._secrets_dir, name)
+            content = read_below(self._secrets_dir, name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
             raise Unresolved(f"there is no secret file {shown(name)} that can be read") from None
         if len(content) > MAX_SECRET:
@@ -84,7 +84,7 @@ class Variables:
             raise Unresolved(f"the secret file {shown(name)} is not UTF-8") from None
 
 
-def _read_below(folder: Path, name: str) -> bytes:
+def read_below(folder: Path, name: str) -> bytes:
     """A regular file's content, and no more than a byte over what is allowed."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
+from router import __version__
 from router.metrics.exposition import render
 from router.metrics.snapshot import Snapshot, merged, values_of
 from router.metrics.table import REMOVED, OfProcess, OfTarget
@@ -32,7 +32,7 @@ class Metrics(OfProcess):
 
     def __post_init__(self) -> None:
         self.processes = 1
-        self.build = {"version": _version(), "python": platform.python_version()}
+        self.build = {"version": __version__, "python": platform.python_version()}
 
     def adopt(self, names: Iterable[str]) -> None:
         """These are the targets now. One that stays keeps its numbers; the others' go."""
@@ -49,10 +49,3 @@ class Metrics(OfProcess):
             read()
         targets = {name: values_of(numbers) for name, numbers in self.targets.items()}
         return Snapshot(process=values_of(self), targets=targets)
-
-
-def _version() -> str:
-    try:
-        return version("ebaas-router")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"

@@ -23,7 +23,10 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoM
 
 def render(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
     """The content type and the body of a scrape, in the format that its `Accept` asks for."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:  # it compares a version that is no number with one that is
+        encode, content_type = choose_encoder("")
     return content_type, encode(_Scrape(snapshot))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -104,12 +105,16 @@ class Callbacks:
         return None
 
     async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:
+        deadline = call.started + config.ebaas.reply_within
+        if time.monotonic() >= deadline:
+            # Targets would get it, and there is no time left to answer for it, or to record it.
+            raise refused(replies.TOO_SLOW, "the request took longer than reply_within")
         outcome = await self.forwarder.forward(
             Envelope(event, "", call.request_id, call.traceparent),
             plan,
             config.table.targets,
             config.terms,
-            deadline=call.started + config.ebaas.reply_within,
+            deadline=deadline,
             gone=call.gone,
         )
         if not call.gone.done():

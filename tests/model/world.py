@@ -267,6 +267,9 @@ class Process:
 
     def failed(self, error: StoreFailed) -> None: ...
 
+    def broken(self, error: Exception) -> None:
+        raise error
+
     def usage(self, usage: Usage, now: float) -> None: ...
 
 

@@ -51,6 +51,8 @@ def prepare(path: Path) -> sqlite3.Connection:
     try:
         _make(path)
         connection = connect(path)
+    except FileNotFoundError:
+        raise _start_failed(path, "the folder that its own is in is not there") from None
     except OSError as error:
         raise _start_failed(path, error.strerror or "it can't be opened") from None
     except sqlite3.Error as error:
@@ -139,6 +141,8 @@ def _make(path: Path) -> None:
     # on it elsewhere in this process.
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(mode=0o700)
+    if path.is_dir():
+        raise _start_failed(path, "it is a folder")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
@@ -239,4 +243,6 @@ def _why(error: sqlite3.Error) -> str:
 
 
 def _start_failed(path: Path, why: str) -> StartFailed:
-    return StartFailed(f"can't use the store {path.name}: {why}")
+    # As it was given, but for what tells of the machine.
+    shown = path.name if path.is_absolute() else path
+    return StartFailed(f"can't use the store {shown}: {why}")

@@ -129,6 +129,10 @@ class Writer:
             self._recover(error)
             for job in jobs:
                 job.error = translated(error)
+        except OSError:  # the file's folder is not there, or does not answer
+            self._recover(None)
+            for job in jobs:
+                job.error = StoreFailed("unreachable")
         except Exception as error:  # noqa: BLE001 - the thread must live, and the callers must know
             self._recover(None)
             for job in jobs:
