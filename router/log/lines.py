@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import orjson
+
 Format = Literal["console", "json"]
 Level = Literal["info", "warning", "error"]
 Fields = Mapping[str, Any]
@@ -68,8 +70,10 @@ class Lines:
         return f"{text}.{int((now - second) * 1000):03d}Z"
 
     def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
-        render = _json_line if self._is_json else _console_line
-        return render(stamp, level, happening, fields).encode(self._encoding, "backslashreplace")
+        if self._is_json:
+            return _json_line(stamp, level, happening, fields)
+        line = _console_line(stamp, level, happening, fields)
+        return line.encode(self._encoding, "backslashreplace")
 
     def _fitted(self, fields: Fields) -> dict[str, Any]:
         """As much of the fields as goes into one line."""
@@ -136,10 +140,23 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
-    body = _ENCODER.encode(fields if type(fields) is dict else dict(fields))
+def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
     comma = "," if fields else ""
-    return f'{{"time":"{stamp}","level":"{level}","happening":"{happening}"{comma}{body[1:]}\n'
+    start = f'{{"time":"{stamp}","level":"{level}","happening":"{happening}"{comma}'
+    return b"%b%b\n" % (start.encode("ascii"), _encoded(fields)[1:])
+
+
+def _encoded(fields: Fields) -> bytes:
+    """JSON in printable ASCII. orjson takes a tenth of the time; it leaves DEL and what is not
+    ASCII as it is, and among that may be what a terminal obeys."""
+    members = fields if type(fields) is dict else dict(fields)
+    try:
+        quick = orjson.dumps(members, default=_kind)
+        if quick.isascii() and b"\x7f" not in quick:
+            return quick
+    except TypeError:  # a key that is no text, an integer of more than 64 bits
+        pass
+    return _ENCODER.encode(members).encode("ascii")
 
 
 def _console_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
