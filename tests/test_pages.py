@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from router.model import Reason
 from tests.command import ROOT
 from tests.serving import body, serving, target
 
@@ -97,3 +98,9 @@ def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
         for _ in range(2):
             assert defined["handle"]("id", body("event"), database)["code"] == "000"
     assert len(tries) == 2
+
+
+def test_every_reason_is_explained() -> None:
+    """The page for ops has a row for each."""
+    page = (ROOT / "docs" / "ops.md").read_text()
+    assert [reason for reason in Reason if f"| `{reason}` |" not in page] == []
