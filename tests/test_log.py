@@ -314,7 +314,9 @@ def test_a_full_pipe_holds_nobody_up() -> None:
     pipe.stream.close()
     lines = _read_until(pipe.reader, "lines_lost")
     numbers = [line["number"] for line in lines if line["happening"] == "event"]
-    assert numbers == list(range(count - lost))
+    # A write that was under way may have made room for some of the last.
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == count - lost
     assert [line["count"] for line in lines if line["happening"] == "lines_lost"] == [lost]
     assert log.lost == lost
     log.close()
