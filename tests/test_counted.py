@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from router.metrics import REMOVED, Metrics
 from router.reload import Source
 from router.web.status import Reports, status_of
 from tests.hostile import hostile
-from tests.house import PATIENCE, House, event, house, routes
-from tests.test_retry import SOON, Flaky, hang_up, served
+from tests.house import House, event, house, routes
+from tests.test_retry import SOON, Flaky, hang_up, served, until
 
 pytestmark = pytest.mark.anyio
 
@@ -33,12 +32,6 @@ def counted(router: House) -> Metrics:
     """The router's numbers, those that are read included."""
     router.app.metrics.snapshot()
     return router.app.metrics
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def some(counts: dict[str, float]) -> dict[str, float]:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from router.cli.entries import DONE, action_json, count_json, deliveries, in_order, overview, total
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
 from router.cli.selecting import words
 from router.errors import SettingInvalid
+from router.model import new_id
 from router.store import StoreFailed
 from router.store.ops import Action, Later, Selection, Verb, carry_out
 
@@ -39,7 +39,7 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
     selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
     counts = in_order(runner.run(ops.counts(selection)))
     left_out = _left_out(runner, ops, selection)
-    action = Action(str(uuid4()), Verb(args.verb), args.who or _who(), words(args), ops.now())
+    action = Action(new_id(), Verb(args.verb), args.who or _who(), words(args), ops.now())
     work = Work(action, total(counts))
     if args.format == "text":
         for line in overview(counts, (), ops.now()):
