@@ -233,6 +233,8 @@ def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
     options = ("--schema", str(schema), "--port", "0", "--store", "none")
     with running("serve", *options) as router, ExitStack() as stack:
         until(lambda: is_read(schema, stack))
+        # Only then is it sure to hear: a signal right before it waits is not heard while it waits.
+        until(lambda: is_waiting(router.process.pid))
         router.process.send_signal(signal.SIGHUP)
         assert router.interrupt(signal.SIGTERM) == 0
         assert router.stderr == []
@@ -245,6 +247,12 @@ def is_read(pipe: Path, stack: ExitStack) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process sleeps until something comes."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S"
 
 
 # A rolling restart.
