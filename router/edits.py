@@ -66,15 +66,14 @@ def _named(
 
 
 def _target_details(old: Target, new: Target) -> Iterator[Detail]:
-    before, after = effective.target(old), effective.target(new)
-    headers = before.pop("headers", {}), after.pop("headers", {})
-    if old.url != new.url and before["url"] == after["url"]:
-        yield Detail("url", before["url"], after["url"])
-    yield from _details(before, after)
-    values = dict(old.headers), dict(new.headers)
-    for name in sorted(values[0].keys() | values[1].keys()):
-        if values[0].get(name) != values[1].get(name):
-            yield Detail(f"headers.{name}", headers[0].get(name), headers[1].get(name))
+    yield from _details(_target(old), _target(new))
+
+
+def _target(target: Target) -> dict[str, Any]:
+    """What it says, each header by itself."""
+    said = effective.target(target)
+    headers = sorted(said.pop("headers", {}).items())
+    return {**said, **{f"headers.{name}": value for name, value in headers}}
 
 
 def _route_details(old: Route, new: Route) -> Iterator[Detail]:
@@ -91,7 +90,7 @@ def _routes(config: Config) -> dict[str, Route]:
 def _details(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Detail]:
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
-            yield Detail(name, before.get(name), after.get(name))
+            yield Detail(name, *effective.plain([before.get(name), after.get(name)]))
 
 
 def _settings(config: Config) -> dict[str, Any]:

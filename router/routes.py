@@ -10,6 +10,7 @@ from typing import Literal
 from router.glob import Glob
 from router.index import Anchor, Index, Rule, Way
 from router.model import FIELDS, Event
+from router.secret import Secret
 
 #: What a target is to a plan.
 Role = Literal["required", "optional"]
@@ -27,15 +28,16 @@ class Target:
     """A named downstream URL with its policy; the name is its identity, not the URL."""
 
     name: str
-    url: str
+    #: It may hold a secret.
+    url: str = field(repr=False)
     #: The longest that one attempt may take, in seconds, from the first step to the last byte.
     timeout: float = 5.0
     #: What counts as an acknowledgement: a 2xx with the contract's code, or any 2xx.
     acknowledge: Literal["code", "status"] = "code"
     #: The most attempts that one process has in flight to it.
     max_in_flight: int = 64
-    #: Sent besides the router's own; names in lower case. The values may be secrets.
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    #: Sent besides the router's own; names in lower case.
+    headers: tuple[tuple[str, Secret], ...] = ()
     #: Who answers for it; repeated in logs and pages.
     owner: str = ""
     #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not

@@ -187,7 +187,10 @@ class _Lane:
             self.pool = before.pool if same else engine(self.url, self.limit)
         self.headers: Headers = (
             (b"x-ebaas-target", target.name.encode("ascii")),
-            *((name.encode("ascii"), value.encode("latin-1")) for name, value in target.headers),
+            *(
+                (name.encode("ascii"), value.reveal().encode("latin-1"))
+                for name, value in target.headers
+            ),
         )
 
 

@@ -37,6 +37,7 @@ from router.errors import ConfigInvalid, Problem
 from router.model import Event
 from router.routes import Route, RouteTable, Target
 from router.schedule import PLATFORM, Schedule
+from router.secret import Secret
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config/routes.yaml"
@@ -89,7 +90,7 @@ def faults(text: str | bytes, secrets: Path | None = None, **environ: str) -> li
 def header(text: str, secrets: Path | None = None, **environ: str) -> str:
     """What `text` is as the value of a target's header."""
     loaded = parse(document({"headers": {"x-token": text}}), secrets, **environ)
-    return loaded.table.targets["ledger"].headers[0][1]
+    return loaded.table.targets["ledger"].headers[0][1].reveal()
 
 
 def verdict(path: Path, secrets: Path | None) -> str:
@@ -325,7 +326,11 @@ def test_every_key() -> None:
         timeout=1.2,
         acknowledge="code",
         max_in_flight=7,
-        headers=(("authorization", "Bearer t"), ("x-dollar", "$5"), ("x-canary", "c")),
+        headers=(
+            ("authorization", Secret("Bearer t")),
+            ("x-dollar", Secret("$5")),
+            ("x-canary", Secret("c")),
+        ),
         owner="no",
     )
     assert loaded.table.targets["other"] == Target(

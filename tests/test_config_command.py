@@ -18,6 +18,7 @@ from router.document import write
 from router.model import Event
 from router.routes import Route, Target
 from router.schedule import parse_duration
+from router.secret import Secret
 from tests.command import ROOT
 from tests.inprocess import ran
 
@@ -167,7 +168,7 @@ def test_nothing_of_a_configuration_is_forgotten() -> None:
     unsaid = {"table", "hash", "warnings", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}
-    target = Target("name", "url", headers=(("x", "y"),), owner="somebody")
+    target = Target("name", "url", headers=(("x", Secret("y")),), owner="somebody")
     kept = {"name", "public_url"}
     assert {each.name for each in fields(Target)} - effective.target(target).keys() == kept
     route = Route("name", {"event_key": ("*",)}, ("x",), ("y",))

@@ -218,8 +218,8 @@ def test_targets_that_differ(diff: Diff, monkeypatch: pytest.MonkeyPatch) -> Non
         "  ledger  url                    changed (https://ledger.example.com/hook?***)",
         "  ledger  timeout                5s → 1500ms",
         "  ledger  headers.authorization  changed (***)",
-        "  ledger  headers.x-new          none → ***",
         "  ledger  headers.x-old          *** → none",
+        "  ledger  headers.x-new          none → ***",
         "  new     added",
         "  old     removed",
     ]

@@ -1,4 +1,7 @@
-"""A Config in the words of routes.yaml: every default filled in, every secret masked."""
+"""A Config in the words of routes.yaml, every default filled in.
+
+Secrets are Secrets in it, so that two configurations can be compared; `plain` masks them.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from router.routes import Route, Target
 from router.schedule import Schedule
+from router.secret import MASK, Secret
 
 if TYPE_CHECKING:
     from router.config import Caller, Config
-
-#: What stands for a secret.
-MASK = "***"
 
 
 def effective(config: Config) -> dict[str, Any]:
     """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
     but for what is masked. Targets and routes are in the file's order."""
     routes = sorted(config.table.routes, key=lambda route: route.line)
-    return {
+    said: dict[str, Any] = {
         "version": config.version,
         "unmatched": config.unmatched,
         "ebaas": caller(config.ebaas),
@@ -26,6 +27,17 @@ def effective(config: Config) -> dict[str, Any]:
         "targets": {name: target(each) for name, each in config.table.targets.items()},
         "routes": [{"name": each.name, **route(each)} for each in routes],
     }
+    masked: dict[str, Any] = plain(said)
+    return masked
+
+
+def plain(value: Any) -> Any:
+    """A value as it may be printed."""
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, Secret) else value
 
 
 def caller(ebaas: Caller) -> dict[str, Any]:
@@ -44,13 +56,13 @@ def queue(schedule: Schedule) -> dict[str, Any]:
 def target(target: Target) -> dict[str, Any]:
     """Without its name."""
     said: dict[str, Any] = {
-        "url": target.public_url or MASK,
+        "url": Secret(target.url, target.public_url or MASK),
         "timeout": duration(target.timeout),
         "acknowledge": target.acknowledge,
         "max_in_flight": target.max_in_flight,
     }
     if target.headers:
-        said["headers"] = {name: MASK for name, _ in target.headers}
+        said["headers"] = dict(target.headers)
     if target.owner:
         said["owner"] = target.owner
     return said

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from router.config.reader import Fault, Kind, Reader, Schema
 from router.document import ListNode, MapNode, Node, ScalarNode, shown
 from router.schedule import parse_duration
+from router.secret import Secret
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -41,32 +42,46 @@ class ScalarKind(Generic[T]):
 
 
 class Text(ScalarKind[str]):
-    """A string on one line. `secret`: it is never repeated in a problem."""
+    """A string on one line. `repeated`: a problem may repeat it."""
 
     def __init__(
-        self, what: str, *, pattern: str = ".+", longest: int = 200, secret: bool = False
+        self, what: str, *, pattern: str = ".+", longest: int = 200, repeated: bool = True
     ) -> None:
         self.what = what
         self._pattern = pattern
         self._longest = longest
-        self._secret = secret
+        self._repeated = repeated
 
     def value(self, text: str, node: ScalarNode) -> str:
         if node.what != "a string":
-            quoted = "" if self._secret else f': "{shown(node.text)[1:-1]}"'
+            quoted = f': "{shown(node.text)[1:-1]}"' if self._repeated else ""
             raise Fault(f"YAML reads this as {node.what}, put it in quotes{quoted}")
         if len(text) > self._longest:
             raise Fault(f"is longer than {self._longest} characters")
         if not text.isprintable():
             raise Fault("has a line end, or a character that can't be seen, in it")
         if not re.fullmatch(self._pattern, text):
-            said = "this" if self._secret else shown(node.text)
+            said = shown(node.text) if self._repeated else "this"
             raise Fault(f"{said} is not {self.what}")
         return text
 
     def schema(self) -> Schema:
         pattern = f"^{self._pattern}$"
         return {"type": "string", "pattern": pattern, "maxLength": self._longest}
+
+
+class SecretText(ScalarKind[Secret]):
+    """A string on one line that nothing prints, problems included."""
+
+    def __init__(self, what: str, *, pattern: str = ".+", longest: int = 200) -> None:
+        self.what = what
+        self._text = Text(what, pattern=pattern, longest=longest, repeated=False)
+
+    def value(self, text: str, node: ScalarNode) -> Secret:
+        return Secret(self._text.value(text, node))
+
+    def schema(self) -> Schema:
+        return self._text.schema()
 
 
 class Number(ScalarKind[int]):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from router.config.addresses import Url
 from router.config.headers import HeaderName
-from router.config.kinds import Choice, Duration, ListOf, Located, MapOf, Number, Text
+from router.config.kinds import Choice, Duration, ListOf, Located, MapOf, Number, SecretText, Text
 from router.config.matching import MatchKind
 from router.config.reader import Schema
 from router.config.section import Key, Section
@@ -24,11 +24,8 @@ TARGET_NAME = Text(
     pattern="[A-Za-z0-9][A-Za-z0-9_.-]*",
     longest=64,
 )
-HEADER_VALUE = Text(
-    "a header's value (ASCII, no blanks around it)",
-    pattern="[!-~]([ -~]*[!-~])?",
-    longest=8192,
-    secret=True,
+HEADER_VALUE = SecretText(
+    "a header's value (ASCII, no blanks around it)", pattern="[!-~]([ -~]*[!-~])?", longest=8192
 )
 
 _TARGETS = ListOf(Located(Text("a target's name", longest=64)))

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import orjson
 
+from router.secret import Secret
+
 Format = Literal["console", "json"]
 Level = Literal["info", "warning", "error"]
 Fields = Mapping[str, Any]
@@ -128,6 +130,8 @@ def _shortened(value: Any, longest: int) -> Any:
 
 def _kind(value: Any) -> Any:
     """What stands for a value that is no plain data: an exception's text may hold a secret."""
+    if isinstance(value, Secret):
+        return str(value)
     return dict(value) if isinstance(value, Mapping) else type(value).__name__
 
 
@@ -174,7 +178,7 @@ def _value(value: Any) -> str:
         return "{" + " ".join([f"{_value(k)}={_value(v)}" for k, v in value.items()]) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join([_value(member) for member in value]) + "]"
-    return type(value).__name__
+    return str(_kind(value))
 
 
 def _quoted(text: str) -> str:
