@@ -118,6 +118,12 @@ day: dev-environment ## the real schedules of a day in a minute, and clocks that
 	@scripts/libfaketime >/dev/null
 	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_day.py $(ARGS)
 
+.PHONY: postgresql
+
+postgresql: dev-environment ## all that needs a PostgreSQL server, which the tests start; installs one, as root
+	@scripts/postgresql >/dev/null
+	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
+
 .PHONY: bench growth profile
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute

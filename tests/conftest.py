@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import postgres
 
 # How long an example takes depends on what else the machine does; speed lives in bench/.
 settings.register_profile(
@@ -12,6 +16,27 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a PostgreSQL server is marked with it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "postgresql" in item.fixturenames:
+            item.add_marker("postgresql")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "asyncio", {}
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.Server]:
+    """One for each process of the test run, whose tests may stop it and have to start it again."""
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgresql: postgres.Server) -> Iterator[postgres.Database]:
+    """A test's own, and empty."""
+    with postgresql.database() as made:
+        yield made

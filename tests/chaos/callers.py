@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tests.chaos.history import History, Request, Source
 from tests.chaos.plan import EBAAS, Manner, Plan
-from tests.chaos.targets import reset
+from tests.sockets import reset
 
 #: How long a caller waits for its reply, and a proxy for one that nobody waits for, in seconds.
 CALLER_TIMEOUT, PROXY_TIMEOUT = 20.0, 20.0

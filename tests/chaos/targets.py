@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +12,7 @@ from time import time
 from tests.chaos.history import History, Seen
 from tests.chaos.plan import TIMEOUTS, Mood, Plan
 from tests.command import http_answer
+from tests.sockets import reset
 
 _ACKNOWLEDGES = http_answer('{"code":"000","msg":"ok"}')
 _FAILS = http_answer('{"code":"500","msg":"no"}')
@@ -121,11 +120,3 @@ async def _request(reader: asyncio.StreamReader) -> tuple[dict[str, str], bytes]
     fields = (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
     headers = {name.lower(): value for name, value in fields}
     return headers, await reader.readexactly(int(headers["content-length"]))
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Break the connection at once, and let the other side know."""
-    connection = writer.get_extra_info("socket")
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()

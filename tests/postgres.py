@@ -1,0 +1,320 @@
+"""A real PostgreSQL server of a test session's own, and pgbouncer: the tests start them, break
+them and end them. scripts/postgresql installs what is missing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.command import PATIENCE, ROOT
+from tests.serving import until
+from tests.sockets import HOST, HeldPort, listens
+
+#: Set where a missing server is a fault of the machine and no reason to skip.
+REQUIRED = "POSTGRESQL" in os.environ
+
+#: Who the router is to the server: no superuser, so that what it may do is what users grant.
+USER, PASSWORD = "router", "not/so@secret"
+_QUOTED = "not%2Fso%40secret"
+
+#: What every server starts with. A crash of the server alone loses nothing that was written, synced
+#: or not, so that only a test of power cuts needs fsync.
+_CONFIG = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "100",
+    "shared_buffers": "16MB",
+    "min_wal_size": "2MB",
+    "max_wal_size": "64MB",
+    "autovacuum_naptime": "3600",
+    "log_min_messages": "log",
+}
+
+_numbers = itertools.count()
+
+
+class NoServer(Exception):
+    """There is no PostgreSQL on this machine, or no user to run it as."""
+
+
+def programs() -> Path:
+    """The folder of the server's programs. Raises NoServer."""
+    script = ROOT / "scripts/postgresql"
+    found = subprocess.run([script, "--programs"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise NoServer("no PostgreSQL server on this machine: scripts/postgresql installs one")
+    return Path(found.stdout.strip())
+
+
+def _as_server(*command: str | Path) -> list[str]:
+    """The command as a user that PostgreSQL agrees to run as; it ends with the test's process."""
+    identity: list[str] = []
+    if os.geteuid() == 0:
+        identity = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    return ["setpriv", "--pdeathsig=INT", *identity, *map(str, command)]
+
+
+def _folder() -> Path:
+    """One that whoever the server runs as may write to."""
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    if os.geteuid() == 0:
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            raise NoServer("no user named postgres on this machine") from None
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    return folder
+
+
+class Database:
+    """One database of a server; `dsn` is what a router is given."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.dsn = self.at(server.port)
+
+    def at(self, port: int, host: str = HOST) -> str:
+        """The same behind another port."""
+        return f"postgresql://{USER}:{_QUOTED}@{host}:{port}/{self.name}"
+
+    def rows(self, sql: str) -> list[tuple[str, ...]]:
+        """What a query gives, as text, asked past every proxy and pool."""
+        return self.server.rows(sql, self.name)
+
+
+class Server:
+    """A PostgreSQL server in a temporary folder, at a port of its own; not started yet."""
+
+    def __init__(self, data: Path | None = None) -> None:
+        """`data` is where its files go, else into its folder. Raises NoServer."""
+        self._programs = programs()
+        self._port = HeldPort()
+        self.port = self._port.number
+        self.folder = _folder()
+        self.data = data or self.folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = self.folder / "server.log"
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> None:
+        self._run(
+            *("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C"),
+            *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--wal-segsize=1"),
+        )
+        fixed = {**_CONFIG, "port": str(self.port), "listen_addresses": HOST}
+        fixed["unix_socket_directories"] = str(self.folder)
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in fixed.items())
+            file.write("include_if_exists 'test.conf'\n")
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                _as_server(self._programs / "postgres", "-D", self.data),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
+    def stop(self, *, immediately: bool = False) -> None:
+        """Connections are ended and transactions rolled back; `immediately` is a crash."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
+            process.wait(PATIENCE)
+
+    @contextmanager
+    def down(self, *, immediately: bool = False) -> Iterator[None]:
+        """It is not there while the block runs."""
+        self.stop(immediately=immediately)
+        try:
+            yield
+        finally:
+            self.start()
+
+    def restart(self, *, immediately: bool = False) -> None:
+        with self.down(immediately=immediately):
+            pass
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """While the block runs none of its processes does anything."""
+        assert self._process is not None
+        # First the one that makes the others.
+        pids = [self._process.pid]
+        self._signal(pids, signal.SIGSTOP)
+        pids += self._children()
+        self._signal(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(pids, signal.SIGCONT)
+
+    @contextmanager
+    def configured(self, **config: str) -> Iterator[None]:
+        """Started anew with these settings, and after the block without them."""
+        self._set(config)
+        self.restart()
+        try:
+            yield
+        finally:
+            self._set({})
+            self.restart()
+
+    @contextmanager
+    def reloaded(self, **config: str) -> Iterator[None]:
+        """These settings are in force while the block runs; for those that need no new start."""
+        before = {name: self.rows(f"SHOW {name}") for name in config}
+        self._set(config)
+        self._reload({name: [(value,)] for name, value in config.items()})
+        try:
+            yield
+        finally:
+            self._set({})
+            self._reload(before)
+
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[Database]:
+        """A new database, a copy of the `template`; gone with the block."""
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        self.rows(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template}")
+        try:
+            yield Database(self, name)
+        finally:
+            with suppress(subprocess.CalledProcessError):
+                self.rows(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def rows(self, sql: str, database: str = "postgres") -> list[tuple[str, ...]]:
+        """What a query of the server's own administrator gives, as text."""
+        found = self._psql(sql, database)
+        return [tuple(line.split("\x1f")) for line in found.stdout.splitlines()]
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def close(self) -> None:
+        self.stop(immediately=True)
+        self._port.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            self._psql(
+                "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'router') THEN "
+                f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; END IF; END $$",
+                "postgres",
+            )
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    def _psql(self, sql: str, database: str) -> subprocess.CompletedProcess[str]:
+        options = ["-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1"]
+        place = ["-h", str(self.folder), "-p", str(self.port), "-U", "postgres", "-d", database]
+        return self._run("psql", *options, *place, "-c", sql)
+
+    def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            _as_server(self._programs / program, *arguments),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+
+    def _set(self, config: dict[str, str]) -> None:
+        lines = "".join(f"{name} = '{value}'\n" for name, value in config.items())
+        (self.data / "test.conf").write_text(lines)
+        (self.data / "test.conf").chmod(0o644)
+
+    def _reload(self, expected: dict[str, list[tuple[str, ...]]]) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+        until(lambda: all(self.rows(f"SHOW {name}") == value for name, value in expected.items()))
+
+    def _children(self) -> list[int]:
+        assert self._process is not None
+        parent = self._process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+        return list(map(int, children.split()))
+
+    def _signal(self, pids: Sequence[int], number: signal.Signals) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server that is up. Where there is none on this machine the test is skipped, and says so;
+    where one is REQUIRED it fails."""
+    try:
+        server = Server()
+    except NoServer as error:
+        if REQUIRED:
+            raise
+        pytest.skip(str(error))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
+    """The same database through pgbouncer, which gives each transaction any of so many connections
+    to the server."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        if REQUIRED:
+            raise NoServer("no pgbouncer on this machine")
+        pytest.skip("no pgbouncer on this machine: scripts/postgresql installs it")
+    server, port = database.server, HeldPort()
+    settings = server.folder / f"pgbouncer-{port.number}.ini"
+    users = settings.with_suffix(".users")
+    users.write_text(f'"{USER}" "{PASSWORD}"\n')
+    settings.write_text(
+        f"[databases]\n* = host={HOST} port={server.port}\n[pgbouncer]\n"
+        f"listen_addr = {HOST}\nlisten_port = {port.number}\nunix_socket_dir =\n"
+        f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = transaction\n"
+        f"default_pool_size = {connections}\nmax_client_conn = 200\n"
+    )
+    with settings.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            _as_server(program, settings), cwd=server.folder, stdout=log, stderr=log
+        )
+    pooled = Database(server, database.name)
+    pooled.dsn = database.at(port.number)
+    try:
+        until(lambda: listens(port.number))
+        yield pooled
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        port.close()

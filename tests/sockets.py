@@ -1,0 +1,41 @@
+"""Ports that are a test's own, also while nobody listens there, and connections that break."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+
+HOST = "127.0.0.1"
+
+
+class HeldPort:
+    """Whoever may share an address (SO_REUSEADDR) can listen there, again and again; nobody else
+    is given it meanwhile, and while nobody listens connections are refused."""
+
+    def __init__(self) -> None:
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind((HOST, 0))
+        self.number: int = self._holder.getsockname()[1]
+
+    def listen(self) -> socket.socket:
+        return socket.create_server((HOST, self.number), backlog=128)
+
+    def close(self) -> None:
+        self._holder.close()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Break the connection at once, and let the other side know."""
+    connection = writer.get_extra_info("socket")
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
