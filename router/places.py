@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+
+from router.line import Line
 
 
 class Places:
@@ -15,9 +16,9 @@ class Places:
 
     def __init__(self, limit: int, line: int) -> None:
         self._limit = limit
-        self._line = line
+        self._most_waiting = line
         self._taken = 0
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._line = Line()
 
     @property
     def taken(self) -> int:
@@ -25,7 +26,7 @@ class Places:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._line)
 
     async def take(self, timeout: float, gone: asyncio.Future[None] | None = None) -> bool:
         """Take a place, waiting up to `timeout` seconds. False: the line was full or too slow, or
@@ -33,46 +34,10 @@ class Places:
         if self._taken < self._limit:
             self._taken += 1
             return True
-        if len(self._waiting) >= self._line or timeout <= 0:
+        if len(self._line) >= self._most_waiting or timeout <= 0:
             return False
-        turn = asyncio.get_running_loop().create_future()
-        if gone is None:
-            return await self._wait(turn, timeout)
-
-        def leave(_: object) -> None:
-            self._leave(turn)
-
-        gone.add_done_callback(leave)
-        try:
-            return await self._wait(turn, timeout)
-        finally:
-            gone.remove_done_callback(leave)
-
-    async def _wait(self, turn: asyncio.Future[bool], timeout: float) -> bool:
-        self._waiting.append(turn)
-        timer = asyncio.get_running_loop().call_later(timeout, self._leave, turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            # The place may have been handed over in that very moment.
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.give_back()
-            self._leave(turn)
-            raise
-        finally:
-            timer.cancel()
-
-    def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Out of the line without a place, unless that is decided already."""
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-        if not turn.done():
-            turn.set_result(False)
+        return await self._line.wait(self.give_back, timeout, gone)
 
     def give_back(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(True)
-                return
-        self._taken -= 1
+        if not self._line.admit():
+            self._taken -= 1
