@@ -124,7 +124,7 @@ postgresql: dev-environment ## all that needs a PostgreSQL server, which the tes
 	@scripts/postgresql >/dev/null
 	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
 
-.PHONY: bench growth profile
+.PHONY: bench growth hung profile
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -133,6 +133,10 @@ bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvi
 growth: dev-environment ## how the cost of an event grows; figures, and curves in docs/bench/
 	@scripts/bench-tools
 	@$(python) -m bench.growth $(if $(QUICK),--quick) $(ARGS)
+
+hung: dev-environment ## what one hung target does to the latencies of the others
+	@scripts/bench-tools
+	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
 
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools

@@ -1,27 +1,32 @@
 """Open-loop load: events arrive when they are due, whether or not earlier ones are answered.
 
 A closed loop waits with a slow server, and so leaves out just the moments that count. Here an
-event's latency begins when it was due, and one that finds no free connection gets a new one.
+event's latency begins when it was due, and one that finds no free connection gets a new one. No
+event loop: asyncio's timers come up to a millisecond late, which is what is to be measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import random
+import selectors
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
-from typing import cast
 from urllib.parse import urlsplit
-
-import uvloop
 
 #: No more connections than that; what arrives beyond them waits, and its latency counts.
 CONNECTIONS = 512
+
+#: Before the figures begin, in seconds: connections are made, and caches are warm.
+WARM = 1.0
+
+#: How long what is unanswered at the end may take, in seconds.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,103 +54,109 @@ def arrivals(url: str, per_second: float, seconds: float, core: int) -> Latency:
     return Latency(**json.loads(ran.stdout))
 
 
-class Caller(asyncio.Protocol):
+class Caller:
     """One connection, one event at a time."""
 
-    def __init__(self, free: Free) -> None:
-        self._free = free
-        self._due = 0.0
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.due = 0.0
         self._answer = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
     def send(self, request: bytes, due: float) -> None:
-        self._due, self._answer = due, b""
-        self._transport.write(request)
+        self.due, self._answer = due, b""
+        self.socket.sendall(request)
 
-    def data_received(self, data: bytes) -> None:
-        self._answer += data
+    def hear(self) -> bytes | None:
+        """The answer, once it is whole; None before. Raises OSError at a connection's end."""
+        piece = self.socket.recv(65536)
+        if not piece:
+            raise ConnectionResetError
+        self._answer += piece
         # Whoever is asked here sends a JSON object in one piece with its head, or in two.
-        if self._answer.endswith(b"}"):
-            self._free.answered(self, time.perf_counter() - self._due, b'"000"' in self._answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._free.lost(self)
+        return self._answer if self._answer.endswith(b"}") else None
 
 
-class Free:
+class Callers:
     """The connections, and the events that wait for one."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
+        self._selector = selectors.SelectSelector()  # the one that wakes to the microsecond
         self._idle: list[Caller] = []
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._open = 0
-        self.latencies: list[float] = []
+        self.unanswered = 0
+        #: When each event was due, and its latency; only what was answered `000`.
+        self.answered: list[tuple[float, float]] = []
         self.failures = 0
-        self.left = 0
 
     def send(self, request: bytes, due: float) -> None:
-        self.left += 1
+        self.unanswered += 1
         if self._idle:
             self._idle.pop().send(request, due)
-            return
-        self._waiting.append((request, due))
-        if self._open < CONNECTIONS:
+        elif self._open < CONNECTIONS:
+            caller = Caller(self._address)
             self._open += 1
-            asyncio.get_running_loop().create_task(self._connect())
+            self._selector.register(caller.socket, selectors.EVENT_READ, caller)
+            caller.send(request, due)
+        else:
+            self._waiting.append((request, due))
 
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        _, caller = await loop.create_connection(lambda: Caller(self), *self._address)
-        self._next(caller)
+    def hear(self, until: float) -> None:
+        """Wait for answers until then, or take those that are there."""
+        for key, _ in self._selector.select(max(0.0, until - time.perf_counter())):
+            caller: Caller = key.data
+            try:
+                answer = caller.hear()
+            except OSError:
+                self._lose(caller)
+                continue
+            if answer is not None:
+                self._take(caller, answer)
 
-    def _next(self, caller: Caller) -> None:
+    def _take(self, caller: Caller, answer: bytes) -> None:
+        self.unanswered -= 1
+        if b'"000"' in answer:
+            self.answered.append((caller.due, time.perf_counter() - caller.due))
+        else:
+            self.failures += 1
         if self._waiting:
             caller.send(*self._waiting.popleft())
         else:
             self._idle.append(caller)
 
-    def answered(self, caller: Caller, seconds: float, good: bool) -> None:
-        self.left -= 1
-        if good:
-            self.latencies.append(seconds)
-        else:
-            self.failures += 1
-        self._next(caller)
-
-    def lost(self, caller: Caller) -> None:
+    def _lose(self, caller: Caller) -> None:
+        self._selector.unregister(caller.socket)
+        caller.socket.close()
         self._open -= 1
         if caller in self._idle:
             self._idle.remove(caller)
         else:
-            self.left -= 1
+            self.unanswered -= 1
             self.failures += 1
 
 
-async def drive(url: str, per_second: float, seconds: float) -> Latency:
-    """Poisson arrivals at that rate for so long, then up to ten seconds for what is unanswered."""
+def drive(url: str, per_second: float, seconds: float) -> Latency:
+    """Poisson arrivals at that rate, for so long after the warm-up."""
     parts = urlsplit(url)
-    free = Free(parts.hostname or "", parts.port or 80)
+    callers = Callers(parts.hostname or "", parts.port or 80)
     rng = random.Random(1)
-    start = due = time.perf_counter()
-    number = 0
-    while due < start + seconds:
-        ahead = due - time.perf_counter()
-        if ahead > 0:
-            await asyncio.sleep(ahead)
+    due = time.perf_counter()
+    begin, number = due + WARM, 0
+    while due < begin + seconds:
+        callers.hear(due)
         # A late wake-up sends all that have become due meanwhile.
         while due <= time.perf_counter():
             number += 1
-            free.send(_request(parts.path, parts.netloc, number), due)
+            callers.send(_request(parts.path, parts.netloc, number), due)
             due += rng.expovariate(per_second)
-    until = time.perf_counter() + 10
-    while free.left and time.perf_counter() < until:  # noqa: ASYNC110 - bounded
-        await asyncio.sleep(0.01)
-    found = sorted(free.latencies)
+    until = time.perf_counter() + PATIENCE
+    while callers.unanswered and time.perf_counter() < until:
+        callers.hear(until)
+    found = sorted(latency for due, latency in callers.answered if due >= begin)
     median, p99, p999 = (_at(share, found) * 1000 for share in (0.5, 0.99, 0.999))
-    return Latency(len(found), free.failures + free.left, median, p99, p999)
+    return Latency(len(found), callers.failures + callers.unanswered, median, p99, p999)
 
 
 def _at(share: float, found: list[float]) -> float:
@@ -167,8 +178,7 @@ def main() -> None:
     parser.add_argument("per_second", type=float)
     parser.add_argument("seconds", type=float)
     args = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(asdict(runner.run(drive(args.url, args.per_second, args.seconds)))))
+    print(json.dumps(asdict(drive(args.url, args.per_second, args.seconds))))
 
 
 if __name__ == "__main__":

@@ -63,10 +63,20 @@ CURVES: Mapping[str, Curve] = {
         "changes",
         [Point(n, changes=n) for n in (2, 100, 1_000, 10_000)],
     ),
+    "unsettled": Curve(
+        "Unsettled events in the store",
+        "events",
+        [Point(n, peers=(router("router", unsettled=n),)) for n in (0, 10_000, 100_000, 1_000_000)],
+    ),
     "connections": Curve(
         "Callers at a time",
         "connections",
         [Point(n, connections=n) for n in (1, 8, 32, 128)],
+    ),
+    "workers": Curve(
+        "Workers",
+        "workers",
+        [Point(n, peers=(router("router", "--workers", str(n)),)) for n in (1, 2)],
     ),
 }
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.filled import fill
+
 HERE = Path(__file__).parent / "peers"
 SCHEMA = Path(__file__).parent.parent / "schemas" / "callback.schema.json"
 NGINX_MODULES = "/usr/lib/nginx/modules"
@@ -99,14 +101,16 @@ class Started:
         self._process.wait(PATIENCE)
 
 
-def router(name: str, *options: str) -> Peer:
+def router(name: str, *options: str, unsettled: int = 0) -> Peer:
     """The router as shipped, all on: store, metrics, log, limits."""
 
     def command(scene: Scene, port: int) -> list[str]:
         store = scene.folder / f"{name}.db"
+        fill(store, unsettled, targets=("t0", "t1"))
         return [
             *(sys.executable, "-m", "router", "serve", "--port", str(port), "--log-format", "json"),
             *("--config", str(scene.folder / "routes.yaml"), "--store", str(store)),
+            *("--store-max-rows", "10000000", "--store-max-bytes", "20GiB"),
             *("--ops-port", "0" if "--workers" not in options else str(free_port()), *options),
         ]
 

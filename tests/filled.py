@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -27,16 +28,26 @@ _DELIVERIES = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
 SELECT seq, targets.value, CASE targets.key WHEN 0 THEN 'awaiting' ELSE 'queued' END,
     'code', :due_at, 0, :now
-FROM events, json_each('["strong", "aside"]') AS targets
+FROM events, json_each(:targets) AS targets
 """
 
 
-def fill(path: Path, count: int, wait: float = 86400.0) -> None:
-    """Make the file, with `count` open events: `strong` is awaited, `aside` is queued, and all of
-    it is due `wait` seconds from now."""
+def fill(
+    path: Path,
+    count: int,
+    wait: float = 86400.0,
+    targets: tuple[str, str] = ("strong", "aside"),
+) -> None:
+    """Make the file, with `count` open events: the first target is awaited, the other is queued,
+    and all of it is due `wait` seconds from now."""
     asyncio.run(_make(path))
     now = time.time()
-    values = {"count": count, "now": now, "due_at": now + wait}
+    values = {
+        "count": count,
+        "now": now,
+        "due_at": now + wait,
+        "targets": json.dumps(targets),
+    }
     connection = connect(path)
     try:
         connection.execute("BEGIN IMMEDIATE")
