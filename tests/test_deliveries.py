@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from router.cli.entries import age
+from router.cli.times import age
 from router.memory import Cause
 from router.model import Event
 from router.store import DeliveryRow, Letter, Limits, Record, Stage, State

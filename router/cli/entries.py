@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from router.cli.columns import columns, counted
+from router.cli.times import age, utc
 from router.document import shown
 from router.store import Record, Stage, State
 from router.store.ops import Action, Count, Dossier, Entry, Verb
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
-
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 _STAGES = {
     Stage.OPEN: "open: EBaaS retries it",
@@ -23,17 +21,6 @@ _STAGES = {
 }
 
 DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded"}
-
-
-def age(seconds: float) -> str:
-    """`40s`, `2h 5m`, `3d 4h`: the two largest units."""
-    left = max(int(seconds), 0)
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        if left >= size or parts:
-            parts.append(f"{left // size}{unit}")
-            left %= size
-    return " ".join([part for part in parts[:2] if part[0] != "0"]) or "0s"
 
 
 def overview(counts: Sequence[Count], actions: Sequence[Action], now: float) -> Iterator[str]:
@@ -99,8 +86,8 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
             ("event", record.event_id),
             ("key", shown(letter.event.event_key)),
             ("stage", _stage(record, now)),
-            ("came", f"{_time(record.first_at)}, {age(now - record.first_at)} ago"),
-            ("requests", f"{record.requests}, the last answered {_time(record.replied_at)}"),
+            ("came", f"{utc(record.first_at)}, {age(now - record.first_at)} ago"),
+            ("requests", f"{record.requests}, the last answered {utc(record.replied_at)}"),
             ("request_id", shown(letter.request_id)),
             ("body", f"{counted(len(letter.event.body), 'byte')}, SHA-256 {letter.digest.hex()}"),
         ]
@@ -113,7 +100,7 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
             entry.row.state,
             entry.row.reason,
             f"{entry.row.retries:>7}",
-            _time(entry.changed_at),
+            utc(entry.changed_at),
             "; ".join(_notes(entry, now)),
         )
         for entry in dossier.entries
@@ -127,7 +114,7 @@ def body_text(dossier: Dossier) -> str:
 
 def _actions_told(actions: Iterable[Action]) -> Iterator[str]:
     rows = [
-        (_time(each.at), DONE[each.verb], deliveries(each.deliveries), shown(each.who), each.what)
+        (utc(each.at), DONE[each.verb], deliveries(each.deliveries), shown(each.who), each.what)
         for each in actions
     ]
     return columns(rows, indent=2)
@@ -144,17 +131,13 @@ def _notes(entry: Entry, now: float) -> Iterator[str]:
     if entry.row.state is State.QUEUED:
         yield f"due {_when(entry.row.due_at, now)}"
     if entry.acknowledged_later_at is not None:
-        yield f"acknowledged later, {_time(entry.acknowledged_later_at)}"
+        yield f"acknowledged later, {utc(entry.acknowledged_later_at)}"
     if entry.action is not None:
-        yield f"{DONE[entry.action.verb]} by {shown(entry.action.who)}, {_time(entry.action.at)}"
+        yield f"{DONE[entry.action.verb]} by {shown(entry.action.who)}, {utc(entry.action.at)}"
 
 
 def _when(at: float, now: float) -> str:
     return f"in {age(at - now)}" if at > now else "now"
-
-
-def _time(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 # As JSON, one line each; `kind` tells them apart.
@@ -167,7 +150,7 @@ def count_json(count: Count) -> dict[str, Any]:
         "state": count.state,
         "deliveries": count.deliveries,
         "acknowledged_later": count.acknowledged_later,
-        "oldest_at": _time(count.oldest_at),
+        "oldest_at": utc(count.oldest_at),
     }
 
 
@@ -177,14 +160,14 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "kind": "delivery",
         "event_id": entry.event_id,
         "event_key": entry.event_key,
-        "first_at": _time(entry.first_at),
+        "first_at": utc(entry.first_at),
         "target": row.target,
         "state": row.state,
         "reason": row.reason,
         "retries": row.retries,
-        "due_at": _time(row.due_at) if row.state is State.QUEUED else None,
-        "changed_at": _time(entry.changed_at),
-        "acknowledged_later_at": None if later is None else _time(later),
+        "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
+        "changed_at": utc(entry.changed_at),
+        "acknowledged_later_at": None if later is None else utc(later),
         "action": None if action is None else action_json(action),
     }
 
@@ -196,7 +179,7 @@ def action_json(action: Action) -> dict[str, Any]:
         "verb": action.verb,
         "who": action.who,
         "what": action.what,
-        "at": _time(action.at),
+        "at": utc(action.at),
         "deliveries": action.deliveries,
     }
 
@@ -208,9 +191,9 @@ def dossier_json(dossier: Dossier) -> dict[str, Any]:
         "event_id": record.event_id,
         "event_key": letter.event.event_key,
         "stage": record.stage,
-        "first_at": _time(record.first_at),
+        "first_at": utc(record.first_at),
         "requests": record.requests,
-        "replied_at": _time(record.replied_at),
+        "replied_at": utc(record.replied_at),
         "request_id": letter.request_id,
         "bytes": len(letter.event.body),
         "sha256": letter.digest.hex(),

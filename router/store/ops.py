@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,6 +33,12 @@ class Verb(StrEnum):
         """Where a delivery has to stand for it. What is awaited is not replayed: the caller's own
         retry would overlap it."""
         return (State.DEAD,) if self is Verb.REPLAY else UNSETTLED
+
+    def acted(self, row: DeliveryRow, now: float) -> DeliveryRow:
+        """The delivery from now on."""
+        if self is Verb.REPLAY:
+            return replace(row, state=State.QUEUED, due_at=now, retries=0)
+        return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
 
 
 class Later(StrEnum):

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from router.store import Limits, State
-from router.store.ops import DISCARDED, Action, Entry, Verb
+from router.store import DeliveryRow, Limits
+from router.store.ops import Action, Entry
 from router.store.sqlite.rows import Rows
 
 _RECORD = """
@@ -38,7 +38,7 @@ def act(
             row
             for entry in fitting
             for row in connection.execute(
-                _CHANGE, (*_after(action.verb, entry, now), number, *_before(entry))
+                _CHANGE, (*_after(action.verb.acted(entry.row, now)), now, number, *_before(entry))
             ).fetchall()
         ]
         connection.execute(
@@ -56,11 +56,8 @@ def _recorded(connection: sqlite3.Connection, action: Action) -> int:
     return number
 
 
-def _after(verb: Verb, entry: Entry, now: float) -> tuple[Any, ...]:
-    row = entry.row
-    if verb is Verb.REPLAY:
-        return State.QUEUED, row.reason, now, 0, now
-    return State.SUPERSEDED, DISCARDED, row.due_at, row.retries, now
+def _after(row: DeliveryRow) -> tuple[Any, ...]:
+    return row.state, row.reason, row.due_at, row.retries
 
 
 def _before(entry: Entry) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from router.store import Limits
+from router.store.listing import START
 from router.store.ops import Action, Count, Dossier, Entry, Selection
 from router.store.sqlite import listing
 from router.store.sqlite.acting import act
@@ -42,7 +43,7 @@ class SqliteOps:
         return await self._call(partial(listing.counts, selection=selection))
 
     async def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
-        after = listing.START
+        after = START
         while page := await self._call(
             partial(listing.page, selection=selection, after=after, size=size)
         ):

@@ -1,0 +1,136 @@
+"""Deliveries for people to look at, as SQL that all stores share: counts, pages, actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from router.glob import Glob
+from router.store import DeliveryRow, State
+from router.store.ops import Action, Count, Entry, Later, Selection, Verb
+
+#: Before the first page.
+START = (0, "")
+
+_LATER = {
+    Later.INCLUDE: "",
+    Later.EXCLUDE: "d.acknowledged_later_at IS NULL",
+    Later.ONLY: "d.acknowledged_later_at IS NOT NULL",
+}
+
+_ENTRIES = """
+SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
+    d.target, d.state, d.reason, d.due_at, d.retries,
+    a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
+FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
+WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
+ORDER BY d.seq, d.target LIMIT {size}
+"""
+
+_COUNTS = """
+SELECT d.target, d.state, count(*), count(d.acknowledged_later_at), min(e.first_at)
+FROM {tables} WHERE {condition} GROUP BY d.target, d.state
+"""
+
+_ACTIONS = """
+SELECT action_id, verb, who, what, at, deliveries FROM {schema}actions
+ORDER BY seq DESC LIMIT {size}
+"""
+
+
+_OF_EVENTS = "d.seq IN (SELECT seq FROM {schema}events WHERE event_id IN ({ids}))"
+
+
+class Values(list[Any]):
+    """What a query's `$1`, `$2`, … stand for."""
+
+    def put(self, value: Any) -> str:
+        """The mark that stands for one more."""
+        self.append(value)
+        return f"${len(self)}"
+
+    def all(self, values: tuple[Any, ...]) -> str:
+        """The marks for several, in a row."""
+        return ", ".join(map(self.put, values))
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    sql: str
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What is not the same in every store."""
+
+    #: Deliveries as `d`, with their events as `e` and what has the key.
+    tables: str
+    #: The column with the event's key.
+    key: str
+    #: That the key fits one of the patterns, as a term.
+    fits: Callable[[Values, tuple[Glob, ...]], str]
+    #: What is put before the name of a table.
+    schema: str = ""
+
+    def counts(self, selection: Selection) -> Query:
+        values = Values()
+        condition = self._condition(selection, values)
+        return Query(_COUNTS.format(tables=self.tables, condition=condition), values)
+
+    def page(self, selection: Selection, after: tuple[int, str], size: int) -> Query:
+        values = Values()
+        sql = _ENTRIES.format(
+            key=self.key,
+            tables=self.tables,
+            schema=self.schema,
+            seq=values.put(after[0]),
+            target=values.put(after[1]),
+            condition=self._condition(selection, values),
+            size=values.put(size),
+        )
+        return Query(sql, values)
+
+    def actions(self, limit: int) -> Query:
+        values = Values()
+        return Query(_ACTIONS.format(schema=self.schema, size=values.put(limit)), values)
+
+    def _condition(self, selection: Selection, values: Values) -> str:
+        """What costs most to decide comes last."""
+        terms = ["d.seq > 0"]
+        if selection.event_ids:
+            ids = values.all(selection.event_ids)
+            terms.append(
+                f"d.seq IN (SELECT seq FROM {self.schema}events WHERE event_id IN ({ids}))"  # noqa: S608
+            )
+        if selection.targets:
+            terms.append(f"d.target IN ({values.all(selection.targets)})")
+        if selection.states:
+            terms.append(f"d.state IN ({values.all(selection.states)})")
+        if selection.since is not None:
+            terms.append(f"e.first_at >= {values.put(selection.since)}")
+        if selection.until is not None:
+            terms.append(f"e.first_at < {values.put(selection.until)}")
+        if later := _LATER[selection.acknowledged_later]:
+            terms.append(later)
+        if selection.keys:
+            terms.append(self.fits(values, selection.keys))
+        return " AND ".join(terms)
+
+
+def count(row: tuple[Any, ...]) -> Count:
+    target, state, *rest = row
+    return Count(target, State(state), *rest)
+
+
+def entry(row: tuple[Any, ...]) -> Entry:
+    seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
+    delivery = DeliveryRow(target, State(state), *rest)
+    done = None if row[11] is None else action(row[11:])
+    return Entry(seq, event_id, event_key, first_at, delivery, changed_at, later, done)
+
+
+def action(row: tuple[Any, ...]) -> Action:
+    action_id, verb, *rest = row
+    return Action(action_id, Verb(verb), *rest)
