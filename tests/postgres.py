@@ -80,14 +80,14 @@ def _folder() -> Path:
 class Database:
     """One database of a server; `dsn` is what a router is given."""
 
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, port: int | None = None) -> None:
         self.server = server
         self.name = name
-        self.dsn = self.at(server.port)
+        self.dsn = f"postgresql://{USER}:{_QUOTED}@{HOST}:{port or server.port}/{name}"
 
-    def at(self, port: int, host: str = HOST) -> str:
-        """The same behind another port."""
-        return f"postgresql://{USER}:{_QUOTED}@{host}:{port}/{self.name}"
+    def through(self, port: int) -> Database:
+        """The same, behind another port."""
+        return Database(self.server, self.name, port)
 
     def rows(self, sql: str) -> list[tuple[str, ...]]:
         """What a query gives, as text, asked past every proxy and pool."""
@@ -309,11 +309,9 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
         process = subprocess.Popen(
             _as_server(program, settings), cwd=server.folder, stdout=log, stderr=log
         )
-    pooled = Database(server, database.name)
-    pooled.dsn = database.at(port.number)
     try:
         until(lambda: listens(port.number))
-        yield pooled
+        yield database.through(port.number)
     finally:
         process.kill()
         process.wait(PATIENCE)

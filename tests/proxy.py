@@ -66,9 +66,21 @@ class Proxy:
         """Reset every connection; new ones are taken."""
         self._do(self._cut())
 
-    def lose(self, message: bytes, loss: Loss) -> None:
-        """Reset the connection on which that is sent next."""
+    @contextmanager
+    def losing(self, message: bytes, loss: Loss) -> Iterator[None]:
+        """Every connection breaks on which something is sent that has this in it."""
         self._losing = (message, loss)
+        try:
+            yield
+        finally:
+            self._losing = None
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """Every connection is reset, a new one as soon as something is sent on it."""
+        with self.losing(b"", Loss.ASKING):
+            self.cut()
+            yield
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
@@ -154,8 +166,7 @@ class Proxy:
             if self._losing is not None and self._losing[0] in message:
                 link.doomed = True
                 self.lost += 1
-                loss, self._losing = self._losing[1], None
-                if loss is Loss.ASKING:
+                if self._losing[1] is Loss.ASKING:
                     break
             link.server.write(message)
             await link.server.drain()

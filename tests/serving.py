@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from unittest.mock import patch
 
 from tests.command import PATIENCE, Running
 from tests.house import event, routes
+from tests.rows import Store, option, query
 
 #: Waits that a test can sit out.
 SOON = {"retries": 20, "waits": ["200ms"]}
@@ -114,11 +114,11 @@ class Serving(Running):
     """`serve` on a free port, once it is ready."""
 
     def __init__(
-        self, config: Path, store: Path, options: Sequence[str], environ: Mapping[str, str]
+        self, config: Path, store: Store, options: Sequence[str], environ: Mapping[str, str]
     ) -> None:
         with patch.dict(os.environ, environ):
             super().__init__(
-                *("serve", "--config", str(config), "--store", str(store), "--port", "0"),
+                *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
                 *("--log-format", "json", *options),
             )
         try:
@@ -160,7 +160,7 @@ def serving(
     folder: Path,
     required: Mapping[str, Target],
     optional: Mapping[str, Target] | None = None,
-    store: Path | None = None,
+    store: Store | None = None,
     options: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     **top: Any,
@@ -180,30 +180,21 @@ def _urls(targets: Mapping[str, Target]) -> dict[str, str]:
     return {name: each.url for name, each in targets.items()}
 
 
-def states(store: Path) -> dict[str, dict[str, str]]:
+def states(store: Store) -> dict[str, dict[str, str]]:
     """What the store holds: each event's name, and where its deliveries stand, by target."""
     found: dict[str, dict[str, str]] = {}
-    for content, target, state in query(
-        store, "SELECT body, target, state FROM bodies JOIN deliveries USING (seq)"
-    ):
-        found.setdefault(name_of(content), {})[target] = state
+    for content, target, state in query(store, _DELIVERIES):
+        found.setdefault(name_of(bytes.fromhex(content)), {})[target] = state
     return found
 
 
-def unsettled(store: Path) -> list[tuple[str, str]]:
+def unsettled(store: Store) -> list[tuple[str, str]]:
     """The events' names and the targets that something is still to be done for."""
-    found = query(
-        store,
-        "SELECT body, target FROM bodies JOIN deliveries USING (seq) "
-        "WHERE state IN ('awaiting', 'queued')",
-    )
-    return [(name_of(content), target) for content, target in found]
+    found = query(store, f"{_DELIVERIES} WHERE state IN ('awaiting', 'queued')")
+    return [(name_of(bytes.fromhex(content)), target) for content, target, _ in found]
 
 
-def query(store: Path, sql: str) -> Sequence[Any]:
-    """All rows of a query, asked beside whoever writes."""
-    with closing(sqlite3.connect(store, timeout=PATIENCE)) as connection:
-        return connection.execute(sql).fetchall()
+_DELIVERIES = "SELECT encode(body, 'hex'), target, state FROM letters JOIN deliveries USING (seq)"
 
 
 def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -65,12 +65,12 @@ class Scenario(Plan):
 
 async def broken_at(point: Point, folder: Path) -> list[str] | None:
     """What the scenario breaks that is killed at that point; None where it does not come to it."""
-    history, plan = History(), Scenario(0, 0.0, 1)
+    history, plan = History(), Scenario(0, 0.0)
     router = Router(folder)
     async with serving(plan, history) as targets, AsyncExitStack() as at_last:
         routing = Routing(router.routes, {name: url for name, (_, url) in targets.items()})
         history.tables.append(routing.write({"w0": "gone", "w1": "gone"}, 0.0))
-        callers = Callers(plan, history, lambda: router.url)
+        callers = Callers(plan, history, [router])
         measuring = asyncio.create_task(history.measure_lag())
         at_last.push_async_callback(router.end)
         await router.start()

@@ -21,7 +21,8 @@ from router.schedule import PLATFORM
 from router.worker import JITTER
 from tests.command import PATIENCE, ROOT
 from tests.disks import quick_folder
-from tests.serving import always, query, serving, states, target, unsettled, until
+from tests.rows import query
+from tests.serving import always, serving, states, target, unsettled, until
 
 #: The machine's own, or the one that scripts/libfaketime has fetched.
 LIBRARY = next(

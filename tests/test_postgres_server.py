@@ -6,7 +6,6 @@ import subprocess
 
 from tests.postgres import Database, Server, pgbouncer
 from tests.proxy import Loss, proxy
-from tests.sockets import HOST
 
 
 def ask(dsn: str, sql: str = "SELECT 'well'") -> str:
@@ -47,11 +46,11 @@ def test_a_lost_answer_is_one_that_was_carried_out(postgresql: Server, database:
     carried out."""
     ask(database.dsn, "CREATE TABLE kept (number int)")
     with proxy(postgresql.port) as between:
-        dsn = database.at(between.port, HOST)
-        between.lose(b"VALUES (1)", Loss.ASKING)
-        assert "VALUES" not in ask(dsn, "INSERT INTO kept VALUES (1)")
-        between.lose(b"VALUES (2)", Loss.ANSWERING)
-        assert "connection" in ask(dsn, "INSERT INTO kept VALUES (2)")
+        dsn = database.through(between.port).dsn
+        with between.losing(b"VALUES", Loss.ASKING):
+            assert "connection" in ask(dsn, "INSERT INTO kept VALUES (1)")
+        with between.losing(b"VALUES", Loss.ANSWERING):
+            assert "connection" in ask(dsn, "INSERT INTO kept VALUES (2)")
         assert between.lost == 2
         assert ask(dsn, "SELECT number FROM kept") == "2"
 
@@ -61,7 +60,7 @@ def test_a_proxy_refuses_and_takes_connections_again(
 ) -> None:
     """At the same port."""
     with proxy(postgresql.port) as between:
-        dsn = database.at(between.port, HOST)
+        dsn = database.through(between.port).dsn
         with between.refusing():
             assert "refused" in ask(dsn)
         assert ask(dsn) == "well"

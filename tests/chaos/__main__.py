@@ -24,7 +24,9 @@ def main() -> int:
     args = _arguments()
     runs: list[Figures] = []
     for seed in range(args.seed, args.seed + args.runs):
-        verdict = _verdict(Plan(seed, args.seconds, args.workers))
+        database = args.store == "postgresql"
+        nodes = args.nodes or (2 if database else 1)
+        verdict = _verdict(Plan(seed, args.seconds, args.workers, nodes, database))
         if verdict is None:
             return 1
         run = figures(verdict)
@@ -55,7 +57,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first")
     parser.add_argument("--runs", type=int, default=1, help="how many, with seeds in a row")
     parser.add_argument("--seconds", type=float, default=12.0, help="how long faults go on")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the router")
+    parser.add_argument("--workers", type=int, default=1, help="processes of each router")
+    parser.add_argument(
+        "--store",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="a file, or a database of a server that is started here and struck as well",
+    )
+    parser.add_argument("--nodes", type=int, help="routers on one store; 2 on postgresql, else 1")
     return parser.parse_args()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from time import time
 from urllib.parse import urlsplit
 
 from tests.chaos.history import History, Request, Source
 from tests.chaos.plan import EBAAS, Manner, Plan
+from tests.chaos.process import Router
 from tests.sockets import reset
 
 #: How long a caller waits for its reply, and a proxy for one that nobody waits for, in seconds.
@@ -20,11 +21,10 @@ CALLER_TIMEOUT, PROXY_TIMEOUT = 20.0, 20.0
 class Callers:
     """Every caller, each with one event."""
 
-    def __init__(self, plan: Plan, history: History, url: Callable[[], str | None]) -> None:
-        """`url` is where the router is now, None while it is not there."""
+    def __init__(self, plan: Plan, history: History, routers: Sequence[Router]) -> None:
         self._plan = plan
         self._history = history
-        self._url = url
+        self._routers = routers
         self._proxies: set[asyncio.Task[None]] = set()
         #: From now on every caller waits for its reply.
         self.calm = False
@@ -56,15 +56,21 @@ class Callers:
             manner = Manner.WAITS
         request = Request(source, number, manner, time())
         source.requests.append(request)
-        url = self._url()
+        router = self._balance(request)
         try:
-            if url is not None:
-                await self._exchange(request, url, seconds)
+            if router is not None and router.url is not None:
+                request.node = router.node
+                await self._exchange(request, router.url, seconds)
         except (OSError, EOFError):
             request.reached = request.reached and request.manner is not Manner.CUTS
         finally:
             request.ended = request.ended or time()
         return request
+
+    def _balance(self, request: Request) -> Router | None:
+        """Any of those that are there; None while none is."""
+        up = [router for router in self._routers if router.url is not None]
+        return self._plan.random("balance", request.name).choice(up) if up else None
 
     async def _exchange(self, request: Request, url: str, seconds: float) -> None:
         parts = urlsplit(url)

@@ -21,10 +21,10 @@ _TOLD_WITHIN = 3.0
 class Group:
     """The events of one body, and all that was seen of them."""
 
-    def __init__(self, history: History, body: int, workers: int) -> None:
+    def __init__(self, history: History, body: int, processes: int) -> None:
         self.history = history
         self.body = body
-        self.workers = workers
+        self.processes = processes
         self.sources = [s for s in history.sources if s.body == body and s.arrived is not None]
         self.seen = sorted((s for s in history.seen if s.body == body), key=lambda s: s.began)
         self.margin = history.margin
@@ -97,7 +97,7 @@ class Group:
 
     def _elsewhere(self, earlier: Seen, again: Seen) -> Cause | None:
         """The earlier attempt, or its request, was still under way, in another process."""
-        if self.workers == 1 or not earlier.acknowledged:
+        if self.processes == 1 or not earlier.acknowledged:
             return None
         until = max(earlier.ended, self.requests[earlier.request].ended) + self.margin
         return Cause.OTHER_PROCESS if again.began <= until else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic, time
 
-from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner
+from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
 from tests.chaos.told import Line
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
@@ -60,6 +60,8 @@ class Request:
     began: float
     #: When its whole body was on a connection to a router; only then it is an event.
     reached: bool = False
+    #: The node that got it.
+    node: int = 0
     #: Its caller has gone without a reply.
     left: bool = False
     #: The code that was read, by its caller or by a proxy; `""` for none.
@@ -102,6 +104,17 @@ class Struck:
     blow: Blow
     #: When all that it hit was gone.
     over: float
+    node: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stormy:
+    """The store, or a node's way to it, was not as it should be."""
+
+    at: float
+    storm: Storm
+    node: int
+    over: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +133,14 @@ class History:
     sources: list[Source] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
+    storms: list[Stormy] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     edits: int = 0
     #: What went wrong with the router that nobody did to it.
     faults: list[str] = field(default_factory=list)
     #: The longest that this program was kept waiting: how busy the machine is. Seconds.
     lag: float = 0.0
-    #: What the router's log said, over all its lives.
+    #: What the routers' logs said, over all their lives.
     told: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time)
 

@@ -1,22 +1,19 @@
-"""What the store's file says in the end."""
+"""What the store says in the end."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from tests.chaos.callers import body_of
+from tests.rows import Store, query
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     event_id: str
     stage: str
-    digest: bytes
+    digest: str
     target: str
     state: str
     reason: str
@@ -29,37 +26,31 @@ class Kept:
     open_events: list[str]
 
     def of(self, body: int) -> list[Row]:
-        digest = sha256(body_of(body)).digest()
+        digest = sha256(body_of(body)).hexdigest()
         return [row for row in self.rows if row.digest == digest]
 
 
-def read(store: Path) -> Kept:
-    query = (
-        "SELECT event_id, stage, digest, target, state, reason, changed_at "
-        "FROM deliveries JOIN events USING (seq) ORDER BY changed_at"
+def read(store: Store) -> Kept:
+    rows = query(
+        store,
+        "SELECT event_id, stage, encode(digest, 'hex'), target, state, reason, changed_at "
+        "FROM deliveries JOIN events USING (seq) ORDER BY changed_at",
     )
-    with _opened(store) as connection:
-        rows = [Row(*row) for row in connection.execute(query)]
-        found = connection.execute("SELECT event_id FROM events WHERE stage = 'open'").fetchall()
-    return Kept(rows, [event_id for (event_id,) in found])
+    found = query(store, "SELECT event_id FROM events WHERE stage = 'open'")
+    return Kept(
+        [
+            Row(event_id, stage, digest, target, state, reason, float(changed_at))
+            for event_id, stage, digest, target, state, reason, changed_at in rows
+        ],
+        [event_id for (event_id,) in found],
+    )
 
 
-def unsettled(store: Path) -> int:
+def unsettled(store: Store) -> int:
     """How many records are open, and how many deliveries are not settled."""
-    query = (
+    ((count,),) = query(
+        store,
         "SELECT (SELECT count(*) FROM events WHERE stage = 'open') + "
-        "(SELECT count(*) FROM deliveries WHERE state IN ('awaiting', 'queued'))"
+        "(SELECT count(*) FROM deliveries WHERE state IN ('awaiting', 'queued'))",
     )
-    with _opened(store) as connection:
-        (count,) = connection.execute(query).fetchone()
     return int(count)
-
-
-@contextmanager
-def _opened(store: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(f"{store.as_uri()}?mode=rw", uri=True, timeout=10.0)
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        yield connection
-    finally:
-        connection.close()

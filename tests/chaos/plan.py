@@ -82,6 +82,26 @@ class Blow(StrEnum):
     TERM = "term"
 
 
+class Storm(StrEnum):
+    """What befalls the database that nodes share, or one node's way to it."""
+
+    #: The server is stopped, or crashes, and is started again.
+    RESTART = "restart"
+    CRASH = "crash"
+    #: It does nothing at all, and has not ended.
+    FREEZE = "freeze"
+    #: Connections are reset, and new ones refused.
+    REFUSES = "refuses"
+    #: Nothing gets through, and nobody is told.
+    CUT_OFF = "cut_off"
+    #: Each message takes 100 ms.
+    SLOW = "slow"
+    #: Connections are reset, new ones too as soon as they are made.
+    RESETS = "resets"
+    #: Connections are reset in place of an answer: what was asked has come to pass.
+    LOSES = "loses"
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """How often things go wrong: chances per attempt, request or event."""
@@ -101,6 +121,8 @@ class Rates:
     #: The part of the time in which a target is out as a whole.
     outages: float
     edits: int
+    #: Seconds between two storms, on average; 0 for none.
+    storms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +152,18 @@ class Plan:
     seed: int
     #: How long faults go on.
     seconds: float
-    workers: int
+    #: Processes of each node.
+    workers: int = 1
+    #: Routers on one store, behind a balancer that chooses at random.
+    nodes: int = 1
+    #: The store is a PostgreSQL database.
+    database: bool = False
     #: Events in a second.
     pace: float = 10.0
+
+    @property
+    def processes(self) -> int:
+        return self.nodes * self.workers
 
     def random(self, *about: object) -> Random:
         return Random("/".join(map(str, (self.seed, *about))))
@@ -157,6 +188,7 @@ class Plan:
             blows=random.uniform(0.6, 1.6),
             outages=maybe(0.5, 0.1, 0.4),
             edits=random.choice((0, 2, 4)),
+            storms=maybe(0.8, 0.5, 2.0),
         )
 
     @cached_property
@@ -168,11 +200,10 @@ class Plan:
             sendings.append(Sending((n + random.random()) / self.pace, body))
         return sendings
 
-    @cached_property
-    def blows(self) -> list[tuple[float, Blow, float]]:
-        """How long the router has been up, what befalls it then, and how long it stays down; more
+    def blows(self, node: int) -> list[tuple[float, Blow, float]]:
+        """How long that router has been up, what befalls it then, and how long it stays down; more
         of them than there is time for."""
-        random = self.random("blows")
+        random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
         if self.workers > 1:
             kinds += [Blow.WORKER] * 3 + [Blow.PARENT] * 2
@@ -185,6 +216,22 @@ class Plan:
             )
             for _ in range(int(self.seconds * 5))
         ]
+
+    @cached_property
+    def storms(self) -> list[tuple[float, Storm, int, float]]:
+        """When each begins, which it is, the node that it is about, and how long it lasts."""
+        random, storms, at = self.random("storms"), list[tuple[float, Storm, int, float]](), 0.0
+        while self.database and self.rates.storms and at < self.seconds:
+            at += random.uniform(0.3, 1.7) * self.rates.storms
+            seconds = random.choice((0.0, 0.05, 0.3, 0.6, 1.0, 2.5))
+            storms.append((at, random.choice(list(Storm)), random.randrange(self.nodes), seconds))
+            at += seconds
+        return storms
+
+    @cached_property
+    def upgrades(self) -> list[float]:
+        """When all nodes are replaced, one after the other."""
+        return [self.random("upgrade").uniform(0.2, 0.8) * self.seconds] if self.nodes > 1 else []
 
     @cached_property
     def edits(self) -> list[Edit]:

@@ -1,4 +1,4 @@
-"""The router as a process, or several: started, struck, and started again."""
+"""A router as a process, or several: started, struck, and started again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tests.chaos.history import Struck
 from tests.chaos.plan import Blow
 from tests.command import ROOT, environment
+from tests.rows import Store, option
 
 #: How long a router may take to start or to stop, in seconds.
 PATIENCE = 30.0
@@ -28,12 +29,15 @@ class Stuck(Exception):
 class Router:
     """One router at a time, on one store, whose log goes on over all its lives."""
 
-    def __init__(self, folder: Path, workers: int = 1) -> None:
-        self.store = folder / "store.db"
+    def __init__(
+        self, folder: Path, workers: int = 1, node: int = 0, store: Store | None = None
+    ) -> None:
+        self.node = node
+        self.store = store or folder / "store.db"
         self.routes = folder / "routes.yaml"
-        self.log = folder / "router.log"
+        self.log = folder / f"router-{node}.log"
         self.log.touch()
-        self.errors = folder / "router.err"
+        self.errors = folder / f"router-{node}.err"
         self._workers = workers
         self._process: asyncio.subprocess.Process | None = None
         self._url: str | None = None
@@ -103,7 +107,7 @@ class Router:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         await self._gone(victims if blow is Blow.WORKER else [self.pid, *workers])
-        return Struck(began, blow, time())
+        return Struck(began, blow, time(), self.node)
 
     def hang_up(self) -> None:
         """SIGHUP: look at routes.yaml now."""
@@ -117,7 +121,7 @@ class Router:
         workers = ["--workers", str(self._workers)] if self._workers > 1 else []
         return [
             *(sys.executable, "-m", "tests.chaos.served", "serve"),
-            *("--config", str(self.routes), "--store", str(self.store)),
+            *("--config", str(self.routes), "--store", option(self.store)),
             *("--port", "0", "--log-format", "json", *workers),
         ]
 

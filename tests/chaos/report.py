@@ -35,6 +35,7 @@ def figures(verdict: Verdict) -> Figures:
         "kills": blows.total() - blows[Blow.TERM],
         "terms": blows[Blow.TERM],
         "edits": history.edits,
+        "storms": len(history.storms),
         "dead": states["dead"],
         "superseded": states["superseded"],
         "slowest": max((r.ended - r.began for r in reached if r.code and not r.left), default=0.0),
@@ -75,7 +76,11 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
         if seen.body == body:
             lines += _of_seen(seen)
     for struck in history.struck:
-        lines.append((struck.at, f"{struck.blow}, over after {struck.over - struck.at:.3f} s"))
+        after = f"over after {struck.over - struck.at:.3f} s"
+        lines.append((struck.at, f"{struck.blow} of node {struck.node}, {after}"))
+    for stormy in history.storms:
+        after = f"over after {stormy.over - stormy.at:.3f} s"
+        lines.append((stormy.at, f"storm: {stormy.storm} at node {stormy.node}, {after}"))
     for table in history.tables:
         lines.append((table.written, _of_table(table)))
     for row in verdict.played.kept.of(body):
@@ -96,7 +101,7 @@ def _of_table(table: Table) -> str:
 
 def _of_request(request: Request) -> Iterator[tuple[float, str]]:
     reached = "" if request.reached else " (reached nobody)"
-    yield request.began, f"{request.name} begins, {request.manner}{reached}"
+    yield request.began, f"{request.name} begins, {request.manner}, node {request.node}{reached}"
     if request.ended:
         left = ", its caller had left" if request.left else ""
         yield request.ended, f"{request.name} ends: {request.code or 'no reply'}{left}"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
+from random import Random
 from time import time
 from typing import Any
 
 from tests.chaos.callers import Callers
-from tests.chaos.history import History, Source
+from tests.chaos.history import History, Source, Stormy
 from tests.chaos.kept import Kept, read, unsettled
 from tests.chaos.plan import ENDS, Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, Routing, edited
 from tests.chaos.targets import Target, serving
 from tests.chaos.told import lines
+from tests.chaos.weather import Calm, Weather, weather
 
 #: How much longer than the last record's end everything may take to settle, in seconds.
 SLACK = 20.0
@@ -36,16 +40,18 @@ class Played:
 
 async def play(plan: Plan, folder: Path) -> Played:
     history = History()
-    async with serving(plan, history) as targets:
-        run = _Run(plan, folder, history, targets)
-        measuring = asyncio.create_task(history.measure_lag())
-        try:
-            last = await run.play()
-        finally:
-            measuring.cancel()
-            await run.router.end()
-    history.told = list(lines(run.router.log))
-    return Played(plan, history, read(run.router.store), last)
+    with weather(plan, folder) as above:
+        async with serving(plan, history) as targets:
+            run = _Run(plan, folder, history, targets, above)
+            measuring = asyncio.create_task(history.measure_lag())
+            try:
+                last = await run.play()
+            finally:
+                measuring.cancel()
+                await asyncio.gather(*(router.end() for router in run.routers))
+        told = chain.from_iterable(lines(router.log) for router in run.routers)
+        history.told = sorted(told, key=lambda line: line.at)
+        return Played(plan, history, read(above.store), last)
 
 
 class _Run:
@@ -55,28 +61,33 @@ class _Run:
         folder: Path,
         history: History,
         targets: dict[str, tuple[Target, str]],
+        weather: Calm | Weather,
     ) -> None:
         self._plan = plan
         self._history = history
         self._targets = [target for target, _ in targets.values()]
-        self.router = Router(folder, plan.workers)
-        self._routing = Routing(
-            self.router.routes, {name: url for name, (_, url) in targets.items()}
-        )
-        self._callers = Callers(plan, history, lambda: self.router.url)
-        #: Held while the router is being started or struck.
-        self._whip = asyncio.Lock()
+        self._weather = weather
+        self.routers = [
+            Router(folder, plan.workers, node, weather.seen_by(node)) for node in range(plan.nodes)
+        ]
+        # All of them read one file: nothing else distributes it.
+        urls = {name: url for name, (_, url) in targets.items()}
+        self._routing = Routing(self.routers[0].routes, urls)
+        self._callers = Callers(plan, history, self.routers)
+        #: Each is held while that router is being started or struck.
+        self._whips = [asyncio.Lock() for _ in self.routers]
 
     async def play(self) -> Source:
         """The event that comes last, when all is calm."""
         self._history.tables.append(self._routing.write(FIRST, 0.0))
-        await self._start()
+        await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
         plan, call = self._plan, self._callers.call
         calls = [self._at(s.at, call(number, s.body)) for number, s in enumerate(plan.sendings)]
         edits = [self._at(edit.at, self._edit(edit)) for edit in plan.edits]
-        await self._strike()
-        await asyncio.gather(*edits)
+        upgrades = [self._at(upgrade, self._upgrade()) for upgrade in plan.upgrades]
+        await asyncio.gather(*map(self._strike, self.routers), self._storm())
+        await asyncio.gather(*edits, *upgrades)
         self._calm()
         await asyncio.gather(*calls)
         await self._callers.settled()
@@ -96,34 +107,54 @@ class _Run:
     def _doomed(self, body: int) -> bool:
         return any(self._plan.doomed(target.name, body) for target in self._targets)
 
-    async def _start(self) -> None:
+    async def _start(self, router: Router) -> None:
         self._routing.mend()
-        await self.router.start()
+        await router.start()
 
-    async def _strike(self) -> None:
-        """Every blow in turn; one that ends the router is followed by a new one."""
-        random = self._plan.random("victims")
+    async def _strike(self, router: Router) -> None:
+        """Every blow in turn."""
+        random = self._plan.random("victims", router.node)
         over = self._history.began + self._plan.seconds
-        for up, blow, down in self._plan.blows:
+        for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
             if time() >= over:
                 return
-            async with self._whip:
-                if not self.router.alive:
-                    self._history.faults.append("the router ended by itself")
-                self._history.struck.append(await self.router.strike(blow, random))
-                if blow is not Blow.WORKER:
-                    await asyncio.sleep(down)
-                    await self._start()
+            await self._blow(router, blow, down, random)
+
+    async def _blow(self, router: Router, blow: Blow, down: float, random: Random) -> None:
+        """One that ends the router is followed by a new one."""
+        async with self._whips[router.node]:
+            if not router.alive:
+                self._history.faults.append("a router ended by itself")
+            self._history.struck.append(await router.strike(blow, random))
+            if blow is not Blow.WORKER:
+                await asyncio.sleep(down)
+                await self._start(router)
+
+    async def _upgrade(self) -> None:
+        """Stop and start one after the other, while the others go on."""
+        for router in self.routers:
+            await self._blow(router, Blow.TERM, 0.0, Random())
+
+    async def _storm(self) -> None:
+        """Every storm in turn."""
+        for at, storm, node, seconds in self._plan.storms:
+            await asyncio.sleep(max(0.0, self._history.began + at - time()))
+            began = time()
+            await self._weather.strike(storm, node, seconds)
+            self._history.storms.append(Stormy(began, storm, node, time()))
 
     async def _edit(self, edit: Edit) -> None:
-        async with self._whip:
+        async with AsyncExitStack() as whips:
+            for whip in self._whips:
+                await whips.enter_async_context(whip)
             table = edited(self._routing, edit)
             self._history.edits += 1
             if table is not None:
                 self._history.tables.append(table)
             if edit.told:
-                self.router.hang_up()
+                for router in self.routers:
+                    router.hang_up()
 
     def _calm(self) -> None:
         """All faults end."""
@@ -133,5 +164,6 @@ class _Run:
 
     async def _settled(self) -> None:
         until = time() + ENDS + SLACK
-        while time() < until and unsettled(self.router.store):
+        left = partial(unsettled, self._weather.store)
+        while time() < until and await asyncio.to_thread(left) > 0:
             await asyncio.sleep(0.1)
