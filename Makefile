@@ -7,7 +7,7 @@ export PYTHON VENV
 python = "$(VENV)/bin/python"
 
 .PHONY: help run test test-newest check lint format types floors deps lock-check lock upgrade wheel clean
-.PHONY: run-environment dev-environment docs promtool
+.PHONY: run-environment dev-environment docs promtool audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ run-environment:
 
 dev-environment:
 	@scripts/setup dev
+
+audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
+	@scripts/audit
 
 docs: dev-environment ## bring the pages up to date that are made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ def run(
     StartFailed when one of them does not start.
     """
     _allow_files()
+    _keep_to_itself()
     _spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Run(services).run(then, heed_signals))
@@ -56,6 +58,13 @@ def _allow_files() -> None:
     allowed = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     if allowed > soft != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _keep_to_itself() -> None:
+    """What it writes is for its own user alone; and a crash leaves no memory, which holds secrets,
+    in a file."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _spare_the_collector() -> None:

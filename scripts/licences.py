@@ -1,0 +1,47 @@
+"""The licences of what the router is run with: python -m scripts.licences, in its environment.
+
+A table on stdout; exit code 1 where one is unknown, or not among those that allow any use.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+LOCK = Path(__file__).parent.parent / "requirements" / "run.txt"
+
+#: Those that ask for no more than to be named; MPL-2.0 binds changes to its own files alone.
+ALLOWED = ("MIT", "BSD", "Apache", "PSF", "Python Software Foundation", "ISC", "MPL", "Mozilla")
+
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
+
+
+def main() -> int:
+    wrong = 0
+    for name, version, marker in _PINNED.findall(LOCK.read_text()):
+        if "win32" in marker and "!=" not in marker:
+            continue  # for a system that is not this one
+        found = licence(distribution(name))
+        wrong += not allowed(found)
+        print(f"{name:<28}{version:<14}{found or 'unknown'}{'' if allowed(found) else '  <--'}")
+    return 1 if wrong else 0
+
+
+def licence(package: Distribution) -> str:
+    """What a package says of its own, in the newest of the three ways to say it."""
+    said = package.metadata
+    if expression := said.get("License-Expression"):
+        return expression
+    classifiers = [c for c in said.get_all("Classifier") or () if c.startswith("License ::")]
+    if classifiers:
+        return ", ".join(c.rpartition(" :: ")[2] for c in classifiers)
+    return (said.get("License") or "").partition("\n")[0]
+
+
+def allowed(text: str) -> bool:
+    return any(word in text for word in ALLOWED)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
