@@ -30,13 +30,15 @@ def main() -> int:
 
 def licence(package: Distribution) -> str:
     """What a package says of its own, in the newest of the three ways to say it."""
-    said = package.metadata
-    if expression := said.get("License-Expression"):
-        return expression
-    classifiers = [c for c in said.get_all("Classifier") or () if c.startswith("License ::")]
-    if classifiers:
-        return ", ".join(c.rpartition(" :: ")[2] for c in classifiers)
-    return (said.get("License") or "").partition("\n")[0]
+
+    def said(name: str) -> list[str]:
+        return package.metadata.get_all(name) or []
+
+    classifiers = [
+        c.rpartition(" :: ")[2] for c in said("Classifier") if c.startswith("License ::")
+    ]
+    old = [text.partition("\n")[0] for text in said("License")]
+    return ", ".join(said("License-Expression") or classifiers or old)
 
 
 def allowed(text: str) -> bool:
