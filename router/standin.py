@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,14 @@ MAX_BODY = 16 * 1024 * 1024
 _BODILESS = frozenset({204, 205, 304})
 
 _NOT_JSON = Reply("400", "请求体应为JSON")
+_NOT_TRUSTED = Reply("401", "签名无效")
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
+
+#: Says of a request's headers and body why it is not to be trusted; `""` where it is.
+Distrust = Callable[[Mapping[str, str], bytes], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,16 @@ class Received:
     event_key: str
     status: int
     code: str
+    #: Why it is not trusted, `""` where it is; None where nobody has looked.
+    distrusted: str | None = None
 
     def header(self, name: str) -> str:
         """The first header of that name, `""` where there is none."""
         return next((value for each, value in self.headers if each == name), "")
+
+    def fields(self) -> dict[str, str]:
+        """The headers by name; what came more than once is joined, as HTTP would have it."""
+        return _joined(self.headers)
 
 
 class StandIn:
@@ -63,12 +73,14 @@ class StandIn:
         fail_first: int = 0,
         fail_rate: float = 0.0,
         seed: int | None = None,
+        distrust: Distrust | None = None,
         on_request: Callable[[Received], None] = lambda _: None,
     ) -> None:
         """`msg` is by default the page's own for success and for failure.
 
         The first `fail_first` requests, and then a share of `fail_rate` of them, chosen by `seed`,
-        are answered with code and status 500. `on_request` hears of each request once it has come
+        are answered with code and status 500, and what `distrust` gives a cause for with 401.
+        `on_request` hears of each request once it has come
         whole, before the delay of `delay` seconds.
         """
         usual = replies.ACKNOWLEDGED if code == SUCCESS else replies.FAILED
@@ -78,6 +90,7 @@ class StandIn:
         self._failures_left = fail_first
         self._fail_rate = fail_rate
         self._random = random.Random(seed)
+        self._distrust = distrust
         self._on_request = on_request
         #: How many requests were answered with each code.
         self.answered: Counter[str] = Counter()
@@ -91,15 +104,18 @@ class StandIn:
         if body is None:
             return
         is_json, event_key = _read(body)
-        reply, status = self._decide(scope["method"], len(body), is_json)
+        headers = _headers(scope)
+        distrusted = None if self._distrust is None else self._distrust(_joined(headers), body)
+        reply, status = self._decide(scope["method"], len(body), is_json, distrusted)
         received = Received(
             method=scope["method"],
             path=scope["path"],
-            headers=_headers(scope),
+            headers=headers,
             body=body,
             event_key=event_key,
             status=status,
             code=reply.code,
+            distrusted=distrusted,
         )
         self.answered[reply.code] += 1
         self._on_request(received)
@@ -107,12 +123,16 @@ class StandIn:
         request_id = replies.request_id_from(received.header("x-request-id").encode("latin-1"))
         await _answer(send, status, replies.body_of(reply, request_id))
 
-    def _decide(self, method: str, size: int, is_json: bool) -> tuple[Reply, int]:
+    def _decide(
+        self, method: str, size: int, is_json: bool, distrusted: str | None
+    ) -> tuple[Reply, int]:
         """The reply and its HTTP status, which `status` may have parted."""
         if method != "POST":
             return replies.WRONG_METHOD, replies.WRONG_METHOD.status
         if size > MAX_BODY:
             return replies.TOO_LARGE, replies.TOO_LARGE.status
+        if distrusted:
+            return _NOT_TRUSTED, _NOT_TRUSTED.status
         if not is_json:
             return _NOT_JSON, _NOT_JSON.status
         if self._fails():
@@ -153,6 +173,13 @@ def _headers(scope: _Message) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     )
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, text in headers:
+        joined[name] = f"{joined[name]}, {text}" if name in joined else text
+    return joined
 
 
 def _read(body: bytes) -> tuple[bool, str]:

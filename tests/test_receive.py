@@ -10,10 +10,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 import pytest
 
+from router.secret import Secret
+from router.signing import Signer
 from tests.command import (
     PATIENCE,
     ROOT,
@@ -208,6 +211,60 @@ def test_it_ends_with_its_reader() -> None:
         _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == 141
     assert messages == b""
+
+
+def signed(secret: str, body: bytes = SAMPLE) -> dict[str, str]:
+    """The headers of a request that is signed now."""
+    now = str(int(time.time()))
+    signature = Signer([Secret(secret)]).sign(b"evt-7", now.encode(), body).decode()
+    return {"webhook-id": "evt-7", "webhook-timestamp": now, "webhook-signature": signature}
+
+
+def test_verify_tells_right_signatures_from_wrong_ones() -> None:
+    """By either of two secrets; what is not signed gets 401, and a line that says why."""
+    with receiver("--verify", "whsec_b2xkIHNlY3JldA==", "--verify", "the new secret") as target:
+        for secret in ("whsec_b2xkIHNlY3JldA==", "the new secret", "another one"):
+            post(target.url, headers=signed(secret))
+        refused = post(target.url)
+        target.wait_for(lambda: len(target.stdout) == 4)
+    assert (refused.status_code, refused.json()["code"]) == (401, "401")
+    assert [line.partition("  -> ")[2] for line in target.stdout] == [
+        "200 000  signature right",
+        "200 000  signature right",
+        "401 401  not trusted: no signature is right: another secret, or a changed body",
+        "401 401  not trusted: there is no webhook-id",
+    ]
+
+
+def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> None:
+    """In the words of routes.yaml; a JSON line says what came of it."""
+    (tmp_path / "signing").write_text("whsec_b2xkIHNlY3JldA==\n")
+    options = ("--secrets-dir", str(tmp_path), "--format", "json")
+    with receiver(
+        "--verify", "${file:signing}", "--verify", "${NONE:-raw one}", *options
+    ) as target:
+        post(target.url, headers=signed("whsec_b2xkIHNlY3JldA=="))
+        post(target.url, headers=signed("raw one"))
+        post(target.url)
+        target.wait_for(lambda: len(target.stdout) == 3)
+    told = [json.loads(line)["distrusted"] for line in target.stdout]
+    assert told == [None, None, "there is no webhook-id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("whsec_not!base64", "what follows whsec_ is not base64"),
+        ("", "a secret is empty"),
+        ("${NOBODY_SET_THIS}", "the variable 'NOBODY_SET_THIS' is not set, and has no default"),
+        ("${file:signing}", "there is no secrets directory to read a file from: see --secrets-dir"),
+    ],
+)
+def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
+    """And is not in it."""
+    finished = run("receive", "--port", "0", f"--verify={given}")
+    assert finished.returncode == 2
+    assert one_line(finished.stderr) == f"ebaas-router: --verify: {why}"
 
 
 @pytest.mark.parametrize(

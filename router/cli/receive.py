@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from router.cli.options import GOOD, NOT_STARTED, Help, value
+from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
 from router.cli.printing import note, say, say_json
 from router.config.settings import parse_count, parse_host, parse_port
+from router.errors import SettingInvalid
 from router.model import SUCCESS
 from router.schedule import parse_duration
+from router.secret import Secret
 
 if TYPE_CHECKING:
     from router.server import Server
-    from router.standin import Received
+    from router.standin import Distrust, Received
 
 SUMMARY = "play a business endpoint: answer to order, print what comes"
 
@@ -24,12 +28,14 @@ HELP = Help(
     about="""Plays a business endpoint: answers every POST of JSON, on any path, with the contract's
     reply, and prints one line for each request. By default it acknowledges; --code and --status
     make it refuse, --delay makes it slow, --fail-first and --fail-rate make it fail now and then
-    with code 500. It goes on until Ctrl-C.""",
+    with code 500. With --verify a request has to be signed (Standard Webhooks): one that is not is
+    answered with 401, and its line says why. It goes on until Ctrl-C.""",
     examples=(
         "ebaas-router receive",
         "ebaas-router receive --port 9002 --delay 7s     # too slow for most timeouts",
         "ebaas-router receive --fail-first 2             # healthy from the third request on",
         "ebaas-router receive --fail-rate 0.2 --seed 1   # the same luck every time",
+        "ebaas-router receive --verify '${LEDGER_SECRET}'",
         "ebaas-router receive --format json | jq .headers",
     ),
     exit_codes={GOOD: "ended by Ctrl-C", NOT_STARTED: "could not start: the port is taken"},
@@ -65,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_answer(parser)
     _add_failures(parser)
+    _add_verify(parser)
     parser.add_argument(
         "--format",
         choices=("text", "json"),
@@ -108,6 +115,18 @@ def _add_failures(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    signatures = parser.add_argument_group("signatures")
+    signatures.add_argument(
+        "--verify",
+        action="append",
+        metavar="SECRET",
+        help="check them by this secret, written as in routes.yaml: whsec_…, or ${NAME} and "
+        "${file:NAME} that keep it out of the command line; twice for two that may be right",
+    )
+    add_settings(parser, "secrets_dir")
+
+
 def run(args: argparse.Namespace) -> int:
     # Ctrl-C before the server is up; afterwards it is the server's.
     with contextlib.suppress(KeyboardInterrupt):
@@ -128,6 +147,7 @@ def _serve(args: argparse.Namespace) -> None:
         fail_first=args.fail_first,
         fail_rate=args.fail_rate,
         seed=args.seed,
+        distrust=_distrust(args),
         on_request=printer.show,
     )
     server = printer.server = Server(stand_in, listen(args.host, args.port))
@@ -140,6 +160,21 @@ def _serve(args: argparse.Namespace) -> None:
     if printer.failure is not None:
         raise printer.failure
     note(f"received {stand_in.answered.total()} requests; answered: {codes or 'none'}")
+
+
+def _distrust(args: argparse.Namespace) -> Distrust | None:
+    """What says whether a request is signed by one of the secrets; None where there are none."""
+    if not args.verify:
+        return None
+    from router.config.variables import Unresolved, Variables
+    from router.signing import Signer
+
+    variables = Variables(os.environ, read_setting(args, "secrets_dir"))
+    try:
+        signer = Signer([Secret(variables.resolve(text)) for text in args.verify])
+    except (Unresolved, ValueError) as error:
+        raise SettingInvalid(f"--verify: {error}") from None
+    return lambda headers, body: signer.why_not(headers, body, time.time())
 
 
 class _Printer:
@@ -168,8 +203,14 @@ def _line(received: Received) -> str:
     webhook_id = received.header("webhook-id") or "none"
     return (
         f"{_now()}  {received.method} {received.path}  {key}  {len(received.body)} bytes  "
-        f"webhook-id {webhook_id}  -> {received.status} {received.code}"
+        f"webhook-id {webhook_id}  -> {received.status} {received.code}{_trust(received)}"
     )
+
+
+def _trust(received: Received) -> str:
+    if received.distrusted is None:
+        return ""
+    return f"  not trusted: {received.distrusted}" if received.distrusted else "  signature right"
 
 
 def _as_json(received: Received) -> dict[str, Any]:
@@ -182,7 +223,8 @@ def _as_json(received: Received) -> dict[str, Any]:
         "bytes": len(received.body),
         "status": received.status,
         "code": received.code,
-        "headers": _headers(received),
+        **({} if received.distrusted is None else {"distrusted": received.distrusted or None}),
+        "headers": received.fields(),
         "body": received.body.decode("utf-8", "replace"),
     }
 
@@ -190,11 +232,3 @@ def _as_json(received: Received) -> dict[str, Any]:
 def _now() -> str:
     """As the router's own log has it, so that lines can be laid side by side."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _headers(received: Received) -> dict[str, str]:
-    """By name; what came more than once is joined, as HTTP would have it."""
-    joined: dict[str, str] = {}
-    for name, text in received.headers:
-        joined[name] = f"{joined[name]}, {text}" if name in joined else text
-    return joined
