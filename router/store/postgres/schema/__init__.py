@@ -1,0 +1,25 @@
+"""The tables and the functions on them, as the migrations that make them.
+
+The logic of a call is a function of the database, so that it is one statement, one round trip and
+one transaction, and its plans are kept without prepared statements, which poolers don't keep.
+
+A schema's version is how many migrations it has had. Nodes of one version and of the next work on
+it at the same time: a migration leaves alone what the version before it calls, and drops only what
+no older one needs. Never change one that was released: add another.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+#: The scripts of each migration, in order.
+_MIGRATIONS = (("tables", "counting", "records", "queue"),)
+
+VERSION = len(_MIGRATIONS)
+
+
+def migration(version: int, schema: str) -> str:
+    """What leads from the version before to this one; `schema` is a name that needs no quotes."""
+    folder = resources.files(__name__) / f"v{version}"
+    scripts = ((folder / f"{name}.sql").read_text() for name in _MIGRATIONS[version - 1])
+    return "\n".join(scripts).replace("{schema}", schema)

@@ -1,0 +1,58 @@
+-- How `usage` is kept. Nobody who changes rows has to think of it, and none can forget it.
+
+CREATE FUNCTION {schema}.counted(of text, in_state text, n integer, size integer)
+RETURNS void LANGUAGE sql SET search_path = {schema}, pg_temp AS $$
+    INSERT INTO usage AS u (target, state, backend, rows, bytes)
+    VALUES (of, in_state, pg_backend_pid(), n, n * size::bigint)
+    ON CONFLICT (target, state, backend)
+    DO UPDATE SET rows = u.rows + excluded.rows, bytes = u.bytes + excluded.bytes
+$$;
+
+CREATE FUNCTION {schema}.count_event()
+RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM counted('', '', 1, NEW.size);
+    ELSE
+        PERFORM counted('', '', -1, OLD.size);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON {schema}.events
+FOR EACH ROW EXECUTE FUNCTION {schema}.count_event();
+
+CREATE FUNCTION {schema}.count_delivery()
+RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND OLD.state IN ('awaiting', 'queued', 'dead') THEN
+        PERFORM counted(OLD.target, OLD.state, -1, OLD.size);
+    END IF;
+    IF TG_OP <> 'DELETE' AND NEW.state IN ('awaiting', 'queued', 'dead') THEN
+        PERFORM counted(NEW.target, NEW.state, 1, NEW.size);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON {schema}.deliveries
+FOR EACH ROW EXECUTE FUNCTION {schema}.count_delivery();
+CREATE TRIGGER counted_again AFTER UPDATE OF state ON {schema}.deliveries
+FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION {schema}.count_delivery();
+
+-- Add up the rows of backends that are gone; of several who try at once one does it.
+CREATE FUNCTION {schema}.fold_usage()
+RETURNS void LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    IF pg_try_advisory_xact_lock('usage'::regclass::oid::bigint) THEN
+        WITH gone AS (
+            DELETE FROM usage WHERE backend <> 0
+                AND backend NOT IN (SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL)
+            RETURNING target, state, rows, bytes
+        )
+        INSERT INTO usage AS u (target, state, backend, rows, bytes)
+        SELECT target, state, 0, sum(rows), sum(bytes) FROM gone GROUP BY target, state
+        ON CONFLICT (target, state, backend)
+        DO UPDATE SET rows = u.rows + excluded.rows, bytes = u.bytes + excluded.bytes;
+    END IF;
+END
+$$;

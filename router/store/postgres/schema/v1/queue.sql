@@ -1,0 +1,135 @@
+-- The queue and the upkeep: what is due, leased, given back, ended, deleted, and how much there is.
+
+-- One step from a target to the next along the index, however many rows each has.
+CREATE FUNCTION {schema}.queue()
+RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE
+SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE queued (target) AS (
+        SELECT min(d.target) FROM deliveries d WHERE d.state = 'queued'
+        UNION ALL
+        SELECT (SELECT min(d.target) FROM deliveries d
+                WHERE d.state = 'queued' AND d.target > queued.target)
+        FROM queued WHERE queued.target IS NOT NULL
+    )
+    SELECT queued.target, (SELECT min(d.due_at) FROM deliveries d
+                           WHERE d.state = 'queued' AND d.target = queued.target)
+    FROM queued WHERE queued.target IS NOT NULL;
+END
+$$;
+
+CREATE FUNCTION {schema}.take(
+    of text, now double precision, until double precision, most integer, new_lease text
+) RETURNS TABLE (
+    event_id text, target text, state text, reason text, due_at double precision, retries integer,
+    digest bytea, request_id text, traceparent text, event_source text, event_topic text,
+    event_type text, event_status text, event_key text, body bytea, replayed boolean
+) LANGUAGE plpgsql SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM durable();
+    RETURN QUERY
+    WITH due AS (
+        SELECT d.seq, d.due_at FROM deliveries d
+        WHERE d.state = 'queued' AND d.target = of AND d.due_at <= now
+        ORDER BY d.due_at LIMIT most FOR UPDATE SKIP LOCKED
+    ), leased AS (
+        UPDATE deliveries d SET lease = new_lease, due_at = until FROM due
+        WHERE d.seq = due.seq AND d.target = of
+        RETURNING d.seq, d.state, d.reason, due.due_at, d.retries, d.action
+    )
+    SELECT e.event_id, of, l.state, l.reason, l.due_at, l.retries, e.digest, m.request_id,
+        m.traceparent, m.event_source, m.event_topic, m.event_type, m.event_status, m.event_key,
+        m.body, l.action IS NOT NULL
+    FROM leased l JOIN events e USING (seq) JOIN letters m USING (seq) ORDER BY l.due_at;
+END
+$$;
+
+-- One row for each: whether it was leased still.
+CREATE FUNCTION {schema}.finish(asks jsonb, limits jsonb)
+RETURNS TABLE (finished boolean) LANGUAGE plpgsql
+SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    ask record;
+    changed bigint;
+BEGIN
+    PERFORM durable();
+    PERFORM FROM events e WHERE e.event_id IN (
+        SELECT a->>'event_id' FROM jsonb_array_elements(asks) AS a
+    ) ORDER BY e.seq FOR UPDATE;
+    FOR ask IN
+        SELECT x.* FROM jsonb_array_elements(asks) AS a, jsonb_to_record(a) AS x (
+            event_id text, lease text, target text, state text, reason text,
+            due_at double precision, retries integer, now double precision
+        )
+    LOOP
+        UPDATE deliveries d SET state = ask.state, reason = ask.reason, due_at = ask.due_at,
+            retries = ask.retries, changed_at = ask.now, lease = ''
+        FROM events e
+        WHERE e.event_id = ask.event_id AND d.seq = e.seq AND d.target = ask.target
+            AND d.lease = ask.lease AND d.state = 'queued'
+        RETURNING d.seq INTO changed;
+        finished := FOUND;
+        IF finished AND ask.state <> 'queued' THEN
+            PERFORM touch(ARRAY[changed], ask.now, limits);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- The dead letters are an object, by target: why the last attempt ended.
+CREATE FUNCTION {schema}.end_over(now double precision, most integer, limits jsonb)
+RETURNS TABLE (event_id text, event_key text, requests integer, dead jsonb) LANGUAGE plpgsql
+SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    seqs bigint[];
+BEGIN
+    PERFORM durable();
+    seqs := ARRAY(
+        SELECT e.seq FROM events e WHERE e.stage = 'open' AND e.ends_at <= now
+        ORDER BY e.ends_at LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    RETURN QUERY
+    WITH died AS (
+        UPDATE deliveries d SET state = 'dead', changed_at = now
+        WHERE d.seq = ANY (seqs) AND d.state = 'awaiting' RETURNING d.seq, d.target, d.reason
+    ), ended AS (
+        UPDATE events e SET stage = 'ended' WHERE e.seq = ANY (seqs)
+        RETURNING e.seq, e.event_id, e.requests
+    )
+    SELECT e.event_id, m.event_key, e.requests, coalesce(
+        (SELECT jsonb_object_agg(died.target, died.reason) FROM died WHERE died.seq = e.seq), '{}'
+    )
+    FROM ended e JOIN letters m USING (seq);
+    PERFORM touch(seqs, now, limits);
+END
+$$;
+
+-- How many events are gone; deliveries and letters go with them.
+CREATE FUNCTION {schema}.prune(now double precision, most integer, limits jsonb)
+RETURNS TABLE (pruned bigint) LANGUAGE plpgsql
+SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH gone AS (
+        DELETE FROM events WHERE seq IN (
+            SELECT e.seq FROM events e WHERE e.expires_at <= now
+            ORDER BY e.expires_at LIMIT most FOR UPDATE SKIP LOCKED
+        ) RETURNING seq
+    )
+    SELECT count(*) FROM gone;
+    DELETE FROM actions WHERE at <= now - (limits->>'keep_dead')::double precision;
+END
+$$;
+
+CREATE FUNCTION {schema}.used() RETURNS TABLE (
+    target text, state text, rows bigint, bytes bigint, backends bigint, oldest double precision
+) LANGUAGE plpgsql STABLE SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT u.target, u.state, sum(u.rows)::bigint, sum(u.bytes)::bigint, count(*),
+        (SELECT min(e.first_at) FROM events e WHERE e.expires_at IS NULL)
+    FROM usage u GROUP BY u.target, u.state;
+END
+$$;
