@@ -35,7 +35,7 @@ _TICK = 0.001
 #: of them, is that one's.
 HOPS: Mapping[str, tuple[str, ...]] = {
     "receive and reply": (
-        "router/front", "router/web/", "uvicorn/", "router/server", "router/app", "starlette/",
+        "router/front", "router/web/", "router/asgi", "router/server", "router/app", "starlette/",
     ),
     "read: JSON, schema": ("router/intake", "router/strictjson", "router/schema"),
     "match": ("router/routes", "router/index", "router/glob"),
@@ -94,7 +94,7 @@ def profile(scene: Scene, seconds: int) -> str:
     settings = Settings(store=scene.folder / "profile.db")
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"))
-        serving = server.Server(app, server.listen("127.0.0.1", 0), lifespan=True)
+        serving = server.Server(app, server.listen("127.0.0.1", 0))
         sample, figures = Sample(), {}
 
         async def drive() -> None:

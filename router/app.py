@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import NoReturn
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.asgi import AsgiApplication
 from router.config import Config
 from router.config.settings import Settings
 from router.forwarder import Forwarder
@@ -31,7 +33,7 @@ from router.store.none import NoStore
 from router.store.sqlite import SqliteStore
 from router.transport import Engine
 from router.transport.native import NativePool
-from router.web.call import Message, Receive, Send
+from router.web.call import Call, Handler
 from router.web.callbacks import Callbacks
 from router.web.ops import Probes, http_error
 from router.web.report import Report, report
@@ -85,24 +87,24 @@ class App:
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         self._path = settings.path
-        self._others = Starlette(
-            lifespan=self._lifespan,
+        others = Starlette(
             routes=[
-                Route(settings.path, self._callbacks, methods=["POST"]),
+                Route(settings.path, _taken, methods=["POST"]),
                 Route("/livez", self._probes.live, methods=["GET"]),
                 Route("/readyz", self._probes.readiness, methods=["GET"]),
             ],
             exception_handlers={HTTPException: self._http_error},
         )
         # `/callback/` is another path: a redirect would be no contract reply.
-        self._others.router.redirect_slashes = False
+        others.router.redirect_slashes = False
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """What a server serves. Callbacks go straight in: Starlette's way there costs 20 µs."""
-        if scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST":
-            await self._callbacks(scope, receive, send)
-        else:
-            await self._others(scope, receive, send)
+        self._asgi = AsgiApplication(others)
+
+    def begin(self, call: Call) -> Handler:
+        """What a server calls. Callbacks go straight in: the ASGI way there costs 40 µs."""
+        if call.head.path == self._path and call.head.method == b"POST":
+            return self._callbacks.begin(call)
+        return self._asgi.begin(call)
 
     def report(self) -> Report:
         """What this process reports to whoever owns the ops port."""
@@ -132,7 +134,8 @@ class App:
         await self._sender.close()
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Opens the store and all that works beside requests, and closes it. Raises StartFailed."""
         store = await _open_store(self._settings)
         if isinstance(store, SqliteStore):
             store.watch_commits(self.metrics.store_commit.observe)
@@ -164,6 +167,11 @@ class App:
     def _in_force(self) -> InForce:
         config = self._callbacks.config
         return InForce(config.table.targets, config.terms)
+
+
+async def _taken(_: Request) -> NoReturn:
+    """`begin` has taken the callbacks; other methods get their 405 by this route."""
+    raise NotImplementedError
 
 
 def _engine(settings: Settings) -> Engine:

@@ -1,7 +1,7 @@
 """The hardened HTTP/1.1 front: one connection, with a bound on all that its peer can make it hold.
 
-uvicorn's protocol does the ordinary work; here is what it leaves open. A connection serves one
-request at a time, and what is wrong with it is answered once, in the contract's JSON, before the
+A connection serves one request at a time: its head comes, its body comes, the application has it,
+its reply goes out. What is wrong with it is answered once, in the contract's JSON, before the
 application hears of it. Deadlines cost nothing per request: `sweep` looks at all connections.
 """
 
@@ -10,76 +10,85 @@ from __future__ import annotations
 import asyncio
 import math
 import select
-from collections import deque
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
-from httptools import HttpParserError
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from router.web.call import GONE
+from router.web.body import Body, Malformed, body_after
+from router.web.call import Application, Call, Handler
 from router.web.head import END, is_hopeless, oversized, read, request_id_in
 from router.web.limits import Limits, Tally
-from router.web.replies import BAD_HTTP, BUSY, TOO_SLOW, Reply, raw_response, request_id_from
+from router.web.replies import (
+    BAD_HTTP,
+    BUSY,
+    TOO_SLOW,
+    Reply,
+    request_id_from,
+    response_of,
+    status_line,
+)
 
 #: What is answered even beyond the limit for connections.
 _PROBES = (b"GET /livez ", b"GET /readyz ")
 
-#: Where trailers go: a list of headers that keeps none.
-_NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
-
-class Surplus(Exception):
-    """Something came after a request's last byte and before its reply."""
-
-
-class Front(HttpToolsProtocol):
+class Front(asyncio.Protocol):
     """One connection. Its peer gets one reply per request, or a closed connection.
 
     Pipelined requests are not served: the first is answered, and the connection ends with it.
     """
 
-    def __init__(self, *args: Any, limits: Limits, tally: Tally, **options: Any) -> None:
-        super().__init__(*args, **options)
+    transport: asyncio.Transport
+    peer: tuple[Any, ...]
+
+    def __init__(self, application: Application, limits: Limits, tally: Tally) -> None:
+        self._application = application
         self._limits = limits
         self._tally = tally
+        self._loop = asyncio.get_running_loop()
         #: The part of a head that has come; empty but while one is coming.
-        self._head = b""
-        #: False from a whole head until the last byte of the request's body.
-        self._whole = True
+        self._part = b""
+        #: The request in hand, or the last one; None before the first.
+        self._call: Call | None = None
+        #: Who handles it.
+        self._handler: Handler
+        #: Its body, from its whole head until its last byte.
+        self._body: Body | None = None
         #: Whether there was a surplus: nothing that comes after it is read.
         self._surplus = False
         #: Whether the connection ends with the reply to the request in hand, or else the next.
         self._last = False
         #: Whether the connection was one too many when it was made.
         self._extra = False
-        #: Whether the caller of the request in hand asked to keep the connection.
-        self._keep_alive = False
-        #: How much may still come of this request; each byte of its body counts itself in twice.
-        self._allowance = 0
         #: What this connection has in `Tally.unfinished`.
         self._held = 0
-        #: What the application hears of a hang-up by.
-        self._gone: asyncio.Future[None] = self.loop.create_future()
-        #: A reply's head that waits for the body.
-        self._reply_head = b""
         #: Whether the last reply is out; what comes now is thrown away.
         self.is_leaving = False
         #: When the present wait for the peer began, and when it was last known to have read all.
-        self._since = self._caught_up = self.loop.time()
+        self._since = self._caught_up = self._loop.time()
 
-    # Which of these a connection is decides how long it may stay so. A request that is handed to
-    # the application while its body is coming is both received and answered.
+    # Which of these a connection is decides how long it may stay so. A request that an application
+    # has begun with while its body is coming is both received and answered.
 
     @property
     def is_receiving(self) -> bool:
         """A request's first byte has come, and its last has not."""
-        return not self._whole or self._head != b""
+        return self._body is not None or self._part != b""
 
     @property
     def is_answering(self) -> bool:
         """The application has a request and has not replied to it."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._call is not None and not self._call.is_answered
+
+    @property
+    def is_closing(self) -> bool:
+        """There will be no other reply."""
+        return self.is_leaving or self.transport.is_closing()
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the connection outlives the reply to the request in hand."""
+        cut = self._last or self._surplus or self._body is not None
+        return not cut and self._call is not None and self._call.head.keep_alive
 
     @property
     def _patience(self) -> float:
@@ -91,7 +100,7 @@ class Front(HttpToolsProtocol):
             return math.inf
         if self._tally.closed:
             return self._limits.linger
-        return self._limits.first_byte if self.cycle is None else self._limits.keep_alive
+        return self._limits.first_byte if self._call is None else self._limits.keep_alive
 
     @property
     def _has_unread(self) -> bool:
@@ -124,8 +133,10 @@ class Front(HttpToolsProtocol):
     # The transport's calls.
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        excess = len(self.connections) - self._limits.connections
+        self.transport = transport
+        self.peer = transport.get_extra_info("peername") or ("", 0)
+        self._tally.connections.add(self)
+        excess = len(self._tally.connections) - self._limits.connections
         self._extra = excess > 0
         self._last = self._extra or self._tally.draining
         if excess > self._limits.reserve:
@@ -135,10 +146,10 @@ class Front(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.is_leaving:
             return
-        if not self._whole:
-            self._feed(data)
+        if self._call is not None and self._body is not None:
+            self._read_body(self._call, self._body, data)
         elif not self.is_answering:
-            self._collect(data)
+            self._read_head(data)
         elif data.strip(b"\r\n"):
             self._end_with_this_reply()
 
@@ -147,22 +158,29 @@ class Front(HttpToolsProtocol):
         if self.is_receiving and not self.is_leaving:
             self._refuse(BAD_HTTP)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
+        self._tally.connections.discard(self)
         self._let_go()
         self._hang_up()
-        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer does not read its replies: it gets no more of them."""
+        if not self.is_closing:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self.is_closing:
+            self.transport.resume_reading()
 
     # The server's calls, when it is being stopped.
 
     def drain(self) -> None:
         """Let the connection end with the reply to the request in hand, or else the next."""
         self._last = True
-        if self.is_answering:
-            self._keep_alive = self.cycle.keep_alive = False
 
     def end(self) -> None:
         """Tell whoever is still owed a reply to come again, and end the connection."""
-        if self.is_closing():
+        if self.is_closing:
             return
         if self.is_answering or self.is_receiving:
             self._refuse(BUSY)
@@ -175,15 +193,15 @@ class Front(HttpToolsProtocol):
 
     # A request on its way in.
 
-    def _collect(self, data: bytes) -> None:
+    def _read_head(self, data: bytes) -> None:
         """Gather a head until it is whole. Line breaks before it count as nothing."""
-        data = (self._head + data).lstrip(b"\r\n")
+        data = (self._part + data).lstrip(b"\r\n")
         if not data:
             return
-        if not self._head:
-            self._since = self.loop.time()
-        found = data.find(END, max(0, len(self._head) - len(END)))
-        self._head = b"" if found >= 0 else data
+        if not self._part:
+            self._since = self._loop.time()
+        found = data.find(END, max(0, len(self._part) - len(END)))
+        self._part = b"" if found >= 0 else data
         size = found + len(END) if found >= 0 else len(data)
         if wrong := oversized(data, size, self._limits):
             self._refuse(wrong, data[: self._limits.head])
@@ -192,31 +210,46 @@ class Front(HttpToolsProtocol):
         elif is_hopeless(data):
             self._refuse(BAD_HTTP)
 
-    def _begin(self, head: bytes, rest: bytes) -> None:
-        readable = read(head)
-        if isinstance(readable, Reply):
-            self._refuse(readable, head)
-        elif self._extra and not head.startswith(_PROBES):
-            self._refuse(BUSY, head)
-        else:
-            self._whole = False
-            self._allowance = self._limits.head + len(readable)
-            self._feed(readable + rest)
+    def _begin(self, raw: bytes, rest: bytes) -> None:
+        """Let the application have the request: its head now, its body when that has come."""
+        head = read(raw)
+        if isinstance(head, Reply):
+            self._refuse(head, raw)
+        elif self._extra and not raw.startswith(_PROBES):
+            self._refuse(BUSY, raw)
+        elif self._fits(body := body_after(head, self._limits.head), rest, raw):
+            self._call = Call(head, self)
+            self._handler = self._application.begin(self._call)
+            if not self._call.is_answered:
+                self._go_on(self._call, body, len(raw) + len(rest))
 
-    def _feed(self, data: bytes) -> None:
-        self._allowance -= len(data)
+    def _read_body(self, call: Call, body: Body, data: bytes) -> None:
+        if self._fits(body, data):
+            self._go_on(call, body, len(data))
+
+    def _fits(self, body: Body, data: bytes, head: bytes = b"") -> bool:
+        """Add to the body what has come; False where that can't be."""
         try:
-            self.parser.feed_data(data)
-        except HttpParserError:
-            if self._whole:
-                self._end_with_this_reply()
-            else:
-                self._refuse(BAD_HTTP)
-            return
-        if self._allowance < 0:
-            self._refuse(BAD_HTTP)
-        elif not self._whole:
-            self._hold(len(data))
+            body.feed(data)
+        except Malformed:
+            self._refuse(BAD_HTTP, head)
+            return False
+        self._body = None if body.is_whole else body
+        self._last = self._last or body.closes
+        if body.has_surplus:
+            self._end_with_this_reply()
+        return True
+
+    def _go_on(self, call: Call, body: Body, size: int) -> None:
+        """Do what is to be done now that so much more of a request has come."""
+        if body.is_whole:
+            self._let_go()
+            self._handler.receive(call, body.take())
+        elif body.size > self._handler.max_body:
+            self.transport.pause_reading()  # the rest will not change the reply
+            self._handler.receive(call, body.take())
+        else:
+            self._hold(size)
 
     def _hold(self, size: int) -> None:
         self._held += size
@@ -228,115 +261,80 @@ class Front(HttpToolsProtocol):
         self._tally.unfinished -= self._held
         self._held = 0
 
-    # The parser's calls.
+    # What a call asks of its connection.
 
-    def on_message_begin(self) -> None:
-        if self._whole:
-            raise Surplus
-        super().on_message_begin()
+    def proceed(self, call: Call) -> None:
+        if call.head.expects and self._body is not None and self._body.size == 0:
+            call.head.expects = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._gone = self.loop.create_future()
-        self.scope["extensions"] = cast("Any", {GONE: self._gone})
-        self.headers = cast("list[tuple[bytes, bytes]]", _NOWHERE)
-        # uvicorn writes to and closes this connection, and not its transport, so that closing is
-        # never a reset.
-        self.cycle.transport = cast("Any", self)
-        # A reply that comes before the request is whole is the last one.
-        self._keep_alive = self.cycle.keep_alive and not self._last
-        self.cycle.keep_alive = False
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tally.tasks.add(task)
+        task.add_done_callback(self._tally.tasks.discard)
 
-    def on_body(self, body: bytes) -> None:
-        self._allowance += 2 * len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._whole = True
-        self._let_go()
-        # Uvicorn stops reading where much has come; a hang-up has to be noticed all the same.
-        self.flow.resume_reading()
-        self.cycle.waiting_for_100_continue = False
-        if not self.cycle.response_started:
-            # The parser asks again: it heeds a `connection: close` among the trailers.
-            self.cycle.keep_alive = self._keep_alive and self.parser.should_keep_alive()
-        super().on_message_complete()
+    def answer(self, call: Call, status: int, headers: bytes, body: bytes) -> None:
+        if call is not self._call or call.is_answered or self.is_closing:
+            return
+        call.is_answered = True
+        self._tally.answered += 1
+        self._since = self._loop.time()
+        stays = self._stays
+        self._say(status, headers, b"" if call.head.method == b"HEAD" else body, stays=stays)
+        if not stays:
+            self._close()
 
     # The way out.
 
-    def write(self, data: bytes) -> None:
-        """A reply's head and body go out in one call of the system: that halves what it costs."""
-        if self.cycle.response_started and not self._reply_head:
-            self._reply_head = data
-        else:
-            self.transport.write(self._reply_head + data)
-            self._reply_head = b""
+    def _say(self, status: int, headers: bytes, body: bytes, *, stays: bool) -> None:
+        """Head and body in one call of the system: that halves what a reply costs."""
+        end = b"\r\n" if stays else b"connection: close\r\n\r\n"
+        parts = (status_line(status), self._tally.date, headers, end, body)
+        self.transport.write(b"".join(parts))
 
-    def _flush(self) -> None:
-        """A head whose reply has no body."""
-        if self._reply_head:
-            self.transport.write(self._reply_head)
-            self._reply_head = b""
-
-    def on_response_complete(self) -> None:
-        self._flush()
-        self.server_state.total_requests += 1
-        if not self.is_closing():
-            self._since = self.loop.time()
-            self.flow.resume_reading()
-
-    def is_closing(self) -> bool:
-        return self.is_leaving or self.transport.is_closing()
-
-    def close(self) -> None:
+    def _close(self) -> None:
         """End the connection after what has been written."""
-        self._flush()
-        if self._whole and not self._surplus:
+        if self._body is None and not self._surplus:
             self.transport.close()
         else:
             self._linger()
 
     def _hang_up(self) -> None:
         # Who has its reply is not missed: what goes on for it now is the router's own.
-        if self.is_answering and not self._gone.done():
-            self._gone.set_result(None)
+        call = self._call
+        if call is None or call.is_answered or call.gone.done():
+            return
+        call.gone.set_result(None)
+        if self._body is not None:
+            self._handler.abandon(call)
 
     def _end_with_this_reply(self) -> None:
         self._surplus = True
-        self.cycle.keep_alive = False
-        self.flow.pause_reading()
+        self.transport.pause_reading()
 
     def _refuse(self, reply: Reply, head: bytes = b"") -> None:
-        """Reply in the application's place. A reply that has begun stays the only one."""
+        """Reply in the application's place."""
         self._tally.refused[reply.code] += 1
-        given = request_id_in(head)
-        began = False
-        if self.is_answering:
-            given = dict(self.cycle.scope["headers"]).get(b"x-request-id")
-            began = self.cycle.response_started
-            self._hang_up()
-            self.cycle.disconnected = True
-            self.cycle.body.clear()
-            self.cycle.message_event.set()
-        if began:
-            self._flush()
-        else:
-            self.transport.write(raw_response(reply, request_id_from(given)))
+        call = self._call if self.is_answering else None
+        self._hang_up()
+        request_id = call.request_id if call else request_id_from(request_id_in(head))
+        self._say(reply.status, *response_of(reply, request_id), stays=False)
         self._linger()
 
     def _linger(self) -> None:
         """Say that nothing more will be said, and let what is on its way in run out."""
-        if self.is_closing():
+        if self.is_closing:
             return
         self.is_leaving = True
         self._let_go()
-        self._head = b""
-        self._since = self.loop.time()
-        self.flow.resume_reading()
+        self._part = b""
+        self._body = None
+        self._since = self._loop.time()
+        self.transport.resume_reading()
         self.transport.write_eof()
 
 
-def sweep(connections: Iterable[Any], limits: Limits, now: float) -> None:
+def sweep(connections: Iterable[Front], limits: Limits, now: float) -> None:
     """End what has taken too long, on all connections of one server."""
     every = list(connections)
     full = len(every) >= limits.connections

@@ -51,7 +51,7 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     try:
         _prepare(listener)
         listener.bind(address)
-        # Listening here and not only in uvicorn: two processes may both bind, but not both listen.
+        # Listening here, not only in the server: two processes may both bind, but not both listen.
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()

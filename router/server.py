@@ -1,21 +1,19 @@
-"""uvicorn, as this project runs it: on a bound socket, and with a stop that loses no reply."""
+"""One application on one bound socket, and a stop that loses no reply."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
-import uvicorn
-
+from router.asgi import Asgi, AsgiApplication
 from router.front import Front, sweep
-from router.lifespan import Application, Lifespan
 from router.listening import BACKLOG, bar, listen, url_of, waiting
 from router.metrics import Metrics
 from router.running import run
+from router.web.call import Application
 from router.web.limits import Limits, Tally
 
 __all__ = ["Server", "listen", "run"]
@@ -34,15 +32,14 @@ GRACE = 2.0
 _GLANCE = 0.02
 
 
-class Server(uvicorn.Server):
-    """One application on one bound socket: a Service (see running.py)."""
+class Server:
+    """A Service (see running.py)."""
 
     def __init__(
         self,
-        app: Application,
+        app: Application | Asgi,
         listener: socket.socket,
         *,
-        lifespan: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
@@ -60,37 +57,24 @@ class Server(uvicorn.Server):
         self._on_drain = on_drain
         self._on_hurry = on_hurry
         self._limits = limits
-        self._app = app
+        self._app = AsgiApplication(app) if callable(app) else app
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
-        super().__init__(self._config(lifespan))
-
-    def _config(self, lifespan: bool) -> uvicorn.Config:
-        config = uvicorn.Config(
-            self._call,
-            interface="asgi3",
-            # No class, but all that uvicorn does with it is to call it for each connection.
-            http=partial(Front, limits=self._limits, tally=self.tally),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-        )
-        config.load()
-        if lifespan:
-            config.lifespan_class = lambda _: Lifespan(self._app)
-        return config
 
     # A Service.
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
         self._sweep()
         try:
-            await super().serve(sockets or [self.listener])
+            async with self._app.lifespan():
+                listening = await loop.create_server(
+                    self._front, sock=self.listener, backlog=BACKLOG
+                )
+                self._up.set()
+                await self._stopped.wait()
+                await self._finish(listening)
         finally:
             self._sweeping.cancel()
             self.listener.close()
@@ -100,9 +84,9 @@ class Server(uvicorn.Server):
         await self._up.wait()
 
     def stop(self) -> None:
-        if self.should_exit:
+        if self._stopped.is_set():
             return
-        self.should_exit = self.tally.draining = True
+        self.tally.draining = True
         self._stopped.set()
         if self._on_drain is not None:
             self._on_drain()
@@ -120,57 +104,37 @@ class Server(uvicorn.Server):
 
     def measure(self, metrics: Metrics) -> None:
         """Bring up to date what the metrics say of the connections."""
-        metrics.connections = len(self.server_state.connections)
+        metrics.connections = len(self.tally.connections)
         metrics.connections_limit = self._limits.connections
         metrics.connections_cut.update(self.tally.refused)
 
-    # uvicorn's steps.
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are `run`'s: it has one handler for all."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._up.set()
-
-    async def main_loop(self) -> None:
-        while not self.should_exit:
-            await self.on_tick(0)  # brings the `date` of replies up to date
-            await _pause(1.0, self._stopped)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await _pause(self._drain_delay, self._hurried)
-        await self._close()
-        if not await self._finished(self._drain_timeout, self._hurried):
-            await self._give_up()
-        await self.lifespan.shutdown()
-
     # The stop, step by step.
 
-    async def _close(self) -> None:
+    async def _finish(self, listening: asyncio.Server) -> None:
+        await _pause(self._drain_delay, self._hurried)
+        await self._close(listening)
+        if not await self._finished(self._drain_timeout, self._hurried):
+            await self._give_up()
+
+    async def _close(self, listening: asyncio.Server) -> None:
         """Close the socket, once everybody who was let in has been accepted."""
         loop = asyncio.get_running_loop()
         with self.listener.dup() as listener:
             bar(listener)
             await asyncio.sleep(HALF_WAY)
-            for server in self.servers:
-                server.close()
+            listening.close()
             for connection in waiting(listener):
                 await loop.connect_accepted_socket(self._front, connection)
         self.tally.closed = True
 
-    def _front(self) -> asyncio.Protocol:
-        """One more connection's protocol, as uvicorn makes it."""
-        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-        return make(self.config, self.server_state, self.lifespan.state)
+    def _front(self) -> Front:
+        return Front(self._app, self._limits, self.tally)
 
     async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
         """Wait until nothing is in flight; whether that came about in time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while self.server_state.connections or self.server_state.tasks:
+        while self.tally.connections or self.tally.tasks:
             if loop.time() > deadline or (unless is not None and unless.is_set()):
                 return False
             await asyncio.sleep(_GLANCE)
@@ -189,28 +153,21 @@ class Server(uvicorn.Server):
         await self._finished(GRACE)
         for connection in self._connections():
             connection.abort()
-        for task in list(self.server_state.tasks):
+        for task in list(self.tally.tasks):
             task.cancel()
         await self._finished(GRACE)
-
-    async def _call(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError:
-            if not self.should_exit:
-                raise
-            # The stop has told the caller; uvicorn would log a traceback.
 
     # The connections.
 
     def _connections(self) -> list[Front]:
-        return cast("list[Front]", list(self.server_state.connections))
+        return list(self.tally.connections)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         # Armed first: no fault on one connection may end the deadlines of all.
         self._sweeping = loop.call_later(self._limits.tick, self._sweep)
-        sweep(self.server_state.connections, self._limits, loop.time())
+        self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
+        sweep(self.tally.connections, self._limits, loop.time())
 
 
 async def _pause(seconds: float, unless: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""The router as a test runs it: the real application on a real uvicorn and real sockets."""
+"""The router as a test runs it: the real application on a real server and real sockets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def house(
     settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"))
-    server = Server(app, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
+    server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:

@@ -44,7 +44,7 @@ from router.intake import Intake
 read = Intake.read
 
 def faulty(intake, body):
-    for name in ("", "httpx", "httpcore", "uvicorn", "uvicorn.error", "asyncio", "starlette"):
+    for name in ("", "httpx", "httpcore", "asyncio", "starlette"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     if b"make-a-fault" in body:
         logging.getLogger("library").error("it was %s", body)

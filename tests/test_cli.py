@@ -25,7 +25,6 @@ HEAVY = (
     "jsonschema_rs",
     "prometheus_client",
     "starlette",
-    "uvicorn",
     "uvloop",
 )
 

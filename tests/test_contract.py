@@ -1,4 +1,4 @@
-"""The contract, both directions, over real sockets against a real uvicorn."""
+"""The contract, both directions, over real sockets against a real server."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
         look = source.look()
         log = Log(io.StringIO(), "json")
         app = App(Settings(), source.load(look.content), log, watched=(source, look))
-        server = Server(app, listen("127.0.0.1", 0), lifespan=True, drain_timeout=1)
+        server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
         serving = asyncio.create_task(server.serve())
         await server.up()
         try:

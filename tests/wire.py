@@ -184,7 +184,7 @@ class Running:
             self.loop.call_soon_threadsafe(self.server.stop)
 
     def connections(self) -> int:
-        return len(self.server.server_state.connections)
+        return len(self.server.tally.connections)
 
     def wait_for_connections(self, count: int) -> None:
         wait_until(lambda: self.connections() == count)
@@ -219,7 +219,7 @@ def running(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**settings), loaded, Log(stream, "json"))
-        router = Server(app, listener, lifespan=True, drain_timeout=10, limits=limits)
+        router = Server(app, listener, drain_timeout=10, limits=limits)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         answering = asyncio.create_task(target.serve())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -45,7 +44,7 @@ def flapping() -> _App:
 
 
 async def _garbled(scope: _Message, receive: Any, send: Any) -> None:
-    """No contract: a web server's page, or half of it and then a closed connection."""
+    """No contract: a web server's page, or a connection that breaks off."""
     await receive()
     headers = [(b"content-type", b"text/html"), (b"content-length", b"9")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -56,8 +55,6 @@ async def _garbled(scope: _Message, receive: Any, send: Any) -> None:
 
 def by_path(apps: Mapping[str, _App]) -> _App:
     """All of them on one port, each at the path of its name."""
-    # Its word on every answer that breaks off.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     async def app(scope: _Message, receive: Any, send: Any) -> None:
         try:

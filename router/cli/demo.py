@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
-    serving = server.Server(app, server.listen(settings.host, settings.port), lifespan=True)
+    serving = server.Server(app, server.listen(settings.host, settings.port))
     url = serving.url + settings.path
     served = [
         server.Server(app, server.listen(*address)) for address, app in sorted(stand_ins.items())

@@ -112,7 +112,6 @@ class _Router:
         server = Server(
             self.app,
             listener,
-            lifespan=True,
             limits=Limits(
                 head=settings.max_head,
                 headers=settings.max_headers,

@@ -1,53 +1,97 @@
-"""One HTTP request at the ASGI border: its headers, its body up to a limit, and its one reply."""
+"""One HTTP request, from its head to its one reply; and what an application makes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from router.errors import Refused
 from router.journal import Told
-from router.web import replies
-from router.web.replies import Reply, body_of, request_id_from
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-#: The ASGI extension that tells of a hang-up: a future. To wait for a message instead would take a
-#: task for each request.
-GONE = "ebaas_router.gone"
+from router.web.head import Head
+from router.web.replies import Reply, request_id_from, response_of
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class HungUp(Exception):
-    """The caller went away before its request was whole."""
+class Connection(Protocol):
+    """What a request came on."""
+
+    #: The caller's address as its socket says it: host and port, and for IPv6 two more.
+    peer: tuple[Any, ...]
+
+    def proceed(self, call: Call) -> None:
+        """Let the caller send the body, if it waits to be told so."""
+
+    def answer(self, call: Call, status: int, headers: bytes, body: bytes) -> None:
+        """Send the call's one reply; nothing, where nobody is there to be told any more.
+
+        `headers` are whole lines. A body that has not come whole ends the connection.
+        """
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have that run in a task, which a stop of the server waits for."""
+
+    def abort(self) -> None:
+        """End it at once; nothing is said."""
+
+
+class Handler(Protocol):
+    """What goes on with a request whose head has come."""
+
+    #: The longest body that it takes, in bytes.
+    max_body: int
+
+    def receive(self, call: Call, body: bytes) -> None:
+        """The body has come: whole, or so much of it that it is longer than `max_body`."""
+
+    def abandon(self, call: Call) -> None:
+        """It will not come: the caller has gone away, or has been told why already."""
+
+
+class Application(Protocol):
+    """What a server serves."""
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Opens what it needs, and closes it when all has been served. Raises StartFailed."""
+
+    def begin(self, call: Call) -> Handler:
+        """A request's head has come, and no more. Whoever replies now is not asked further."""
 
 
 class Call:
     """A request and its reply, of which there is never more than one."""
 
-    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+    __slots__ = (
+        *("_connection", "gone", "head", "is_answered"),
+        *("replied", "request_id", "seconds", "started"),
+    )
+
+    def __init__(self, head: Head, connection: Connection) -> None:
         self.started = time.monotonic()
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._receive = receive
-        self._send = send
-        self._more = True
-        self.request_id = request_id_from(self._headers.get(b"x-request-id"))
-        #: What the caller was told, and when; None until then.
+        self.head = head
+        self._connection = connection
+        #: Whether its reply is out; the front sees to it.
+        self.is_answered = False
+        self.request_id = request_id_from(head.named.get(b"x-request-id"))
+        #: What the caller was told, and how long after the head; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
         #: Done once the caller has hung up; the front sees to it.
-        self.gone: asyncio.Future[None] = scope["extensions"][GONE]
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def peer(self) -> tuple[Any, ...]:
+        """The caller's address as its socket says it: host and port, and for IPv6 two more."""
+        return self._connection.peer
 
     def header(self, name: bytes) -> bytes:
         """A header's value, `b""` where there is none; of several the last."""
-        return self._headers.get(name, b"")
+        return self.head.named.get(name, b"")
 
     @property
     def told(self) -> Told:
@@ -60,47 +104,29 @@ class Call:
         given = self.header(b"traceparent")
         return given.decode("ascii") if _TRACEPARENT.fullmatch(given) else ""
 
-    async def body(self, limit: int) -> bytes:
-        """The whole body. Raises Refused (413) as soon as it is known to pass `limit` bytes, and
-        HungUp when the caller goes away."""
-        declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large(limit)
-        chunks: list[bytes] = []
-        size = 0
-        while self._more:
-            chunk = await self._next_chunk()
-            size += len(chunk)
-            if size > limit:
-                raise too_large(limit)
-            chunks.append(chunk)
-        return b"".join(chunks)
+    def proceed(self) -> None:
+        """Let the caller send the body, if it waits to be told so."""
+        self._connection.proceed(self)
 
-    async def _next_chunk(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise HungUp
-        self._more = message.get("more_body", False)
-        chunk: bytes = message.get("body", b"")
-        return chunk
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have that run in a task, which a stop of the server waits for."""
+        self._connection.start(work)
 
-    async def reply(self, reply: Reply, status: int) -> None:
-        """Send the reply; a second one is not sent. The front sees to a body left unread."""
+    def reply(self, reply: Reply, status: int) -> None:
+        """Send the contract's reply; a second one is not sent."""
         if self.replied is not None:
             return
         self.replied = reply
-        body = body_of(reply, self.request_id)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode("ascii")),
-        ]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        self.answer(status, *response_of(reply, self.request_id))
         self.seconds = time.monotonic() - self.started
 
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        """Send any other reply: its headers are whole lines."""
+        self._connection.answer(self, status, headers, body)
 
-def too_large(limit: int) -> Refused:
-    return refused(replies.TOO_LARGE, f"a body of more than {limit} bytes")
+    def abort(self) -> None:
+        """End the connection at once; nothing is said."""
+        self._connection.abort()
 
 
 def refused(reply: Reply, why: str) -> Refused:

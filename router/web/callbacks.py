@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from router.config import Config
 from router.errors import Refused
@@ -16,7 +14,7 @@ from router.model import Event
 from router.routes import Plan
 from router.sender import Envelope
 from router.web import replies
-from router.web.call import Call, HungUp, Message, Receive, Send, refused
+from router.web.call import Call, refused
 from router.web.replies import Reply
 
 #: Bodies above this size, in bytes, are read in a thread: parsing 1 MiB takes the standard
@@ -25,7 +23,7 @@ LARGE = 64 * 1024
 
 
 class Callbacks:
-    """The ASGI application behind the callback path, for POST only."""
+    """What POSTs to the callback path are handled by."""
 
     def __init__(
         self,
@@ -42,51 +40,70 @@ class Callbacks:
         #: Set before the first request: it needs the store, which is opened with the loop.
         self.forwarder: Forwarder
         self._journal = journal
-        self._max_body = max_body
+        self.max_body = max_body
         self._max_requests = max_requests
+        #: Requests from their last byte on, until they are decided: bodies that trickle in take up
+        #: no place, and the front bounds what they may hold.
         self.in_flight = 0
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one callback, and return when its last attempt is over and logged."""
-        call, config = Call(scope, receive, send), self.config
+    def begin(self, call: Call) -> Callbacks:
+        """A callback's head has come. What is refused now has none of its body read."""
         try:
-            handled = await self.receive(call, config)
-        except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
-            self._journal.fault(call.request_id, error)
-            await _reply(call, replies.FAILED, config)
-            return
-        if handled is not None:
-            await self._see_through(call, *handled, config)
-
-    async def receive(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
-        """Take one callback in and reply to it; None where nothing was forwarded."""
-        try:
-            body = await self._body(call)
-            with self._counted():
-                return await self._handle(call, await self._read(body), config)
+            self._admit(call)
         except Refused as error:
-            await _reply(call, replies.reply_to_refused(error), config)
-            self._journal.refused(call.told, error)
-        except HungUp:
-            self._journal.hung_up(call.request_id)
-        return None
+            self._refuse(call, error, self.config)
+        else:
+            call.proceed()
+        return self
 
-    async def _body(self, call: Call) -> bytes:
+    def receive(self, call: Call, body: bytes) -> None:
+        call.start(self._see_through(call, body, self.config))
+
+    def abandon(self, call: Call) -> None:
+        self._journal.hung_up(call.request_id)
+
+    def _admit(self, call: Call) -> None:
+        """Raises Refused for what is wrong with a request's head, or with whom it comes from."""
         if call.header(b"content-encoding").lower() not in (b"", b"identity"):
             raise refused(replies.ENCODED, "a content-encoding")
-        return await call.body(self._max_body)
+        self._check_size(call.head.length or 0)
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """A request is in flight from its last byte on: bodies that trickle in take up no place,
-        and the front bounds what they may hold. Raises Refused where there are too many."""
-        if self.in_flight >= self._max_requests:
-            raise refused(replies.BUSY, "too many requests in flight")
+    def _check_size(self, size: int) -> None:
+        if size > self.max_body:
+            raise refused(replies.TOO_LARGE, f"a body of more than {self.max_body} bytes")
+
+    async def _see_through(self, call: Call, body: bytes, config: Config) -> None:
+        """Answer one callback, and return when its last attempt is over and logged."""
+        handled = await self._answer(call, body, config)
+        if handled is None:
+            return
+        plan, outcome = handled
+        try:
+            await self.forwarder.see_through(outcome)
+        except Exception as error:  # noqa: BLE001 - its event still gets its line
+            self._journal.fault(call.request_id, error)
+        self._journal.event(call.told, plan, outcome, config)
+
+    async def _answer(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
+        """Reply to one callback; None where nothing was forwarded."""
         self.in_flight += 1
         try:
-            yield
+            if self.in_flight > self._max_requests:
+                raise refused(replies.BUSY, "too many requests in flight")
+            self._check_size(len(body))
+            return await self._handle(call, await self._read(body), config)
+        except Refused as error:
+            self._refuse(call, error, config)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
+            self._journal.fault(call.request_id, error)
+            _reply(call, replies.FAILED, config)
         finally:
             self.in_flight -= 1
+        return None
+
+    def _refuse(self, call: Call, error: Refused, config: Config) -> None:
+        _reply(call, replies.reply_to_refused(error), config)
+        self._journal.refused(call.told, error)
 
     async def _read(self, body: bytes) -> Event:
         if len(body) > LARGE:
@@ -100,7 +117,7 @@ class Callbacks:
         plan = config.table.match(event)
         if plan.routes:
             return plan, await self._forward(call, event, plan, config)
-        await _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
+        _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
         self._journal.unmatched(call.told, event)
         return None
 
@@ -118,18 +135,10 @@ class Callbacks:
             gone=call.gone,
         )
         if not call.gone.done():
-            await _reply(call, replies.reply_to(outcome), config)
+            _reply(call, replies.reply_to(outcome), config)
         return outcome
 
-    async def _see_through(self, call: Call, plan: Plan, outcome: Outcome, config: Config) -> None:
-        """Wait for the attempts that outlive the reply, then tell how the event went."""
-        try:
-            await self.forwarder.see_through(outcome)
-        except Exception as error:  # noqa: BLE001 - its event still gets its line
-            self._journal.fault(call.request_id, error)
-        self._journal.event(call.told, plan, outcome, config)
 
-
-async def _reply(call: Call, reply: Reply, config: Config) -> None:
+def _reply(call: Call, reply: Reply, config: Config) -> None:
     """`http_status: ok` is for callers that can't read a body beside an error status."""
-    await call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)
+    call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)

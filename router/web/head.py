@@ -7,6 +7,9 @@ reads one request where the next reads two. No caller in its right mind needs an
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from router.web.limits import Limits
 from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WRONG_METHOD, Reply
@@ -14,7 +17,7 @@ from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WR
 #: What a head ends with.
 END = b"\r\n\r\n"
 
-#: CONNECT and TRACE are not served anywhere here, and of others the parser has never heard.
+#: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 
 # Every quantifier is possessive, so that no head costs more than its length.
@@ -30,12 +33,35 @@ _PART_OF_A_LINE = re.compile(rb"[!-~][ -~]*+\r?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
 #: The headers that say whom a request is for and where it ends; each may be there once.
-_DECISIVE = re.compile(rb"\n(host|content-length|transfer-encoding|expect):([^\r]*+)")
+_DECISIVE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+")
-_UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*+", re.IGNORECASE)
-_EXPECT = re.compile(rb"\r\nexpect:[^\r]*+", re.IGNORECASE)
+_HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Head:
+    """A request's line and headers. Not frozen, for that costs as much as to read them."""
+
+    method: bytes
+    #: Path and query, as they came.
+    target: bytes
+    #: As they came; names in lower case, values without the blanks around them.
+    fields: list[tuple[bytes, bytes]]
+    #: The same by name: of several of one name the last.
+    named: dict[bytes, bytes]
+    #: The body's size in bytes; None where it comes in chunks.
+    length: int | None
+    #: Whether the body's sender waits to be asked for it.
+    expects: bool
+    #: Whether the caller would send another request on the connection.
+    keep_alive: bool
+
+    @property
+    def path(self) -> str:
+        """Without the query, its escapes undone."""
+        path = self.target.partition(b"?")[0].decode("ascii")
+        return unquote(path) if "%" in path else path
 
 
 def is_hopeless(part: bytes) -> bool:
@@ -58,55 +84,69 @@ def oversized(data: bytes, size: int, limits: Limits) -> Reply | None:
     return None
 
 
-def read(head: bytes) -> bytes | Reply:
-    """The whole head as the parser is to have it, or what its sender is told.
-
-    It comes back as it came, but for what the parser would take amiss: the target is always a path,
-    and nothing asks to leave HTTP/1.1.
-    """
+def read(head: bytes) -> Head | Reply:
+    """A whole head, or what its sender is told."""
     match = _HEAD.fullmatch(head)
     if match is None:
         return BAD_HTTP
     method, target, minor = match.groups()
-    lowered = head.lower()
-    found: list[tuple[bytes, bytes]] = _DECISIVE.findall(lowered)
-    fields = {name: value.strip(b" \t") for name, value in found}
-    if len(fields) < len(found) or not _is_unambiguous(fields, minor):
+    fields = _fields(head)
+    named = dict(fields)
+    if len(named) < len(fields) and _repeats(fields):
+        return BAD_HTTP
+    if not _is_unambiguous(named, minor):
         return BAD_HTTP
     if method not in _METHODS or (method, target) == (b"OPTIONS", b"*"):
         return WRONG_METHOD
-    if b"expect" in fields:
-        if minor == b"0":
-            head = _EXPECT.sub(b"", head)  # HTTP/1.0 knows no 100
-        elif fields[b"expect"] != b"100-continue":
-            return UNEXPECTED
-    if b"\nupgrade:" in lowered:
-        # An offer that is not taken up. The parser would take the body for the other protocol;
-        # Java's HttpClient makes the offer with every first request.
-        head = _UPGRADE.sub(b"", head)
+    # HTTP/1.0 knows no 100.
+    expects = minor == b"1" and b"expect" in named
+    if expects and named[b"expect"].lower() != b"100-continue":
+        return UNEXPECTED
     if not target.startswith(b"/"):
-        path = _path_of(target, fields.get(b"host"))
-        return BAD_HTTP if path is None else head.replace(target, path, 1)
-    return head
+        target = _path_of(target, named.get(b"host"))
+        if not target:
+            return BAD_HTTP
+    length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
+    keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
+    return Head(method, target, fields, named, length, expects, keep_alive)
 
 
-def _is_unambiguous(fields: dict[bytes, bytes], minor: bytes) -> bool:
+def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a head that is well formed."""
+    lines = head.split(b"\r\n")
+    parts = [line.partition(b":") for line in lines[1:-2]]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
+
+
+def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a header is there twice that may be there once."""
+    names = [name for name, _ in fields if name in _DECISIVE]
+    return len(set(names)) < len(names)
+
+
+def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
     """Whether it is said once whom the request is for, and once where it ends."""
-    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
-    if coding is not None and (coding != b"chunked" or length is not None or minor == b"0"):
+    length, coding = named.get(b"content-length"), named.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or length is not None or minor == b"0"):
         return False
     if length is not None and _LENGTH.fullmatch(length) is None:
         return False
-    if b"host" not in fields:
+    if b"host" not in named:
         return minor == b"0"
-    return _HOST.fullmatch(fields[b"host"]) is not None
+    return _HOST.fullmatch(named[b"host"]) is not None
 
 
-def _path_of(target: bytes, host: bytes | None) -> bytes | None:
-    """The path and query of an absolute target; None where it is for another host, or is none."""
+def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the caller says that the connection closes after this request."""
+    said = b",".join(value for name, value in fields if name == b"connection").lower()
+    return b"close" in [word.strip(b" \t") for word in said.split(b",")]
+
+
+def _path_of(target: bytes, host: bytes | None) -> bytes:
+    """The path and query of an absolute target; `b""` where it is for another host, or is none."""
     match = _ABSOLUTE.fullmatch(target)
-    if match is None or match[1].lower() != (match[1].lower() if host is None else host):
-        return None
+    if match is None or (host is not None and match[1].lower() != host.lower()):
+        return b""
     path: bytes = match[2]
     return path if path.startswith(b"/") else b"/" + path
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class Limits:
 class Tally:
     """What the connections of one server have in common."""
 
+    #: All of them.
+    connections: set[Any] = field(default_factory=set)
+    #: What applications do for their requests, after the replies too.
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    #: How many requests applications have answered.
+    answered: int = 0
+    #: The header line that says when a reply was made.
+    date: bytes = b""
     #: What was answered here, by its code, and resets of peers that don't read, as `unread`.
     refused: Counter[str] = field(default_factory=Counter)
     #: Bytes that have come of requests that are not whole.

@@ -82,13 +82,16 @@ def _rest(reply: Reply) -> str:
     return json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]
 
 
-def raw_response(reply: Reply, request_id: str) -> bytes:
-    """A whole HTTP/1.1 response, for where no application is reached; the connection closes."""
+def response_of(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
+    """The header lines and the body of a reply."""
     body = body_of(reply, request_id)
-    head = (
-        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
-        "content-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n"
-        "connection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+    return b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body
+
+
+@lru_cache(64)
+def status_line(status: int) -> bytes:
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else "Status"
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+_STATUSES = frozenset(HTTPStatus)
