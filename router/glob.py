@@ -25,12 +25,13 @@ class Glob:
     character is itself; `[*]`, `[?]` and `[[]` are the special ones taken literally.
     """
 
-    __slots__ = ("_regex", "_stars_only", "literals", "pattern")
+    __slots__ = ("_regex", "_stars_only", "literals", "parts", "pattern")
 
     def __init__(self, pattern: str) -> None:
         """Raises GlobInvalid."""
-        parts = _WILDCARD.split(pattern)
-        for wildcard in parts[1::2]:
+        #: Literal texts and wildcards by turns; the first and the last are texts.
+        self.parts = tuple(_WILDCARD.split(pattern))
+        for wildcard in self.parts[1::2]:
             if wildcard[0] == "[":
                 _check_set(wildcard)
         #: The pattern as it was written.
@@ -38,7 +39,7 @@ class Glob:
         #: The text around the wildcards: what matches starts with the first, ends with the last,
         #: and has the others between them, in this order, none overlapping. If there is only one,
         #: it is the whole value. Any but that one may be empty in a pattern that isn't.
-        self.literals = tuple(parts[::2])
+        self.literals = self.parts[::2]
         self._stars_only = "?" not in pattern and "[" not in pattern
         self._regex: re.Pattern[str] | None = None
 

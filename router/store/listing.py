@@ -39,9 +39,6 @@ ORDER BY seq DESC LIMIT {size}
 """
 
 
-_OF_EVENTS = "d.seq IN (SELECT seq FROM {schema}events WHERE event_id IN ({ids}))"
-
-
 class Values(list[Any]):
     """What a query's `$1`, `$2`, … stand for."""
 

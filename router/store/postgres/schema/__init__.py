@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import resources
 
 #: The scripts of each migration, in order.
-_MIGRATIONS = (("tables", "counting", "records", "queue"),)
+_MIGRATIONS = (("tables", "counting", "records", "queue", "acting", "nodes"),)
 
 VERSION = len(_MIGRATIONS)
 
