@@ -97,8 +97,9 @@ class Database:
 class Server:
     """A PostgreSQL server in a temporary folder, at a port of its own; not started yet."""
 
-    def __init__(self, data: Path | None = None) -> None:
-        """`data` is where its files go, else into its folder. Raises NoServer."""
+    def __init__(self, data: Path | None = None, primary: Server | None = None) -> None:
+        """`data` is where its files go, else into its folder. It is a standby of the `primary`, if
+        there is one, which is up. Raises NoServer."""
         self._programs = programs()
         self._port = HeldPort()
         self.port = self._port.number
@@ -107,7 +108,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = self.folder / "server.log"
         try:
-            self._make()
+            if primary is None:
+                self._make()
+            else:
+                self._copy(primary)
+            self._settle()
         except BaseException:
             self.close()
             raise
@@ -117,6 +122,12 @@ class Server:
             *("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C"),
             *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--wal-segsize=1"),
         )
+
+    def _copy(self, primary: Server) -> None:
+        place = ["-h", str(primary.folder), "-p", str(primary.port), "-U", "postgres"]
+        self._run("pg_basebackup", *place, "-D", self.data, "-R", "-c", "fast", "--no-sync")
+
+    def _settle(self) -> None:
         fixed = {**_CONFIG, "port": str(self.port), "listen_addresses": HOST}
         fixed["unix_socket_directories"] = str(self.folder)
         with (self.data / "postgresql.conf").open("a") as file:
@@ -213,6 +224,12 @@ class Server:
         return [tuple(line.split("\x1f")) for line in found.stdout.splitlines()]
 
     @property
+    def owner(self) -> tuple[int, int]:
+        """The user and group that it runs as."""
+        about = self.folder.stat()
+        return about.st_uid, about.st_gid
+
+    @property
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
@@ -225,7 +242,8 @@ class Server:
         try:
             self._psql(
                 "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'router') THEN "
-                f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; END IF; END $$",
+                f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; "
+                "ALTER ROLE postgres SET search_path = ebaas_router, public; END IF; END $$",
                 "postgres",
             )
         except subprocess.CalledProcessError:

@@ -41,7 +41,8 @@ class Proxy:
     """Listens at a port of its own, in a thread of its own; its methods are for the test's."""
 
     def __init__(self, to: int) -> None:
-        self._to = to
+        #: The port of this machine that new connections are taken to.
+        self.to = to
         self._held = HeldPort()
         self.port = self._held.number
         #: How many connections have been lost with a message.
@@ -149,7 +150,7 @@ class Proxy:
         self._links.add(link)
         try:
             await self._flows.wait()
-            answers, link.server = await asyncio.open_connection(HOST, self._to)
+            answers, link.server = await asyncio.open_connection(HOST, self.to)
             await asyncio.gather(self._ask(link, reader), self._answer(link, answers))
         except OSError:
             pass

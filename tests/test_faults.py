@@ -9,14 +9,12 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -27,16 +25,14 @@ from router.store.sqlite.reading import find, queue, usage
 from router.store.sqlite.rows import Rows
 from tests.command import PATIENCE, ROOT, one_line, run
 from tests.disks import Disks, quick_folder
+from tests.faults import after, at_once, during, line_of, scene
 from tests.filled import NO_LIMITS, fill
 from tests.house import routes
-from tests.serving import SOON, Code, Serving, Target, serving, states, target, unsettled, until
+from tests.serving import until
 
 LONG = "LONG" in os.environ
 
 long = pytest.mark.skipif(not LONG, reason="a long one: make faults")
-
-#: Short: a failure waits for the store while that is stuck, at most for a second.
-REPLY_WITHIN = {"ebaas": {"reply_within": "2s"}}
 
 #: Of a store, and the process that has it open.
 Fault = Callable[[Path, int], AbstractContextManager[None]]
@@ -162,42 +158,6 @@ CASES = [
 ]
 
 
-class Scene(NamedTuple):
-    """A router with three targets, which answer 500 to some events until they are `healed`:
-    `weak`, which is required, to `fails-…`, and `aside`, which is optional, to `queues-…`."""
-
-    router: Serving
-    store: Path
-    strong: Target
-    weak: Target
-    aside: Target
-    healed: threading.Event
-
-
-@contextmanager
-def scene(folder: Path, store: Path, *options: str) -> Iterator[Scene]:
-    healed = threading.Event()
-
-    def fails(prefix: str) -> Code:
-        return lambda name, _: "500" if name.startswith(prefix) and not healed.is_set() else "000"
-
-    with (
-        target() as strong,
-        target(fails("fails")) as weak,
-        target(fails("queues")) as aside,
-        serving(
-            folder,
-            {"strong": strong, "weak": weak},
-            {"aside": aside},
-            store,
-            options,
-            queue=SOON,
-            **REPLY_WITHIN,
-        ) as router,
-    ):
-        yield Scene(router, store, strong, weak, aside, healed)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_costs_memory_and_nothing_else(
     case: Case, tmp_path: Path, quick: Path, disks: Disks
@@ -206,10 +166,11 @@ def test_a_fault_costs_memory_and_nothing_else(
     nothing is acknowledged that could not be kept. Once it is over all is as before, without a
     restart: what was recorded before it is still known, and what fails is recorded again."""
     folder = case.disk(disks) if case.disk else quick
-    with scene(tmp_path, folder / "store.db") as at:
+    store = folder / "store.db"
+    with scene(tmp_path, store) as at:
         assert at.router.post("fails-before") == "500"
         assert at.router.post("queues-before") == "000"
-        with case.fault(at.store, at.router.process.pid):
+        with case.fault(store, at.router.process.pid):
             during(at, case.words)
         after(at)
         assert len(at.strong.of("fails-before")) == 1
@@ -229,46 +190,6 @@ def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> N
         during(at, {"io", "unreachable"})
         disks.restore_power(place)
         after(at)
-
-
-def during(at: Scene, words: set[str]) -> None:
-    """No words: what fails is kept all the same."""
-    assert at.router.post("healthy") == "000"
-    codes = at_once(at.router, "fails-meanwhile", "queues-meanwhile", "healthy-beside")
-    assert codes == ["500", "500" if words else "000", "000"]
-    assert len(at.strong.of("fails-meanwhile")) == 1
-    assert at.router.ready() == 200
-    assert at.router.post("healthy-still") == "000"
-    if words:
-        assert line_of(at.router, "500", 2)["unrecorded"] in words
-
-
-def after(at: Scene) -> None:
-    # What could not be kept comes back with the caller's retries, which succeed once it can be.
-    until(lambda: at.router.post("queues-meanwhile") == "000")
-    until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
-    at.healed.set()
-    for name in ("fails-before", "fails-meanwhile", "fails-after"):
-        assert at.router.post(name) == "000"
-    until(lambda: not unsettled(at.store))
-    for name in ("queues-before", "queues-meanwhile"):
-        assert at.aside.of(name)[-1].code == "000"
-
-
-def at_once(router: Serving, *names: str) -> list[str]:
-    """The codes of events that are posted at the same time."""
-    with ThreadPoolExecutor(len(names)) as threads:
-        return list(threads.map(router.post, names))
-
-
-def line_of(router: Serving, code: str, number: int) -> dict[str, Any]:
-    """The log line of the `number`-th event that was told this code."""
-
-    def found() -> list[dict[str, Any]]:
-        return [line for line in router.lines("event") if line["code"] == code]
-
-    router.wait_for(lambda: len(found()) >= number)
-    return found()[number - 1]
 
 
 def test_a_file_that_is_damaged_in_use_costs_memory_alone(quick: Path) -> None:
