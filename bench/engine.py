@@ -18,7 +18,7 @@ from typing import cast
 
 import uvloop
 
-from router.transport import Answer, Engine
+from router.transport import Answer, Engine, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
@@ -39,6 +39,7 @@ HEADERS = [
     (b"webhook-timestamp", b"1764080000"),
     (b"x-ebaas-target", b"certificates"),
 ]
+LINES = lines_of(HEADERS)
 YES = '{"code":"000","msg":"成功"}'.encode()
 ANSWER = (
     b"HTTP/1.1 200 OK\r\ndate: Wed, 25 Nov 2026 14:25:34 GMT\r\nserver: uvicorn\r\n"
@@ -97,10 +98,10 @@ async def floor(port: int) -> float:
 
 
 async def engine(port: int, made_by: Engine, posts: int) -> float:
-    pool = made_by(f"http://127.0.0.1:{port}/callback", IN_FLIGHT)
+    pool = made_by(f"http://127.0.0.1:{port}/callback")
 
     async def post() -> None:
-        came = await pool.post(HEADERS, BODY, 5.0)
+        came = await pool.post(LINES, BODY, 5.0)
         assert isinstance(came, Answer), came
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from router.memory import Result
@@ -13,7 +13,7 @@ from router.model import Attempt
 from router.recall import Account, Memory, Recollection
 from router.routes import Plan, Target
 from router.schedule import Terms
-from router.sender import Envelope, Headers
+from router.sender import Envelope
 from router.store import DeliveryRow, State, StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
@@ -30,13 +30,13 @@ PATIENCE = 0.05
 class Sends(Protocol):
     """The part of a Sender that a request needs."""
 
-    async def send(
+    def send(
         self,
         target: Target,
         envelope: Envelope,
-        common: Headers,
+        common: bytes,
         gone: asyncio.Future[None] | None = None,
-    ) -> Attempt: ...
+    ) -> asyncio.Future[Attempt]: ...
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Delivery:
     #: Where it stood when the request came; None for a new one.
     row: DeliveryRow | None = None
     #: None where this request makes no attempt.
-    task: asyncio.Task[Attempt] | None = None
+    flight: asyncio.Future[Attempt] | None = None
     #: The attempt is an earlier request's, still in flight.
     joined: bool = False
     #: When the attempt will be over at the latest, on the store's clock.
@@ -59,10 +59,10 @@ class Delivery:
     @property
     def attempt(self) -> Attempt | None:
         """None while it is in flight, and where there is none."""
-        task = self.task
-        if task is None or not task.done() or task.cancelled() or task.exception():
+        flight = self.flight
+        if flight is None or not flight.done() or flight.cancelled() or flight.exception():
             return None
-        return task.result()
+        return flight.result()
 
     @property
     def has_become_required(self) -> bool:
@@ -83,7 +83,7 @@ class Delivery:
     @property
     def spared(self) -> bool:
         """With no memory the target would have got the event once more."""
-        return self.joined or (self.task is None and self.row is not None)
+        return self.joined or (self.flight is None and self.row is not None)
 
 
 class Outcome:
@@ -122,9 +122,11 @@ class Outcome:
             return ()
         return tuple(d for d in self.deliveries if not d.required and not d.acknowledged)
 
-    def tasks(self, *, required: bool) -> list[asyncio.Task[Attempt]]:
+    def flights(self, *, required: bool) -> list[asyncio.Future[Attempt]]:
         """The attempts at the required, or at the optional targets."""
-        return [d.task for d in self.deliveries if d.required is required and d.task is not None]
+        return [
+            d.flight for d in self.deliveries if d.required is required and d.flight is not None
+        ]
 
     def key_of(self, delivery: Delivery) -> tuple[str, str]:
         """What an attempt is known by among all that are in flight."""
@@ -170,7 +172,7 @@ class Forwarder:
         recollection = await self._memory.recall(
             event, envelope.request_id, envelope.traceparent, RECALL_TIME
         )
-        envelope = replace(envelope, event_id=recollection.event_id)
+        envelope = envelope.known_as(recollection.event_id)
         outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
         try:
             if not gone.done():
@@ -196,45 +198,43 @@ class Forwarder:
         late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
         errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
         for delivery in outcome.deliveries:
-            if delivery.task is not None and not delivery.late:
-                delivery.task.result()
+            if delivery.flight is not None and not delivery.late:
+                delivery.flight.result()
         for error in (*errors, outcome.fault):
             if isinstance(error, BaseException):
                 raise error
 
     def _start(self, outcome: Outcome, gone: asyncio.Future[None]) -> None:
-        create_task = asyncio.get_running_loop().create_task
-        common = outcome.envelope.headers()
+        common = outcome.envelope.lines()
         for delivery in outcome.deliveries:
             target = delivery.target
             if not outcome.recollection.wants(target.name, delivery.required):
                 continue
             delivery.over_at = self._now() + target.timeout
-            delivery.task = self._memory.attempts.get(outcome.key_of(delivery))
-            delivery.joined = delivery.task is not None
-            if delivery.task is None:
-                sending = self._sender.send(target, outcome.envelope, common, gone)
-                delivery.task = create_task(sending)
+            delivery.flight = self._memory.attempts.get(outcome.key_of(delivery))
+            delivery.joined = delivery.flight is not None
+            if delivery.flight is None:
+                delivery.flight = self._sender.send(target, outcome.envelope, common, gone)
                 if delivery.has_become_required:
                     # The queue has it as well: should it come to it now, it joins this one.
-                    self._memory.attempts[outcome.key_of(delivery)] = delivery.task
+                    self._memory.attempts[outcome.key_of(delivery)] = delivery.flight
 
     async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[None]) -> None:
         left = deadline - self._monotonic()
         if self._memory.remembers:
             left -= min(STORE_TIME, left * STORE_SHARE)
         until = self._monotonic() + left
-        await ended(outcome.tasks(required=True), left, gone)
-        optional = outcome.tasks(required=False)
+        await ended(outcome.flights(required=True), left, gone)
+        optional = outcome.flights(required=False)
         if optional and self._memory.remembers and outcome.acknowledged:
             await ended(optional, min(PATIENCE, until - self._monotonic()), gone)
 
     def _let_run(self, outcome: Outcome, delivery: Delivery) -> None:
         """An attempt that is still in flight: a retry that comes meanwhile will join it."""
-        if delivery.task is not None and not delivery.task.done():
+        if delivery.flight is not None and not delivery.flight.done():
             delivery.late = True
             if not delivery.joined:
-                self._memory.attempts[outcome.key_of(delivery)] = delivery.task
+                self._memory.attempts[outcome.key_of(delivery)] = delivery.flight
 
     def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
         """What came of the attempt is in the store: nobody has to join it any more. Not at once,
@@ -271,9 +271,9 @@ class Forwarder:
         return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
 
     async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
-        assert delivery.task is not None
+        assert delivery.flight is not None
         try:
-            attempt = await delivery.task
+            attempt = await delivery.flight
             if attempt.acknowledged and not delivery.joined:
                 await self._memory.late(outcome.recollection, delivery.target.name)
         except StoreFailed as error:
@@ -283,10 +283,10 @@ class Forwarder:
 
 
 async def ended(
-    tasks: Iterable[asyncio.Task[Attempt]], seconds: float, gone: asyncio.Future[None]
+    flights: Iterable[asyncio.Future[Attempt]], seconds: float, gone: asyncio.Future[None]
 ) -> None:
-    """Return when all tasks have ended, at the latest after so long; at once when `gone` is."""
-    running = [task for task in tasks if not task.done()]
+    """Return when all flights have ended, at the latest after so long; at once when `gone` is."""
+    running = [flight for flight in flights if not flight.done()]
     if not running or gone.done():
         return
     loop = asyncio.get_running_loop()
@@ -303,8 +303,8 @@ async def ended(
         if not over.done():
             over.set_result(None)
 
-    for task in running:
-        task.add_done_callback(one_less)
+    for flight in running:
+        flight.add_done_callback(one_less)
     gone.add_done_callback(stop)
     timer = loop.call_later(max(seconds, 0.0), stop)
     try:
@@ -312,5 +312,5 @@ async def ended(
     finally:
         timer.cancel()
         gone.remove_done_callback(stop)
-        for task in running:
-            task.remove_done_callback(one_less)
+        for flight in running:
+            flight.remove_done_callback(one_less)

@@ -213,7 +213,7 @@ def _event_fields(event: Event) -> dict[str, Any]:
 
 def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
-    if delivery.task is None:
+    if delivery.flight is None:
         # What an earlier request has come to, and this one did not repeat.
         return {**fields, "skipped": str(delivery.row.state) if delivery.row else "hung_up"}
     attempt = delivery.attempt

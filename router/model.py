@@ -1,6 +1,7 @@
 """The nouns: an event, one attempt to deliver it, and how one request went.
 
-Every type is frozen unless its docstring says why not. Durations are seconds, sizes bytes.
+Every type is frozen unless its docstring says why not; one that every attempt makes is a
+NamedTuple, at a third of what making a frozen dataclass takes. Durations are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from os import urandom
+from typing import NamedTuple
 
 #: The fields of an event that a route can match, in the order of the platform's page.
 FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
@@ -99,8 +101,7 @@ class Reason(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One HTTP request to one target, after it ended."""
 
     reason: Reason

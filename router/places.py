@@ -28,11 +28,17 @@ class Places:
     def waiting(self) -> int:
         return len(self._line)
 
+    def take_free(self) -> bool:
+        """Take a place if one is free."""
+        if self._taken >= self._limit:
+            return False
+        self._taken += 1
+        return True
+
     async def take(self, timeout: float, gone: asyncio.Future[None] | None = None) -> bool:
         """Take a place, waiting up to `timeout` seconds. False: the line was full or too slow, or
         `gone` is done, for whom it was to be."""
-        if self._taken < self._limit:
-            self._taken += 1
+        if self.take_free():
             return True
         if len(self._line) >= self._most_waiting or timeout <= 0:
             return False

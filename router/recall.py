@@ -90,7 +90,7 @@ class Memory:
     def __init__(self, store: Store) -> None:
         self._store = store
         #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
-        self.attempts: dict[tuple[str, str], asyncio.Task[Attempt]] = {}
+        self.attempts: dict[tuple[str, str], asyncio.Future[Attempt]] = {}
         #: The requests that are not decided yet, by body.
         self._live: dict[bytes, list[Recollection]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.

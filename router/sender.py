@@ -1,38 +1,21 @@
-"""One attempt to one target: its place, its headers, and what its answer means."""
+"""One attempt to one target: its place, and its headers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from urllib.parse import quote
 
+from router.lane import LINE_WAIT, Flight, Lane
 from router.metrics import Metrics
-from router.model import SUCCESS, Attempt, Event, Reason
-from router.places import Places
+from router.model import Attempt, Event, Reason
 from router.routes import Target
-from router.strictjson import Unreadable, parse
-from router.transport import Answer, Engine, Failure, Pool
-
-#: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
-#: holds a request in flight.
-LINE_WAIT = 1.0
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-#: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
-_ASK_FOR_TIME = frozenset({429, 503})
-
-#: The most that is repeated of what a target sent, in characters.
-_MAX_QUOTED = 32
-
-Headers = tuple[tuple[bytes, bytes], ...]
+from router.transport import Engine, lines_of
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One event as every one of its targets gets it."""
 
     event: Event
@@ -42,18 +25,21 @@ class Envelope:
     #: The caller's W3C trace context, `""` where it sent none that is valid.
     traceparent: str = ""
 
-    def headers(self) -> Headers:
-        """The headers that do not depend on the target or the attempt."""
-        headers = (
+    def known_as(self, event_id: str) -> Envelope:
+        return Envelope(self.event, event_id, self.request_id, self.traceparent)
+
+    def lines(self) -> bytes:
+        """The header lines that do not depend on the target or the attempt."""
+        headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", self.request_id.encode("ascii")),
             # Percent-encoded, so that no event can write a header of its own.
             (b"x-ebaas-event-key", quote(self.event.event_key, safe="").encode("ascii")),
             (b"webhook-id", self.event_id.encode("ascii")),
-        )
+        ]
         if self.traceparent:
-            return (*headers, (b"traceparent", self.traceparent.encode("ascii")))
-        return headers
+            headers.append((b"traceparent", self.traceparent.encode("ascii")))
+        return lines_of(headers)
 
 
 class Sender:
@@ -74,9 +60,9 @@ class Sender:
         self._share = share
         self._metrics = metrics
         self._clock = clock
-        self._lanes: dict[Target, _Lane] = {}
+        self._lanes: dict[Target, Lane] = {}
         #: Lanes of targets that are no longer in force, for the requests that started with them.
-        self._leaving: dict[Target, _Lane] = {}
+        self._leaving: dict[Target, Lane] = {}
         self.adopt(targets)
 
     def adopt(self, targets: Iterable[Target]) -> None:
@@ -86,7 +72,7 @@ class Sender:
         lanes = {
             target: self._lanes.get(target)
             or self._leaving.pop(target, None)
-            or _Lane(target, self._engine, self._share, before.get(target.name))
+            or Lane(target, self._engine, self._share, before.get(target.name))
             for target in targets
         }
         for target, lane in self._lanes.items():
@@ -110,27 +96,51 @@ class Sender:
                 if all(lane.pool is not kept.pool for kept in self._every_lane()):
                     await lane.pool.close()
 
-    def _every_lane(self) -> list[_Lane]:
+    def _every_lane(self) -> list[Lane]:
         return [*self._lanes.values(), *self._leaving.values()]
 
-    async def send(
+    def send(
         self,
         target: Target,
         envelope: Envelope,
-        common: Headers,
+        common: bytes,
         gone: asyncio.Future[None] | None = None,
-    ) -> Attempt:
-        """One attempt, over within the target's timeout. `common` is `envelope.headers()`. It is
-        not begun, and is `saturated`, where `gone` is done while it waits for a place."""
+    ) -> asyncio.Future[Attempt]:
+        """Begin one attempt, which is over within the target's timeout. `common` is what
+        `envelope.lines()` says.
+
+        Where a place is free the request is on its way when this returns. Else the attempt waits
+        in line; should `gone` be done meanwhile it is not begun, and is `saturated`.
+        """
         lane = self._lanes.get(target) or self._leaving[target]
-        lane.in_use += 1
-        lane.was_idle = False
-        try:
-            attempt = await self._send(lane, target, envelope, common, gone)
-        finally:
-            lane.in_use -= 1
-        self._metrics.of(target.name).attempt(attempt.reason, attempt.seconds)
-        return attempt
+        started = time.monotonic()
+        if lane.places.take_free():
+            return self._begin(lane, envelope, common, started)
+        lane.enter()
+        waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, started, gone))
+        waiting.add_done_callback(lane.leave)
+        return waiting
+
+    async def _send_in_turn(
+        self,
+        lane: Lane,
+        envelope: Envelope,
+        common: bytes,
+        started: float,
+        gone: asyncio.Future[None] | None,
+    ) -> Attempt:
+        if await lane.places.take(min(LINE_WAIT, lane.target.timeout), gone):
+            return await self._begin(lane, envelope, common, started)
+        seconds = time.monotonic() - started
+        self._metrics.of(lane.target.name).attempt(Reason.SATURATED, seconds)
+        return Attempt(Reason.SATURATED, delivered=False, seconds=seconds)
+
+    def _begin(self, lane: Lane, envelope: Envelope, common: bytes, started: float) -> Flight:
+        """Send to a target whose place is taken."""
+        stamp = b"webhook-timestamp: %d\r\n" % self._clock()
+        flight = Flight(lane, self._metrics, self._clock, started)
+        flight.begin(common + stamp + lane.lines, envelope.event.body)
+        return flight
 
     def measure(self) -> None:
         """Bring up to date what is read, not counted: the attempts in flight and in line."""
@@ -139,110 +149,7 @@ class Sender:
             numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
             numbers.limit = lane.limit
 
-    async def _send(
-        self,
-        lane: _Lane,
-        target: Target,
-        envelope: Envelope,
-        common: Headers,
-        gone: asyncio.Future[None] | None,
-    ) -> Attempt:
-        started = time.monotonic()
-        if not await lane.places.take(min(LINE_WAIT, target.timeout), gone):
-            return Attempt(Reason.SATURATED, delivered=False, seconds=time.monotonic() - started)
-        try:
-            stamp = str(int(self._clock())).encode("ascii")
-            headers = (*common, (b"webhook-timestamp", stamp), *lane.headers)
-            left = target.timeout - (time.monotonic() - started)
-            result = await lane.pool.post(headers, envelope.event.body, left)
-        finally:
-            lane.places.give_back()
-        attempt = judge(result, target, time.monotonic() - started)
-        if isinstance(result, Answer) and result.retry_after and result.status in _ASK_FOR_TIME:
-            return replace(attempt, retry_after=asked_for(result.retry_after, self._clock()))
-        return attempt
-
     async def close(self) -> None:
         """Close all connections; attempts in flight end as `stopped`."""
         for lane in self._every_lane():
             await lane.pool.close()
-
-
-class _Lane:
-    """What one target has for itself. It keeps what it can of the lane it had before a reload."""
-
-    def __init__(self, target: Target, engine: Engine, share: int, before: _Lane | None) -> None:
-        #: Attempts that have it in hand: its pool stays open for them.
-        self.in_use = 0
-        #: Whether the last sweep found it idle, and nobody has used it since.
-        self.was_idle = False
-        self.limit = min(target.max_in_flight, share)
-        self.url = target.url
-        if before is None or before.limit != self.limit:
-            self.places: Places = Places(self.limit, line=min(self.limit, share - self.limit))
-            self.pool: Pool = engine(self.url, self.limit)
-        else:
-            self.places = before.places
-            same = before.url == self.url
-            self.pool = before.pool if same else engine(self.url, self.limit)
-        self.headers: Headers = (
-            (b"x-ebaas-target", target.name.encode("ascii")),
-            *(
-                (name.encode("ascii"), value.reveal().encode("latin-1"))
-                for name, value in target.headers
-            ),
-        )
-
-
-def judge(result: Answer | Failure, target: Target, seconds: float) -> Attempt:
-    """What an exchange means. Only a plain yes in the target's own terms acknowledges."""
-    if isinstance(result, Failure):
-        return Attempt(result.reason, result.delivered, seconds, result.status, result.detail)
-    reason, detail = _read(result, target)
-    return Attempt(reason, True, seconds, result.status, detail)
-
-
-def asked_for(retry_after: str, now: float) -> float | None:
-    """The seconds that a `Retry-After` (RFC 9110: seconds, or a date) asks for from `now`, Unix
-    time; None where it is neither."""
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
-    if answer.status in _REDIRECTS:
-        return Reason.REDIRECT, "redirects are not followed"
-    if not 200 <= answer.status < 300:
-        return Reason.STATUS, ""
-    if target.acknowledge == "status":
-        return Reason.ACKNOWLEDGED, ""
-    if answer.encoding:
-        return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
-    if not answer.body.strip():
-        return Reason.EMPTY, ""
-    return _read_contract(answer.body)
-
-
-def _read_contract(body: bytes) -> tuple[Reason, str]:
-    try:
-        reply = parse(body)
-    except Unreadable as error:
-        return Reason.NOT_JSON, str(error)
-    if not isinstance(reply, dict):
-        return Reason.NOT_JSON, "no JSON object"
-    if "code" not in reply:
-        return Reason.CODE, "no code"
-    code = reply["code"]
-    if code == SUCCESS:
-        return Reason.ACKNOWLEDGED, ""
-    if not isinstance(code, str):
-        return Reason.CODE, "a code that is no string"
-    return Reason.CODE, f"code {_quoted(code)}"
-
-
-def _quoted(text: str) -> str:
-    return ascii(text[:_MAX_QUOTED])

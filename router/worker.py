@@ -15,7 +15,7 @@ from router.model import Attempt
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import Terms
-from router.sender import Envelope, Headers
+from router.sender import Envelope
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
 
 #: How often due work is looked for when there is none, and at most, in seconds.
@@ -56,7 +56,9 @@ class Retry:
 class Sends(Protocol):
     """The part of a Sender that the queue needs."""
 
-    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt: ...
+    def send(
+        self, target: Target, envelope: Envelope, common: bytes
+    ) -> asyncio.Future[Attempt]: ...
 
 
 class Watches(Protocol):
@@ -188,12 +190,12 @@ class Worker:
         letter = due.letter
         envelope = Envelope(letter.event, due.event_id, letter.request_id, letter.traceparent)
         key = (due.event_id, target.name)
-        task = self._memory.attempts.get(key)
-        if task is None:
-            sending = self._sender.send(target, envelope, envelope.headers())
-            task = self._memory.attempts[key] = asyncio.create_task(sending)
+        flight = self._memory.attempts.get(key)
+        if flight is None:
+            flight = self._sender.send(target, envelope, envelope.lines())
+            self._memory.attempts[key] = flight
         try:
-            attempt = await task
+            attempt = await flight
         finally:
             self._memory.attempts.pop(key, None)
         now, made = self._store.now(), due.row

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import trustme
 
-from router.transport import Answer, Failure, Pool
+from router.transport import Answer, Failure, Pool, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
@@ -29,9 +29,9 @@ AUTHORITY = trustme.CA()
 
 @asynccontextmanager
 async def opened(
-    engine: Engine, url: str, limit: int = 4, tls: ssl.SSLContext | None = None
+    engine: Engine, url: str, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Pool]:
-    pool = engine(url, limit, tls=tls)
+    pool = engine(url, tls=tls)
     try:
         yield pool
     finally:
@@ -39,7 +39,13 @@ async def opened(
 
 
 async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer | Failure:
-    return await pool.post(HEADERS, body, timeout)
+    return await begun(pool, timeout, body)
+
+
+def begun(
+    pool: Pool, timeout: float = LONG, body: bytes = BODY
+) -> asyncio.Future[Answer | Failure]:
+    return pool.post(lines_of(HEADERS), body, timeout)
 
 
 async def until(condition: Callable[[], bool], seconds: float = LONG) -> None:

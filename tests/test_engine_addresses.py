@@ -128,7 +128,7 @@ async def test_every_address_has_its_turn(resolver: Resolver) -> None:
     resolver.found = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
     async with hostile("says_close") as target:
         with never_accepts("127.0.0.3", target.port):
-            pool = NativePool(url(target.port), 1, allowed=allowed)
+            pool = NativePool(url(target.port), allowed=allowed)
             assert isinstance(await post(pool, 1.0), Answer)
             assert isinstance(await post(pool, 1.0), Answer)
             await pool.close()
@@ -141,7 +141,7 @@ async def test_an_address_can_be_refused(resolver: Resolver, scheme: str) -> Non
     resolver.found = ["127.0.0.1", "127.0.0.2"]
     async with hostile("answers") as target:
         for name in ("ledger.example", "127.0.0.1"):
-            refusing = NativePool(f"{scheme}://{name}:{target.port}/", 1, allowed=lambda _: False)
+            refusing = NativePool(f"{scheme}://{name}:{target.port}/", allowed=lambda _: False)
             came = await post(refusing)
             assert came == Failure(Reason.UNREACHABLE, delivered=False, detail="Permission denied")
             await refusing.close()

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from router.judge import judge
 from router.model import Reason
 from router.routes import Target
-from router.sender import judge
-from router.transport import Answer, Failure
+from router.transport import Answer, Failure, lines_of
 from router.transport.native.answer import MAX_HEAD
 from router.transport.native.pool import target_and_host
 from tests.engines import BODY, ENGINES, HEADERS, LONG, SHORT, Engine, opened, post, until
@@ -53,7 +53,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 
 def outcome(result: Answer | Failure) -> Outcome:
-    attempt = judge(result, TARGET, 0)
+    attempt = judge(result, TARGET, 0.0, 0.0)
     return attempt.reason, attempt.delivered, attempt.status
 
 
@@ -488,7 +488,7 @@ async def test_no_answer_acknowledges_the_next_event(pieces: list[bytes]) -> Non
     for engine in ENGINES.values():
         async with (
             hostile("says_more", pieces=pieces) as target,
-            opened(engine, target.url, limit=1) as pool,
+            opened(engine, target.url) as pool,
         ):
             await post(pool, SHORT)
             await until(lambda: target.sent >= sum(map(len, pieces)) or target.open == 0)
@@ -520,7 +520,7 @@ async def test_a_request_is_the_same_from_both(
     async with hostile("answers") as target:
         for engine in ENGINES.values():
             async with opened(engine, f"http://127.0.0.1:{target.port}{path}") as pool:
-                assert isinstance(await pool.post(headers, body, LONG), Answer)
+                assert isinstance(await pool.post(lines_of(headers), body, LONG), Answer)
     native, reference = target.requests
     assert native == reference
     request, sent = parsed(native)

@@ -18,15 +18,15 @@ import pytest
 from router.transport import Answer, Failure, Pool
 from router.transport.native import NativePool
 from router.transport.native.connection import Connection
-from tests.engines import certified, opened, post, trusting, until
+from tests.engines import begun, certified, opened, post, trusting, until
 from tests.hostile import BEHAVIOURS, hostile
 
 pytestmark = pytest.mark.anyio
 
 EXCHANGES = int(os.environ.get("EXCHANGES", "1000"))
 
-#: How many run at once, against how many connections to each target.
-CROWD, LIMIT = 32, 3
+#: How many run at once.
+CROWD = 32
 
 #: What can be met without an order; among it, the ends of every kind.
 TARGETS = sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"})
@@ -63,7 +63,7 @@ async def pools() -> AsyncIterator[Mapping[str, Pool]]:
         urls["no TLS"] = urls["says_nothing"].replace("http:", "https:")
         urls["by name"] = urls["answers"].replace("127.0.0.1", "localhost")
         yield {
-            name: await stack.enter_async_context(opened(NativePool, url, LIMIT, trusting()))
+            name: await stack.enter_async_context(opened(NativePool, url, trusting()))
             for name, url in urls.items()
         }
 
@@ -73,7 +73,7 @@ async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[i
     ended = 0
     for _ in left:
         pool = met[dice.choice(sorted(met))]
-        posting = asyncio.create_task(post(pool, dice.choice((0.001, 0.01, 0.05, 0.3))))
+        posting = begun(pool, dice.choice((0.001, 0.01, 0.05, 0.3)))
         if dice.random() < 0.3:
             for _ in range(dice.randrange(20)):
                 await asyncio.sleep(0)

@@ -1,91 +1,120 @@
-"""What an answer means: only a plain yes in the target's own terms acknowledges."""
+"""Attempts from their place to their end: begun at once, ended once, and nothing left behind."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
-from router.model import Reason
+from router.metrics import Metrics
+from router.model import Attempt, Event, Reason
 from router.routes import Target
-from router.sender import judge
+from router.sender import Envelope, Sender
 from router.transport import Answer, Failure
+from tests.engines import ENGINES, Engine, until
+from tests.hostile import hostile
 
-CODE = Target("one", "http://127.0.0.1/")
-STATUS = Target("one", "http://127.0.0.1/", acknowledge="status")
+pytestmark = pytest.mark.anyio
 
-YES = b'{"code":"000","msg":"\xe6\x88\x90\xe5\x8a\x9f"}'
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "reason"),
-    [
-        (200, YES, Reason.ACKNOWLEDGED),
-        (201, YES, Reason.ACKNOWLEDGED),
-        (200, b' {"code": "\\u0030\\u0030\\u0030"} ', Reason.ACKNOWLEDGED),
-        (500, YES, Reason.STATUS),
-        (304, b"", Reason.STATUS),
-        (404, b"", Reason.STATUS),
-        (301, YES, Reason.REDIRECT),
-        (302, YES, Reason.REDIRECT),
-        (307, YES, Reason.REDIRECT),
-        (204, b"", Reason.EMPTY),
-        (200, b" \r\n", Reason.EMPTY),
-        (200, b'{"code":"0"}', Reason.CODE),
-        (200, b'{"code":"500"}', Reason.CODE),
-        (200, b'{"code":"000 "}', Reason.CODE),
-        (200, b'{"code":0}', Reason.CODE),
-        (200, b'{"code":["000"]}', Reason.CODE),
-        (200, b'{"msg":"000"}', Reason.CODE),
-        (200, b'{"code":"500","code":"000"}', Reason.NOT_JSON),
-        (200, b'["000"]', Reason.NOT_JSON),
-        (200, b'"000"', Reason.NOT_JSON),
-        (200, b"000", Reason.NOT_JSON),
-        (200, b"<html>000</html>", Reason.NOT_JSON),
-        (200, b"\xef\xbb\xbf" + YES, Reason.NOT_JSON),
-        (200, YES[:-1], Reason.NOT_JSON),
-        (200, b"[" * 60_000, Reason.NOT_JSON),
-    ],
-)
-def test_an_answer_has_one_reason(status: int, body: bytes, reason: Reason) -> None:
-    """A target with `acknowledge: code` has to answer 2xx with the code `"000"`, a string."""
-    attempt = judge(Answer(status, body), CODE, 1.5)
-    assert attempt.reason is reason
-    assert attempt.delivered
-    assert (attempt.status, attempt.seconds) == (status, 1.5)
+EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
+ENVELOPE = Envelope(EVENT, "id", "request")
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        (200, Reason.ACKNOWLEDGED),
-        (204, Reason.ACKNOWLEDGED),
-        (299, Reason.ACKNOWLEDGED),
-        (302, Reason.REDIRECT),
-        (304, Reason.STATUS),
-        (500, Reason.STATUS),
-    ],
-)
-def test_a_target_that_acknowledges_by_status_needs_only_a_2xx(status: int, reason: Reason) -> None:
-    """`acknowledge: status` asks for nothing but the status."""
-    assert judge(Answer(status, b"", encoding="gzip"), STATUS, 0.0).reason is reason
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
 
 
-def test_a_compressed_answer_is_not_guessed_at() -> None:
-    """A content-encoding that nobody asked for is a failure of its own name."""
-    attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0)
-    assert attempt.reason is Reason.ENCODED
+def send(
+    sender: Sender, target: Target, gone: asyncio.Future[None] | None = None
+) -> asyncio.Future[Attempt]:
+    return sender.send(target, ENVELOPE, ENVELOPE.lines(), gone)
 
 
-def test_a_failure_keeps_what_is_known_of_delivery() -> None:
-    """Whether the request may have been delivered comes through from the engine."""
-    for delivered in (True, False):
-        failure = Failure(Reason.RESET, delivered, 200, "closed")
-        attempt = judge(failure, CODE, 0.5)
-        assert (attempt.reason, attempt.delivered, attempt.status) == (Reason.RESET, delivered, 200)
+def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
+    """How many are in flight to the target `one`, and how many wait for a place."""
+    sender.measure()
+    numbers = metrics.of("one")
+    return numbers.in_flight, numbers.waiting
 
 
-def test_what_a_target_says_is_quoted_short_and_harmless() -> None:
-    """A code that tries to write a log line of its own is cut and escaped."""
-    body = b'{"code":"\\u001b[31m\\n' + b"x" * 1000 + b'"}'
-    detail = judge(Answer(200, body), CODE, 0.0).detail
-    assert detail.isprintable()
-    assert len(detail) < 80
+@asynccontextmanager
+async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
+    metrics = Metrics()
+    sender = Sender([target], engine, 100, metrics)
+    try:
+        yield sender, metrics
+    finally:
+        await sender.close()
+
+
+async def test_a_place_is_given_back_once_an_attempt_has_ended(engine: Engine) -> None:
+    """However many attempts have ended, each place is free again."""
+    async with hostile("answers") as served:
+        one = Target("one", served.url, max_in_flight=2)
+        async with sending(engine, one) as (sender, metrics):
+            for _ in range(3):
+                ended = await asyncio.gather(*(send(sender, one) for _ in range(4)))
+                assert {attempt.reason for attempt in ended} == {Reason.ACKNOWLEDGED}
+                assert places(sender, metrics) == (0, 0)
+    assert metrics.of("one").attempts[Reason.ACKNOWLEDGED] == 12
+
+
+async def test_a_cancelled_attempt_closes_its_connection_and_gives_its_place_back(
+    engine: Engine,
+) -> None:
+    """In flight or in line, cancelled it leaves nothing, and its place is the next one's."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            first, second = send(sender, one), send(sender, one)
+            await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            first.cancel()
+            await until(lambda: len(served.requests) == 2)
+            third = send(sender, one)
+            await until(lambda: places(sender, metrics) == (1, 1))
+            third.cancel()
+            second.cancel()
+            await until(lambda: places(sender, metrics) == (0, 0) and served.open == 0)
+    assert first.cancelled()
+    assert len(served.requests) == 2
+
+
+async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
+    """An attempt whose caller hangs up before its turn is not begun."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            first, second = send(sender, one), send(sender, one, gone)
+            await until(lambda: places(sender, metrics) == (1, 1))
+            gone.set_result(None)
+            attempt = await second
+            assert (attempt.reason, attempt.delivered) == (Reason.SATURATED, False)
+            first.cancel()
+    assert len(served.requests) <= 1
+
+
+class Broken:
+    """A pool with a fault of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+        raise ZeroDivisionError
+
+    async def close(self) -> None: ...
+
+
+async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
+    """It is raised where the attempt is waited for, not where it is begun, and costs no place."""
+    one = Target("one", "http://127.0.0.1/", max_in_flight=1)
+    async with sending(Broken, one) as (sender, metrics):
+        for _ in range(3):
+            flight = send(sender, one)
+            with pytest.raises(ZeroDivisionError):
+                await flight
+        assert places(sender, metrics) == (0, 0)

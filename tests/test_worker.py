@@ -18,7 +18,7 @@ from router.model import Attempt, Event, Reason
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import PLATFORM, Schedule, Terms
-from router.sender import Envelope, Headers
+from router.sender import Envelope
 from router.store import (
     DeliveryRow,
     Ended,
@@ -63,7 +63,10 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    async def send(self, target: Target, envelope: Envelope, common: Headers) -> Attempt:
+    def send(self, target: Target, envelope: Envelope, common: bytes) -> asyncio.Future[Attempt]:
+        return asyncio.create_task(self._send(target, envelope))
+
+    async def _send(self, target: Target, envelope: Envelope) -> Attempt:
         self.sent.append((target.name, envelope))
         self.busy[target.name] += 1
         self.busiest[target.name] = max(self.busiest[target.name], self.busy[target.name])

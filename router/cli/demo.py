@@ -157,9 +157,9 @@ async def _send(url: str, body: bytes) -> str:
     from router.transport import Answer
     from router.transport.native import NativePool
 
-    pool = NativePool(url, 1)
+    pool = NativePool(url)
     try:
-        result = await pool.post(((b"content-type", b"application/json"),), body, _PATIENCE)
+        result = await pool.post(b"content-type: application/json\r\n", body, _PATIENCE)
     finally:
         await pool.close()
     if not isinstance(result, Answer):

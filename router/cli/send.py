@@ -102,11 +102,11 @@ def _schedule(args: argparse.Namespace) -> Schedule:
 
 
 @contextlib.asynccontextmanager
-async def _caller(request: Request, connections: int) -> AsyncIterator[Caller]:
+async def _caller(request: Request) -> AsyncIterator[Caller]:
     from router.cli.caller import Caller
     from router.transport.native import NativePool
 
-    pool = NativePool(request.url, connections)
+    pool = NativePool(request.url)
     try:
         yield Caller(pool, request.headers, request.body, request.timeout)
     finally:
@@ -117,7 +117,7 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
     """Send until the code is 000 or the schedule is over; each reply is printed as it comes."""
     total = schedule.retries + 1
     made = 0
-    async with _caller(request, connections=1) as caller:
+    async with _caller(request) as caller:
         try:
             while True:
                 reply = await caller.call()
@@ -148,7 +148,7 @@ def _run_many(request: Request, count: int, concurrency: int, format: str) -> in
     tally = Tally(count)
 
     async def send_all() -> None:
-        async with _caller(request, connections=concurrency) as caller:
+        async with _caller(request) as caller:
             await load(caller.call, concurrency, tally)
 
     interrupted = False

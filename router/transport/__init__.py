@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from router.model import Reason
 
@@ -19,8 +19,7 @@ MAX_ANSWER = 64 * 1024
 KEEP_ALIVE = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole HTTP answer to one POST."""
 
     status: int
@@ -31,8 +30,7 @@ class Answer:
     retry_after: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """No whole answer came. A target's failure is a value, never an exception."""
 
     reason: Reason
@@ -44,17 +42,31 @@ class Failure:
     detail: str = ""
 
 
-class Pool(Protocol):
-    """The connections to one target. It belongs to one event loop."""
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they go on the wire, each with its line break: what a pool sends. Such lines may
+    be joined. Raises ValueError where one would become two."""
+    pairs = list(headers)
+    lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    if not len(pairs) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
+        raise ValueError("a line break in a header")
+    return lines
 
-    async def post(
-        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout: float
-    ) -> Answer | Failure:
+
+class Pool(Protocol):
+    """The connections to one target. It belongs to one event loop.
+
+    It has no bound of its own: there are as many connections as ever were in use at a time, less
+    those that have ended.
+    """
+
+    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
         """POST `body` once and read the whole answer, all within `timeout` seconds.
 
-        Sends exactly `headers`, and `host` and `content-length` besides; follows no redirect,
-        decodes nothing, keeps no cookie, takes no proxy from the environment. What may have been
-        delivered is never sent again. Cancelling it closes its connection. Raises nothing else.
+        It has begun when this returns. Sends exactly `lines`, which `lines_of` has made, and
+        `host` and `content-length` besides; follows no redirect, decodes nothing, keeps no cookie,
+        takes no proxy from the environment. What may have been delivered is never sent again.
+        Cancelling it closes its connection. A target's failure is a value: an exception is a fault
+        of our own.
         """
         ...
 
@@ -63,9 +75,9 @@ class Pool(Protocol):
         ...
 
 
-#: Makes the pool for a URL, with at most that many connections. Does no I/O. Every engine takes
-#: `tls` besides, an SSLContext to use instead of `system_trust`.
-Engine = Callable[[str, int], Pool]
+#: Makes the pool for a URL. Does no I/O. Every engine takes `tls` besides, an SSLContext to use
+#: instead of `system_trust`.
+Engine = Callable[[str], Pool]
 
 
 @cache

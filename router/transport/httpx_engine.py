@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -32,29 +32,31 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 class HttpxPool:
     """The connections to one target, on httpx; see `Pool` for what is promised."""
 
-    def __init__(self, url: str, limit: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self._url = httpx.URL(url)
         self._tls = tls
-        #: One for each connection that may be in use.
-        self._places = asyncio.Semaphore(limit)
         #: Connections that wait for a request, in the order in which they became idle.
         self._idle: deque[_Connection] = deque()
-        #: One for each post() that is running; brought forward, it breaks that one off.
+        #: One for each post that is running; brought forward, it breaks that one off.
         self._deadlines: set[asyncio.Timeout] = set()
-        self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[Answer | Failure]] = set()
         self._closed = False
 
-    async def post(
-        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout: float
-    ) -> Answer | Failure:
+    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+        task = asyncio.create_task(self._post(lines, body, timeout))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _post(self, lines: bytes, body: bytes, timeout: float) -> Answer | Failure:
         progress = _Progress()
         if self._closed:
             return progress.failure(Reason.STOPPED)
-        request = self._request(headers, body)
+        request = self._request(lines, body)
         deadline = asyncio.timeout(timeout)
         self._deadlines.add(deadline)
         try:
-            async with deadline, self._places:
+            async with deadline:
                 return await self._exchange(request, progress)
         except TimeoutError:
             return progress.failure(Reason.STOPPED if self._closed else _LATE[progress.step])
@@ -64,27 +66,26 @@ class HttpxPool:
             return progress.failure(*_cause(error, progress.step))
         finally:
             self._deadlines.discard(deadline)
-            if self._closed and not self._deadlines:
-                self._drained.set()
 
     async def close(self) -> None:
         self._closed = True
         for deadline in self._deadlines:
             if not deadline.expired():
                 deadline.reschedule(0)
-        if self._deadlines:
-            await self._drained.wait()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
         while self._idle:
             await self._idle.pop().close()
 
-    def _request(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> httpx.Request:
+    def _request(self, lines: bytes, body: bytes) -> httpx.Request:
+        headers = [line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1]]
         # With `stream` instead of `content`, httpx adds no header of its own.
         return httpx.Request(
             "POST",
             self._url,
             headers=[
                 (b"host", self._url.netloc),
-                *headers,
+                *((name, value) for name, value in headers),
                 (b"content-length", b"%d" % len(body)),
             ],
             stream=httpx.ByteStream(body),
@@ -198,7 +199,8 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
 class _Step(Enum):
     """What an exchange is waiting for."""
 
-    PLACE = auto()
+    #: A connection that can be used.
+    BEGIN = auto()
     CONNECT = auto()
     HANDSHAKE = auto()
     #: And whatever is not known to be one of the others: something may have been sent.
@@ -212,7 +214,7 @@ _BEFORE_SENDING = {
 
 #: Why an exchange failed whose deadline came in that step.
 _LATE = {
-    _Step.PLACE: Reason.SATURATED,
+    _Step.BEGIN: Reason.CONNECT_TIMEOUT,
     _Step.CONNECT: Reason.CONNECT_TIMEOUT,
     _Step.HANDSHAKE: Reason.CONNECT_TIMEOUT,
     _Step.ANSWER: Reason.TIMEOUT,
@@ -223,7 +225,7 @@ _LATE = {
 class _Progress:
     """How far an exchange has got. Mutable: it is read when an exception has ended the exchange."""
 
-    step: _Step = _Step.PLACE
+    step: _Step = _Step.BEGIN
     status: int | None = None
 
     def failure(self, reason: Reason, detail: str = "") -> Failure:

@@ -15,7 +15,7 @@ from router.model import Attempt, Event, Reason
 from router.recall import Memory
 from router.routes import Plan, Route, Target
 from router.schedule import Schedule, Terms
-from router.sender import Envelope, Headers
+from router.sender import Envelope
 from router.store import (
     DeliveryRow,
     Due,
@@ -280,13 +280,16 @@ class SimulatedSender:
         self._world = world
         self._process = process
 
-    async def send(
+    def send(
         self,
         target: Target,
         envelope: Envelope,
-        common: Headers,
+        common: bytes,
         gone: asyncio.Future[None] | None = None,
-    ) -> Attempt:
+    ) -> asyncio.Future[Attempt]:
+        return asyncio.get_running_loop().create_task(self._send(target, envelope))
+
+    async def _send(self, target: Target, envelope: Envelope) -> Attempt:
         world = self._world
         world.boundary(self._process)
         request = _REQUEST.get()

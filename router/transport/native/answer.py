@@ -2,11 +2,14 @@
 
 The head is read by one expression that takes nothing two parsers could read differently, and it
 alone decides where the body ends. httptools gets chunked bodies, and nothing else of an answer.
+A head that has just been read is known: a target's differ from second to second by their date.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -20,6 +23,9 @@ MAX_HEAD = 32 * 1024
 #: The most reads, or chunks, that an answer may come in. Each takes some microseconds, however
 #: small it is.
 MAX_PIECES = 1000
+
+#: How many heads are known at a time; together they take 2 MiB at most.
+_KNOWN_HEADS = 64
 
 _END = b"\r\n\r\n"
 
@@ -50,21 +56,35 @@ class Unfit(Exception):
         self.words = words
 
 
+class Head(NamedTuple):
+    """What a head says, of that which anybody here asks for."""
+
+    status: int
+    #: How long the body is, None where that is not said.
+    length: int | None
+    is_chunked: bool
+    #: Whether it lets the connection live.
+    is_persistent: bool
+    #: As in `Answer`.
+    encoding: str
+    retry_after: str
+
+
 class Incoming:
     """One answer, from its first byte until it is whole."""
 
-    def __init__(self) -> None:
-        #: The answer's own status, once its head has been read; that of a 1xx is none.
-        self.status: int | None = None
-        #: What comes after the head; None until that is whole.
-        self._body: _Sized | _Chunked | _Unframed | None = None
-        #: The part of a head that has come, and how much all heads have taken before it.
-        self._head = b""
-        self._heads = 0
-        self._fields: dict[bytes, bytes] = {}
-        self._pieces = 0
-        #: Whether the head lets the connection live.
-        self._is_persistent = False
+    #: The answer's own head, once that has been read; that of a 1xx is none.
+    _final: Head | None = None
+    #: What comes after the head; None until that is whole.
+    _body: _Sized | _Chunked | _Unframed | None = None
+    #: The part of a head that has come, and how much all heads have taken before it.
+    _part = b""
+    _heads = 0
+    _pieces = 0
+
+    @property
+    def status(self) -> int | None:
+        return self._final.status if self._final else None
 
     @property
     def is_whole(self) -> bool:
@@ -73,8 +93,9 @@ class Incoming:
     @property
     def leaves_connection_clean(self) -> bool:
         """Whether the next thing to come can only be the answer to a next request."""
+        assert self._final is not None
         assert self._body is not None
-        return self._is_persistent and not self._body.has_surplus
+        return self._final.is_persistent and not self._body.has_surplus
 
     def feed(self, data: bytes) -> None:
         """Take what has come. Raises Unfit, after which nothing may be fed."""
@@ -93,51 +114,55 @@ class Incoming:
 
     def answer(self) -> Answer:
         """The answer, once it is whole."""
+        assert self._final is not None
         assert self._body is not None
-        assert self.status is not None
-        encoding = self._text(b"content-encoding").lower()
-        if encoding == "identity":
-            encoding = ""
-        return Answer(self.status, self._body.content, encoding, self._text(b"retry-after"))
-
-    def _text(self, name: bytes) -> str:
-        return self._fields[name].decode("latin-1") if name in self._fields else ""
+        head = self._final
+        return Answer(head.status, self._body.content, head.encoding, head.retry_after)
 
     def _read_heads(self, data: bytes) -> bytes:
         """Read the head, and the 1xx before it, as far as they have come. Returns what is left."""
-        searched, start = len(self._head) - len(_END), 0
-        data = self._head + data
+        searched, start = len(self._part) - len(_END), 0
+        data = self._part + data
         while self._body is None:
             found = data.find(_END, max(searched, start))
             end = found + len(_END) if found >= 0 else len(data)
             if self._heads + end > MAX_HEAD:
                 raise Unfit(Reason.TOO_LARGE, "a header section without end")
             if found < 0:
-                self._head = data[start:]
+                self._part = data[start:]
                 self._heads += start
-                _check_part(self._head)
+                _check_part(self._part)
                 return b""
-            self._read_head(data[start:end])
+            head = read_head(data[start:end])
+            if head.status >= 200:
+                self._final = head
+                self._body = _body(head)
             start = end
         return data[start:]
 
-    def _read_head(self, head: bytes) -> None:
-        match = _HEAD.fullmatch(head)
-        if match is None:
-            raise Unfit(Reason.PROTOCOL)
-        minor, status = match[1], int(match[2])
-        fields = _telling(head)
-        length = _length(fields, minor)
-        if status == 101:
-            raise Unfit(Reason.PROTOCOL, "a switch to another protocol")
-        if status < 200:
-            return
-        self.status = status
-        self._fields = fields
-        self._body = _body(fields, 0 if status in _BODILESS else length)
-        # "close" as a part of another word would be odd, and costs a connection at most.
-        closes = b"close" in fields.get(b"connection", b"").lower()
-        self._is_persistent = minor == b"1" and not closes
+
+@lru_cache(_KNOWN_HEADS)
+def read_head(head: bytes) -> Head:
+    """What a head says, its last line break included. Raises Unfit for one that is not clear."""
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise Unfit(Reason.PROTOCOL)
+    minor, status = match[1], int(match[2])
+    fields = _telling(head)
+    length = _length(fields, minor)
+    if status == 101:
+        raise Unfit(Reason.PROTOCOL, "a switch to another protocol")
+    # "close" as a part of another word would be odd, and costs a connection at most.
+    closes = b"close" in fields.get(b"connection", b"").lower()
+    encoding = fields.get(b"content-encoding", b"").decode("latin-1").lower()
+    return Head(
+        status,
+        0 if status in _BODILESS else length,
+        b"transfer-encoding" in fields,
+        is_persistent=minor == b"1" and not closes,
+        encoding="" if encoding == "identity" else encoding,
+        retry_after=fields.get(b"retry-after", b"").decode("latin-1"),
+    )
 
 
 def _check_part(data: bytes) -> None:
@@ -176,13 +201,13 @@ def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
     return int(length)
 
 
-def _body(fields: dict[bytes, bytes], length: int | None) -> _Sized | _Chunked | _Unframed:
+def _body(head: Head) -> _Sized | _Chunked | _Unframed:
     """The body that is to come. Raises Unfit for one that is too large by its own word."""
-    if length is not None:
-        if length > MAX_ANSWER:
+    if head.length is not None:
+        if head.length > MAX_ANSWER:
             raise Unfit(Reason.TOO_LARGE)
-        return _Sized(length)
-    return _Chunked() if b"transfer-encoding" in fields else _Unframed()
+        return _Sized(head.length)
+    return _Chunked() if head.is_chunked else _Unframed()
 
 
 # Bodies, by what says where they end. Each takes data until it is whole, and knows whether some of

@@ -8,7 +8,7 @@ import select
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from router.model import Reason
 from router.transport import Answer, Failure
@@ -25,29 +25,48 @@ _NOTHING = memoryview(b"")
 _TICK = 0.001
 
 
+class Exchange(asyncio.Future[Answer | Failure]):
+    """A request on its way, and its answer. Cancelled, it ends its connection at once."""
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._connection = connection
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        self._connection.stop()
+        return True
+
+
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time, a request and its answer.
 
-        idle ──exchange()──► busy ──whole answer──► idle, or ended where it can't be used again
-                              └─── failure, cancelled ───► ended
+        idle ──begin()──► busy ──whole answer──► idle, or ended where it can't be used again
+                           └─── failure, cancelled ───► ended
 
     While it is busy it may be sending and receiving at once. These hold at any time:
 
     - Idle, it has nothing unanswered on the wire, and nothing has come beyond the last answer.
       What comes all the same ends it: it can't be the answer to a request that is yet to be sent.
-    - Busy, `_outcome` has no result. Whatever ends the exchange sets it, and only once.
+    - Busy, `_exchange` is without result, but for the moment in which it is being cancelled.
+      Whatever ends the exchange sets its result, and only once.
     - A request is written once, and nothing here sends anything again. Once an exchange has begun
       the target may have the request, and that is what its failure says, even of a connection that
       was found ended when it began: a moment later the same end would have met a request on its
       way. One that is known to have ended is not chosen in the first place.
     """
 
-    def __init__(self, on_end: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, on_idle: Callable[[Connection], None], on_end: Callable[[Connection], None]
+    ) -> None:
+        """`on_idle` is told each time that an exchange leaves it fit for another one."""
+        self._on_idle = on_idle
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         #: When it was made, and when it became idle, by the loop's clock.
         self.since = self.idle_since = self._loop.time()
-        self._outcome: asyncio.Future[Answer | Failure] | None = None
+        self._exchange: Exchange | None = None
         self._incoming = Incoming()
         self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
         #: What of the request has not been handed to the transport.
@@ -59,12 +78,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_busy(self) -> bool:
-        return self._outcome is not None
+        return self._exchange is not None
 
     @property
     def is_idle(self) -> bool:
         """Whether it can take a request, as far as anybody has heard."""
-        return self._outcome is None and not self._transport.is_closing()
+        return self._exchange is None and not self._transport.is_closing()
 
     @property
     def is_sending(self) -> bool:
@@ -79,20 +98,22 @@ class Connection(asyncio.Protocol):
         """
         return bool(self._socket.poll(0))
 
-    async def exchange(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
+    def begin(self, head: bytes, body: bytes, deadline: float) -> Exchange:
         """Send a request and read its answer until `deadline`, by the loop's clock."""
+        exchange = Exchange(self, self._loop)
         if self._transport.is_closing():
-            return Failure(Reason.PROTOCOL if self._spoke_unasked else Reason.RESET, delivered=True)
-        outcome: asyncio.Future[Answer | Failure] = self._loop.create_future()
-        self._outcome = outcome
+            reason = Reason.PROTOCOL if self._spoke_unasked else Reason.RESET
+            exchange.set_result(Failure(reason, delivered=True))
+            return exchange
+        self._exchange = exchange
         self._incoming = Incoming()
         self._alarm.set(deadline)
         try:
             self._send(head, body)
-            return await outcome
         except BaseException:
             self.stop()
             raise
+        return exchange
 
     def close(self) -> None:
         """End an idle connection in order."""
@@ -150,9 +171,9 @@ class Connection(asyncio.Protocol):
         except Unfit as unfit:
             self._fail(unfit.reason, unfit.words)
         else:
+            self._transport.abort()  # first, so that nobody takes it for idle
             self._finish()
             self._fail(Reason.RESET)  # where that has not ended it
-        self._transport.abort()
 
     # The ends of an exchange.
 
@@ -170,16 +191,18 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, reason: Reason, words: str = "") -> None:
         if self.is_busy:
-            self._settle(Failure(reason, True, self._incoming.status, words))
             self._transport.abort()
+            self._settle(Failure(reason, True, self._incoming.status, words))
 
     def _settle(self, result: Answer | Failure) -> None:
-        outcome, self._outcome = self._outcome, None
+        exchange, self._exchange = self._exchange, None
         self._alarm.due = math.inf
         self._rest = _NOTHING
         self.idle_since = self._loop.time()
-        if outcome is not None and not outcome.done():
-            outcome.set_result(result)
+        if exchange is not None and not exchange.done():
+            exchange.set_result(result)
+        if self.is_idle:
+            self._on_idle(self)
 
     # The transport's other calls.
 

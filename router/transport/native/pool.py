@@ -6,14 +6,11 @@ import asyncio
 import re
 import socket
 import ssl
-import sys
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from router.model import Reason
-from router.places import Places
 from router.transport import KEEP_ALIVE, Answer, Failure, system_trust
 from router.transport.addresses import Allowed, Host, anywhere
 from router.transport.causes import connect_cause, tls_cause
@@ -29,14 +26,13 @@ _FAREWELL = 1.0
 class NativePool:
     """The connections to one target, on asyncio; see `Pool` for what is promised.
 
-    Each post holds one of `limit` places, and an idle connection is one that a place was given
-    back with: there are never more connections than places.
+    A post that finds an idle connection is on its way before it returns. Only one that has to open
+    a connection takes a task.
     """
 
     def __init__(
         self,
         url: str,
-        limit: int,
         tls: ssl.SSLContext | None = None,
         allowed: Allowed = anywhere,
     ) -> None:
@@ -47,80 +43,57 @@ class NativePool:
         self._host = Host(self._name, parts.port or (443 if self._is_tls else 80), allowed)
         self._tls = tls
         #: What every request begins with: its line and its `host`.
-        self._start = b"POST %b HTTP/1.1\r\nhost: %b" % target_and_host(url)
-        self._places = Places(limit, line=sys.maxsize)
+        self._start = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % target_and_host(url)
         #: In the order in which they became idle.
         self._idle: deque[Connection] = deque()
         #: All that are open.
         self._connections: set[Connection] = set()
+        #: The posts that had to open a connection, until they have ended.
+        self._tasks: set[asyncio.Task[Answer | Failure]] = set()
         #: One for each post that has no connection yet; brought forward, it breaks that off.
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
-        #: How many are running; once closed, the last one tells that it was the last.
-        self._posts = 0
-        self._drained = asyncio.Event()
         self._closed = False
 
-    async def post(
-        self, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout: float
-    ) -> Answer | Failure:
-        deadline = asyncio.get_running_loop().time() + timeout
-        head = self._head(headers, len(body))
-        if head is None:
-            return Failure(Reason.PROTOCOL, delivered=False, detail="a line break in a header")
-        self._posts += 1
-        try:
-            if self._closed or not await self._places.take(timeout):
-                return self._unsent(Reason.SATURATED)
-            try:
-                return await self._post(head, body, deadline)
-            finally:
-                self._places.give_back()
-        finally:
-            self._posts -= 1
-            if self._closed and not self._posts:
-                self._drained.set()
+    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
+        connection = self._take(now)
+        if connection is not None:
+            return connection.begin(head, body, now + timeout)
+        task = loop.create_task(self._open_and_post(head, body, now + timeout))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _post(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
-        connection = self._take() or await self._open(deadline)
+    async def _open_and_post(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
+        connection = await self._open(deadline)
         if isinstance(connection, Failure):
             return connection
-        result = await connection.exchange(head, body, deadline)
-        if connection.is_idle and not self._closed:
-            self._keep(connection)
-        return result
+        return await connection.begin(head, body, deadline)
 
     async def close(self) -> None:
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
+        self._idle.clear()
         for deadline in self._opening:
             if not deadline.expired():
                 deadline.reschedule(0)
         for connection in list(self._connections):
             connection.stop()
-        self._idle.clear()
-        if self._posts:
-            await self._drained.wait()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
         self._host.close()
-
-    def _head(self, headers: Sequence[tuple[bytes, bytes]], length: int) -> bytes | None:
-        """The request's head; None where a header would become two."""
-        lines = [self._start, *map(b": ".join, headers), b"content-length: %d\r\n\r\n" % length]
-        head = b"\r\n".join(lines)
-        breaks = len(lines) + 2  # the start has one within it, and the end two
-        if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
-            return None
-        return head
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
         return Failure(Reason.STOPPED if self._closed else reason, False, None, detail)
 
     # Connections that are kept.
 
-    def _take(self) -> Connection | None:
+    def _take(self, now: float) -> Connection | None:
         """The connection that was used last, if it can be used again."""
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
             if self._is_fresh(connection, now) and not connection.has_unread:
@@ -129,6 +102,8 @@ class NativePool:
         return None
 
     def _keep(self, connection: Connection) -> None:
+        if self._closed:
+            return
         self._idle.append(connection)
         if self._sweeping is None:
             loop = asyncio.get_running_loop()
@@ -167,7 +142,7 @@ class NativePool:
 
     async def _adopt(self, sock: socket.socket, deadline: float) -> Connection | Failure:
         """Make a connection of a socket, by a handshake where the target speaks TLS."""
-        connection = Connection(self._connections.discard)
+        connection = Connection(self._keep, self._connections.discard)
         loop = asyncio.get_running_loop()
         try:
             handshake = self._handshake(deadline - loop.time())

@@ -1,0 +1,76 @@
+"""What a target's answer means. Pure."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+from router.model import SUCCESS, Attempt, Reason
+from router.routes import Target
+from router.strictjson import Unreadable, parse
+from router.transport import Answer, Failure
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
+_ASK_FOR_TIME = frozenset({429, 503})
+
+#: The most that is repeated of what a target sent, in characters.
+_MAX_QUOTED = 32
+
+
+def judge(result: Answer | Failure, target: Target, seconds: float, now: float) -> Attempt:
+    """What an exchange of so many seconds means, at Unix time `now`. Only a plain yes in the
+    target's own terms acknowledges."""
+    if isinstance(result, Failure):
+        return Attempt(result.reason, result.delivered, seconds, result.status, result.detail)
+    reason, detail = _read(result, target)
+    retry_after = None
+    if result.retry_after and result.status in _ASK_FOR_TIME:
+        retry_after = asked_for(result.retry_after, now)
+    return Attempt(reason, True, seconds, result.status, detail, retry_after)
+
+
+def asked_for(retry_after: str, now: float) -> float | None:
+    """The seconds that a `Retry-After` (RFC 9110: seconds, or a date) asks for from `now`, Unix
+    time; None where it is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
+    if not 200 <= answer.status < 300:
+        if answer.status in _REDIRECTS:
+            return Reason.REDIRECT, "redirects are not followed"
+        return Reason.STATUS, ""
+    if target.acknowledge == "status":
+        return Reason.ACKNOWLEDGED, ""
+    if answer.encoding:
+        return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
+    if not answer.body.strip():
+        return Reason.EMPTY, ""
+    return _read_contract(answer.body)
+
+
+def _read_contract(body: bytes) -> tuple[Reason, str]:
+    try:
+        reply = parse(body)
+    except Unreadable as error:
+        return Reason.NOT_JSON, str(error)
+    if not isinstance(reply, dict):
+        return Reason.NOT_JSON, "no JSON object"
+    if "code" not in reply:
+        return Reason.CODE, "no code"
+    code = reply["code"]
+    if code == SUCCESS:
+        return Reason.ACKNOWLEDGED, ""
+    if not isinstance(code, str):
+        return Reason.CODE, "a code that is no string"
+    return Reason.CODE, f"code {_quoted(code)}"
+
+
+def _quoted(text: str) -> str:
+    return ascii(text[:_MAX_QUOTED])

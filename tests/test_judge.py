@@ -1,0 +1,91 @@
+"""What an answer means: only a plain yes in the target's own terms acknowledges."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.judge import judge
+from router.model import Reason
+from router.routes import Target
+from router.transport import Answer, Failure
+
+CODE = Target("one", "http://127.0.0.1/")
+STATUS = Target("one", "http://127.0.0.1/", acknowledge="status")
+
+YES = b'{"code":"000","msg":"\xe6\x88\x90\xe5\x8a\x9f"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, YES, Reason.ACKNOWLEDGED),
+        (201, YES, Reason.ACKNOWLEDGED),
+        (200, b' {"code": "\\u0030\\u0030\\u0030"} ', Reason.ACKNOWLEDGED),
+        (500, YES, Reason.STATUS),
+        (304, b"", Reason.STATUS),
+        (404, b"", Reason.STATUS),
+        (301, YES, Reason.REDIRECT),
+        (302, YES, Reason.REDIRECT),
+        (307, YES, Reason.REDIRECT),
+        (204, b"", Reason.EMPTY),
+        (200, b" \r\n", Reason.EMPTY),
+        (200, b'{"code":"0"}', Reason.CODE),
+        (200, b'{"code":"500"}', Reason.CODE),
+        (200, b'{"code":"000 "}', Reason.CODE),
+        (200, b'{"code":0}', Reason.CODE),
+        (200, b'{"code":["000"]}', Reason.CODE),
+        (200, b'{"msg":"000"}', Reason.CODE),
+        (200, b'{"code":"500","code":"000"}', Reason.NOT_JSON),
+        (200, b'["000"]', Reason.NOT_JSON),
+        (200, b'"000"', Reason.NOT_JSON),
+        (200, b"000", Reason.NOT_JSON),
+        (200, b"<html>000</html>", Reason.NOT_JSON),
+        (200, b"\xef\xbb\xbf" + YES, Reason.NOT_JSON),
+        (200, YES[:-1], Reason.NOT_JSON),
+        (200, b"[" * 60_000, Reason.NOT_JSON),
+    ],
+)
+def test_an_answer_has_one_reason(status: int, body: bytes, reason: Reason) -> None:
+    """A target with `acknowledge: code` has to answer 2xx with the code `"000"`, a string."""
+    attempt = judge(Answer(status, body), CODE, 1.5, 0.0)
+    assert attempt.reason is reason
+    assert attempt.delivered
+    assert (attempt.status, attempt.seconds) == (status, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (200, Reason.ACKNOWLEDGED),
+        (204, Reason.ACKNOWLEDGED),
+        (299, Reason.ACKNOWLEDGED),
+        (302, Reason.REDIRECT),
+        (304, Reason.STATUS),
+        (500, Reason.STATUS),
+    ],
+)
+def test_a_target_that_acknowledges_by_status_needs_only_a_2xx(status: int, reason: Reason) -> None:
+    """`acknowledge: status` asks for nothing but the status."""
+    assert judge(Answer(status, b"", encoding="gzip"), STATUS, 0.0, 0.0).reason is reason
+
+
+def test_a_compressed_answer_is_not_guessed_at() -> None:
+    """A content-encoding that nobody asked for is a failure of its own name."""
+    attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)
+    assert attempt.reason is Reason.ENCODED
+
+
+def test_a_failure_keeps_what_is_known_of_delivery() -> None:
+    """Whether the request may have been delivered comes through from the engine."""
+    for delivered in (True, False):
+        failure = Failure(Reason.RESET, delivered, 200, "closed")
+        attempt = judge(failure, CODE, 0.5, 0.0)
+        assert (attempt.reason, attempt.delivered, attempt.status) == (Reason.RESET, delivered, 200)
+
+
+def test_what_a_target_says_is_quoted_short_and_harmless() -> None:
+    """A code that tries to write a log line of its own is cut and escaped."""
+    body = b'{"code":"\\u001b[31m\\n' + b"x" * 1000 + b'"}'
+    detail = judge(Answer(200, body), CODE, 0.0, 0.0).detail
+    assert detail.isprintable()
+    assert len(detail) < 80
