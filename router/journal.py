@@ -4,8 +4,7 @@ is counted of both."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.alarm import Alarm
 from router.config import Config
@@ -19,8 +18,7 @@ from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
 from router.worker import Retry
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What a caller was told."""
 
     request_id: str
@@ -71,15 +69,14 @@ class Journal:
         """An event whose last attempt has ended; with no memory, what it has lost as well."""
         self._metrics.event(told.code, told.seconds)
         self._count_memory(outcome)
-        self._log.info(
-            "event",
-            **told.fields,
-            event_id=outcome.envelope.event_id,
-            **_memory_fields(outcome, config),
-            targets={d.target.name: _delivery_fields(d) for d in outcome.deliveries},
-            routes=[route.name for route in plan.routes],
-            **_event_fields(outcome.envelope.event),
-        )
+        fields = told.fields
+        fields["event_id"] = outcome.envelope.event_id
+        if outcome.remembered:
+            fields |= _memory_fields(outcome, config)
+        fields["targets"] = {d.target.name: _delivery_fields(d) for d in outcome.deliveries}
+        fields["routes"] = [route.name for route in plan.routes]
+        fields |= _event_fields(outcome.envelope.event)
+        self._log.write("info", "event", fields)
         for delivery in outcome.lost:
             self._metrics.of(delivery.target.name).lost += 1
             self._log.warning(
@@ -88,12 +85,13 @@ class Journal:
                 target=delivery.target.name,
                 owner=delivery.target.owner,
             )
-        self._dead_letters(
-            {row.target: row.reason for row in outcome.recollection.dead},
-            event_id=outcome.envelope.event_id,
-            event_key=outcome.envelope.event.event_key,
-            requests=outcome.recollection.requests,
-        )
+        if outcome.recollection.dead:
+            self._dead_letters(
+                {row.target: row.reason for row in outcome.recollection.dead},
+                event_id=outcome.envelope.event_id,
+                event_key=outcome.envelope.event.event_key,
+                requests=outcome.recollection.requests,
+            )
 
     def _count_memory(self, outcome: Outcome) -> None:
         metrics, recollection = self._metrics, outcome.recollection
@@ -130,7 +128,7 @@ class Journal:
         }
         numbers = self._metrics.of(row.target)
         if retry.attempt is not None:
-            fields |= _attempt_fields(retry.attempt)
+            _add_attempt(fields, retry.attempt)
             numbers.retries[retry.attempt.reason] += 1
         if retry.cause is not None:
             fields["cause"] = str(retry.cause)
@@ -181,8 +179,6 @@ class Journal:
 
 def _memory_fields(outcome: Outcome, config: Config) -> dict[str, Any]:
     """Which request of the event it was, and what there is to say of its record."""
-    if not outcome.remembered:
-        return {}
     recollection = outcome.recollection
     fields: dict[str, Any] = {
         "request": recollection.requests,
@@ -213,27 +209,28 @@ def _event_fields(event: Event) -> dict[str, Any]:
 
 def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
+    attempt = delivery.attempt
     if delivery.flight is None:
         # What an earlier request has come to, and this one did not repeat.
-        return {**fields, "skipped": str(delivery.row.state) if delivery.row else "hung_up"}
-    attempt = delivery.attempt
-    if attempt is None:
-        return {**fields, "reason": "fault"}
-    fields |= {"reason": str(attempt.reason), **_attempt_fields(attempt)}
-    if delivery.joined:
-        fields["joined"] = True
-    if delivery.late:
-        fields["late"] = True
+        fields["skipped"] = delivery.row.state if delivery.row else "hung_up"
+    elif attempt is None:
+        fields["reason"] = "fault"
+    else:
+        fields["reason"] = attempt.reason
+        _add_attempt(fields, attempt)
+        if delivery.joined:
+            fields["joined"] = True
+        if delivery.late:
+            fields["late"] = True
     return fields
 
 
-def _attempt_fields(attempt: Attempt) -> dict[str, Any]:
-    fields: dict[str, Any] = {"ms": _ms(attempt.seconds)}
+def _add_attempt(fields: dict[str, Any], attempt: Attempt) -> None:
+    fields["ms"] = _ms(attempt.seconds)
     if attempt.status is not None:
         fields["status"] = attempt.status
     if attempt.detail:
         fields["detail"] = attempt.detail
-    return fields
 
 
 def _ms(seconds: float) -> float:

@@ -7,9 +7,10 @@ recall.py for requests and in worker.py for the queue.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 
 from router.model import Attempt, Reason
 from router.schedule import Schedule, Terms
@@ -44,8 +45,7 @@ class Cause(StrEnum):
     REPLAY = "replay"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What one request has found out about one target of its plan."""
 
     target: str

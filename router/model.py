@@ -1,13 +1,12 @@
 """The nouns: an event, one attempt to deliver it, and how one request went.
 
-Every type is frozen unless its docstring says why not; one that every attempt makes is a
+Every type is frozen unless its docstring says why not; one that every event makes is a
 NamedTuple, at a third of what making a frozen dataclass takes. Durations are seconds, sizes bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from os import urandom
 from typing import NamedTuple
@@ -26,8 +25,7 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A callback that passed the schema.
 
     `body` is what arrived, byte for byte, and what every target gets. `event_key` is the given

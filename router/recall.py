@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from router import memory
 from router.memory import Cause, Result
@@ -26,8 +27,7 @@ from router.store import (
 LATE_TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What a request has come to, and the configuration that it has come to it under."""
 
     #: One for each target of the plan.

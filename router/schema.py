@@ -122,7 +122,10 @@ class Schema:
         counts as a fault of the whole.
         """
         if self._passes is not None and self._passes(value):
-            return
+            return iter(())
+        return self._found(value)
+
+    def _found(self, value: Any) -> Iterator[Fault]:
         try:
             for error in self._validator.iter_errors(value):
                 yield from _faults_of(error)

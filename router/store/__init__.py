@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from router.errors import RouterError
 from router.model import Event
@@ -105,8 +105,7 @@ class Kept:
     rows: tuple[DeliveryRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """An event as its targets get it, the same over all attempts."""
 
     event: Event
