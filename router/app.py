@@ -18,12 +18,14 @@ from starlette.routing import Route
 from router.asgi import AsgiApplication
 from router.config import Config
 from router.config.settings import Settings
+from router.door import Door, Tokens
 from router.forwarder import Forwarder
 from router.intake import Intake
 from router.journal import Journal
 from router.lag import Watchdog
 from router.log import Log
 from router.metrics import Metrics
+from router.networks import Networks, is_loopback
 from router.recall import Memory
 from router.reload import Look, Reload, Source, Standing
 from router.schema import Schema, shipped_schema
@@ -35,12 +37,14 @@ from router.transport import Engine
 from router.transport.native import NativePool
 from router.web.call import Call, Handler
 from router.web.callbacks import Callbacks
-from router.web.ops import Probes, http_error
+from router.web.probes import Probes, http_error
 from router.web.report import Report, report
 from router.worker import InForce, Worker
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
+
+_EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
 
 
 class App:
@@ -71,6 +75,7 @@ class App:
         self._probes = Probes()
         self._callbacks = Callbacks(
             config,
+            self._door(config),
             Intake(*_schemas(settings)),
             self._journal,
             max_body=settings.max_body,
@@ -86,10 +91,10 @@ class App:
             self.metrics,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
-        self._path = settings.path
+        self._path = settings.path.reveal()
         others = Starlette(
             routes=[
-                Route(settings.path, _taken, methods=["POST"]),
+                Route(self._path, _taken, methods=["POST"]),
                 Route("/livez", self._probes.live, methods=["GET"]),
                 Route("/readyz", self._probes.readiness, methods=["GET"]),
             ],
@@ -112,15 +117,28 @@ class App:
         ready, lag = self._probes.ready, self._watchdog.worst
         return report(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
 
+    def warnings(self, config: Config) -> list[str]:
+        """What is dubious about this configuration in this process's place."""
+        exposed = [] if is_loopback(self._settings.host) else [_EXPOSED]
+        return [*map(str, config.warnings), *(exposed if self._door(config).is_open else ())]
+
+    def _door(self, config: Config) -> Door:
+        ebaas, trusted = config.ebaas, Networks(self._settings.trusted_proxies or ())
+        allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
+        return Door(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
+
     def _measure(self) -> None:
         self.metrics.requests_in_flight = self._callbacks.in_flight
         self.metrics.log_lines_lost = self._log.lost
 
-    def _take(self, config: Config) -> None:
-        """Swap the configuration, between two requests. One that has begun keeps its own."""
+    def _take(self, config: Config) -> list[str]:
+        """Swap the configuration, between two requests. One that has begun keeps its own. Returns
+        what is dubious about it."""
         self.metrics.adopt(config.table.targets)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
+        self._callbacks.door = self._door(config)
+        return self.warnings(config)
 
     def drain(self) -> None:
         """Be ready no more, and take up no more of the queue; requests are still handled."""

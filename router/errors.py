@@ -13,7 +13,7 @@ class RouterError(Exception):
 class Refused(RouterError):
     """A callback that the contract does not allow; nothing of it is forwarded."""
 
-    def __init__(self, code: str, msg: str, why: str, field: str = "") -> None:
+    def __init__(self, code: str, msg: str, why: str, field: str = "", caller: str = "") -> None:
         super().__init__(why)
         #: The contract code of the reply, which is its HTTP status too.
         self.code = code
@@ -23,6 +23,8 @@ class Refused(RouterError):
         self.why = why
         #: The faulty field, where one field is at fault.
         self.field = field
+        #: The caller's address, where it was refused at the door.
+        self.caller = caller
 
 
 class StartFailed(RouterError):

@@ -47,7 +47,8 @@ class Journal:
         self._metrics.refused[told.code] += 1
         if told.code == "400":
             self._metrics.invalid_at(error.field)
-        self._log.warning("refused", **told.fields, why=str(error))
+        caller = {"caller": error.caller} if error.caller else {}
+        self._log.warning("refused", **told.fields, why=str(error), **caller)
 
     def hung_up(self, request_id: str) -> None:
         """A caller that went away before its request was whole."""

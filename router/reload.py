@@ -8,7 +8,7 @@ import hashlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,14 +104,14 @@ class Reload:
     """Takes a changed configuration into force once it is whole and right.
 
     A bad one changes nothing but the alarm. `apply` swaps; it is called on the event loop, and
-    must not fail.
+    must not fail. It returns what is dubious about what it took.
     """
 
     def __init__(
         self,
         watched: tuple[Source, Look] | None,
         standing: Standing,
-        apply: Callable[[Config], None],
+        apply: Callable[[Config], Iterable[str]],
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
@@ -212,11 +212,11 @@ class Reload:
     def _swap(self, loaded: Config, changes: dict[str, list[str]]) -> None:
         self.standing.config = loaded
         self.standing.since = time.time()
-        self._apply(loaded)
+        warnings = self._apply(loaded)
         self._metrics.reloads["taken"] += 1
         self._log.info("reload", result="taken", config=loaded.hash, **changes)
-        for problem in loaded.warnings:
-            self._log.warning("config", problem=str(problem))
+        for problem in warnings:
+            self._log.warning("config", problem=problem)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()

@@ -8,6 +8,8 @@ import urllib.request
 
 from router import config
 from router.config.settings import Settings
+from router.door import Tokens
+from router.log import Log
 from router.metrics import Metrics
 from router.model import Reason
 from router.reload import Standing
@@ -43,7 +45,7 @@ async def scrape() -> str:
     async def gather() -> Reports:
         return Reports([report(metrics, standing, ready=True, store="none", lag=0.0)])
 
-    server = Server(ops_app(gather), listen("127.0.0.1", 0))
+    server = Server(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:

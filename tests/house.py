@@ -39,6 +39,8 @@ class House:
     """A running router and what it said."""
 
     url: str
+    #: Where it is reached, host and port.
+    address: tuple[str, int]
     http: httpx.AsyncClient
     app: App
     stream: io.StringIO = field(default_factory=io.StringIO)
@@ -64,19 +66,25 @@ class House:
 
 @asynccontextmanager
 async def house(
-    routes: Mapping[str, Any], environ: Mapping[str, str] | None = None, **settings: Any
+    routes: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    **settings: Any,
 ) -> AsyncIterator[House]:
     """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"))
-    server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
+    server = Server(app, listen(host, 0), drain_timeout=1)
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            yield House(server.url, client, app, stream)
+            port = server.listener.getsockname()[1]
+            here = "::1" if host == "::1" else "127.0.0.1"
+            url = server.url.replace("[::]", "127.0.0.1")
+            yield House(url, (here, port), client, app, stream)
     finally:
         server.stop()
         await serving

@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from router.config.settings import SETTINGS, Settings
 from router.errors import SettingInvalid
 from router.log import printable
 from router.schedule import parse_duration
+from router.secret import Secret
 from tests.command import ROOT, Finished, command, environment, one_line, run
 
 HEAVY = (
@@ -167,8 +169,9 @@ def test_an_empty_variable_is_none() -> None:
         ("--host", "::1", "::1"),
         ("--port", "0", 0),
         ("--port", "65535", 65535),
-        ("--path", "/", "/"),
-        ("--path", "/ebaas/v1/callback", "/ebaas/v1/callback"),
+        ("--path", "/", Secret("/")),
+        ("--path", "/ebaas/v1/callback", Secret("/ebaas/v1/callback")),
+        ("--trusted-proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
         ("--store", "none", None),
         ("--store", "there/router.db", Path("there/router.db")),
         ("--max-body", "65536", 65536),
@@ -206,6 +209,9 @@ def test_right_values(option: str, text: str, value: Any) -> None:
         ("--path", "/%2e"),
         ("--path", "/livez"),
         ("--path", "/readyz"),
+        ("--trusted-proxies", "10.0.0.1/8"),
+        ("--trusted-proxies", "10.0.0.0/8,"),
+        ("--trusted-proxies", "proxy.example.com"),
         ("--store", "postgresql://db/router"),
         ("--store", ""),
         ("--max-body", "0"),
@@ -347,3 +353,24 @@ def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
 def test_args_are_a_namespace() -> None:
     """A setting that a command does not offer is read from its variable or default all the same."""
     assert read_settings(argparse.Namespace(), {"EBAAS_ROUTER_PORT": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [("/", "/"), ("/callback", "/callback"), ("/callback/", "/callback/"),
+     ("/callback/s3cret", "/callback/***"), ("/a/b/c", "/a/***"), ("//s3cret", "//***")],
+)  # fmt: skip
+def test_a_path_is_shown_up_to_its_first_segment(path: str, shown: str) -> None:
+    """What is behind it may be a secret, for a caller that can send no header."""
+    settings = read("--path", path)
+    assert str(settings.path) == shown
+    assert settings.path.reveal() == path
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("path", ["s3cret", "/callback/s3cret?x", "/callback/s3cret/%2e"])
+def test_a_wrong_path_is_not_repeated(path: str) -> None:
+    """It may have a secret in it all the same."""
+    with pytest.raises(SettingInvalid) as caught:
+        read("--path", path)
+    assert "s3cret" not in str(caught.value)

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -318,7 +319,15 @@ def test_every_key() -> None:
     path = next(path for path in FILES if path.stem == "ok_every_key")
     loaded = parse(path.read_text(encoding="utf-8").replace("${file:token}", "t"), CANARY="c")
     assert loaded.unmatched == "accept"
-    assert loaded.ebaas == Caller(1.5, Schedule((1.0, 30.0), 3), 0.0, "ok")
+    assert loaded.ebaas == Caller(
+        1.5,
+        Schedule((1.0, 30.0), 3),
+        0.0,
+        "ok",
+        token=(Secret("t-and-more-of-it"), Secret("sixteen-letters-")),
+        token_header="x-ebaas-token",
+        allow_from=tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32"))),
+    )
     assert loaded.queue == Schedule((3600.0,), 0)
     assert loaded.table.targets["a.b_c-D"] == Target(
         "a.b_c-D",
@@ -337,7 +346,7 @@ def test_every_key() -> None:
         "other", "http://[::1]:9003/", timeout=1.0, acknowledge="status", max_in_flight=3
     )
     assert loaded.table.routes == (
-        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=26),
+        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=28),
         Route(
             "证书",
             {
@@ -349,7 +358,7 @@ def test_every_key() -> None:
             },
             ("a.b_c-D",),
             ("other",),
-            line=17,
+            line=19,
         ),
     )
 
@@ -590,6 +599,7 @@ def test_editor_schema_accepts_what_loads() -> None:
 ONLY_THE_LOADER = (
     "ok_", "warning_", "utf16", "tag_str", "key_twice", "name_twice", "header_twice",
     "target_undefined", "target_required", "pattern_", "variable_", "secret_file_", "url_",
+    "allow_from_host_bits", "allow_from_mapped", "token_masked",
     "duration_too_long", "owner_exponent", "retries_octal", "retries_underscore",
 )  # fmt: skip
 

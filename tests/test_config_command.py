@@ -164,7 +164,8 @@ def test_a_path_that_the_file_spells_out_is_shown(
 
 def test_nothing_of_a_configuration_is_forgotten() -> None:
     """Every field of the types is shown, or is known not to be what a file says."""
-    said = effective.effective(loaded(SMALL))
+    door = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\n"
+    said = effective.effective(loaded(SMALL + door))
     unsaid = {"table", "hash", "warnings", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from router.errors import StartFailed
+from router.secret import Secret
 from router.server import Server, listen
 from router.standin import StandIn
 from tests.house import PATIENCE, SAMPLE, House, event, house, routes
@@ -259,7 +260,7 @@ async def test_the_probes_speak_the_contract_too() -> None:
 
 async def test_the_path_can_be_renamed() -> None:
     """`--path` moves the endpoint, and the old path is gone."""
-    async with accepting(path="/ebaas/in") as router:
+    async with accepting(path=Secret("/ebaas/in")) as router:
         assert (await router.post(path="/ebaas/in")).json()["code"] == "000"
         assert (await router.post(path="/callback")).status_code == 404
 

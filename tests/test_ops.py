@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,11 +17,15 @@ import pytest
 
 from router import config
 from router.config import Config
-from router.errors import Problem
+from router.door import Tokens
+from router.errors import Problem, StartFailed
+from router.log import Log
 from router.metrics import Metrics
 from router.model import Reason
 from router.reload import Standing
+from router.secret import Secret
 from router.server import Server, listen
+from router.web.guard import tokens_of
 from router.web.ops import ops_app
 from router.web.report import MAX_PROBLEMS, Report, report
 from router.web.status import Reports
@@ -29,6 +35,8 @@ pytestmark = pytest.mark.anyio
 
 #: Planted where a configuration takes a secret.
 CANARY = "canary-5d1f"
+
+NONE = Tokens([])
 
 
 def configured(**top: Any) -> Config:
@@ -69,6 +77,7 @@ class Ops:
     url: str
     http: httpx.AsyncClient
     reports: Reports
+    log: io.StringIO
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.http.get(self.url + path, **options)
@@ -91,18 +100,21 @@ class Ops:
 
 
 @asynccontextmanager
-async def serving(*processes: Process, silent: int = 0) -> AsyncIterator[Ops]:
+async def serving(
+    *processes: Process, silent: int = 0, tokens: Tokens = NONE
+) -> AsyncIterator[Ops]:
     """An ops port that asks these processes anew for each request."""
+    stream = io.StringIO()
 
     async def gather() -> Reports:
         return replace(ops.reports, living=[process.report for process in processes])
 
-    server = Server(ops_app(gather), listen("127.0.0.1", 0))
+    server = Server(ops_app(gather, tokens, Log(stream, "json")), listen("127.0.0.1", 0))
     task = asyncio.create_task(server.serve())
     await server.up()
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            ops = Ops(server.url, client, Reports([], silent=silent))
+            ops = Ops(server.url, client, Reports([], silent=silent), stream)
             yield ops
     finally:
         server.stop()
@@ -304,3 +316,87 @@ async def test_what_is_not_there_is_refused_in_the_contracts_json(
     assert response.status_code == int(code)
     assert response.json()["code"] == code
     assert set(response.json()) == {"request_id", "code", "msg"}
+
+
+# The token.
+
+PATHS = ("/metrics", "/status", "/elsewhere", "/")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_with_a_token_nothing_answers_without_it(path: str) -> None:
+    """Whatever is asked for is a 401 in the contract's JSON; with the token it is what it is."""
+    tokens = Tokens([Secret("old-ops-token"), Secret("new-ops-token")])
+    async with serving(Process(), tokens=tokens) as ops:
+        for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
+            refused = await ops.get(path, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (401, "401")
+            assert refused.headers["www-authenticate"] == "Bearer"
+        for token in ("old-ops-token", "new-ops-token"):
+            expected = 200 if path in ("/metrics", "/status") else 404
+            assert (await ops.get(path, headers=bearer(token))).status_code == expected
+        lines = [json.loads(line) for line in ops.log.getvalue().splitlines()]
+    assert [line["why"] for line in lines] == [
+        "at the ops port: no token",
+        "at the ops port: a wrong token",
+        "at the ops port: a wrong token",
+    ]
+    assert "token" not in ops.log.getvalue().replace("no token", "").replace("a wrong token", "")
+
+
+@pytest.mark.parametrize("tokens", [NONE, Tokens([Secret("an-ops-token")])])
+async def test_safe_headers(tokens: Tokens) -> None:
+    """No answer may be stored, framed, run or read by another site's page; none tells a version."""
+    async with serving(Process(), tokens=tokens) as ops:
+        for path in PATHS:
+            answer = await ops.get(path, headers={"origin": "https://elsewhere.example.com"})
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+            assert not [name for name in answer.headers if name.startswith("access-control-")]
+            assert not answer.headers.keys() & {"server", "x-powered-by", "via"}
+
+
+async def test_a_preflight_is_refused() -> None:
+    """Another site's page gets no permission to ask."""
+    async with serving(Process()) as ops:
+        asked = {"origin": "https://elsewhere.example.com", "access-control-request-method": "GET"}
+        answer = await ops.http.options(ops.url + "/status", headers=asked)
+        assert answer.status_code == 405
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_file_of_tokens(tmp_path: Path) -> None:
+    """Each line is a token that is good; blanks around it and blank lines count for nothing."""
+    path = tmp_path / "tokens"
+    path.write_text("\n first-token\r\nsecond-token \n\n")
+    tokens = tokens_of(path)
+    for token in ("first-token", "second-token"):
+        assert tokens.barrier([(b"authorization", f"Bearer {token}".encode())]) is None
+    assert tokens.barrier([(b"authorization", b"Bearer ")]) is not None
+    assert not tokens_of(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "tokens can't be read: no such file or directory"),
+        (b"", "tokens has no token in it"),
+        (b" \n\n", "tokens has no token in it"),
+        (b"canary two\n", "a token in tokens has a blank in it"),
+        (b"canary\x00\n", "a token in tokens has a blank in it"),
+        (b"canary\xff\n", "tokens has more than ASCII in it"),
+    ],
+)
+def test_a_file_that_has_no_usable_token(tmp_path: Path, content: bytes | None, why: str) -> None:
+    """The start ends with one line, which names the file without its folder, and no token."""
+    path = tmp_path / "tokens"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StartFailed) as caught:
+        tokens_of(path)
+    assert str(caught.value) == f"--ops-token-file: {why}"

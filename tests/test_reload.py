@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from router.app import App
+from router.config import Config
 from router.config.settings import Settings
 from router.log import Log
 from router.metrics import Metrics
@@ -211,13 +212,17 @@ async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
     look = source.look()
     standing = Standing(source.load(look.content), since=0.0, tried=0.0)
 
+    def take(config: Config) -> list[str]:
+        taken.append(config.table.routes[0].match["event_key"][0])
+        return []
+
     async def swept() -> None:
         pass
 
     reload = Reload(
         (source, look),
         standing,
-        lambda config: taken.append(config.table.routes[0].match["event_key"][0]),
+        take,
         swept,
         Log(io.StringIO(), "json"),
         Metrics(),

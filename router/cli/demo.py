@@ -80,18 +80,21 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
     loaded = config.load(path, os.environ, settings.secrets_dir)
+    # Whoever plays with it is on this machine.
+    loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
     log = StoryLog()
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
     serving = server.Server(app, server.listen(settings.host, settings.port))
-    url = serving.url + settings.path
+    url = serving.url + settings.path.reveal()
+    shown = f"{serving.url}{settings.path}"
     served = [
         server.Server(app, server.listen(*address)) for address, app in sorted(stand_ins.items())
     ]
 
     async def tell() -> None:
-        say(f"EBaaS callback router on {url}")
+        say(f"EBaaS callback router on {shown}")
         say(f"{path.name}: {len(loaded.table.routes)} routes")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
@@ -103,7 +106,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         log.over()
         say("")
         say("Send another:")
-        say(f"  curl -sS {url} -d {shlex.quote(SAMPLE.decode())}")
+        say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
         say("Serving until Ctrl-C.")
 
     server.run(*served, serving, then=tell)

@@ -50,6 +50,12 @@ HELP = Help(
 )
 
 
+_OPEN_OPS = (
+    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
+    "see --ops-token-file"
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_settings(parser)
@@ -97,7 +103,7 @@ class _Router:
             raise ConfigInvalid(look.problems)
         loaded = source.load(look.content)
         self.app = App(settings, loaded, self.log, watched=(source, look))
-        self.warnings = [str(problem) for problem in loaded.warnings]
+        self.warnings = self.app.warnings(loaded)
         self.facts = {
             "routes": len(loaded.table.routes),
             "targets": len(loaded.table.targets),
@@ -141,9 +147,9 @@ def _serve_alone(settings: Settings) -> int:
 
     async def announce() -> None:
         _on_hang_up(router.app.reload.ask)
-        _announce(router.log, serving.url + settings.path, router.facts, router.warnings)
+        _announce(router.log, f"{serving.url}{settings.path}", router.facts, router.warnings)
 
-    server.run(*_ops(settings, gather), serving, then=announce)
+    server.run(*_ops(settings, gather, router.log), serving, then=announce)
     router.log.info("stopped")
     return GOOD
 
@@ -155,7 +161,7 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
 
     log = _log(settings)
     port = SharedPort(settings.host, settings.port)
-    url = url_at(port.address) + settings.path
+    url = f"{url_at(port.address)}{settings.path}"
     stop_within = settings.drain_delay + settings.drain_timeout
     workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
 
@@ -163,7 +169,7 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
         _on_hang_up(workers.reload)
         _announce(log, url, **workers.facts, workers=settings.workers)
 
-    server.run(*_ops(settings, workers.gather), workers, then=announce)
+    server.run(*_ops(settings, workers.gather, log), workers, then=announce)
     log.info("stopped")
     return GOOD
 
@@ -212,14 +218,20 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _ops(settings: Settings, gather: Gather) -> list[Server]:
-    """The server of the ops port, where there is to be one."""
+def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
+    """The server of the ops port, where there is to be one. Raises StartFailed."""
+    from router.networks import is_loopback
     from router.server import Server, listen
+    from router.web.guard import tokens_of
     from router.web.ops import ops_app
 
     if settings.ops_port == 0:
         return []
-    return [Server(ops_app(gather), listen(settings.ops_host, settings.ops_port, "--ops-port"))]
+    tokens = tokens_of(settings.ops_token_file)
+    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
+    if not tokens and not is_loopback(settings.ops_host):
+        log.warning("config", problem=_OPEN_OPS)
+    return [Server(ops_app(gather, tokens, log), listener)]
 
 
 def _on_hang_up(reload: Any) -> None:

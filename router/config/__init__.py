@@ -22,9 +22,12 @@ from router.config.variables import Variables
 from router.config.warnings import warn
 from router.document import MAX_SIZE, Node, Problems
 from router.document import parse as parse_document
+from router.door import AUTHORIZATION
 from router.errors import ConfigInvalid, Problem
+from router.networks import Network
 from router.routes import Route, RouteTable, Target
 from router.schedule import PLATFORM, Schedule, Terms
+from router.secret import Secret
 
 __all__ = ["Caller", "Config", "load", "parse", "read"]
 
@@ -40,6 +43,12 @@ class Caller:
     grace: float = 60.0
     #: The HTTP status of replies: the code's own, or always 200.
     http_status: Literal["mirror", "ok"] = "mirror"
+    #: Any of them lets it in; with none it needs none.
+    token: tuple[Secret, ...] = ()
+    #: Which header has it; in lower case.
+    token_header: str = AUTHORIZATION
+    #: Where it may call from; empty for anywhere.
+    allow_from: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,15 @@ def _file(root: Node, reader: Reader) -> RoutesFile:
 
 
 def _caller(section: EbaasSection) -> Caller:
-    return Caller(section.reply_within, _schedule(section), section.grace, section.http_status)
+    return Caller(
+        section.reply_within,
+        _schedule(section),
+        section.grace,
+        section.http_status,
+        section.token,
+        section.token_header,
+        section.allow_from,
+    )
 
 
 def _schedule(section: EbaasSection | QueueSection) -> Schedule:

@@ -41,12 +41,17 @@ def plain(value: Any) -> Any:
 
 
 def caller(ebaas: Caller) -> dict[str, Any]:
-    return {
+    said = {
         "reply_within": duration(ebaas.reply_within),
         **queue(ebaas.schedule),
         "grace": duration(ebaas.grace),
         "http_status": ebaas.http_status,
     }
+    if ebaas.token:
+        said |= {"token": list(ebaas.token), "token_header": ebaas.token_header}
+    if ebaas.allow_from:
+        said["allow_from"] = list(map(str, ebaas.allow_from))
+    return said
 
 
 def queue(schedule: Schedule) -> dict[str, Any]:

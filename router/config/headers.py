@@ -1,6 +1,8 @@
-"""Which headers a target may be given."""
+"""Which headers a target may be given, and which may have a caller's token."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from router.config.kinds import Text
 from router.config.reader import Fault, Schema
@@ -14,25 +16,34 @@ OWN = (
     "webhook-*", "x-ebaas-*", "x-request-id",
 )  # fmt: skip
 
+#: What frames a request, says where it comes from, or is repeated in logs and to targets. Likewise.
+TAKEN = (
+    "accept-encoding", "connection", "content-*", "date", "expect", "forwarded", "host",
+    "keep-alive", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
+    "x-forwarded-*", "x-request-id",
+)  # fmt: skip
+
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
 
 class HeaderName(Text):
-    """The name of a header that is not the router's own; the value is in lower case."""
+    """The name of a header, but for some; the value is in lower case."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Sequence[str] = OWN, why: str = "is set by the router alone"):
         super().__init__("a header's name", pattern=_NAME)
+        self._refused = refused
+        self._why = why
 
     def value(self, text: str, node: ScalarNode) -> str:
         name = super().value(text, node).lower()
-        for own in OWN:
-            if name == own or (own.endswith("*") and name.startswith(own[:-1])):
-                raise Fault(f"{shown(text)} is set by the router alone")
+        for each in self._refused:
+            if name == each or (each.endswith("*") and name.startswith(each[:-1])):
+                raise Fault(f"{shown(node.text)} {self._why}")
         return name
 
     def schema(self) -> Schema:
-        own = "|".join(_any_case(name) for name in OWN)
-        return {"type": "string", "pattern": f"^(?!({own})$){_NAME}$"}
+        refused = "|".join(_any_case(name) for name in self._refused)
+        return {"type": "string", "pattern": f"^(?!({refused})$){_NAME}$"}
 
 
 def _any_case(name: str) -> str:

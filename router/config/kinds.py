@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from router.config.reader import Fault, Kind, Reader, Schema
 from router.document import ListNode, MapNode, Node, ScalarNode, shown
 from router.schedule import parse_duration
-from router.secret import Secret
+from router.secret import MASK, Secret
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -78,6 +78,8 @@ class SecretText(ScalarKind[Secret]):
         self._text = Text(what, pattern=pattern, longest=longest, repeated=False)
 
     def value(self, text: str, node: ScalarNode) -> Secret:
+        if text == MASK:
+            raise Fault(f"{MASK} stands for a secret that was not printed")
         return Secret(self._text.value(text, node))
 
     def schema(self) -> Schema:

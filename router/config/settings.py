@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from router.log import Format
+from router.networks import Network, NotANetwork, network_of
 from router.schedule import parse_duration
+from router.secret import MASK, Secret
 
 PREFIX = "EBAAS_ROUTER_"
 
@@ -50,14 +52,31 @@ def parse_port(text: str) -> int:
     raise ValueError(problem)
 
 
-def parse_path(text: str) -> str:
+def parse_path(text: str) -> Secret:
+    """A path whose first segment may be shown: what is behind it may be a secret.
+
+    So a caller that can send no header has something to know. It is not repeated.
+    """
     if not text.startswith("/"):
-        raise ValueError(f"{text!r} does not start with '/'")
+        raise ValueError("a path starts with '/'")
     if not _PATH.fullmatch(text):
-        raise ValueError(f"{text!r} is not a plain path (no query, no escapes)")
+        raise ValueError("not a plain path (no query, no escapes)")
     if text in _PROBES:
         raise ValueError(f"{text!r} is one of the router's own probes")
-    return text
+    first, slash, rest = text[1:].partition("/")
+    return Secret(text, f"/{first}{slash}{MASK if rest else ''}")
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    return tuple(map(_network, text.split(",")))
+
+
+def _network(text: str) -> Network:
+    try:
+        return network_of(text.strip())
+    except NotANetwork as error:
+        likely = f", did you mean {error.likely!r}?" if error.likely else ""
+        raise ValueError(f"{text!r} {error}{likely}") from None
 
 
 def parse_store(text: str) -> Path | None:
@@ -132,7 +151,20 @@ class Settings:
         parse_host, "127.0.0.1", "HOST", "the address to listen on; 0.0.0.0 means all"
     )
     port: int = setting(parse_port, "8080", "PORT", "the port to listen on; 0 takes any free one")
-    path: str = setting(parse_path, "/callback", "PATH", "where EBaaS POSTs its callbacks")
+    path: Secret = setting(
+        parse_path,
+        "/callback",
+        "PATH",
+        "where EBaaS POSTs its callbacks; what is behind the first segment may be a secret, and is "
+        "masked everywhere",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        parse_networks,
+        None,
+        "CIDR,…",
+        "the proxies in front of the router: the only ones whose x-forwarded-for says where a "
+        "request comes from",
+    )
     store: Path | None = setting(
         parse_store,
         "data/ebaas-router.db",
@@ -204,6 +236,13 @@ class Settings:
     )
     ops_host: str = setting(parse_host, "127.0.0.1", "HOST", "the address of /metrics and /status")
     ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
+    ops_token_file: Path | None = setting(
+        parse_file,
+        None,
+        "FILE",
+        "a file with the token that they then need, as 'authorization: Bearer TOKEN'; each line is "
+        "one that is good",
+    )
     #: In seconds.
     drain_delay: float = setting(
         parse_duration,

@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Literal
 
 from router.config.addresses import Url
+from router.config.entrance import TOKEN, TOKEN_HEADER, Cidr
 from router.config.headers import HeaderName
 from router.config.kinds import Choice, Duration, ListOf, Located, MapOf, Number, SecretText, Text
 from router.config.matching import MatchKind
 from router.config.reader import Schema
 from router.config.section import Key, Section
+from router.door import AUTHORIZATION
 from router.schedule import parse_duration
 
 Unmatched = Literal["reject", "accept"]
@@ -62,6 +64,24 @@ class EbaasSection(Section):
         "The HTTP status of replies: the code's own, or 200 whatever the code is.",
         default="mirror",
         written="mirror",
+    )
+    token = Key(
+        ListOf(TOKEN, alone=True),
+        "What EBaaS has to send to come in, as `authorization: Bearer TOKEN`; while one replaces "
+        "another, a list of both. Keep it out of the file: ${file:NAME}.",
+        default=(),
+    )
+    token_header = Key(
+        TOKEN_HEADER,
+        "Another header that has the token, and nothing but the token.",
+        default=AUTHORIZATION,
+        written=AUTHORIZATION,
+    )
+    allow_from = Key(
+        ListOf(Cidr(), alone=True),
+        "The networks that EBaaS may call from, IPv4 or IPv6; anybody else gets 403. Which proxies "
+        "are in front of the router --trusted-proxies says.",
+        default=(),
     )
 
 

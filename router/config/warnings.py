@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
+from router.config import entrance
 from router.config.addresses import is_local
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
@@ -20,6 +21,7 @@ def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
         _warn_plain(target, problems)
         if name in required:
             _warn_cut_off(file, target, problems)
+    entrance.warn(file.ebaas, problems)
     _warn_short_keys(file, problems)
     _warn_redundant(file, routes, problems)
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from router.config import Config
+from router.door import Door
 from router.errors import Refused
 from router.forwarder import Forwarder, Outcome
 from router.intake import Intake
@@ -28,6 +29,7 @@ class Callbacks:
     def __init__(
         self,
         config: Config,
+        door: Door,
         intake: Intake,
         journal: Journal,
         *,
@@ -36,6 +38,7 @@ class Callbacks:
     ) -> None:
         #: The configuration in force; a request keeps the one it started with.
         self.config = config
+        self.door = door
         self._intake = intake
         #: Set before the first request: it needs the store, which is opened with the loop.
         self.forwarder: Forwarder
@@ -63,7 +66,12 @@ class Callbacks:
         self._journal.hung_up(call.request_id)
 
     def _admit(self, call: Call) -> None:
-        """Raises Refused for what is wrong with a request's head, or with whom it comes from."""
+        """Raises Refused for whom a request comes from, or for what is wrong with its head."""
+        barrier = self.door.barrier(call.peer[0], call.head.fields)
+        if barrier is not None:
+            reply = replies.NO_TOKEN if barrier.is_token else replies.FORBIDDEN
+            caller = self.door.caller(call.peer[0], call.head.fields)
+            raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
         if call.header(b"content-encoding").lower() not in (b"", b"identity"):
             raise refused(replies.ENCODED, "a content-encoding")
         self._check_size(call.head.length or 0)

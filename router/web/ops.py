@@ -1,4 +1,4 @@
-"""Probes, in the contract's JSON; and the ops port: `/metrics` and `/status`."""
+"""The ops port: `/metrics` and `/status`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.door import Tokens
+from router.log import Log
 from router.metrics import render
-from router.web import replies
-from router.web.replies import ACKNOWLEDGED, BUSY, Reply, body_of, request_id_from
+from router.web.guard import Guard
+from router.web.probes import http_error
 from router.web.status import Reports, status_of
 
 Gather = Callable[[], Awaitable[Reports]]
-
-
-class Probes:
-    """`/livez`: the process answers. `/readyz`: it takes callbacks."""
-
-    def __init__(self) -> None:
-        self.ready = False
-
-    async def live(self, request: Request) -> Response:
-        return respond(request, ACKNOWLEDGED)
-
-    async def readiness(self, request: Request) -> Response:
-        return respond(request, ACKNOWLEDGED if self.ready else BUSY)
 
 
 class Ops:
@@ -56,8 +45,12 @@ class Ops:
         return Response(body, media_type="application/json")
 
 
-def ops_app(gather: Gather) -> Starlette:
-    """The ops port's application. What it does not have is answered with the contract's JSON."""
+def ops_app(gather: Gather, tokens: Tokens, log: Log) -> Guard:
+    """The ops port's application. What it does not have is answered with the contract's JSON.
+
+    Without tokens anybody who reaches the port has what is here: numbers, and the names of targets.
+    What shows or changes an event has no place here unless there are some.
+    """
     ops = Ops(gather)
     app = Starlette(
         routes=[
@@ -67,19 +60,4 @@ def ops_app(gather: Gather) -> Starlette:
         exception_handlers={HTTPException: http_error},
     )
     app.router.redirect_slashes = False
-    return app
-
-
-def respond(request: Request, reply: Reply) -> Response:
-    """A reply of the contract to any request that is no callback."""
-    given = request.headers.get("x-request-id", "").encode("latin-1") or None
-    body = body_of(reply, request_id_from(given))
-    return Response(body, reply.status, media_type="application/json")
-
-
-async def http_error(request: Request, error: Exception) -> Response:
-    """What Starlette's router refuses: no such path, no such method there."""
-    assert isinstance(error, HTTPException)
-    response = respond(request, replies.BY_STATUS.get(error.status_code, replies.FAILED))
-    response.headers.update(error.headers or {})
-    return response
+    return Guard(app, tokens, log)

@@ -28,6 +28,8 @@ class Reply:
 # The messages of 000 and 500 are the platform's page's; the others speak in its voice.
 ACKNOWLEDGED = Reply(SUCCESS, "成功")
 BAD_HTTP = Reply("400", "请求不是有效的HTTP")
+NO_TOKEN = Reply("401", "身份验证失败")
+FORBIDDEN = Reply("403", "来源地址不被允许")
 NOT_FOUND = Reply("404", "请求路径不存在")
 WRONG_METHOD = Reply("405", "请求方法不支持")
 TOO_SLOW = Reply("408", "请求接收超时")
@@ -85,7 +87,9 @@ def _rest(reply: Reply) -> str:
 def response_of(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
     """The header lines and the body of a reply."""
     body = body_of(reply, request_id)
-    return b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body
+    challenge = b"www-authenticate: Bearer\r\n" if reply.code == NO_TOKEN.code else b""
+    lines = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n"
+    return lines % (challenge, len(body)), body
 
 
 @lru_cache(64)

@@ -1,0 +1,78 @@
+"""Certificates and their keys, out of files: what is wrong with them is said in a few words."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The most that is read of a file to see what it is, in bytes: some hundred certificates.
+_MAX_FILE = 1024 * 1024
+
+#: What is said of a pair that OpenSSL does not take, by its own word for it.
+_WHY = {
+    "KEY_VALUES_MISMATCH": "{key} is not the key of {cert}",
+    "EE_KEY_TOO_SMALL": "{cert} has a key that is too short",
+    "CA_MD_TOO_WEAK": "{cert} is signed by a method that is too weak",
+}
+
+
+class BadCertificate(Exception):
+    """A certificate or key that can't be used; the text is for people, and names no folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A file with a certificate and those that vouch for it, and a file with its key; both PEM."""
+
+    cert: Path
+    key: Path
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Have connections show this certificate. Raises BadCertificate."""
+        _check(self.cert, b"-----BEGIN CERTIFICATE-----", "certificate")
+        _check(self.key, b"PRIVATE KEY-----", "key")
+        try:
+            context.load_cert_chain(self.cert, self.key, password=_no_password)
+        except ssl.SSLError as error:
+            why = _WHY.get(error.reason or "", "{cert} and {key} can't be used together")
+            raise BadCertificate(why.format(cert=self.cert.name, key=self.key.name)) from None
+        except _HasPassword:
+            raise BadCertificate(f"{self.key.name} needs a password: store it without") from None
+
+    def validity(self) -> tuple[float, float]:
+        """From when until when the certificate is good; Unix time. Raises BadCertificate."""
+        try:
+            # The standard library's own reader, which has no public name.
+            read = ssl._ssl._test_decode_cert(self.cert)  # type: ignore[attr-defined]
+            first, last = (ssl.cert_time_to_seconds(read[n]) for n in ("notBefore", "notAfter"))
+        except (ssl.SSLError, LookupError, ValueError, OSError):
+            raise BadCertificate(f"{self.cert.name} is no certificate in PEM") from None
+        return first, last
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether anybody on the machine may read the key."""
+        return bool(self.key.stat().st_mode & stat.S_IROTH)
+
+
+class _HasPassword(Exception):
+    """A key is encrypted."""
+
+
+def _no_password() -> str:
+    """Instead of asking on the terminal."""
+    raise _HasPassword
+
+
+def _check(path: Path, mark: bytes, what: str) -> None:
+    """Raises BadCertificate where the file can't be read, or is of another sort."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE)
+    except OSError as error:
+        why = (error.strerror or "the system refused").lower()
+        raise BadCertificate(f"{path.name} can't be read: {why}") from None
+    if mark not in content:
+        raise BadCertificate(f"{path.name} has no {what} in PEM in it")

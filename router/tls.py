@@ -1,0 +1,48 @@
+"""TLS at a listener: its certificate, checked before anything is served with it."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from datetime import UTC, datetime
+
+from router.certificates import BadCertificate, Pair
+from router.errors import StartFailed
+
+#: From how long before its end a certificate is warned about, in seconds: a fortnight.
+SOON = 14 * 24 * 3600.0
+
+
+def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
+    """What a listener speaks TLS by: 1.2 or newer, HTTP/1.1 only.
+
+    Raises StartFailed with one clear line for a pair that no caller could or should trust.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        pair.load_into(context)
+        first, last = pair.validity()
+    except BadCertificate as error:
+        raise StartFailed(f"--tls-cert, --tls-key: {error}") from None
+    now = time.time() if now is None else now
+    if now > last:
+        raise StartFailed(f"--tls-cert: {pair.cert.name} has expired on {_day(last)}")
+    if now < first:
+        raise StartFailed(f"--tls-cert: {pair.cert.name} is not valid before {_day(first)}")
+    return context
+
+
+def warnings(pair: Pair, now: float) -> list[str]:
+    """What is dubious about a pair that can be used."""
+    found = []
+    if pair.is_exposed:
+        found.append(f"--tls-key: anybody on this machine may read {pair.key.name}: chmod 600")
+    last = pair.validity()[1]
+    if last - now < SOON:
+        found.append(f"--tls-cert: {pair.cert.name} expires on {_day(last)}")
+    return found
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
