@@ -127,6 +127,13 @@ postgresql: dev-environment ## all that needs a PostgreSQL server, which the tes
 	@scripts/postgresql >/dev/null
 	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
 
+.PHONY: torture
+
+torture: dev-environment ## random bytes from callers and targets, many times what `make test` takes
+	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
+		tests/test_torture.py tests/test_front.py tests/test_engine_agreement.py \
+		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
+
 .PHONY: bench growth hung profile
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute

@@ -15,6 +15,11 @@ from router.routes import Target
 from router.transport import Engine, lines_of
 
 
+#: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
+#: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
+MAX_KEY = 4096
+
+
 class Envelope(NamedTuple):
     """One event as every one of its targets gets it."""
 
@@ -30,13 +35,15 @@ class Envelope(NamedTuple):
 
     def lines(self) -> bytes:
         """The header lines that do not depend on the target or the attempt."""
+        # Percent-encoded, so that no event can write a header of its own.
+        key = quote(self.event.event_key, safe="").encode("ascii")
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", self.request_id.encode("ascii")),
-            # Percent-encoded, so that no event can write a header of its own.
-            (b"x-ebaas-event-key", quote(self.event.event_key, safe="").encode("ascii")),
             (b"webhook-id", self.event_id.encode("ascii")),
         ]
+        if len(key) <= MAX_KEY:
+            headers.append((b"x-ebaas-event-key", key))
         if self.traceparent:
             headers.append((b"traceparent", self.traceparent.encode("ascii")))
         return lines_of(headers)

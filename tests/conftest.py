@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,11 +10,23 @@ from hypothesis import HealthCheck, settings
 
 from tests import postgres
 
+#: How many times as many examples: `make torture` sets it, and rolls the dice anew each time. The
+#: same examples again are what everybody else gets: no gate fails who has changed nothing.
+TORTURE = int(os.environ.get("TORTURE", "0"))
+
 # How long an example takes depends on what else the machine does; speed lives in bench/.
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    derandomize=not TORTURE,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
+
+
+def examples(count: int) -> settings:
+    """So many examples of a test, and a multiple of it under torture."""
+    return settings(max_examples=count * max(TORTURE, 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

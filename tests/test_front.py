@@ -11,12 +11,13 @@ from unittest.mock import ANY
 import h11
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.web.head import Head, read
 from router.web.limits import Limits
 from router.web.replies import Reply
+from tests.conftest import examples
 from tests.house import SAMPLE
 from tests.wire import (
     PROBE,
@@ -776,7 +777,7 @@ def spoilt(draw: st.DrawFn) -> bytes:
     return raw
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(raw=spoilt())
 def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
     """Any bytes in one packet get at most one answer, the contract's, and make one event at most;
@@ -800,7 +801,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
     assert len(router.events) - before <= 1
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(raw=spoilt())
 def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
     """Of a head that passes, httptools and h11 read the same line and headers as the front."""
