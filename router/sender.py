@@ -14,7 +14,6 @@ from router.model import Attempt, Event, Reason
 from router.routes import Target
 from router.transport import Engine, lines_of
 
-
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
 MAX_KEY = 4096
