@@ -11,8 +11,12 @@ from pathlib import Path
 
 LOCK = Path(__file__).parent.parent / "requirements" / "run.txt"
 
-#: Those that ask for no more than to be named; MPL-2.0 binds changes to its own files alone.
-ALLOWED = ("MIT", "BSD", "Apache", "PSF", "Python Software Foundation", "ISC", "MPL", "Mozilla")
+#: Those that ask for no more than to be named. MPL-2.0 and the LGPL bind changes to the library
+#: itself alone; it is installed beside the router, and anybody can put another in its place.
+ALLOWED = (
+    *("MIT", "BSD", "Apache", "PSF", "Python Software Foundation", "ISC"),
+    *("MPL", "Mozilla", "LGPL"),
+)
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
 

@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -42,8 +42,10 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.postgres import Address, PostgresStore
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from tests.postgres import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -57,50 +59,72 @@ NOW = 1_000_000.0
 _numbers = itertools.count()
 
 
-@asynccontextmanager
-async def sqlite(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Store]:
-    store = await SqliteStore.open(folder / "store.db", limits)
-    try:
-        yield store
-    finally:
-        await store.close()
+class Place(Protocol):
+    """Where a store of some kind is. Opened twice, it is one store for two processes."""
+
+    def store(self, limits: Limits = LIMITS) -> AbstractAsyncContextManager[Store]: ...
+
+    def ops(self, limits: Limits = LIMITS) -> AbstractAsyncContextManager[Ops]:
+        """As people open it beside the router."""
+        ...
 
 
-@asynccontextmanager
-async def sqlite_ops(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
-    ops = await SqliteOps.open(folder / "store.db", limits, now=lambda: NOW)
-    try:
-        yield ops
-    finally:
-        await ops.close()
+class SqlitePlace:
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "store.db"
+
+    @asynccontextmanager
+    async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
+        store = await SqliteStore.open(self._path, limits)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
+        ops = await SqliteOps.open(self._path, limits, now=lambda: NOW)
+        try:
+            yield ops
+        finally:
+            await ops.close()
 
 
-#: How a store of each kind is opened, for the router and for people.
-OPENERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {"sqlite": (sqlite, sqlite_ops)}
+class PostgresPlace:
+    def __init__(self, database: Database) -> None:
+        self._address = Address.parse(database.dsn)
+
+    @asynccontextmanager
+    async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
+        store = await PostgresStore.open(self._address, limits)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
+        pytest.skip("not there yet")
+        yield
 
 
-@pytest.fixture(params=OPENERS)
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path)
+    return PostgresPlace(request.getfixturevalue("database"))
 
 
 @pytest.fixture
-def opener(kind: str) -> Callable[..., Any]:
-    """Opens a store of one kind; opened twice in one folder, it is one store for two processes."""
-    return OPENERS[kind][0]
-
-
-@pytest.fixture
-async def store(opener: Callable[..., Any], tmp_path: Path) -> AsyncIterator[Store]:
-    async with opener(tmp_path) as opened:
+async def store(place: Place) -> AsyncIterator[Store]:
+    async with place.store() as opened:
         yield opened
 
 
 @pytest.fixture
-async def ops(store: Store, kind: str, tmp_path: Path) -> AsyncIterator[Ops]:
+async def ops(place: Place, store: Store) -> AsyncIterator[Ops]:
     """The same store, as people open it beside the router."""
-    async with OPENERS[kind][1](tmp_path) as opened:
+    async with place.ops() as opened:
         yield opened
 
 
@@ -216,9 +240,9 @@ async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: St
     assert await states(store, opened) == {"one": State.ACKNOWLEDGED}
 
 
-async def test_only_one_of_many_closes(opener: Callable[..., Any], tmp_path: Path) -> None:
+async def test_only_one_of_many_closes(place: Place) -> None:
     """Also when they come at once, from two processes."""
-    async with opener(tmp_path) as one, opener(tmp_path) as two:
+    async with place.store() as one, place.store() as two:
         opened = await add(one, awaiting())
         closing = settlement(opened, acknowledged(), stage=Stage.CLOSED)
         closes = [store.settle(closing, T) for store in (one, two) * 10]
@@ -292,9 +316,9 @@ async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
     assert await states(store, closed) == {"two": State.QUEUED}
 
 
-async def test_due_deliveries_are_leased_once(opener: Callable[..., Any], tmp_path: Path) -> None:
+async def test_due_deliveries_are_leased_once(place: Place) -> None:
     """Two processes never get the same one; when the lease is over it is due again."""
-    async with opener(tmp_path) as one, opener(tmp_path) as two:
+    async with place.store() as one, place.store() as two:
         for n in range(20):
             await add(one, queued(due_at=NOW + n))
         taken = await asyncio.gather(
@@ -401,10 +425,10 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
     assert (usage.rows, usage.bytes, usage.fullest) == (0, 0, 0.0)
 
 
-async def test_a_full_store_takes_nothing_new(opener: Callable[..., Any], tmp_path: Path) -> None:
+async def test_a_full_store_takes_nothing_new(place: Place) -> None:
     """And still lets everything that is there go on to its end; then there is room again."""
     limits = replace(LIMITS, max_rows=3, share=1.0)
-    async with opener(tmp_path, limits) as store:
+    async with place.store(limits) as store:
         opened = [await add(store, awaiting()) for _ in range(3)]
         assert (await store.usage(T)).fullest == 1.0
         with pytest.raises(StoreFull) as full:
@@ -415,10 +439,10 @@ async def test_a_full_store_takes_nothing_new(opener: Callable[..., Any], tmp_pa
         await add(store, awaiting())
 
 
-async def test_one_target_fills_its_share_alone(opener: Callable[..., Any], tmp_path: Path) -> None:
+async def test_one_target_fills_its_share_alone(place: Place) -> None:
     """Past it only events that need room for that target are refused, and it is named."""
     limits = replace(LIMITS, max_rows=100, share=0.1)
-    async with opener(tmp_path, limits) as store:
+    async with place.store(limits) as store:
         for _ in range(10):
             await add(store, awaiting("dead"))
         with pytest.raises(StoreFull) as full:
@@ -430,20 +454,18 @@ async def test_one_target_fills_its_share_alone(opener: Callable[..., Any], tmp_
         assert (await found(store))[opened.event_id].stage is Stage.OPEN
 
 
-async def test_a_body_counts_in_bytes(opener: Callable[..., Any], tmp_path: Path) -> None:
+async def test_a_body_counts_in_bytes(place: Place) -> None:
     """A few large bodies fill the store as well as many small ones."""
-    async with opener(tmp_path, replace(LIMITS, max_bytes=300_000, share=1.0)) as store:
+    async with place.store(replace(LIMITS, max_bytes=300_000, share=1.0)) as store:
         await add(store, awaiting(), body=b"x" * 200_000)
         with pytest.raises(StoreFull):
             await add(store, awaiting(), body=b"y" * 200_000)
         assert await found(store, b"y" * 200_000) == {}
 
 
-async def test_a_refused_write_costs_its_neighbours_nothing(
-    opener: Callable[..., Any], tmp_path: Path
-) -> None:
+async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> None:
     """Writes that share a commit fail and succeed each for itself."""
-    async with opener(tmp_path, replace(LIMITS, max_rows=100, share=0.05)) as store:
+    async with place.store(replace(LIMITS, max_rows=100, share=0.05)) as store:
         writes = [add(store, awaiting("dead" if n % 2 else f"t{n}")) for n in range(40)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         refused = [result for result in results if isinstance(result, StoreFull)]
@@ -451,14 +473,12 @@ async def test_a_refused_write_costs_its_neighbours_nothing(
         assert (await store.usage(T)).rows == 25
 
 
-async def test_what_was_written_is_there_after_closing(
-    opener: Callable[..., Any], tmp_path: Path
-) -> None:
+async def test_what_was_written_is_there_after_closing(place: Place) -> None:
     """Opened again it is the same store."""
-    async with opener(tmp_path) as store:
+    async with place.store() as store:
         added = await add(store, awaiting())
         await store.spend_all(T)
-    async with opener(tmp_path) as store:
+    async with place.store() as store:
         assert (await found(store))[added.event_id] == replace(added, spent=True)
 
 
@@ -684,11 +704,11 @@ async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: 
     assert states == [State.ACKNOWLEDGED, State.QUEUED, State.DEAD, State.QUEUED]
 
 
-async def test_of_two_people_one_replays(store: Store, ops: Ops, kind: str, tmp_path: Path) -> None:
+async def test_of_two_people_one_replays(place: Place, store: Store, ops: Ops) -> None:
     """However often and from wherever it is asked for at once."""
     for _ in range(20):
         await add(store, dead())
-    async with OPENERS[kind][1](tmp_path) as other:
+    async with place.ops() as other:
         seen = await entries(ops)
         acts = (each.act(action(), seen) for each in (ops, other) * 3)
         assert sum(await asyncio.gather(*acts)) == 20
@@ -722,11 +742,9 @@ async def test_an_action_goes_in_steps(store: Store, ops: Ops) -> None:
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
 
 
-async def test_what_fills_the_store_most_is_named(
-    opener: Callable[..., Any], tmp_path: Path
-) -> None:
+async def test_what_fills_the_store_most_is_named(place: Place) -> None:
     """The target whose share it is, or the store as a whole."""
-    async with opener(tmp_path, replace(LIMITS, max_rows=100, share=0.5)) as store:
+    async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
         assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
         for _ in range(10):
             await add(store, awaiting("one"))

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.model import Event
-from router.store import DeliveryRow, Due, Kept, Letter, Limits, Record, Stage, State, Usage
+from router.store import (
+    DeliveryRow,
+    Due,
+    Kept,
+    Letter,
+    Limits,
+    Record,
+    Stage,
+    State,
+    Usage,
+    fullness,
+)
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
@@ -59,24 +70,8 @@ def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
 
 
 def usage(connection: sqlite3.Connection, limits: Limits) -> Usage:
-    found = {
-        (target, state): (rows, size)
-        for target, state, rows, size in connection.execute("SELECT * FROM usage")
-    }
-    rows, size = found.pop(("", ""))
-    by_target: dict[str, tuple[int, int]] = {}
-    for (target, _), (some, some_bytes) in found.items():
-        before = by_target.get(target, (0, 0))
-        by_target[target] = (before[0] + some, before[1] + some_bytes)
-    shares = [
-        (max(some / limits.max_rows, some_bytes / limits.max_bytes) / limits.share, target)
-        for target, (some, some_bytes) in by_target.items()
-    ]
-    whole = max(rows / limits.max_rows, size / limits.max_bytes)
-    fullest, fullest_of = max([(whole, ""), *shares])
-    counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
     (oldest,) = connection.execute(_OLDEST).fetchone()
-    return Usage(rows, size, counts, fullest, fullest_of, oldest)
+    return fullness.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
 
 
 def record(row: list[Any]) -> Record:

@@ -20,10 +20,8 @@ from router.store import (
     State,
     StoreFull,
 )
+from router.store.fullness import size_of
 from router.store.sqlite.reading import TAKE, due
-
-#: What an event takes up besides its body and key, with its rows and index entries, in bytes.
-OVERHEAD = 1024
 
 _PUT = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
@@ -55,7 +53,7 @@ class Rows:
 
     def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
-        size = OVERHEAD + len(event.body) + len(event.event_key)
+        size = size_of(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
         columns = {
             "event_id": record.event_id,

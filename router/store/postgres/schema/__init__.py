@@ -13,13 +13,14 @@ from __future__ import annotations
 from importlib import resources
 
 #: The scripts of each migration, in order.
-_MIGRATIONS = (("tables", "counting", "records", "queue", "acting", "nodes"),)
+_MIGRATIONS = (("tables", "counting", "records", "queue", "acting", "nodes", "settings"),)
 
 VERSION = len(_MIGRATIONS)
 
 
 def migration(version: int, schema: str) -> str:
-    """What leads from the version before to this one; `schema` is a name that needs no quotes."""
+    """What leads from the version before to this one, to be run in a transaction; `schema` is a
+    name that needs no quotes."""
     folder = resources.files(__name__) / f"v{version}"
     scripts = ((folder / f"{name}.sql").read_text() for name in _MIGRATIONS[version - 1])
-    return "\n".join(scripts).replace("{schema}", schema)
+    return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts])

@@ -1,9 +1,9 @@
 -- A person's action on deliveries: one step of it, with the action's own row. Only what still
 -- stands as it was looked at changes; a lease is taken away, and its holder comes too late.
 
-CREATE FUNCTION {schema}.act(
+CREATE FUNCTION act(
     action jsonb, changes jsonb, now double precision, limits jsonb
-) RETURNS integer LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     action_seq bigint;
     seqs bigint[];

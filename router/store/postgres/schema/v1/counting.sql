@@ -1,15 +1,17 @@
 -- How `usage` is kept. Nobody who changes rows has to think of it, and none can forget it.
 
-CREATE FUNCTION {schema}.counted(of text, in_state text, n integer, size integer)
-RETURNS void LANGUAGE sql SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION counted(of text, in_state text, n integer, size integer)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO usage AS u (target, state, backend, rows, bytes)
     VALUES (of, in_state, pg_backend_pid(), n, n * size::bigint)
     ON CONFLICT (target, state, backend)
-    DO UPDATE SET rows = u.rows + excluded.rows, bytes = u.bytes + excluded.bytes
+    DO UPDATE SET rows = u.rows + excluded.rows, bytes = u.bytes + excluded.bytes;
+END
 $$;
 
-CREATE FUNCTION {schema}.count_event()
-RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION count_event()
+RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         PERFORM counted('', '', 1, NEW.size);
@@ -19,11 +21,11 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER counted AFTER INSERT OR DELETE ON {schema}.events
-FOR EACH ROW EXECUTE FUNCTION {schema}.count_event();
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON events
+FOR EACH ROW EXECUTE FUNCTION count_event();
 
-CREATE FUNCTION {schema}.count_delivery()
-RETURNS trigger LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION count_delivery()
+RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'INSERT' AND OLD.state IN ('awaiting', 'queued', 'dead') THEN
         PERFORM counted(OLD.target, OLD.state, -1, OLD.size);
@@ -34,14 +36,14 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER counted AFTER INSERT OR DELETE ON {schema}.deliveries
-FOR EACH ROW EXECUTE FUNCTION {schema}.count_delivery();
-CREATE TRIGGER counted_again AFTER UPDATE OF state ON {schema}.deliveries
-FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION {schema}.count_delivery();
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON deliveries
+FOR EACH ROW EXECUTE FUNCTION count_delivery();
+CREATE TRIGGER counted_again AFTER UPDATE OF state ON deliveries
+FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION count_delivery();
 
 -- Add up the rows of backends that are gone; of several who try at once one does it.
-CREATE FUNCTION {schema}.fold_usage()
-RETURNS void LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION fold_usage()
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF pg_try_advisory_xact_lock('usage'::regclass::oid::bigint) THEN
         WITH gone AS (

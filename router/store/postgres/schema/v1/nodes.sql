@@ -1,7 +1,7 @@
 -- Who shares the store: a row for each process, which it writes every second. Not logged, so that
 -- no beat waits for a disk: after a crash of the server the rows are back with the next one.
 
-CREATE UNLOGGED TABLE {schema}.nodes (
+CREATE UNLOGGED TABLE nodes (
     node_id text COLLATE "C" PRIMARY KEY,
     host text NOT NULL,
     pid integer NOT NULL,
@@ -18,9 +18,8 @@ CREATE UNLOGGED TABLE {schema}.nodes (
 );
 
 -- How many processes have said something since then, by configuration.
-CREATE FUNCTION {schema}.beat(node jsonb, gone double precision, forgotten double precision)
-RETURNS TABLE (config text, processes bigint) LANGUAGE plpgsql
-SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION beat(node jsonb, gone double precision, forgotten double precision)
+RETURNS TABLE (config text, processes bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     now double precision := extract(epoch FROM clock_timestamp());
@@ -43,11 +42,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION {schema}.present() RETURNS TABLE (node jsonb)
-LANGUAGE sql STABLE SET search_path = {schema}, pg_temp AS $$
+CREATE FUNCTION present() RETURNS TABLE (node jsonb) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
     SELECT to_jsonb(n) - '{started_at,seen_at}'::text[] || jsonb_build_object(
         'uptime', n.seen_at - n.started_at,
         'silent', extract(epoch FROM clock_timestamp())::double precision - n.seen_at
     )
-    FROM nodes n
+    FROM nodes n;
+END
 $$;

@@ -1,9 +1,8 @@
 -- The queue and the upkeep: what is due, leased, given back, ended, deleted, and how much there is.
 
 -- One step from a target to the next along the index, however many rows each has.
-CREATE FUNCTION {schema}.queue()
-RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE
-SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+CREATE FUNCTION queue()
+RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
     WITH RECURSIVE queued (target) AS (
@@ -19,13 +18,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION {schema}.take(
+CREATE FUNCTION take(
     of text, now double precision, until double precision, most integer, new_lease text
 ) RETURNS TABLE (
     event_id text, target text, state text, reason text, due_at double precision, retries integer,
     digest bytea, request_id text, traceparent text, event_source text, event_topic text,
     event_type text, event_status text, event_key text, body bytea, replayed boolean
-) LANGUAGE plpgsql SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM durable();
     RETURN QUERY
@@ -46,9 +45,8 @@ END
 $$;
 
 -- One row for each: whether it was leased still.
-CREATE FUNCTION {schema}.finish(asks jsonb, limits jsonb)
-RETURNS TABLE (finished boolean) LANGUAGE plpgsql
-SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+CREATE FUNCTION finish(asks jsonb, limits jsonb)
+RETURNS TABLE (finished boolean) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
     changed bigint;
@@ -58,10 +56,11 @@ BEGIN
         SELECT a->>'event_id' FROM jsonb_array_elements(asks) AS a
     ) ORDER BY e.seq FOR UPDATE;
     FOR ask IN
-        SELECT x.* FROM jsonb_array_elements(asks) AS a, jsonb_to_record(a) AS x (
+        SELECT x.* FROM jsonb_array_elements(asks) WITH ORDINALITY AS a (ask, n),
+            jsonb_to_record(a.ask) AS x (
             event_id text, lease text, target text, state text, reason text,
             due_at double precision, retries integer, now double precision
-        )
+        ) ORDER BY a.n
     LOOP
         UPDATE deliveries d SET state = ask.state, reason = ask.reason, due_at = ask.due_at,
             retries = ask.retries, changed_at = ask.now, lease = ''
@@ -79,9 +78,8 @@ END
 $$;
 
 -- The dead letters are an object, by target: why the last attempt ended.
-CREATE FUNCTION {schema}.end_over(now double precision, most integer, limits jsonb)
-RETURNS TABLE (event_id text, event_key text, requests integer, dead jsonb) LANGUAGE plpgsql
-SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+CREATE FUNCTION end_over(now double precision, most integer, limits jsonb)
+RETURNS TABLE (event_id text, event_key text, requests integer, dead jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     seqs bigint[];
 BEGIN
@@ -107,9 +105,8 @@ END
 $$;
 
 -- How many events are gone; deliveries and letters go with them.
-CREATE FUNCTION {schema}.prune(now double precision, most integer, limits jsonb)
-RETURNS TABLE (pruned bigint) LANGUAGE plpgsql
-SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+CREATE FUNCTION prune(now double precision, most integer, limits jsonb)
+RETURNS TABLE (pruned bigint) LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     WITH gone AS (
@@ -123,9 +120,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION {schema}.used() RETURNS TABLE (
+CREATE FUNCTION used() RETURNS TABLE (
     target text, state text, rows bigint, bytes bigint, backends bigint, oldest double precision
-) LANGUAGE plpgsql STABLE SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
     SELECT u.target, u.state, sum(u.rows)::bigint, sum(u.bytes)::bigint, count(*),

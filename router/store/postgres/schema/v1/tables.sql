@@ -1,10 +1,10 @@
--- Every table, in a schema of its own; ebaas-router replaces {schema} by its name.
+-- Every table.
 -- Times are seconds since the epoch. Texts with a NUL, which PostgreSQL can't hold, are escaped.
 
-CREATE TABLE {schema}.version (version integer NOT NULL);
+CREATE TABLE version (version integer NOT NULL);
 
 -- What changes of an event is apart from what does not, so that a change copies few bytes.
-CREATE TABLE {schema}.events (
+CREATE TABLE events (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id text COLLATE "C" NOT NULL UNIQUE,
     digest bytea NOT NULL,
@@ -17,16 +17,17 @@ CREATE TABLE {schema}.events (
     ends_at double precision NOT NULL,
     spent boolean NOT NULL,
     expires_at double precision,
-    size integer NOT NULL
+    size integer NOT NULL,
+    settled_by text -- the last settlement, so that one that was lost on its way can be asked again
 ) WITH (fillfactor = 80);
-CREATE INDEX events_by_body ON {schema}.events (digest, stage);
-CREATE INDEX events_by_end ON {schema}.events (ends_at) WHERE stage = 'open';
-CREATE INDEX events_unsettled ON {schema}.events (first_at) WHERE expires_at IS NULL;
-CREATE INDEX events_by_expiry ON {schema}.events (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX events_by_body ON events (digest, stage);
+CREATE INDEX events_by_end ON events (ends_at) WHERE stage = 'open';
+CREATE INDEX events_unsettled ON events (first_at) WHERE expires_at IS NULL;
+CREATE INDEX events_by_expiry ON events (expires_at) WHERE expires_at IS NOT NULL;
 
 -- What its targets get.
-CREATE TABLE {schema}.letters (
-    seq bigint PRIMARY KEY REFERENCES {schema}.events ON DELETE CASCADE,
+CREATE TABLE letters (
+    seq bigint PRIMARY KEY REFERENCES events ON DELETE CASCADE,
     request_id text NOT NULL,
     traceparent text NOT NULL,
     event_source text NOT NULL,
@@ -37,8 +38,8 @@ CREATE TABLE {schema}.letters (
     body bytea NOT NULL
 );
 
-CREATE TABLE {schema}.deliveries (
-    seq bigint NOT NULL REFERENCES {schema}.events ON DELETE CASCADE,
+CREATE TABLE deliveries (
+    seq bigint NOT NULL REFERENCES events ON DELETE CASCADE,
     target text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
     reason text NOT NULL,
@@ -51,10 +52,10 @@ CREATE TABLE {schema}.deliveries (
     size integer NOT NULL, -- its event's
     PRIMARY KEY (seq, target)
 ) WITH (fillfactor = 80);
-CREATE INDEX deliveries_by_due ON {schema}.deliveries (target, due_at) WHERE state = 'queued';
-CREATE INDEX deliveries_dead ON {schema}.deliveries (target, changed_at) WHERE state = 'dead';
+CREATE INDEX deliveries_by_due ON deliveries (target, due_at) WHERE state = 'queued';
+CREATE INDEX deliveries_dead ON deliveries (target, changed_at) WHERE state = 'dead';
 
-CREATE TABLE {schema}.actions (
+CREATE TABLE actions (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     action_id text NOT NULL UNIQUE,
     verb text NOT NULL,
@@ -63,15 +64,15 @@ CREATE TABLE {schema}.actions (
     at double precision NOT NULL,
     deliveries integer NOT NULL
 );
-CREATE INDEX actions_by_time ON {schema}.actions (at);
+CREATE INDEX actions_by_time ON actions (at);
 
 -- One row: the events up to that one count as spent.
-CREATE TABLE {schema}.credit (spent_up_to bigint NOT NULL) WITH (fillfactor = 10);
-INSERT INTO {schema}.credit VALUES (0);
+CREATE TABLE credit (spent_up_to bigint NOT NULL) WITH (fillfactor = 10);
+INSERT INTO credit VALUES (0);
 
 -- What there is, kept by triggers: the events under '' and '', unsettled deliveries by target and
 -- state. Every backend has rows of its own, so that no commit waits for another's; the sum counts.
-CREATE TABLE {schema}.usage (
+CREATE TABLE usage (
     target text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
     backend integer NOT NULL,
@@ -82,22 +83,22 @@ CREATE TABLE {schema}.usage (
 
 -- Rows come and go all the time: vacuum early, a little at a time, so that tables and indexes stay
 -- as small as what they hold.
-ALTER TABLE {schema}.events SET (
+ALTER TABLE events SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
 );
-ALTER TABLE {schema}.letters SET (
+ALTER TABLE letters SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
 );
-ALTER TABLE {schema}.deliveries SET (
+ALTER TABLE deliveries SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
 );
-ALTER TABLE {schema}.usage SET (
+ALTER TABLE usage SET (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0
 );
-ALTER TABLE {schema}.credit SET (
+ALTER TABLE credit SET (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100
 );

@@ -1,0 +1,237 @@
+"""One connection: a statement and its values go out, rows come back. The door to psycopg.
+
+Connecting is psycopg's own; statements go past its cursors through the libpq that it wraps. There
+a call costs half, goes out in one packet with no name left on the server (poolers give every
+transaction another one), and can be given up at any moment: whatever psycopg would do about a
+cancelled call waits for the server, which may hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from router.store.postgres.address import Address
+from router.store.postgres.trouble import Failed, Lost
+
+Row = tuple[Any, ...]
+
+#: How the types that the store's statements give are read, by PostgreSQL's number for them.
+_LOADERS: Mapping[int, Callable[[bytes], Any]] = {
+    16: lambda text: text == b"t",
+    17: lambda text: bytes.fromhex(text[2:].decode()),
+    20: int,
+    21: int,
+    23: int,
+    26: int,
+    700: float,
+    701: float,
+    1700: float,
+}
+
+
+class Connection:
+    """For one call at a time. It ends with the first one that is given up, and by itself when the
+    server ends it; then `ended` is called."""
+
+    def __init__(self, raw: psycopg.AsyncConnection, ended: Callable[[Connection], None]) -> None:
+        self._raw = raw
+        self._libpq = raw.pgconn
+        self._libpq.nonblocking = 1
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._socket = self._libpq.socket
+        self._loop.add_reader(self._socket, self._readable)
+        self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
+        self._results: list[pq.abc.PGresult] = []
+
+    @classmethod
+    async def open(
+        cls,
+        address: Address,
+        timeout: float,
+        ended: Callable[[Connection], None] = lambda connection: None,
+    ) -> Connection:
+        """Raises Failed or Lost."""
+        try:
+            async with asyncio.timeout(timeout):
+                raw = await psycopg.AsyncConnection.connect(**address.parameters)  # type: ignore[arg-type]
+        except TimeoutError:
+            raise Failed("08001", "it does not answer") from None
+        except psycopg.Error as error:
+            raise _refusal(error) from None
+        return cls(raw, ended)
+
+    @property
+    def open_(self) -> bool:
+        return self._libpq.status == pq.ConnStatus.OK
+
+    async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """The rows of one statement, whose `$1`, `$2`, … are the values: None, str, bytes, bool,
+        int, float, and sequences of these. Raises Failed or Lost."""
+        dumped = [_dumped(value) for value in values]
+        formats = [int(isinstance(value, bytes)) for value in values]
+        self._send(lambda: self._libpq.send_query_params(sql.encode(), dumped, None, formats))
+        (*_, result) = await self._results_of()
+        return _rows(result)
+
+    async def script(self, sql: str) -> None:
+        """Several statements, as one transaction unless they say otherwise. Raises the same."""
+        self._send(lambda: self._libpq.send_query(sql.encode()))
+        for result in await self._results_of():
+            _check(result)
+
+    def close(self) -> None:
+        """At once, whatever is under way: that is lost."""
+        if self._socket < 0:
+            return
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket = -1
+        self._libpq.finish()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(Lost())
+        self._ended(self)
+
+    def _send(self, send: Callable[[], None]) -> None:
+        assert self._answer is None, "one call at a time"
+        self._answer = self._loop.create_future()
+        self._results = []
+        try:
+            send()
+            self._flush()
+        except psycopg.Error:
+            self.close()
+
+    async def _results_of(self) -> list[pq.abc.PGresult]:
+        assert self._answer is not None
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            self._answer = None
+
+    def _flush(self) -> None:
+        """Large values take more than one write."""
+        if self._libpq.flush():
+            self._loop.add_writer(self._socket, self._writable)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _writable(self) -> None:
+        try:
+            self._flush()
+        except psycopg.Error:
+            self.close()
+
+    def _readable(self) -> None:
+        """Called for the end of an idle connection, too."""
+        try:
+            self._libpq.consume_input()
+            while self._answer is not None and not self._libpq.is_busy():
+                result = self._libpq.get_result()
+                if result is None:
+                    self._deliver(self._answer)
+                    break
+                self._results.append(result)
+        except psycopg.Error:
+            self.close()
+            return
+        if not self.open_:
+            self.close()
+
+    def _deliver(self, answer: asyncio.Future[list[pq.abc.PGresult]]) -> None:
+        if answer.done():
+            return
+        if self.open_:
+            answer.set_result(self._results)
+        else:
+            self.close()
+
+
+def _refusal(error: psycopg.Error) -> Failed:
+    """Why there is no connection. libpq has no code where the server has sent none."""
+    lines = str(error).strip().splitlines()
+    return Failed(_sqlstate_of(error) or "08001", lines[0] if lines else "")
+
+
+def _sqlstate_of(error: psycopg.Error) -> str:
+    if error.sqlstate:
+        return error.sqlstate
+    # What a server has refused while connecting comes without its code.
+    text = str(error)
+    for words, sqlstate in _REFUSALS.items():
+        if words in text:
+            return sqlstate
+    return ""
+
+
+#: libpq keeps the code of a refusal to itself; its words are the server's, in English or not.
+_REFUSALS = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "no pg_hba.conf entry": "28000",
+    'role "': "28000",
+    "too many clients": "53300",
+    "too many connections": "53300",
+    "remaining connection slots": "53300",
+    "no more connections allowed": "53300",
+    "is starting up": "57P03",
+    "is shutting down": "57P03",
+    'database "': "3D000",
+    "certificate": "28000",
+}
+
+
+def _dumped(value: Any) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        assert "\0" not in value, "a text with a NUL has to be escaped"
+        return value.encode()
+    if isinstance(value, bool):
+        return b"t" if value else b"f"
+    if isinstance(value, int | float):
+        return repr(value).encode()
+    return b"{%b}" % b",".join(map(_element, value))
+
+
+def _element(value: Any) -> bytes:
+    """One of an array."""
+    if value is None:
+        return b"NULL"
+    if isinstance(value, bytes):
+        return b'"\\\\x%b"' % value.hex().encode()
+    dumped = _dumped(value)
+    assert dumped is not None
+    return b'"%b"' % dumped.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def _rows(result: pq.abc.PGresult) -> list[Row]:
+    _check(result)
+    columns = [
+        (column, _LOADERS.get(result.ftype(column), bytes.decode))
+        for column in range(result.nfields)
+    ]
+    return [
+        tuple(_loaded(result.get_value(row, column), load) for column, load in columns)
+        for row in range(result.ntuples)
+    ]
+
+
+def _loaded(text: bytes | None, load: Callable[[bytes], Any]) -> Any:
+    return None if text is None else load(text)
+
+
+def _check(result: pq.abc.PGresult) -> None:
+    if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        return
+    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+    raise Failed(sqlstate.decode(), message.decode(errors="replace"))

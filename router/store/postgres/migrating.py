@@ -1,0 +1,72 @@
+"""The schema made and brought up to date, by whichever node comes first."""
+
+from __future__ import annotations
+
+from router.errors import StartFailed
+from router.store.postgres.address import Address
+from router.store.postgres.connection import Connection
+from router.store.postgres.schema import VERSION, migration
+
+#: How much newer than this program a schema may be: the new nodes of a rolling upgrade make it so.
+AHEAD = 1
+
+
+async def migrate(connection: Connection, address: Address) -> None:
+    """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
+    await _check_encoding(connection, address)
+    schema = address.schema
+    if await _version(connection, schema) < VERSION:
+        await connection.script("BEGIN")
+        # Of several nodes one does it, and the others see it done.
+        await connection.fetch(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
+        )
+        for version in range(await _version(connection, schema) + 1, VERSION + 1):
+            if version == 1:
+                await _make(connection, schema)
+            await connection.script(migration(version, schema))
+            await connection.script(
+                f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
+            )
+        await connection.script("COMMIT")
+    version = await _version(connection, schema)
+    if version > VERSION + AHEAD:
+        raise failed(
+            address,
+            f"the version of its schema is {version}, and this program knows {VERSION}; "
+            "a newer one has been here",
+        )
+
+
+async def _make(connection: Connection, schema: str) -> None:
+    """Somebody else may have made it for a user who may not."""
+    found = await connection.fetch("SELECT to_regnamespace($1) IS NOT NULL", [schema])
+    if found != [(True,)]:
+        await connection.script(f"CREATE SCHEMA {schema}")
+
+
+async def _version(connection: Connection, schema: str) -> int:
+    """0 where there is none."""
+    found = await connection.fetch("SELECT to_regclass($1) IS NOT NULL", [f"{schema}.version"])
+    if found != [(True,)]:
+        return 0
+    rows = await connection.fetch(f"SELECT version FROM {schema}.version")  # noqa: S608 - as above
+    return int(rows[0][0]) if rows else 0
+
+
+async def _check_encoding(connection: Connection, address: Address) -> None:
+    ((encoding, version),) = await connection.fetch(
+        "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+    )
+    if encoding != "UTF8":
+        raise failed(address, f"the encoding of the database is {encoding}; it has to be UTF8")
+    if version < OLDEST * 10_000:
+        raise failed(address, f"PostgreSQL {OLDEST} is the oldest that will do")
+
+
+#: The oldest release of PostgreSQL that is tried.
+OLDEST = 15
+
+
+def failed(address: Address, why: str) -> StartFailed:
+    return StartFailed(f"can't use the store {address.shown}: {why}")

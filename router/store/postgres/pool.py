@@ -1,0 +1,182 @@
+"""The connections of a process: few, opened when they are needed, replaced when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from router.store import StoreFailed
+from router.store.postgres.address import Address
+from router.store.postgres.connection import Connection, Row
+from router.store.postgres.trouble import Failed, Lost
+
+#: The most connections of a process. One carries the look-ups of thousands of events a second.
+SIZE = 4
+
+#: How long making one may take, in seconds.
+CONNECT_TIMEOUT = 3.0
+
+#: The pauses between attempts to connect, in seconds: the first, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+class Pool:
+    """While there is no connection and the last attempt to make one has failed, every call fails at
+    once, with the word for why; attempts go on by themselves, further and further apart."""
+
+    def __init__(
+        self, address: Address, greet: Callable[[Connection], Awaitable[None]], size: int = SIZE
+    ) -> None:
+        self._address = address
+        #: Called with every new connection before anybody gets it; what it raises ends it.
+        self._greet = greet
+        self._size = size
+        #: Those that are open; the idle ones among them, the one used last at the end.
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        #: Attempts under way.
+        self._opening: set[asyncio.Task[None]] = set()
+        #: Why the last attempt has failed; "" after one that has not.
+        self._trouble = ""
+        self._pause = FIRST_PAUSE
+        self._closed = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def open(self) -> None:
+        """The first connection. Raises Failed or Lost; there are no further attempts then."""
+        self._release(await self._connected())
+
+    async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
+        """The rows of one statement. Raises StoreFailed.
+
+        It is sent again where its connection was lost: every function of the schema may be called
+        twice. What a call that is given up has come to is not known.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                try:
+                    return await self._fetch(sql, values)
+                except Lost:
+                    return await self._fetch(sql, values)
+        except TimeoutError:
+            raise StoreFailed("slow") from None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One for several statements; what fails in a transaction ends it. Raises StoreFailed."""
+        connection = await self._acquire()
+        try:
+            yield connection
+        except Failed as error:
+            if error.moved:
+                connection.close()
+            raise
+        finally:
+            self._release(connection)
+
+    async def close(self) -> None:
+        """At once: who waits for an answer is told that it is lost."""
+        self._closed = True
+        for task in list(self._opening):
+            task.cancel()
+        for connection in list(self._connections):
+            connection.close()
+        self._refuse_all("closed")
+
+    async def _fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        async with self.connection() as connection:
+            return await connection.fetch(sql, values)
+
+    async def _acquire(self) -> Connection:
+        if self._idle:
+            return self._idle.pop()
+        if self._closed or (self._trouble and not self._connections):
+            raise StoreFailed(self._trouble or "closed")
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._grow()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._release(waiter.result())
+            raise
+
+    def _release(self, connection: Connection) -> None:
+        if not connection.open_:
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+
+    def _grow(self) -> None:
+        """One connection more, if there may be one and somebody waits for it, or there is none."""
+        wanted = max(1, sum(not waiter.done() for waiter in self._waiting))
+        room = self._size - len(self._connections) - len(self._opening)
+        if not self._closed and room > 0 and len(self._opening) < wanted:
+            self._opening.add(asyncio.create_task(self._open_one()))
+
+    async def _open_one(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while not await self._try_to_open():
+                # One attempt is enough, and none where others are there.
+                if self._connections or len(self._opening) > 1:
+                    return
+                pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+                # Not all processes of all nodes at the same moment.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        finally:
+            self._opening.discard(task)
+
+    async def _try_to_open(self) -> bool:
+        try:
+            connection = await self._connected()
+        except StoreFailed as error:
+            self._trouble = str(error)
+            if not self._connections:
+                self._refuse_all(self._trouble)
+            return False
+        self._trouble = ""
+        self._pause = FIRST_PAUSE
+        self._release(connection)
+        return True
+
+    async def _connected(self) -> Connection:
+        connection = await Connection.open(self._address, CONNECT_TIMEOUT, self._ended)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._greet(connection)
+        except TimeoutError:
+            connection.close()
+            raise StoreFailed("slow") from None
+        except BaseException:
+            connection.close()
+            raise
+        self._connections.add(connection)
+        return connection
+
+    def _ended(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._connections or self._waiting:
+            self._grow()
+
+    def _refuse_all(self, word: str) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(StoreFailed(word))

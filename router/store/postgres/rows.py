@@ -1,0 +1,129 @@
+"""What the functions of the schema are asked, as JSON, and their answers as the types they mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from router.model import Event
+from router.store import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Letter,
+    Limits,
+    Record,
+    Settlement,
+    Stage,
+    State,
+)
+from router.store.fullness import size_of
+from router.store.postgres.connection import Row
+from router.store.postgres.texts import escaped, unescaped
+
+
+def dumped(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def limits(of: Limits) -> str:
+    return dumped(asdict(of))
+
+
+def addition(
+    record: Record, letter: Letter, rows: Sequence[DeliveryRow], deadline: float
+) -> dict[str, Any]:
+    event = letter.event
+    return {
+        **_record(record),
+        "digest": _bytes(letter.digest),
+        "size": size_of(event),
+        "request_id": letter.request_id,
+        "traceparent": letter.traceparent,
+        "event_source": escaped(event.event_source),
+        "event_topic": escaped(event.event_topic),
+        "event_type": escaped(event.event_type),
+        "event_status": escaped(event.event_status),
+        "event_key": escaped(event.event_key),
+        "rows": list(map(delivery, rows)),
+        "deadline": deadline,
+    }
+
+
+def settlement(of: Settlement, token: str) -> dict[str, Any]:
+    return {
+        **_record(of.record),
+        "digest": _bytes(of.digest),
+        "rows": list(map(delivery, of.rows)),
+        "reached": list(of.reached),
+        "at": of.at,
+        "token": token,
+    }
+
+
+def kept(row: Row) -> Kept:
+    """From `find`, its first column left out."""
+    *columns, rows = row
+    return Kept(record(columns), tuple(delivery_row(each) for each in json.loads(rows or "[]")))
+
+
+def record(columns: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = columns
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, spent=spent)
+
+
+def delivery_row(columns: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries = columns
+    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+
+
+def due(row: Row, lease: str) -> Due:
+    """From `take`."""
+    event_id, *rest = row
+    *_, replayed = row
+    return Due(event_id, delivery_row(rest[:5]), letter(rest[5:-1]), lease, replayed)
+
+
+def ended(row: Row) -> Ended:
+    """From `end_over`."""
+    event_id, event_key, requests, dead = row
+    return Ended(event_id, unescaped(event_key), requests, json.loads(dead))
+
+
+def letter(columns: Sequence[Any]) -> Letter:
+    digest, request_id, traceparent, *fields, body = columns
+    source, topic, type_, status, key = map(unescaped, fields)
+    event = Event(source, topic, type_, status, key, body)
+    return Letter(event, digest, request_id, traceparent)
+
+
+def _record(of: Record) -> dict[str, Any]:
+    return {
+        "event_id": of.event_id,
+        "stage": of.stage,
+        "first_at": of.first_at,
+        "requests": of.requests,
+        "replied_at": of.replied_at,
+        "due_at": of.due_at,
+        "credit_until": of.credit_until,
+        "ends_at": of.ends_at,
+        "spent": of.spent,
+    }
+
+
+def delivery(of: DeliveryRow) -> dict[str, Any]:
+    return {
+        "target": of.target,
+        "state": of.state,
+        "reason": of.reason,
+        "due_at": of.due_at,
+        "retries": of.retries,
+    }
+
+
+def _bytes(of: bytes) -> str:
+    return f"\\x{of.hex()}"

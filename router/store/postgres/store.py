@@ -1,0 +1,292 @@
+"""The store's methods, each as one statement: a call of the schema's function of that name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from router.store import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Letter,
+    Limits,
+    Record,
+    Settlement,
+    StoreFailed,
+    StoreFull,
+    Usage,
+    fullness,
+)
+from router.store.postgres import rows
+from router.store.postgres.address import Address
+from router.store.postgres.batch import Batch
+from router.store.postgres.clock import Clock
+from router.store.postgres.connection import Connection, Row
+from router.store.postgres.migrating import failed, migrate
+from router.store.postgres.pool import Pool
+from router.store.postgres.trouble import Failed
+
+#: The most events of one body that a look-up shows, open ones first.
+MAX_FOUND = 32
+
+#: The most look-ups, and the most writes, that share a statement.
+LOOKUPS, WRITES = 256, 64
+
+#: How often the server's clock is asked for, in seconds.
+CLOCK_PAUSE = 10.0
+
+#: How long a stop waits for what is being written, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+#: How long each try to spend what came too late may take, and the pause between two, in seconds.
+_FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
+
+#: How many backends may have counted a target's deliveries before what those counted that are gone
+#: is added up.
+_MANY_BACKENDS = 64
+
+#: The server's clock, and whether it takes writes: one that does not is behind another.
+_GREETING = """
+SELECT extract(epoch FROM clock_timestamp())::double precision,
+    current_setting('transaction_read_only') = 'on'
+"""
+
+
+@dataclass(slots=True)
+class _Addition:
+    ask: dict[str, Any]
+    body: bytes
+    #: It may have come to pass.
+    sent: bool = False
+
+
+class PostgresStore:
+    """What several requests ask at the same time goes to the server together, each kind by itself.
+
+    Nothing is kept in a session, so that a pooler may give each statement another connection.
+    """
+
+    remembers = True
+
+    def __init__(self, address: Address, limits: Limits) -> None:
+        self._address = address
+        self._limits = limits
+        self._limits_asked = rows.limits(limits)
+        self._clock = Clock()
+        self._pool = Pool(address, self._greet)
+        #: Events that were added too late, or whose addition nobody has confirmed: they may be
+        #: there, and grant nothing.
+        self._late: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._find = Batch(self._find_all, LOOKUPS)
+        self._add = Batch(self._add_all, WRITES)
+        self._settle = Batch(self._settle_all, WRITES)
+        self._supersede = Batch(self._supersede_all, WRITES)
+        self._acknowledge = Batch(self._acknowledge_all, WRITES)
+        self._finish = Batch(self._finish_all, WRITES)
+
+    @classmethod
+    async def open(cls, address: Address, limits: Limits) -> PostgresStore:
+        """Connect, and make the schema or bring it up to date.
+
+        Raises StartFailed, with one line, where trying again does not help, and StoreFailed where
+        it may: the server is away or not ready.
+        """
+        store = cls(address, limits)
+        try:
+            await store._pool.open()
+            async with store._pool.connection() as connection:
+                await migrate(connection, address)
+        except BaseException as error:
+            await store._pool.close()
+            if isinstance(error, Failed) and error.hopeless:
+                raise failed(address, error.message) from None
+            raise
+        store._start(store._keep_time())
+        return store
+
+    @property
+    def connections(self) -> int:
+        """How many there are to the server."""
+        return self._pool.connections
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        found = await self._find.ask(digest, timeout)
+        if found and self._late:
+            return tuple(map(self._without_late_credit, found))
+        return found
+
+    async def add(
+        self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow], timeout: float
+    ) -> None:
+        # The server's clock decides, and this one's may be behind it.
+        deadline = self.now() + timeout - self._clock.error
+        addition = _Addition(rows.addition(record, letter, rows_, deadline), letter.event.body)
+        try:
+            await self._add.ask(addition, timeout)
+        except StoreFull:
+            raise
+        except BaseException:
+            if addition.sent:
+                self._fence(record.event_id)
+            raise
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        return await self._settle.ask(rows.settlement(settlement, uuid.uuid4().hex), timeout)
+
+    async def supersede(
+        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+    ) -> None:
+        ask = {"event_ids": list(event_ids), "reached": list(reached), "now": now}
+        await self._supersede.ask(ask, timeout)
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        ask = {"event_id": event_id, "target": target, "now": now}
+        return await self._acknowledge.ask(ask, timeout)
+
+    async def spend_all(self, timeout: float) -> None:
+        await self._call("spend_all", [], timeout)
+
+    async def queue(self, timeout: float) -> Mapping[str, float]:
+        return dict(await self._call("queue", [], timeout))
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        lease = uuid.uuid4().hex
+        found = await self._call("take", [target, now, until, limit, lease], timeout)
+        return tuple(rows.due(row, lease) for row in found)
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        ask = {"event_id": due.event_id, "lease": due.lease, "now": now, **rows.delivery(row)}
+        return await self._finish.ask(ask, timeout)
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        found = await self._call("end_over", [now, limit, self._limits_asked], timeout)
+        return tuple(rows.ended(row) for row in found)
+
+    async def prune(self, now: float, limit: int, timeout: float) -> int:
+        ((pruned,),) = await self._call("prune", [now, limit, self._limits_asked], timeout)
+        return int(pruned)
+
+    async def usage(self, timeout: float) -> Usage:
+        found = await self._call("used", [], timeout)
+        if any(row[4] > _MANY_BACKENDS for row in found):
+            await self._call("fold_usage", [], timeout)
+        oldest = found[0][5] if found else None
+        return fullness.usage((row[:4] for row in found), oldest, self._limits)
+
+    async def close(self) -> None:
+        until = time.monotonic() + CLOSE_TIMEOUT
+        for batch in (self._add, self._settle, self._supersede, self._acknowledge, self._finish):
+            await batch.close(max(0.0, until - time.monotonic()))
+        if self._late:
+            with suppress(StoreFailed):
+                await self._spend_late(max(0.0, until - time.monotonic()))
+        for task in self._tasks:
+            task.cancel()
+        await self._pool.close()
+
+    async def _call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
+        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        sql = f"SELECT * FROM {self._address.schema}.{function}({marks})"  # noqa: S608 - our own words
+        return await self._pool.fetch(sql, values, timeout)
+
+    async def _call_all(
+        self, function: str, asks: Sequence[dict[str, Any]], timeout: float
+    ) -> list[Row]:
+        return await self._call(function, [rows.dumped(asks), self._limits_asked], timeout)
+
+    async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
+        found: list[list[Kept]] = [[] for _ in digests]
+        for asked, *columns in await self._call("find", [digests, MAX_FOUND], timeout):
+            found[asked - 1].append(rows.kept(tuple(columns)))
+        return [tuple(each) for each in found]
+
+    async def _add_all(
+        self, additions: list[_Addition], timeout: float
+    ) -> Sequence[StoreFailed | None]:
+        for addition in additions:
+            addition.sent = True
+        asks = rows.dumped([addition.ask for addition in additions])
+        bodies = [addition.body for addition in additions]
+        found = await self._call("add", [asks, bodies, self._limits_asked], timeout)
+        return [_full(out_of) for (out_of,) in found]
+
+    async def _settle_all(
+        self, asks: list[dict[str, Any]], timeout: float
+    ) -> Sequence[bool | StoreFailed]:
+        found = await self._call_all("settle", asks, timeout)
+        return [_full(out_of) or settled for settled, out_of in found]
+
+    async def _supersede_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
+        await self._call_all("supersede", asks, timeout)
+        return [None] * len(asks)
+
+    async def _acknowledge_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
+        return [known for (known,) in await self._call_all("acknowledge", asks, timeout)]
+
+    async def _finish_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
+        return [finished for (finished,) in await self._call_all("finish", asks, timeout)]
+
+    async def _greet(self, connection: Connection) -> None:
+        """Ask for the time, and refuse a server that is read only."""
+        asked_at = time.monotonic()
+        ((server, read_only),) = await connection.fetch(_GREETING)
+        self._clock.tell(server, asked_at, time.monotonic())
+        if read_only:
+            raise Failed("25006", "it is read only")
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_PAUSE)
+            with suppress(StoreFailed, TimeoutError):
+                async with asyncio.timeout(CLOCK_PAUSE), self._pool.connection() as connection:
+                    await self._greet(connection)
+
+    def _without_late_credit(self, kept: Kept) -> Kept:
+        spent = kept.record.spent or kept.record.event_id in self._late
+        return replace(kept, record=replace(kept.record, spent=spent))
+
+    def _fence(self, event_id: str) -> None:
+        """It may have been added, or be added yet: take its credit, and only then show it as it
+        is."""
+        self._late.add(event_id)
+        if len(self._late) == 1:
+            self._start(self._spend_all_late())
+
+    async def _spend_all_late(self) -> None:
+        while self._late:
+            with suppress(StoreFailed):
+                await self._spend_late(_FENCE_TIMEOUT)
+            if self._late:
+                await asyncio.sleep(_FENCE_PAUSE)
+
+    async def _spend_late(self, timeout: float) -> None:
+        late = list(self._late)
+        await self._call("fence", [late, self.now(), self._limits_asked], timeout)
+        self._late.difference_update(late)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _full(out_of: str | None) -> StoreFull | None:
+    """From the array of the targets that are out of room; `""` is the whole store."""
+    if out_of is None:
+        return None
+    targets = json.loads(out_of)
+    return StoreFull() if targets == [""] else StoreFull(targets)

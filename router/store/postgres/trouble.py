@@ -1,0 +1,65 @@
+"""What goes wrong with a server, as one word for logs and metrics."""
+
+from __future__ import annotations
+
+from router.store import StoreFailed
+
+#: By SQLSTATE, or by its class, which is the first two characters.
+_WORDS = {
+    "08": "unreachable",
+    "23": "postgresql",
+    "25006": "read_only",
+    "28": "refused",
+    "3D000": "refused",
+    "40": "locked",
+    "42501": "refused",
+    "53100": "disk_full",
+    "53200": "memory",
+    "53300": "connections",
+    "55P03": "locked",
+    "57014": "slow",
+    "57P": "unreachable",
+    "58": "io",
+    "XX001": "corrupt",
+    "XX002": "corrupt",
+}
+
+#: What another connection may be free of: another server may have taken over.
+_MOVED = ("08", "25006", "57P")
+
+#: What does not mend by itself: the password, the database, the rights of the user.
+_HOPELESS = ("28", "3D000", "42501")
+
+
+class Failed(StoreFailed):
+    """The server has answered with an error; nothing of what was asked has come to pass."""
+
+    def __init__(self, sqlstate: str, message: str) -> None:
+        super().__init__(_word(sqlstate))
+        self._sqlstate = sqlstate
+        #: The server's own line, for people who set it up; it may quote what was asked.
+        self.message = message
+
+    @property
+    def moved(self) -> bool:
+        """The connection should be made anew."""
+        return self._sqlstate.startswith(_MOVED)
+
+    @property
+    def hopeless(self) -> bool:
+        """Trying again does not help."""
+        return self._sqlstate.startswith(_HOPELESS)
+
+
+class Lost(StoreFailed):
+    """The connection has ended without an answer: nobody knows what has come to pass."""
+
+    def __init__(self) -> None:
+        super().__init__("lost")
+
+
+def _word(sqlstate: str) -> str:
+    for length in (5, 3, 2):
+        if word := _WORDS.get(sqlstate[:length]):
+            return word
+    return "postgresql"
