@@ -85,7 +85,9 @@ class Reason(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"
     #: The address can't be reached for any other cause.
     UNREACHABLE = "unreachable"
-    #: The host's name has no address.
+    #: The address is one that events may not go to.
+    FORBIDDEN = "forbidden"
+    #: The host's name has no address, or none was found in time.
     DNS = "dns"
     #: The TLS handshake failed: its certificate is not trusted, say.
     TLS = "tls"

@@ -10,13 +10,15 @@ from datetime import datetime
 
 import trustme
 
+from router.egress import ANYWHERE, Egress
 from router.transport import Answer, Failure, Pool, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
-#: Every engine runs every row.
-ENGINES = {"native": NativePool, "httpx": HttpxPool}
 Engine = Callable[..., Pool]
+
+#: Every engine runs every row.
+ENGINES: dict[str, Engine] = {"native": NativePool, "httpx": HttpxPool}
 
 HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
 BODY = b'{"changes":["id1"]}'
@@ -29,9 +31,9 @@ AUTHORITY = trustme.CA()
 
 @asynccontextmanager
 async def opened(
-    engine: Engine, url: str, tls: ssl.SSLContext | None = None
+    engine: Engine, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
 ) -> AsyncIterator[Pool]:
-    pool = engine(url, tls=tls)
+    pool = engine(url, tls=tls, egress=egress)
     try:
         yield pool
     finally:

@@ -19,7 +19,7 @@ import trustme
 
 from router.model import Reason
 from router.transport import MAX_ANSWER, Answer, Failure, Pool, lines_of, system_trust
-from router.transport.causes import connect_cause
+from router.transport.causes import Forbidden, connect_cause, most_telling
 from tests.engines import (
     AUTHORITY,
     BODY,
@@ -285,17 +285,28 @@ async def test_a_name_whose_addresses_all_refuse(engine: Engine) -> None:
 
 
 def test_of_several_addresses_a_refusal_counts() -> None:
-    """Where one address is out of reach and another refuses, the host refuses."""
-    error = OSError("All connection attempts failed")
-    error.__cause__ = ExceptionGroup(
-        "", [OSError(errno.ENETUNREACH, ""), ConnectionRefusedError(errno.ECONNREFUSED, "")]
-    )
-    assert connect_cause(error) == (Reason.CONNECT_REFUSED, "Connection refused")
+    """Where one address is out of reach, one forbidden, and another refuses, the host refuses."""
+    errors = [
+        OSError(errno.ENETUNREACH, ""),
+        Forbidden(errno.EACCES, "a link-local address"),
+        TimeoutError(),
+        ConnectionRefusedError(errno.ECONNREFUSED, ""),
+    ]
+    told = []
+    while errors:
+        told.append(connect_cause(most_telling(errors)))
+        errors.pop()
+    assert told == [
+        (Reason.CONNECT_REFUSED, "Connection refused"),
+        (Reason.CONNECT_TIMEOUT, ""),
+        (Reason.FORBIDDEN, "a link-local address"),
+        (Reason.UNREACHABLE, "Network is unreachable"),
+    ]
 
 
 async def test_an_address_out_of_reach(engine: Engine) -> None:
     """What the system will not connect to is `unreachable`, in the system's words."""
-    async with opened(engine, "http://255.255.255.255/callback") as pool:
+    async with opened(engine, "http://127.255.255.255/callback") as pool:
         came = await post(pool)
     assert came == Failure(Reason.UNREACHABLE, delivered=False, detail="Network is unreachable")
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from router.config.kinds import VARIABLE, ScalarKind
 from router.config.reader import Fault, Schema
 from router.document import Node, ScalarNode, shown
+from router.egress import is_public, never
 
-#: Addresses at which clouds answer with credentials, link-local ones aside: Alibaba, Azure, Oracle
-#: and Amazon over IPv6.
-_METADATA = {
-    ip_address(address)
-    for address in ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")
-}
+#: The names of what is refused by its address, whatever they are looked up as.
 _METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
-_NAT64 = ip_network("64:ff9b::/96")
 
 _PATTERN = r"^https?://[^/?@#\s]+([/?][^#\s]*)?$"
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
@@ -71,8 +66,8 @@ def check_host(parts: SplitResult) -> None:
         if host in _METADATA_NAMES:
             raise Fault(f"{host} is a cloud's metadata service, which must never be called")
         return
-    if reason := forbidden(address):
-        raise Fault(f"{host} is {reason} address, which must never be called")
+    if what := never(address):
+        raise Fault(f"{host} is {what}, which must never be called")
     if isinstance(address, IPv4Address) and str(address) != host:
         raise Fault(f"{host} is an odd way to write {address}: write that")
 
@@ -89,36 +84,12 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def forbidden(address: IPv4Address | IPv6Address) -> str | None:
-    """What an address is that must never be called, such as `a link-local`."""
-    inner = _inside(address)
-    if address in _METADATA or inner in _METADATA:
-        return "a cloud metadata"
-    for each in (address, inner):
-        if each.is_link_local:
-            return "a link-local"
-        if each.is_multicast:
-            return "a multicast"
-        if each.is_unspecified or each == IPv4Address("255.255.255.255"):
-            return "no host's"
-    return None
-
-
-def _inside(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in _NAT64 or 1 < int(address) < 2**32:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
 def is_local(host: str) -> bool:
     """Whether a host is the machine or in the house, where plain http is no surprise."""
     host = host.rstrip(".")
     address = literal(host)
     if address is not None:
-        return not _inside(address).is_global
+        return not is_public(address)
     return "." not in host or host.endswith(_LOCAL_NAMES)
 
 

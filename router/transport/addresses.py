@@ -1,126 +1,76 @@
-"""From a host's name to a connected socket: where addresses are looked up, refused and tried."""
+"""From a host to a connected socket: the one door that every connection to a target goes out by."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import math
-import os
 import socket
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, ip_address
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-#: How long the addresses of a name are good for, in seconds. Short, because no resolver tells how
-#: long they may be; long enough that a burst of new connections asks once.
-TTL = 5.0
+from router.egress import ANYWHERE, Egress
+from router.model import Reason
+from router.transport.causes import Forbidden, most_telling
+from router.transport.names import Address, Names
 
-#: Whether an address may be connected to; it is asked about the address as text, without a port.
-Allowed = Callable[[str], bool]
-
-
-def anywhere(address: str) -> bool:
-    """Every address is allowed."""
-    return True
+T = TypeVar("T")
 
 
 class Host:
     """A host to connect to. It belongs to one event loop."""
 
-    def __init__(self, name: str, port: int, allowed: Allowed = anywhere) -> None:
-        self._names = _Names(name, port)
-        self._allowed = allowed
+    def __init__(self, name: str, port: int, egress: Egress = ANYWHERE) -> None:
+        self._names = Names(name, port)
+        self._egress = egress
 
     async def connect(self, deadline: float) -> socket.socket:
-        """A connected socket to the first address that takes it.
+        """A connected socket to the first address that takes it; see `reach`."""
+        return await self.reach(_connected, deadline)
+
+    async def reach(self, connect: Callable[[Address], Awaitable[T]], deadline: float) -> T:
+        """What `connect` makes of the first address where it does not raise OSError.
 
         Each has an even share of the time until `deadline`, by the loop's clock, but the last one,
-        whose time the caller has to limit. Raises OSError for one cause, or of a group of them.
+        whose time the caller has to limit. Raises the OSError that tells most.
         """
         loop = asyncio.get_running_loop()
         addresses = await self._names.addresses()
-        errors: list[Exception] = []
+        errors: list[OSError] = []
         for left in range(len(addresses), 0, -1):
             address = addresses[-left]
             share = (deadline - loop.time()) / left if left > 1 else None
             try:
+                self._check(address)
                 async with asyncio.timeout(share):
-                    connected = await self._connect(address)
+                    connected = await connect(address)
             except OSError as error:
                 errors.append(error)
             else:
                 self._names.good = address
                 return connected
-        raise OSError("no address could be connected to") from ExceptionGroup("", errors)
+        raise most_telling(errors)
 
-    async def _connect(self, address: _Address) -> socket.socket:
-        family, kind, protocol, _, place = address
-        # This is the only way from here to any target: what is not allowed gets no packet.
-        if not self._allowed(str(place[0])):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        connecting = socket.socket(family, kind, protocol)
-        try:
-            connecting.setblocking(False)
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().sock_connect(connecting, place)
-        except BaseException:
-            connecting.close()
-            raise
-        return connecting
+    def _check(self, address: Address) -> None:
+        """Raises Forbidden. This is the only way to any target: what is refused gets no packet."""
+        if refusal := self._egress.refusal(str(address[4][0])):
+            raise Forbidden(errno.EACCES, refusal)
 
-    def close(self) -> None:
-        """End the look-up that may be under way."""
-        self._names.close()
+    @property
+    def late(self) -> tuple[Reason, str]:
+        """Why there is no connection where `connect` has not come to an end in time."""
+        if self._names.are_known:
+            return Reason.CONNECT_TIMEOUT, ""
+        return Reason.DNS, "no answer in time"
 
 
-_Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, _Place]
-
-
-class _Names:
-    """The addresses of one name: looked up again when they are old, by one look-up at a time."""
-
-    def __init__(self, name: str, port: int) -> None:
-        # As bytes: what is no name is an error of the look-up then, and not of an encoding.
-        self._name = name.encode("ascii")
-        self._port = port
-        #: What is known, and until when by the loop's clock. An address is its own, for ever: it
-        #: must not wait for a thread that other names' look-ups may be holding.
-        self._known: Sequence[_Address] = _literal(name, port)
-        self._known_until = math.inf if self._known else 0.0
-        self._looking: asyncio.Task[None] | None = None
-        #: The address that was connected to last: it is tried first.
-        self.good: _Address | None = None
-
-    async def addresses(self) -> list[_Address]:
-        """At least one. Raises socket.gaierror."""
-        if asyncio.get_running_loop().time() >= self._known_until:
-            if self._looking is None:
-                self._looking = asyncio.create_task(self._look_up())
-            # Others wait for it too: who gives up does not end it.
-            await asyncio.shield(self._looking)
-        return sorted(self._known, key=lambda address: address != self.good)
-
-    async def _look_up(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            self._known = await loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
-            self._known_until = loop.time() + TTL
-        finally:
-            self._looking = None
-
-    def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-
-
-def _literal(name: str, port: int) -> Sequence[_Address]:
-    """What a look-up would find, where the name is an address itself; one with a zone is not."""
+async def _connected(address: Address) -> socket.socket:
+    family, kind, protocol, _, place = address
+    connecting = socket.socket(family, kind, protocol)
     try:
-        address = ip_address(name)
-    except ValueError:
-        return ()
-    if isinstance(address, IPv4Address):
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port))]
-    if address.scope_id is not None:
-        return ()
-    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port, 0, 0))]
+        connecting.setblocking(False)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connecting, place)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting

@@ -5,27 +5,36 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from router.model import Reason
+
+
+class Forbidden(OSError):
+    """An address that may not be connected to; its `strerror` is what the address is."""
+
 
 #: What an error means while there is no connection yet; the first that applies.
 _CONNECT = (
     (socket.gaierror, Reason.DNS),
     (ConnectionRefusedError, Reason.CONNECT_REFUSED),
     (TimeoutError, Reason.CONNECT_TIMEOUT),
+    (Forbidden, Reason.FORBIDDEN),
     (OSError, Reason.UNREACHABLE),
 )
 
+#: Why there is no connection where the handshake did not come to an end in time.
+LATE_HANDSHAKE = (Reason.CONNECT_TIMEOUT, "the TLS handshake did not end")
 
-def connect_cause(error: Exception) -> tuple[Reason, str]:
-    """Why no connection came about, whatever the library has wrapped the system's error in."""
-    numbered = [link for link in chain(error) if isinstance(link, OSError) and link.errno]
-    for kind, reason in _CONNECT:
-        for link in numbered:
-            if isinstance(link, kind):
-                return reason, _words(link)
-    return Reason.UNREACHABLE, ""
+
+def connect_cause(error: OSError) -> tuple[Reason, str]:
+    """Why no connection came about."""
+    return _CONNECT[_rank(error)][1], _words(error)
+
+
+def most_telling(errors: Sequence[OSError]) -> OSError:
+    """Of what several addresses came to, that which says most: one that was tried, if there is."""
+    return min(errors, key=_rank)
 
 
 def tls_cause(error: Exception) -> tuple[Reason, str]:
@@ -38,19 +47,27 @@ def tls_cause(error: Exception) -> tuple[Reason, str]:
     return Reason.TLS, "the connection ended during the handshake"
 
 
+def system_error(error: Exception) -> OSError:
+    """The system's own error, whatever a library has wrapped it in."""
+    links = (link for link in chain(error) if isinstance(link, OSError) and link.errno)
+    return next(links, OSError())
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, through groups as well: one member for each address tried."""
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from chain(member)
-    cause = error.__cause__ or error.__context__
-    if cause is not None:
-        yield from chain(cause)
+    """The error and what led to it."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _rank(error: OSError) -> int:
+    """The place in `_CONNECT`."""
+    return next(at for at, (kind, _) in enumerate(_CONNECT) if isinstance(error, kind))
 
 
 def _words(error: OSError) -> str:
     """The system's words. Not the error's own, in which asyncio names the address."""
-    if isinstance(error, socket.gaierror) or error.errno is None:
+    if isinstance(error, socket.gaierror | Forbidden) or error.errno is None:
         return error.strerror or ""
     return os.strerror(error.errno)

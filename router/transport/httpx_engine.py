@@ -19,11 +19,15 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import httpcore
 import httpx
 
+from router.egress import ANYWHERE, Egress
 from router.model import Reason
 from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, system_trust
-from router.transport.causes import chain, connect_cause, tls_cause
+from router.transport.addresses import Host
+from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
+from router.transport.names import Address
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -32,9 +36,13 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 class HttpxPool:
     """The connections to one target, on httpx; see `Pool` for what is promised."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
+    ) -> None:
         self._url = httpx.URL(url)
         self._tls = tls
+        port = self._url.port or (443 if self._url.scheme == "https" else 80)
+        self._host = Host(self._url.raw_host.decode("ascii"), port, egress)
         #: Connections that wait for a request, in the order in which they became idle.
         self._idle: deque[_Connection] = deque()
         #: One for each post that is running; brought forward, it breaks that one off.
@@ -49,7 +57,7 @@ class HttpxPool:
         return task
 
     async def _post(self, lines: bytes, body: bytes, timeout: float) -> Answer | Failure:
-        progress = _Progress()
+        progress = _Progress(asyncio.get_running_loop().time() + timeout)
         if self._closed:
             return progress.failure(Reason.STOPPED)
         request = self._request(lines, body)
@@ -59,7 +67,7 @@ class HttpxPool:
             async with deadline:
                 return await self._exchange(request, progress)
         except TimeoutError:
-            return progress.failure(Reason.STOPPED if self._closed else _LATE[progress.step])
+            return progress.failure(*self._late(progress.step))
         except Exception as error:
             if not _is_foreign(error):
                 raise
@@ -105,7 +113,12 @@ class HttpxPool:
         """The connection that was used last, or a new one. Closes what was idle for too long."""
         while self._idle and self._idle[0].idle_for() > KEEP_ALIVE:
             await self._idle.popleft().close()
-        return self._idle.pop() if self._idle else _Connection(self._trust())
+        return self._idle.pop() if self._idle else _Connection(self._host, self._trust())
+
+    def _late(self, step: _Step) -> tuple[Reason, str]:
+        if self._closed:
+            return Reason.STOPPED, ""
+        return self._host.late if step is _Step.CONNECT else _LATE[step]
 
     def _trust(self) -> ssl.SSLContext:
         if self._url.scheme != "https":
@@ -132,9 +145,12 @@ class _Connection:
     sent; httpx never sends a request twice.
     """
 
-    def __init__(self, trust: ssl.SSLContext) -> None:
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=trust, trust_env=False, limits=httpx.Limits(max_connections=1)
+    def __init__(self, host: Host, trust: ssl.SSLContext) -> None:
+        self._transport = httpx.AsyncHTTPTransport(verify=trust, trust_env=False)
+        self._door = _Door(host)
+        # httpx has no argument for what its pool connects by.
+        self._transport._pool = httpcore.AsyncConnectionPool(
+            ssl_context=trust, max_connections=1, network_backend=self._door
         )
         #: The socket, from the moment it is connected; httpcore's own close forgets one whose
         #: handshake was cancelled.
@@ -148,6 +164,7 @@ class _Connection:
 
     async def exchange(self, request: httpx.Request, progress: _Progress) -> Answer | Failure:
         self.reusable = False
+        self._door.deadline = progress.deadline
         request.extensions["trace"] = partial(self._trace, progress)
         progress.step = _Step.ANSWER
         response = await self._transport.handle_async_request(request)
@@ -176,6 +193,26 @@ class _Connection:
             progress.step = _Step.ANSWER
         else:
             progress.step = _BEFORE_SENDING[name]
+
+
+class _Door(httpcore.AsyncNetworkBackend):
+    """How httpcore connects: to where `Host` leads, whatever it asks for."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._network = httpcore.AnyIOBackend()
+        #: By the loop's clock.
+        self.deadline = 0.0
+
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        return await self._host.reach(self._connect, self.deadline)
+
+    async def _connect(self, address: Address) -> httpcore.AsyncNetworkStream:
+        host, port, *_ = address[4]
+        try:
+            return await self._network.connect_tcp(str(host), int(port))
+        except httpcore.ConnectError as error:
+            raise system_error(error) from None
 
 
 def _ends_clean(response: httpx.Response) -> bool:
@@ -214,10 +251,9 @@ _BEFORE_SENDING = {
 
 #: Why an exchange failed whose deadline came in that step.
 _LATE = {
-    _Step.BEGIN: Reason.CONNECT_TIMEOUT,
-    _Step.CONNECT: Reason.CONNECT_TIMEOUT,
-    _Step.HANDSHAKE: Reason.CONNECT_TIMEOUT,
-    _Step.ANSWER: Reason.TIMEOUT,
+    _Step.BEGIN: (Reason.CONNECT_TIMEOUT, ""),
+    _Step.HANDSHAKE: LATE_HANDSHAKE,
+    _Step.ANSWER: (Reason.TIMEOUT, ""),
 }
 
 
@@ -225,6 +261,8 @@ _LATE = {
 class _Progress:
     """How far an exchange has got. Mutable: it is read when an exception has ended the exchange."""
 
+    #: When it has to be over, by the loop's clock.
+    deadline: float
     step: _Step = _Step.BEGIN
     status: int | None = None
 
@@ -240,7 +278,7 @@ def _is_foreign(error: Exception) -> bool:
 
 def _cause(error: Exception, step: _Step) -> tuple[Reason, str]:
     """Why an exchange failed, with a few words about it; never the target's own."""
-    if step is _Step.CONNECT:
+    if step is _Step.CONNECT and isinstance(error, OSError):
         return connect_cause(error)
     if step is _Step.HANDSHAKE or isinstance(error, ssl.SSLError):
         return tls_cause(error)

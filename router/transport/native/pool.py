@@ -10,10 +10,11 @@ from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
+from router.egress import ANYWHERE, Egress
 from router.model import Reason
 from router.transport import KEEP_ALIVE, Answer, Failure, system_trust
-from router.transport.addresses import Allowed, Host, anywhere
-from router.transport.causes import connect_cause, tls_cause
+from router.transport.addresses import Host
+from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.native.connection import Connection
 
 #: How old a connection may get, in seconds; so that a name's new addresses are used soon.
@@ -31,16 +32,12 @@ class NativePool:
     """
 
     def __init__(
-        self,
-        url: str,
-        tls: ssl.SSLContext | None = None,
-        allowed: Allowed = anywhere,
+        self, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
     ) -> None:
-        """`allowed` is asked about every address before it is connected to."""
         parts = urlsplit(url)
         self._is_tls = parts.scheme == "https"
         self._name = parts.hostname or ""
-        self._host = Host(self._name, parts.port or (443 if self._is_tls else 80), allowed)
+        self._host = Host(self._name, parts.port or (443 if self._is_tls else 80), egress)
         self._tls = tls
         #: What every request begins with: its line and its `host`.
         self._start = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % target_and_host(url)
@@ -85,10 +82,11 @@ class NativePool:
             connection.stop()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        self._host.close()
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
-        return Failure(Reason.STOPPED if self._closed else reason, False, None, detail)
+        if self._closed:
+            return Failure(Reason.STOPPED, delivered=False)
+        return Failure(reason, delivered=False, detail=detail)
 
     # Connections that are kept.
 
@@ -130,11 +128,13 @@ class NativePool:
             return self._unsent(Reason.STOPPED)
         limit = asyncio.timeout_at(deadline)
         self._opening.add(limit)
+        sock: socket.socket | None = None
         try:
             async with limit:
-                return await self._adopt(await self._host.connect(deadline), deadline)
+                sock = await self._host.connect(deadline)
+                return await self._adopt(sock, deadline)
         except TimeoutError:
-            return self._unsent(Reason.CONNECT_TIMEOUT)
+            return self._unsent(*(LATE_HANDSHAKE if sock else self._host.late))
         except OSError as error:
             return self._unsent(*connect_cause(error))
         finally:
