@@ -331,7 +331,10 @@ class Front(asyncio.Protocol):
         self._body = None
         self._since = self._loop.time()
         self.transport.resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS has a word for it, and waits as long for the peer's
+            self.transport.close()
 
 
 def sweep(connections: Iterable[Front], limits: Limits, now: float) -> None:

@@ -92,14 +92,15 @@ class SharedPort:
         self._held.close()
 
 
-def url_of(listener: socket.socket) -> str:
-    return url_at(listener.getsockname())
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
+    return url_at(listener.getsockname(), tls=tls)
 
 
-def url_at(address: tuple[str, int]) -> str:
+def url_at(address: tuple[str, int], *, tls: bool = False) -> str:
     """The URL of an address as sockets say it; an IPv6 one may have more members than two."""
     host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def bar(listener: socket.socket) -> None:

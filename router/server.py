@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from router.asgi import Asgi, AsgiApplication
 from router.front import Front, sweep
+from router.handshakes import Handshakes
 from router.listening import BACKLOG, bar, listen, url_of, waiting
 from router.metrics import Metrics
 from router.running import run
@@ -41,22 +43,26 @@ class Server:
         listener: socket.socket,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        tls: ssl.SSLContext | None = None,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
         on_drain: Callable[[], None] | None = None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
+        """With `tls` the socket speaks it, and nothing else.
+
+        A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
         what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
         have every request decided; who still has no reply after it is told 503."""
         self.tally = Tally()
         self.listener = listener
-        self.url = url_of(listener)
+        self.url = url_of(listener, tls=tls is not None)
         self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._on_drain = on_drain
         self._on_hurry = on_hurry
         self._limits = limits
+        self._tls = tls
         self._app = AsgiApplication(app) if callable(app) else app
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -65,13 +71,10 @@ class Server:
     # A Service.
 
     async def serve(self) -> None:
-        loop = asyncio.get_running_loop()
         self._sweep()
         try:
             async with self._app.lifespan():
-                listening = await loop.create_server(
-                    self._front, sock=self.listener, backlog=BACKLOG
-                )
+                listening = await self._listen()
                 self._up.set()
                 await self._stopped.wait()
                 await self._finish(listening)
@@ -79,6 +82,12 @@ class Server:
             self._sweeping.cancel()
             self.listener.close()
             self._up.set()
+
+    async def _listen(self) -> asyncio.Server | Handshakes:
+        loop, limits = asyncio.get_running_loop(), self._limits
+        if self._tls is not None:
+            return Handshakes(self.listener, self._tls, self._front, limits, self.tally)
+        return await loop.create_server(self._front, sock=self.listener, backlog=BACKLOG)
 
     async def up(self) -> None:
         await self._up.wait()
@@ -110,13 +119,13 @@ class Server:
 
     # The stop, step by step.
 
-    async def _finish(self, listening: asyncio.Server) -> None:
+    async def _finish(self, listening: asyncio.Server | Handshakes) -> None:
         await _pause(self._drain_delay, self._hurried)
         await self._close(listening)
         if not await self._finished(self._drain_timeout, self._hurried):
             await self._give_up()
 
-    async def _close(self, listening: asyncio.Server) -> None:
+    async def _close(self, listening: asyncio.Server | Handshakes) -> None:
         """Close the socket, once everybody who was let in has been accepted."""
         loop = asyncio.get_running_loop()
         with self.listener.dup() as listener:
@@ -124,7 +133,10 @@ class Server:
             await asyncio.sleep(HALF_WAY)
             listening.close()
             for connection in waiting(listener):
-                await loop.connect_accepted_socket(self._front, connection)
+                if isinstance(listening, Handshakes):
+                    listening.take(connection)
+                else:
+                    await loop.connect_accepted_socket(self._front, connection)
         self.tally.closed = True
 
     def _front(self) -> Front:

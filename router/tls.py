@@ -5,12 +5,25 @@ from __future__ import annotations
 import ssl
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from router.certificates import BadCertificate, Pair
-from router.errors import StartFailed
+from router.errors import SettingInvalid, StartFailed
 
 #: From how long before its end a certificate is warned about, in seconds: a fortnight.
 SOON = 14 * 24 * 3600.0
+
+
+def pair_of(cert: Path | None, key: Path | None) -> Pair | None:
+    """The pair to serve with, where there is one. Raises SettingInvalid for half of one."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        given, missing = (
+            ("--tls-key", "--tls-cert") if cert is None else ("--tls-cert", "--tls-key")
+        )
+        raise SettingInvalid(f"{given}: needs {missing}")
+    return Pair(cert, key)
 
 
 def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import trustme
 
 from router.certificates import Pair
 from router.errors import StartFailed
 from router.tls import server_context, warnings
+from tests.certificates import issued
 
 DAY = 24 * 3600.0
 
@@ -26,18 +25,6 @@ W+zaboIQR/hIVyacu/za2hBx/l8BJxFznPNdPs5dLS9XpBH3ZMwykgCJQixZDooP
 fevUuJlsgw==
 -----END ENCRYPTED PRIVATE KEY-----
 """
-
-
-def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1) -> Pair:
-    """A certificate for 127.0.0.1 of an authority of its own, in files, good for so many days."""
-    now = datetime.now(UTC)
-    first, last = now + timedelta(days=since), now + timedelta(days=days)
-    made = trustme.CA().issue_cert("127.0.0.1", not_before=first, not_after=last)
-    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    cert.write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
-    key.write_bytes(made.private_key_pem.bytes())
-    key.chmod(0o600)
-    return Pair(cert, key)
 
 
 def why(pair: Pair) -> str:

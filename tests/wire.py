@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -88,7 +89,9 @@ class Answer:
 class Line:
     """One connection to a router, and what came back on it."""
 
-    def __init__(self, port: int, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -96,6 +99,8 @@ class Line:
         self.socket.settimeout(PATIENCE)
         try:
             self.socket.connect(("127.0.0.1", port))
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         except OSError:
             self.socket.close()
             raise
@@ -201,7 +206,11 @@ class _Troubles(logging.Handler):
 
 @contextmanager
 def running(
-    limits: Limits, delay: float = 0.0, send_buffer: int = 0, **settings: Any
+    limits: Limits,
+    delay: float = 0.0,
+    send_buffer: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     """A router and its target, which answers after `delay` seconds, until the block ends."""
     up = threading.Event()
@@ -219,7 +228,7 @@ def running(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**settings), loaded, Log(stream, "json"))
-        router = Server(app, listener, drain_timeout=10, limits=limits)
+        router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         answering = asyncio.create_task(target.serve())

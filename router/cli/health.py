@@ -7,12 +7,14 @@ import contextlib
 import http.client
 import json
 import signal
+import ssl
 from collections.abc import Iterator
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_setting, value
 from router.cli.printing import say
+from router.cli.trust import add_ca, trust
 from router.schedule import parse_duration
 
 SUMMARY = "ask a running router whether it is ready"
@@ -20,12 +22,13 @@ SUMMARY = "ask a running router whether it is ready"
 HELP = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
     loaded and the router is not stopping. It says nothing about the business endpoints. Without
-    options it asks where a `serve` with the same variables listens, which makes it a container's
-    HEALTHCHECK as it is.""",
+    options it asks where a `serve` with the same variables listens, by TLS where that has a
+    certificate, which makes it a container's HEALTHCHECK as it is.""",
     examples=(
         "ebaas-router health",
         "ebaas-router health --port 9000 --timeout 500ms",
         "ebaas-router health --url http://router.internal:8080",
+        "ebaas-router health --url https://router.internal:8443 --ca ca.pem",
     ),
     exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
 )
@@ -41,7 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", type=value(parse_url), help="the router's address, instead of --host and --port"
     )
-    add_settings(parser, "host", "port")
+    add_settings(parser, "host", "port", "tls_cert")
+    add_ca(parser)
     parser.add_argument(
         "--timeout",
         type=value(parse_duration),
@@ -53,9 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     url = args.url or _own_url(args)
+    context = None
+    if urlsplit(url).scheme == "https":
+        context = trust(args) if args.url else _no_questions()
     try:
         with _deadline(args.timeout):
-            status, msg = _ask(url)
+            status, msg = _ask(url, context)
     except TimeoutError:
         say(f"not reachable: no answer from {url} within {args.timeout:g} s")
         return BAD
@@ -71,14 +78,28 @@ def _own_url(args: argparse.Namespace) -> str:
     host = read_setting(args, "host")
     host = _EVERY_ADDRESS.get(host, host)
     port = read_setting(args, "port")
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if read_setting(args, "tls_cert") is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _ask(url: str) -> tuple[int, str]:
+def _no_questions() -> ssl.SSLContext:
+    """For this machine's own router: its certificate is for another name, and it is told nothing
+    that is a secret."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _ask(url: str, context: ssl.SSLContext | None) -> tuple[int, str]:
     """The status of /readyz, and the message where the answer is the contract's."""
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port)
+    host = parts.hostname or ""
+    connection = (
+        http.client.HTTPSConnection(host, parts.port, context=context)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, parts.port)
+    )
     try:
         connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
         answer = connection.getresponse()
@@ -95,6 +116,10 @@ def _msg(body: bytes) -> str:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "what answers there does not speak TLS"
     if isinstance(error, OSError):
         return error.strerror or "the connection failed"
     return "what answers there is no HTTP server"

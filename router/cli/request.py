@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from router.cli.options import parse_url, value
+from router.cli.trust import add_ca, trust
 from router.errors import SettingInvalid
 from router.model import FIELDS
 from router.schedule import parse_duration
@@ -33,6 +35,8 @@ class Request:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     timeout: float
+    #: Whom an https URL has to be vouched for by.
+    trust: ssl.SSLContext | None = None
 
 
 def parse_header(text: str) -> tuple[bytes, bytes]:
@@ -84,6 +88,7 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: VALUE'",
         help="sent besides content-type; may be repeated",
     )
+    add_ca(request)
     request.add_argument(
         "--timeout",
         type=value(parse_duration),
@@ -104,7 +109,8 @@ def read_request(args: argparse.Namespace) -> Request:
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
     headers = {b"content-type": b"application/json", **dict(args.header)}
-    return Request(url, tuple(headers.items()), _body(args, *files), args.timeout)
+    context = trust(args) if args.ca is not None else None
+    return Request(url, tuple(headers.items()), _body(args, *files), args.timeout, context)
 
 
 def _body(args: argparse.Namespace, file: str | None = None) -> bytes:

@@ -31,6 +31,8 @@ HELP = Help(
         "ebaas-router send --status 3 --change id7 --change id8",
         "ebaas-router send event.json http://127.0.0.1:9001/callback",
         "ebaas-router send --waits 1s,3s --retries 5",
+        "ebaas-router send --url https://router.internal/callback --ca ca.pem",
+        "ebaas-router send --header 'authorization: Bearer TOKEN'",
         "ebaas-router send --count 1000 --concurrency 16 --format json",
     ),
     exit_codes={
@@ -106,7 +108,7 @@ async def _caller(request: Request) -> AsyncIterator[Caller]:
     from router.cli.caller import Caller
     from router.transport.native import NativePool
 
-    pool = NativePool(request.url)
+    pool = NativePool(request.url, request.trust)
     try:
         yield Caller(pool, request.headers, request.body, request.timeout)
     finally:

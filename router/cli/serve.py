@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -44,8 +45,8 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "stopped when told to",
-        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port; or its "
-        "workers keep ending",
+        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, a certificate "
+        "that can't be used; or its workers keep ending",
     },
 )
 
@@ -91,6 +92,7 @@ class _Router:
 
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
+        from router import tls
         from router.app import App
         from router.errors import ConfigInvalid
         from router.reload import Source
@@ -103,7 +105,10 @@ class _Router:
             raise ConfigInvalid(look.problems)
         loaded = source.load(look.content)
         self.app = App(settings, loaded, self.log, watched=(source, look))
+        pair = tls.pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = tls.server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
+        self.warnings += tls.warnings(pair, time.time()) if pair else ()
         self.facts = {
             "routes": len(loaded.table.routes),
             "targets": len(loaded.table.targets),
@@ -126,6 +131,7 @@ class _Router:
                 receive=settings.receive_timeout,
                 keep_alive=settings.keep_alive,
             ),
+            tls=self._tls,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             on_drain=self.app.drain,
@@ -157,11 +163,13 @@ def _serve_alone(settings: Settings) -> int:
 def _serve_by_workers(settings: Settings, command: list[str]) -> int:
     from router import server
     from router.listening import SharedPort, url_at
+    from router.tls import pair_of
     from router.workers import Workers
 
     log = _log(settings)
     port = SharedPort(settings.host, settings.port)
-    url = f"{url_at(port.address)}{settings.path}"
+    is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
+    url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
     stop_within = settings.drain_delay + settings.drain_timeout
     workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
 

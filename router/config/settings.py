@@ -165,6 +165,14 @@ class Settings:
         "the proxies in front of the router: the only ones whose x-forwarded-for says where a "
         "request comes from",
     )
+    tls_cert: Path | None = setting(
+        parse_file,
+        None,
+        "FILE",
+        "serve https: a certificate in PEM, and behind it those that vouch for it; a new one is "
+        "taken by a restart",
+    )
+    tls_key: Path | None = setting(parse_file, None, "FILE", "the certificate's key, in PEM")
     store: Path | None = setting(
         parse_store,
         "data/ebaas-router.db",

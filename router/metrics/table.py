@@ -29,8 +29,8 @@ _CODE = Label("code", ("000", "500", _GONE))
 
 _REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503"))
 
-#: `unread`: reset, because its peer did not read its reply.
-_CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "unread"))
+#: `unread`: reset, because its peer did not read its reply; `tls`: its handshake came to nothing.
+_CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
 
 #: The contract's fields; `body` is for what is no JSON object, `other` for fields that only an
 #: operator's schema knows.
@@ -108,7 +108,7 @@ class OfProcess:
         "connections_cut_total",
         "Connections that a limit ended, by what their peer was told: 408 too slow, 414 and 431 a "
         "head too large, 503 too many connections or unfinished bodies, 400 no unambiguous HTTP; "
-        "unread: it did not read its reply.",
+        "tls: a handshake that failed or took too long, unread: it did not read its reply.",
         _CUT,
     )
 
