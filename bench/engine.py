@@ -18,7 +18,7 @@ from typing import cast
 
 import uvloop
 
-from router.transport import Answer, Engine, lines_of
+from router.transport import Answer, Engine, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
@@ -101,7 +101,7 @@ async def engine(port: int, made_by: Engine, posts: int) -> float:
     pool = made_by(f"http://127.0.0.1:{port}/callback")
 
     async def post() -> None:
-        came = await pool.post(LINES, BODY, 5.0)
+        came = await pool.post(LINES, BODY, 5.0, as_it_came)
         assert isinstance(came, Answer), came
 
     try:

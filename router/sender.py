@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote
 
-from router.lane import LINE_WAIT, Flight, Lane
+from router.judge import judge
+from router.lane import LINE_WAIT, Lane
 from router.metrics import Metrics
 from router.model import Attempt, Event, Reason
 from router.routes import Target
-from router.transport import Engine, lines_of
+from router.transport import Answer, Engine, Failure, lines_of
 
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
@@ -121,7 +123,7 @@ class Sender:
         lane = self._lanes.get(target) or self._leaving[target]
         started = time.monotonic()
         if lane.places.take_free():
-            return self._begin(lane, envelope, common, started)
+            return self._begin(lane, envelope, common, started, target.timeout)
         lane.enter()
         waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, started, gone))
         waiting.add_done_callback(lane.leave)
@@ -135,18 +137,45 @@ class Sender:
         started: float,
         gone: asyncio.Future[None] | None,
     ) -> Attempt:
-        if await lane.places.take(min(LINE_WAIT, lane.target.timeout), gone):
-            return await self._begin(lane, envelope, common, started)
+        timeout = lane.target.timeout
+        has_place = await lane.places.take(min(LINE_WAIT, timeout), gone)
         seconds = time.monotonic() - started
-        self._metrics.of(lane.target.name).attempt(Reason.SATURATED, seconds)
-        return Attempt(Reason.SATURATED, delivered=False, seconds=seconds)
+        if has_place:
+            return await self._begin(lane, envelope, common, started, timeout - seconds)
+        return self._counted(lane, Attempt(Reason.SATURATED, delivered=False, seconds=seconds))
 
-    def _begin(self, lane: Lane, envelope: Envelope, common: bytes, started: float) -> Flight:
+    def _begin(
+        self, lane: Lane, envelope: Envelope, common: bytes, started: float, left: float
+    ) -> asyncio.Future[Attempt]:
         """Send to a target whose place is taken."""
         stamp = b"webhook-timestamp: %d\r\n" % self._clock()
-        flight = Flight(lane, self._metrics, self._clock, started)
-        flight.begin(common + stamp + lane.lines, envelope.event.body)
-        return flight
+        lane.enter()
+        try:
+            return lane.pool.post(
+                common + stamp + lane.lines,
+                envelope.event.body,
+                left,
+                partial(self._end, lane, started),
+            )
+        except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
+            self._give_back(lane)
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
+    def _end(self, lane: Lane, started: float, result: Answer | Failure) -> Attempt:
+        """What an exchange has come to. It is over, and so its place is the next one's."""
+        self._give_back(lane)
+        seconds = time.monotonic() - started
+        return self._counted(lane, judge(result, lane.target, seconds, self._clock()))
+
+    def _give_back(self, lane: Lane) -> None:
+        lane.places.give_back()
+        lane.leave()
+
+    def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
+        self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds)
+        return attempt
 
     def measure(self) -> None:
         """Bring up to date what is read, not counted: the attempts in flight and in line."""

@@ -11,7 +11,7 @@ from datetime import datetime
 import trustme
 
 from router.egress import ANYWHERE, Egress
-from router.transport import Answer, Failure, Pool, lines_of
+from router.transport import Answer, Failure, Pool, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
@@ -47,7 +47,7 @@ async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer 
 def begun(
     pool: Pool, timeout: float = LONG, body: bytes = BODY
 ) -> asyncio.Future[Answer | Failure]:
-    return pool.post(lines_of(HEADERS), body, timeout)
+    return pool.post(lines_of(HEADERS), body, timeout, as_it_came)
 
 
 async def until(condition: Callable[[], bool], seconds: float = LONG) -> None:

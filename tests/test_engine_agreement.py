@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from router.judge import judge
 from router.model import Reason
 from router.routes import Target
-from router.transport import Answer, Failure, lines_of
+from router.transport import Answer, Failure, as_it_came, lines_of
 from router.transport.native.answer import MAX_HEAD
 from router.transport.native.pool import target_and_host
 from tests.conftest import examples
@@ -525,7 +525,9 @@ async def test_a_request_is_the_same_from_both(
     async with hostile("answers") as target:
         for engine in ENGINES.values():
             async with opened(engine, f"http://127.0.0.1:{target.port}{path}") as pool:
-                assert isinstance(await pool.post(lines_of(headers), body, LONG), Answer)
+                assert isinstance(
+                    await pool.post(lines_of(headers), body, LONG, as_it_came), Answer
+                )
     native, reference = target.requests
     assert native == reference
     request, sent = parsed(native)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,7 +12,7 @@ from router.metrics import Metrics
 from router.model import Attempt, Event, Reason
 from router.routes import Target
 from router.sender import Envelope, Sender
-from router.transport import Answer, Failure
+from router.transport import Answer, Exchange, Failure, T
 from tests.engines import ENGINES, Engine, until
 from tests.hostile import hostile
 
@@ -103,7 +103,13 @@ class Broken:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> Exchange[T]:
         raise ZeroDivisionError
 
     async def close(self) -> None: ...

@@ -18,12 +18,13 @@ import pytest
 import trustme
 
 from router.model import Reason
-from router.transport import MAX_ANSWER, Answer, Failure, Pool, lines_of, system_trust
+from router.transport import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of, system_trust
 from router.transport.causes import Forbidden, connect_cause, most_telling
 from tests.engines import (
     AUTHORITY,
     BODY,
     ENGINES,
+    HEADERS,
     LONG,
     SHORT,
     Engine,
@@ -57,7 +58,7 @@ async def test_exactly_these_bytes_are_on_the_wire(engine: Engine) -> None:
     """The target sees `host`, the given headers in order, `content-length`, and the body."""
     async with hostile("answers") as target, opened(engine, target.url + "?a=1&b=%20") as pool:
         lines = lines_of([(b"X-Mixed", b"K\xc3\xa9pt"), (b"x-mixed", b"")])
-        await pool.post(lines, b"\x00\xff\r\n", LONG)
+        await pool.post(lines, b"\x00\xff\r\n", LONG, as_it_came)
     assert target.requests == [
         b"POST /callback?a=1&b=%%20 HTTP/1.1\r\n"
         b"host: 127.0.0.1:%d\r\n"
@@ -315,7 +316,7 @@ async def test_a_fault_of_our_own_is_no_failure(engine: Engine) -> None:
     """Lines that are no bytes raise, and are not blamed on the target."""
     async with hostile("answers") as target, opened(engine, target.url) as pool:
         with pytest.raises((TypeError, AttributeError)):
-            await pool.post(7, BODY, LONG)  # type: ignore[arg-type]
+            await pool.post(7, BODY, LONG, as_it_came)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [b"a\r\nx-forged: 1", b"a\nx-forged: 1", b"a\r", b"a\0"])
@@ -524,12 +525,15 @@ async def test_cancelling_at_any_moment_closes_the_connection(
 
 async def _cancelled_after(turns: int, pool: Pool) -> bool:
     """Whether a post could be cancelled then; it may have been whole already."""
-    posting = begun(pool)
+    results: list[Answer | Failure] = []
+    posting = pool.post(lines_of(HEADERS), BODY, LONG, results.append)
     for _ in range(turns):
         await asyncio.sleep(0)
     posting.cancel()
+    await until(lambda: results != [])
     await asyncio.wait([posting])
-    return posting.cancelled()
+    assert len(results) == 1
+    return isinstance(results[0], Failure)
 
 
 # The end.

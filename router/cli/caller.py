@@ -9,7 +9,7 @@ from typing import Any
 from router.cli.printing import milliseconds
 from router.model import SUCCESS, Reason
 from router.strictjson import Unreadable, parse
-from router.transport import Answer, Failure, Pool, lines_of
+from router.transport import Answer, Failure, Pool, as_it_came, lines_of
 
 #: The most that is shown of a text that the other side chose, in characters.
 _MAX_SHOWN = 200
@@ -74,7 +74,7 @@ class Caller:
     async def call(self) -> Reply:
         """One request and its reply; whatever goes wrong is a Reply too."""
         started = time.perf_counter()
-        result = await self._pool.post(self._lines, self._body, self._timeout)
+        result = await self._pool.post(self._lines, self._body, self._timeout, as_it_came)
         seconds = time.perf_counter() - started
         if isinstance(result, Failure):
             return Reply(seconds, result.status, reason=result.reason, detail=result.detail)

@@ -157,12 +157,13 @@ def _address(target: Target) -> tuple[str, int]:
 
 async def _send(url: str, body: bytes) -> str:
     """Play EBaaS once; the reply's body as text."""
-    from router.transport import Answer
+    from router.transport import Answer, as_it_came, lines_of
     from router.transport.native import NativePool
 
     pool = NativePool(url)
     try:
-        result = await pool.post(b"content-type: application/json\r\n", body, _PATIENCE)
+        lines = lines_of([(b"content-type", b"application/json")])
+        result = await pool.post(lines, body, _PATIENCE, as_it_came)
     finally:
         await pool.close()
     if not isinstance(result, Answer):

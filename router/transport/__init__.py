@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from router.model import Reason
 
@@ -52,6 +52,72 @@ def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return lines
 
 
+T = TypeVar("T")
+
+
+class Exchange(asyncio.Future[T]):
+    """One POST that has begun; in the end, what its `read` makes of the answer, or of the failure.
+
+    `read` is called once, whatever happens, as soon as the result is there. Cancelled, the exchange
+    is stopped, and `read` is told a result that nobody hears of.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Answer | Failure], T],
+        stop: Callable[[], object],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(loop=loop)
+        self._read = read
+        self._stop = stop
+
+    @classmethod
+    def by(
+        cls, task: asyncio.Task[Answer | Failure], read: Callable[[Answer | Failure], T]
+    ) -> Exchange[T]:
+        """The exchange that a task makes."""
+        exchange = cls(read, task.cancel, task.get_loop())
+        task.add_done_callback(exchange._end_by)
+        return exchange
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        self._stop()
+        return True
+
+    def end(self, result: Answer | Failure) -> None:
+        """For engines: tell its result, whether or not anybody still hears it."""
+        try:
+            value = self._read(result)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            self.fail(error)
+        else:
+            if not self.done():
+                self.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        """For engines: tell of a fault of our own. It has to be ended all the same."""
+        if not self.done():
+            self.set_exception(error)
+
+    def _end_by(self, task: asyncio.Task[Answer | Failure]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self.end(task.result())
+            return
+        if task.cancelled():
+            super().cancel()
+        elif error := task.exception():
+            self.fail(error)
+        self.end(Failure(Reason.STOPPED, delivered=True))
+
+
+def as_it_came(result: Answer | Failure) -> Answer | Failure:
+    """The `read` of whoever wants no more of it."""
+    return result
+
+
 class Pool(Protocol):
     """The connections to one target. It belongs to one event loop.
 
@@ -59,14 +125,20 @@ class Pool(Protocol):
     those that have ended.
     """
 
-    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> Exchange[T]:
         """POST `body` once and read the whole answer, all within `timeout` seconds.
 
         It has begun when this returns. Sends exactly `lines`, which `lines_of` has made, and
         `host` and `content-length` besides; follows no redirect, decodes nothing, keeps no cookie,
         takes no proxy from the environment. What may have been delivered is never sent again.
-        Cancelling it closes its connection. A target's failure is a value: an exception is a fault
-        of our own.
+        Cancelling it closes its connection, unless the answer was whole by then. A target's failure
+        is a value: an exception is a fault of our own; one that is raised here has begun nothing.
         """
         ...
 

@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -24,7 +24,7 @@ import httpx
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, system_trust
+from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Exchange, Failure, T, system_trust
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
 from router.transport.names import Address
@@ -50,11 +50,17 @@ class HttpxPool:
         self._tasks: set[asyncio.Task[Answer | Failure]] = set()
         self._closed = False
 
-    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> Exchange[T]:
         task = asyncio.create_task(self._post(lines, body, timeout))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+        return Exchange.by(task, read)
 
     async def _post(self, lines: bytes, body: bytes, timeout: float) -> Answer | Failure:
         progress = _Progress(asyncio.get_running_loop().time() + timeout)

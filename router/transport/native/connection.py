@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from router.model import Reason
-from router.transport import Answer, Failure
+from router.transport import Answer, Exchange, Failure, T
 from router.transport.causes import tls_cause
 from router.transport.native.answer import Incoming, Unfit
 
@@ -25,20 +25,6 @@ _NOTHING = memoryview(b"")
 _TICK = 0.001
 
 
-class Exchange(asyncio.Future[Answer | Failure]):
-    """A request on its way, and its answer. Cancelled, it ends its connection at once."""
-
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._connection = connection
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
-            return False
-        self._connection.stop()
-        return True
-
-
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time, a request and its answer.
 
@@ -49,8 +35,7 @@ class Connection(asyncio.Protocol):
 
     - Idle, it has nothing unanswered on the wire, and nothing has come beyond the last answer.
       What comes all the same ends it: it can't be the answer to a request that is yet to be sent.
-    - Busy, `_exchange` is without result, but for the moment in which it is being cancelled.
-      Whatever ends the exchange sets its result, and only once.
+    - Busy, its exchange has yet to end. Whatever ends that does so through `_settle`, and once.
     - A request is written once, and nothing here sends anything again. Once an exchange has begun
       the target may have the request, and that is what its failure says, even of a connection that
       was found ended when it began: a moment later the same end would have met a request on its
@@ -64,9 +49,11 @@ class Connection(asyncio.Protocol):
         self._on_idle = on_idle
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        #: When it was made, and when it became idle, by the loop's clock.
-        self.since = self.idle_since = self._loop.time()
-        self._exchange: Exchange | None = None
+        #: The loop's clock.
+        self.now = self._loop.time
+        #: When it was made, and when it became idle.
+        self.since = self.idle_since = self.now()
+        self._exchange: Exchange[Any] | None = None
         self._incoming = Incoming()
         self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
         #: What of the request has not been handed to the transport.
@@ -98,21 +85,23 @@ class Connection(asyncio.Protocol):
         """
         return bool(self._socket.poll(0))
 
-    def begin(self, head: bytes, body: bytes, deadline: float) -> Exchange:
+    def begin(
+        self, head: bytes, body: bytes, deadline: float, read: Callable[[Answer | Failure], T]
+    ) -> Exchange[T]:
         """Send a request and read its answer until `deadline`, by the loop's clock."""
-        exchange = Exchange(self, self._loop)
+        exchange = Exchange(read, self.stop, self._loop)
         if self._transport.is_closing():
             reason = Reason.PROTOCOL if self._spoke_unasked else Reason.RESET
-            exchange.set_result(Failure(reason, delivered=True))
+            exchange.end(Failure(reason, delivered=True))
             return exchange
         self._exchange = exchange
         self._incoming = Incoming()
         self._alarm.set(deadline)
         try:
             self._send(head, body)
-        except BaseException:
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            exchange.fail(error)
             self.stop()
-            raise
         return exchange
 
     def close(self) -> None:
@@ -198,11 +187,11 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._alarm.due = math.inf
         self._rest = _NOTHING
-        self.idle_since = self._loop.time()
-        if exchange is not None and not exchange.done():
-            exchange.set_result(result)
+        self.idle_since = self.now()
         if self.is_idle:
             self._on_idle(self)
+        if exchange is not None:
+            exchange.end(result)
 
     # The transport's other calls.
 

@@ -7,12 +7,13 @@ import re
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.transport import KEEP_ALIVE, Answer, Failure, system_trust
+from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T, as_it_came, system_trust
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.native.connection import Connection
@@ -52,23 +53,28 @@ class NativePool:
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def post(self, lines: bytes, body: bytes, timeout: float) -> asyncio.Future[Answer | Failure]:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> Exchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
-        connection = self._take(now)
+        connection = self._take()
         if connection is not None:
-            return connection.begin(head, body, now + timeout)
-        task = loop.create_task(self._open_and_post(head, body, now + timeout))
+            return connection.begin(head, body, connection.now() + timeout, read)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._open_and_post(head, body, loop.time() + timeout))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+        return Exchange.by(task, read)
 
     async def _open_and_post(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
         connection = await self._open(deadline)
         if isinstance(connection, Failure):
             return connection
-        return await connection.begin(head, body, deadline)
+        return await connection.begin(head, body, deadline, as_it_came)
 
     async def close(self) -> None:
         self._closed = True
@@ -90,11 +96,11 @@ class NativePool:
 
     # Connections that are kept.
 
-    def _take(self, now: float) -> Connection | None:
+    def _take(self) -> Connection | None:
         """The connection that was used last, if it can be used again."""
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection, now) and not connection.has_unread:
+            if self._is_fresh(connection) and not connection.has_unread:
                 return connection
             connection.close()
         return None
@@ -107,7 +113,8 @@ class NativePool:
             loop = asyncio.get_running_loop()
             self._sweeping = loop.call_later(KEEP_ALIVE, self._sweep)
 
-    def _is_fresh(self, connection: Connection, now: float) -> bool:
+    def _is_fresh(self, connection: Connection) -> bool:
+        now = connection.now()
         idle, age = now - connection.idle_since, now - connection.since
         return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
 
@@ -115,7 +122,7 @@ class NativePool:
         """Close what has been idle for too long; the next sweep is when the next one will be."""
         loop = asyncio.get_running_loop()
         self._sweeping = None
-        while self._idle and not self._is_fresh(self._idle[0], loop.time()):
+        while self._idle and not self._is_fresh(self._idle[0]):
             self._idle.popleft().close()
         if self._idle:
             self._sweeping = loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
