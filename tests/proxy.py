@@ -49,6 +49,7 @@ class Proxy:
         self.lost = 0
         self._delay = 0.0
         self._losing: tuple[bytes, Loss] | None = None
+        self._once = False
         self._flows = asyncio.Event()
         self._flows.set()
         self._links: set[_Link] = set()
@@ -68,9 +69,10 @@ class Proxy:
         self._do(self._cut())
 
     @contextmanager
-    def losing(self, message: bytes, loss: Loss) -> Iterator[None]:
-        """Every connection breaks on which something is sent that has this in it."""
-        self._losing = (message, loss)
+    def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
+        """Every connection breaks on which something is sent that has this in it, or only the
+        first one."""
+        self._losing, self._once = (message, loss), once
         try:
             yield
         finally:
@@ -167,7 +169,10 @@ class Proxy:
             if self._losing is not None and self._losing[0] in message:
                 link.doomed = True
                 self.lost += 1
-                if self._losing[1] is Loss.ASKING:
+                loss = self._losing[1]
+                if self._once:
+                    self._losing = None
+                if loss is Loss.ASKING:
                     break
             link.server.write(message)
             await link.server.drain()

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ from router.store.ops import (
 from router.store.postgres import Address, PostgresStore
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
-from tests.postgres import Database
+from tests.postgres import Database, Server
 
 pytestmark = pytest.mark.anyio
 
@@ -91,8 +91,10 @@ class SqlitePlace:
 
 
 class PostgresPlace:
+    """A schema of its own: a new database for each test takes longer than most tests."""
+
     def __init__(self, database: Database) -> None:
-        self._address = Address.parse(database.dsn)
+        self._address = Address.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
 
     @asynccontextmanager
     async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
@@ -112,7 +114,13 @@ class PostgresPlace:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
-    return PostgresPlace(request.getfixturevalue("database"))
+    return PostgresPlace(request.getfixturevalue("shared_database"))
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgresql: Server) -> Iterator[Database]:
+    with postgresql.database() as made:
+        yield made
 
 
 @pytest.fixture

@@ -40,15 +40,17 @@ async def migrate(connection: Connection, address: Address) -> None:
 
 async def _make(connection: Connection, schema: str) -> None:
     """Somebody else may have made it for a user who may not."""
-    found = await connection.fetch("SELECT to_regnamespace($1) IS NOT NULL", [schema])
-    if found != [(True,)]:
+    if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
         await connection.script(f"CREATE SCHEMA {schema}")
 
 
 async def _version(connection: Connection, schema: str) -> int:
-    """0 where there is none."""
-    found = await connection.fetch("SELECT to_regclass($1) IS NOT NULL", [f"{schema}.version"])
-    if found != [(True,)]:
+    """0 where there is none. Asked of the catalogue's tables: what looks names up by itself does
+    not hear of another's commit within a transaction."""
+    found = await connection.fetch(
+        "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'", [schema]
+    )
+    if not found:
         return 0
     rows = await connection.fetch(f"SELECT version FROM {schema}.version")  # noqa: S608 - as above
     return int(rows[0][0]) if rows else 0

@@ -57,15 +57,17 @@ class Pool:
     async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
         """The rows of one statement. Raises StoreFailed.
 
-        It is sent again where its connection was lost: every function of the schema may be called
-        twice. What a call that is given up has come to is not known.
+        It is sent again where its connection was lost, or its server has gone: every function of
+        the schema may be called twice. What a call that is given up has come to is not known.
         """
         try:
             async with asyncio.timeout(timeout):
                 try:
                     return await self._fetch(sql, values)
-                except Lost:
-                    return await self._fetch(sql, values)
+                except (Failed, Lost) as error:
+                    if not error.moved:
+                        raise
+                return await self._fetch(sql, values)
         except TimeoutError:
             raise StoreFailed("slow") from None
 

@@ -54,6 +54,8 @@ class Failed(StoreFailed):
 class Lost(StoreFailed):
     """The connection has ended without an answer: nobody knows what has come to pass."""
 
+    moved = True
+
     def __init__(self) -> None:
         super().__init__("lost")
 
