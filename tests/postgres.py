@@ -97,19 +97,19 @@ class Database:
 class Server:
     """A PostgreSQL server in a temporary folder, at a port of its own; not started yet."""
 
-    def __init__(self, data: Path | None = None, primary: Server | None = None) -> None:
-        """`data` is where its files go, else into its folder. It is a standby of the `primary`, if
-        there is one, which is up. Raises NoServer."""
+    def __init__(self, wal: Path | None = None, primary: Server | None = None) -> None:
+        """`wal` is a folder for its log of changes, if that has one of its own. It is a standby of
+        the `primary`, if there is one, which is up. Raises NoServer."""
         self._programs = programs()
         self._port = HeldPort()
         self.port = self._port.number
         self.folder = _folder()
-        self.data = data or self.folder / "data"
+        self.data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._log = self.folder / "server.log"
         try:
             if primary is None:
-                self._make()
+                self._make(wal)
             else:
                 self._copy(primary)
             self._settle()
@@ -117,10 +117,12 @@ class Server:
             self.close()
             raise
 
-    def _make(self) -> None:
+    def _make(self, wal: Path | None) -> None:
+        elsewhere = ("--waldir", str(wal)) if wal else ()
         self._run(
             *("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C"),
             *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--wal-segsize=1"),
+            *elsewhere,
         )
 
     def _copy(self, primary: Server) -> None:
@@ -135,7 +137,8 @@ class Server:
             file.write("include_if_exists 'test.conf'\n")
 
     def start(self) -> None:
-        """Return once it takes connections."""
+        """Return once it takes connections. It has been stopped, or has ended itself."""
+        assert self._process is None or self._process.poll() is not None
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 _as_server(self._programs / "postgres", "-D", self.data),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic, time
 
 from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
@@ -161,11 +162,21 @@ class History:
             self.lag = max(self.lag, monotonic() - began - _TICK)
 
     def recorded(self, request: Request) -> bool:
-        """Its caller was told that it failed, and so it is in the store. A reply at the last moment
-        may be one that has not waited for a store that was too slow."""
+        """Its caller was told that it failed, and so it is in the store, unless the router's line
+        says that it is not. Of one that has died before its line a reply at the last moment may be
+        one that has not waited for a store that was too slow."""
+        if request.code != "500":
+            return False
+        if request.name in self._lines:
+            return "unrecorded" not in self._lines[request.name].fields
         in_time = request.ended - request.began < REPLY_WITHIN - _LAST_MOMENT
-        slow = self.store_failed(request.began, request.ended)
-        return request.code == "500" and in_time and not slow
+        return in_time and not self.store_failed(request.began, request.ended)
+
+    @cached_property
+    def _lines(self) -> dict[str, Line]:
+        """The routers' lines about events, by the request's name."""
+        events = (line for line in self.told if line.fields["happening"] == "event")
+        return {line.fields["request_id"]: line for line in events}
 
     def accepted(self, source: Source) -> bool:
         """It is in the store, or has been."""
