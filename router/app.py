@@ -71,7 +71,9 @@ class App:
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         share = max(1, settings.max_requests // SHARE)
-        self._sender = Sender(config.table.targets.values(), _engine(settings), share, self.metrics)
+        self._sender = Sender(
+            config.table.targets.values(), _engine(settings), share, self.metrics, self._journal
+        )
         self._probes = Probes()
         self._callbacks = Callbacks(
             config,

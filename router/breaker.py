@@ -54,11 +54,12 @@ class Breaker:
         clock: Callable[[], float],
         changed: Callable[[BreakerState], None] = lambda _: None,
     ) -> None:
-        """`clock` is monotonic, in seconds; `changed` hears of every new state."""
+        """`clock` is monotonic, in seconds."""
         self.state = BreakerState.CLOSED
         self._policy = policy
         self._clock = clock
-        self._changed = changed
+        #: Hears of every new state.
+        self.changed = changed
         self._window = _Window(policy.within)
         self._turn = 0
         self._probe_at = 0.0
@@ -112,7 +113,7 @@ class Breaker:
     def _change(self, state: BreakerState) -> None:
         if state is not self.state:
             self.state = state
-            self._changed(state)
+            self.changed(state)
 
 
 class _Window:

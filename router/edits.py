@@ -70,10 +70,12 @@ def _target_details(old: Target, new: Target) -> Iterator[Detail]:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    """What it says, each header by itself."""
-    said = effective.target(target)
-    headers = sorted(said.pop("headers", {}).items())
-    return {**said, **{f"headers.{name}": value for name, value in headers}}
+    """What it says, each header and each part of a section by itself."""
+    flat: dict[str, Any] = {}
+    for name, value in effective.target(target).items():
+        parts = sorted(value.items()) if isinstance(value, dict) else ()
+        flat |= {f"{name}.{part}": each for part, each in parts} or {name: value}
+    return flat
 
 
 def _route_details(old: Route, new: Route) -> Iterator[Detail]:

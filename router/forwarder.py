@@ -35,6 +35,7 @@ class Sends(Protocol):
         target: Target,
         envelope: Envelope,
         common: bytes,
+        patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]: ...
 
@@ -175,9 +176,10 @@ class Forwarder:
         envelope = envelope.known_as(recollection.event_id)
         outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
         try:
+            until = self._until(deadline)
             if not gone.done():
-                self._start(outcome, gone)
-            await self._decided(outcome, deadline, gone)
+                self._start(outcome, until, gone)
+            await self._decided(outcome, until, gone)
             for delivery in outcome.deliveries:
                 self._let_run(outcome, delivery)
             results = [delivery.result for delivery in outcome.deliveries]
@@ -204,8 +206,15 @@ class Forwarder:
             if isinstance(error, BaseException):
                 raise error
 
-    def _start(self, outcome: Outcome, gone: asyncio.Future[None]) -> None:
+    def _until(self, deadline: float) -> float:
+        """When the reply is decided at the latest: what it needs durable takes time as well."""
+        if not self._memory.remembers:
+            return deadline
+        return deadline - min(STORE_TIME, (deadline - self._monotonic()) * STORE_SHARE)
+
+    def _start(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
         common = outcome.envelope.lines()
+        patience = until - self._monotonic()
         for delivery in outcome.deliveries:
             target = delivery.target
             if not outcome.recollection.wants(target.name, delivery.required):
@@ -214,17 +223,17 @@ class Forwarder:
             delivery.flight = self._memory.attempts.get(outcome.key_of(delivery))
             delivery.joined = delivery.flight is not None
             if delivery.flight is None:
-                delivery.flight = self._sender.send(target, outcome.envelope, common, gone)
+                # One that can be queued holds no request up for its target's rate.
+                waits = delivery.required or not self._memory.remembers
+                delivery.flight = self._sender.send(
+                    target, outcome.envelope, common, patience if waits else 0.0, gone
+                )
                 if delivery.has_become_required:
                     # The queue has it as well: should it come to it now, it joins this one.
                     self._memory.attempts[outcome.key_of(delivery)] = delivery.flight
 
-    async def _decided(self, outcome: Outcome, deadline: float, gone: asyncio.Future[None]) -> None:
-        left = deadline - self._monotonic()
-        if self._memory.remembers:
-            left -= min(STORE_TIME, left * STORE_SHARE)
-        until = self._monotonic() + left
-        await ended(outcome.flights(required=True), left, gone)
+    async def _decided(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
+        await ended(outcome.flights(required=True), until - self._monotonic(), gone)
         optional = outcome.flights(required=False)
         if optional and self._memory.remembers and outcome.acknowledged:
             await ended(optional, min(PATIENCE, until - self._monotonic()), gone)

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.alarm import Alarm
+from router.breaker import BreakerState
 from router.config import Config
 from router.errors import Refused
 from router.forwarder import Delivery, Outcome
-from router.log import Log, place_of
+from router.log import Log, place_of, utc
 from router.metrics import Metrics
 from router.model import Attempt, Event
-from router.routes import Plan
+from router.routes import Plan, Target
 from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
+from router.streak import Failing
 from router.worker import Retry
 
 
@@ -139,6 +141,33 @@ class Journal:
             self._log.error("dead_letter", **fields)
         else:
             self._log.info("retried", **fields)
+
+    # Targets.
+
+    def breaker(self, target: Target, state: BreakerState) -> None:
+        """A target's breaker has another state."""
+        fields = {"target": target.name, "owner": target.owner, "state": str(state)}
+        if state is BreakerState.OPEN:
+            self._metrics.of(target.name).breaker_opened += 1
+            self._log.warning("breaker", **fields)
+        else:
+            self._log.info("breaker", **fields)
+
+    def failing(self, target: Target, failing: Failing) -> None:
+        """A target acknowledges nothing, or does again."""
+        over = failing.last.acknowledged
+        fields: dict[str, Any] = {
+            "target": target.name,
+            "owner": target.owner,
+            "since": utc(failing.since),
+            "attempts": failing.attempts,
+            "reason": str(failing.last.reason),
+        }
+        _add_attempt(fields, failing.last)
+        if over:
+            self._log.info("recovered", **fields)
+        else:
+            self._log.warning("failing", **fields)
 
     def ended(self, ended: Ended) -> None:
         if ended.requests == 1:

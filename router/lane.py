@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import Protocol
+
+from router.breaker import BreakerState
+from router.gate import Gate
+from router.model import Attempt, Reason
 from router.places import Places
 from router.routes import Target
+from router.signing import Signer
+from router.streak import Failing, Streak
 from router.transport import Engine, Pool, lines_of
 
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
@@ -11,14 +20,36 @@ from router.transport import Engine, Pool, lines_of
 LINE_WAIT = 1.0
 
 
+class Watches(Protocol):
+    """Is told what changes about a target, for logs and metrics."""
+
+    def breaker(self, target: Target, state: BreakerState) -> None: ...
+
+    def failing(self, target: Target, failing: Failing) -> None: ...
+
+
 class Lane:
-    """A target's connections, its places and its line; `share` bounds the two together.
+    """A target's connections, its gate, its places and its lines; `share` bounds who holds and who
+    waits together.
 
     It keeps what it can of the lane that the target had before a reload.
     """
 
-    def __init__(self, target: Target, engine: Engine, share: int, before: Lane | None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        share: int,
+        before: Lane | None,
+        watcher: Watches,
+    ) -> None:
         self.target = target
+        self._share = share
+        self._watcher = watcher
+        gate = None if before is None else before.gate
+        self.gate: Gate = Gate(target, gate, watcher.breaker, time.monotonic)
+        self.streak: Streak = Streak() if before is None else before.streak
+        self.signer = Signer(target.secret) if target.secret else None
         self.limit = min(target.max_in_flight, share)
         if before is None or before.limit != self.limit:
             self.places = Places(self.limit, line=min(self.limit, share - self.limit))
@@ -40,6 +71,41 @@ class Lane:
         self.in_use = 0
         #: Whether the last sweep found it idle, and nobody has used it since.
         self.was_idle = False
+
+    def take_free(self) -> bool:
+        """Take a place, where one is free and the gate is open."""
+        if not self.places.take_free():
+            return False
+        if self.gate.take_free():
+            return True
+        self.places.give_back()
+        return False
+
+    async def pass_gate(self, patience: float, gone: asyncio.Future[None] | None) -> bool:
+        """Wait for the rate, for up to `patience` seconds."""
+        line = self._share - self.places.taken - self.places.waiting
+        return await self.gate.take(patience, line, gone)
+
+    async def take(self, gone: asyncio.Future[None] | None) -> Reason | None:
+        """Wait for a place, once the gate is passed; why there is none, or None."""
+        refusal: Reason | None = Reason.SATURATED
+        if await self.places.take(min(LINE_WAIT, self.target.timeout), gone):
+            refusal = self.gate.refusal  # it may have shut meanwhile
+            if refusal is None:
+                return None
+            self.places.give_back()
+        self.gate.give_back()
+        return refusal
+
+    def room(self) -> int:
+        """How many attempts of the queue could begin now, or after a short wait in line."""
+        return min(self.places.free, self.gate.room(LINE_WAIT))
+
+    def heard(self, attempt: Attempt, now: float) -> None:
+        """What came of an attempt, at Unix time `now`."""
+        failing = self.streak.look(attempt, now)
+        if failing is not None:
+            self._watcher.failing(self.target, failing)
 
     def enter(self) -> None:
         self.in_use += 1

@@ -12,13 +12,10 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
-from router.model import Attempt, Reason
+from router.model import OWN_DOING, Attempt, Reason
 from router.schedule import Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
 from router.store.ops import DISCARDED
-
-#: Attempts that came to nothing by the router's own doing: they cost a delivery no retry.
-OWN_DOING = frozenset({Reason.STOPPED, Reason.SATURATED})
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"

@@ -97,8 +97,27 @@ class Reason(StrEnum):
     RESET = "reset"
     #: The target has its fill of attempts in flight, and its line is full or did not move.
     SATURATED = "saturated"
+    #: The target's breaker is open: too many of its attempts had failed, and it is left in peace.
+    BREAKER_OPEN = "breaker_open"
+    #: The target's `rate` is used up, and its turn would not have come in time.
+    RATE_LIMITED = "rate_limited"
+    #: The target is paused in routes.yaml.
+    PAUSED = "paused"
     #: The router itself broke the attempt off while it was stopping.
     STOPPED = "stopped"
+
+
+#: What comes to nothing by the router's own doing: it says nothing of the target, and costs a
+#: delivery no retry.
+OWN_DOING = frozenset(
+    {
+        Reason.SATURATED,
+        Reason.BREAKER_OPEN,
+        Reason.RATE_LIMITED,
+        Reason.PAUSED,
+        Reason.STOPPED,
+    }
+)
 
 
 class Attempt(NamedTuple):

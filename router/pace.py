@@ -72,6 +72,14 @@ class Pace:
         """How many more could begin within so many seconds."""
         return max(0, int(self._bucket.tokens(within)) - len(self._line))
 
+    def take_free(self) -> bool:
+        """Take a token if there is one and nobody waits for it."""
+        return not self._line and self._bucket.take()
+
+    def give_back(self) -> None:
+        """A token that was taken is not used after all."""
+        self._bucket.give_back()
+
     async def take(
         self, patience: float, line: int, gone: asyncio.Future[None] | None = None
     ) -> bool:
@@ -80,7 +88,7 @@ class Pace:
         False: it would not come in time, which is known at once, or `gone` is done, for whom it was
         to be.
         """
-        if not self._line and self._bucket.take():
+        if self.take_free():
             return True
         waiting = len(self._line)
         if waiting >= line or self._bucket.seconds_until(waiting + 1) > patience:

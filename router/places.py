@@ -28,6 +28,10 @@ class Places:
     def waiting(self) -> int:
         return len(self._line)
 
+    @property
+    def free(self) -> int:
+        return self._limit - self._taken
+
     def take_free(self) -> bool:
         """Take a place if one is free."""
         if self._taken >= self._limit:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from router.breaker import BreakerPolicy
 from router.glob import Glob
 from router.index import Anchor, Index, Rule, Way
 from router.model import FIELDS, Event
+from router.pace import Rate
 from router.secret import Secret
 
 #: What a target is to a plan.
@@ -38,6 +40,14 @@ class Target:
     max_in_flight: int = 64
     #: Sent besides the router's own; names in lower case.
     headers: tuple[tuple[str, Secret], ...] = ()
+    #: What attempts are signed with, by all of them; none are where there is none.
+    secret: tuple[Secret, ...] = ()
+    #: When it is spared for a while; never where there is none.
+    breaker: BreakerPolicy | None = None
+    #: How often one process may call it.
+    rate: Rate | None = None
+    #: No attempt is made.
+    paused: bool = False
     #: Who answers for it; repeated in logs and pages.
     owner: str = ""
     #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not

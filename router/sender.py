@@ -9,8 +9,9 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote
 
+from router.breaker import BreakerState
 from router.judge import judge
-from router.lane import LINE_WAIT, Lane
+from router.lane import Lane, Watches
 from router.metrics import Metrics
 from router.model import Attempt, Event, Reason
 from router.routes import Target
@@ -62,11 +63,13 @@ class Sender:
         engine: Engine,
         share: int,
         metrics: Metrics,
+        watcher: Watches,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._share = share
         self._metrics = metrics
+        self._watcher = watcher
         self._clock = clock
         self._lanes: dict[Target, Lane] = {}
         #: Lanes of targets that are no longer in force, for the requests that started with them.
@@ -80,7 +83,7 @@ class Sender:
         lanes = {
             target: self._lanes.get(target)
             or self._leaving.pop(target, None)
-            or Lane(target, self._engine, self._share, before.get(target.name))
+            or Lane(target, self._engine, self._share, before.get(target.name), self._watcher)
             for target in targets
         }
         for target, lane in self._lanes.items():
@@ -112,62 +115,92 @@ class Sender:
         target: Target,
         envelope: Envelope,
         common: bytes,
+        patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]:
         """Begin one attempt, which is over within the target's timeout. `common` is what
         `envelope.lines()` says.
 
-        Where a place is free the request is on its way when this returns. Else the attempt waits
-        in line; should `gone` be done meanwhile it is not begun, and is `saturated`.
+        Where nothing is in its way the request is on its way when this returns. Else it waits in
+        line: for up to `patience` seconds for the target's rate, which its timeout does not count,
+        and then for a place. Should `gone` be done meanwhile it is not begun. What is not begun
+        has a reason of its own.
         """
-        lane = self._lanes.get(target) or self._leaving[target]
+        lane = self._lane(target)
         started = time.monotonic()
-        if lane.places.take_free():
-            return self._begin(lane, envelope, common, started, target.timeout)
+        refusal = lane.gate.refusal
+        if refusal is not None:
+            ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+            ended.set_result(self._refused(lane, refusal, started))
+            return ended
+        if lane.take_free():
+            return self._begin(lane, envelope, common, started)
         lane.enter()
-        waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, started, gone))
+        waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, patience, gone))
         waiting.add_done_callback(lane.leave)
         return waiting
+
+    def room(self, target: Target) -> int:
+        """How many attempts of the queue could begin now, or after a short wait in line."""
+        return self._lane(target).room()
+
+    def _lane(self, target: Target) -> Lane:
+        return self._lanes.get(target) or self._leaving[target]
 
     async def _send_in_turn(
         self,
         lane: Lane,
         envelope: Envelope,
         common: bytes,
-        started: float,
+        patience: float,
         gone: asyncio.Future[None] | None,
     ) -> Attempt:
-        timeout = lane.target.timeout
-        has_place = await lane.places.take(min(LINE_WAIT, timeout), gone)
-        seconds = time.monotonic() - started
-        if has_place:
-            return await self._begin(lane, envelope, common, started, timeout - seconds)
-        return self._counted(lane, Attempt(Reason.SATURATED, delivered=False, seconds=seconds))
+        came = time.monotonic()
+        if not await lane.pass_gate(patience, gone):
+            return self._refused(lane, Reason.RATE_LIMITED, came)
+        started = time.monotonic()
+        refusal = await lane.take(gone)
+        if refusal is not None:
+            return self._refused(lane, refusal, came)
+        return await self._begin(lane, envelope, common, started)
+
+    def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
+        """An attempt that is not begun."""
+        seconds = time.monotonic() - came
+        return self._counted(lane, Attempt(reason, delivered=False, seconds=seconds))
 
     def _begin(
-        self, lane: Lane, envelope: Envelope, common: bytes, started: float, left: float
+        self, lane: Lane, envelope: Envelope, common: bytes, started: float
     ) -> asyncio.Future[Attempt]:
         """Send to a target whose place is taken."""
-        stamp = b"webhook-timestamp: %d\r\n" % self._clock()
+        stamp = b"%d" % self._clock()
+        lines = common + b"webhook-timestamp: %b\r\n" % stamp + lane.lines
+        body = envelope.event.body
+        if lane.signer is not None:
+            signature = lane.signer.sign(envelope.event_id.encode("ascii"), stamp, body)
+            lines += b"webhook-signature: %b\r\n" % signature
         lane.enter()
+        turn = lane.gate.begin()
+        left = lane.target.timeout - (time.monotonic() - started)
         try:
-            return lane.pool.post(
-                common + stamp + lane.lines,
-                envelope.event.body,
-                left,
-                partial(self._end, lane, started),
-            )
+            return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
             self._give_back(lane)
+            lane.gate.end(turn, None)
             failed = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
 
-    def _end(self, lane: Lane, started: float, result: Answer | Failure) -> Attempt:
+    def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
         self._give_back(lane)
-        seconds = time.monotonic() - started
-        return self._counted(lane, judge(result, lane.target, seconds, self._clock()))
+        attempt = None
+        try:
+            seconds = time.monotonic() - started
+            attempt = judge(result, lane.target, seconds, self._clock())
+        finally:
+            lane.gate.end(turn, attempt)
+        return self._counted(lane, attempt)
 
     def _give_back(self, lane: Lane) -> None:
         lane.places.give_back()
@@ -175,6 +208,7 @@ class Sender:
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds)
+        lane.heard(attempt, self._clock())
         return attempt
 
     def measure(self) -> None:
@@ -183,6 +217,11 @@ class Sender:
             numbers = self._metrics.of(target.name)
             numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
             numbers.limit = lane.limit
+            numbers.waiting_for_rate = lane.gate.waiting
+            numbers.failing_since = lane.streak.since
+            numbers.paused = int(target.paused)
+            for state in BreakerState:
+                numbers.breaker[state] = int(state is lane.gate.state)
 
     async def close(self) -> None:
         """Close all connections; attempts in flight end as `stopped`."""

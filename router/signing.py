@@ -18,6 +18,9 @@ PREFIX = "whsec_"
 #: How far the clocks of sender and receiver may be apart, in seconds: the specification's.
 TOLERANCE = 300.0
 
+#: The shortest key that the specification asks for, in bytes.
+LEAST_KEY = 24
+
 _VERSION = b"v1,"
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from router.memory import OWN_DOING, TARGET_REMOVED, Cause, retried
-from router.model import Attempt
+from router.lane import LINE_WAIT
+from router.memory import TARGET_REMOVED, Cause, retried
+from router.model import OWN_DOING, Attempt
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import Terms
@@ -57,8 +58,12 @@ class Sends(Protocol):
     """The part of a Sender that the queue needs."""
 
     def send(
-        self, target: Target, envelope: Envelope, common: bytes
+        self, target: Target, envelope: Envelope, common: bytes, patience: float
     ) -> asyncio.Future[Attempt]: ...
+
+    def room(self, target: Target) -> int:
+        """How many attempts at it could begin now, or after a short wait in line."""
+        ...
 
 
 class Watches(Protocol):
@@ -82,11 +87,6 @@ class InForce:
     targets: Mapping[str, Target]
     terms: Terms
 
-    def most(self, name: str) -> int:
-        """The most attempts of the queue that a target may have at a time."""
-        target = self.targets.get(name)
-        return min(MAX_PER_TARGET, target.max_in_flight) if target else MAX_PER_TARGET
-
 
 class Worker:
     """Every process has one; leases keep them apart."""
@@ -109,8 +109,6 @@ class Worker:
         self._random = random
         self._poll = poll
         self._in_flight: dict[asyncio.Task[None], str] = {}
-        #: Targets that were full, and until when nothing more is sent to them.
-        self._resting: dict[str, float] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; then what is in flight is finished."""
@@ -162,10 +160,21 @@ class Worker:
         now = self._store.now()
         queued = await self._store.queue(TIMEOUT)
         in_force = self._in_force()
-        due = [name for name, due_at in queued.items() if due_at <= now]
-        most = {name: in_force.most(name) for name in due if self._resting.get(name, 0.0) <= now}
-        for target, room in shares(most, Counter(self._in_flight.values())).items():
+        in_flight = Counter(self._in_flight.values())
+        most = {
+            name: self._most(in_force.targets.get(name), in_flight[name])
+            for name, due_at in queued.items()
+            if due_at <= now
+        }
+        for target, room in shares(most, in_flight).items():
             await self._take(target, room, in_force)
+
+    def _most(self, target: Target | None, in_flight: int) -> int:
+        """The most attempts of the queue that a target may have now, with those it has. One that is
+        full, paused or has its breaker open gets none, and what waits for it is not even taken."""
+        if target is None:
+            return MAX_PER_TARGET
+        return min(MAX_PER_TARGET, target.max_in_flight, in_flight + self._sender.room(target))
 
     async def _take(self, target: str, room: int, in_force: InForce) -> None:
         now = self._store.now()
@@ -192,16 +201,14 @@ class Worker:
         key = (due.event_id, target.name)
         flight = self._memory.attempts.get(key)
         if flight is None:
-            flight = self._sender.send(target, envelope, envelope.lines())
+            flight = self._sender.send(target, envelope, envelope.lines(), LINE_WAIT)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
         finally:
             self._memory.attempts.pop(key, None)
         now, made = self._store.now(), due.row
-        if attempt.reason in OWN_DOING:
-            self._resting[target.name] = now + terms.queue.waits[0]
-        else:
+        if attempt.reason not in OWN_DOING:
             made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
         return Retry(due, attempt, retried(made, attempt, now, terms.queue, jitter))

@@ -134,7 +134,12 @@ def target(url: str, **more: Any) -> dict[str, Any]:
         "x-default": f"${{NOT_SET:-{canary('default')}}}",
         "x-literal": canary("literal"),
     }
-    return {"url": f"{url}/${{{PATH}}}?key=${{{QUERY}}}", "headers": headers, **more}
+    return {
+        "url": f"{url}/${{{PATH}}}?key=${{{QUERY}}}",
+        "headers": headers,
+        "secret": [f"${{file:{FILE}}}", canary("signing")],
+        **more,
+    }
 
 
 @contextmanager

@@ -30,12 +30,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router import config
+from router.breaker import BreakerPolicy
 from router.config import Caller, Config
 from router.config.editor_schema import editor_schema
 from router.config.redundancy import redundant
 from router.document import MAX_SIZE, composer, excerpt, lines, syntax
 from router.errors import ConfigInvalid, Problem
 from router.model import Event
+from router.pace import Rate
 from router.routes import Route, RouteTable, Target
 from router.schedule import PLATFORM, Schedule
 from router.secret import Secret
@@ -340,13 +342,19 @@ def test_every_key() -> None:
             ("x-dollar", Secret("$5")),
             ("x-canary", Secret("c")),
         ),
+        secret=(
+            Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            Secret("c and some more of it"),
+        ),
+        breaker=BreakerPolicy(1.0, 5, within=60.0, pause=0.5, refusals="count"),
+        rate=Rate(2.5, 3),
         owner="no",
     )
     assert loaded.table.targets["other"] == Target(
         "other", "http://[::1]:9003/", timeout=1.0, acknowledge="status", max_in_flight=3
     )
     assert loaded.table.routes == (
-        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=28),
+        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=33),
         Route(
             "证书",
             {
@@ -358,7 +366,7 @@ def test_every_key() -> None:
             },
             ("a.b_c-D",),
             ("other",),
-            line=19,
+            line=24,
         ),
     )
 
@@ -595,12 +603,13 @@ def test_editor_schema_accepts_what_loads() -> None:
 
 
 #: What an editor can't know, by the beginning of the files' names: what names, variables, files and
-#: hosts are, and where YAML 1.1 reads a number, how that was written.
+#: hosts are, and where YAML 1.1 reads a number or a boolean, how that was written.
 ONLY_THE_LOADER = (
     "ok_", "warning_", "utf16", "tag_str", "key_twice", "name_twice", "header_twice",
     "target_undefined", "target_required", "pattern_", "variable_", "secret_file_", "url_",
     "allow_from_host_bits", "allow_from_mapped", "token_masked",
     "duration_too_long", "owner_exponent", "retries_octal", "retries_underscore",
+    "breaker_within_too_long", "breaker_yes", "paused_yes", "rate_octal", "secret_of_a_variable",
 )  # fmt: skip
 
 

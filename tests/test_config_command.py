@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import config
+from router.breaker import BreakerPolicy
 from router.config import Caller, Config, effective
 from router.document import write
 from router.model import Event
+from router.pace import Rate
 from router.routes import Route, Target
 from router.schedule import parse_duration
 from router.secret import Secret
@@ -100,6 +102,25 @@ def test_the_output_is_a_file_of_the_same_meaning(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "breaker: true",
+        "breaker: {failures: 7%, of_at_least: 3, within: 1500ms, pause: 2m, refusals: count}",
+        "rate: {per_second: 0.125, burst: 7}",
+        "rate: {per_second: 2.5}",
+        "rate: {per_second: 100}",
+        "paused: true",
+    ],
+)
+def test_how_a_target_is_contained_is_shown_whole(tmp_path: Path, said: str) -> None:
+    """And is the same when it is read again."""
+    text = SMALL.replace("ledger: {", f"ledger: {{{said}, ")
+    again = loaded(shown(tmp_path, text))
+    assert again.table.targets == loaded(text).table.targets
+    assert again.table.targets != loaded(SMALL).table.targets
+
+
 def _said(route: Route) -> tuple[Any, ...]:
     return route.name, route.match, route.required, route.optional
 
@@ -132,6 +153,7 @@ targets:
   header:
     url: http://127.0.0.1/a
     headers: {{Authorization: "Bearer ${{TOKEN}}", x-plain: {CANARY}}}
+    secret: ["${{TOKEN}}", {CANARY}]
   file: {{url: http://127.0.0.1/a, headers: {{x-token: "${{file:token}}"}}}}
   query: {{url: "https://query.example.com/hook?token={CANARY}"}}
   path: {{url: "https://path.example.com/services/${{HOOK}}/x"}}
@@ -144,6 +166,7 @@ routes:
     assert CANARY not in printed + shown(tmp_path, text, *options, "--format", "json")
     targets = yaml.safe_load(printed)["targets"]
     assert targets["header"]["headers"] == {"authorization": "***", "x-plain": "***"}
+    assert targets["header"]["secret"] == ["***", "***"]
     assert {name: target["url"] for name, target in targets.items()} == {
         "header": "http://127.0.0.1/a",
         "file": "http://127.0.0.1/a",
@@ -169,7 +192,16 @@ def test_nothing_of_a_configuration_is_forgotten() -> None:
     unsaid = {"table", "hash", "warnings", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}
-    target = Target("name", "url", headers=(("x", Secret("y")),), owner="somebody")
+    target = Target(
+        "name",
+        "url",
+        headers=(("x", Secret("y")),),
+        secret=(Secret("z"),),
+        breaker=BreakerPolicy(),
+        rate=Rate(1.0, 1),
+        paused=True,
+        owner="somebody",
+    )
     kept = {"name", "public_url"}
     assert {each.name for each in fields(Target)} - effective.target(target).keys() == kept
     route = Route("name", {"event_key": ("*",)}, ("x",), ("y",))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from router.journal import Journal
+from router.log import Log
 from router.metrics import Metrics
 from router.model import Attempt, Event, Reason
 from router.routes import Target
@@ -28,9 +31,12 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 def send(
-    sender: Sender, target: Target, gone: asyncio.Future[None] | None = None
+    sender: Sender,
+    target: Target,
+    gone: asyncio.Future[None] | None = None,
+    patience: float = 1.0,
 ) -> asyncio.Future[Attempt]:
-    return sender.send(target, ENVELOPE, ENVELOPE.lines(), gone)
+    return sender.send(target, ENVELOPE, ENVELOPE.lines(), patience, gone)
 
 
 def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
@@ -43,7 +49,7 @@ def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
 @asynccontextmanager
 async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
     metrics = Metrics()
-    sender = Sender([target], engine, 100, metrics)
+    sender = Sender([target], engine, 100, metrics, Journal(Log(io.StringIO()), metrics))
     try:
         yield sender, metrics
     finally:

@@ -52,6 +52,8 @@ class Scene:
     targets: dict[str, Target] = field(default_factory=dict)
     #: What each target answers; one that has none hangs until `released`.
     answers: dict[str, Attempt] = field(default_factory=dict)
+    #: How many more attempts a target may have; those that are not here, any number.
+    rooms: dict[str, int] = field(default_factory=dict)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[tuple[str, Envelope]] = field(default_factory=list)
     busy: Counter[str] = field(default_factory=Counter)
@@ -63,8 +65,13 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(self, target: Target, envelope: Envelope, common: bytes) -> asyncio.Future[Attempt]:
+    def send(
+        self, target: Target, envelope: Envelope, common: bytes, patience: float
+    ) -> asyncio.Future[Attempt]:
         return asyncio.create_task(self._send(target, envelope))
+
+    def room(self, target: Target) -> int:
+        return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
     async def _send(self, target: Target, envelope: Envelope) -> Attempt:
         self.sent.append((target.name, envelope))

@@ -110,6 +110,8 @@ def _detail(detail: Detail) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
     return few(value) if isinstance(value, list) else str(value)

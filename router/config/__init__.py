@@ -157,12 +157,16 @@ def _target(name: str, section: TargetSection, policy: Policy) -> Target:
     return Target(
         name,
         section.url,
-        policy.timeout,
-        policy.acknowledge,
-        policy.max_in_flight,
-        tuple(section.headers.items()),
-        section.owner,
-        redacted(section.url, section.nodes["url"]),
+        timeout=policy.timeout,
+        acknowledge=policy.acknowledge,
+        max_in_flight=policy.max_in_flight,
+        headers=tuple(section.headers.items()),
+        secret=section.secret,
+        breaker=policy.breaker.policy if policy.breaker else None,
+        rate=section.rate.rate if section.rate else None,
+        paused=section.paused,
+        owner=section.owner,
+        public_url=redacted(section.url, section.nodes["url"]),
     )
 
 

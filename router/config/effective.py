@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from router.breaker import BreakerPolicy
 from router.routes import Route, Target
 from router.schedule import Schedule
 from router.secret import MASK, Secret
@@ -68,9 +69,27 @@ def target(target: Target) -> dict[str, Any]:
     }
     if target.headers:
         said["headers"] = dict(target.headers)
+    if target.secret:
+        said["secret"] = list(target.secret)
+    if target.breaker is not None:
+        said["breaker"] = _breaker(target.breaker)
+    if target.rate is not None:
+        said["rate"] = {"per_second": _number(target.rate.per_second), "burst": target.rate.burst}
+    if target.paused:
+        said["paused"] = True
     if target.owner:
         said["owner"] = target.owner
     return said
+
+
+def _breaker(policy: BreakerPolicy) -> dict[str, Any]:
+    return {
+        "failures": f"{policy.failures:.0%}",
+        "of_at_least": policy.of_at_least,
+        "within": duration(policy.within),
+        "pause": duration(policy.pause),
+        "refusals": policy.refusals,
+    }
 
 
 def route(route: Route) -> dict[str, Any]:
@@ -90,6 +109,11 @@ def duration(seconds: float) -> str:
     if rounded == int(rounded):
         return f"{int(rounded)}s"
     return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
+
+
+def _number(value: float) -> int | float:
+    """`5` for 5.0, as one writes it."""
+    return int(value) if value == int(value) else value
 
 
 def _alone(patterns: tuple[str, ...]) -> str | list[str]:

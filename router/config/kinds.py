@@ -107,6 +107,23 @@ class Number(ScalarKind[int]):
         return {"anyOf": [number, VARIABLE]}
 
 
+class Boolean(ScalarKind[bool]):
+    """`true` or `false`, and none of YAML's other words for them."""
+
+    def __init__(self, what: str = "true or false") -> None:
+        self.what = what
+
+    def value(self, text: str, node: ScalarNode) -> bool:
+        if text not in ("true", "false"):
+            raise Fault(f"{shown(node.text)} is not {self.what}")
+        if not node.plain and text == node.text:
+            raise Fault(f"{self.what} is meant: take off the quotes")
+        return text == "true"
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "boolean"}, VARIABLE]}
+
+
 class Choice(ScalarKind[C]):
     """One of a few words."""
 

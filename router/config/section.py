@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
-from router.config.kinds import mismatch
+from router.config.kinds import Boolean, mismatch
 from router.config.reader import Kind, Reader, Schema, did_you_mean
 from router.document import MapNode, Node, ScalarNode, shown
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Section")
 
 
 class Key(Generic[T]):
@@ -108,3 +109,19 @@ class Section:
             "required": [name for name, key in cls.keys.items() if key.required],
             "properties": {name: key.schema() for name, key in cls.keys.items()},
         }
+
+
+class Switch(Generic[S]):
+    """A section, or `true` for what it is by default, or `false` for none."""
+
+    def __init__(self, section: type[S]) -> None:
+        self._section = section
+        self._boolean = Boolean("true, false or a mapping")
+
+    def read(self, node: Node, path: str, reader: Reader) -> S | None:
+        if isinstance(node, ScalarNode):
+            return self._section.blank() if self._boolean.read(node, path, reader) else None
+        return self._section.read(node, path, reader)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [*self._boolean.schema()["anyOf"], self._section.schema()]}

@@ -8,12 +8,24 @@ from __future__ import annotations
 from typing import Literal
 
 from router.config.addresses import Url
+from router.config.containment import BreakerSection, RateSection
 from router.config.entrance import TOKEN, TOKEN_HEADER, Cidr
 from router.config.headers import HeaderName
-from router.config.kinds import Choice, Duration, ListOf, Located, MapOf, Number, SecretText, Text
+from router.config.kinds import (
+    Boolean,
+    Choice,
+    Duration,
+    ListOf,
+    Located,
+    MapOf,
+    Number,
+    SecretText,
+    Text,
+)
 from router.config.matching import MatchKind
 from router.config.reader import Schema
-from router.config.section import Key, Section
+from router.config.section import Key, Section, Switch
+from router.config.signatures import SigningSecret
 from router.door import AUTHORIZATION
 from router.schedule import parse_duration
 
@@ -109,6 +121,12 @@ class Policy(Section):
         default=64,
         written=64,
     )
+    breaker: Key[BreakerSection | None] = Key(
+        Switch(BreakerSection),
+        "Spares a target that fails: it then gets no attempts for a while, and after that a single "
+        "one. true has all as it is by default.",
+        default=None,
+    )
 
 
 class TargetSection(Policy):
@@ -123,6 +141,23 @@ class TargetSection(Policy):
         "Sent with every attempt, besides the router's own. Keep secrets out of the file: "
         "${file:NAME} or ${NAME}.",
         default={},
+    )
+    secret = Key(
+        ListOf(SigningSecret(), alone=True),
+        "Signs every attempt as Standard Webhooks has it: whsec_ and base64, or any text. With a "
+        "list all of them sign, so that a receiver can change from one to the other. Keep it out "
+        "of the file: ${file:NAME} or ${NAME}.",
+        default=(),
+    )
+    rate: Key[RateSection | None] = Key(
+        RateSection, "How often each process of the router may call the target.", default=None
+    )
+    paused = Key(
+        Boolean(),
+        "No attempt is made: optional deliveries wait in the queue, events that require the target "
+        "fail.",
+        default=False,
+        written=False,
     )
     owner = Key(
         Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""

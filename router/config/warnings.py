@@ -11,6 +11,7 @@ from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.document import MapNode, Problems, shown
 from router.routes import Route
+from router.signing import LEAST_KEY, key_of
 
 
 def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
@@ -19,8 +20,11 @@ def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
     _warn_unused(file, required.union(*(route.optional for route in routes)), problems)
     for name, target in file.targets.items():
         _warn_plain(target, problems)
+        _warn_weak(target, problems)
+        _warn_paused(target, name in required, problems)
         if name in required:
             _warn_cut_off(file, target, problems)
+            _warn_rare(file, target, problems)
     entrance.warn(file.ebaas, problems)
     _warn_short_keys(file, problems)
     _warn_redundant(file, routes, problems)
@@ -39,6 +43,28 @@ def _warn_plain(target: TargetSection, problems: Problems) -> None:
     if parts.scheme == "http" and not is_local(parts.hostname or ""):
         message = "plain http to a host that is not local: others on the way can read it"
         problems.add(target.nodes["url"], f"{target.path}.url", message)
+
+
+def _warn_weak(target: TargetSection, problems: Problems) -> None:
+    if any(len(key_of(secret)) < LEAST_KEY for secret in target.secret):
+        message = f"has a key of less than {LEAST_KEY} bytes, which the standard asks for"
+        problems.add(target.nodes["secret"], f"{target.path}.secret", message)
+
+
+def _warn_paused(target: TargetSection, required: bool, problems: Problems) -> None:
+    """Each load says so: a pause that was forgotten looks like a target that is quiet."""
+    if target.paused:
+        what = "events that require it fail" if required else "its deliveries wait in the queue"
+        message = f"the target is paused: {what}"
+        problems.add(target.nodes["paused"], f"{target.path}.paused", message)
+
+
+def _warn_rare(file: RoutesFile, target: TargetSection, problems: Problems) -> None:
+    """A rate at which not even the next one in line begins before the reply is due."""
+    if target.rate is not None and 1 / target.rate.per_second > file.ebaas.reply_within:
+        message = "is less than one in ebaas.reply_within: an event that has to wait fails"
+        node = target.rate.nodes["per_second"]
+        problems.add(node, f"{target.rate.path}.per_second", message)
 
 
 def _warn_cut_off(file: RoutesFile, target: TargetSection, problems: Problems) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from router.log.foreign import place_of, take_library_lines
-from router.log.lines import Fields, Format, Level, Lines, printable
+from router.log.lines import Fields, Format, Level, Lines, printable, utc
 from router.log.sums import Sums
 from router.log.writer import Writer
 
-__all__ = ["Format", "Level", "Log", "place_of", "printable", "take_library_lines"]
+__all__ = ["Format", "Level", "Log", "place_of", "printable", "take_library_lines", "utc"]
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
 PATIENCE = 2.0

@@ -94,6 +94,11 @@ class Lines:
         return {**fitted, "cut": cut}
 
 
+def utc(at: float) -> str:
+    """Unix time as ISO 8601 in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
 def _has_own(fields: Fields) -> bool:
     return not _OWN.isdisjoint(fields)
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from router.metrics.instruments import Counts, Histogram, Label, counter, gauge, histogram, info
-from router.model import FIELDS, Reason
+from router.model import FIELDS, OWN_DOING, Reason
 
 #: Up to `reply_within` (8 s unless told otherwise) closely, and a little beyond it.
 _EVENT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 7, 7.5, 8, 9, 10, 15)
@@ -46,6 +46,8 @@ _FAILURE = Label("reason", tuple(str(each) for each in Reason if each is not Rea
 _DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
 
 _STATE = Label("state", ("awaiting", "queued", "dead"))
+
+_BREAKER = Label("state", ("closed", "open", "half_open"))
 
 _CAUSE = Label(
     "cause",
@@ -234,6 +236,22 @@ class OfTarget:
     limit: int = gauge(
         "attempts_limit", "The most attempts in flight: `max_in_flight` of each process."
     )
+    waiting_for_rate: int = gauge(
+        "attempts_waiting_for_rate", "Attempts that wait for the target's `rate`."
+    )
+    breaker: Counts = gauge(
+        "breaker_state",
+        "Processes whose breaker of the target is in that state; all 0 where it has none.",
+        _BREAKER,
+    )
+    breaker_opened: int = counter("breaker_opened_total", "Times that the target's breaker opened.")
+    paused: int = gauge("target_paused", "1 while routes.yaml has it paused.", merge="max")
+    failing_since: float = gauge(
+        "failing_since_timestamp_seconds",
+        "When it first failed since it last acknowledged an event; 0 while it has not. What comes "
+        "to nothing by the router's own doing does not count.",
+        merge="max",
+    )
     last_acknowledged: float = gauge(
         "last_acknowledged_timestamp_seconds",
         "When it last acknowledged an event; 0 if it has not since the router started.",
@@ -263,7 +281,7 @@ class OfTarget:
     )
 
     # For pages alone.
-    #: How the last attempt that was no acknowledgement ended, and when.
+    #: How the last attempt that the target failed ended, and when.
     last_failure: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
 
@@ -273,5 +291,5 @@ class OfTarget:
         self.attempt_seconds.observe(seconds)
         if reason is Reason.ACKNOWLEDGED:
             self.last_acknowledged = time.time()
-        else:
+        elif reason not in OWN_DOING:
             self.last_failure, self.failed_at = str(reason), time.time()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from router.log import utc
 from router.metrics import Snapshot, merged
 from router.web.report import Configuration, Report, Status, StoreStatus, TargetStatus
 
@@ -151,10 +151,20 @@ def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
             reasons.append(f"{name} has {_count(dead, 'dead letter')}")
         if known:
             each[name] = _target(known, numbers)
+        if known:
+            reasons += [f"{name} {why}" for why in _contained(numbers)]
         if known and each[name]["failing"]:
             failure = each[name]["last_failure"]
             reasons.append(f"{name} fails: {failure['reason']} at {failure['at']}")
     return _check(reasons, each=each)
+
+
+def _contained(numbers: dict[str, Any]) -> Iterator[str]:
+    """Why it gets fewer attempts than there are events for it."""
+    if numbers["paused"]:
+        yield "is paused"
+    if numbers["breaker"]["open"] or numbers["breaker"]["half_open"]:
+        yield "has its breaker open"
 
 
 def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +176,9 @@ def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str,
         "failing": failed["failed_at"] > acknowledged,
         "last_acknowledged": _time(acknowledged),
         "last_failure": failure if failed["failure"] else None,
+        "failing_since": _time(numbers["failing_since"]),
+        "paused": bool(numbers["paused"]),
+        "breaker": {state: count for state, count in numbers["breaker"].items() if count},
         "in_flight": numbers["in_flight"],
         "limit": numbers["limit"],
         "unsettled": numbers["unsettled"],
@@ -183,6 +196,4 @@ def _count(number: float, noun: str) -> str:
 
 def _time(at: float) -> str | None:
     """ISO 8601 in UTC; None for never."""
-    if not at:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return utc(at) if at else None

@@ -32,6 +32,7 @@ def violations(world: World) -> Found:
         broken += group.lost_records()
         broken += group.new_names()
         broken += group.false_alarms()
+        broken += group.early_deaths()
         causes = sorted(group.causes) or ["none"]
         for target, count in group.duplicates().items():
             duplicates["/".join(causes)] += count
@@ -162,6 +163,24 @@ class _Group:
             f"{target} has a dead letter of {self.body!r}, which it has acknowledged"
             for (target,) in found
             if target in self._always_required()
+        ]
+
+    def early_deaths(self) -> list[str]:
+        """What the router itself did not send costs no retry: an optional delivery is given up only
+        once its target has had so many attempts."""
+        if self.world.weather.changes:
+            return []
+        query = (
+            "SELECT event_id, target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
+            "AND state = 'dead'"
+        )
+        dead = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
+        return [
+            f"{target} was given up after {len(sent)} attempts for {event_id}"
+            for event_id, target in dead
+            if target in self.world.optional
+            for sent in [[s for s in self.sent if (s.event_id, s.target) == (event_id, target)]]
+            if len(sent) < TERMS.queue.retries
         ]
 
     def new_names(self) -> list[str]:

@@ -259,6 +259,11 @@ def queue_never_gives_up(patch: Patch) -> None:
     patch.setattr(worker, "retried", retried)
 
 
+def nothing_is_own_doing(patch: Patch) -> None:
+    for module in (memory, worker):
+        patch.setattr(module, "OWN_DOING", frozenset())
+
+
 ALL = [
     Mutant("1: bodies are not told apart", bodies_not_told_apart, 4),
     Mutant("2: a 000 goes out before its optional deliveries are queued", optionals_not_queued, 3),
@@ -288,4 +293,5 @@ ALL = [
     Mutant("queue: leases are not kept", leases_not_kept, 447),
     Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
     Mutant("queue: it never gives up", queue_never_gives_up, 4),
+    Mutant("queue: what is not sent costs a retry", nothing_is_own_doing, 7),
 ]

@@ -47,10 +47,19 @@ class Weather:
     steps: tuple[tuple[float, float], ...]
     #: When a target of the plan changes sides, or leaves it.
     changes: tuple[float, ...]
+    #: An attempt is not even begun, by the router's own doing.
+    shut: float = 0.0
 
 
 def weather(seed: int) -> Weather:
     """Some histories are of every kind; the others look where two things have to meet."""
+    kind = _kind(seed)
+    if seed % 16 == 7 or seed % 40 == 27:
+        return replace(kind, shut=Random(f"shut {seed}").uniform(0.1, 0.9))
+    return kind
+
+
+def _kind(seed: int) -> Weather:
     random = Random(seed)
     given = _any(random)
     match seed % 8:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from router.forwarder import Forwarder, Outcome
-from router.model import Attempt, Event, Reason
+from router.model import OWN_DOING, Attempt, Event, Reason
 from router.recall import Memory
 from router.routes import Plan, Route, Target
 from router.schedule import Schedule, Terms
@@ -45,6 +45,9 @@ TERMS = Terms(
 
 #: How long a caller waits for its reply.
 CALLER_TIMEOUT = 10.0
+
+#: Why an attempt is not begun by the router's own doing, while it serves.
+SHUT = sorted(OWN_DOING - {Reason.STOPPED})
 
 _LIMITS = Limits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
@@ -285,13 +288,24 @@ class SimulatedSender:
         target: Target,
         envelope: Envelope,
         common: bytes,
+        patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]:
         return asyncio.get_running_loop().create_task(self._send(target, envelope))
 
+    def room(self, target: Target) -> int:
+        return 0 if self._shut() else 8
+
+    def _shut(self) -> bool:
+        """Now the router itself lets no attempt begin: a breaker, a rate, a pause, no place."""
+        shut = self._world.weather.shut
+        return shut > 0.0 and self._world.happens(shut)
+
     async def _send(self, target: Target, envelope: Envelope) -> Attempt:
         world = self._world
         world.boundary(self._process)
+        if self._shut():
+            return Attempt(world.random.choice(SHUT), False, 0.0)
         request = _REQUEST.get()
         sources = world.ids.setdefault(envelope.event_id, set())
         if request is not None:
