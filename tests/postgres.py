@@ -3,6 +3,7 @@ them and end them. scripts/postgresql installs what is missing."""
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import pwd
@@ -41,6 +42,14 @@ _CONFIG = {
     "log_min_messages": "log",
 }
 
+_INITDB = (
+    *("--username=postgres", "--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync"),
+    *("--auth-local=trust", "--auth-host=scram-sha-256"),
+)
+
+#: How long one of the server's programs may take, in seconds; a busy machine is slow to start one.
+_PATIENCE = 60.0
+
 _numbers = itertools.count()
 
 
@@ -75,6 +84,11 @@ def _folder() -> Path:
             raise NoServer("no user named postgres on this machine") from None
         os.chown(folder, user.pw_uid, user.pw_gid)
     return folder
+
+
+def _copied(source: Path, destination: Path) -> None:
+    """With owners and modes as they are."""
+    subprocess.run(["cp", "-a", source, destination], check=True)
 
 
 class Database:
@@ -118,12 +132,23 @@ class Server:
             raise
 
     def _make(self, wal: Path | None) -> None:
-        elsewhere = ("--waldir", str(wal)) if wal else ()
-        self._run(
-            *("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C"),
-            *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--wal-segsize=1"),
-            *elsewhere,
-        )
+        """What initdb makes in seconds is made once, and from then on copied."""
+        version, user = self._programs.parent.name, self.folder.owner()
+        made = ROOT / ".tools/postgresql" / f"{version}-{user}"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with (made.parent / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                self._run("initdb", "-D", self.data, *_INITDB)
+                new = made.with_suffix(".new")
+                shutil.rmtree(new, ignore_errors=True)
+                _copied(self.data, new)
+                new.rename(made)
+        if not self.data.exists():
+            _copied(made, self.data)
+        if wal is not None:
+            shutil.move(self.data / "pg_wal", wal)
+            (self.data / "pg_wal").symlink_to(wal)
 
     def _copy(self, primary: Server) -> None:
         place = ["-h", str(primary.folder), "-p", str(primary.port), "-U", "postgres"]
@@ -147,7 +172,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + _PATIENCE
         while not self._answers():
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
@@ -264,7 +289,7 @@ class Server:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=_PATIENCE,
             check=True,
         )
 
