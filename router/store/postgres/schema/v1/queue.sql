@@ -44,7 +44,8 @@ BEGIN
 END
 $$;
 
--- One row for each: whether it was leased still.
+-- One row for each: whether it was leased still. Whatever takes a delivery out of the queue ends
+-- its lease.
 CREATE FUNCTION finish(asks jsonb, limits jsonb)
 RETURNS TABLE (finished boolean) LANGUAGE plpgsql AS $$
 DECLARE
@@ -66,7 +67,7 @@ BEGIN
             retries = ask.retries, changed_at = ask.now, lease = ''
         FROM events e
         WHERE e.event_id = ask.event_id AND d.seq = e.seq AND d.target = ask.target
-            AND d.lease = ask.lease AND d.state = 'queued'
+            AND d.lease = ask.lease
         RETURNING d.seq INTO changed;
         finished := FOUND;
         IF finished AND ask.state <> 'queued' THEN
