@@ -139,11 +139,13 @@ class Reload:
         self._asked.set()
 
     async def run(self) -> None:
-        """Look for ever, and after each look sweep up what earlier configurations have left."""
+        """Look for ever, and sweep up what earlier configurations have left: not where a look was
+        asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
             asked = await self._next_turn()
             await self._look(self._watched[0], asked)
-            await self._sweep()
+            if not asked:
+                await self._sweep()
 
     async def _next_turn(self) -> bool:
         """Wait for the next look; whether somebody asked for it."""

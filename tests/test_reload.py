@@ -242,6 +242,33 @@ async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
     assert len(taken) <= 3
 
 
+async def test_looks_that_are_asked_for_sweep_nothing(tmp_path: Path) -> None:
+    """However often SIGHUP comes, a target that has left stays for the requests that have it in
+    their plans, and wait for a slow store before they begin."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    source = Source(file, {}, None)
+    look = source.look()
+    standing = Standing(source.load(look.content), since=0.0, tried=0.0)
+    swept = 0
+
+    async def sweep() -> None:
+        nonlocal swept
+        swept += 1
+
+    lines = io.StringIO()
+    log, metrics = Log(lines, "json"), Metrics()
+    reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics, poll=PATIENCE)
+    running = asyncio.create_task(reload.run())
+    async with asyncio.timeout(PATIENCE):
+        for number in range(3):
+            reload.ask()
+            while lines.getvalue().count("unchanged") <= number:
+                await asyncio.sleep(0.01)
+    running.cancel()
+    assert swept == 0
+
+
 async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: Path) -> None:
     """Reloaded over and over under load, each request is answered by one version, a target that
     stays keeps its connection, and one that goes leaves nothing open."""
