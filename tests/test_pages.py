@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import shutil
 import sqlite3
+import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,9 @@ from typing import Any
 import pytest
 
 from router.model import Reason
-from tests.command import ROOT
+from router.secret import Secret
+from router.signing import Signer
+from tests.command import PATIENCE, ROOT
 from tests.serving import body, serving, target
 
 DOCS = ROOT / "docs"
@@ -49,10 +55,14 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
 
 def example(page: str) -> dict[str, Any]:
     """What the page's Python defines."""
-    [code] = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     defined: dict[str, Any] = {}
-    exec(compile(code, page, "exec"), defined)
+    exec(compile("\n".join(blocks(page, "python")), page, "exec"), defined)
     return defined
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's code in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
 def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
@@ -104,3 +114,52 @@ def test_every_reason_is_explained() -> None:
     """The page for ops has a row for each."""
     page = (ROOT / "docs" / "ops.md").read_text()
     assert [reason for reason in Reason if f"| `{reason}` |" not in page] == []
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = '{"changes":["成功"]}'
+
+
+def requests() -> list[tuple[bool, dict[str, str], str]]:
+    """Requests as a receiver may get them: whether each is to be trusted, its headers, its body."""
+    now = int(time.time())
+
+    def signed(at: int, *secrets: str) -> dict[str, str]:
+        stamp, signer = str(at), Signer(map(Secret, secrets))
+        signature = signer.sign(b"id", stamp.encode(), BODY.encode()).decode()
+        return {"webhook-id": "id", "webhook-timestamp": stamp, "webhook-signature": signature}
+
+    right, rotated = signed(now, SECRET), signed(now, "another of some length", SECRET)
+    return [
+        (True, right, BODY),
+        (True, rotated, BODY),
+        (False, right, BODY + " "),
+        (False, {**right, "webhook-id": "other"}, BODY),
+        (False, {**right, "webhook-timestamp": str(now + 1)}, BODY),
+        (False, signed(now, "another of some length"), BODY),
+        (False, signed(now - 400, SECRET), BODY),
+        (False, signed(now + 400, SECRET), BODY),
+        (False, {**right, "webhook-signature": "v1,é"}, BODY),
+        (False, {**right, "webhook-timestamp": "soon"}, BODY),
+        (False, {}, BODY),
+    ]
+
+
+def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
+    """By one of the router's signatures, for this body, now."""
+    trusted = example("receivers.md")["trusted"]
+    for right, headers, text in requests():
+        assert trusted(SECRET, headers, text.encode()) is right, headers
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here: scripts/bench-tools has it")
+def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -> None:
+    """The same requests, run by Node.js."""
+    [code] = blocks("receivers.md", "javascript")
+    cases = json.dumps([[headers, text] for _, headers, text in requests()])
+    script = tmp_path / "receiver.mjs"
+    asked = f"trusted({json.dumps(SECRET)}, headers, Buffer.from(body))"
+    told = f"{cases}.map(([headers, body]) => {asked})"
+    script.write_text(f"{code}\nconsole.log(JSON.stringify({told}));\n")
+    done = subprocess.run(["node", script], capture_output=True, timeout=PATIENCE, check=True)
+    assert json.loads(done.stdout) == [right for right, _, _ in requests()]
