@@ -35,6 +35,9 @@ MARK = "cnry"
 #: The name of the secret file and of the variables.
 FILE, VARIABLE, PATH, QUERY = "token", "LEDGER_TOKEN", "LEDGER_PATH", "LEDGER_QUERY"
 
+#: Those of the callers' token, and the file of the ops port's.
+DOOR_FILE, DOOR_VARIABLE, OPS_FILE = "door", "DOOR_TOKEN", "ops"
+
 #: Debugging to the full, and a fault whose text is the body, in the midst of a real router.
 ROUTER = """
 import logging, sys, warnings
@@ -66,6 +69,7 @@ ENVIRON = {
     VARIABLE: canary("variable"),
     PATH: canary("path"),
     QUERY: canary("query"),
+    DOOR_VARIABLE: canary("door-variable"),
     "PYTHONASYNCIODEBUG": "1",
     "PYTHONDEVMODE": "1",
     "PYTHONWARNINGS": "default",
@@ -155,7 +159,9 @@ def table(good: Target) -> Iterator[dict[str, Any]]:
         targets["name"] = target("http://name.invalid")
         optional = [name for name in targets if name != "good"]
         route = {"name": "all", "match": "a.*", "required": ["good"], "optional": optional}
-        yield {"version": 1, "targets": targets, "routes": [route]}
+        tokens = [f"${{file:{DOOR_FILE}}}", f"${{{DOOR_VARIABLE}}}", canary("door-literal")]
+        ebaas = {"token": tokens}
+        yield {"version": 1, "ebaas": ebaas, "targets": targets, "routes": [route]}
 
 
 def broken(table: dict[str, Any]) -> dict[str, str]:
@@ -173,6 +179,12 @@ def broken(table: dict[str, Any]) -> dict[str, str]:
         "control": text.replace(canary("literal"), canary("literal") + "\\u0007"),
         "header": text.replace('"x-literal"', '"host"'),
         "file": text.replace(f"${{file:{FILE}}}", "${file:../" + FILE + "}"),
+        "door-blank": text.replace(canary("door-literal"), canary("door") + " " + canary("blank")),
+        "door-list": text.replace(f'"{canary("door-literal")}"', f'["{canary("door-list")}"]'),
+        "door-missing": text.replace(f"${{file:{DOOR_FILE}}}", "${file:no} " + canary("door")),
+        "door-syntax": text.replace(f'"{canary("door-literal")}"', f'"{canary("door-syntax")}'),
+        "network": text.replace('"ebaas": {', f'"ebaas": {{"allow_from": "${{{DOOR_VARIABLE}}}",'),
+        "token-header": text.replace('"ebaas": {', '"ebaas": {"token_header": "host",'),
         "colon": "a: b: " + canary("colon") + "\n" + text,
     }
 
@@ -182,6 +194,8 @@ def secrets(tmp_path: Path) -> Path:
     folder = tmp_path / "secrets"
     folder.mkdir()
     (folder / FILE).write_text(canary("file"))
+    (folder / DOOR_FILE).write_text(canary("door-file") + "\n")
+    (folder / OPS_FILE).write_text(canary("ops-token") + "\n")
     return folder
 
 
@@ -240,6 +254,23 @@ def test_processes(tmp_path: Path, secrets: Path) -> None:
             assert found(done.stdout, done.stderr) == set()
 
 
+def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`diff` sees that a token has changed, and shows neither."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    old, new, events = (tmp_path / name for name in ("old.yaml", "new.yaml", "events.log"))
+    events.write_bytes(event())
+    with table(Target()) as right:
+        text = json.dumps(right)
+        old.write_text(text)
+        new.write_text(text.replace(canary("door-literal"), canary("door-rotated")))
+        common = ("--secrets-dir", str(secrets), "--events", str(events))
+        for format in ("text", "json"):
+            done = ran("diff", str(old), str(new), *common, "--format", format)
+            assert "ebaas.token" in done.out
+            assert found(done.out, done.err) == set()
+
+
 class Running:
     """The router as `ROUTER` has it, and all that came out of it."""
 
@@ -252,6 +283,8 @@ class Running:
             "ops_port": self._ops_port,
             "store": folder / "store.db",
             "secrets_dir": secrets,
+            "ops_token_file": secrets / OPS_FILE,
+            "path": f"/callback/{canary('segment')}",
             "log_format": format,
         }
         named = {f"EBAAS_ROUTER_{name.upper()}": str(value) for name, value in options.items()}
@@ -273,15 +306,19 @@ class Running:
     def wait_for(self, words: str, count: int = 1) -> None:
         wait_until(lambda: len(re.findall(words, self.said)) >= count)
 
-    def post(self, body: bytes, **options: Any) -> int:
-        url = f"http://127.0.0.1:{self.port}/callback"
-        reply = httpx.post(url, content=body, timeout=PATIENCE, trust_env=False, **options)
+    def post(self, body: bytes, token: str = "door-file", **options: Any) -> int:
+        url = f"http://127.0.0.1:{self.port}/callback/{canary('segment')}"
+        headers = {"authorization": f"Bearer {canary(token)}", **options.pop("headers", {})}
+        options |= {"timeout": PATIENCE, "trust_env": False}
+        reply = httpx.post(url, content=body, headers=headers, **options)
         self._keep(reply)
         return reply.status_code
 
     def get(self, path: str, *, ops: bool = False) -> None:
         url = f"http://127.0.0.1:{self._ops_port if ops else self.port}{path}"
-        self._keep(httpx.get(url, timeout=PATIENCE, trust_env=False))
+        for token in ("ops-token", "wrong-ops-token"):
+            headers = {"authorization": f"Bearer {canary(token)}"}
+            self._keep(httpx.get(url, headers=headers, timeout=PATIENCE, trust_env=False))
 
     def _keep(self, reply: httpx.Response) -> None:
         self.replies.append(f"{reply.headers}\n{reply.text}")
@@ -308,9 +345,12 @@ def running(folder: Path, secrets: Path, format: str) -> Iterator[Running]:
 
 def call(router: Running) -> None:
     """Right and wrong callers, with secrets in all that they send."""
-    secret = {"authorization": "Bearer " + canary("caller"), "cookie": canary("caller-cookie")}
+    secret = {"x-secret": canary("caller"), "cookie": canary("caller-cookie")}
     full = event(changes=[canary("changes")], unknown={canary("unknown"): canary("unknown")})
     assert router.post(full, headers=secret, params={"token": canary("parameter")}) == 200
+    assert router.post(full, "door-variable") == router.post(full, "door-literal") == 200
+    assert router.post(full, "wrong-token") == 401
+    assert router.post(full, headers={"authorization": canary("no-scheme")}) == 401
     assert router.post(full, headers={"x-request-id": "no token: " + canary("id")}) == 200
     assert router.post(event(event_key="unmatched", changes=[canary("changes")])) == 500
     assert router.post(event(event_topic=..., changes=[canary("changes")])) == 400
@@ -324,6 +364,9 @@ def call(router: Running) -> None:
     router.say(b"POST /" + mark + b" HTTP/1.1\r\nHost: a\r\nHost: " + mark + b"\r\n\r\n")
     router.say(b"POST /callback HTTP/1.1\r\nHost: a\r\n" + mark + b"\r\n\r\n" + mark)
     router.say(b"POST /callback HTTP/1.1\r\nHost: a\r\ncontent-length: 99\r\n\r\n" + mark)
+    segment = canary("segment").encode()
+    router.say(b"GET /callback/" + segment + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    router.say(b"POST /callback/" + segment + b"/x HTTP/1.1\r\nHost: a\r\n\r\n")
     router.get(f"/{canary('place')}?{canary('parameter')}")
 
 

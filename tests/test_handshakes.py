@@ -101,6 +101,7 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
         wait_until(lambda: len(router.server.tally.tasks) == 3)
         with router.line() as another:
             assert another.hear() is None
+        assert router.server.tally.refused["503"] == 1
         assert held[2].hear() is None
         for line in held:
             line.socket.close()
