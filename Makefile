@@ -134,7 +134,7 @@ torture: dev-environment ## random bytes from callers and targets, many times wh
 		tests/test_torture.py tests/test_front.py tests/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 
-.PHONY: bench growth hung profile
+.PHONY: bench growth hung profile door-cost
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -147,6 +147,9 @@ growth: dev-environment ## how the cost of an event grows; figures, and curves i
 hung: dev-environment ## what one hung target does to the latencies of the others
 	@scripts/bench-tools
 	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
+
+door-cost: dev-environment ## what it costs to decide who may come in, and to refuse
+	@$(python) -m bench.door
 
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools
