@@ -134,7 +134,7 @@ torture: dev-environment ## random bytes from callers and targets, many times wh
 		tests/test_torture.py tests/test_front.py tests/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 
-.PHONY: bench growth hung profile door-cost
+.PHONY: bench growth hung flapping profile door-cost
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -150,6 +150,10 @@ hung: dev-environment ## what one hung target does to the latencies of the other
 
 door-cost: dev-environment ## what it costs to decide who may come in, and to refuse
 	@$(python) -m bench.door
+
+flapping: dev-environment ## what a target that flaps does to the others, with and without a breaker
+	@scripts/bench-tools
+	@$(python) -m bench.flapping $(if $(QUICK),--quick) $(ARGS)
 
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools

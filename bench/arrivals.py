@@ -40,12 +40,16 @@ class Latency:
     p999: float
 
 
-def arrivals(url: str, per_second: float, seconds: float, core: int) -> Latency:
-    """Send events at that rate, from a process of its own on that core."""
+#: The key of events that every target of the bench gets.
+KEY = "a.gs.cert.1"
+
+
+def arrivals(url: str, per_second: float, seconds: float, core: int, key: str = KEY) -> Latency:
+    """Send events of that key at that rate, from a process of its own on that core."""
     ran = subprocess.run(
         [
             *("taskset", "-c", str(core), sys.executable, "-m", "bench.arrivals"),
-            *(url, str(per_second), str(seconds)),
+            *(url, str(per_second), str(seconds), key),
         ],
         stdout=subprocess.PIPE,
         check=True,
@@ -137,7 +141,7 @@ class Callers:
             self.failures += 1
 
 
-def drive(url: str, per_second: float, seconds: float) -> Latency:
+def drive(url: str, per_second: float, seconds: float, key: str) -> Latency:
     """Poisson arrivals at that rate, for so long after the warm-up."""
     parts = urlsplit(url)
     callers = Callers(parts.hostname or "", parts.port or 80)
@@ -149,7 +153,7 @@ def drive(url: str, per_second: float, seconds: float) -> Latency:
         # A late wake-up sends all that have become due meanwhile.
         while due <= time.perf_counter():
             number += 1
-            callers.send(_request(parts.path, parts.netloc, number), due)
+            callers.send(_request(parts.path, parts.netloc, key, number), due)
             due += rng.expovariate(per_second)
     until = time.perf_counter() + PATIENCE
     while callers.unanswered and time.perf_counter() < until:
@@ -163,10 +167,12 @@ def _at(share: float, found: list[float]) -> float:
     return found[min(len(found) - 1, int(len(found) * share))] if found else 0.0
 
 
-def _request(path: str, host: str, number: int) -> bytes:
+def _request(path: str, host: str, key: str, number: int) -> bytes:
+    source, topic, kind, status = key.split(".")
     body = (
-        '{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
-        f'"event_key":"a.gs.cert.1","changes":["{number}-{time.time_ns()}","id2"]}}'
+        f'{{"event_source":"{source}","event_topic":"{topic}","event_type":"{kind}",'
+        f'"event_status":"{status}","event_key":"{key}",'
+        f'"changes":["{number}-{time.time_ns()}","id2"]}}'
     ).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
@@ -177,8 +183,9 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("per_second", type=float)
     parser.add_argument("seconds", type=float)
+    parser.add_argument("key")
     args = parser.parse_args()
-    print(json.dumps(asdict(drive(args.url, args.per_second, args.seconds))))
+    print(json.dumps(asdict(drive(args.url, args.per_second, args.seconds, args.key))))
 
 
 if __name__ == "__main__":
