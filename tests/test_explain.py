@@ -91,6 +91,14 @@ def test_the_plan_and_who_is_to_blame(path: Path) -> None:
     ]
 
 
+def test_a_paused_target_is_marked(path: Path) -> None:
+    """It is in the plan, and gets nothing."""
+    path.write_text(CONFIG.replace("9002/callback", "9002/callback, paused: true"))
+    assert section(explain(path, "a.gs.cert.3"), "plan")[1] == (
+        "  ledger        required  by 'revoked'; optional by 'under gs'; paused: it gets nothing"
+    )
+
+
 @pytest.mark.parametrize(("policy", "reply"), [("reject", "500"), ("accept", "000")])
 def test_unmatched(path: Path, policy: str, reply: str) -> None:
     """Where no route matches, it is said what EBaaS is told."""
@@ -166,6 +174,7 @@ def test_json(path: Path) -> None:
         "name": "ledger",
         "required_by": ["revoked"],
         "optional_by": ["under gs"],
+        "paused": False,
     }
     revoked = next(each for each in said["routes"] if each["name"] == "revoked")
     assert revoked["fields"][0] == {

@@ -125,6 +125,7 @@ def _as_json(
                 "name": planned.target.name,
                 "required_by": [route.name for route in planned.required_by],
                 "optional_by": [route.name for route in planned.optional_by],
+                "paused": planned.target.paused,
             }
             for planned in explanation.targets
         ],

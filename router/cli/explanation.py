@@ -75,10 +75,11 @@ def _field(field: FieldMatch) -> tuple[str, ...]:
 
 
 def _planned(planned: PlannedTarget) -> tuple[str, ...]:
+    paused = "; paused: it gets nothing" if planned.target.paused else ""
     if not planned.required:
-        return planned.target.name, "optional", f"by {_names(planned.optional_by)}"
+        return planned.target.name, "optional", f"by {_names(planned.optional_by)}{paused}"
     besides = f"; optional by {_names(planned.optional_by)}" if planned.optional_by else ""
-    return planned.target.name, "required", f"by {_names(planned.required_by)}{besides}"
+    return planned.target.name, "required", f"by {_names(planned.required_by)}{besides}{paused}"
 
 
 def _names(routes: Sequence[Route]) -> str:
