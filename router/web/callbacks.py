@@ -55,6 +55,8 @@ class Callbacks:
             self._admit(call)
         except Refused as error:
             self._refuse(call, error, self.config)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._fail(call, error, self.config)
         else:
             call.proceed()
         return self
@@ -99,12 +101,13 @@ class Callbacks:
             if self.in_flight > self._max_requests:
                 raise refused(replies.BUSY, "too many requests in flight")
             self._check_size(len(body))
-            return await self._handle(call, await self._read(body), config)
+            read = self._intake.read
+            event = read(body) if len(body) <= LARGE else await asyncio.to_thread(read, body)
+            return await self._handle(call, event, config)
         except Refused as error:
             self._refuse(call, error, config)
-        except Exception as error:  # noqa: BLE001 - a fault of ours is a 500, whatever it is
-            self._journal.fault(call.request_id, error)
-            _reply(call, replies.FAILED, config)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._fail(call, error, config)
         finally:
             self.in_flight -= 1
         return None
@@ -113,10 +116,10 @@ class Callbacks:
         _reply(call, replies.reply_to_refused(error), config)
         self._journal.refused(call.told, error)
 
-    async def _read(self, body: bytes) -> Event:
-        if len(body) > LARGE:
-            return await asyncio.to_thread(self._intake.read, body)
-        return self._intake.read(body)
+    def _fail(self, call: Call, error: Exception, config: Config) -> None:
+        """A fault of the router's own."""
+        self._journal.fault(call.request_id, error)
+        _reply(call, replies.FAILED, config)
 
     async def _handle(
         self, call: Call, event: Event, config: Config

@@ -23,6 +23,8 @@ from router.store import (
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
 
+_IS_THERE = "SELECT 1 FROM events WHERE digest = ?"
+
 _FIND = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit)
@@ -58,6 +60,9 @@ _OLDEST = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 
 
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
+    # Hardly ever is there one, and to prepare to be told ten columns takes longer than to look.
+    if connection.execute(_IS_THERE, (digest,)).fetchone() is None:
+        return ()
     found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
     return tuple(
         Kept(record(columns), tuple(map(delivery_row, connection.execute(_DELIVERIES, (seq,)))))
