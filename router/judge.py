@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import parsedate_to_datetime
 
 from router.model import SUCCESS, Attempt, Reason
@@ -16,6 +17,14 @@ _ASK_FOR_TIME = frozenset({429, 503})
 
 #: The most that is repeated of what a target sent, in characters.
 _MAX_QUOTED = 32
+
+# The acknowledgement as most servers write it: the contract's members alone, in its order, and
+# nothing escaped. It is known at a fifth of what the strict reading takes, which has the last word
+# on all that looks otherwise; so this may be too narrow, and must not be too wide.
+_TEXT = r'"[^"\\\x00-\x1f]*+"'
+_USUAL = re.compile(
+    rf'\{{ ?(?:"request_id": ?{_TEXT}, ?)?"code": ?"{SUCCESS}"(?:, ?"msg": ?{_TEXT})? ?\}}'
+)
 
 
 def judge(result: Answer | Failure, target: Target, seconds: float, now: float) -> Attempt:
@@ -50,12 +59,23 @@ def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
         return Reason.ACKNOWLEDGED, ""
     if answer.encoding:
         return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
+    if is_usual(answer.body):
+        return Reason.ACKNOWLEDGED, ""
     if not answer.body.strip():
         return Reason.EMPTY, ""
-    return _read_contract(answer.body)
+    return read_contract(answer.body)
 
 
-def _read_contract(body: bytes) -> tuple[Reason, str]:
+def is_usual(body: bytes) -> bool:
+    """Whether `read_contract` is sure to find a body an acknowledgement."""
+    try:
+        return _USUAL.fullmatch(body.decode()) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def read_contract(body: bytes) -> tuple[Reason, str]:
+    """Why a body acknowledges or not, with a few words about it, by the strict reading of JSON."""
     try:
         reply = parse(body)
     except Unreadable as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from router.judge import judge
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from router.judge import is_usual, judge, read_contract
 from router.model import Reason
 from router.routes import Target
 from router.transport import Answer, Failure
@@ -89,3 +93,51 @@ def test_what_a_target_says_is_quoted_short_and_harmless() -> None:
     detail = judge(Answer(200, body), CODE, 0.0, 0.0).detail
     assert detail.isprintable()
     assert len(detail) < 80
+
+
+_texts = st.text(max_size=8) | st.sampled_from(["000", "\x7f", "\u2028", "\\", '"', "成功"])
+_members = st.lists(
+    st.tuples(st.sampled_from(["request_id", "code", "msg", "data"]), _texts | st.just("000")),
+    max_size=4,
+)
+
+
+@st.composite
+def _bodies(draw: st.DrawFn) -> bytes:
+    """Objects much like the contract's, their members in any order and number, a byte amiss."""
+    colon, comma = draw(st.sampled_from([":", ": "])), draw(st.sampled_from([",", ", "]))
+    plainly = draw(st.booleans())
+    members = [
+        json.dumps(name) + colon + json.dumps(text, ensure_ascii=plainly)
+        for name, text in draw(_members)
+    ]
+    body = ("{" + comma.join(members) + "}").encode("utf-8", "surrogatepass")
+    at, gone = draw(st.integers(0, len(body))), draw(st.integers(0, 1))
+    instead = draw(st.sampled_from([b"", b"", b"\xff", b"\n", b'"', b"\\", b"\x00", b","]))
+    return body[:at] + instead + body[at + gone :]
+
+
+@given(_bodies())
+@example(YES)
+@example(b'{"request_id": "7", "code": "000", "msg": "ok"}')
+@example(b'{"code":"000","msg":"\xed\xa0\x80"}')
+@example(b'{"code":"000","msg":"\xff"}')
+@example(b'{"code":"000","code":"500"}')
+def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(body: bytes) -> None:
+    """The short way never says more than the long one."""
+    if is_usual(body):
+        assert read_contract(body) == (Reason.ACKNOWLEDGED, "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        YES,
+        b'{"code":"000"}',
+        b'{"request_id": "b372", "code": "000", "msg": "ok"}',
+        b'{ "code":"000" }',
+    ],
+)
+def test_the_usual_acknowledgements_are_known_at_a_glance(body: bytes) -> None:
+    """As the platform's page, json.dumps and JSON.stringify write them."""
+    assert is_usual(body)

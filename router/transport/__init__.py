@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -42,12 +42,11 @@ class Failure(NamedTuple):
     detail: str = ""
 
 
-def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Headers as they go on the wire, each with its line break: what a pool sends. Such lines may
     be joined. Raises ValueError where one would become two."""
-    pairs = list(headers)
-    lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
-    if not len(pairs) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
+    lines = b"\r\n".join([*map(b": ".join, headers), b""])
+    if not len(headers) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
         raise ValueError("a line break in a header")
     return lines
 

@@ -24,8 +24,8 @@ MAX_HEAD = 32 * 1024
 #: small it is.
 MAX_PIECES = 1000
 
-#: How many heads are known at a time; together they take 2 MiB at most.
-_KNOWN_HEADS = 64
+#: How many heads are known at a time, and the largest that is; together they take some MiB.
+_KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048
 
 _END = b"\r\n\r\n"
 
@@ -133,7 +133,7 @@ class Incoming:
                 self._heads += start
                 _check_part(self._part)
                 return b""
-            head = read_head(data[start:end])
+            head = _known(data[start:end])
             if head.status >= 200:
                 self._final = head
                 self._body = _body(head)
@@ -141,7 +141,11 @@ class Incoming:
         return data[start:]
 
 
-@lru_cache(_KNOWN_HEADS)
+def _known(head: bytes) -> Head:
+    """As `read_head`, which costs as much as all the rest that is done for the usual answer."""
+    return _read_known(head) if len(head) <= _KNOWN_SIZE else read_head(head)
+
+
 def read_head(head: bytes) -> Head:
     """What a head says, its last line break included. Raises Unfit for one that is not clear."""
     match = _HEAD.fullmatch(head)
@@ -163,6 +167,9 @@ def read_head(head: bytes) -> Head:
         encoding="" if encoding == "identity" else encoding,
         retry_after=fields.get(b"retry-after", b"").decode("latin-1"),
     )
+
+
+_read_known = lru_cache(_KNOWN_HEADS)(read_head)
 
 
 def _check_part(data: bytes) -> None:

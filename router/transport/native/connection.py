@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
     # Receiving.
 
     def data_received(self, data: bytes) -> None:
-        if not self.is_busy:
+        if self._exchange is None:
             self._spoke_unasked = True
             self._transport.abort()
             return
@@ -171,12 +171,12 @@ class Connection(asyncio.Protocol):
 
         A target may refuse what it has not read. It can't have accepted it.
         """
-        assert self._incoming.status is not None
-        if self.is_sending and self._incoming.status < 300:
+        answer, is_sending = self._incoming.answer(), self.is_sending
+        if is_sending and answer.status < 300:
             return
-        if self.is_sending or not self._incoming.leaves_connection_clean:
+        if is_sending or not self._incoming.leaves_connection_clean:
             self._transport.abort()
-        self._settle(self._incoming.answer())
+        self._settle(answer)
 
     def _fail(self, reason: Reason, words: str = "") -> None:
         if self.is_busy:
