@@ -1,13 +1,15 @@
-"""What one POST to one target costs, by engine: python -m bench.engine
+"""What one POST to one target costs, by engine, and one event to three: python -m bench.engine
 
 CPU of this process in microseconds, the system's part included; the target is another process. The
-floor is what uvloop takes to write the same bytes and hand over the answer's, unread. Rounds are
-interleaved; the table has each one's median and its least.
+floor is what uvloop takes to write the same bytes and hand over the answer's, unread. An event is
+all that is done for it between its plan and its reply, with no store. Rounds are interleaved; the
+table has each one's median and its least.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import multiprocessing
 import os
 import statistics
@@ -18,11 +20,21 @@ from typing import cast
 
 import uvloop
 
+from router.forwarder import Forwarder
+from router.journal import Journal
+from router.log import Log
+from router.metrics import Metrics
+from router.model import Event
+from router.recall import Memory
+from router.routes import Plan, Route, Target
+from router.schedule import PLATFORM, Terms
+from router.sender import Envelope, Sender
+from router.store.none import NoStore
 from router.transport import Answer, Engine, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
-IN_FLIGHT = 32
+IN_FLIGHT, EVENTS_IN_FLIGHT, TARGETS = 32, 16, 3
 ROUNDS = 9
 #: How many a round has. httpx has a twentieth of them.
 POSTS = 8_000
@@ -56,7 +68,7 @@ REQUEST = b"".join(
 Post = Callable[[], Awaitable[object]]
 
 
-class Target(asyncio.Protocol):
+class Answering(asyncio.Protocol):
     """Answers whatever comes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,7 +96,7 @@ class Bare(asyncio.Protocol):
 def serve(port: Connection) -> None:
     async def serving() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Target, "127.0.0.1", 0)
+        server = await loop.create_server(Answering, "127.0.0.1", 0)
         port.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -108,6 +120,28 @@ async def engine(port: int, made_by: Engine, posts: int) -> float:
         return await cost([post] * IN_FLIGHT, posts)
     finally:
         await pool.close()
+
+
+async def event(port: int, events: int) -> float:
+    names = [f"t{number}" for number in range(TARGETS)]
+    targets = tuple(Target(name, f"http://127.0.0.1:{port}/{name}") for name in names)
+    metrics = Metrics()
+    sender = Sender(targets, NativePool, 1000, metrics, Journal(Log(io.StringIO()), metrics))
+    forwarder = Forwarder(sender, Memory(NoStore()), time.time)
+    envelope = Envelope(Event("a", "gs", "cert", "1", "a.gs.cert.1", BODY), "", "request")
+    plan, terms = Plan(targets, (), (Route("all", {}),)), Terms(PLATFORM, 60.0, 8.0, PLATFORM)
+
+    async def forward() -> None:
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        deadline = time.monotonic() + terms.reply_within
+        outcome = await forwarder.forward(envelope, plan, names, terms, deadline, gone)
+        await forwarder.see_through(outcome)
+        assert outcome.settled
+
+    try:
+        return await cost([forward] * EVENTS_IN_FLIGHT, events)
+    finally:
+        await sender.close()
 
 
 async def cost(posts: list[Post], total: int) -> float:
@@ -135,9 +169,10 @@ def main() -> None:
         "floor": lambda: uvloop.run(floor(port)),
         "native": lambda: uvloop.run(engine(port, NativePool, POSTS)),
         "httpx": lambda: uvloop.run(engine(port, HttpxPool, POSTS // 20)),
+        "event": lambda: uvloop.run(event(port, POSTS // TARGETS)),
     }
     rounds = [{name: run() for name, run in runs.items()} for _ in range(ROUNDS)]
-    print(f"CPU of one POST in µs, {IN_FLIGHT} in flight\n{'':8}{'median':>8}{'least':>8}")
+    print(f"CPU in µs of one POST, or of one event\n{'':8}{'median':>8}{'least':>8}")
     for name in runs:
         costs = [each[name] for each in rounds]
         print(f"{name:8}{statistics.median(costs):8.1f}{min(costs):8.1f}")
