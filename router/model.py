@@ -126,7 +126,8 @@ class Attempt(NamedTuple):
     reason: Reason
     #: False only where it is certain that the target saw no whole request.
     delivered: bool
-    #: From the decision to send until the end, the wait for a place included.
+    #: From the decision to send until the end, the wait for a place included; where it was begun,
+    #: a wait for the target's rate is not.
     seconds: float
     #: The answer's HTTP status, where one came.
     status: int | None = None

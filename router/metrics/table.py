@@ -228,7 +228,8 @@ class OfTarget:
     )
     attempt_seconds: Histogram = histogram(
         "attempt_duration_seconds",
-        "From the decision to send until the answer was read, the wait for a place included.",
+        "From the decision to send until the answer was read, the wait for a place included; "
+        "without what the router itself held back or broke off.",
         _ATTEMPT_SECONDS,
     )
     in_flight: int = gauge("attempts_in_flight", "Attempts in flight.")
@@ -288,8 +289,10 @@ class OfTarget:
     def attempt(self, reason: Reason, seconds: float) -> None:
         """An attempt has ended. It costs well under a microsecond."""
         self.attempts[reason] += 1
+        if reason in OWN_DOING:
+            return
         self.attempt_seconds.observe(seconds)
         if reason is Reason.ACKNOWLEDGED:
             self.last_acknowledged = time.time()
-        elif reason not in OWN_DOING:
+        else:
             self.last_failure, self.failed_at = str(reason), time.time()
