@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from router.asgi import AsgiApplication
 from router.config import Config
 from router.config.settings import Settings
 from router.door import Door, Tokens
+from router.errors import RouterError
 from router.forwarder import Forwarder
 from router.intake import Intake
 from router.journal import Journal
@@ -26,12 +28,14 @@ from router.lag import Watchdog
 from router.log import Log
 from router.metrics import Metrics
 from router.networks import Networks, is_loopback
+from router.opening import kind_of, open_store, opened
+from router.presence import Identity, Presence, described
 from router.recall import Memory
 from router.reload import Look, Reload, Source, Standing
 from router.schema import Schema, shipped_schema
 from router.sender import Sender
-from router.store import Limits, Store
-from router.store.none import NoStore
+from router.store import Store, StoreFailed
+from router.store.nodes import Node
 from router.store.sqlite import SqliteStore
 from router.transport import Engine
 from router.transport.native import NativePool
@@ -70,6 +74,12 @@ class App:
         self._journal = Journal(log, self.metrics)
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
+        self._store: Store | None = None
+        #: What this process says of itself to those that share the store.
+        self.identity = Identity()
+        self._present: asyncio.Task[None] | None = None
+        #: Why the store could not be opened when it was last tried.
+        self._awaited = ""
         share = max(1, settings.max_requests // SHARE)
         self._sender = Sender(
             config.table.targets.values(), _engine(settings), share, self.metrics, self._journal
@@ -115,8 +125,8 @@ class App:
 
     def report(self) -> Report:
         """What this process reports to whoever owns the ops port."""
-        store = "none" if self._settings.store is None else "sqlite"
         ready, lag = self._probes.ready, self._watchdog.worst
+        store = kind_of(self._settings.store)
         return report(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
 
     def warnings(self, config: Config) -> list[str]:
@@ -128,6 +138,11 @@ class App:
         ebaas, trusted = config.ebaas, Networks(self._settings.trusted_proxies or ())
         allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
         return Door(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
+
+    def _describe(self) -> Node:
+        ready, lag = self._probes.ready, self._watchdog.worst
+        self._measure()
+        return described(self.identity, self.metrics, self.reload.standing, ready=ready, lag=lag)
 
     def _measure(self) -> None:
         self.metrics.requests_in_flight = self._callbacks.in_flight
@@ -155,18 +170,17 @@ class App:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Opens the store and all that works beside requests, and closes it. Raises StartFailed."""
-        store = await _open_store(self._settings)
-        if isinstance(store, SqliteStore):
-            store.watch_commits(self.metrics.store_commit.observe)
-        memory = Memory(store)
-        self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
-        worker = Worker(store, memory, self._sender, self._in_force, self._journal, Random())
-        working = asyncio.create_task(worker.run(self._stopping))
+        """Opens the store and all that works beside requests, and closes it. A database that is
+        away is opened once it can be reached. Raises StartFailed."""
+        tried = asyncio.Event()
+        working = asyncio.create_task(self._work(tried))
+        working.add_done_callback(lambda _: tried.set())
         watching = asyncio.create_task(self.reload.run())
         self._watchdog.start()
-        self._probes.ready = True
         try:
+            await tried.wait()
+            if working.done():
+                working.result()
             yield
         finally:
             self.drain()
@@ -174,7 +188,50 @@ class App:
             self._watchdog.stop()
             await self._sender.close()
             await working
-            await store.close()
+            await self._leave()
+
+    async def _work(self, tried: asyncio.Event) -> None:
+        """Open the store; from then until the stop be ready, and at the queue. `tried` is set once
+        it is open or known to be away. Raises StartFailed."""
+        away = partial(self._away, tried)
+        store = await opened(partial(open_store, self._settings), away, self._stopping)
+        if store is None:
+            return
+        self._store = store
+        if self._awaited:
+            self._log.info("store_opened", store=str(self._settings.store))
+        worker = self._join(store)
+        self._probes.opening = False
+        self._probes.ready = not self._stopping.is_set()
+        if store.nodes is not None:
+            presence = Presence(store.nodes, self._describe, self.metrics)
+            self._present = asyncio.create_task(presence.run())
+        tried.set()
+        await worker.run(self._stopping)
+
+    def _away(self, tried: asyncio.Event, error: RouterError) -> None:
+        """One line for as long as it is for the same reason."""
+        why = str(error)
+        if why != self._awaited:
+            self._log.warning("store_awaited", store=str(self._settings.store), error=why)
+        self._awaited = why
+        self.metrics.store_failed(why if isinstance(error, StoreFailed) else "refused")
+        tried.set()
+
+    async def _leave(self) -> None:
+        if self._present is not None:
+            self._present.cancel()
+            await asyncio.wait({self._present})
+        if self._store is not None:
+            await self._store.close()
+
+    def _join(self, store: Store) -> Worker:
+        """Everything that needs the store."""
+        if isinstance(store, SqliteStore):
+            store.watch_commits(self.metrics.store_commit.observe)
+        memory = Memory(store)
+        self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
+        return Worker(store, memory, self._sender, self._in_force, self._journal, Random())
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         response = await http_error(request, error)
@@ -201,14 +258,6 @@ def _engine(settings: Settings) -> Engine:
     from router.transport.httpx_engine import HttpxPool
 
     return HttpxPool
-
-
-async def _open_store(settings: Settings) -> Store:
-    """Raises StartFailed."""
-    if settings.store is None:
-        return NoStore()
-    limits = Limits(settings.store_max_bytes, settings.store_max_rows)
-    return await SqliteStore.open(settings.store, limits)
 
 
 def _schemas(settings: Settings) -> list[Schema]:

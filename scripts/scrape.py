@@ -43,7 +43,7 @@ async def scrape() -> str:
     standing = Standing(shipped, since=1.0, tried=1.0)
 
     async def gather() -> Reports:
-        return Reports([report(metrics, standing, ready=True, store="none", lag=0.0)])
+        return Reports([report(metrics, standing, ready=True, store=("none", ""), lag=0.0)])
 
     server = Server(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())

@@ -241,7 +241,7 @@ def test_commands(
 def test_processes(tmp_path: Path, secrets: Path) -> None:
     """The same holds for whole processes, with Python's debugging on."""
     path = tmp_path / "routes.yaml"
-    store = ("--store", f"postgresql://u:{canary('store')}@h/d")
+    store = ("--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
     with table(Target()) as right:
         path.write_text(json.dumps(right))
         for arguments in commands(path, secrets, "json"):

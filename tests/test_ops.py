@@ -65,7 +65,8 @@ class Process:
     @property
     def report(self) -> Report:
         """As the parent gets it."""
-        said = report(self.metrics, self.standing, ready=self.ready, store="sqlite", lag=self.lag)
+        store = ("sqlite", "")
+        said = report(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
         carried: Report = json.loads(json.dumps(said))
         return carried
 
@@ -192,6 +193,16 @@ async def test_two_configurations_at_a_time_are_seen() -> None:
     async with serving(Process(), Process(unmatched="accept")) as ops:
         reasons = await ops.reasons()
     assert reasons == ["configuration: the processes have 2 different ones in force"]
+
+
+async def test_nodes_that_differ_for_long_are_seen() -> None:
+    """For a minute it is a roll-out, after that a node that was forgotten."""
+    process = Process()
+    process.metrics.configurations_differ = 59.0
+    async with serving(process) as ops:
+        assert await ops.reasons() == []
+        process.metrics.configurations_differ = 75.0
+        assert await ops.reasons() == ["configuration: the nodes have run different ones for 75 s"]
 
 
 async def test_a_target_that_fails_is_named_with_its_reason() -> None:

@@ -43,6 +43,7 @@ from router.store.ops import (
     carry_out,
 )
 from router.store.postgres import Address, PostgresStore
+from router.store.postgres.ops import PostgresOps
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
 from tests.postgres import Database, Server
@@ -106,8 +107,11 @@ class PostgresPlace:
 
     @asynccontextmanager
     async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
-        pytest.skip("not there yet")
-        yield
+        ops = await PostgresOps.open(self._address, limits, now=lambda: NOW)
+        try:
+            yield ops
+        finally:
+            await ops.close()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])

@@ -15,14 +15,14 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
-    read_setting,
     value,
 )
 from router.cli.printing import note, say, say_json
 from router.cli.selecting import SELECTING, add_selection, read_selection, selects
-from router.config.settings import SETTINGS, parse_count
-from router.errors import RouterError, SettingInvalid, StartFailed
-from router.store import Limits, StoreFailed
+from router.cli.store import add_store, open_ops
+from router.config.settings import parse_count
+from router.errors import RouterError, SettingInvalid
+from router.store import StoreFailed
 from router.store.ops import Selection
 
 if TYPE_CHECKING:
@@ -98,12 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"list: how many (default {_LIMIT}, as JSON all)",
     )
     showing.add_argument("--body", action="store_true", help="show: the event's body too")
-    store = SETTINGS["store"]
-    parser.add_argument(
-        store.option,
-        metavar=store.metavar,
-        help=f"the router's store (default {store.default}; {store.variable})",
-    )
+    add_store(parser)
     add_format(parser)
 
 
@@ -112,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     selection = read_selection(args)
     # One run of the loop for each question: between them Ctrl-C works as ever.
     with asyncio.Runner() as runner:
-        ops = runner.run(_open(args))
+        ops = runner.run(open_ops(args))
         try:
             if args.verb == "list":
                 return runner.run(_list(ops, selection, args))
@@ -137,17 +132,6 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
     if args.verb in ("replay", "discard") and not selects(args):
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
-
-
-async def _open(args: argparse.Namespace) -> Ops:
-    """The same store as `serve` with these settings. Raises StartFailed; makes no file."""
-    from router.store.sqlite.ops import SqliteOps
-
-    path = read_setting(args, "store")
-    if path is None:
-        raise StartFailed("with --store none nothing is remembered: there are no deliveries")
-    limits = Limits(read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows"))
-    return await SqliteOps.open(path, limits)
 
 
 async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:

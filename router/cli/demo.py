@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
 from router.cli.printing import say
-from router.errors import StartFailed
+from router.database import Database
+from router.errors import SettingInvalid, StartFailed
 from router.log import Level, Log
 from router.model import SUCCESS
 
@@ -30,7 +31,8 @@ SUMMARY = "the router, stand-in targets and one sample event: see it work"
 HELP = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
     it the sample event of the platform's page, tells what happened, and keeps serving until Ctrl-C.
-    It stands in for targets on this machine only, and calls nothing else.""",
+    It stands in for targets on this machine only, and calls nothing else. Its store is a file of
+    its own that goes with it, unless --store names one, or a database is set.""",
     examples=(
         "ebaas-router demo",
         "ebaas-router demo --port 9000",
@@ -62,13 +64,18 @@ _PATIENCE = 30.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    add_settings(parser, "config", "host", "port", "path")
+    add_settings(parser, "config", "host", "port", "path", "store", "store_password_file")
 
 
 def run(args: argparse.Namespace) -> int:
     settings = read_settings(args)
+    if args.store and settings.store is None:
+        raise SettingInvalid("the demo's story is one of memory: it needs a store")
+    if args.store or isinstance(settings.store, Database):
+        _run(args, settings)
+        return GOOD
     with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
-        # A store of its own, so that each demo tells the same story.
+        # A file of its own, so that each demo tells the same story.
         _run(args, replace(settings, store=Path(folder) / "demo.db"))
     return GOOD
 

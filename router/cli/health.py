@@ -21,9 +21,9 @@ SUMMARY = "ask a running router whether it is ready"
 
 HELP = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
-    loaded and the router is not stopping. It says nothing about the business endpoints. Without
-    options it asks where a `serve` with the same variables listens, by TLS where that has a
-    certificate, which makes it a container's HEALTHCHECK as it is.""",
+    loaded, the store has been opened, and the router is not stopping. It says nothing about the
+    business endpoints. Without options it asks where a `serve` with the same variables listens, by
+    TLS where that has a certificate, which makes it a container's HEALTHCHECK as it is.""",
     examples=(
         "ebaas-router health",
         "ebaas-router health --port 9000 --timeout 500ms",

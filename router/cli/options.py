@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
 from router.config.settings import PREFIX, SETTINGS, Setting, Settings
+from router.database import Database
 from router.errors import SettingInvalid
 
 GOOD = 0
@@ -107,6 +108,7 @@ def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
     A variable that is empty counts as absent; one that looks like a mistyped setting is noted.
     """
     _note_typos(environ)
+    mind_password(args, environ)
     return Settings(**{name: read_setting(args, name, environ) for name in SETTINGS})
 
 
@@ -121,6 +123,21 @@ def read_setting(
     if environ.get(setting.variable):
         return _parse(setting, setting.variable, environ[setting.variable])
     return getattr(Settings(), name)
+
+
+def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
+    """Note a store's password that everybody on the machine can read; SettingInvalid for two."""
+    store = read_setting(args, "store", environ)
+    if not isinstance(store, Database) or not store.has_password:
+        return
+    if read_setting(args, "store_password_file", environ) is not None:
+        raise SettingInvalid("the password is in --store and in --store-password-file: which one?")
+    if getattr(args, "store", None) is not None:
+        variable = SETTINGS["store"].variable
+        note(
+            "everybody on this machine can read the password in the command line; a safe place "
+            f"is --store-password-file FILE, or {variable}"
+        )
 
 
 def _parse(setting: Setting, source: str, text: str) -> Any:

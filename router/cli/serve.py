@@ -137,6 +137,7 @@ class _Router:
             on_drain=self.app.drain,
             on_hurry=self.app.hurry,
         )
+        self.app.identity.address = f"{server.url}{settings.path}"
         metrics.readings.append(lambda: server.measure(metrics))
         return server
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from router.database import Database, parse_database
 from router.log import Format
 from router.networks import Network, NotANetwork, network_of
 from router.schedule import parse_duration
@@ -79,11 +80,11 @@ def _network(text: str) -> Network:
         raise ValueError(f"{text!r} {error}{likely}") from None
 
 
-def parse_store(text: str) -> Path | None:
-    """The store's file; None for `none`."""
+def parse_store(text: str) -> Path | Database | None:
+    """The store's file or database; None for `none`."""
     if "://" in text:
-        # Not repeated: a URL may carry a password.
-        raise ValueError("a store is a file's name, or 'none'")
+        # Not repeated where it is wrong: a URL may carry a password.
+        return parse_database(text)
     return None if text == "none" else parse_file(text)
 
 
@@ -173,12 +174,25 @@ class Settings:
         "taken by a restart",
     )
     tls_key: Path | None = setting(parse_file, None, "FILE", "the certificate's key, in PEM")
-    store: Path | None = setting(
+    store: Path | Database | None = setting(
         parse_store,
         "data/ebaas-router.db",
+        "STORE",
+        "where events are remembered that are not settled: a file, made where it is missing; "
+        "postgresql://USER@HOST/NAME, for several nodes; or 'none', which remembers nothing: every "
+        "retry goes to every target, optional targets get one attempt",
+    )
+    store_password_file: Path | None = setting(
+        parse_file,
+        None,
         "FILE",
-        "where events are remembered that are not settled, made where it is missing; 'none' "
-        "remembers nothing: every retry goes to every target, optional targets get one attempt",
+        "the password for a store in PostgreSQL, read anew for each connection",
+    )
+    store_connections: int = setting(
+        parse_count,
+        "4",
+        "N",
+        "connections to PostgreSQL that one process opens at most; with --workers each has as many",
     )
     #: In bytes.
     store_max_bytes: int = setting(

@@ -143,6 +143,19 @@ class OfProcess:
     )
     build: dict[str, str] = info("build_info", "The router's version and its Python's.")
 
+    # The nodes: with PostgreSQL alone.
+    nodes: int = gauge(
+        "nodes",
+        "Processes that share the store and have said so in the last 10 s, these included; 0 where "
+        "the store keeps no list of them.",
+        merge="max",
+    )
+    configurations_differ: float = gauge(
+        "configurations_differ_seconds",
+        "For how long these nodes have run more than one configuration; 0 while they run the same.",
+        merge="max",
+    )
+
     # The delivery memory and its store.
     claims: int = counter(
         "claims_total", "Retries of the caller that went on with what is remembered of their event."

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from router.errors import RouterError
 from router.model import Event
+from router.store.nodes import Nodes
 
 
 class StoreFailed(RouterError):
@@ -192,6 +193,9 @@ class Store(Protocol):
 
     #: False where nothing is remembered at all: `find` finds nothing, and nothing is ever written.
     remembers: bool
+
+    #: Where the processes that share it write themselves; None where it is no matter of several.
+    nodes: Nodes | None
 
     def now(self) -> float:
         """The time on the clock that all processes of this store share."""

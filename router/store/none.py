@@ -16,12 +16,14 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.nodes import Nodes
 
 
 class NoStore:
     """Remembers nothing, and says so: what would have to be durable is refused."""
 
     remembers = False
+    nodes: Nodes | None = None
 
     def now(self) -> float:
         return time.time()

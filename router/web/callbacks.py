@@ -40,8 +40,8 @@ class Callbacks:
         self.config = config
         self.door = door
         self._intake = intake
-        #: Set before the first request: it needs the store, which is opened with the loop.
-        self.forwarder: Forwarder
+        #: None until the store has been opened.
+        self.forwarder: Forwarder | None = None
         self._journal = journal
         self.max_body = max_body
         self._max_requests = max_requests
@@ -89,7 +89,7 @@ class Callbacks:
             return
         plan, outcome = handled
         try:
-            await self.forwarder.see_through(outcome)
+            await self._opened.see_through(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
             self._journal.fault(call.request_id, error)
         self._journal.event(call.told, plan, outcome, config)
@@ -137,7 +137,7 @@ class Callbacks:
         if time.monotonic() >= deadline:
             # Targets would get it, and there is no time left to answer for it, or to record it.
             raise refused(replies.TOO_SLOW, "the request took longer than reply_within")
-        outcome = await self.forwarder.forward(
+        outcome = await self._opened.forward(
             Envelope(event, "", call.request_id, call.traceparent),
             plan,
             config.table.targets,
@@ -148,6 +148,13 @@ class Callbacks:
         if not call.gone.done():
             _reply(call, replies.reply_to(outcome), config)
         return outcome
+
+    @property
+    def _opened(self) -> Forwarder:
+        """Raises Refused where the store has not been opened: who is owed what can't be known."""
+        if self.forwarder is None:
+            raise refused(replies.NOT_OPEN, "the store has not been opened yet")
+        return self.forwarder
 
 
 def _reply(call: Call, reply: Reply, config: Config) -> None:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from router.web import replies
-from router.web.replies import ACKNOWLEDGED, BUSY, Reply, body_of, request_id_from
+from router.web.replies import ACKNOWLEDGED, BUSY, NOT_OPEN, Reply, body_of, request_id_from
 
 
 class Probes:
@@ -15,12 +15,16 @@ class Probes:
 
     def __init__(self) -> None:
         self.ready = False
+        #: The store is not open yet.
+        self.opening = True
 
     async def live(self, request: Request) -> Response:
         return respond(request, ACKNOWLEDGED)
 
     async def readiness(self, request: Request) -> Response:
-        return respond(request, ACKNOWLEDGED if self.ready else BUSY)
+        if self.ready:
+            return respond(request, ACKNOWLEDGED)
+        return respond(request, NOT_OPEN if self.opening else BUSY)
 
 
 def respond(request: Request, reply: Reply) -> Response:

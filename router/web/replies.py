@@ -40,6 +40,7 @@ UNEXPECTED = Reply("417", "不支持的expect")
 LARGE_HEAD = Reply("431", "请求头过大")
 FAILED = Reply("500", "服务调用异常，请稍后再试或联系管理员")
 BUSY = Reply("503", "服务繁忙，请稍后再试")
+NOT_OPEN = Reply("503", "存储尚未连接，请稍后再试")
 
 #: What Starlette's router decides by itself.
 BY_STATUS = {404: NOT_FOUND, 405: WRONG_METHOD}

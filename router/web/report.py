@@ -36,8 +36,10 @@ class Configuration(TypedDict):
 class StoreStatus(TypedDict):
     """How the store does."""
 
-    #: `sqlite`, or `none`.
+    #: `sqlite`, `postgresql` or `none`.
     kind: str
+    #: Which database, without user and password; `""` where it is on this machine.
+    where: str
     #: Its last error, `""` where there was none, and when that was.
     error: str
     failed_at: float
@@ -75,8 +77,12 @@ class Report(TypedDict):
     status: Status
 
 
-def report(metrics: Metrics, standing: Standing, *, ready: bool, store: str, lag: float) -> Report:
-    """What this process reports now; `store` is the store's kind, `lag` the loop's, in seconds."""
+def report(
+    metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
+) -> Report:
+    """What this process reports now; `store` is the store's kind and where it is, `lag` the loop's
+    worst of the last minute, in seconds."""
+    kind, where = store
     return Report(
         metrics=metrics.snapshot(),
         status=Status(
@@ -86,7 +92,10 @@ def report(metrics: Metrics, standing: Standing, *, ready: bool, store: str, lag
             tasks=len(asyncio.all_tasks()),
             configuration=_configuration(standing),
             store=StoreStatus(
-                kind=store, error=metrics.store_error, failed_at=metrics.store_failed_at
+                kind=kind,
+                where=where,
+                error=metrics.store_error,
+                failed_at=metrics.store_failed_at,
             ),
             lag=lag,
             targets=_targets(metrics, standing.config.table.targets.values()),

@@ -19,6 +19,9 @@ STORE_FULL = 0.5
 #: From which lag of the loop on a process is degraded, in seconds.
 LAG = 0.25
 
+#: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
+ROLL_OUT = 60.0
+
 Check = dict[str, Any]
 
 
@@ -43,7 +46,7 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
     statuses = [report["status"] for report in reports.living]
     checks = {
         "processes": _processes(statuses, reports.silent),
-        "configuration": _configuration([status["configuration"] for status in statuses]),
+        "configuration": _configuration([s["configuration"] for s in statuses], metrics),
         "store": _store([status["store"] for status in statuses], metrics, now),
         "loop": _loop(statuses),
         "targets": _targets(statuses, metrics),
@@ -80,7 +83,7 @@ def _processes(statuses: Sequence[Status], silent: int) -> Check:
     return _check(reasons, answering=len(statuses), silent=silent, each=each)
 
 
-def _configuration(known: Sequence[Configuration]) -> Check:
+def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
     """The newest one in force, and the last reload of all processes."""
     if not known:
         return _check([])
@@ -93,6 +96,9 @@ def _configuration(known: Sequence[Configuration]) -> Check:
         reasons.append(f"the file's content was refused at {_time(last['tried'])}: {count} wrong")
     if len(hashes) > 1:
         reasons.append(f"the processes have {len(hashes)} different ones in force")
+    differ = metrics["process"]["configurations_differ"]
+    if differ > ROLL_OUT:
+        reasons.append(f"the nodes have run different ones for {differ:.0f} s")
     reload = {
         "at": _time(last["tried"]),
         "successful": last["successful"],
@@ -123,6 +129,7 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
     return _check(
         reasons,
         kind=last["kind"],
+        where=last["where"],
         error=last["error"],
         failed_at=_time(last["failed_at"]),
         events=process["store_events"],

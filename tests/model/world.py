@@ -28,6 +28,7 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
@@ -349,6 +350,7 @@ class SimulatedStore:
     or come to pass after its caller was told that it failed."""
 
     remembers = True
+    nodes: Nodes | None = None
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world

@@ -1,22 +1,20 @@
-"""Where a PostgreSQL store is: the address in libpq's own words, checked before it is tried."""
+"""Where a PostgreSQL store is, and how to log in there, in libpq's own words."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from psycopg import Error, conninfo
 
+from router.database import Database, parse_database
 from router.errors import SettingInvalid
-
-SCHEMES = ("postgresql", "postgres")
+from router.store.postgres.trouble import Failed
 
 #: The schema that has the tables, unless the address says `schema=…`.
 SCHEMA = "ebaas_router"
-
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 #: What every connection has unless the address says otherwise: what is sent and not taken for so
 #: long (in milliseconds) ends it, and an idle one finds out in a minute that nobody is there.
@@ -36,29 +34,20 @@ class Address:
     #: libpq's parameters, the password perhaps among them.
     parameters: Mapping[str, str]
     schema: str
-    #: Who and where, for people.
+    #: Where, for people.
     shown: str
+    #: What has the password, if it is not among the parameters.
+    password_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"Address({self.shown})"
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """`postgresql://user@host:5432/database?sslmode=verify-full&schema=name`, with libpq's
-        parameters: sslrootcert, passfile, several hosts and the rest.
-
-        Raises SettingInvalid, with nothing of the text in it: it may hold a password.
-        """
-        try:
-            url = urlsplit(text)
-            options = parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
-        except ValueError:
-            raise SettingInvalid("the store's address is no URL") from None
-        if url.scheme not in SCHEMES:
-            raise SettingInvalid("the store's address does not start with postgresql://")
-        schema = dict(options).get("schema", SCHEMA)
-        if not _NAME.fullmatch(schema):
-            raise SettingInvalid("schema: a name has up to 63 of a-z, 0-9 and _, no digit first")
+    def of(cls, database: Database, password_file: Path | None = None) -> Address:
+        """With libpq's parameters: sslmode, passfile, several hosts and the rest; `schema=` is the
+        router's own. Raises SettingInvalid, with nothing in it that may be a password."""
+        url = urlsplit(database.url.reveal())
+        options = parse_qsl(url.query, keep_blank_values=True)
         rest = [(name, value) for name, value in options if name != "schema"]
         parameters = _parsed(urlunsplit(url._replace(query=urlencode(rest))))
         if "," in parameters.get("host", ""):
@@ -66,7 +55,24 @@ class Address:
             parameters.setdefault("target_session_attrs", "read-write")
         # What is sent and read is UTF-8, whatever the server or the environment has in mind.
         parameters["client_encoding"] = "UTF8"
-        return cls({**_DEFAULTS, **parameters}, schema, _shown(parameters))
+        schema = dict(options).get("schema", SCHEMA)
+        return cls({**_DEFAULTS, **parameters}, schema, str(database), password_file)
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The same of a URL. Raises ValueError too, likewise."""
+        return cls.of(parse_database(text))
+
+    def login(self) -> dict[str, str]:
+        """The parameters for one connection more, the password as its file has it now. Raises
+        Failed where that can't be read."""
+        if self.password_file is None:
+            return dict(self.parameters)
+        try:
+            password = self.password_file.read_text("utf-8").rstrip("\r\n")
+        except (OSError, ValueError):
+            raise Failed("28P01", "the password's file can't be read") from None
+        return {**self.parameters, "password": password}
 
 
 def _parsed(url: str) -> dict[str, str]:
@@ -75,12 +81,3 @@ def _parsed(url: str) -> dict[str, str]:
     except Error:
         # libpq's own message repeats what it could not read.
         raise SettingInvalid("the store's address has something that libpq can't read") from None
-
-
-def _shown(parameters: Mapping[str, str]) -> str:
-    user = f"{parameters['user']}@" if "user" in parameters else ""
-    host = parameters.get("host", parameters.get("hostaddr", ""))
-    if host.startswith("/"):
-        host = ""
-    port = f":{parameters['port']}" if "port" in parameters else ""
-    return f"postgresql://{user}{host}{port}/{parameters.get('dbname', '')}"

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import time
 
+from router.store.postgres.connection import Connection
+from router.store.postgres.trouble import Failed
+
+#: The server's clock, and whether it takes writes: one that does not is behind another.
+_GREETING = """
+SELECT extract(epoch FROM clock_timestamp())::double precision,
+    current_setting('transaction_read_only') = 'on'
+"""
+
 #: How fast this machine's clock and the server's may drift apart, in seconds per second.
 _DRIFT = 0.0002
 
@@ -25,6 +34,14 @@ class Clock:
     def error(self) -> float:
         """How wrong it may be, in seconds."""
         return self._error + (time.monotonic() - self._told_at) * _DRIFT
+
+    async def ask(self, connection: Connection) -> None:
+        """Ask a server for the time; one that is read only is refused. Raises Failed or Lost."""
+        asked_at = time.monotonic()
+        ((server, read_only),) = await connection.fetch(_GREETING)
+        self.tell(server, asked_at, time.monotonic())
+        if read_only:
+            raise Failed("25006", "it is read only")
 
     def tell(self, server: float, asked_at: float, answered_at: float) -> None:
         """What the server's clock showed between these two times on time.monotonic."""

@@ -59,7 +59,7 @@ class Connection:
         """Raises Failed or Lost."""
         try:
             async with asyncio.timeout(timeout):
-                raw = await psycopg.AsyncConnection.connect(**address.parameters)  # type: ignore[arg-type]
+                raw = await psycopg.AsyncConnection.connect(**address.login())  # type: ignore[arg-type]
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
         except psycopg.Error as error:

@@ -1,8 +1,16 @@
-"""Patterns of keys as PostgreSQL's regular expressions."""
+"""Patterns of keys as PostgreSQL's regular expressions, for keys as texts.py escapes them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from router.glob import Glob
+from router.store.postgres.texts import escaped
+
+#: One character: itself, or what stands for a backslash or a NUL.
+_ANY = r"(?:[^\\]|\\[\\0])"
+
+_ESCAPED = "\\\0"
 
 
 def regex(glob: Glob) -> str:
@@ -14,24 +22,37 @@ def regex(glob: Glob) -> str:
 
 
 def _literal(text: str) -> str:
-    return "".join(f"\\U{ord(character):08x}" for character in text)
+    return "".join(map(_number, escaped(text)))
+
+
+def _number(character: str) -> str:
+    return f"\\U{ord(character):08x}"
 
 
 def _wildcard(text: str) -> str:
     if text[0] == "*":
-        return ".*"
-    return "." if text == "?" else _set(text[1:-1])
+        return f"{_ANY}*"
+    return _ANY if text == "?" else _set(text)
 
 
-def _set(members: str) -> str:
-    excluded = members.startswith("!")
-    left = members[1:] if excluded else members
-    said = ""
+def _set(text: str) -> str:
+    """Its characters but for those that are escaped, and these by themselves."""
+    excluded = text[1] == "!"
+    members = "".join(_members(text[2 if excluded else 1 : -1]))
+    if members:
+        plain = [f"(?!\\\\)[{'^' if excluded else ''}{members}]"]
+    else:
+        plain = [r"[^\\]"] if excluded else []
+    pattern = Glob(text)
+    others = [_literal(character) for character in _ESCAPED if pattern.matches(character)]
+    return f"(?:{'|'.join(plain + others)})"
+
+
+def _members(left: str) -> Iterator[str]:
+    """Without the NUL, which no text has there."""
     while left:
-        if len(left) > 2 and left[1] == "-":
-            said += f"{_literal(left[0])}-{_literal(left[2])}"
-            left = left[3:]
-        else:
-            said += _literal(left[0])
-            left = left[1:]
-    return f"[{'^' if excluded else ''}{said}]"
+        range_ = len(left) > 2 and left[1] == "-"
+        low, high = (left[0], left[2]) if range_ else (left[0], left[0])
+        if high != "\0":
+            yield f"{_number(max(low, chr(1)))}-{_number(high)}"
+        left = left[3 if range_ else 1 :]

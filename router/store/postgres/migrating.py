@@ -29,7 +29,16 @@ async def migrate(connection: Connection, address: Address) -> None:
                 f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
             )
         await connection.script("COMMIT")
-    version = await _version(connection, schema)
+    await check(connection, address)
+
+
+async def check(connection: Connection, address: Address) -> None:
+    """That the schema is one this program can work on. Raises the same; makes nothing."""
+    version = await _version(connection, address.schema)
+    if version < VERSION:
+        raise failed(
+            address, "its tables are not there, or old; a start of the router makes them ready"
+        )
     if version > VERSION + AHEAD:
         raise failed(
             address,

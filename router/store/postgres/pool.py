@@ -54,6 +54,12 @@ class Pool:
         """The first connection. Raises Failed or Lost; there are no further attempts then."""
         self._release(await self._connected())
 
+    async def call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
+        """The rows that one of the schema's functions gives. Raises StoreFailed."""
+        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        sql = f"SELECT * FROM {self._address.schema}.{function}({marks})"  # noqa: S608 - our own words
+        return await self.fetch(sql, values, timeout)
+
     async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
         """The rows of one statement. Raises StoreFailed.
 

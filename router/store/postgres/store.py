@@ -25,13 +25,15 @@ from router.store import (
     Usage,
     fullness,
 )
+from router.store.nodes import Nodes
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.batch import Batch
 from router.store.postgres.clock import Clock
-from router.store.postgres.connection import Connection, Row
+from router.store.postgres.connection import Row
 from router.store.postgres.migrating import failed, migrate
-from router.store.postgres.pool import Pool
+from router.store.postgres.nodes import PostgresNodes
+from router.store.postgres.pool import SIZE, Pool
 from router.store.postgres.trouble import Failed
 
 #: The most events of one body that a look-up shows, open ones first.
@@ -53,12 +55,6 @@ _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
 #: is added up.
 _MANY_BACKENDS = 64
 
-#: The server's clock, and whether it takes writes: one that does not is behind another.
-_GREETING = """
-SELECT extract(epoch FROM clock_timestamp())::double precision,
-    current_setting('transaction_read_only') = 'on'
-"""
-
 
 @dataclass(slots=True)
 class _Addition:
@@ -76,12 +72,13 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, address: Address, limits: Limits) -> None:
+    def __init__(self, address: Address, limits: Limits, connections: int = SIZE) -> None:
         self._address = address
         self._limits = limits
         self._limits_asked = rows.limits(limits)
         self._clock = Clock()
-        self._pool = Pool(address, self._greet)
+        self._pool = Pool(address, self._clock.ask, connections)
+        self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
         self._late: set[str] = set()
@@ -94,13 +91,13 @@ class PostgresStore:
         self._finish = Batch(self._finish_all, WRITES)
 
     @classmethod
-    async def open(cls, address: Address, limits: Limits) -> PostgresStore:
+    async def open(cls, address: Address, limits: Limits, connections: int = SIZE) -> PostgresStore:
         """Connect, and make the schema or bring it up to date.
 
         Raises StartFailed, with one line, where trying again does not help, and StoreFailed where
         it may: the server is away or not ready.
         """
-        store = cls(address, limits)
+        store = cls(address, limits, connections)
         try:
             await store._pool.open()
             async with store._pool.connection() as connection:
@@ -156,16 +153,16 @@ class PostgresStore:
         return await self._acknowledge.ask(ask, timeout)
 
     async def spend_all(self, timeout: float) -> None:
-        await self._call("spend_all", [], timeout)
+        await self._pool.call("spend_all", [], timeout)
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
-        return dict(await self._call("queue", [], timeout))
+        return dict(await self._pool.call("queue", [], timeout))
 
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        found = await self._call("take", [target, now, until, limit, lease], timeout)
+        found = await self._pool.call("take", [target, now, until, limit, lease], timeout)
         return tuple(rows.due(row, lease) for row in found)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
@@ -173,17 +170,17 @@ class PostgresStore:
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        found = await self._call("end_over", [now, limit, self._limits_asked], timeout)
+        found = await self._pool.call("end_over", [now, limit, self._limits_asked], timeout)
         return tuple(rows.ended(row) for row in found)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        ((pruned,),) = await self._call("prune", [now, limit, self._limits_asked], timeout)
+        ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_asked], timeout)
         return int(pruned)
 
     async def usage(self, timeout: float) -> Usage:
-        found = await self._call("used", [], timeout)
+        found = await self._pool.call("used", [], timeout)
         if any(row[4] > _MANY_BACKENDS for row in found):
-            await self._call("fold_usage", [], timeout)
+            await self._pool.call("fold_usage", [], timeout)
         oldest = found[0][5] if found else None
         return fullness.usage((row[:4] for row in found), oldest, self._limits)
 
@@ -198,19 +195,14 @@ class PostgresStore:
             task.cancel()
         await self._pool.close()
 
-    async def _call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
-        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-        sql = f"SELECT * FROM {self._address.schema}.{function}({marks})"  # noqa: S608 - our own words
-        return await self._pool.fetch(sql, values, timeout)
-
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
-        return await self._call(function, [rows.dumped(asks), self._limits_asked], timeout)
+        return await self._pool.call(function, [rows.dumped(asks), self._limits_asked], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
         found: list[list[Kept]] = [[] for _ in digests]
-        for asked, *columns in await self._call("find", [digests, MAX_FOUND], timeout):
+        for asked, *columns in await self._pool.call("find", [digests, MAX_FOUND], timeout):
             found[asked - 1].append(rows.kept(tuple(columns)))
         return [tuple(each) for each in found]
 
@@ -221,7 +213,7 @@ class PostgresStore:
             addition.sent = True
         asks = rows.dumped([addition.ask for addition in additions])
         bodies = [addition.body for addition in additions]
-        found = await self._call("add", [asks, bodies, self._limits_asked], timeout)
+        found = await self._pool.call("add", [asks, bodies, self._limits_asked], timeout)
         return [_full(out_of) for (out_of,) in found]
 
     async def _settle_all(
@@ -240,20 +232,12 @@ class PostgresStore:
     async def _finish_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
         return [finished for (finished,) in await self._call_all("finish", asks, timeout)]
 
-    async def _greet(self, connection: Connection) -> None:
-        """Ask for the time, and refuse a server that is read only."""
-        asked_at = time.monotonic()
-        ((server, read_only),) = await connection.fetch(_GREETING)
-        self._clock.tell(server, asked_at, time.monotonic())
-        if read_only:
-            raise Failed("25006", "it is read only")
-
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(CLOCK_PAUSE)
             with suppress(StoreFailed, TimeoutError):
                 async with asyncio.timeout(CLOCK_PAUSE), self._pool.connection() as connection:
-                    await self._greet(connection)
+                    await self._clock.ask(connection)
 
     def _without_late_credit(self, kept: Kept) -> Kept:
         spent = kept.record.spent or kept.record.event_id in self._late
@@ -275,7 +259,7 @@ class PostgresStore:
 
     async def _spend_late(self, timeout: float) -> None:
         late = list(self._late)
-        await self._call("fence", [late, self.now(), self._limits_asked], timeout)
+        await self._pool.call("fence", [late, self.now(), self._limits_asked], timeout)
         self._late.difference_update(late)
 
     def _start(self, work: Any) -> None:

@@ -24,6 +24,7 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.file import needs_reopening, open_reader, prepare, translated
 from router.store.sqlite.rows import Rows
@@ -46,6 +47,7 @@ class SqliteStore:
     writer; writes in a thread of its own. A disk that hangs in a read is what blocks the loop."""
 
     remembers = True
+    nodes: Nodes | None = None
 
     def __init__(
         self,

@@ -42,6 +42,12 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION leave(of text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM nodes WHERE node_id = of;
+END
+$$;
+
 CREATE FUNCTION present() RETURNS TABLE (node jsonb) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY

@@ -12,7 +12,7 @@ BEGIN
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
             'find', 'add', 'fence', 'settle', 'supersede', 'acknowledge', 'spend_all',
             'queue', 'take', 'finish', 'end_over', 'prune', 'used', 'fold_usage',
-            'act', 'beat', 'present'
+            'act', 'beat', 'leave', 'present'
         )
     LOOP
         EXECUTE format(
