@@ -20,6 +20,7 @@ from typing import cast
 
 import uvloop
 
+from router.egress import ANYWHERE
 from router.forwarder import Forwarder
 from router.journal import Journal
 from router.log import Log
@@ -33,6 +34,7 @@ from router.store.none import NoStore
 from router.transport import Answer, Engine, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
+from router.trust import USUAL
 
 IN_FLIGHT, EVENTS_IN_FLIGHT, TARGETS = 32, 16, 3
 ROUNDS = 9
@@ -110,7 +112,7 @@ async def floor(port: int) -> float:
 
 
 async def engine(port: int, made_by: Engine, posts: int) -> float:
-    pool = made_by(f"http://127.0.0.1:{port}/callback")
+    pool = made_by(f"http://127.0.0.1:{port}/callback", USUAL, ANYWHERE)
 
     async def post() -> None:
         came = await pool.post(LINES, BODY, 5.0, as_it_came)

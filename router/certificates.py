@@ -28,18 +28,21 @@ class Pair:
 
     cert: Path
     key: Path
+    #: What they are called in errors, where that is not their files' names.
+    names: tuple[str, str] | None = None
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Have connections show this certificate. Raises BadCertificate."""
-        _check(self.cert, b"-----BEGIN CERTIFICATE-----", "certificate")
-        _check(self.key, b"PRIVATE KEY-----", "key")
+        cert, key = self.names or (self.cert.name, self.key.name)
+        _check(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
+        _check(self.key, key, b"PRIVATE KEY-----", "key")
         try:
             context.load_cert_chain(self.cert, self.key, password=_no_password)
         except ssl.SSLError as error:
             why = _WHY.get(error.reason or "", "{cert} and {key} can't be used together")
-            raise BadCertificate(why.format(cert=self.cert.name, key=self.key.name)) from None
+            raise BadCertificate(why.format(cert=cert, key=key)) from None
         except _HasPassword:
-            raise BadCertificate(f"{self.key.name} needs a password: store it without") from None
+            raise BadCertificate(f"{key} needs a password: store it without") from None
 
     def validity(self) -> tuple[float, float]:
         """From when until when the certificate is good; Unix time. Raises BadCertificate."""
@@ -66,13 +69,13 @@ def _no_password() -> str:
     raise _HasPassword
 
 
-def _check(path: Path, mark: bytes, what: str) -> None:
+def _check(path: Path, name: str, mark: bytes, what: str) -> None:
     """Raises BadCertificate where the file can't be read, or is of another sort."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE)
     except OSError as error:
         why = (error.strerror or "the system refused").lower()
-        raise BadCertificate(f"{path.name} can't be read: {why}") from None
+        raise BadCertificate(f"{name} can't be read: {why}") from None
     if mark not in content:
-        raise BadCertificate(f"{path.name} has no {what} in PEM in it")
+        raise BadCertificate(f"{name} has no {what} in PEM in it")

@@ -99,6 +99,7 @@ def _settings(config: Config) -> dict[str, Any]:
     ebaas, queue = effective.caller(config.ebaas), effective.queue(config.queue)
     return {
         "unmatched": config.unmatched,
+        **effective.egress(config.egress),
         **{f"ebaas.{name}": value for name, value in ebaas.items()},
         **{f"queue.{name}": value for name, value in queue.items()},
     }

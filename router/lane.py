@@ -7,6 +7,7 @@ import time
 from typing import Protocol
 
 from router.breaker import BreakerState
+from router.egress import Egress
 from router.gate import Gate
 from router.model import Attempt, Reason
 from router.places import Places
@@ -14,6 +15,7 @@ from router.routes import Target
 from router.signing import Signer
 from router.streak import Failing, Streak
 from router.transport import Engine, Pool, lines_of
+from router.trust import Tls
 
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
 #: holds a request in flight.
@@ -55,8 +57,10 @@ class Lane:
             self.places = Places(self.limit, line=min(self.limit, share - self.limit))
         else:
             self.places = before.places
-        same = before is not None and before.target.url == target.url
-        self.pool: Pool = before.pool if before is not None and same else engine(target.url)
+        if before is not None and _way(before.target) == _way(target):
+            self.pool: Pool = before.pool
+        else:
+            self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
         self.lines = lines_of(
             (
@@ -113,3 +117,8 @@ class Lane:
 
     def leave(self, _: object = None) -> None:
         self.in_use -= 1
+
+
+def _way(target: Target) -> tuple[str, Tls, Egress]:
+    """What its connections depend on: where one of these differs, none of them is kept."""
+    return target.url, target.tls, target.egress

@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Literal
 
 from router.breaker import BreakerPolicy
+from router.egress import ANYWHERE, Egress
 from router.glob import Glob
 from router.index import Anchor, Index, Rule, Way
 from router.model import FIELDS, Event
 from router.pace import Rate
 from router.secret import Secret
+from router.trust import USUAL, Tls
 
 #: What a target is to a plan.
 Role = Literal["required", "optional"]
@@ -50,6 +52,10 @@ class Target:
     paused: bool = False
     #: Who answers for it; repeated in logs and pages.
     owner: str = ""
+    #: How TLS is spoken to it.
+    tls: Tls = USUAL
+    #: Where it may be; the same for all.
+    egress: Egress = ANYWHERE
     #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not
     #: read from a file.
     public_url: str = field(default="", compare=False)

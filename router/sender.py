@@ -220,6 +220,7 @@ class Sender:
             numbers.waiting_for_rate = lane.gate.waiting
             numbers.failing_since = lane.streak.since
             numbers.paused = int(target.paused)
+            numbers.certificate_ends = target.tls.expires
             for state in BreakerState:
                 numbers.breaker[state] = int(state is lane.gate.state)
 

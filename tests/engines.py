@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 import trustme
 
@@ -14,6 +15,7 @@ from router.egress import ANYWHERE, Egress
 from router.transport import Answer, Failure, Pool, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
+from router.trust import USUAL, Tls
 
 Engine = Callable[..., Pool]
 
@@ -31,7 +33,7 @@ AUTHORITY = trustme.CA()
 
 @asynccontextmanager
 async def opened(
-    engine: Engine, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
+    engine: Engine, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE
 ) -> AsyncIterator[Pool]:
     pool = engine(url, tls=tls, egress=egress)
     try:
@@ -65,8 +67,10 @@ def certified(
     return context
 
 
-def trusting() -> ssl.SSLContext:
+def trusting(**more: Any) -> Tls:
     """Trusts AUTHORITY and nobody else."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    AUTHORITY.configure_trust(context)
-    return context
+    return Tls.of(pem(AUTHORITY), **more)
+
+
+def pem(authority: trustme.CA) -> str:
+    return authority.cert_pem.bytes().decode()

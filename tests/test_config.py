@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import trustme
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,12 +37,15 @@ from router.config import Caller, Config
 from router.config.editor_schema import editor_schema
 from router.config.redundancy import redundant
 from router.document import MAX_SIZE, composer, excerpt, lines, syntax
+from router.egress import Egress
 from router.errors import ConfigInvalid, Problem
 from router.model import Event
 from router.pace import Rate
 from router.routes import Route, RouteTable, Target
 from router.schedule import PLATFORM, Schedule
 from router.secret import Secret
+from router.trust import Tls
+from tests.engines import pem
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config/routes.yaml"
@@ -75,8 +80,26 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "leads-out").symlink_to("../outside")
     (folder / "circle").symlink_to("circle")
     (folder / "binary").write_bytes(b"\xff" + CANARY.encode())
-    (folder / "large").write_text(CANARY * 10_000)
+    (folder / "large").write_text(CANARY * 100_000)
+    certify(folder)
     return folder
+
+
+def certify(folder: Path) -> None:
+    """Certificates and keys, right ones and others."""
+    authority, other = trustme.CA(), trustme.CA()
+    client = authority.issue_cert("router.example")
+    # Around the certificates there may be anything.
+    old = authority.issue_cert("router.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    (folder / "old.pem").write_bytes(old.cert_chain_pems[0].bytes())
+    (folder / "old.key").write_bytes(old.private_key_pem.bytes())
+    (folder / "ca.pem").write_text(f"# {CANARY}, Autorità\n" + pem(authority) + pem(other))
+    (folder / "client.pem").write_bytes(client.cert_chain_pems[0].bytes())
+    (folder / "client.key").write_bytes(client.private_key_pem.bytes())
+    (folder / "other.key").write_bytes(other.issue_cert("x.example").private_key_pem.bytes())
+    for name, inside in (("broken", CANARY), ("empty", "AAAA")):
+        lines = ("-----BEGIN CERTIFICATE-----", inside, "-----END CERTIFICATE-----")
+        (folder / f"{name}.pem").write_text("\n".join(lines))
 
 
 def parse(text: str | bytes, secrets: Path | None = None, **environ: str) -> Config:
@@ -331,6 +354,8 @@ def test_every_key() -> None:
         allow_from=tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32"))),
     )
     assert loaded.queue == Schedule((3600.0,), 0)
+    egress = Egress(public=True, networks=(ip_network("::1"),))
+    assert loaded.egress == egress
     assert loaded.table.targets["a.b_c-D"] == Target(
         "a.b_c-D",
         "https://ledger.example.com:8443/callback?x=1",
@@ -349,12 +374,19 @@ def test_every_key() -> None:
         breaker=BreakerPolicy(1.0, 5, within=60.0, pause=0.5, refusals="count"),
         rate=Rate(2.5, 3),
         owner="no",
+        tls=Tls.of(server_name="callback.example"),
+        egress=egress,
     )
     assert loaded.table.targets["other"] == Target(
-        "other", "http://[::1]:9003/", timeout=1.0, acknowledge="status", max_in_flight=3
+        "other",
+        "http://[::1]:9003/",
+        timeout=1.0,
+        acknowledge="status",
+        max_in_flight=3,
+        egress=egress,
     )
     assert loaded.table.routes == (
-        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=33),
+        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=35),
         Route(
             "证书",
             {
@@ -608,6 +640,8 @@ ONLY_THE_LOADER = (
     "ok_", "warning_", "utf16", "tag_str", "key_twice", "name_twice", "header_twice",
     "target_undefined", "target_required", "pattern_", "variable_", "secret_file_", "url_",
     "allow_from_host_bits", "allow_from_mapped", "token_masked",
+    "egress_host_bits", "egress_rules_out", "tls_leads_out", "tls_not_there", "tls_broken",
+    "tls_empty", "tls_no_key", "tls_other_key", "tls_plain", "tls_yes",
     "duration_too_long", "owner_exponent", "retries_octal", "retries_underscore",
     "breaker_within_too_long", "breaker_yes", "paused_yes", "rate_octal", "secret_of_a_variable",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from router.pace import Rate
 from router.routes import Route, Target
 from router.schedule import parse_duration
 from router.secret import Secret
+from router.trust import Tls
 from tests.command import ROOT
 from tests.inprocess import ran
 
@@ -187,11 +188,12 @@ def test_a_path_that_the_file_spells_out_is_shown(
 
 def test_nothing_of_a_configuration_is_forgotten() -> None:
     """Every field of the types is shown, or is known not to be what a file says."""
-    door = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\n"
-    said = effective.effective(loaded(SMALL + door))
+    more = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\negress: [public, 127.0.0.1]\n"
+    said = effective.effective(loaded(SMALL + more))
     unsaid = {"table", "hash", "warnings", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}
+    tls = Tls("a", "b", Secret("c"), "d", verify=False)
     target = Target(
         "name",
         "url",
@@ -201,9 +203,17 @@ def test_nothing_of_a_configuration_is_forgotten() -> None:
         rate=Rate(1.0, 1),
         paused=True,
         owner="somebody",
+        tls=tls,
     )
-    kept = {"name", "public_url"}
+    kept = {"name", "public_url", "egress"}
     assert {each.name for each in fields(Target)} - effective.target(target).keys() == kept
+    assert effective.plain(effective.tls(tls)) == {
+        "ca": "***",
+        "cert": "***",
+        "key": "***",
+        "server_name": "d",
+        "insecure_skip_verify": True,
+    }
     route = Route("name", {"event_key": ("*",)}, ("x",), ("y",))
     assert {each.name for each in fields(Route)} - effective.route(route).keys() == {"name", "line"}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from router.model import Reason
-from router.transport import Answer, Failure, system_trust
+from router.transport import Answer, Failure
 from router.transport.native import NativePool, pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from router.trust import system_trust
 from tests.engines import (
     AUTHORITY,
     BODY,

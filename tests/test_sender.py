@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from router.egress import Egress
 from router.journal import Journal
 from router.log import Log
 from router.metrics import Metrics
@@ -16,6 +17,7 @@ from router.model import Attempt, Event, Reason
 from router.routes import Target
 from router.sender import Envelope, Sender
 from router.transport import Answer, Exchange, Failure, T
+from router.trust import Tls
 from tests.engines import ENGINES, Engine, until
 from tests.hostile import hostile
 
@@ -106,8 +108,7 @@ async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
 class Broken:
     """A pool with a fault of its own."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, tls: Tls, egress: Egress) -> None: ...
 
     def post(
         self,

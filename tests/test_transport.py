@@ -18,8 +18,9 @@ import pytest
 import trustme
 
 from router.model import Reason
-from router.transport import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of, system_trust
+from router.transport import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from router.transport.causes import Forbidden, connect_cause, most_telling
+from router.trust import system_trust
 from tests.engines import (
     AUTHORITY,
     BODY,

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     url = args.url or _own_url(args)
     context = None
     if urlsplit(url).scheme == "https":
-        context = trust(args) if args.url else _no_questions()
+        context = trust(args).trust if args.url else _no_questions()
     try:
         with _deadline(args.timeout):
             status, msg = _ask(url, context)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from router.cli.trust import add_ca, trust
 from router.errors import SettingInvalid
 from router.model import FIELDS
 from router.schedule import parse_duration
+from router.trust import USUAL, Tls
 
 DEFAULT_URL = "http://127.0.0.1:8080/callback"
 
@@ -36,7 +36,7 @@ class Request:
     body: bytes
     timeout: float
     #: Whom an https URL has to be vouched for by.
-    trust: ssl.SSLContext | None = None
+    tls: Tls = USUAL
 
 
 def parse_header(text: str) -> tuple[bytes, bytes]:
@@ -109,8 +109,8 @@ def read_request(args: argparse.Namespace) -> Request:
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
     headers = {b"content-type": b"application/json", **dict(args.header)}
-    context = trust(args) if args.ca is not None else None
-    return Request(url, tuple(headers.items()), _body(args, *files), args.timeout, context)
+    tls = trust(args)
+    return Request(url, tuple(headers.items()), _body(args, *files), args.timeout, tls)
 
 
 def _body(args: argparse.Namespace, file: str | None = None) -> bytes:

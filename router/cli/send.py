@@ -108,7 +108,7 @@ async def _caller(request: Request) -> AsyncIterator[Caller]:
     from router.cli.caller import Caller
     from router.transport.native import NativePool
 
-    pool = NativePool(request.url, request.trust)
+    pool = NativePool(request.url, request.tls)
     try:
         yield Caller(pool, request.headers, request.body, request.timeout)
     finally:

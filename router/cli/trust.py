@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ssl
 from pathlib import Path
 
+from router.certificates import BadCertificate
 from router.cli.options import value
 from router.config.settings import parse_file
 from router.errors import SettingInvalid
+from router.trust import USUAL, Tls, certificates_in
 
 
 def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -22,19 +23,19 @@ def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     )
 
 
-def trust(args: argparse.Namespace) -> ssl.SSLContext:
+def trust(args: argparse.Namespace) -> Tls:
     """Raises SettingInvalid for a file of no use."""
     path: Path | None = args.ca
+    if path is None:
+        return USUAL
     try:
-        context = ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        raise SettingInvalid(f"--ca: {_name(path)} has no certificate in PEM in it") from None
+        ca = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         why = (error.strerror or "the system refused").lower()
-        raise SettingInvalid(f"--ca: {_name(path)} can't be read: {why}") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _name(path: Path | None) -> str:
-    return "the system's own" if path is None else repr(path.name)
+        raise SettingInvalid(f"--ca: {path.name!r} can't be read: {why}") from None
+    if not certificates_in(ca):
+        raise SettingInvalid(f"--ca: {path.name!r} has no certificate in PEM in it")
+    try:
+        return Tls.of(ca)
+    except BadCertificate as error:
+        raise SettingInvalid(f"--ca: {path.name!r}: {error}") from None

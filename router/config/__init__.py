@@ -12,7 +12,6 @@ from router.config.checks import check
 from router.config.reader import Reader
 from router.config.shape import (
     EbaasSection,
-    Policy,
     QueueSection,
     RouteSection,
     RoutesFile,
@@ -23,6 +22,7 @@ from router.config.warnings import warn
 from router.document import MAX_SIZE, Node, Problems
 from router.document import parse as parse_document
 from router.door import AUTHORIZATION
+from router.egress import Egress
 from router.errors import ConfigInvalid, Problem
 from router.networks import Network
 from router.routes import Route, RouteTable, Target
@@ -61,6 +61,8 @@ class Config:
     ebaas: Caller
     #: How the router itself retries optional targets.
     queue: Schedule
+    #: Where events may go; every target has it too.
+    egress: Egress
     table: RouteTable
     #: SHA-256 in hex over the file and what its variables and secret files had in them.
     hash: str
@@ -92,7 +94,7 @@ def parse(
     if problems:
         raise problems.stop()
     routes = [_route(section) for section in file.routes]
-    targets = {key: _target(key, each, file.policy(each)) for key, each in file.targets.items()}
+    targets = {key: _target(key, each, file) for key, each in file.targets.items()}
     warnings = Problems(name)
     warn(file, routes, warnings)
     config = Config(
@@ -100,6 +102,7 @@ def parse(
         unmatched=file.unmatched,
         ebaas=_caller(file.ebaas),
         queue=_schedule(file.queue),
+        egress=file.egress,
         table=RouteTable(routes, targets),
         hash=variables.digest(content),
         warnings=warnings.in_order(),
@@ -153,7 +156,8 @@ def _schedule(section: EbaasSection | QueueSection) -> Schedule:
     return Schedule(section.waits, section.retries)
 
 
-def _target(name: str, section: TargetSection, policy: Policy) -> Target:
+def _target(name: str, section: TargetSection, file: RoutesFile) -> Target:
+    policy = file.policy(section)
     return Target(
         name,
         section.url,
@@ -166,6 +170,8 @@ def _target(name: str, section: TargetSection, policy: Policy) -> Target:
         rate=section.rate.rate if section.rate else None,
         paused=section.paused,
         owner=section.owner,
+        tls=section.tls,
+        egress=file.egress,
         public_url=redacted(section.url, section.nodes["url"]),
     )
 

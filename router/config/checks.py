@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from router.config.egress import check_egress
 from router.config.kinds import Placed
 from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection, RoutesFile
+from router.config.tls import check_tls
 from router.document import MapNode
 
 
 def check(file: RoutesFile, reader: Reader) -> None:
     """Report every contradiction within what could be read."""
     _check_names(file, reader)
+    for target in file.targets.values():
+        check_egress(file.egress, target, target.url, reader)
+        check_tls(target, target.url, reader)
     targets = file.nodes.get("targets")
     # Names count, whatever is wrong with what they stand for. Without any, all would be unknown.
     defined = {key.text for key, _ in targets.entries} if isinstance(targets, MapNode) else set()

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from router.breaker import BreakerPolicy
+from router.egress import Egress
 from router.routes import Route, Target
 from router.schedule import Schedule
 from router.secret import MASK, Secret
+from router.trust import USUAL, Tls
 
 if TYPE_CHECKING:
     from router.config import Caller, Config
@@ -25,6 +27,7 @@ def effective(config: Config) -> dict[str, Any]:
         "unmatched": config.unmatched,
         "ebaas": caller(config.ebaas),
         "queue": queue(config.queue),
+        **egress(config.egress),
         "targets": {name: target(each) for name, each in config.table.targets.items()},
         "routes": [{"name": each.name, **route(each)} for each in routes],
     }
@@ -59,6 +62,20 @@ def queue(schedule: Schedule) -> dict[str, Any]:
     return {"retries": schedule.retries, "waits": [duration(wait) for wait in schedule.waits]}
 
 
+def egress(egress: Egress) -> dict[str, Any]:
+    """Nothing where it narrows nothing."""
+    said = [*(["public"] if egress.public else []), *map(str, egress.networks)]
+    return {"egress": said} if said else {}
+
+
+def tls(tls: Tls) -> dict[str, Any]:
+    pem = {"ca": tls.ca, "cert": tls.cert, "key": tls.key.reveal()}
+    said: dict[str, Any] = {name: Secret(text) for name, text in pem.items() if text}
+    if tls.server_name:
+        said["server_name"] = tls.server_name
+    return said if tls.verify else {**said, "insecure_skip_verify": True}
+
+
 def target(target: Target) -> dict[str, Any]:
     """Without its name."""
     said: dict[str, Any] = {
@@ -79,6 +96,8 @@ def target(target: Target) -> dict[str, Any]:
         said["paused"] = True
     if target.owner:
         said["owner"] = target.owner
+    if target.tls != USUAL:
+        said["tls"] = tls(target.tls)
     return said
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from router.config.addresses import Url
 from router.config.containment import BreakerSection, RateSection
+from router.config.egress import EgressKind
 from router.config.entrance import TOKEN, TOKEN_HEADER, Cidr
 from router.config.headers import HeaderName
 from router.config.kinds import (
@@ -26,8 +27,11 @@ from router.config.matching import MatchKind
 from router.config.reader import Schema
 from router.config.section import Key, Section, Switch
 from router.config.signatures import SigningSecret
+from router.config.tls import TlsKind
 from router.door import AUTHORIZATION
+from router.egress import ANYWHERE
 from router.schedule import parse_duration
+from router.trust import USUAL
 
 Unmatched = Literal["reject", "accept"]
 HttpStatus = Literal["mirror", "ok"]
@@ -162,6 +166,11 @@ class TargetSection(Policy):
     owner = Key(
         Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""
     )
+    tls = Key(
+        TlsKind(),
+        "How TLS is spoken to the target, where that is not as to everybody else.",
+        default=USUAL,
+    )
 
 
 class RouteSection(Section):
@@ -206,6 +215,12 @@ class RoutesFile(Section):
     )
     defaults = Key(
         Policy, "What every target has unless it says otherwise.", default=Policy.blank()
+    )
+    egress = Key(
+        EgressKind(),
+        "Where events may go: public addresses alone (public), a network, or a list of them. Some, "
+        "such as link-local ones, they never go to.",
+        default=ANYWHERE,
     )
     targets = Key(
         MapOf(TARGET_NAME, TargetSection),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from router.document import shown
 
-#: The largest secret file, in bytes.
-MAX_SECRET = 64 * 1024
+#: The largest secret file, in bytes: all authorities of a system are a quarter of that.
+MAX_SECRET = 1024 * 1024
 
 _DOLLAR = re.compile(r"\$(?:(\$)|\{([^{}]*)\}|)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)

@@ -9,6 +9,7 @@ from router.config import entrance
 from router.config.addresses import is_local
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
+from router.config.tls import warn_tls
 from router.document import MapNode, Problems, shown
 from router.routes import Route
 from router.signing import LEAST_KEY, key_of
@@ -22,6 +23,7 @@ def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
         _warn_plain(target, problems)
         _warn_weak(target, problems)
         _warn_paused(target, name in required, problems)
+        warn_tls(target, target.tls, problems)
         if name in required:
             _warn_cut_off(file, target, problems)
             _warn_rare(file, target, problems)

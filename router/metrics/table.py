@@ -271,6 +271,11 @@ class OfTarget:
         "When it last acknowledged an event; 0 if it has not since the router started.",
         merge="max",
     )
+    certificate_ends: float = gauge(
+        "certificate_expires_timestamp_seconds",
+        "When the first of the certificates in its `tls` expires; 0 where it has none.",
+        merge="max",
+    )
     avoided: int = counter(
         "duplicates_avoided_total",
         "Times that a retry of the caller left it in peace: it had acknowledged, was queued, or "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from router.egress import Egress
 from router.model import Reason
+from router.trust import Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.
@@ -146,17 +146,5 @@ class Pool(Protocol):
         ...
 
 
-#: Makes the pool for a URL. Does no I/O. Every engine takes `tls` besides, an SSLContext to use
-#: instead of `system_trust`.
-Engine = Callable[[str], Pool]
-
-
-@cache
-def system_trust() -> ssl.SSLContext:
-    """Trusts whom the system trusts, or who is named by `SSL_CERT_FILE`; one for the process.
-
-    It is made on first use, since reading some hundred certificates takes milliseconds.
-    """
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])  # no engine speaks HTTP/2
-    return context
+#: Makes the pool for a URL, how TLS is spoken to it, and where it may be. Does no I/O.
+Engine = Callable[[str, Tls, Egress], Pool]

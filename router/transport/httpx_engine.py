@@ -24,10 +24,11 @@ import httpx
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Exchange, Failure, T, system_trust
+from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Exchange, Failure, T
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
 from router.transport.names import Address
+from router.trust import USUAL, Tls
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -36,9 +37,7 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 class HttpxPool:
     """The connections to one target, on httpx; see `Pool` for what is promised."""
 
-    def __init__(
-        self, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
-    ) -> None:
+    def __init__(self, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE) -> None:
         self._url = httpx.URL(url)
         self._tls = tls
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
@@ -103,6 +102,7 @@ class HttpxPool:
                 (b"content-length", b"%d" % len(body)),
             ],
             stream=httpx.ByteStream(body),
+            extensions={"sni_hostname": self._tls.server_name or None},
         )
 
     async def _exchange(self, request: httpx.Request, progress: _Progress) -> Answer | Failure:
@@ -129,7 +129,7 @@ class HttpxPool:
     def _trust(self) -> ssl.SSLContext:
         if self._url.scheme != "https":
             return _NOBODY
-        return self._tls or system_trust()
+        return self._tls.trust
 
 
 #: For http: without a context httpx reads all authorities, for each transport again.

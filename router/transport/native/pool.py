@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +12,11 @@ from urllib.parse import urlsplit
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T, as_it_came, system_trust
+from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T, as_it_came
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.native.connection import Connection
+from router.trust import USUAL, Tls
 
 #: How old a connection may get, in seconds; so that a name's new addresses are used soon.
 MAX_AGE = 60.0
@@ -32,9 +32,7 @@ class NativePool:
     a connection takes a task.
     """
 
-    def __init__(
-        self, url: str, tls: ssl.SSLContext | None = None, egress: Egress = ANYWHERE
-    ) -> None:
+    def __init__(self, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE) -> None:
         parts = urlsplit(url)
         self._is_tls = parts.scheme == "https"
         self._name = parts.hostname or ""
@@ -168,8 +166,8 @@ class NativePool:
         if not self._is_tls:
             return {}
         return {
-            "ssl": self._tls or system_trust(),
-            "server_hostname": self._name,
+            "ssl": self._tls.trust,
+            "server_hostname": self._tls.server_name or self._name,
             # Never the first to end it; but uvloop keeps what was broken off for that long.
             "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
             "ssl_shutdown_timeout": _FAREWELL,

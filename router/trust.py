@@ -1,0 +1,126 @@
+"""How TLS is spoken to one target: whom it trusts, and what is shown to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from router.certificates import BadCertificate, Pair
+from router.secret import Secret
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+
+#: All that HTTP clients here speak.
+_PROTOCOLS = ["http/1.1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Two are equal that were made of the same. `of` makes one."""
+
+    #: Who may vouch for the target, in PEM; where it is empty, whom the system trusts.
+    ca: str = field(default="", repr=False)
+    #: What is shown to a target that asks who is calling, in PEM: a certificate, followed by those
+    #: that vouch for it, and its key.
+    cert: str = field(default="", repr=False)
+    key: Secret = field(default=Secret(""), repr=False)
+    #: The name that the target's certificate has to have; where it is empty, the URL's host.
+    server_name: str = ""
+    #: Whether the target's certificate is looked at at all.
+    verify: bool = True
+    #: When the first of the certificates ends, in Unix time; 0 where there is none. Of those that
+    #: may vouch for the target the last one counts: old ones stay in such a file.
+    expires: float = field(default=0.0, compare=False)
+    #: None for what is the same for every target: see `trust`.
+    _context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        ca: str = "",
+        cert: str = "",
+        key: Secret | None = None,
+        server_name: str = "",
+        *,
+        verify: bool = True,
+    ) -> Tls:
+        """Raises BadCertificate for PEM that can't be used."""
+        context = None
+        if ca or cert or not verify:
+            context = _context(_vouching(ca), verify)
+        if context and cert and key and key.reveal():
+            with _in_memory(cert) as one, _in_memory(key.reveal()) as other:
+                Pair(one, other, names=("cert", "key")).load_into(context)
+        return cls(ca, cert, key or Secret(""), server_name, verify, _expiry(ca, cert), context)
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What connections to the target are made with."""
+        return self._context or system_trust()
+
+
+#: How TLS is spoken to whoever has nothing of its own said about it.
+USUAL = Tls()
+
+
+@cache
+def system_trust() -> ssl.SSLContext:
+    """Trusts whom the system trusts, or who is named by `SSL_CERT_FILE`; one for the process.
+
+    It is made on first use, since reading some hundred certificates takes milliseconds.
+    """
+    return _context("", verify=True)
+
+
+def certificates_in(pem: str) -> list[str]:
+    """Every certificate of a text, whatever stands around them."""
+    return _CERTIFICATE.findall(pem)
+
+
+def _vouching(ca: str) -> str:
+    """The certificates of a text alone. None of them is left out because it can't be read: fewer
+    would be trusted then, or for want of any, all that the system trusts."""
+    found = certificates_in(ca)
+    if len(found) != max(bool(ca), ca.count("-----BEGIN CERTIFICATE-----")):
+        raise BadCertificate("ca has a certificate that can't be read")
+    return "\n".join(found)
+
+
+def _context(ca: str, verify: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cadata=ca or None)
+    except ssl.SSLError:
+        raise BadCertificate("ca has a certificate that can't be read") from None
+    context.set_alpn_protocols(_PROTOCOLS)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _expiry(ca: str, cert: str) -> float:
+    ends = [_end(each) for each in certificates_in(cert)]
+    if vouching := certificates_in(ca):
+        ends.append(max(map(_end, vouching)))
+    return min(ends, default=0.0)
+
+
+def _end(certificate: str) -> float:
+    with _in_memory(certificate) as path:
+        return Pair(path, path, names=("cert", "key")).validity()[1]
+
+
+@contextmanager
+def _in_memory(text: str) -> Iterator[Path]:
+    """A file for OpenSSL, which takes keys from files alone; it is on no disk, and gone after."""
+    with ExitStack() as stack:
+        descriptor = os.memfd_create("pem")
+        stack.callback(os.close, descriptor)
+        os.write(descriptor, text.encode())
+        yield Path(f"/proc/self/fd/{descriptor}")
