@@ -70,10 +70,15 @@ class Exchange:
 
     def receive(self, call: Call, body: bytes) -> None:
         cut = len(body) > self.max_body
-        self._body.set_result({"type": "http.request", "body": body, "more_body": cut})
+        self._come({"type": "http.request", "body": body, "more_body": cut})
 
     def abandon(self, call: Call) -> None:
-        self._body.set_result({"type": "http.disconnect"})
+        self._come({"type": "http.disconnect"})
+
+    def _come(self, message: Message) -> None:
+        # Of too long a body the part has come; and a stop may have ended the wait.
+        if not self._body.done():
+            self._body.set_result(message)
 
     # What the application calls.
 
