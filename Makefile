@@ -121,11 +121,15 @@ day: dev-environment ## the real schedules of a day in a minute, and clocks that
 	@scripts/libfaketime >/dev/null
 	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_day.py $(ARGS)
 
-.PHONY: postgresql
+.PHONY: postgresql chaos-nodes
 
 postgresql: dev-environment ## all that needs a PostgreSQL server, which the tests start; installs one, as root
 	@scripts/postgresql >/dev/null
 	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
+
+chaos-nodes: dev-environment ## two nodes on PostgreSQL, both struck, and their server, and the ways to it; half a minute
+	@scripts/postgresql >/dev/null
+	@$(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
 
 .PHONY: torture
 

@@ -61,7 +61,8 @@ def during(at: Scene, words: set[str]) -> None:
     assert at.router.ready() == 200
     assert at.router.post("healthy-still") == "000"
     if words:
-        assert line_of(at.router, "500", 2)["unrecorded"] in words
+        line = line_of(at.router, "500", 2)
+        assert line["unrecorded"] in words, line
 
 
 def after(at: Scene) -> None:

@@ -147,7 +147,8 @@ class Server:
         if not self.data.exists():
             _copied(made, self.data)
         if wal is not None:
-            shutil.move(self.data / "pg_wal", wal)
+            _copied(self.data / "pg_wal", wal)
+            shutil.rmtree(self.data / "pg_wal")
             (self.data / "pg_wal").symlink_to(wal)
 
     def _copy(self, primary: Server) -> None:

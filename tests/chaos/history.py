@@ -172,6 +172,11 @@ class History:
         in_time = request.ended - request.began < REPLY_WITHIN - _LAST_MOMENT
         return in_time and not self.store_failed(request.began, request.ended)
 
+    def answered_blindly(self, source: Source) -> bool:
+        """Its `000` was given by a router that did not know what was recorded before."""
+        lines = (self._lines.get(r.name) for r in source.requests if r.code == "000")
+        return any(line is not None and line.fields.get("cause") == "store" for line in lines)
+
     @cached_property
     def _lines(self) -> dict[str, Line]:
         """The routers' lines about events, by the request's name."""

@@ -84,10 +84,12 @@ class _Check:
         assert source.arrived is not None
         if seen.began >= source.arrived:
             return True
-        # An event whose caller fell silent before its 000: nobody can tell it from this one.
-        silent = self._group.requests[seen.request].source
+        # An event whose caller fell silent before its 000, or got that from a node that could not
+        # ask the store, and has not made it good yet: nobody else can tell it from this one.
+        earlier = self._group.requests[seen.request].source
+        unknown = not earlier.answered or self._history.answered_blindly(earlier)
         credit = 2 * max(EBAAS.waits) + GRACE + 1.0
-        return not silent.answered and source.arrived <= silent.last_contact + credit
+        return unknown and source.arrived <= earlier.last_contact + credit
 
     def _lost_optionals(self) -> Iterator[str]:
         """What got its `000` has its optional deliveries done, or kept for a person to see."""
