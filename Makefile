@@ -162,3 +162,7 @@ flapping: dev-environment ## what a target that flaps does to the others, with a
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools
 	@$(python) -m bench.profile $(ARGS)
+
+bench-store: dev-environment ## what an event costs with each store, and what two nodes do; ARGS="EVENTS ROUNDS"
+	@scripts/postgresql >/dev/null
+	@$(python) -m bench.stores $(ARGS)

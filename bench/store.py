@@ -112,17 +112,17 @@ async def target(prefix: str, *, heals: bool) -> AsyncIterator[str]:
 class Router:
     """A `serve` process on one core."""
 
-    def __init__(self, folder: Path, store: str) -> None:
+    def __init__(self, folder: Path, store: str, core: int = 0) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         limits = ("--store-max-bytes", "1000GiB", "--store-max-rows", "100000000")
         command = [sys.executable, "-m", "router", "serve", "--port", str(self.port)]
-        command += ["--config", str(folder / "routes.yaml"), "--store", store, *limits]
+        command += ["--config", str(folder / "routes.yaml"), *limits]
         command += ["--log-format", "json"]
         began = time.perf_counter()
         self._process = subprocess.Popen(
-            ["taskset", "-c", "0", *command],
-            env={**os.environ, "EBAAS_ROUTER_OPS_PORT": "0"},
+            ["taskset", "-c", str(core), *command],
+            env={**os.environ, "EBAAS_ROUTER_OPS_PORT": "0", "EBAAS_ROUTER_STORE": store},
             stdout=subprocess.DEVNULL,
         )
         while not self._is_ready():
@@ -156,9 +156,10 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int(length[1]) if length else 0)
 
 
-async def load(port: int, names: Sequence[str]) -> None:
-    """Send these events; what fails once more."""
+async def load(port: int, names: Sequence[str]) -> list[float]:
+    """Send these events; what fails once more. The seconds that each request took."""
     left = iter(names)
+    seconds = []
 
     async def call() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -167,13 +168,17 @@ async def load(port: int, names: Sequence[str]) -> None:
                 body = _body(name)
                 head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n"
                 for _ in range(2):
+                    began = time.perf_counter()
                     writer.write(head.encode() + body)
-                    if b'"000"' in await _answer(reader):
+                    answer = await _answer(reader)
+                    seconds.append(time.perf_counter() - began)
+                    if b'"000"' in answer:
                         break
                 else:
                     raise SystemExit(f"{name} has failed twice")
 
     await asyncio.gather(*(call() for _ in range(CALLERS)))
+    return seconds
 
 
 def _body(name: str) -> bytes:
@@ -189,7 +194,7 @@ async def per_event(folder: Path, events: int, rounds: int) -> dict[str, list[fl
             await stack.enter_async_context(target(prefix, heals=prefix == "fails"))
             for prefix in ("none", "none", "fails", "queues")
         ]
-        _write_routes(folder, urls)
+        write_routes(folder, urls)
         routers = {}
         for number, case in enumerate(CASES):
             store = str(folder / f"{number}.db") if case.store else "none"
@@ -209,7 +214,7 @@ async def per_event(folder: Path, events: int, rounds: int) -> dict[str, list[fl
     return {title: seconds[1:] for title, seconds in found.items()}
 
 
-def _write_routes(folder: Path, urls: Sequence[str]) -> None:
+def write_routes(folder: Path, urls: Sequence[str]) -> None:
     names = ("one", "two", "three", "aside")
     table = {
         "version": 1,

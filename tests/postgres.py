@@ -262,6 +262,11 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def processes(self) -> list[int]:
+        """The server's own, one for each connection among them."""
+        assert self._process is not None
+        return [self._process.pid, *self._children()]
+
     def close(self) -> None:
         self.stop(immediately=True)
         self._port.close()
