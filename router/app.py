@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ from router.journal import Journal
 from router.lag import Watchdog
 from router.log import Log
 from router.metrics import Metrics
+from router.modes import is_exposed
 from router.networks import Networks, is_loopback
 from router.opening import kind_of, open_store, opened
 from router.presence import Identity, Presence, described
@@ -131,8 +133,13 @@ class App:
 
     def warnings(self, config: Config) -> list[str]:
         """What is dubious about this configuration in this process's place."""
-        exposed = [] if is_loopback(self._settings.host) else [_EXPOSED]
-        return [*map(str, config.warnings), *(exposed if self._door(config).is_open else ())]
+        warnings = [str(problem) for problem in config.warnings]
+        if self._door(config).is_open and not is_loopback(self._settings.host):
+            warnings.append(_EXPOSED)
+        store = self._settings.store
+        if isinstance(store, Path) and is_exposed(store):
+            warnings.append(f"everybody on this machine can read the store: chmod 600 {store.name}")
+        return warnings
 
     def _door(self, config: Config) -> Door:
         ebaas, trusted = config.ebaas, Networks(self._settings.trusted_proxies or ())

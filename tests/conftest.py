@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from tests import postgres
 
+# Files that tests make are their user's alone, as secrets and stores should be.
+os.umask(0o077)
+
 #: How many times as many examples: `make torture` sets it, and rolls the dice anew each time. The
 #: same examples again are what everybody else gets: no gate fails who has changed nothing.
 TORTURE = int(os.environ.get("TORTURE", "0"))

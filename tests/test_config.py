@@ -173,6 +173,25 @@ def test_every_syntax_error_has_a_file() -> None:
     assert [meaning for meaning in meanings if meaning not in said] == []
 
 
+@pytest.mark.parametrize(
+    ("file", "folder", "warned"), [(0o644, 0o755, 1), (0o640, 0o755, 0), (0o644, 0o700, 0)]
+)
+def test_a_secret_that_everybody_can_read_is_warned_about(
+    tmp_path: Path, file: int, folder: int, warned: int
+) -> None:
+    """A secret file that everybody on the machine can get at is a warning where it is used, and its
+    value is not in it."""
+    secret = tmp_path / "token"
+    secret.write_text(CANARY)
+    secret.chmod(file)
+    tmp_path.chmod(folder)
+    loaded = parse(document({"headers": {"x-token": "${file:token}"}}), tmp_path)
+    found = [str(each) for each in loaded.warnings if "everybody" in str(each)]
+    assert len(found) == warned
+    assert CANARY not in "".join(found)
+    assert all("targets.ledger.headers" in each for each in found)
+
+
 def test_no_value_is_shown(secrets: Path) -> None:
     """No text about any file has the value of a variable or of a secret file in it."""
     assert not [path.stem for path in FILES if CANARY in verdict(path, secrets)]

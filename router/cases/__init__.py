@@ -41,7 +41,7 @@ def beside(config: Path) -> Path:
 def parse(content: bytes, name: str) -> tuple[Case, ...]:
     """The cases in a tests file, in its order. Raises ConfigInvalid with every problem there is."""
     problems = Problems(name)
-    reader = Reader(problems, _NoVariables({}, None))
+    reader = Reader(problems, _NoVariables({}, None), Problems(name))
     root = parse_document(content, name, problems)
     file = reader.read(CasesFile, root, "", CasesFile.blank())
     for section in file.cases:

@@ -90,12 +90,12 @@ def parse(
     """
     problems = Problems(name)
     variables = Variables(environ, secrets_dir)
-    file = _file(parse_document(content, name, problems), Reader(problems, variables))
+    warnings = Problems(name)
+    file = _file(parse_document(content, name, problems), Reader(problems, variables, warnings))
     if problems:
         raise problems.stop()
     routes = [_route(section) for section in file.routes]
     targets = {key: _target(key, each, file) for key, each in file.targets.items()}
-    warnings = Problems(name)
     warn(file, routes, warnings)
     config = Config(
         version=file.version,

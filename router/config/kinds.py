@@ -34,7 +34,7 @@ class ScalarKind(Generic[T]):
     def read(self, node: Node, path: str, reader: Reader) -> T:
         if not isinstance(node, ScalarNode) or not node.text:
             raise mismatch(node, self.what)
-        return self.value(reader.resolve(node.text), node)
+        return self.value(reader.resolve(node, path), node)
 
     def value(self, text: str, node: ScalarNode) -> T:
         """What `text` means; `node` has it as it was written, which alone may be repeated."""

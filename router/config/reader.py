@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 from router.config.variables import Unresolved, Variables
-from router.document import Node, Problems, shown
+from router.document import Node, Problems, ScalarNode, shown
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -40,9 +40,10 @@ class Kind(Protocol[T_co]):
 class Reader:
     """What all kinds share while one file is read."""
 
-    def __init__(self, problems: Problems, variables: Variables) -> None:
+    def __init__(self, problems: Problems, variables: Variables, warnings: Problems) -> None:
         self.problems = problems
         self.variables = variables
+        self.warnings = warnings
         self._compared = 0
 
     def read(self, kind: Kind[T], node: Node, path: str, default: D) -> T | D:
@@ -53,14 +54,19 @@ class Reader:
             self.problems.add(node, path, str(fault))
             return default
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, node: ScalarNode, path: str) -> str:
         """A scalar's text with its variables replaced."""
-        if "$" not in text:
-            return text
+        if "$" not in node.text:
+            return node.text
         try:
-            return self.variables.resolve(text)
+            text = self.variables.resolve(node.text)
         except Unresolved as error:
             raise Fault(str(error)) from None
+        for name in self.variables.exposed:
+            if f"${{file:{name}}}" in node.text:
+                message = f"everybody on this machine can read the file {shown(name)}: chmod 600"
+                self.warnings.add(node, path, message)
+        return text
 
     def likely(self, word: str, names: Collection[str]) -> str | None:
         """The name that was probably meant by `word`."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from router.document import shown
+from router.modes import is_exposed
 
 #: The largest secret file, in bytes: all authorities of a system are a quarter of that.
 MAX_SECRET = 1024 * 1024
@@ -28,6 +29,8 @@ class Variables:
         self._environ = environ
         self._secrets_dir = secrets_dir
         self._used: dict[str, str] = {}
+        #: The secret files that were used and can be read by everybody on this machine.
+        self.exposed: set[str] = set()
 
     def resolve(self, text: str) -> str:
         """`text` with every variable replaced, once: a value is never looked into again."""
@@ -74,6 +77,8 @@ class Variables:
             raise Unresolved("there is no secrets directory to read a file from: see --secrets-dir")
         try:
             content = read_below(self._secrets_dir, name)
+            if is_exposed(self._secrets_dir / name):
+                self.exposed.add(name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
             raise Unresolved(f"there is no secret file {shown(name)} that can be read") from None
         if len(content) > MAX_SECRET:
