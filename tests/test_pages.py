@@ -37,7 +37,7 @@ def named_tests(page: str) -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.mark.parametrize("page", ["faults.md", "guarantees.md"])
+@pytest.mark.parametrize("page", ["faults.md", "guarantees.md", "../SECURITY.md"])
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     """With its parameter, where one is named."""
     named = named_tests(page)
