@@ -147,23 +147,24 @@ async def test_a_probe_lets_everything_through_again(store: Path) -> None:
 
 async def test_an_optional_targets_deliveries_wait_for_its_breaker(store: Path) -> None:
     """What comes while it is open costs no retry, and is delivered once a probe gets through."""
-    async with endpoint() as good, endpoint() as one:
-        one.status = 503
-        contained = {"url": one.url, "breaker": BREAKER}
-        table = routes({"good": good.url}, {"one": contained}, **SOON)
+    async with endpoint() as good, endpoint() as one, endpoint() as two:
+        one.status = two.status = 503
+        both = {"one": {"url": one.url, "breaker": BREAKER}, "two": two.url}
+        table = routes({"good": good.url}, both, **SOON)
         async with house(table, store=store) as router:
             await post(router, "first")
-            await until(lambda: len(one.bodies) == 3)  # the queue alone opens it
+            await router.line("breaker")  # the queue alone opens it
             for n in range(5):
                 assert await post(router, n) == "000"
             assert await reason(router, 6) == "breaker_open"
+            looked = len(two.bodies) + 20
+            await until(lambda: len(two.bodies) > looked)  # the queue has been at it
             assert [row for row in rows(store) if row[1] == "breaker_open"] == [
                 ("queued", "breaker_open", 0)
             ] * 5
-            await asyncio.sleep(0.2)  # several looks of the queue
             assert len(one.bodies) == 3
-            one.status = 200
-            take(router, routes({"good": good.url}, {"one": one.url}, **SOON))
+            one.status = two.status = 200
+            take(router, routes({"good": good.url}, {**both, "one": one.url}, **SOON))
             await until(lambda: {row[0] for row in rows(store)} == {"acknowledged"})
             assert len(one.bodies) == 3 + 6
 
@@ -240,7 +241,18 @@ async def test_a_required_delivery_whose_turn_comes_too_late_fails(store: Path) 
         assert len(one.bodies) == 1
 
 
-async def test_optional_deliveries_over_the_rate_are_queued(store: Path) -> None:
+async def test_an_optional_delivery_over_the_rate_is_queued_at_once(store: Path) -> None:
+    """It waits in no line, though its turn would come before the reply is due."""
+    async with endpoint() as good, endpoint() as one:
+        limited = {"url": one.url, "rate": {"per_second": 0.2, "burst": 1}}
+        async with house(routes({"good": good.url}, {"one": limited}), store=store) as router:
+            codes = await asyncio.gather(*(post(router, n) for n in range(2)))
+            assert codes == ["000", "000"]
+            reasons = [await reason(router, count) for count in (1, 2)]
+            assert sorted(reasons) == ["acknowledged", "rate_limited"]
+
+
+async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:
     """The 000 does not wait; each is delivered by one request, and no sooner than the rate lets
     them."""
     async with endpoint() as good, endpoint() as one:
@@ -272,25 +284,27 @@ async def test_a_rate_survives_a_reload_of_something_else(store: Path) -> None:
 
 async def test_a_paused_targets_deliveries_wait_without_an_attempt(store: Path) -> None:
     """They are not even taken from the store. Unpaused, all are delivered, few at a time."""
-    async with endpoint() as good, endpoint() as one:
-        paused = {"url": one.url, "paused": True}
-        async with house(
-            routes({"good": good.url}, {"one": paused}, **SOON), store=store
-        ) as router:
+    async with endpoint() as good, endpoint() as one, endpoint() as two:
+        two.status = 503
+        both = {"one": {"url": one.url, "paused": True}, "two": two.url}
+        async with house(routes({"good": good.url}, both, **SOON), store=store) as router:
             for n in range(40):
                 assert await post(router, n) == "000"
             assert await reason(router, 1) == "paused"
-            await asyncio.sleep(0.2)  # several looks of the queue
-            assert rows(store) == [("queued", "paused", 0)] * 40
-            assert numbers(router)["retries"] == dict.fromkeys(numbers(router)["retries"], 0)
+            looked = len(two.bodies) + 100
+            await until(lambda: len(two.bodies) > looked)  # the queue has been at it
+            assert [row for row in rows(store) if row[1] == "paused"] == [
+                ("queued", "paused", 0)
+            ] * 40
+            assert sum(numbers(router)["retries"].values()) == 0
             assert numbers(router)["paused"] == 1
             one.may_answer.clear()
-            take(router, routes({"good": good.url}, {"one": one.url}, **SOON))
+            take(router, routes({"good": good.url}, {**both, "one": one.url}, **SOON))
             await until(lambda: one.open == 8)
             one.may_answer.set()
-            await until(lambda: len(one.bodies) == 40)
+            two.status = 200
             await until(lambda: {row[0] for row in rows(store)} == {"acknowledged"})
-        assert one.most == 8
+        assert (len(one.bodies), one.most) == (40, 8)
 
 
 async def test_a_paused_required_target_fails_its_events(store: Path) -> None:
@@ -358,6 +372,7 @@ async def test_a_target_that_is_gone_is_told_at_once(store: Path) -> None:
             assert (failing["reason"], failing["status"]) == ("status", 410)
             since = numbers(router)["failing_since"]
             assert time.time() - 60 < since <= time.time()
+            take(router, routes({"one": {"url": one.url, "owner": "ledger team", "timeout": "4s"}}))
             await post(router, 2)
             assert len(one.bodies) == 2
             one.status = 200
