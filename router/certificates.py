@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +52,6 @@ class Pair:
         except (ssl.SSLError, LookupError, ValueError, OSError):
             raise BadCertificate(f"{self.cert.name} is no certificate in PEM") from None
         return first, last
-
-    @property
-    def is_exposed(self) -> bool:
-        """Whether anybody on the machine may read the key."""
-        return bool(self.key.stat().st_mode & stat.S_IROTH)
 
 
 class _HasPassword(Exception):

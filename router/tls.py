@@ -9,6 +9,7 @@ from pathlib import Path
 
 from router.certificates import BadCertificate, Pair
 from router.errors import SettingInvalid, StartFailed
+from router.modes import is_exposed
 
 #: From how long before its end a certificate is warned about, in seconds: a fortnight.
 SOON = 14 * 24 * 3600.0
@@ -49,8 +50,8 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
 def warnings(pair: Pair, now: float) -> list[str]:
     """What is dubious about a pair that can be used."""
     found = []
-    if pair.is_exposed:
-        found.append(f"--tls-key: anybody on this machine may read {pair.key.name}: chmod 600")
+    if is_exposed(pair.key):
+        found.append(f"--tls-key: everybody on this machine can read {pair.key.name}: chmod 600")
     last = pair.validity()[1]
     if last - now < SOON:
         found.append(f"--tls-cert: {pair.cert.name} expires on {_day(last)}")

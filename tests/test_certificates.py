@@ -100,8 +100,9 @@ def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
     """A warning says what to do."""
     pair = issued(tmp_path)
     pair.key.chmod(0o644)
+    tmp_path.chmod(0o755)
     assert warnings(pair, time.time()) == [
-        "--tls-key: anybody on this machine may read cert.key: chmod 600"
+        "--tls-key: everybody on this machine can read cert.key: chmod 600"
     ]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from router.server import Server, listen
 from router.standin import StandIn
-from tests.command import PATIENCE
+from tests.command import PATIENCE, closed_port
 from tests.house import House, house, routes
 from tests.serving import Serving, body, serving, target
 
@@ -254,6 +254,39 @@ def test_starting_wide_open(
         serving(tmp_path, {"one": one}, options=("--host", host), ebaas=door) as router,
     ):
         assert warned(router) == warnings
+
+
+def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
+    """It is warned about at the start, by its name."""
+    tokens = tmp_path / "ops"
+    tokens.write_text("a-token-of-the-ops-port")
+    tokens.chmod(0o644)
+    tmp_path.chmod(0o755)
+    options = ("--ops-token-file", str(tokens), "--ops-port", str(closed_port()))
+    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
+        assert warned(router) == [
+            "--ops-token-file: everybody on this machine can read ops: chmod 600"
+        ]
+
+
+def test_no_header_tells_what_answers(tmp_path: Path) -> None:
+    """Neither a product nor a version, whatever the reply."""
+    with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:
+        asked = [
+            ("POST", "/callback", BEARER),
+            ("POST", "/callback", {}),
+            ("GET", "/callback", {}),
+            ("GET", "/elsewhere", {}),
+            ("GET", "/livez", {}),
+            ("GET", "/readyz", {}),
+            ("BREW", "/", {}),
+        ]
+        for method, path, headers in asked:
+            with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
+                connection.request(method, path, body("x"), headers)
+                names = {name.lower() for name in connection.getresponse().headers}
+            known = {"content-type", "content-length", "connection", "date", "allow"}
+            assert names - known <= {"www-authenticate"}
 
 
 def test_workers_have_the_door(tmp_path: Path) -> None:

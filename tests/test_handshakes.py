@@ -205,6 +205,7 @@ def test_a_dubious_pair(tmp_path: Path, one: Target, workers: str) -> None:
     """A key that anybody may read is warned about, and so is an end that is near."""
     near = issued(tmp_path, days=3)
     near.key.chmod(0o644)
+    tmp_path.chmod(0o755)
     more = ("--workers", workers, *options(near))
     with serving(tmp_path, {"one": one}, options=more) as router:
         warned = [line["problem"] for line in router.lines("config")]

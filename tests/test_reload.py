@@ -189,13 +189,13 @@ def test_a_secret_file_that_changes_alone_is_taken(
     """A rotated secret is a change of the configuration, and never printed."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    (secrets / "token").write_text("first-secret\n")
+    (secrets / "token").write_text("first-canary\n")
     target = {"url": "http://127.0.0.1:9/", "headers": {"authorization": "Bearer ${file:token}"}}
     (tmp_path / "routes.yaml").write_text(json.dumps(routes({"nobody": target})))
     router = serving("--secrets-dir", str(secrets))
-    (secrets / "token").write_text("second-secret\n")
+    (secrets / "token").write_text("second-canary\n")
     assert router.line("reload", "taken")["targets_changed"] == ["nobody"]
-    assert "-secret" not in (tmp_path / "log").read_text()
+    assert "-canary" not in (tmp_path / "log").read_text()
 
 
 # What a file looks like while it is written, with the times in the test's hand.

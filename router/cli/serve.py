@@ -229,6 +229,7 @@ def _log(settings: Settings) -> Log:
 
 def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
+    from router.modes import is_exposed
     from router.networks import is_loopback
     from router.server import Server, listen
     from router.web.guard import tokens_of
@@ -240,6 +241,10 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
     if not tokens and not is_loopback(settings.ops_host):
         log.warning("config", problem=_OPEN_OPS)
+    if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
+        name = settings.ops_token_file.name
+        problem = f"--ops-token-file: everybody on this machine can read {name}: chmod 600"
+        log.warning("config", problem=problem)
     return [Server(ops_app(gather, tokens, log), listener)]
 
 
