@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -50,6 +50,9 @@ from router.worker import InForce, Worker
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
 
+#: How long a stop may take to spend what is owed no more, in seconds.
+PARTING = 1.0
+
 _EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
 
 
@@ -77,6 +80,7 @@ class App:
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
+        self._memory: Memory | None = None
         #: What this process says of itself to those that share the store.
         self.identity = Identity()
         self._present: asyncio.Task[None] | None = None
@@ -226,6 +230,10 @@ class App:
         tried.set()
 
     async def _leave(self) -> None:
+        if self._memory is not None:
+            # Nobody else knows that what was recorded before a `000` may be owed no more.
+            with suppress(StoreFailed):
+                await self._memory.make_good(PARTING)
         if self._present is not None:
             self._present.cancel()
             await asyncio.wait({self._present})
@@ -236,7 +244,7 @@ class App:
         """Everything that needs the store."""
         if isinstance(store, SqliteStore):
             store.watch_commits(self.metrics.store_commit.observe)
-        memory = Memory(store)
+        memory = self._memory = Memory(store)
         self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
         return Worker(store, memory, self._sender, self._in_force, self._journal, Random())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -392,6 +393,37 @@ def folder(parent: Path, name: str) -> Path:
     made = parent / name
     made.mkdir()
     return made
+
+
+@long
+def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
+    """A 000 that was given while the store was away may have been owed to a record. A node that
+    stops before its upkeep comes to it takes that record's credit all the same."""
+    holding, go = threading.Event(), threading.Event()
+
+    def holds(name: str, _: str) -> str:
+        if name == "held":
+            holding.set()
+            assert go.wait(PATIENCE)
+        return "500" if name == "recorded" else "000"
+
+    with (
+        target(holds) as strong,
+        serving(tmp_path, {"strong": strong}, store=ground.database) as router,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert router.post("recorded") == "500"
+        with ground.way.refusing():
+            assert router.post("blindly") == "000"
+            held = threads.submit(router.post, "held")
+            assert holding.wait(PATIENCE)
+            router.process.send_signal(signal.SIGTERM)
+            router.wait_for(lambda: router.lines("stopping"))
+        until(lambda: ground.way.connections > 0)
+        go.set()
+        assert held.result(PATIENCE) == "000"
+        assert router.wait() == 0
+    assert ground.database.rows("SELECT spent_up_to > 0 FROM credit") == [("t",)]
 
 
 def both(strong: Target, weak: Target) -> dict[str, Target]:

@@ -46,7 +46,8 @@ from router.store.postgres import Address, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
-from tests.postgres import Database, Server
+from tests.postgres import Database, Server, pgbouncer
+from tests.test_faults import long
 
 pytestmark = pytest.mark.anyio
 
@@ -114,17 +115,30 @@ class PostgresPlace:
             await ops.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+PLACES = [
+    "sqlite",
+    pytest.param("shared_database", marks=pytest.mark.postgresql, id="postgresql"),
+    pytest.param("pooled_database", marks=[pytest.mark.postgresql, long], id="pgbouncer"),
+]
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
-    return PostgresPlace(request.getfixturevalue("shared_database"))
+    return PostgresPlace(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="session")
 def shared_database(postgresql: Server) -> Iterator[Database]:
     with postgresql.database() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def pooled_database(shared_database: Database) -> Iterator[Database]:
+    with pgbouncer(shared_database) as pooled:
+        yield pooled
 
 
 @pytest.fixture
