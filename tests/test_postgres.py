@@ -234,6 +234,30 @@ async def test_what_comes_too_late_is_spent(database: Database) -> None:
         await soon(seen)
 
 
+async def test_what_was_never_sent_is_not_kept_in_mind(
+    postgresql: Server, database: Database
+) -> None:
+    """However long the server is away, nothing grows: what was under way then may be."""
+    async with opened(database.dsn) as store:
+        with postgresql.down():
+            for _ in range(20):
+                with pytest.raises(StoreFailed):
+                    await add(store, awaiting())
+            assert len(store._late) <= 1
+
+
+async def test_an_addition_that_is_lost_for_good_is_spent(
+    postgresql: Server, database: Database
+) -> None:
+    """It was carried out, and nobody could say so in time."""
+    with proxy(postgresql.port) as between:
+        async with opened(database.through(between.port).dsn) as store:
+            with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
+                await add(store, awaiting())
+            (kept,) = (await found(store)).values()
+            assert kept.spent
+
+
 async def test_an_addition_whose_answer_is_lost_is_there_once(
     postgresql: Server, database: Database
 ) -> None:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import pq
 
 from router.store.postgres.address import Address
-from router.store.postgres.trouble import Failed, Lost
+from router.store.postgres.trouble import Failed, Lost, answered
 
 Row = tuple[Any, ...]
 
@@ -234,4 +234,4 @@ def _check(result: pq.abc.PGresult) -> None:
         return
     sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
-    raise Failed(sqlstate.decode(), message.decode(errors="replace"))
+    raise answered(sqlstate.decode(), message.decode(errors="replace"))

@@ -6,13 +6,13 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from router.store import StoreFailed
 from router.store.postgres.address import Address
 from router.store.postgres.connection import Connection, Row
-from router.store.postgres.trouble import Failed, Lost
+from router.store.postgres.trouble import Away, Failed, Lost
 
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
@@ -64,16 +64,12 @@ class Pool:
         """The rows of one statement. Raises StoreFailed.
 
         It is sent again where its connection was lost, or its server has gone: every function of
-        the schema may be called twice. What a call that is given up has come to is not known.
+        the schema may be called twice. Failed and Away say that nothing has come to pass; of
+        anything else nobody knows.
         """
         try:
             async with asyncio.timeout(timeout):
-                try:
-                    return await self._fetch(sql, values)
-                except (Failed, Lost) as error:
-                    if not error.moved:
-                        raise
-                return await self._fetch(sql, values)
+                return await self._insist(sql, values)
         except TimeoutError:
             raise StoreFailed("slow") from None
 
@@ -83,8 +79,8 @@ class Pool:
         connection = await self._acquire()
         try:
             yield connection
-        except Failed as error:
-            if error.moved:
+        except (Failed, Lost) as error:
+            if isinstance(error, Lost) or error.moved:
                 connection.close()
             raise
         finally:
@@ -99,6 +95,18 @@ class Pool:
             connection.close()
         self._refuse_all("closed")
 
+    async def _insist(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        try:
+            return await self._fetch(sql, values)
+        except Failed as error:
+            if not error.moved:
+                raise
+            return await self._fetch(sql, values)
+        except Lost:
+            with suppress(StoreFailed):
+                return await self._fetch(sql, values)
+            raise
+
     async def _fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         async with self.connection() as connection:
             return await connection.fetch(sql, values)
@@ -107,7 +115,7 @@ class Pool:
         if self._idle:
             return self._idle.pop()
         if self._closed or (self._trouble and not self._connections):
-            raise StoreFailed(self._trouble or "closed")
+            raise Away(self._trouble or "closed")
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._grow()
@@ -187,4 +195,4 @@ class Pool:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(StoreFailed(word))
+                waiter.set_exception(Away(word))

@@ -34,7 +34,7 @@ from router.store.postgres.connection import Row
 from router.store.postgres.migrating import failed, migrate
 from router.store.postgres.nodes import PostgresNodes
 from router.store.postgres.pool import SIZE, Pool
-from router.store.postgres.trouble import Failed
+from router.store.postgres.trouble import Away, Failed
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
@@ -50,6 +50,9 @@ CLOSE_TIMEOUT = 5.0
 
 #: How long each try to spend what came too late may take, and the pause between two, in seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
+
+#: Longer than any look-up may take, in seconds.
+_LONGEST_LOOKUP = 30.0
 
 #: How many backends may have counted a target's deliveries before what those counted that are gone
 #: is added up.
@@ -82,6 +85,8 @@ class PostgresStore:
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
         self._late: set[str] = set()
+        #: Those of them that the server has not spent yet.
+        self._unfenced: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._find = Batch(self._find_all, LOOKUPS)
         self._add = Batch(self._add_all, WRITES)
@@ -132,7 +137,7 @@ class PostgresStore:
         addition = _Addition(rows.addition(record, letter, rows_, deadline), letter.event.body)
         try:
             await self._add.ask(addition, timeout)
-        except StoreFull:
+        except (StoreFull, Failed, Away):
             raise
         except BaseException:
             if addition.sent:
@@ -188,7 +193,7 @@ class PostgresStore:
         until = time.monotonic() + CLOSE_TIMEOUT
         for batch in (self._add, self._settle, self._supersede, self._acknowledge, self._finish):
             await batch.close(max(0.0, until - time.monotonic()))
-        if self._late:
+        if self._unfenced:
             with suppress(StoreFailed):
                 await self._spend_late(max(0.0, until - time.monotonic()))
         for task in self._tasks:
@@ -247,20 +252,24 @@ class PostgresStore:
         """It may have been added, or be added yet: take its credit, and only then show it as it
         is."""
         self._late.add(event_id)
-        if len(self._late) == 1:
+        self._unfenced.add(event_id)
+        if len(self._unfenced) == 1:
             self._start(self._spend_all_late())
 
     async def _spend_all_late(self) -> None:
-        while self._late:
+        while self._unfenced:
             with suppress(StoreFailed):
                 await self._spend_late(_FENCE_TIMEOUT)
-            if self._late:
+            if self._unfenced:
                 await asyncio.sleep(_FENCE_PAUSE)
 
     async def _spend_late(self, timeout: float) -> None:
-        late = list(self._late)
+        late = list(self._unfenced)
         await self._pool.call("fence", [late, self.now(), self._limits_asked], timeout)
-        self._late.difference_update(late)
+        self._unfenced.difference_update(late)
+        # A look-up that is under way may have seen them as they were.
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LONGEST_LOOKUP, self._late.difference_update, late)
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -24,8 +24,11 @@ _WORDS = {
     "XX002": "corrupt",
 }
 
-#: What another connection may be free of: another server may have taken over.
-_MOVED = ("08", "25006", "57P")
+#: Another server may have taken over, so that another connection is free of it.
+_MOVED = "25006"
+
+#: How a server, or the pooler before it, says that it is going, at whatever moment of a commit.
+_GOING = ("08", "57P")
 
 #: What does not mend by itself: the password, the database, the rights of the user.
 _HOPELESS = ("28", "3D000", "42501")
@@ -43,7 +46,7 @@ class Failed(StoreFailed):
     @property
     def moved(self) -> bool:
         """The connection should be made anew."""
-        return self._sqlstate.startswith(_MOVED)
+        return self._sqlstate == _MOVED
 
     @property
     def hopeless(self) -> bool:
@@ -51,13 +54,20 @@ class Failed(StoreFailed):
         return self._sqlstate.startswith(_HOPELESS)
 
 
+class Away(StoreFailed):
+    """There is no connection: nothing was sent."""
+
+
 class Lost(StoreFailed):
     """The connection has ended without an answer: nobody knows what has come to pass."""
 
-    moved = True
-
     def __init__(self) -> None:
         super().__init__("lost")
+
+
+def answered(sqlstate: str, message: str) -> Failed | Lost:
+    """What an error means that has come in place of an answer."""
+    return Lost() if sqlstate.startswith(_GOING) else Failed(sqlstate, message)
 
 
 def _word(sqlstate: str) -> str:
