@@ -357,6 +357,8 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
         f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = transaction\n"
         f"default_pool_size = {connections}\nmax_client_conn = 200\n"
     )
+    for file in (users, settings):
+        file.chmod(0o644)  # whoever the server runs as reads them
     with settings.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             _as_server(program, settings), cwd=server.folder, stdout=log, stderr=log
