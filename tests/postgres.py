@@ -258,6 +258,14 @@ class Server:
         about = self.folder.stat()
         return about.st_uid, about.st_gid
 
+    def give(self, name: str, content: str) -> Path:
+        """A file in its folder that nobody else may read."""
+        path = self.folder / name
+        path.write_text(content)
+        path.chmod(0o600)
+        shutil.chown(path, *self.owner)
+        return path
+
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
@@ -301,8 +309,7 @@ class Server:
 
     def _set(self, config: dict[str, str]) -> None:
         lines = "".join(f"{name} = '{value}'\n" for name, value in config.items())
-        (self.data / "test.conf").write_text(lines)
-        (self.data / "test.conf").chmod(0o644)
+        self.give("data/test.conf", lines)
 
     def _reload(self, expected: dict[str, list[tuple[str, ...]]]) -> None:
         assert self._process is not None
@@ -348,14 +355,14 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
             raise NoServer("no pgbouncer on this machine")
         pytest.skip("no pgbouncer on this machine: scripts/postgresql installs it")
     server, port = database.server, HeldPort()
-    settings = server.folder / f"pgbouncer-{port.number}.ini"
-    users = settings.with_suffix(".users")
-    users.write_text(f'"{USER}" "{PASSWORD}"\n')
-    settings.write_text(
+    name = f"pgbouncer-{port.number}"
+    users = server.give(f"{name}.users", f'"{USER}" "{PASSWORD}"\n')
+    settings = server.give(
+        f"{name}.ini",
         f"[databases]\n* = host={HOST} port={server.port}\n[pgbouncer]\n"
         f"listen_addr = {HOST}\nlisten_port = {port.number}\nunix_socket_dir =\n"
         f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = transaction\n"
-        f"default_pool_size = {connections}\nmax_client_conn = 200\n"
+        f"default_pool_size = {connections}\nmax_client_conn = 200\n",
     )
     for file in (users, settings):
         file.chmod(0o644)  # whoever the server runs as reads them

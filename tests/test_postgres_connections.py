@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +27,9 @@ def authority() -> trustme.CA:
 @contextmanager
 def certified(server: Server, authority: trustme.CA) -> Iterator[None]:
     """The server shows a certificate for its address."""
-    certificate, key = server.folder / "server.crt", server.folder / "server.key"
     issued = authority.issue_cert("127.0.0.1")
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    issued.private_key_pem.write_to_path(key)
-    for path in (certificate, key):
-        shutil.chown(path, *server.owner)
-        path.chmod(0o600)
+    certificate = server.give("server.crt", issued.cert_chain_pems[0].bytes().decode())
+    key = server.give("server.key", issued.private_key_pem.bytes().decode())
     with server.configured(ssl="on", ssl_cert_file=str(certificate), ssl_key_file=str(key)):
         yield
 

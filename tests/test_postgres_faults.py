@@ -22,7 +22,7 @@ import pytest
 from tests.command import PATIENCE
 from tests.disks import Disks
 from tests.faults import Scene, after, during, line_of, scene
-from tests.postgres import Database, Server
+from tests.postgres import USER, Database, Server
 from tests.proxy import Loss, Proxy, proxy
 from tests.serving import Target, serving, states, target, unsettled, until
 from tests.sockets import HeldPort, listens
@@ -395,6 +395,13 @@ def folder(parent: Path, name: str) -> Path:
     return made
 
 
+#: A router has long had an answer, and so knows that the server is there.
+CONNECTED = (
+    f"SELECT pid FROM pg_stat_activity WHERE usename = '{USER}' AND state = 'idle' "
+    "AND state_change < clock_timestamp() - interval '500 ms'"
+)
+
+
 @long
 def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
     """A 000 that was given while the store was away may have been owed to a record. A node that
@@ -419,7 +426,7 @@ def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: P
             assert holding.wait(PATIENCE)
             router.process.send_signal(signal.SIGTERM)
             router.wait_for(lambda: router.lines("stopping"))
-        until(lambda: ground.way.connections > 0)
+        until(lambda: ground.database.rows(CONNECTED))
         go.set()
         assert held.result(PATIENCE) == "000"
         assert router.wait() == 0
