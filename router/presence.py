@@ -54,15 +54,22 @@ class Presence:
         self._differ_since: float | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled; then the row goes."""
+        """Until it is cancelled; then the row goes, once no beat can bring it back."""
+        beat = asyncio.create_task(self._say())
         try:
             while True:
-                with contextlib.suppress(StoreFailed):
-                    self._hear(await self._nodes.beat(self._describe(), TIMEOUT))
+                await asyncio.shield(beat)
                 await asyncio.sleep(self._beat)
+                beat = asyncio.create_task(self._say())
         finally:
+            await asyncio.wait({beat}, timeout=FAREWELL)
+            beat.cancel()
             with contextlib.suppress(StoreFailed):
                 await self._nodes.leave(self._describe().node_id, FAREWELL)
+
+    async def _say(self) -> None:
+        with contextlib.suppress(StoreFailed):
+            self._hear(await self._nodes.beat(self._describe(), TIMEOUT))
 
     def _hear(self, configurations: Mapping[str, int]) -> None:
         now = time.monotonic()

@@ -157,7 +157,7 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
                 connection, _ = listener.accept()
             except OSError:
                 return
-            connection.recv(65536)
+            _read_request(connection)
             connection.sendall(make())
             if then == "close":
                 connection.close()
@@ -174,6 +174,16 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
         thread.join(PATIENCE)
         for connection in held:
             connection.close()
+
+
+def _read_request(connection: socket.socket) -> None:
+    """All of it: what a close leaves unread resets the connection, and the answer is lost."""
+    with connection.makefile("rb") as stream:
+        size = 0
+        while (line := stream.readline()) not in (b"\r\n", b""):
+            name, _, value = line.lower().partition(b":")
+            size = int(value) if name == b"content-length" else size
+        stream.read(size)
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
