@@ -9,15 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import NoReturn
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from router.asgi import AsgiApplication
 from router.config import Config
 from router.config.settings import Settings
 from router.door import Door, Tokens
@@ -43,7 +35,8 @@ from router.transport import Engine
 from router.transport.native import NativePool
 from router.web.call import Call, Handler
 from router.web.callbacks import Callbacks
-from router.web.probes import Probes, http_error
+from router.web.paths import Paths, Resource
+from router.web.probes import Probes
 from router.web.report import Report, report
 from router.worker import InForce, Worker
 
@@ -109,25 +102,18 @@ class App:
             self.metrics,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
-        self._path = settings.path.reveal()
-        others = Starlette(
-            routes=[
-                Route(self._path, _taken, methods=["POST"]),
-                Route("/livez", self._probes.live, methods=["GET"]),
-                Route("/readyz", self._probes.readiness, methods=["GET"]),
-            ],
-            exception_handlers={HTTPException: self._http_error},
+        self._paths = Paths(
+            {
+                settings.path.reveal(): Resource((b"POST",), self._callbacks.begin),
+                "/livez": Resource((b"GET", b"HEAD"), self._probes.live),
+                "/readyz": Resource((b"GET", b"HEAD"), self._probes.readiness),
+            },
+            self._journal,
         )
-        # `/callback/` is another path: a redirect would be no contract reply.
-        others.router.redirect_slashes = False
-
-        self._asgi = AsgiApplication(others)
 
     def begin(self, call: Call) -> Handler:
-        """What a server calls. Callbacks go straight in: the ASGI way there costs 40 µs."""
-        if call.head.path == self._path and call.head.method == b"POST":
-            return self._callbacks.begin(call)
-        return self._asgi.begin(call)
+        """What a server calls."""
+        return self._paths.begin(call)
 
     def report(self) -> Report:
         """What this process reports to whoever owns the ops port."""
@@ -248,22 +234,9 @@ class App:
         self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
         return Worker(store, memory, self._sender, self._in_force, self._journal, Random())
 
-    async def _http_error(self, request: Request, error: Exception) -> Response:
-        response = await http_error(request, error)
-        code = str(response.status_code)
-        self.metrics.refused[code] += 1
-        # Neither is repeated: a path may hold a secret.
-        self._log.warning("refused", code=code, why="no such path, or no such method there")
-        return response
-
     def _in_force(self) -> InForce:
         config = self._callbacks.config
         return InForce(config.table.targets, config.terms)
-
-
-async def _taken(_: Request) -> NoReturn:
-    """`begin` has taken the callbacks; other methods get their 405 by this route."""
-    raise NotImplementedError
 
 
 def _engine(settings: Settings) -> Engine:

@@ -45,7 +45,7 @@ class Journal:
     # Requests.
 
     def refused(self, told: Told, error: Refused) -> None:
-        """A callback that the contract does not allow."""
+        """A request that is no callback, or a callback that the contract does not allow."""
         self._metrics.refused[told.code] += 1
         if told.code == "400":
             self._metrics.invalid_at(error.field)

@@ -1,4 +1,4 @@
-"""One application on one bound socket, and a stop that loses no reply."""
+"""The front on one bound socket, and a stop that loses no reply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
-from router.asgi import Asgi, AsgiApplication
 from router.front import Front, sweep
 from router.handshakes import Handshakes
 from router.listening import BACKLOG, bar, listen, url_of, waiting
@@ -39,7 +38,7 @@ class Server:
 
     def __init__(
         self,
-        app: Application | Asgi,
+        app: Application,
         listener: socket.socket,
         *,
         limits: Limits = DEFAULT_LIMITS,
@@ -63,7 +62,7 @@ class Server:
         self._on_hurry = on_hurry
         self._limits = limits
         self._tls = tls
-        self._app = AsgiApplication(app) if callable(app) else app
+        self._app = app
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()

@@ -47,7 +47,7 @@ from router.intake import Intake
 read = Intake.read
 
 def faulty(intake, body):
-    for name in ("", "httpx", "httpcore", "asyncio", "starlette"):
+    for name in ("", "httpx", "httpcore", "asyncio", "starlette", "uvicorn"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     if b"make-a-fault" in body:
         logging.getLogger("library").error("it was %s", body)

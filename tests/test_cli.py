@@ -27,6 +27,7 @@ HEAVY = (
     "jsonschema_rs",
     "prometheus_client",
     "starlette",
+    "uvicorn",
     "uvloop",
 )
 

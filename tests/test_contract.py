@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from router.asgi_server import AsgiServer
 from router.errors import StartFailed
+from router.listening import listen
 from router.secret import Secret
-from router.server import Server, listen
 from router.standin import StandIn
 from tests.house import PATIENCE, SAMPLE, House, event, house, routes
 
@@ -36,7 +37,7 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
 async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Any]]]:
     """A business endpoint: its URL and the requests it got."""
     seen: list[Any] = []
-    server = Server(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
+    server = AsgiServer(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:
@@ -250,12 +251,38 @@ async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
     assert reply.json()["request_id"]
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/callback", "POST"), ("/livez", "GET, HEAD"), ("/readyz", "GET, HEAD")],
+)
+async def test_a_405_says_what_is_allowed(
+    accepted: tuple[House, list[Any]], path: str, allowed: str
+) -> None:
+    """In the header that HTTP has for it."""
+    router, _ = accepted
+    reply = await router.http.delete(router.url + path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
+async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
+    """What only begins, ends or is written like one of them is none; an escape is what it means."""
+    router, _ = accepted
+    told = {
+        path: (await router.http.get(router.url + path)).status_code
+        for path in ("/livez/", "/livez%0a", "/x/livez", "/LIVEZ", "/%6civez?x=y")
+    }
+    assert list(told.values()) == [404, 404, 404, 404, 200]
+
+
 async def test_the_probes_speak_the_contract_too() -> None:
-    """`/livez` and `/readyz` are 200 with the contract's success."""
+    """`/livez` and `/readyz` are 200 with the contract's success; a HEAD gets the head of that."""
     async with accepting() as router:
         for path in ("/livez", "/readyz"):
             reply = await router.http.get(router.url + path)
             assert (reply.status_code, reply.json()["code"]) == (200, "000")
+            bare = await router.http.head(router.url + path)
+            assert (bare.status_code, bare.content) == (200, b"")
+            assert bare.headers["content-length"] == reply.headers["content-length"]
 
 
 async def test_the_path_can_be_renamed() -> None:

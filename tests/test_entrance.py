@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from router.server import Server, listen
+from router.asgi_server import AsgiServer
+from router.listening import listen
 from router.standin import StandIn
 from tests.command import PATIENCE, closed_port
 from tests.house import House, house, routes
@@ -32,7 +33,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
     """A router with such a door, and a target that acknowledges; `settings` are the router's."""
     settings = options.pop("settings", {})
-    stand_in = Server(StandIn(), listen("127.0.0.1", 0))
+    stand_in = AsgiServer(StandIn(), listen("127.0.0.1", 0))
     answering = asyncio.create_task(stand_in.serve())
     await stand_in.up()
     table = routes({"one": stand_in.url + "/callback"}, ebaas=options)

@@ -16,15 +16,16 @@ import httpx
 import pytest
 
 from router import config
+from router.asgi_server import AsgiServer
 from router.config import Config
 from router.door import Tokens
 from router.errors import Problem, StartFailed
+from router.listening import listen
 from router.log import Log
 from router.metrics import Metrics
 from router.model import Reason
 from router.reload import Standing
 from router.secret import Secret
-from router.server import Server, listen
 from router.web.guard import tokens_of
 from router.web.ops import ops_app
 from router.web.report import MAX_PROBLEMS, Report, report
@@ -110,7 +111,7 @@ async def serving(
     async def gather() -> Reports:
         return replace(ops.reports, living=[process.report for process in processes])
 
-    server = Server(ops_app(gather, tokens, Log(stream, "json")), listen("127.0.0.1", 0))
+    server = AsgiServer(ops_app(gather, tokens, Log(stream, "json")), listen("127.0.0.1", 0))
     task = asyncio.create_task(server.serve())
     await server.up()
     try:
@@ -327,6 +328,16 @@ async def test_what_is_not_there_is_refused_in_the_contracts_json(
     assert response.status_code == int(code)
     assert response.json()["code"] == code
     assert set(response.json()) == {"request_id", "code", "msg"}
+
+
+async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asked gets the contract's JSON, the log the fault."""
+    async with serving(Process()) as ops:
+        ops.reports = None  # type: ignore[assignment]
+        response = await ops.get("/status")
+    assert (response.status_code, response.json()["code"]) == (500, "500")
+    assert response.headers["cache-control"] == "no-store"
+    assert [record.name for record in caplog.records] == ["uvicorn.error"]
 
 
 # The token.

@@ -173,6 +173,17 @@ def test_anything_else_is_refused(method: str, body: bytes, status: int) -> None
     assert (reply.status_code, reply.json()["code"]) == (status, str(status))
 
 
+def test_what_is_no_http_is_one_line() -> None:
+    """It is told so, and so is whoever watches."""
+    with receiver() as target:
+        host, port = target.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(b"BAD\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        target.wait_for(lambda: len(target.stderr) == 2)
+    assert target.stderr[1].endswith('message="Invalid HTTP request received."')
+
+
 def test_a_taken_port_is_one_line() -> None:
     """A port that is taken is one line and exit code 3."""
     with receiver() as target:

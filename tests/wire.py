@@ -21,6 +21,7 @@ import uvloop
 
 from router import config
 from router.app import App
+from router.asgi_server import AsgiServer
 from router.config.settings import Settings
 from router.log import Log
 from router.server import Server, listen
@@ -221,7 +222,7 @@ def running(
 
     async def serve() -> None:
         stand_in = StandIn(on_request=events.append, delay=delay)
-        target = Server(stand_in, listen("127.0.0.1", 0))
+        target = AsgiServer(stand_in, listen("127.0.0.1", 0))
         table = routes({"target": target.url + "/callback"})
         loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)

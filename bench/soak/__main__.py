@@ -25,7 +25,8 @@ from bench.soak import targets
 from bench.soak.callers import MAX_BODY, RECEIVE, Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
-from router.server import Server, listen
+from router.asgi_server import AsgiServer
+from router.listening import listen
 
 PATIENCE = 30.0
 
@@ -101,7 +102,7 @@ class Run:
                 "flapping": targets.flapping(),
             }
         )
-        serving = Server(endpoints, listen("127.0.0.1", 0))
+        serving = AsgiServer(endpoints, listen("127.0.0.1", 0))
         answering = asyncio.create_task(serving.serve())
         await serving.up()
         configuration = Configuration(folder / "routes.yaml", serving.url)

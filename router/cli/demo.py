@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router import config, server
     from router.app import App
+    from router.asgi_server import AsgiServer
     from router.log import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
@@ -97,7 +98,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"
     served = [
-        server.Server(app, server.listen(*address)) for address, app in sorted(stand_ins.items())
+        AsgiServer(stand_in, server.listen(*address))
+        for address, stand_in in sorted(stand_ins.items())
     ]
 
     async def tell() -> None:

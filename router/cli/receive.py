@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from router.schedule import parse_duration
 from router.secret import Secret
 
 if TYPE_CHECKING:
-    from router.server import Server
+    from router.asgi_server import AsgiServer
     from router.standin import Distrust, Received
 
 SUMMARY = "play a business endpoint: answer to order, print what comes"
@@ -135,9 +136,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    from router.server import Server, listen, run
+    from router.asgi_server import AsgiServer
+    from router.listening import listen
+    from router.log import Log, take_library_lines
+    from router.running import run
     from router.standin import StandIn
 
+    take_library_lines(Log(sys.stderr))
     printer = _Printer(args.format)
     stand_in = StandIn(
         code=args.code,
@@ -150,7 +155,7 @@ def _serve(args: argparse.Namespace) -> None:
         distrust=_distrust(args),
         on_request=printer.show,
     )
-    server = printer.server = Server(stand_in, listen(args.host, args.port))
+    server = printer.server = AsgiServer(stand_in, listen(args.host, args.port))
 
     async def announce() -> None:
         note(f"receiving on {server.url}, any path; Ctrl-C ends it")
@@ -182,7 +187,7 @@ class _Printer:
 
     def __init__(self, format: str) -> None:
         self._format = format
-        self.server: Server | None = None
+        self.server: AsgiServer | None = None
         #: Why nothing can be printed any more.
         self.failure: OSError | None = None
 

@@ -24,6 +24,7 @@ from router.config.settings import SETTINGS, Settings
 from router.errors import RouterError
 
 if TYPE_CHECKING:
+    from router.asgi_server import AsgiServer
     from router.log import Log
     from router.server import Server
     from router.web.ops import Gather
@@ -50,6 +51,9 @@ HELP = Help(
     },
 )
 
+
+#: Seconds that a stop leaves what is in flight at the ops port.
+_OPS_DRAIN = 2
 
 _OPEN_OPS = (
     "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
@@ -227,11 +231,12 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
+def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
+    from router.asgi_server import AsgiServer
+    from router.listening import listen
     from router.modes import is_exposed
     from router.networks import is_loopback
-    from router.server import Server, listen
     from router.web.guard import tokens_of
     from router.web.ops import ops_app
 
@@ -245,7 +250,7 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
         name = settings.ops_token_file.name
         problem = f"--ops-token-file: everybody on this machine can read {name}: chmod 600"
         log.warning("config", problem=problem)
-    return [Server(ops_app(gather, tokens, log), listener)]
+    return [AsgiServer(ops_app(gather, tokens, log), listener, drain_timeout=_OPS_DRAIN)]
 
 
 def _on_hang_up(reload: Any) -> None:

@@ -36,9 +36,6 @@ class Connection(Protocol):
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Have that run in a task, which a stop of the server waits for."""
 
-    def abort(self) -> None:
-        """End it at once; nothing is said."""
-
 
 class Handler(Protocol):
     """What goes on with a request whose head has come."""
@@ -51,6 +48,20 @@ class Handler(Protocol):
 
     def abandon(self, call: Call) -> None:
         """It will not come: the caller has gone away, or has been told why already."""
+
+
+class _Answered:
+    max_body = 0
+
+    def receive(self, call: Call, body: bytes) -> None:
+        pass
+
+    def abandon(self, call: Call) -> None:
+        pass
+
+
+#: What goes on with a request that was answered by its head alone: nothing.
+ANSWERED: Handler = _Answered()
 
 
 class Application(Protocol):
@@ -112,21 +123,14 @@ class Call:
         """Have that run in a task, which a stop of the server waits for."""
         self._connection.start(work)
 
-    def reply(self, reply: Reply, status: int) -> None:
-        """Send the contract's reply; a second one is not sent."""
+    def reply(self, reply: Reply, status: int, more: bytes = b"") -> None:
+        """Send the contract's reply, with whole header lines besides; a second is not sent."""
         if self.replied is not None:
             return
         self.replied = reply
-        self.answer(status, *response_of(reply, self.request_id))
+        lines, body = response_of(reply, self.request_id)
+        self._connection.answer(self, status, lines + more, body)
         self.seconds = time.monotonic() - self.started
-
-    def answer(self, status: int, headers: bytes, body: bytes) -> None:
-        """Send any other reply: its headers are whole lines."""
-        self._connection.answer(self, status, headers, body)
-
-    def abort(self) -> None:
-        """End the connection at once; nothing is said."""
-        self._connection.abort()
 
 
 def refused(reply: Reply, why: str) -> Refused:

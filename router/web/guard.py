@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.door import Tokens
 from router.errors import StartFailed
 from router.log import Log
 from router.secret import Secret
-from router.web.probes import respond
-from router.web.replies import NO_TOKEN
+from router.web.replies import NO_TOKEN, Reply, body_of, request_id_from
 
 #: Nothing that is answered runs, is framed, is stored, or is taken for another type. No header lets
 #: another site's page read it.
@@ -49,6 +49,13 @@ class Guard:
         response = respond(Request(scope), NO_TOKEN)
         response.headers["www-authenticate"] = "Bearer"
         await response(scope, receive, send_safely)
+
+
+def respond(request: Request, reply: Reply) -> Response:
+    """A reply of the contract."""
+    given = request.headers.get("x-request-id", "").encode("latin-1") or None
+    body = body_of(reply, request_id_from(given))
+    return Response(body, reply.status, media_type="application/json")
 
 
 def tokens_of(path: Path | None) -> Tokens:

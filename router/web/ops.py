@@ -16,11 +16,14 @@ from starlette.routing import Route
 from router.door import Tokens
 from router.log import Log
 from router.metrics import render
-from router.web.guard import Guard
-from router.web.probes import http_error
+from router.web.guard import Guard, respond
+from router.web.replies import FAILED, NOT_FOUND, WRONG_METHOD
 from router.web.status import Reports, status_of
 
 Gather = Callable[[], Awaitable[Reports]]
+
+#: What Starlette's router refuses.
+_REFUSED = {404: NOT_FOUND, 405: WRONG_METHOD}
 
 
 class Ops:
@@ -57,7 +60,19 @@ def ops_app(gather: Gather, tokens: Tokens, log: Log) -> Guard:
             Route("/metrics", ops.metrics, methods=["GET"]),
             Route("/status", ops.status, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
     app.router.redirect_slashes = False
     return Guard(app, tokens, log)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = respond(request, _REFUSED.get(error.status_code, FAILED))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    """A fault of the router's own; Starlette raises it on, and the server has it logged."""
+    return respond(request, FAILED)

@@ -42,9 +42,6 @@ FAILED = Reply("500", "服务调用异常，请稍后再试或联系管理员")
 BUSY = Reply("503", "服务繁忙，请稍后再试")
 NOT_OPEN = Reply("503", "存储尚未连接，请稍后再试")
 
-#: What Starlette's router decides by itself.
-BY_STATUS = {404: NOT_FOUND, 405: WRONG_METHOD}
-
 
 def reply_to(outcome: Outcome) -> Reply:
     """`000` only when every required target has acknowledged and nothing is left that is not
