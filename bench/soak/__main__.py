@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sqlite3
 import sys
@@ -102,6 +103,8 @@ class Run:
                 "flapping": targets.flapping(),
             }
         )
+        # It would tell of each answer that breaks off, as it was ordered to.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         serving = AsgiServer(endpoints, listen("127.0.0.1", 0))
         answering = asyncio.create_task(serving.serve())
         await serving.up()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -57,9 +56,6 @@ def by_path(apps: Mapping[str, _App]) -> _App:
     """All of them on one port, each at the path of its name."""
 
     async def app(scope: _Message, receive: Any, send: Any) -> None:
-        try:
-            await apps[scope["path"].removeprefix("/")](scope, receive, send)
-        except asyncio.CancelledError:
-            return
+        await apps[scope["path"].removeprefix("/")](scope, receive, send)
 
     return app
