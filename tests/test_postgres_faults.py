@@ -242,6 +242,10 @@ def sign_of(name: str) -> bytes:
     return name.encode().hex().encode()
 
 
+#: How much a standby has yet to replay, in bytes; no row where there is none.
+_BEHIND = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication"
+
+
 @long
 def test_a_failover(ground: Ground, tmp_path: Path) -> None:
     """The server is lost, and another takes its address: first as a standby, which refuses every
@@ -253,7 +257,8 @@ def test_a_failover(ground: Ground, tmp_path: Path) -> None:
         with scene(tmp_path, database) as at:
             assert at.router.post("fails-before") == "500"
             assert at.router.post("queues-before") == "000"
-            until(lambda: {"fails-before", "queues-before"} <= states(database).keys())
+            until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+            assert {"fails-before", "queues-before"} <= states(database).keys()
             with ground.server.down(immediately=True):
                 ground.way.to = standby.port
                 ground.way.cut()
