@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from router.decision import Deadlines, Decision
 from router.memory import Result
 from router.model import Attempt
 from router.recall import Account, Memory, Recollection
 from router.routes import Plan, Target
 from router.schedule import Terms
 from router.sender import Envelope
-from router.store import DeliveryRow, State, StoreFailed, StoreFull
+from router.store import State, StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME = 0.5
@@ -41,29 +42,16 @@ class Sends(Protocol):
 
 
 @dataclass(slots=True)
-class Delivery:
-    """One event to one target, as one request sees it. Not frozen: its attempt ends once."""
+class Delivery(Result):
+    """One event to one target, as one request sees it."""
 
-    target: Target
-    required: bool
-    #: Where it stood when the request came; None for a new one.
-    row: DeliveryRow | None = None
+    target: Target = field(kw_only=True)
     #: None where this request makes no attempt.
     flight: asyncio.Future[Attempt] | None = None
     #: The attempt is an earlier request's, still in flight.
     joined: bool = False
-    #: When the attempt will be over at the latest, on the store's clock.
-    over_at: float = 0.0
     #: The attempt outlived the decision about the reply.
     late: bool = False
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """None while it is in flight, and where there is none."""
-        flight = self.flight
-        if flight is None or not flight.done() or flight.cancelled() or flight.exception():
-            return None
-        return flight.result()
 
     @property
     def has_become_required(self) -> bool:
@@ -71,20 +59,15 @@ class Delivery:
         return self.required and self.row is not None and self.row.state is State.QUEUED
 
     @property
-    def result(self) -> Result:
-        return Result(self.target.name, self.required, self.attempt, self.row, self.over_at)
-
-    @property
-    def acknowledged(self) -> bool:
-        attempt = self.attempt
-        if attempt is not None:
-            return attempt.acknowledged
-        return self.row is not None and self.row.state is State.ACKNOWLEDGED
-
-    @property
     def spared(self) -> bool:
         """With no memory the target would have got the event once more."""
         return self.joined or (self.flight is None and self.row is not None)
+
+    def look(self) -> None:
+        """See whether its attempt has ended, and how. One that raised has come to nothing."""
+        flight = self.flight
+        if flight is not None and flight.done() and not flight.cancelled():
+            self.attempt = None if flight.exception() else flight.result()
 
 
 class Outcome:
@@ -97,10 +80,10 @@ class Outcome:
         self.recollection = recollection
         #: Whether there is a memory at all.
         self.remembered = remembered
-        self.deliveries = (
+        self.deliveries = [
             *(self._delivery(target, True) for target in plan.required),
             *(self._delivery(target, False) for target in plan.optional),
-        )
+        ]
         #: The event may get its `000`: what the reply is made of.
         self.settled = False
         #: An optional delivery found no room in the store, which is why the reply is a failure.
@@ -113,28 +96,36 @@ class Outcome:
     @property
     def acknowledged(self) -> bool:
         """Every required target has acknowledged; without that there is no `000`."""
-        return all(delivery.acknowledged for delivery in self.deliveries if delivery.required)
+        for delivery in self.deliveries:
+            if delivery.required and not delivery.acknowledged:
+                return False
+        return True
 
     @property
-    def lost(self) -> tuple[Delivery, ...]:
+    def lost(self) -> list[Delivery]:
         """The optional deliveries of an event with its `000` that nobody tries again, once all is
         over: with no memory."""
         if self.remembered or not self.settled:
-            return ()
-        return tuple(d for d in self.deliveries if not d.required and not d.acknowledged)
+            return []
+        return [d for d in self.deliveries if not d.required and not d.acknowledged]
 
-    def flights(self, *, required: bool) -> list[asyncio.Future[Attempt]]:
-        """The attempts at the required, or at the optional targets."""
-        return [
-            d.flight for d in self.deliveries if d.required is required and d.flight is not None
-        ]
+    def look(self) -> None:
+        """See which attempts have ended, and how."""
+        for delivery in self.deliveries:
+            delivery.look()
+
+    def looks_acknowledged(self) -> bool:
+        """Whether every required target has acknowledged by now."""
+        self.look()
+        return self.acknowledged
 
     def key_of(self, delivery: Delivery) -> tuple[str, str]:
         """What an attempt is known by among all that are in flight."""
-        return self.envelope.event_id, delivery.target.name
+        return self.envelope.event_id, delivery.name
 
     def _delivery(self, target: Target, required: bool) -> Delivery:
-        return Delivery(target, required, self.recollection.rows.get(target.name))
+        row = self.recollection.rows.get(target.name)
+        return Delivery(target.name, required, None, row, target=target)
 
 
 class Forwarder:
@@ -152,6 +143,7 @@ class Forwarder:
         #: The store's clock.
         self._now = now
         self._monotonic = monotonic
+        self._deadlines = Deadlines(monotonic)
 
     async def forward(
         self,
@@ -176,14 +168,10 @@ class Forwarder:
         envelope = envelope.known_as(recollection.event_id)
         outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
         try:
-            until = self._until(deadline)
-            if not gone.done():
-                self._start(outcome, until, gone)
-            await self._decided(outcome, until, gone)
-            for delivery in outcome.deliveries:
-                self._let_run(outcome, delivery)
-            results = [delivery.result for delivery in outcome.deliveries]
-            account = Account(results, targets, terms)
+            await self._decided(outcome, self._until(deadline), gone)
+            outcome.look()
+            self._let_run(outcome)
+            account = Account(outcome.deliveries, targets, terms)
             await self._settle(outcome, account, deadline, gone)
         finally:
             for delivery in outcome.deliveries:
@@ -200,7 +188,7 @@ class Forwarder:
         late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
         errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
         for delivery in outcome.deliveries:
-            if delivery.flight is not None and not delivery.late:
+            if delivery.attempt is None and delivery.flight is not None and not delivery.late:
                 delivery.flight.result()
         for error in (*errors, outcome.fault):
             if isinstance(error, BaseException):
@@ -212,38 +200,47 @@ class Forwarder:
             return deadline
         return deadline - min(STORE_TIME, (deadline - self._monotonic()) * STORE_SHARE)
 
-    def _start(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
-        common = outcome.envelope.lines()
+    async def _decided(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
+        """Begin all attempts, and wait until the reply is decided."""
+        if gone.done():
+            return
+        patience = PATIENCE if self._memory.remembers else 0.0
+        decision = Decision(self._deadlines, patience, outcome.looks_acknowledged)
+        self._start(outcome, decision, until, gone)
+        await decision.made(until, gone)
+
+    def _start(
+        self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
+    ) -> None:
+        recollection = outcome.recollection
+        common, now = outcome.envelope.lines(), self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
-            target = delivery.target
-            if not outcome.recollection.wants(target.name, delivery.required):
+            if not recollection.wants(delivery.name, delivery.required):
                 continue
-            delivery.over_at = self._now() + target.timeout
-            delivery.flight = self._memory.attempts.get(outcome.key_of(delivery))
-            delivery.joined = delivery.flight is not None
-            if delivery.flight is None:
+            delivery.over_at = now + delivery.target.timeout
+            flight = self._memory.attempts.get(outcome.key_of(delivery))
+            delivery.joined = flight is not None
+            if flight is None:
                 # One that can be queued holds no request up for its target's rate.
                 waits = delivery.required or not self._memory.remembers
-                delivery.flight = self._sender.send(
-                    target, outcome.envelope, common, patience if waits else 0.0, gone
+                flight = self._sender.send(
+                    delivery.target, outcome.envelope, common, patience if waits else 0.0, gone
                 )
                 if delivery.has_become_required:
                     # The queue has it as well: should it come to it now, it joins this one.
-                    self._memory.attempts[outcome.key_of(delivery)] = delivery.flight
+                    self._memory.attempts[outcome.key_of(delivery)] = flight
+            delivery.flight = flight
+            decision.watch(flight, required=delivery.required)
 
-    async def _decided(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
-        await ended(outcome.flights(required=True), until - self._monotonic(), gone)
-        optional = outcome.flights(required=False)
-        if optional and self._memory.remembers and outcome.acknowledged:
-            await ended(optional, min(PATIENCE, until - self._monotonic()), gone)
-
-    def _let_run(self, outcome: Outcome, delivery: Delivery) -> None:
-        """An attempt that is still in flight: a retry that comes meanwhile will join it."""
-        if delivery.flight is not None and not delivery.flight.done():
-            delivery.late = True
-            if not delivery.joined:
-                self._memory.attempts[outcome.key_of(delivery)] = delivery.flight
+    def _let_run(self, outcome: Outcome) -> None:
+        """What is still in flight: a retry that comes meanwhile will join it."""
+        for delivery in outcome.deliveries:
+            flight = delivery.flight
+            if flight is not None and not flight.done():
+                delivery.late = True
+                if not delivery.joined:
+                    self._memory.attempts[outcome.key_of(delivery)] = flight
 
     def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
         """What came of the attempt is in the store: nobody has to join it any more. Not at once,
@@ -255,25 +252,20 @@ class Forwarder:
     async def _settle(
         self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[None]
     ) -> None:
-        recollection = outcome.recollection
-        answered = all(r.acknowledged for r in account.results if r.required)
+        memory, recollection = self._memory, outcome.recollection
         try:
-            if answered and not gone.done():
-                outcome.settled = await self._answer(outcome, account, deadline)
+            if outcome.acknowledged and not gone.done():
+                try:
+                    timeout = self._store_time(deadline)
+                    outcome.settled = await memory.answer(recollection, account, timeout)
+                except StoreFull:
+                    outcome.unqueued = True
             if not outcome.settled:
-                await self._memory.record(recollection, account, self._store_time(deadline))
+                await memory.record(recollection, account, self._store_time(deadline))
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         except Exception as error:  # noqa: BLE001 - its attempts are seen through all the same
             outcome.fault = error
-
-    async def _answer(self, outcome: Outcome, account: Account, deadline: float) -> bool:
-        timeout = self._store_time(deadline)
-        try:
-            return await self._memory.answer(outcome.recollection, account, timeout)
-        except StoreFull:
-            outcome.unqueued = True
-            return False
 
     def _store_time(self, deadline: float) -> float:
         """What the store may take now: a slow one does not keep a decided reply back."""
@@ -282,44 +274,10 @@ class Forwarder:
     async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
         assert delivery.flight is not None
         try:
-            attempt = await delivery.flight
+            attempt = delivery.attempt = await delivery.flight
             if attempt.acknowledged and not delivery.joined:
                 await self._memory.late(outcome.recollection, delivery.target.name)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:
             self._let_go(outcome, delivery)
-
-
-async def ended(
-    flights: Iterable[asyncio.Future[Attempt]], seconds: float, gone: asyncio.Future[None]
-) -> None:
-    """Return when all flights have ended, at the latest after so long; at once when `gone` is."""
-    running = [flight for flight in flights if not flight.done()]
-    if not running or gone.done():
-        return
-    loop = asyncio.get_running_loop()
-    over = loop.create_future()
-    left = len(running)
-
-    def one_less(_: asyncio.Future[Attempt]) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            stop()
-
-    def stop(_: object = None) -> None:
-        if not over.done():
-            over.set_result(None)
-
-    for flight in running:
-        flight.add_done_callback(one_less)
-    gone.add_done_callback(stop)
-    timer = loop.call_later(max(seconds, 0.0), stop)
-    try:
-        await over
-    finally:
-        timer.cancel()
-        gone.remove_done_callback(stop)
-        for flight in running:
-            flight.remove_done_callback(one_less)

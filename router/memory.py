@@ -7,10 +7,9 @@ recall.py for requests and in worker.py for the queue.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import NamedTuple
 
 from router.model import OWN_DOING, Attempt, Reason
 from router.schedule import Schedule, Terms
@@ -42,13 +41,15 @@ class Cause(StrEnum):
     REPLAY = "replay"
 
 
-class Result(NamedTuple):
-    """What one request has found out about one target of its plan."""
+@dataclass(slots=True)
+class Result:
+    """What one request has found out about one target of its plan. Not frozen: its attempt ends."""
 
-    target: str
+    #: The target's.
+    name: str
     required: bool
     #: None while the attempt is in flight, and where none was made.
-    attempt: Attempt | None
+    attempt: Attempt | None = None
     #: Where it stood when the request claimed the record; None where it has no row.
     row: DeliveryRow | None = None
     #: When an attempt in flight will be over at the latest.
@@ -164,16 +165,16 @@ def _row_after(result: Result, stage: Stage, now: float, terms: Terms) -> Delive
     if result.acknowledged:
         if attempt is None:
             return None
-        return DeliveryRow(result.target, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
+        return DeliveryRow(result.name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
     reason = before.reason if before is not None else ""
     if attempt is not None:
         reason = attempt.reason
     if result.required:
         state = State.AWAITING if stage is Stage.OPEN else State.DEAD
-        return DeliveryRow(result.target, state, reason)
+        return DeliveryRow(result.name, state, reason)
     if before is not None and (before.state in (State.QUEUED, State.DEAD) or _discarded(before)):
         return None
-    fresh = DeliveryRow(result.target, State.QUEUED, reason, due_at=result.over_at)
+    fresh = DeliveryRow(result.name, State.QUEUED, reason, due_at=result.over_at)
     return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
 
 

@@ -38,7 +38,7 @@ class Account(NamedTuple):
 
     @property
     def reached(self) -> list[str]:
-        return [result.target for result in self.results if result.acknowledged]
+        return [result.name for result in self.results if result.acknowledged]
 
 
 @dataclass(slots=True)
@@ -274,7 +274,7 @@ class Memory:
     ) -> list[DeliveryRow]:
         """Every row that changes, those of targets that are in the plan no more included."""
         rows = memory.rows_after(account.results, left, self._store.now(), account.terms)
-        plan = {result.target for result in account.results}
+        plan = {result.name for result in account.results}
         return rows + memory.left_behind(recollection.rows, plan, account.targets)
 
 

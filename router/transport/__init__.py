@@ -61,6 +61,8 @@ class Exchange(asyncio.Future[T]):
     is stopped, and `read` is told a result that nobody hears of.
     """
 
+    _listener: Callable[[Exchange[T]], object] | None = None
+
     def __init__(
         self,
         read: Callable[[Answer | Failure], T],
@@ -80,9 +82,23 @@ class Exchange(asyncio.Future[T]):
         task.add_done_callback(exchange._end_by)
         return exchange
 
+    def listen(self, listener: Callable[[Exchange[T]], object]) -> None:
+        """Call `listener` in the moment that it ends. There is one; a future's other callbacks, of
+        which there may be many, come a turn of the loop later."""
+        if self._listener is None and not self.done():
+            self._listener = listener
+        else:
+            self.add_done_callback(listener)
+
+    def _tell(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener(self)
+
     def cancel(self, msg: Any | None = None) -> bool:
         if not super().cancel(msg):
             return False
+        self._tell()
         self._stop()
         return True
 
@@ -95,11 +111,13 @@ class Exchange(asyncio.Future[T]):
         else:
             if not self.done():
                 self.set_result(value)
+                self._tell()
 
     def fail(self, error: BaseException) -> None:
         """For engines: tell of a fault of our own. It has to be ended all the same."""
         if not self.done():
             self.set_exception(error)
+            self._tell()
 
     def _end_by(self, task: asyncio.Task[Answer | Failure]) -> None:
         if not task.cancelled() and task.exception() is None:
@@ -107,6 +125,7 @@ class Exchange(asyncio.Future[T]):
             return
         if task.cancelled():
             super().cancel()
+            self._tell()
         elif error := task.exception():
             self.fail(error)
         self.end(Failure(Reason.STOPPED, delivered=True))
