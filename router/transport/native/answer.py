@@ -70,6 +70,22 @@ class Head(NamedTuple):
     retry_after: str
 
 
+def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
+    """The usual answer, where it came whole and nothing else with it; and whether its connection
+    may live. None for all that `Incoming` has to read. Raises Unfit as that does."""
+    end = data.find(_END) + len(_END)
+    if not len(_END) <= end <= _KNOWN_SIZE:
+        return None
+    head = _read_known(data[:end])
+    if head.status < 200 or head.length != len(data) - end or head.length > MAX_ANSWER:
+        return None
+    return _answer(head, data[end:]), head.is_persistent
+
+
+def _answer(head: Head, body: bytes) -> Answer:
+    return Answer(head.status, body, head.encoding, head.retry_after)
+
+
 class Incoming:
     """One answer, from its first byte until it is whole."""
 
@@ -87,15 +103,13 @@ class Incoming:
         return self._final.status if self._final else None
 
     @property
-    def is_whole(self) -> bool:
-        return self._body is not None and self._body.is_whole
-
-    @property
-    def leaves_connection_clean(self) -> bool:
-        """Whether the next thing to come can only be the answer to a next request."""
-        assert self._final is not None
-        assert self._body is not None
-        return self._final.is_persistent and not self._body.has_surplus
+    def whole(self) -> tuple[Answer, bool] | None:
+        """The answer, once it is whole; and whether its connection may live: then the next thing to
+        come can only be the answer to a next request."""
+        body, head = self._body, self._final
+        if body is None or head is None or not body.is_whole:
+            return None
+        return _answer(head, body.content), head.is_persistent and not body.has_surplus
 
     def feed(self, data: bytes) -> None:
         """Take what has come. Raises Unfit, after which nothing may be fed."""
@@ -107,17 +121,12 @@ class Incoming:
         if self._body is not None:
             self._body.feed(data)
 
-    def end(self) -> None:
+    def end(self) -> Answer:
         """The connection has ended in order. Raises Unfit unless that makes the answer whole."""
-        if self._body is None or not self._body.is_whole_at_end:
+        body, head = self._body, self._final
+        if body is None or head is None or not body.is_whole_at_end:
             raise Unfit(Reason.RESET)
-
-    def answer(self) -> Answer:
-        """The answer, once it is whole."""
-        assert self._final is not None
-        assert self._body is not None
-        head = self._final
-        return Answer(head.status, self._body.content, head.encoding, head.retry_after)
+        return _answer(head, body.content)
 
     def _read_heads(self, data: bytes) -> bytes:
         """Read the head, and the 1xx before it, as far as they have come. Returns what is left."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 from router.model import Reason
 from router.transport import Answer, Exchange, Failure, T
 from router.transport.causes import tls_cause
-from router.transport.native.answer import Incoming, Unfit
+from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much,
 #: where the target does not read.
@@ -54,7 +54,8 @@ class Connection(asyncio.Protocol):
         #: When it was made, and when it became idle.
         self.since = self.idle_since = self.now()
         self._exchange: Exchange[Any] | None = None
-        self._incoming = Incoming()
+        #: Its answer, where that comes in several pieces.
+        self._incoming: Incoming | None = None
         self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
         #: What of the request has not been handed to the transport.
         self._rest = _NOTHING
@@ -95,7 +96,6 @@ class Connection(asyncio.Protocol):
             exchange.end(Failure(reason, delivered=True))
             return exchange
         self._exchange = exchange
-        self._incoming = Incoming()
         self._alarm.set(deadline)
         try:
             self._send(head, body)
@@ -134,8 +134,9 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_full = False
         self._send_rest()
-        if self.is_busy and self._incoming.is_whole:
-            self._finish()
+        whole = None if self._incoming is None else self._incoming.whole
+        if whole is not None:
+            self._finish(*whole)
 
     # Receiving.
 
@@ -145,47 +146,59 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         try:
-            self._incoming.feed(data)
+            whole = self._take(data)
         except Unfit as unfit:
             self._fail(unfit.reason, unfit.words)
         else:
-            if self._incoming.is_whole:
-                self._finish()
+            if whole is not None:
+                self._finish(*whole)
+
+    def _take(self, data: bytes) -> tuple[Answer, bool] | None:
+        """Read what has come. The answer, once it is whole, and whether the connection may live."""
+        if self._incoming is None and not self.is_sending:
+            whole = in_one_piece(data)
+            if whole is not None:
+                return whole
+        self._incoming = self._incoming or Incoming()
+        self._incoming.feed(data)
+        return self._incoming.whole
 
     def eof_received(self) -> None:
         if not self.is_busy:
             return
         try:
-            self._incoming.end()
+            answer = (self._incoming or Incoming()).end()
         except Unfit as unfit:
             self._fail(unfit.reason, unfit.words)
         else:
             self._transport.abort()  # first, so that nobody takes it for idle
-            self._finish()
+            self._finish(answer, False)
             self._fail(Reason.RESET)  # where that has not ended it
 
     # The ends of an exchange.
 
-    def _finish(self) -> None:
+    def _finish(self, answer: Answer, is_clean: bool) -> None:
         """End the exchange with its answer; but one that accepts has to wait for the request.
 
         A target may refuse what it has not read. It can't have accepted it.
         """
-        answer, is_sending = self._incoming.answer(), self.is_sending
+        is_sending = self.is_sending
         if is_sending and answer.status < 300:
             return
-        if is_sending or not self._incoming.leaves_connection_clean:
+        if is_sending or not is_clean:
             self._transport.abort()
         self._settle(answer)
 
     def _fail(self, reason: Reason, words: str = "") -> None:
         if self.is_busy:
             self._transport.abort()
-            self._settle(Failure(reason, True, self._incoming.status, words))
+            status = None if self._incoming is None else self._incoming.status
+            self._settle(Failure(reason, True, status, words))
 
     def _settle(self, result: Answer | Failure) -> None:
         exchange, self._exchange = self._exchange, None
         self._alarm.due = math.inf
+        self._incoming = None
         self._rest = _NOTHING
         self.idle_since = self.now()
         if self.is_idle:
