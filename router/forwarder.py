@@ -96,10 +96,7 @@ class Outcome:
     @property
     def acknowledged(self) -> bool:
         """Every required target has acknowledged; without that there is no `000`."""
-        for delivery in self.deliveries:
-            if delivery.required and not delivery.acknowledged:
-                return False
-        return True
+        return all(delivery.acknowledged for delivery in self.deliveries if delivery.required)
 
     @property
     def lost(self) -> list[Delivery]:

@@ -32,6 +32,8 @@ class Gate:
     ) -> None:
         """`before` is the gate that the target had before a reload; `clock` is monotonic."""
         self._target = target
+        #: Whether it has none of the three: nobody need ask it then.
+        self.is_always_open = not (target.paused or target.breaker or target.rate)
         self._breaker: Breaker | None = None
         self._pace: Pace | None = None
         if target.breaker is not None:

@@ -76,16 +76,16 @@ class Journal:
         fields["event_id"] = outcome.envelope.event_id
         if outcome.remembered:
             fields |= _memory_fields(outcome, config)
-        fields["targets"] = {d.target.name: _delivery_fields(d) for d in outcome.deliveries}
+        fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
         fields |= _event_fields(outcome.envelope.event)
         self._log.write("info", "event", fields)
         for delivery in outcome.lost:
-            self._metrics.of(delivery.target.name).lost += 1
+            self._metrics.of(delivery.name).lost += 1
             self._log.warning(
                 "lost",
                 event_id=outcome.envelope.event_id,
-                target=delivery.target.name,
+                target=delivery.name,
                 owner=delivery.target.owner,
             )
         if outcome.recollection.dead:
@@ -98,8 +98,11 @@ class Journal:
 
     def _count_memory(self, outcome: Outcome) -> None:
         metrics, recollection = self._metrics, outcome.recollection
-        if recollection.record is not None:
+        if not recollection.is_new:
             metrics.claims += 1
+            for delivery in outcome.deliveries:
+                if delivery.spared:
+                    metrics.of(delivery.name).avoided += 1
         if recollection.cause is not None:
             metrics.repeats[recollection.cause] += 1
         if outcome.unrecorded:
@@ -108,9 +111,6 @@ class Journal:
         for error in (recollection.trouble, outcome.unrecorded):
             if error:
                 metrics.store_failed(error)
-        for delivery in outcome.deliveries:
-            if delivery.spared:
-                metrics.of(delivery.target.name).avoided += 1
 
     def _dead_letters(self, reasons: Mapping[str, str], **fields: Any) -> None:
         """Deliveries that have become dead letters: by target, why."""

@@ -80,7 +80,8 @@ class Lane:
         """Take a place, where one is free and the gate is open."""
         if not self.places.take_free():
             return False
-        if self.gate.take_free():
+        gate = self.gate
+        if gate.is_always_open or (gate.refusal is None and gate.take_free()):
             return True
         self.places.give_back()
         return False

@@ -37,6 +37,11 @@ class Account(NamedTuple):
     terms: Terms
 
     @property
+    def settled(self) -> bool:
+        """Nothing of it keeps the `000` back."""
+        return all(result.settled for result in self.results)
+
+    @property
     def reached(self) -> list[str]:
         return [result.name for result in self.results if result.acknowledged]
 
@@ -66,6 +71,11 @@ class Recollection:
     overtaken: bool = False
     #: The event is in the store, or may get there yet.
     kept: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """It goes on with no record."""
+        return self.record is None
 
     @property
     def requests(self) -> int:
@@ -112,7 +122,9 @@ class Memory:
         recollection = Recollection(letter, self._store.now(), new_id())
         self._live.setdefault(digest, []).append(recollection)
         try:
-            await self._ask(recollection, timeout)
+            found = await self._store.find(digest, timeout)
+            if found or self._blindly:
+                self._recognise(recollection, found)
         except StoreFailed as error:
             recollection.blind = True
             recollection.trouble = str(error)
@@ -135,7 +147,10 @@ class Memory:
         Every required target has acknowledged. Where nothing is left to remember, nothing is
         written. Raises StoreFailed where what is left could not be.
         """
-        if self.remembers and not await self._commit(recollection, account, timeout):
+        # A new event of which all is settled leaves nothing to remember.
+        is_plain = recollection.is_new and not recollection.others and account.settled
+        must_commit = self.remembers and not is_plain
+        if must_commit and not await self._commit(recollection, account, timeout):
             return False
         if recollection.blind:
             self._blindly += 1
@@ -183,16 +198,13 @@ class Memory:
             await self._store.spend_all(timeout)
             self._blindly -= blindly
 
-    async def _ask(self, recollection: Recollection, timeout: float) -> None:
-        digest = recollection.letter.digest
-        found = await self._store.find(digest, timeout)
+    def _recognise(self, recollection: Recollection, found: Sequence[Kept]) -> None:
+        """Claim one of the records of this body, or none of them."""
         if self._blindly:
             # Their credit is in doubt; that a `000` makes them needless is not.
             recollection.others = tuple(kept.record.event_id for kept in found)
             recollection.blind = True
             recollection.cause = Cause.STORE
-            return
-        if not found:
             return
         # Beside another request with this body there is no telling whose record is whose.
         alone = not self._others(recollection)
@@ -213,7 +225,7 @@ class Memory:
             return await self._keep(recollection, account, left, rows, timeout)
         if recollection.others:
             timeout /= 2
-        if not all(result.settled for result in account.results):
+        if not account.settled:
             left = memory.answered(recollection.event_id, recollection.first_at, now)
             rows = memory.rows_after(account.results, left, now, account.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]

@@ -128,13 +128,13 @@ class Sender:
         """
         lane = self._lane(target)
         started = time.monotonic()
+        if lane.take_free():
+            return self._begin(lane, envelope, common, started)
         refusal = lane.gate.refusal
         if refusal is not None:
             ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
             ended.set_result(self._refused(lane, refusal, started))
             return ended
-        if lane.take_free():
-            return self._begin(lane, envelope, common, started)
         lane.enter()
         waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, patience, gone))
         waiting.add_done_callback(lane.leave)
@@ -173,11 +173,11 @@ class Sender:
         self, lane: Lane, envelope: Envelope, common: bytes, started: float
     ) -> asyncio.Future[Attempt]:
         """Send to a target whose place is taken."""
-        stamp = b"%d" % self._clock()
-        lines = common + b"webhook-timestamp: %b\r\n" % stamp + lane.lines
-        body = envelope.event.body
+        stamp, body = int(self._clock()), envelope.event.body
+        lines = b"%bwebhook-timestamp: %d\r\n%b" % (common, stamp, lane.lines)
         if lane.signer is not None:
-            signature = lane.signer.sign(envelope.event_id.encode("ascii"), stamp, body)
+            event_id = envelope.event_id.encode("ascii")
+            signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
         lane.enter()
         turn = lane.gate.begin()

@@ -99,14 +99,14 @@ def removed_target_left_queued(patch: Patch) -> None:
 
 
 def claims_shared(patch: Patch) -> None:
-    real = Memory._ask
+    real = Memory._recognise
 
-    async def ask(self: Memory, recollection: Recollection, *rest: Any) -> None:
+    def recognise(self: Memory, recollection: Recollection, *rest: Any) -> None:
         with pytest.MonkeyPatch.context() as alone:
             alone.setattr(Memory, "_others", lambda self, recollection: [])
-            await real(self, recollection, *rest)
+            real(self, recollection, *rest)
 
-    patch.setattr(Memory, "_ask", ask)
+    patch.setattr(Memory, "_recognise", recognise)
 
 
 def closed_without_looking(patch: Patch) -> None:

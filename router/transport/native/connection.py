@@ -50,9 +50,9 @@ class Connection(asyncio.Protocol):
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         #: The loop's clock.
-        self.now = self._loop.time
+        self._now = self._loop.time
         #: When it was made, and when it became idle.
-        self.since = self.idle_since = self.now()
+        self.since = self.idle_since = self._now()
         self._exchange: Exchange[Any] | None = None
         #: Its answer, where that comes in several pieces.
         self._incoming: Incoming | None = None
@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
         self._alarm.due = math.inf
         self._incoming = None
         self._rest = _NOTHING
-        self.idle_since = self.now()
+        self.idle_since = self._now()
         if self.is_idle:
             self._on_idle(self)
         if exchange is not None:

@@ -59,11 +59,12 @@ class NativePool:
         read: Callable[[Answer | Failure], T],
     ) -> Exchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
-        connection = self._take()
-        if connection is not None:
-            return connection.begin(head, body, connection.now() + timeout, read)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._open_and_post(head, body, loop.time() + timeout))
+        now = loop.time()
+        connection = self._take(now)
+        if connection is not None:
+            return connection.begin(head, body, now + timeout, read)
+        task = loop.create_task(self._open_and_post(head, body, now + timeout))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return Exchange.by(task, read)
@@ -94,11 +95,11 @@ class NativePool:
 
     # Connections that are kept.
 
-    def _take(self) -> Connection | None:
+    def _take(self, now: float) -> Connection | None:
         """The connection that was used last, if it can be used again."""
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection) and not connection.has_unread:
+            if _is_fresh(connection, now) and not connection.has_unread:
                 return connection
             connection.close()
         return None
@@ -111,16 +112,11 @@ class NativePool:
             loop = asyncio.get_running_loop()
             self._sweeping = loop.call_later(KEEP_ALIVE, self._sweep)
 
-    def _is_fresh(self, connection: Connection) -> bool:
-        now = connection.now()
-        idle, age = now - connection.idle_since, now - connection.since
-        return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
-
     def _sweep(self) -> None:
         """Close what has been idle for too long; the next sweep is when the next one will be."""
         loop = asyncio.get_running_loop()
         self._sweeping = None
-        while self._idle and not self._is_fresh(self._idle[0]):
+        while self._idle and not _is_fresh(self._idle[0], loop.time()):
             self._idle.popleft().close()
         if self._idle:
             self._sweeping = loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
@@ -172,6 +168,11 @@ class NativePool:
             "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
             "ssl_shutdown_timeout": _FAREWELL,
         }
+
+
+def _is_fresh(connection: Connection, now: float) -> bool:
+    idle, age = now - connection.idle_since, now - connection.since
+    return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
 
 
 #: What is left out of `host`: the port that its scheme implies.
