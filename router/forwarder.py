@@ -65,9 +65,11 @@ class Delivery(Result):
 
     def look(self) -> None:
         """See whether its attempt has ended, and how. One that raised has come to nothing."""
-        flight = self.flight
-        if flight is not None and flight.done() and not flight.cancelled():
-            self.attempt = None if flight.exception() else flight.result()
+        if self.flight is not None and self.flight.done():
+            try:
+                self.attempt = self.flight.result()
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
+                self.attempt = None
 
 
 class Outcome:
@@ -81,8 +83,8 @@ class Outcome:
         #: Whether there is a memory at all.
         self.remembered = remembered
         self.deliveries = [
-            *(self._delivery(target, True) for target in plan.required),
-            *(self._delivery(target, False) for target in plan.optional),
+            *[self._delivery(target, True) for target in plan.required],
+            *[self._delivery(target, False) for target in plan.optional],
         ]
         #: The event may get its `000`: what the reply is made of.
         self.settled = False

@@ -82,6 +82,7 @@ class Lane:
             return False
         gate = self.gate
         if gate.is_always_open or (gate.refusal is None and gate.take_free()):
+            self.enter()
             return True
         self.places.give_back()
         return False
@@ -97,10 +98,16 @@ class Lane:
         if await self.places.take(min(LINE_WAIT, self.target.timeout), gone):
             refusal = self.gate.refusal  # it may have shut meanwhile
             if refusal is None:
+                self.enter()
                 return None
             self.places.give_back()
         self.gate.give_back()
         return refusal
+
+    def give_back(self) -> None:
+        """The place is another's now."""
+        self.places.give_back()
+        self.in_use -= 1
 
     def room(self) -> int:
         """How many attempts of the queue could begin now, or after a short wait in line."""

@@ -60,6 +60,10 @@ class Target:
     #: read from a file.
     public_url: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        """By what tells targets apart, not by all that they have: each attempt looks one up."""
+        return hash(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

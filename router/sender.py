@@ -15,7 +15,7 @@ from router.lane import Lane, Watches
 from router.metrics import Metrics
 from router.model import Attempt, Event, Reason
 from router.routes import Target
-from router.transport import Answer, Engine, Failure, lines_of
+from router.transport import Answer, Engine, Failure
 
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
@@ -37,18 +37,18 @@ class Envelope(NamedTuple):
 
     def lines(self) -> bytes:
         """The header lines that do not depend on the target or the attempt."""
-        # Percent-encoded, so that no event can write a header of its own.
-        key = quote(self.event.event_key, safe="").encode("ascii")
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"x-request-id", self.request_id.encode("ascii")),
-            (b"webhook-id", self.event_id.encode("ascii")),
-        ]
+        # Percent-encoded, so that no event can write a header of its own; the others are tokens.
+        key = quote(self.event.event_key, safe="")
+        lines = (
+            "content-type: application/json\r\n"
+            f"x-request-id: {self.request_id}\r\n"
+            f"webhook-id: {self.event_id}\r\n"
+        )
         if len(key) <= MAX_KEY:
-            headers.append((b"x-ebaas-event-key", key))
+            lines += f"x-ebaas-event-key: {key}\r\n"
         if self.traceparent:
-            headers.append((b"traceparent", self.traceparent.encode("ascii")))
-        return lines_of(headers)
+            lines += f"traceparent: {self.traceparent}\r\n"
+        return lines.encode("ascii")
 
 
 class Sender:
@@ -179,13 +179,12 @@ class Sender:
             event_id = envelope.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
-        lane.enter()
         turn = lane.gate.begin()
         left = lane.target.timeout - (time.monotonic() - started)
         try:
             return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
-            self._give_back(lane)
+            lane.give_back()
             lane.gate.end(turn, None)
             failed = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
@@ -193,7 +192,7 @@ class Sender:
 
     def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
-        self._give_back(lane)
+        lane.give_back()
         attempt = None
         try:
             seconds = time.monotonic() - started
@@ -201,10 +200,6 @@ class Sender:
         finally:
             lane.gate.end(turn, attempt)
         return self._counted(lane, attempt)
-
-    def _give_back(self, lane: Lane) -> None:
-        lane.places.give_back()
-        lane.leave()
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds)
