@@ -211,14 +211,14 @@ class Forwarder:
     def _start(
         self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
     ) -> None:
-        recollection = outcome.recollection
+        attempts = self._memory.attempts
         common, now = outcome.envelope.lines(), self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
-            if not recollection.wants(delivery.name, delivery.required):
+            if not delivery.wanted:
                 continue
             delivery.over_at = now + delivery.target.timeout
-            flight = self._memory.attempts.get(outcome.key_of(delivery))
+            flight = attempts.get(outcome.key_of(delivery)) if attempts else None
             delivery.joined = flight is not None
             if flight is None:
                 # One that can be queued holds no request up for its target's rate.
@@ -228,7 +228,7 @@ class Forwarder:
                 )
                 if delivery.has_become_required:
                     # The queue has it as well: should it come to it now, it joins this one.
-                    self._memory.attempts[outcome.key_of(delivery)] = flight
+                    attempts[outcome.key_of(delivery)] = flight
             delivery.flight = flight
             decision.watch(flight, required=delivery.required)
 
@@ -275,7 +275,7 @@ class Forwarder:
         try:
             attempt = delivery.attempt = await delivery.flight
             if attempt.acknowledged and not delivery.joined:
-                await self._memory.late(outcome.recollection, delivery.target.name)
+                await self._memory.late(outcome.recollection, delivery.name)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:

@@ -56,6 +56,11 @@ class Result:
     over_at: float = 0.0
 
     @property
+    def wanted(self) -> bool:
+        """Whether this request calls the target."""
+        return wants(self.row, self.required)
+
+    @property
     def acknowledged(self) -> bool:
         if self.attempt is not None:
             return self.attempt.acknowledged
@@ -64,7 +69,7 @@ class Result:
     @property
     def settled(self) -> bool:
         """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
-        left = self.row is not None and not wants(self.row, self.required)
+        left = self.row is not None and not self.wanted
         return self.acknowledged or (left and self.attempt is None)
 
 

@@ -89,10 +89,6 @@ class Recollection:
         self.rows = {row.target: row for row in kept.rows}
         self.kept = True
 
-    def wants(self, target: str, required: bool) -> bool:
-        """Whether this request calls a target of its plan."""
-        return memory.wants(self.rows.get(target), required)
-
 
 class Memory:
     """What requests recall and leave. One for the process; it owns the attempts in flight."""
