@@ -21,7 +21,7 @@ from router.judge import judge
 from router.model import Reason
 from router.routes import Target
 from router.transport import Answer, Failure, as_it_came, lines_of
-from router.transport.native.answer import MAX_HEAD
+from router.transport.native.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
 from router.transport.native.pool import target_and_host
 from tests.conftest import examples
 from tests.engines import BODY, ENGINES, HEADERS, LONG, SHORT, Engine, opened, post, until
@@ -179,6 +179,31 @@ ALIKE = {
     "chunks go on": chunked() + FORGED,
     "nothing": b"",
 }
+
+
+def at_once(whole: bytes) -> tuple[Answer, bool] | Reason | None:
+    try:
+        return in_one_piece(whole)
+    except Unfit as unfit:
+        return unfit.reason
+
+
+def in_pieces(whole: bytes) -> tuple[Answer, bool] | Reason | None:
+    incoming = Incoming()
+    try:
+        for at in range(len(whole)):
+            incoming.feed(whole[at : at + 1])
+    except Unfit as unfit:
+        return unfit.reason
+    return incoming.whole
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_is_read_at_once_is_what_it_is_in_pieces(name: str) -> None:
+    """The straight way for an answer in one piece reads nothing otherwise, and leaves what is not
+    as usual to the other."""
+    assert at_once(said(LENGTH)) == (Answer(200, YES), True)
+    assert at_once(ALIKE[name]) in (None, in_pieces(ALIKE[name]))
 
 
 @pytest.mark.parametrize("name", ALIKE)
