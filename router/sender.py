@@ -145,7 +145,14 @@ class Sender:
         return self._lane(target).room()
 
     def _lane(self, target: Target) -> Lane:
-        return self._lanes.get(target) or self._leaving[target]
+        """Of a target that was swept already, for who has waited that long, one more."""
+        lane = self._lanes.get(target) or self._leaving.get(target)
+        if lane is None:
+            now = next((each for each in self._lanes if each.name == target.name), None)
+            before = None if now is None else self._lanes[now]
+            lane = Lane(target, self._engine, self._share, before, self._watcher)
+            self._leaving[target] = lane
+        return lane
 
     async def _send_in_turn(
         self,

@@ -131,3 +131,20 @@ async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
             with pytest.raises(ZeroDivisionError):
                 await flight
         assert places(sender, metrics) == (0, 0)
+
+
+async def test_who_has_waited_for_longer_than_a_target_was_kept_still_gets_there(
+    engine: Engine,
+) -> None:
+    """The queue, say, with what a slow store gave it; and what that opens is swept as well."""
+    async with hostile("answers") as served:
+        one = Target("one", served.url)
+        async with sending(engine, one) as (sender, _):
+            sender.adopt([])
+            for _ in range(2):
+                await sender.sweep()
+            assert sender.room(one) > 0
+            assert (await send(sender, one)).acknowledged
+            for _ in range(2):
+                await sender.sweep()
+            await until(lambda: served.open == 0)
