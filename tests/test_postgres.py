@@ -18,6 +18,7 @@ from router.errors import StartFailed
 from router.store import Limits, Stage, State, StoreFailed
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.clock import Clock
+from router.store.postgres.connection import Connection
 from router.store.postgres.schema import VERSION
 from router.store.postgres.texts import escaped, unescaped
 from tests.command import PATIENCE
@@ -214,6 +215,16 @@ def test_a_quick_answer_is_believed_before_a_slow_one() -> None:
     assert clock.now() < 1000.1
     clock.tell(5000.0, now - 1.0, now)
     assert 4999.0 < clock.now() < 5002.0
+
+
+async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:
+    """It is refused: what counts is the clock of the server that is written to."""
+    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    clock, connection = Clock(), await Connection.open(Address.parse(database.dsn), PATIENCE)
+    with pytest.raises(StoreFailed, match="read_only"):
+        await clock.ask(connection)
+    connection.close()
+    assert clock.error == float("inf")
 
 
 async def test_what_comes_too_late_is_spent(database: Database) -> None:

@@ -39,9 +39,9 @@ class Clock:
         """Ask a server for the time; one that is read only is refused. Raises Failed or Lost."""
         asked_at = time.monotonic()
         ((server, read_only),) = await connection.fetch(_GREETING)
-        self.tell(server, asked_at, time.monotonic())
         if read_only:
             raise Failed("25006", "it is read only")
+        self.tell(server, asked_at, time.monotonic())
 
     def tell(self, server: float, asked_at: float, answered_at: float) -> None:
         """What the server's clock showed between these two times on time.monotonic."""
