@@ -20,6 +20,7 @@ from router.store.postgres import Address, PostgresStore
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Connection
 from router.store.postgres.schema import VERSION
+from router.store.postgres.store import _FENCED
 from router.store.postgres.texts import escaped, unescaped
 from tests.command import PATIENCE
 from tests.postgres import PASSWORD, Database, Server, pgbouncer
@@ -267,6 +268,21 @@ async def test_an_addition_that_is_lost_for_good_is_spent(
                 await add(store, awaiting())
             (kept,) = (await found(store)).values()
             assert kept.spent
+
+
+async def test_many_that_come_too_late_are_spent_in_small_steps(database: Database) -> None:
+    """A statement that spends thousands takes longer than anybody waits for it."""
+    count = 2 * _FENCED + 1
+    async with opened(database.dsn) as store:
+        for number in range(count):
+            store._fence(f"late-{number}")
+
+        async def spent() -> bool:
+            return not store._unfenced
+
+        await soon(spent)
+    steps = database.rows("SELECT count(*), count(DISTINCT xmin::text) FROM events WHERE spent")
+    assert steps == [(str(count), "3")]
 
 
 async def test_an_addition_whose_answer_is_lost_is_there_once(

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from router.store import (
@@ -50,6 +51,9 @@ CLOSE_TIMEOUT = 5.0
 
 #: How long each try to spend what came too late may take, and the pause between two, in seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
+
+#: The most that one such try spends. What a statement counts costs the square of how much it is.
+_FENCED = 500
 
 #: Longer than any look-up may take, in seconds.
 _LONGEST_LOOKUP = 30.0
@@ -193,8 +197,8 @@ class PostgresStore:
         until = time.monotonic() + CLOSE_TIMEOUT
         for batch in (self._add, self._settle, self._supersede, self._acknowledge, self._finish):
             await batch.close(max(0.0, until - time.monotonic()))
-        if self._unfenced:
-            with suppress(StoreFailed):
+        with suppress(StoreFailed):
+            while self._unfenced:
                 await self._spend_late(max(0.0, until - time.monotonic()))
         for task in self._tasks:
             task.cancel()
@@ -258,13 +262,13 @@ class PostgresStore:
 
     async def _spend_all_late(self) -> None:
         while self._unfenced:
-            with suppress(StoreFailed):
+            try:
                 await self._spend_late(_FENCE_TIMEOUT)
-            if self._unfenced:
+            except StoreFailed:
                 await asyncio.sleep(_FENCE_PAUSE)
 
     async def _spend_late(self, timeout: float) -> None:
-        late = list(self._unfenced)
+        late = list(islice(self._unfenced, _FENCED))
         await self._pool.call("fence", [late, self.now(), self._limits_asked], timeout)
         self._unfenced.difference_update(late)
         # A look-up that is under way may have seen them as they were.
