@@ -17,6 +17,7 @@ import trustme
 from router.errors import StartFailed
 from router.store import Limits, Stage, State, StoreFailed
 from router.store.postgres import Address, PostgresStore
+from router.store.postgres.batch import ENOUGH
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Connection
 from router.store.postgres.schema import VERSION
@@ -283,6 +284,14 @@ async def test_many_that_come_too_late_are_spent_in_small_steps(database: Databa
         await soon(spent)
     steps = database.rows("SELECT count(*), count(DISTINCT xmin::text) FROM events WHERE spent")
     assert steps == [(str(count), "3")]
+
+
+async def test_large_bodies_are_written_one_by_one(database: Database) -> None:
+    """All of them together in one statement would hold the loop up for seconds."""
+    async with opened(database.dsn, Limits(100 * ENOUGH, 100)) as store:
+        bodies = [b"%d" % number * ENOUGH for number in range(4)]
+        await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
+    assert database.rows("SELECT count(DISTINCT xmin::text) FROM events") == [("4",)]
 
 
 async def test_an_addition_whose_answer_is_lost_is_there_once(

@@ -14,6 +14,10 @@ from router.store import StoreFailed
 #: The most that wait; one more fails at once, so that a server that hangs does not fill memory.
 MAX_WAITING = 4096
 
+#: From so many bytes on nothing more goes together with what has them. libpq moves all that is left
+#: to send each time that a part of it has gone: 64 MiB hold the loop up for seconds.
+ENOUGH = 1024 * 1024
+
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
@@ -33,10 +37,13 @@ class Batch(Generic[Ask, Answer]):
         self,
         send: Callable[[list[Ask], float], Awaitable[Sequence[Answer | StoreFailed]]],
         most: int,
+        size: Callable[[Ask], int] = lambda _: 0,
     ) -> None:
-        """`send` takes up to so many and a timeout, and gives as many answers, in order."""
+        """`send` takes up to so many and a timeout, and gives as many answers, in order. `size` is
+        how many bytes one takes, where that may be a lot."""
         self._send = send
         self._most = most
+        self._size = size
         self._waiting: deque[_Job[Ask, Answer]] = deque()
         self._sending: asyncio.Task[None] | None = None
 
@@ -69,10 +76,12 @@ class Batch(Generic[Ask, Answer]):
 
     def _next(self) -> list[_Job[Ask, Answer]]:
         jobs: list[_Job[Ask, Answer]] = []
-        while self._waiting and len(jobs) < self._most:
+        size = 0
+        while self._waiting and len(jobs) < self._most and size < ENOUGH:
             job = self._waiting.popleft()
             if not job.done.done():
                 jobs.append(job)
+                size += self._size(job.ask)
         return jobs
 
     async def _send_some(self, jobs: list[_Job[Ask, Answer]]) -> None:

@@ -93,7 +93,7 @@ class PostgresStore:
         self._unfenced: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._find = Batch(self._find_all, LOOKUPS)
-        self._add = Batch(self._add_all, WRITES)
+        self._add = Batch(self._add_all, WRITES, lambda addition: len(addition.body))
         self._settle = Batch(self._settle_all, WRITES)
         self._supersede = Batch(self._supersede_all, WRITES)
         self._acknowledge = Batch(self._acknowledge_all, WRITES)
