@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -217,6 +219,31 @@ def test_a_quick_answer_is_believed_before_a_slow_one() -> None:
     assert clock.now() < 1000.1
     clock.tell(5000.0, now - 1.0, now)
     assert 4999.0 < clock.now() < 5002.0
+
+
+async def test_a_name_is_looked_up_where_nobody_waits_for_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a loop nor a process has to wait for a resolver that hangs; of several names, and of
+    several addresses, one that leads to the server will do."""
+    asked: dict[object, bool] = {}
+    port = database.server.port
+
+    def getaddrinfo(name: object, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked[name] = threading.current_thread().daemon
+        if name == "nobody.test":
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
+
+    dsn = database.dsn.replace(f"127.0.0.1:{port}", f"nobody.test:{port},server.test:{port}")
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", getaddrinfo)
+        async with opened(dsn) as store:
+            assert store.connections == 1
+    assert asked == {"nobody.test": True, "server.test": True}
 
 
 async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:

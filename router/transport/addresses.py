@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from router.egress import ANYWHERE, Egress
+from router.lookup import Address
 from router.model import Reason
 from router.transport.causes import Forbidden, most_telling
-from router.transport.names import Address, Names
+from router.transport.names import Names
 
 T = TypeVar("T")
 

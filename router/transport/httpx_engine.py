@@ -23,11 +23,11 @@ import httpcore
 import httpx
 
 from router.egress import ANYWHERE, Egress
+from router.lookup import Address
 from router.model import Reason
 from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Exchange, Failure, T
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
-from router.transport.names import Address
 from router.trust import USUAL, Tls
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.

@@ -6,10 +6,9 @@ import asyncio
 import math
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
 from ipaddress import IPv4Address, ip_address
-from threading import Thread
+
+from router.lookup import Address, look_up
 
 #: How long the addresses of a name are good for, in seconds. Short, because no resolver tells how
 #: long they may be; long enough that a burst of new connections asks once.
@@ -25,9 +24,6 @@ PATIENCE = 1.0
 
 #: What `getaddrinfo` fails with where it can't tell; anything else is the name's own fault.
 _CANNOT_TELL = (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM)
-
-Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Place]
 
 
 class Names:
@@ -83,32 +79,6 @@ class Names:
 
     def _age(self) -> float:
         return asyncio.get_running_loop().time() - self._found
-
-
-def look_up(name: bytes, port: int) -> asyncio.Future[Sequence[Address]]:
-    """What the system's resolver says, with all that it goes by: /etc/hosts, search domains.
-
-    It takes a thread of its own for however long it takes, so that no name waits for another's. A
-    daemon: the process does not wait for it either.
-    """
-    loop = asyncio.get_running_loop()
-    looked_up: asyncio.Future[Sequence[Address]] = loop.create_future()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        except (OSError, ValueError) as error:
-            tell = partial(looked_up.set_exception, error)
-        else:
-            tell = partial(looked_up.set_result, found)
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell)
-
-    try:
-        Thread(target=ask, name="look-up", daemon=True).start()
-    except RuntimeError:
-        looked_up.set_exception(socket.gaierror(socket.EAI_AGAIN, "no thread to look it up in"))
-    return looked_up
 
 
 def _literal(name: str, port: int) -> Sequence[Address]:

@@ -1,20 +1,22 @@
 """One connection: a statement and its values go out, rows come back. The door to psycopg.
 
-Connecting is psycopg's own; statements go past its cursors through the libpq that it wraps. There
-a call costs half, goes out in one packet with no name left on the server (poolers give every
-transaction another one), and can be given up at any moment: whatever psycopg would do about a
-cancelled call waits for the server, which may hang.
+Connecting is psycopg's own, but for the look-up of names; statements go past its cursors through
+the libpq that it wraps. There a call costs half, goes out in one packet with no name left on the
+server (poolers give every transaction another one), and can be given up at any moment: whatever
+psycopg would do about a cancelled call waits for the server, which may hang.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import psycopg
 from psycopg import pq
 
+from router.lookup import look_up
 from router.store.postgres.address import Address
 from router.store.postgres.trouble import Failed, Lost, answered
 
@@ -59,7 +61,8 @@ class Connection:
         """Raises Failed or Lost."""
         try:
             async with asyncio.timeout(timeout):
-                raw = await psycopg.AsyncConnection.connect(**address.login())  # type: ignore[arg-type]
+                login = await _located(address.login())
+                raw = await psycopg.AsyncConnection.connect(**login)  # type: ignore[arg-type]
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
         except psycopg.Error as error:
@@ -153,6 +156,31 @@ class Connection:
             answer.set_result(self._results)
         else:
             self.close()
+
+
+async def _located(login: dict[str, str]) -> dict[str, str]:
+    """The parameters with the addresses of the hosts that they name. Raises Failed.
+
+    psycopg would have the loop look them up, and uvloop's does not end before its look-ups do.
+    """
+    hosts = login.get("host", "").split(",")
+    if "hostaddr" in login or any(not host or host.startswith("/") for host in hosts):
+        return login
+    ports = login.get("port", "5432").split(",")
+    looking = [look_up(host, int(port)) for host, port in zip(hosts, cycle(ports), strict=False)]
+    for each in looking:
+        each.add_done_callback(asyncio.Future.exception)  # who gives up does not hear of it
+    await asyncio.wait(looking)
+    found = [
+        (host, str(address[4][0]), port)
+        for host, port, each in zip(hosts, cycle(ports), looking, strict=False)
+        if each.exception() is None
+        for address in each.result()
+    ]
+    if not found:
+        raise Failed("08001", "no host of that name is known")
+    columns = map(",".join, zip(*found, strict=True))
+    return {**login, **dict(zip(("host", "hostaddr", "port"), columns, strict=True))}
 
 
 def _refusal(error: psycopg.Error) -> Failed:
