@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ import trustme
 
 from router.errors import StartFailed
 from router.store import Limits, Stage, State, StoreFailed
+from router.store.ops import Action, Selection, Verb
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.batch import ENOUGH
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Connection
+from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import VERSION
 from router.store.postgres.store import _FENCED
 from router.store.postgres.texts import escaped, unescaped
@@ -531,3 +534,37 @@ def backends(database: Database) -> int:
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ebaas-router'"
     )
     return int(number)
+
+
+async def test_a_retry_whose_answer_is_lost_is_told_of(
+    postgresql: Server, database: Database
+) -> None:
+    """Asked again it knows itself: what has become of a delivery, a dead letter say, gets its line
+    in the log."""
+    with proxy(postgresql.port) as between:
+        async with opened(database.through(between.port).dsn) as store:
+            for loss in Loss:
+                await add(store, queued(), body=loss.name.encode())
+                (due,) = await store.take("one", NOW, NOW + 100, 1, T)
+                row = replace(due.row, state=State.DEAD)
+                with between.losing(b".finish(", loss, once=True):
+                    assert await store.finish(due, row, NOW + 1, T)
+                assert not await store.finish(due, row, NOW + 2, T)
+
+
+async def test_an_action_whose_answer_is_lost_says_what_it_did(
+    postgresql: Server, database: Database
+) -> None:
+    """Asked again it counts what it has changed, and writes that down once."""
+    with proxy(postgresql.port) as between:
+        address = Address.parse(database.through(between.port).dsn)
+        async with opened(database.dsn) as store:
+            ops = await PostgresOps.open(address, LIMITS)
+            for number, loss in enumerate(Loss):
+                await add(store, queued(loss.name), body=loss.name.encode())
+                (page,) = [each async for each in ops.pages(Selection(targets=(loss.name,)), 9)]
+                action = Action(f"action-{number}", Verb.DISCARD, "ops", "these", NOW)
+                with between.losing(b".act(", loss, once=True):
+                    assert await ops.act(action, page) == 1
+            await ops.close()
+    assert database.rows("SELECT deliveries FROM actions") == [("1",), ("1",)]

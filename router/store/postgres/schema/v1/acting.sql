@@ -6,6 +6,7 @@ CREATE FUNCTION act(
 ) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     action_seq bigint;
+    fresh integer;
     seqs bigint[];
 BEGIN
     PERFORM durable();
@@ -17,19 +18,21 @@ BEGIN
         action_id text, verb text, who text, what text, at double precision
     )
     ON CONFLICT (action_id) DO UPDATE SET deliveries = a.deliveries RETURNING a.seq INTO action_seq;
-    WITH changed AS (
-        UPDATE deliveries d SET state = c.state, reason = c.reason, due_at = c.due_at,
-            retries = c.retries, changed_at = now, action = action_seq, lease = ''
-        FROM jsonb_to_recordset(changes) AS c (
-            seq bigint, target text, was text, later double precision,
-            state text, reason text, due_at double precision, retries integer
-        )
-        WHERE d.seq = c.seq AND d.target = c.target AND d.state = c.was
-            AND d.acknowledged_later_at IS NOT DISTINCT FROM c.later
-        RETURNING d.seq
+    UPDATE deliveries d SET state = c.state, reason = c.reason, due_at = c.due_at,
+        retries = c.retries, changed_at = now, action = action_seq, lease = ''
+    FROM jsonb_to_recordset(changes) AS c (
+        seq bigint, target text, was text, later double precision,
+        state text, reason text, due_at double precision, retries integer
     )
-    SELECT coalesce(array_agg(seq), '{}') INTO seqs FROM changed;
-    UPDATE actions SET deliveries = deliveries + cardinality(seqs) WHERE seq = action_seq;
+    WHERE d.seq = c.seq AND d.target = c.target AND d.state = c.was
+        AND d.acknowledged_later_at IS NOT DISTINCT FROM c.later;
+    GET DIAGNOSTICS fresh = ROW_COUNT;
+    UPDATE actions SET deliveries = deliveries + fresh WHERE seq = action_seq;
+    -- With what this step has changed on a connection that was lost.
+    SELECT coalesce(array_agg(d.seq), '{}') INTO seqs
+    FROM deliveries d JOIN jsonb_to_recordset(changes) AS c (seq bigint, target text)
+        ON d.seq = c.seq AND d.target = c.target
+    WHERE d.action = action_seq AND d.changed_at = now;
     PERFORM touch(seqs, now, limits);
     RETURN cardinality(seqs);
 END

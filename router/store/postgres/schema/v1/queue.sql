@@ -44,8 +44,8 @@ BEGIN
 END
 $$;
 
--- One row for each: whether it was leased still. Whatever takes a delivery out of the queue ends
--- its lease.
+-- One row for each: whether it was leased still, or this has come to pass already, on a connection
+-- that was lost. Whatever takes a delivery out of the queue ends its lease.
 CREATE FUNCTION finish(asks jsonb, limits jsonb)
 RETURNS TABLE (finished boolean) LANGUAGE plpgsql AS $$
 DECLARE
@@ -73,6 +73,12 @@ BEGIN
         IF finished AND ask.state <> 'queued' THEN
             PERFORM touch(ARRAY[changed], ask.now, limits);
         END IF;
+        finished := finished OR EXISTS (
+            SELECT FROM events e JOIN deliveries d USING (seq)
+            WHERE e.event_id = ask.event_id AND d.target = ask.target AND d.lease = ''
+                AND d.state = ask.state AND d.reason = ask.reason AND d.due_at = ask.due_at
+                AND d.retries = ask.retries AND d.changed_at = ask.now
+        );
         RETURN NEXT;
     END LOOP;
 END
