@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import trustme
 
@@ -247,6 +249,44 @@ async def test_a_name_is_looked_up_where_nobody_waits_for_it(
         async with opened(dsn) as store:
             assert store.connections == 1
     assert asked == {"nobody.test": True, "server.test": True}
+
+
+async def test_a_fault_while_connecting_ends_no_store(
+    postgresql: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is, it is told, and whoever asks for a connection has another one made."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_exception_handler", told.append)
+    async with opened(database.dsn) as store:
+        with postgresql.down(), monkeypatch.context() as patched:
+            while not await refused(store, "unreachable"):
+                await asyncio.sleep(0.01)
+            faulty = asyncio.Event()
+
+            async def connect(**_: object) -> None:
+                faulty.set()
+                raise RuntimeError
+
+            patched.setattr(psycopg.AsyncConnection, "connect", connect)
+            async with asyncio.timeout(PATIENCE):
+                await faulty.wait()
+
+        async def works() -> bool:
+            return not await refused(store, "unreachable")
+
+        await soon(works)
+    gc.collect()  # a task tells when it goes
+    assert told
+
+
+async def refused(store: PostgresStore, word: str) -> bool:
+    """Whether nothing can be asked of it, for that reason."""
+    try:
+        await found(store)
+    except StoreFailed as error:
+        return str(error) == word
+    return False
 
 
 async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:

@@ -114,6 +114,7 @@ class Pool:
     async def _acquire(self) -> Connection:
         if self._idle:
             return self._idle.pop()
+        self._grow()  # a fault of our own may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
             raise Away(self._trouble or "closed")
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
