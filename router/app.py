@@ -126,9 +126,13 @@ class App:
         warnings = [str(problem) for problem in config.warnings]
         if self._door(config).is_open and not is_loopback(self._settings.host):
             warnings.append(_EXPOSED)
-        store = self._settings.store
-        if isinstance(store, Path) and is_exposed(store):
-            warnings.append(f"everybody on this machine can read the store: chmod 600 {store.name}")
+        kept = {
+            "the store": self._settings.store,
+            "its password": self._settings.store_password_file,
+        }
+        for what, path in kept.items():
+            if isinstance(path, Path) and is_exposed(path):
+                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path.name}")
         return warnings
 
     def _door(self, config: Config) -> Door:

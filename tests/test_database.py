@@ -69,6 +69,9 @@ def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: st
         (f"postgresql://router:{CANARY}@db/e?schema=Quoted%22{CANARY}", "the URL's schema"),
         (f"postgresql://router:{CANARY}@db/e?{CANARY}", "none of the known ones"),
         (f"router:{CANARY}@db://e", "not the URL of a PostgreSQL database"),
+        (f"host=db dbname=e password={CANARY}", "a URL (postgresql://USER@HOST/NAME)"),
+        (f"router:{CANARY}@db/ebaas", "a URL (postgresql://USER@HOST/NAME)"),
+        ("127.0.0.1:5432/ebaas", "a URL (postgresql://USER@HOST/NAME)"),
     ],
 )
 def test_a_wrong_url_is_told_and_not_repeated(url: str, why: str) -> None:

@@ -21,6 +21,9 @@ from router.secret import MASK, Secret
 PREFIX = "EBAAS_ROUTER_"
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+#: A database that was meant without its scheme, or in libpq's other notation: no file of that name
+#: shall be made, and a password be in it.
+_ALMOST_A_URL = re.compile(r"[=@]|:[0-9]+(/|$)")
 _SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 #: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
@@ -85,6 +88,8 @@ def parse_store(text: str) -> Path | Database | None:
     if "://" in text:
         # Not repeated where it is wrong: a URL may carry a password.
         return parse_database(text)
+    if _ALMOST_A_URL.search(text):
+        raise ValueError("a store is a file's name, a URL (postgresql://USER@HOST/NAME), or 'none'")
     return None if text == "none" else parse_file(text)
 
 

@@ -214,6 +214,7 @@ _REFUSALS = {
     "is shutting down": "57P03",
     'database "': "3D000",
     "certificate": "28000",
+    "does not support SSL": "28000",
 }
 
 
