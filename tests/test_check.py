@@ -199,3 +199,7 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert check(tmp_path, text).code == 1
     (tmp_path / "url").write_text("http://127.0.0.1:9002/callback\n")
     assert check(tmp_path, text, "--secrets-dir", str(tmp_path)).code == 0
+    finished = check(tmp_path, text, "--secrets-dir", str(tmp_path / "missing"))
+    assert finished.code == 1
+    assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
+    assert str(tmp_path) not in finished.out + finished.err

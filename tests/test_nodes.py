@@ -135,7 +135,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
         finished = listed(database)
         assert finished.code == 1
         assert "gone, silent for" in finished.out
-        assert finished.lines[-1] == "1 node, 1 gone"
+        assert finished.lines[-1] == "2 nodes, 1 of them gone"
         assert two.interrupt(signal.SIGTERM) == 0
         assert [json.loads(line)["pid"] for line in listed(database, "--format", "json").lines] == [
             one.process.pid
@@ -287,5 +287,5 @@ async def test_the_password_may_be_in_a_file(tmp_path: Path, database: Database)
     with pytest.raises(StartFailed, match="password authentication failed"):
         await PostgresStore.open(address, LIMITS)
     file.unlink()
-    with pytest.raises(StartFailed, match="the password's file can't be read"):
+    with pytest.raises(StartFailed, match="--store-password-file: there is no such file"):
         await PostgresStore.open(address, LIMITS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from router.cli.columns import counted
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
 from router.cli.printing import say
 from router.database import Database
@@ -64,7 +65,9 @@ _PATIENCE = 30.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    add_settings(parser, "config", "host", "port", "path", "store", "store_password_file")
+    add_settings(
+        parser, "config", "host", "port", "path", "store", "store_password_file", "secrets_dir"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,14 +100,15 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     serving = server.Server(app, server.listen(settings.host, settings.port))
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"
+    option = f"its target's url in {path.name}"
     served = [
-        AsgiServer(stand_in, server.listen(*address))
+        AsgiServer(stand_in, server.listen(*address, option))
         for address, stand_in in sorted(stand_ins.items())
     ]
 
     async def tell() -> None:
         say(f"EBaaS callback router on {shown}")
-        say(f"{path.name}: {len(loaded.table.routes)} routes")
+        say(f"{path.name}: {counted(len(loaded.table.routes), 'route')}")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
         async with asyncio.timeout(_PATIENCE):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_setting, value
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
+from router.config.settings import SETTINGS
 from router.schedule import parse_duration
 
 SUMMARY = "ask a running router whether it is ready"
@@ -44,7 +45,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", type=value(parse_url), help="the router's address, instead of --host and --port"
     )
-    add_settings(parser, "host", "port", "tls_cert")
+    add_settings(parser, "host", "port")
+    parser.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="ask by TLS, as the router that has this certificate wants it; the file is not read "
+        "and the certificate not verified, which takes --url, and --ca where it is needed "
+        f"(default none; {SETTINGS['tls_cert'].variable})",
+    )
     add_ca(parser)
     parser.add_argument(
         "--timeout",

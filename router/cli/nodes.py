@@ -93,7 +93,7 @@ def _told(nodes: Sequence[Node]) -> Iterator[str]:
     yield from columns(rows)
     gone = sum(node.gone for node in nodes)
     yield ""
-    yield f"{counted(len(nodes) - gone, 'node')}, {gone} gone"
+    yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
 
 
 def _wrong(node: Node, nodes: Sequence[Node]) -> list[str]:

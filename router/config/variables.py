@@ -80,7 +80,10 @@ class Variables:
             if is_exposed(self._secrets_dir / name):
                 self.exposed.add(name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
-            raise Unresolved(f"there is no secret file {shown(name)} that can be read") from None
+            why = f"there is no secret file {shown(name)} that can be read"
+            if not self._secrets_dir.is_dir():
+                why = "the folder that --secrets-dir names is not there"
+            raise Unresolved(why) from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
         try:

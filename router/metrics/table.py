@@ -162,7 +162,8 @@ class OfProcess:
     )
     repeats: Counts = counter(
         "repeats_total",
-        "Events whose targets may have seen them before in spite of the delivery memory, by cause.",
+        "Events whose targets may have seen them before in spite of the delivery memory, by cause. "
+        "A process sees expired, overlap, store and replay; the others stay 0.",
         _CAUSE,
     )
     never_claimed: int = counter(

@@ -27,6 +27,10 @@ _DEFAULTS = {
 }
 
 
+#: What names the file that has the password.
+_OPTION = "--store-password-file"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One database, and the schema in it."""
@@ -70,8 +74,10 @@ class Address:
             return dict(self.parameters)
         try:
             password = self.password_file.read_text("utf-8").rstrip("\r\n")
+        except FileNotFoundError:
+            raise Failed("28P01", f"{_OPTION}: there is no such file") from None
         except (OSError, ValueError):
-            raise Failed("28P01", "the password's file can't be read") from None
+            raise Failed("28P01", f"{_OPTION}: the file can't be read") from None
         return {**self.parameters, "password": password}
 
 
