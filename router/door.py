@@ -14,6 +14,9 @@ from router.secret import Secret
 #: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
 AUTHORIZATION = "authorization"
 
+#: The shortest token that is not warned about, in characters: 16 of base64 are 96 random bits.
+SHORT = 16
+
 _FORWARDED = b"x-forwarded-for"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -37,6 +40,8 @@ class Tokens:
 
     def __init__(self, tokens: Sequence[Secret], header: str = AUTHORIZATION) -> None:
         self._digests = [_digest(token.reveal().encode()) for token in tokens]
+        #: Whether one of them is so short that it can be guessed.
+        self.can_be_guessed = any(len(token.reveal()) < SHORT for token in tokens)
         self._header = header.encode("ascii")
         self._is_bearer = header == AUTHORIZATION
 

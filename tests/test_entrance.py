@@ -270,6 +270,21 @@ def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
         ]
 
 
+def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
+    """It is warned about at the start, as one of the callbacks' is; the line that tells of the
+    serving has the store and the ops port, where the token is asked for."""
+    tokens, port = tmp_path / "ops", closed_port()
+    tokens.write_text("a-token-of-the-ops-port\nfifteen-letters\n")
+    tokens.chmod(0o600)
+    options = ("--ops-token-file", str(tokens), "--ops-port", str(port))
+    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
+        assert warned(router) == [
+            "--ops-token-file: a token is shorter than 16 characters: it can be guessed"
+        ]
+        (line,) = router.lines("serving")
+        assert (line["store"], line["ops"]) == ("sqlite", f"http://127.0.0.1:{port}")
+
+
 def test_no_header_tells_what_answers(tmp_path: Path) -> None:
     """Neither a product nor a version, whatever the reply."""
     with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:

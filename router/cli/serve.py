@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -158,9 +159,11 @@ def _serve_alone(settings: Settings) -> int:
 
     async def announce() -> None:
         _on_hang_up(router.app.reload.ask)
-        _announce(router.log, f"{serving.url}{settings.path}", router.facts, router.warnings)
+        url, more = f"{serving.url}{settings.path}", _around(settings, ops)
+        _announce(router.log, url, router.facts, router.warnings, **more)
 
-    server.run(*_ops(settings, gather, router.log), serving, then=announce)
+    ops = _ops(settings, gather, router.log)
+    server.run(*ops, serving, then=announce)
     router.log.info("stopped")
     return GOOD
 
@@ -180,9 +183,11 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
 
     async def announce() -> None:
         _on_hang_up(workers.reload)
-        _announce(log, url, **workers.facts, workers=settings.workers)
+        more = _around(settings, ops)
+        _announce(log, url, **workers.facts, workers=settings.workers, **more)
 
-    server.run(*_ops(settings, workers.gather, log), workers, then=announce)
+    ops = _ops(settings, workers.gather, log)
+    server.run(*ops, workers, then=announce)
     log.info("stopped")
     return GOOD
 
@@ -234,6 +239,7 @@ def _log(settings: Settings) -> Log:
 def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
     from router.asgi_server import AsgiServer
+    from router.door import SHORT
     from router.listening import listen
     from router.modes import is_exposed
     from router.networks import is_loopback
@@ -250,7 +256,21 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
         name = settings.ops_token_file.name
         problem = f"--ops-token-file: everybody on this machine can read {name}: chmod 600"
         log.warning("config", problem=problem)
+    if tokens.can_be_guessed:
+        problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
+        log.warning("config", problem=problem)
     return [AsgiServer(ops_app(gather, tokens, log), listener, drain_timeout=_OPS_DRAIN)]
+
+
+def _around(settings: Settings, ops: Sequence[AsgiServer]) -> dict[str, Any]:
+    """Which store it is, as /status has it; and where the ops port is, if there is one."""
+    from router.opening import kind_of
+
+    kind, where = kind_of(settings.store)
+    told = {"store": where or kind}
+    if ops:
+        told["ops"] = ops[0].url
+    return told
 
 
 def _on_hang_up(reload: Any) -> None:

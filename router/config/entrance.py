@@ -10,13 +10,11 @@ from router.config.kinds import ScalarKind, SecretText
 from router.config.reader import Fault, Schema, did_you_mean
 from router.config.section import Section
 from router.document import ListNode, Node, Problems, ScalarNode, shown
+from router.door import SHORT
 from router.networks import Network, NotANetwork, network_of
 from router.secret import Secret
 
 T = TypeVar("T")
-
-#: The shortest token that is not warned about, in characters: 16 of base64 are 96 random bits.
-SHORT = 16
 
 TOKEN = SecretText("a token (ASCII, no blanks)", pattern="[!-~]+", longest=1024)
 
