@@ -20,6 +20,7 @@ TORTURE = int(os.environ.get("TORTURE", "0"))
 # How long an example takes depends on what else the machine does; speed lives in bench/.
 settings.register_profile(
     "any machine",
+    max_examples=50 * max(TORTURE, 1),
     deadline=None,
     derandomize=not TORTURE,
     suppress_health_check=[HealthCheck.too_slow],
@@ -33,10 +34,13 @@ def examples(count: int) -> settings:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a PostgreSQL server is marked with it."""
+    """What needs a PostgreSQL server is marked with it, and runs where one is asked for."""
+    skip = pytest.mark.skip(reason="needs a PostgreSQL server: make postgresql")
     for item in items:
         if isinstance(item, pytest.Function) and "postgresql" in item.fixturenames:
             item.add_marker("postgresql")
+            if not postgres.REQUIRED:
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

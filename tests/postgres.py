@@ -16,13 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from tests.command import PATIENCE, ROOT
 from tests.serving import until
 from tests.sockets import HOST, HeldPort, listens
 
-#: Set where a missing server is a fault of the machine and no reason to skip.
+#: Whether what needs a server is to run: `make postgresql` sets it, and installs one.
 REQUIRED = "POSTGRESQL" in os.environ
 
 #: Who the router is to the server: no superuser, so that what it may do is what users grant.
@@ -330,14 +328,8 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """A server that is up. Where there is none on this machine the test is skipped, and says so;
-    where one is REQUIRED it fails."""
-    try:
-        server = Server()
-    except NoServer as error:
-        if REQUIRED:
-            raise
-        pytest.skip(str(error))
+    """A server that is up. Raises NoServer where there is none on this machine."""
+    server = Server()
     try:
         server.start()
         yield server
@@ -351,9 +343,7 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
     to the server."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        if REQUIRED:
-            raise NoServer("no pgbouncer on this machine")
-        pytest.skip("no pgbouncer on this machine: scripts/postgresql installs it")
+        raise NoServer("no pgbouncer on this machine: scripts/postgresql installs it")
     server, port = database.server, HeldPort()
     name = f"pgbouncer-{port.number}"
     users = server.give(f"{name}.users", f'"{USER}" "{PASSWORD}"\n')

@@ -566,7 +566,7 @@ VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
 TARGETS = {name: Target(name, "http://h/") for name in "xy"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ROUTES)
 def test_redundant_routes_can_go(routes: list[Route]) -> None:
     """Without any of the routes that are called redundant, every event goes where it went."""
@@ -699,21 +699,21 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
 def test_any_text(text: str) -> None:
     """No text made of what such files are made of gives anything but a Config or ConfigInvalid."""
     load_or_refuse(text.encode())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_bytes(content: bytes) -> None:
     """Nor do any bytes."""
     load_or_refuse(content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_damage(data: st.DataObject) -> None:
     """Nor does the shipped file with a piece cut out and another put in."""

@@ -777,7 +777,7 @@ def spoilt(draw: st.DrawFn) -> bytes:
     return raw
 
 
-@examples(200)
+@examples(100)
 @given(raw=spoilt())
 def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
     """Any bytes in one packet get at most one answer, the contract's, and make one event at most;
@@ -801,7 +801,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
     assert len(router.events) - before <= 1
 
 
-@examples(1000)
+@examples(300)
 @given(raw=spoilt())
 def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
     """Of a head that passes, httptools and h11 read the same line and headers as the front."""

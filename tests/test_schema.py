@@ -65,7 +65,7 @@ def _keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(schemas, values)
 def test_the_two_validators_agree(document: Any, value: Any) -> None:
     """Whatever schema an operator writes, and whatever comes: both let the same things pass."""
