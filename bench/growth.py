@@ -85,8 +85,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("curves", nargs="*", choices=[*CURVES, []], help="which; all by default")
     parser.add_argument("--quick", action="store_true", help="one short round of each point")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3, help="of each run")
     args = parser.parse_args()
-    rounds, seconds = (1, 1) if args.quick else (3, 3)
+    rounds, seconds = (1, 1) if args.quick else (args.rounds, args.seconds)
     print(machine(), file=sys.stderr)
     failures = 0
     for name in args.curves or CURVES:

@@ -33,6 +33,7 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
     Raises StartFailed with one clear line for a pair that no caller could or should trust.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems' Pythons leave it open
     context.set_alpn_protocols(["http/1.1"])
     try:
         pair.load_into(context)

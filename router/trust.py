@@ -97,6 +97,7 @@ def _context(ca: str, verify: bool) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=ca or None)
     except ssl.SSLError:
         raise BadCertificate("ca has a certificate that can't be read") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems' Pythons leave it open
     context.set_alpn_protocols(_PROTOCOLS)
     if not verify:
         context.check_hostname = False

@@ -19,7 +19,7 @@ from tests.serving import Target, serving, target
 from tests.wire import PROBE, Running, head, post, running, wait_until
 
 #: Deadlines that a test can sit out.
-SOON = Limits(first_byte=0.5, receive=0.5, keep_alive=0.5, reply=5, linger=0.25)
+SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
 
 
 @pytest.fixture(scope="module")
