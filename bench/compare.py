@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,25 @@ def running(peers: Sequence[Peer], routes: int, targets: int) -> Iterator[list[S
             started.append(start(peer, scene, CORE))
             stack.callback(started[-1].stop)
         yield started
+
+
+@contextlib.contextmanager
+def beside_a_bad_one(bad: Mapping[str, Any], match: str, **top: Any) -> Iterator[str]:
+    """A router with three targets that acknowledge at once, and a `bad` one that events of `match`
+    require; its URL. `top` is what its routes.yaml has besides."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
+        scene.write()
+        path = scene.folder / "routes.yaml"
+        table = {**json.loads(path.read_text()), **top}
+        table["targets"]["bad"] = dict(bad)
+        table["routes"].append({"name": "bad", "match": match, "required": ["bad"]})
+        path.write_text(json.dumps(table))
+        stack.callback(start_targets(scene, WRK_CORE).stop)
+        started = start(router("router"), scene, CORE)
+        stack.callback(started.stop)
+        warm(started)
+        yield started.url
 
 
 def warm(each: Started) -> None:

@@ -10,20 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from bench.arrivals import Latency, arrivals
-from bench.compare import CORE, WRK_CORE, machine, warm
-from bench.processes import Scene, free_port, router, start, start_targets
+from bench.compare import WRK_CORE, beside_a_bad_one, machine
 
 #: Events a second to the others, and to the flapping target.
 RATE, FLAPPING_RATE = 300.0, 100.0
@@ -93,7 +88,8 @@ def main() -> int:
 
 def _round(flaps: bool, policy: dict[str, Any], seconds: float) -> tuple[float, ...]:
     target = Flapping()
-    with tempfile.TemporaryDirectory() as folder, _routed(Path(folder), target, policy) as url:
+    bad = {"url": f"http://127.0.0.1:{target.port}/callback", "timeout": TIMEOUT, **policy}
+    with beside_a_bad_one(bad, "f.*") as url:
         target.flaps = flaps
         with ThreadPoolExecutor(2) as both:
             others = both.submit(arrivals, url, RATE, seconds, WRK_CORE)
@@ -104,25 +100,6 @@ def _round(flaps: bool, policy: dict[str, Any], seconds: float) -> tuple[float, 
         *(latency.median, latency.p99, latency.failures),
         *(its_own.events, its_own.failures, target.in_vain),
     )
-
-
-@contextlib.contextmanager
-def _routed(folder: Path, target: Flapping, policy: dict[str, Any]) -> Iterator[str]:
-    """A router with three targets and the flapping one; its URL."""
-    with contextlib.ExitStack() as stack:
-        scene = Scene(folder, [free_port() for _ in range(3)], 50)
-        scene.write()
-        path = folder / "routes.yaml"
-        table = json.loads(path.read_text())
-        url = f"http://127.0.0.1:{target.port}/callback"
-        table["targets"]["flapping"] = {"url": url, "timeout": TIMEOUT, **policy}
-        table["routes"].append({"name": "flapping", "match": "f.*", "required": ["flapping"]})
-        path.write_text(json.dumps(table))
-        stack.callback(start_targets(scene, WRK_CORE).stop)
-        started = start(router("router"), scene, CORE)
-        stack.callback(started.stop)
-        warm(started)
-        yield started.url
 
 
 if __name__ == "__main__":

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import socket
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.arrivals import Latency, arrivals
-from bench.compare import CORE, WRK_CORE, machine, warm
-from bench.processes import Scene, free_port, router, start, start_targets
+from bench.compare import WRK_CORE, beside_a_bad_one, machine
 
 #: Events in flight to the hung target.
 HELD = 256
@@ -38,8 +34,7 @@ def main() -> int:
     rounds, seconds = (1, 1.0) if args.quick else (5, 5.0)
     print(machine(), file=sys.stderr)
     found: dict[str, list[Latency]] = {"without": [], "with": []}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        url = stack.enter_context(_routed(Path(folder)))
+    with _routed() as url:
         for _ in range(rounds):
             found["without"].append(arrivals(url, RATE, seconds, WRK_CORE))
             with _held(url):
@@ -55,24 +50,13 @@ _COLUMNS = ("median", "p99")
 
 
 @contextlib.contextmanager
-def _routed(folder: Path) -> Iterator[str]:
-    """A router with three targets and a hung one; its URL."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=HELD))
-        scene = Scene(folder, [free_port() for _ in range(3)], 50)
-        scene.write()
-        path = folder / "routes.yaml"
-        table = json.loads(path.read_text())
-        hung = f"http://127.0.0.1:{listener.getsockname()[1]}/callback"
-        table["targets"]["hung"] = {"url": hung, "max_in_flight": HELD, "timeout": "60s"}
-        table["ebaas"] = {"reply_within": "60s"}
-        table["routes"].append({"name": "hung", "match": "h.*", "required": ["hung"]})
-        path.write_text(json.dumps(table))
-        stack.callback(start_targets(scene, WRK_CORE).stop)
-        started = start(router("router"), scene, CORE)
-        stack.callback(started.stop)
-        warm(started)
-        yield started.url
+def _routed() -> Iterator[str]:
+    """A router whose fourth target never answers; its URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=HELD) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/callback"
+        hung = {"url": url, "max_in_flight": HELD, "timeout": "60s"}
+        with beside_a_bad_one(hung, "h.*", ebaas={"reply_within": "60s"}) as router:
+            yield router
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -61,54 +62,46 @@ NOW = 1_000_000.0
 _numbers = itertools.count()
 
 
-class Place(Protocol):
+class Place:
     """Where a store of some kind is. Opened twice, it is one store for two processes."""
 
-    def store(self, limits: Limits = LIMITS) -> AbstractAsyncContextManager[Store]: ...
+    def __init__(
+        self,
+        store: Callable[[Limits], Awaitable[Store]],
+        ops: Callable[[Limits], Awaitable[Ops]],
+    ) -> None:
+        self._store = store
+        self._ops = ops
 
-    def ops(self, limits: Limits = LIMITS) -> AbstractAsyncContextManager[Ops]:
+    @classmethod
+    def in_sqlite(cls, folder: Path) -> Place:
+        path = folder / "store.db"
+        return cls(
+            partial(SqliteStore.open, path),
+            partial(SqliteOps.open, path, now=lambda: NOW),
+        )
+
+    @classmethod
+    def in_postgresql(cls, database: Database) -> Place:
+        """A schema of its own: a new database for each test takes longer than most tests."""
+        address = Address.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
+        return cls(
+            partial(PostgresStore.open, address),
+            partial(PostgresOps.open, address, now=lambda: NOW),
+        )
+
+    @asynccontextmanager
+    async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
+        store = await self._store(limits)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
         """As people open it beside the router."""
-        ...
-
-
-class SqlitePlace:
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "store.db"
-
-    @asynccontextmanager
-    async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
-        store = await SqliteStore.open(self._path, limits)
-        try:
-            yield store
-        finally:
-            await store.close()
-
-    @asynccontextmanager
-    async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
-        ops = await SqliteOps.open(self._path, limits, now=lambda: NOW)
-        try:
-            yield ops
-        finally:
-            await ops.close()
-
-
-class PostgresPlace:
-    """A schema of its own: a new database for each test takes longer than most tests."""
-
-    def __init__(self, database: Database) -> None:
-        self._address = Address.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
-
-    @asynccontextmanager
-    async def store(self, limits: Limits = LIMITS) -> AsyncIterator[Store]:
-        store = await PostgresStore.open(self._address, limits)
-        try:
-            yield store
-        finally:
-            await store.close()
-
-    @asynccontextmanager
-    async def ops(self, limits: Limits = LIMITS) -> AsyncIterator[Ops]:
-        ops = await PostgresOps.open(self._address, limits, now=lambda: NOW)
+        ops = await self._ops(limits)
         try:
             yield ops
         finally:
@@ -125,8 +118,8 @@ PLACES = [
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
-    return PostgresPlace(request.getfixturevalue(request.param))
+        return Place.in_sqlite(tmp_path)
+    return Place.in_postgresql(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="session")
