@@ -25,6 +25,7 @@ from typing import Any
 
 from bench.arrivals import arrivals
 from bench.processes import (
+    HERE,
     NGINX,
     NODE,
     OBVIOUS,
@@ -38,7 +39,12 @@ from bench.processes import (
 )
 from bench.wrk import Load, wrk
 
-PEERS = (router("router"), NGINX, NODE, OBVIOUS)
+#: Node.js is left out, which its absence from the table shows, where its packages can't be fetched.
+PEERS = [
+    peer
+    for peer in (router("router"), NGINX, NODE, OBVIOUS)
+    if peer is not NODE or (HERE / "node" / "node_modules").is_dir()
+]
 ROUTES, TARGETS, CONNECTIONS = 50, 3, 32
 
 #: Of the best rate, for arrivals.
