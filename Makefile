@@ -103,7 +103,7 @@ soak: dev-environment ## mixed load for half an hour, and whether anything grows
 	@$(python) -m bench.soak $(ARGS)
 
 soak-short: dev-environment ## the same for less than a minute
-	@$(python) -m bench.soak --minutes 0.7 --round 4 --rate 30
+	@$(python) -m bench.soak --minutes 0.9 --round 4 --rate 30
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)

@@ -28,14 +28,16 @@ from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
 from router.asgi_server import AsgiServer
 from router.listening import listen
+from router.transport import KEEP_ALIVE
 
 PATIENCE = 30.0
 
 #: Errors that belong to a soak: a refused edit, and what nobody asks for again after a hang-up.
 EXPECTED = (b"reload", b"dead_letter")
 
-#: Seconds of a rest: whatever outlives its request, and what waits for the queue's next turn.
-REST = 2.0
+#: Seconds of a rest: whatever outlives its request, what waits for the queue's next turn, and the
+#: connections to targets that are kept for a next request. What is open then is open for good.
+REST = KEEP_ALIVE + 1.0
 
 #: The most bytes of the store's files for each event in them, and besides. An hour is kept.
 STORE_EACH, STORE_BESIDES = 4096, 8_000_000

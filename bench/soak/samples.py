@@ -73,11 +73,11 @@ class Bound:
     peak: float
 
 
-#: Idle connections to targets are files too: a burst leaves some dozens for a while. The store
-#: keeps what is settled for an hour, so it is judged by what it holds: see `Run`.
+#: Files are the connections of what the queue tries during a rest, too: a few. The store keeps
+#: what is settled for an hour, so it is judged by what it holds: see `Run`.
 BOUNDS = {
     "memory": Bound(0.03, 1.5e6, 0),
-    "files": Bound(0.05, 12, 64),
+    "files": Bound(0.05, 6, 16),
     "threads": Bound(0.05, 2, 4),
     "tasks": Bound(0.05, 4, 16),
 }
