@@ -13,6 +13,7 @@ import select
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
+from router.outbox import outbox_of
 from router.web.body import Body, Malformed, body_after
 from router.web.call import Application, Call, Handler
 from router.web.head import END, is_hopeless, oversized, read, request_id_in
@@ -45,6 +46,7 @@ class Front(asyncio.Protocol):
         self._limits = limits
         self._tally = tally
         self._loop = asyncio.get_running_loop()
+        self._outbox = outbox_of(self._loop)
         #: The part of a head that has come; empty but while one is coming.
         self._part = b""
         #: The request in hand, or the last one; None before the first.
@@ -185,6 +187,7 @@ class Front(asyncio.Protocol):
         if self.is_answering or self.is_receiving:
             self._refuse(BUSY)
         else:
+            self._outbox.flush()  # its reply may wait there
             self.transport.close()
 
     def abort(self) -> None:
@@ -289,8 +292,16 @@ class Front(asyncio.Protocol):
     def _say(self, status: int, headers: bytes, body: bytes, *, stays: bool) -> None:
         """Head and body in one call of the system: that halves what a reply costs."""
         end = b"\r\n" if stays else b"connection: close\r\n\r\n"
-        parts = (status_line(status), self._tally.date, headers, end, body)
-        self.transport.write(b"".join(parts))
+        whole = b"".join((status_line(status), self._tally.date, headers, end, body))
+        if stays and len(self._tally.tasks) > 1:
+            self._outbox.put(self._write, whole)
+        else:  # nobody's reply comes with it, or what follows can't wait
+            self._outbox.flush()
+            self.transport.write(whole)
+
+    def _write(self, whole: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(whole)
 
     def _close(self) -> None:
         """End the connection after what has been written."""

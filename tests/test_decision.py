@@ -24,7 +24,7 @@ def flight() -> Exchange[Attempt]:
     def read(_: Answer | Failure) -> Attempt:
         return Attempt(Reason.ACKNOWLEDGED, True, 0.0)
 
-    return Exchange(read, lambda: None, asyncio.get_running_loop())
+    return Exchange(read, asyncio.get_running_loop())
 
 
 def decision(

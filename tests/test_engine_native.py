@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from router.model import Reason
-from router.transport import Answer, Failure
+from router.transport import Answer, Exchange, Failure, as_it_came
 from router.transport.native import NativePool, pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from router.transport.native.connection import Connection
 from router.trust import system_trust
 from tests.engines import (
     AUTHORITY,
@@ -29,7 +30,7 @@ from tests.engines import (
     trusting,
     until,
 )
-from tests.hostile import YES, hostile
+from tests.hostile import YES, answer, hostile
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +75,66 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
             tracemalloc.stop()
     assert came == [Failure(Reason.TIMEOUT, delivered=True)] * 4
     assert peak < 10_000_000
+
+
+async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
+    """A target that acknowledges before it reads gets the request whole, also one so short that
+    nobody had to wait before its last byte was handed over."""
+    loop = asyncio.get_running_loop()
+    connection = Connection(lambda _: None, lambda _: None)
+    with narrow_pair() as (ours, target):
+        await loop.create_connection(lambda: connection, sock=ours)
+        coming = Exchange(as_it_came, loop)
+        connection.begin(coming, b"", b" " * 60_000, loop.time() + LONG)
+        await loop.sock_sendall(target, answer(YES))
+        await until(lambda: connection._incoming is not None)
+        assert not coming.done()
+        size = 0
+        while size < 60_000:
+            size += len(await loop.sock_recv(target, 65536))
+        assert await asyncio.wait_for(coming, LONG) == Answer(200, YES)
+        assert connection.is_idle
+        connection.close()
+
+
+@contextmanager
+def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection by TCP that takes up but little of what is not read."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = socket.socket()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.connect(listener.getsockname())
+        ours.setblocking(False)
+        target, _ = listener.accept()
+        target.setblocking(False)
+        with ours, target:
+            yield ours, target
+
+
+async def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
+    """Beside another request one waits for the loop's turn: cancelled by then it costs nothing."""
+    told: list[Answer | Failure] = []
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await post(opening)
+        beside = opening.post(b"", BODY, LONG, as_it_came)
+        cancelled = opening.post(b"", BODY, LONG, told.append)
+        cancelled.cancel()
+        assert await beside == Answer(200, YES)
+        assert (target.accepted, len(target.requests)) == (1, 2)
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await post(opening)
+        beside = opening.post(b"", BODY, LONG, as_it_came)
+        waiting = opening.post(b"", BODY, LONG, as_it_came)
+        await opening.close()
+        assert await beside == Failure(Reason.STOPPED, delivered=True)
+        assert await waiting == Failure(Reason.STOPPED, delivered=False)
 
 
 async def test_deadlines_are_each_their_own() -> None:

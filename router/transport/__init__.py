@@ -61,24 +61,23 @@ class Exchange(asyncio.Future[T]):
     is stopped, and `read` is told a result that nobody hears of.
     """
 
+    #: For engines: breaks off what it has come to; None while that is nothing.
+    stop: Callable[[], object] | None = None
     _listener: Callable[[Exchange[T]], object] | None = None
 
     def __init__(
-        self,
-        read: Callable[[Answer | Failure], T],
-        stop: Callable[[], object],
-        loop: asyncio.AbstractEventLoop,
+        self, read: Callable[[Answer | Failure], T], loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(loop=loop)
         self._read = read
-        self._stop = stop
 
     @classmethod
     def by(
         cls, task: asyncio.Task[Answer | Failure], read: Callable[[Answer | Failure], T]
     ) -> Exchange[T]:
         """The exchange that a task makes."""
-        exchange = cls(read, task.cancel, task.get_loop())
+        exchange = cls(read, task.get_loop())
+        exchange.stop = task.cancel
         task.add_done_callback(exchange._end_by)
         return exchange
 
@@ -99,7 +98,8 @@ class Exchange(asyncio.Future[T]):
         if not super().cancel(msg):
             return False
         self._tell()
-        self._stop()
+        if self.stop is not None:
+            self.stop()
         return True
 
     def end(self, result: Answer | Failure) -> None:
@@ -152,9 +152,10 @@ class Pool(Protocol):
     ) -> Exchange[T]:
         """POST `body` once and read the whole answer, all within `timeout` seconds.
 
-        It has begun when this returns. Sends exactly `lines`, which `lines_of` has made, and
-        `host` and `content-length` besides; follows no redirect, decodes nothing, keeps no cookie,
-        takes no proxy from the environment. What may have been delivered is never sent again.
+        It begins now or with the loop's next turn. Sends exactly `lines`, which `lines_of` has
+        made, and `host` and `content-length` besides; follows no redirect, decodes nothing, keeps
+        no cookie, takes no proxy from the environment. What may have been delivered is never sent
+        again.
         Cancelling it closes its connection, unless the answer was whole by then. A target's failure
         is a value: an exception is a fault of our own; one that is raised here has begun nothing.
         """

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from router.model import Reason
-from router.transport import Answer, Exchange, Failure, T
+from router.transport import Answer, Exchange, Failure
 from router.transport.causes import tls_cause
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
@@ -86,23 +86,20 @@ class Connection(asyncio.Protocol):
         """
         return bool(self._socket.poll(0))
 
-    def begin(
-        self, head: bytes, body: bytes, deadline: float, read: Callable[[Answer | Failure], T]
-    ) -> Exchange[T]:
-        """Send a request and read its answer until `deadline`, by the loop's clock."""
-        exchange = Exchange(read, self.stop, self._loop)
+    def begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+        """Send its request and read the answer until `deadline`, by the loop's clock."""
         if self._transport.is_closing():
             reason = Reason.PROTOCOL if self._spoke_unasked else Reason.RESET
             exchange.end(Failure(reason, delivered=True))
-            return exchange
+            return
         self._exchange = exchange
+        exchange.stop = self.stop
         self._alarm.set(deadline)
         try:
             self._send(head, body)
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)
             self.stop()
-        return exchange
 
     def close(self) -> None:
         """End an idle connection in order."""

@@ -7,12 +7,14 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T, as_it_came
+from router.outbox import Outbox, outbox_of
+from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.native.connection import Connection
@@ -24,12 +26,14 @@ MAX_AGE = 60.0
 #: How long a target may take to answer the end of an idle TLS connection, in seconds.
 _FAREWELL = 1.0
 
+#: Nobody hears of it: it was broken off, or failed by a fault of our own.
+_NOT_BEGUN = Failure(Reason.STOPPED, delivered=False)
+
 
 class NativePool:
     """The connections to one target, on asyncio; see `Pool` for what is promised.
 
-    A post that finds an idle connection is on its way before it returns. Only one that has to open
-    a connection takes a task.
+    Only a post that has to open a connection takes a task.
     """
 
     def __init__(self, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE) -> None:
@@ -45,7 +49,7 @@ class NativePool:
         #: All that are open.
         self._connections: set[Connection] = set()
         #: The posts that had to open a connection, until they have ended.
-        self._tasks: set[asyncio.Task[Answer | Failure]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         #: One for each post that has no connection yet; brought forward, it breaks that off.
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -59,27 +63,50 @@ class NativePool:
         read: Callable[[Answer | Failure], T],
     ) -> Exchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        connection = self._take(now)
-        if connection is not None:
-            return connection.begin(head, body, now + timeout, read)
-        task = loop.create_task(self._open_and_post(head, body, now + timeout))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return Exchange.by(task, read)
+        exchange = Exchange(read, self._loop)
+        request = (exchange, head, body, self._loop.time() + timeout)
+        if len(self._connections) > len(self._idle):
+            self._outbox.put(self._begin, *request)
+        else:  # the only one in flight: nobody comes with it
+            self._begin(*request)
+        return exchange
 
-    async def _open_and_post(self, head: bytes, body: bytes, deadline: float) -> Answer | Failure:
+    def _begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+        if exchange.done():  # cancelled meanwhile
+            exchange.end(_NOT_BEGUN)
+            return
+        connection = self._take(self._loop.time())
+        if connection is not None:
+            connection.begin(exchange, head, body, deadline)
+            return
+        task = self._loop.create_task(self._open_and_begin(exchange, head, body, deadline))
+        exchange.stop = task.cancel
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._opened, exchange))
+
+    async def _open_and_begin(
+        self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float
+    ) -> None:
         connection = await self._open(deadline)
         if isinstance(connection, Failure):
-            return connection
-        return await connection.begin(head, body, deadline, as_it_came)
+            exchange.end(connection)
+        else:
+            connection.begin(exchange, head, body, deadline)
+
+    def _opened(self, exchange: Exchange[Any], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            exchange.fail(error)
+        if task.cancelled() or error is not None:
+            exchange.end(_NOT_BEGUN)
 
     async def close(self) -> None:
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._idle.clear()
+        self._outbox.flush()
         for deadline in self._opening:
             if not deadline.expired():
                 deadline.reschedule(0)
@@ -87,6 +114,14 @@ class NativePool:
             connection.stop()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        return outbox_of(self._loop)
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
         if self._closed:
@@ -109,17 +144,15 @@ class NativePool:
             return
         self._idle.append(connection)
         if self._sweeping is None:
-            loop = asyncio.get_running_loop()
-            self._sweeping = loop.call_later(KEEP_ALIVE, self._sweep)
+            self._sweeping = self._loop.call_later(KEEP_ALIVE, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long; the next sweep is when the next one will be."""
-        loop = asyncio.get_running_loop()
         self._sweeping = None
-        while self._idle and not _is_fresh(self._idle[0], loop.time()):
+        while self._idle and not _is_fresh(self._idle[0], self._loop.time()):
             self._idle.popleft().close()
         if self._idle:
-            self._sweeping = loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
+            self._sweeping = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
 
     # Connections that come about.
 
@@ -144,10 +177,9 @@ class NativePool:
     async def _adopt(self, sock: socket.socket, deadline: float) -> Connection | Failure:
         """Make a connection of a socket, by a handshake where the target speaks TLS."""
         connection = Connection(self._keep, self._connections.discard)
-        loop = asyncio.get_running_loop()
         try:
-            handshake = self._handshake(deadline - loop.time())
-            await loop.create_connection(lambda: connection, sock=sock, **handshake)
+            handshake = self._handshake(deadline - self._loop.time())
+            await self._loop.create_connection(lambda: connection, sock=sock, **handshake)
         except OSError as error:
             cause = tls_cause if self._is_tls else connect_cause
             return self._unsent(*cause(error))
