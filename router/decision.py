@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 from router.model import Attempt
 from router.transport import Exchange
@@ -32,7 +33,7 @@ class Decision:
         self._is_worth_waiting = is_worth_waiting
         #: Attempts in flight.
         self._required = self._optional = 0
-        self._made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._made: asyncio.Future[None] = deadlines.loop.create_future()
 
     def watch(self, flight: asyncio.Future[Attempt], *, required: bool) -> None:
         """Count on an attempt that has begun."""
@@ -84,7 +85,8 @@ class Decision:
 
 
 class Deadlines:
-    """When decisions are made at the latest. It rarely comes to that: one timer serves all."""
+    """When decisions are made at the latest, all of them on one loop. It rarely comes to that: one
+    timer serves all."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -92,6 +94,10 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         #: When the timer rings: it may be too early, and never too late.
         self._rings_at = math.inf
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     def set(self, decision: Decision, due: float) -> None:
         """Have it made at `due`."""
@@ -114,7 +120,7 @@ class Deadlines:
             self._timer.cancel()
         self._rings_at = due
         left = max(due - self._monotonic(), 0.0)
-        self._timer = asyncio.get_running_loop().call_later(left, self._ring)
+        self._timer = self.loop.call_later(left, self._ring)
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf

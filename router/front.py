@@ -16,7 +16,7 @@ from typing import Any
 from router.outbox import outbox_of
 from router.web.body import Body, Malformed, body_after
 from router.web.call import Application, Call, Handler
-from router.web.head import END, is_hopeless, oversized, read, request_id_in
+from router.web.head import END, Head, is_hopeless, oversized, read, request_id_in
 from router.web.limits import Limits, Tally
 from router.web.replies import (
     BAD_HTTP,
@@ -220,11 +220,18 @@ class Front(asyncio.Protocol):
             self._refuse(head, raw)
         elif self._extra and not raw.startswith(_PROBES):
             self._refuse(BUSY, raw)
+        elif head.length == len(rest):
+            if not (call := self._offer(head)).is_answered:
+                self._handler.receive(call, rest)
         elif self._fits(body := body_after(head, self._limits.head), rest, raw):
-            self._call = Call(head, self)
-            self._handler = self._application.begin(self._call)
-            if not self._call.is_answered:
-                self._go_on(self._call, body, len(raw) + len(rest))
+            if not (call := self._offer(head)).is_answered:
+                self._go_on(call, body, len(raw) + len(rest))
+
+    def _offer(self, head: Head) -> Call:
+        """Ask the application what it makes of a request, by its head."""
+        call = self._call = Call(head, self, self._loop.create_future())
+        self._handler = self._application.begin(call)
+        return call
 
     def _read_body(self, call: Call, body: Body, data: bytes) -> None:
         if self._fits(body, data):
@@ -268,7 +275,6 @@ class Front(asyncio.Protocol):
 
     def proceed(self, call: Call) -> None:
         if call.head.expects and self._body is not None and self._body.size == 0:
-            call.head.expects = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -264,4 +264,5 @@ def _add_attempt(fields: dict[str, Any], attempt: Attempt) -> None:
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+    """Milliseconds, to a tenth; `round` takes three times as long."""
+    return int(seconds * 10_000 + 0.5) / 10

@@ -82,7 +82,8 @@ class Call:
         *("replied", "request_id", "seconds", "started"),
     )
 
-    def __init__(self, head: Head, connection: Connection) -> None:
+    def __init__(self, head: Head, connection: Connection, gone: asyncio.Future[None]) -> None:
+        """`gone` is done once the caller has hung up."""
         self.started = time.monotonic()
         self.head = head
         self._connection = connection
@@ -92,8 +93,7 @@ class Call:
         #: What the caller was told, and how long after the head; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
-        #: Done once the caller has hung up; the front sees to it.
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gone = gone
 
     @property
     def peer(self) -> tuple[Any, ...]:
@@ -113,7 +113,7 @@ class Call:
     def traceparent(self) -> str:
         """The caller's trace context, `""` where it sent none that is valid."""
         given = self.header(b"traceparent")
-        return given.decode("ascii") if _TRACEPARENT.fullmatch(given) else ""
+        return given.decode("ascii") if given and _TRACEPARENT.fullmatch(given) else ""
 
     def proceed(self) -> None:
         """Let the caller send the body, if it waits to be told so."""

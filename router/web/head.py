@@ -2,13 +2,16 @@
 
 RFC 9112 lets a server be lenient about much of this. Each leniency is a way to smuggle: one party
 reads one request where the next reads two. No caller in its right mind needs any of them.
+
+A head that has just been read is known: those of one caller differ by little but their lengths.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from router.web.limits import Limits
@@ -16,6 +19,9 @@ from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WR
 
 #: What a head ends with.
 END = b"\r\n\r\n"
+
+#: How many heads are known at a time, and the largest that is; together they take about a MiB.
+_KNOWN_HEADS, _KNOWN_SIZE = 256, 2048
 
 #: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
@@ -39,29 +45,23 @@ _HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Head:
-    """A request's line and headers. Not frozen, for that costs as much as to read them."""
+    """A request's line and headers."""
 
     method: bytes
-    #: Path and query, as they came.
-    target: bytes
+    #: Without the query, its escapes undone.
+    path: str
     #: As they came; names in lower case, values without the blanks around them.
-    fields: list[tuple[bytes, bytes]]
+    fields: Sequence[tuple[bytes, bytes]]
     #: The same by name: of several of one name the last.
-    named: dict[bytes, bytes]
+    named: Mapping[bytes, bytes]
     #: The body's size in bytes; None where it comes in chunks.
     length: int | None
     #: Whether the body's sender waits to be asked for it.
     expects: bool
     #: Whether the caller would send another request on the connection.
     keep_alive: bool
-
-    @property
-    def path(self) -> str:
-        """Without the query, its escapes undone."""
-        path = self.target.partition(b"?")[0].decode("ascii")
-        return unquote(path) if "%" in path else path
 
 
 def is_hopeless(part: bytes) -> bool:
@@ -86,6 +86,10 @@ def oversized(data: bytes, size: int, limits: Limits) -> Reply | None:
 
 def read(head: bytes) -> Head | Reply:
     """A whole head, or what its sender is told."""
+    return _read_known(head) if len(head) <= _KNOWN_SIZE else _read(head)
+
+
+def _read(head: bytes) -> Head | Reply:
     match = _HEAD.fullmatch(head)
     if match is None:
         return BAD_HTTP
@@ -102,13 +106,15 @@ def read(head: bytes) -> Head | Reply:
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
         return UNEXPECTED
-    if not target.startswith(b"/"):
-        target = _path_of(target, named.get(b"host"))
-        if not target:
-            return BAD_HTTP
+    path = _path_of(target, named.get(b"host"))
+    if not path:
+        return BAD_HTTP
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
-    return Head(method, target, fields, named, length, expects, keep_alive)
+    return Head(method, path, fields, named, length, expects, keep_alive)
+
+
+_read_known = lru_cache(_KNOWN_HEADS)(_read)
 
 
 def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -142,13 +148,15 @@ def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
     return b"close" in [word.strip(b" \t") for word in said.split(b",")]
 
 
-def _path_of(target: bytes, host: bytes | None) -> bytes:
-    """The path and query of an absolute target; `b""` where it is for another host, or is none."""
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None or (host is not None and match[1].lower() != host.lower()):
-        return b""
-    path: bytes = match[2]
-    return path if path.startswith(b"/") else b"/" + path
+def _path_of(target: bytes, host: bytes | None) -> str:
+    """The path of a target, its escapes undone; `""` where it is another host's, or is none."""
+    if not target.startswith(b"/"):
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None or (host is not None and match[1].lower() != host.lower()):
+            return ""
+        rest: bytes = match[2]
+        target = rest if rest.startswith(b"/") else b"/" + rest
+    return unquote(target.partition(b"?")[0].decode("ascii"))
 
 
 def request_id_in(head: bytes) -> bytes | None:
