@@ -221,16 +221,18 @@ class Front(asyncio.Protocol):
         elif self._extra and not raw.startswith(_PROBES):
             self._refuse(BUSY, raw)
         elif head.length == len(rest):
-            if not (call := self._offer(head)).is_answered:
-                self._handler.receive(call, rest)
+            self._offer(head, rest)
         elif self._fits(body := body_after(head, self._limits.head), rest, raw):
-            if not (call := self._offer(head)).is_answered:
+            call = self._offer(head)
+            if not call.is_answered:
                 self._go_on(call, body, len(raw) + len(rest))
 
-    def _offer(self, head: Head) -> Call:
-        """Ask the application what it makes of a request, by its head."""
+    def _offer(self, head: Head, body: bytes | None = None) -> Call:
+        """Let the application have a request's head, and its body where that is there already."""
         call = self._call = Call(head, self, self._loop.create_future())
-        self._handler = self._application.begin(call)
+        handler = self._handler = self._application.begin(call)
+        if body is not None and not call.is_answered:
+            handler.receive(call, body)
         return call
 
     def _read_body(self, call: Call, body: Body, data: bytes) -> None:
