@@ -49,7 +49,7 @@ def serve(ready: Connection) -> None:
     """A router in a process of its own that accepts every event and forwards none."""
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
     loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
-    app = App(Settings(), loaded, Log(io.StringIO(), "json"))
+    app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
     listener = listen("127.0.0.1", 0)
     # Small, so that replies that nobody reads are soon stuck.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

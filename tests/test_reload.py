@@ -38,7 +38,7 @@ class Serving:
         with log.open("w") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "router", "serve", "--config", str(config), "--port", "0",
-                 "--log-format", "json", *options],
+                 "--store", str(log.with_suffix(".db")), "--log-format", "json", *options],
                 stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(),
             )  # fmt: skip
         self.url = self.line("serving")["url"]
@@ -283,7 +283,12 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
         source = Source(file, {}, None)
         look = source.look()
         log = Log(io.StringIO(), "json")
-        app = App(Settings(), source.load(look.content), log, watched=(source, look))
+        app = App(
+            Settings(store=tmp_path / "store.db"),
+            source.load(look.content),
+            log,
+            watched=(source, look),
+        )
         server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
         serving = asyncio.create_task(server.serve())
         await server.up()

@@ -10,11 +10,13 @@ import re
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -213,7 +215,10 @@ def running(
     tls: ssl.SSLContext | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A router and its target, which answers after `delay` seconds, until the block ends."""
+    """A router and its target, which answers after `delay` seconds, until the block ends.
+
+    Its store is its own: another one with the same bodies must not claim its events.
+    """
     up = threading.Event()
     events: list[Received] = []
     troubles: list[str] = []
@@ -228,7 +233,7 @@ def running(
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        app = App(Settings(**settings), loaded, Log(stream, "json"))
+        app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
         router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
@@ -247,13 +252,16 @@ def running(
 
     handler = _Troubles(troubles)
     logging.getLogger().addHandler(handler)
-    thread = threading.Thread(target=main)
-    thread.start()
-    assert up.wait(PATIENCE)
-    try:
-        yield made[0]
-    finally:
-        made[0].stop()
-        thread.join(PATIENCE)
-        logging.getLogger().removeHandler(handler)
-        troubles += [line for line in stream.getvalue().splitlines() if '"level":"error"' in line]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store.db"
+        thread = threading.Thread(target=main)
+        thread.start()
+        assert up.wait(PATIENCE)
+        try:
+            yield made[0]
+        finally:
+            made[0].stop()
+            thread.join(PATIENCE)
+            logging.getLogger().removeHandler(handler)
+            lines = stream.getvalue().splitlines()
+            troubles += [line for line in lines if '"level":"error"' in line]
