@@ -108,6 +108,13 @@ class Outcome:
             return []
         return [d for d in self.deliveries if not d.required and not d.acknowledged]
 
+    @property
+    def have_become_required(self) -> list[Delivery]:
+        """Those that were queued for a target that was optional then."""
+        if self.recollection.is_new:
+            return []
+        return [delivery for delivery in self.deliveries if delivery.has_become_required]
+
     def look(self) -> None:
         """See which attempts have ended, and how."""
         for delivery in self.deliveries:
@@ -173,8 +180,8 @@ class Forwarder:
             account = Account(outcome.deliveries, targets, terms)
             await self._settle(outcome, account, deadline, gone)
         finally:
-            for delivery in outcome.deliveries:
-                if delivery.has_become_required and not delivery.late:
+            for delivery in outcome.have_become_required:
+                if not delivery.late:
                     self._let_go(outcome, delivery)
             self._memory.leave(recollection)
         return outcome
@@ -211,7 +218,7 @@ class Forwarder:
     def _start(
         self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
     ) -> None:
-        attempts = self._memory.attempts
+        attempts, queued = self._memory.attempts, outcome.have_become_required
         common, now = outcome.envelope.lines(), self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
@@ -226,7 +233,7 @@ class Forwarder:
                 flight = self._sender.send(
                     delivery.target, outcome.envelope, common, patience if waits else 0.0, gone
                 )
-                if delivery.has_become_required:
+                if delivery in queued:
                     # The queue has it as well: should it come to it now, it joins this one.
                     attempts[outcome.key_of(delivery)] = flight
             delivery.flight = flight

@@ -179,8 +179,8 @@ class Sender:
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
-        seconds = time.monotonic() - came
-        return self._counted(lane, Attempt(reason, delivered=False, seconds=seconds))
+        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came)
+        return self._counted(lane, attempt, self._clock())
 
     def _begin(
         self, lane: Lane, envelope: Envelope, common: bytes, started: float
@@ -206,17 +206,16 @@ class Sender:
     def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
         lane.give_back()
-        attempt = None
+        attempt, now = None, self._clock()
         try:
-            seconds = time.monotonic() - started
-            attempt = judge(result, lane.target, seconds, self._clock())
+            attempt = judge(result, lane.target, time.monotonic() - started, now)
         finally:
             lane.gate.end(turn, attempt)
-        return self._counted(lane, attempt)
+        return self._counted(lane, attempt, now)
 
-    def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
-        self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds)
-        lane.heard(attempt, self._clock())
+    def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
+        self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds, now)
+        lane.heard(attempt, now)
         return attempt
 
     def measure(self) -> None:

@@ -24,6 +24,9 @@ from router.store import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
 from tests.command import ROOT
 
+#: Unix time, in seconds.
+NOW = 1.8e9
+
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -124,7 +127,7 @@ def test_every_name_is_there_once() -> None:
 def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
     """An attempt adds one to its target's reason, and its seconds to the right bucket."""
     metrics = counting("ledger", "audit")
-    metrics.of("ledger").attempt(Reason.TIMEOUT, 4.7)
+    metrics.of("ledger").attempt(Reason.TIMEOUT, 4.7, NOW)
     snapshot = metrics.snapshot()
     assert value(snapshot, "attempts_total", target="ledger", reason="timeout") == 1
     assert value(snapshot, "attempts_total", target="audit", reason="timeout") == 0
@@ -151,14 +154,12 @@ def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
 def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
     """A target's last acknowledgement is shown with its time, and a failure does not change it."""
     ledger = counting("ledger").of("ledger")
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1)
-    acknowledged = ledger.last_acknowledged
-    assert acknowledged > 0
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    assert ledger.last_acknowledged == NOW
     assert (ledger.last_failure, ledger.failed_at) == ("", 0)
-    ledger.attempt(Reason.DNS, 0.1)
-    assert ledger.last_acknowledged == acknowledged
-    assert ledger.last_failure == "dns"
-    assert ledger.failed_at >= acknowledged
+    ledger.attempt(Reason.DNS, 0.1, NOW + 1)
+    assert ledger.last_acknowledged == NOW
+    assert (ledger.last_failure, ledger.failed_at) == ("dns", NOW + 1)
 
 
 def test_what_is_not_counted_is_read_for_each_snapshot() -> None:
@@ -208,9 +209,9 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
     """A reload neither loses what was counted for a target that stays, nor its prepared numbers."""
     metrics = counting("ledger")
     ledger = metrics.of("ledger")
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1)
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
     metrics.adopt(["audit", "ledger"])
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1)
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
     name = "attempts_total"
     assert value(metrics.snapshot(), name, target="ledger", reason="acknowledged") == 2
 
@@ -218,7 +219,7 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
 def test_the_series_of_a_removed_target_go() -> None:
     """No series names a target that is in no configuration; should it come back it begins at 0."""
     metrics = counting("ledger", "audit")
-    metrics.of("audit").attempt(Reason.DNS, 0.1)
+    metrics.of("audit").attempt(Reason.DNS, 0.1, NOW)
     metrics.adopt(["ledger"])
     assert b'"audit"' not in render(metrics.snapshot(), "")[1]
     metrics.adopt(["ledger", "audit"])
@@ -241,7 +242,7 @@ def two() -> tuple[Metrics, Metrics]:
     one, other = counting("ledger"), counting("ledger")
     for metrics, code in ((one, "000"), (other, "500")):
         metrics.event(code, 0.1)
-        metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1)
+        metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
         metrics.of("ledger").in_flight = 2
     return one, other
 
@@ -321,7 +322,7 @@ def test_a_snapshot_does_not_change_any_more() -> None:
     before = metrics.snapshot()
     said = json.dumps(before)
     metrics.event("000", 0.1)
-    metrics.of("ledger").attempt(Reason.DNS, 1.0)
+    metrics.of("ledger").attempt(Reason.DNS, 1.0, NOW)
     assert json.dumps(before) == said
 
 

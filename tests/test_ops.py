@@ -209,11 +209,11 @@ async def test_nodes_that_differ_for_long_are_seen() -> None:
 async def test_a_target_that_fails_is_named_with_its_reason() -> None:
     """A target whose last attempt failed is failing, until it acknowledges."""
     process = Process()
-    process.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0)
+    process.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, time.time())
     async with serving(process) as ops:
         (reason,) = await ops.reasons()
         assert reason.startswith("targets: ledger fails: timeout at 2")
-        process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1)
+        process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
         assert await ops.reasons() == []
         ledger = (await ops.status())["targets"]["each"]["ledger"]
     assert ledger["last_failure"]["reason"] == "timeout"
@@ -223,10 +223,10 @@ async def test_a_target_that_fails_is_named_with_its_reason() -> None:
 async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> None:
     """The newest of what all processes have seen of a target counts."""
     one, other = Process(), Process()
-    one.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0)
+    one.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, time.time())
     async with serving(one, other) as ops:
         assert len(await ops.reasons()) == 1
-        other.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1)
+        other.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
         assert await ops.reasons() == []
 
 
@@ -298,7 +298,7 @@ async def test_a_service_without_a_living_process_says_so() -> None:
 async def test_nothing_secret_is_shown() -> None:
     """No address of a target, no header's value: neither in the status nor in the metrics."""
     process = Process()
-    process.metrics.of("ledger").attempt(Reason.DNS, 0.1)
+    process.metrics.of("ledger").attempt(Reason.DNS, 0.1, time.time())
     async with serving(process) as ops:
         shown = (await ops.get("/status")).text + (await ops.get("/metrics")).text
     assert "ledger" in shown

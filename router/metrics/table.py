@@ -305,13 +305,13 @@ class OfTarget:
     last_failure: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
 
-    def attempt(self, reason: Reason, seconds: float) -> None:
-        """An attempt has ended. It costs well under a microsecond."""
+    def attempt(self, reason: Reason, seconds: float, now: float) -> None:
+        """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
         self.attempts[reason] += 1
         if reason in OWN_DOING:
             return
         self.attempt_seconds.observe(seconds)
         if reason is Reason.ACKNOWLEDGED:
-            self.last_acknowledged = time.time()
+            self.last_acknowledged = now
         else:
-            self.last_failure, self.failed_at = str(reason), time.time()
+            self.last_failure, self.failed_at = str(reason), now
