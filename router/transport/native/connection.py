@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         self._incoming = None
         self._rest = _NOTHING
         self.idle_since = self._now()
-        if self.is_idle:
+        if not self._transport.is_closing():
             self._on_idle(self)
         if exchange is not None:
             exchange.end(result)
