@@ -105,15 +105,17 @@ CORE, WRK_CORE = 0, min(1, (os.cpu_count() or 1) - 1)
 
 
 @contextlib.contextmanager
-def running(peers: Sequence[Peer], routes: int, targets: int) -> Iterator[list[Started]]:
-    """All of them, and their targets, until the block ends."""
+def running(
+    peers: Sequence[Peer], routes: int, targets: int, cores: Sequence[int] = (CORE,)
+) -> Iterator[list[Started]]:
+    """All of them, and their targets, until the block ends; each may use those cores."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(targets)], routes)
         scene.write()
         stack.callback(start_targets(scene, WRK_CORE).stop)
         started = []
         for peer in peers:
-            started.append(start(peer, scene, CORE))
+            started.append(start(peer, scene, *cores))
             stack.callback(started[-1].stop)
         yield started
 

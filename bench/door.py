@@ -91,7 +91,7 @@ def measure(folder: Path, ebaas: dict[str, object], header: bytes) -> float:
     path.write_text(json.dumps(table))
     options = ("--config", str(path), "--port", str(port), "--store", "none", "--ops-port", "0")
     command = (sys.executable, "-m", "router", "serve", *options, "--log-format", "json")
-    router = Started("the router", command, {}, port, core=0)
+    router = Started("the router", command, {}, port, 0)
     try:
         drive(port, request("/callback", SAMPLE[:-1], header), REQUESTS // 10)
         before = router.cpu_seconds

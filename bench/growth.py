@@ -1,8 +1,9 @@
 """How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
 
 CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise; one
-SVG for each curve in docs/bench/, and the figures on stdout. The router and nginx + Lua run side by
-side, their runs interleaved; each point is the median of its rounds.
+SVG for each curve in docs/bench/, and the figures on stdout. All that a curve compares, its points
+and the router and nginx + Lua at each, run side by side, and their runs are interleaved: a busy
+moment hits all alike. A figure is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bench.compare import CONNECTIONS, ROUTES, TARGETS, machine, measured, running, warm
+from bench.compare import (
+    CONNECTIONS,
+    CORE,
+    ROUTES,
+    TARGETS,
+    WRK_CORE,
+    machine,
+    measured,
+    running,
+    warm,
+)
 from bench.curve import svg
 from bench.processes import NGINX, Peer, router
 
 OUT = Path(__file__).parent.parent / "docs" / "bench"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """What differs from the usual run."""
 
@@ -31,6 +44,8 @@ class Point:
     connections: int = CONNECTIONS
     changes: int = 2
     peers: Sequence[Peer] = field(default_factory=lambda: (router("router"), NGINX))
+    #: Which cores they may use, all together.
+    cores: Sequence[int] = (CORE,)
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,18 @@ CURVES: Mapping[str, Curve] = {
     "workers": Curve(
         "Workers",
         "workers",
-        [Point(n, peers=(router("router", "--workers", str(n)),)) for n in (1, 2)],
+        # Two are for two cores: at one they only take it from each other. On a machine with two
+        # wrk and the targets share the second with them, and with the one as well. Each worker has
+        # as many callers as the one.
+        [
+            Point(
+                n,
+                connections=n * CONNECTIONS,
+                peers=(router("router", "--workers", str(n)),),
+                cores=(CORE, WRK_CORE),
+            )
+            for n in (1, 2)
+        ],
     ),
 }
 
@@ -94,12 +120,8 @@ def main() -> int:
     for name in args.curves or CURVES:
         curve = CURVES[name]
         print(f"{curve.title}, {curve.up}")
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for point in curve.points:
-            costs, failed = cost(point, rounds, seconds)
-            failures += failed
-            for peer, microseconds in costs.items():
-                lines.setdefault(peer, []).append((point.at, microseconds / curve.by(point)))
+        lines, failed = measure(curve, rounds, seconds)
+        failures += failed
         for peer, points in lines.items():
             print(f"  {peer:<12}", "  ".join(f"{at:,g}: {y:.0f}" for at, y in points))
         OUT.mkdir(parents=True, exist_ok=True)
@@ -107,21 +129,31 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def cost(point: Point, rounds: int, seconds: int) -> tuple[dict[str, float], int]:
-    """The CPU µs per event at a point, by peer, and how many events failed."""
-    with running(point.peers, point.routes, point.targets) as started:
-        for each in started:
-            warm(each)
-        runs = [
-            (each.name, measured(each, point.connections, seconds, point.changes))
-            for _ in range(rounds)
-            for each in started
+Lines = dict[str, list[tuple[float, float]]]
+
+
+def measure(curve: Curve, rounds: int, seconds: int) -> tuple[Lines, int]:
+    """The cost at each of a curve's points, by peer; and how many events failed."""
+    runs: dict[tuple[str, Point], list[dict[str, Any]]] = {}
+    with ExitStack() as stack:
+        started = [
+            (point, each)
+            for point in curve.points
+            for each in stack.enter_context(
+                running(point.peers, point.routes, point.targets, point.cores)
+            )
         ]
-    costs = {
-        each.name: statistics.median(run["cpu_us"] for name, run in runs if name == each.name)
-        for each in point.peers
-    }
-    return costs, sum(run["failures"] for _, run in runs)
+        for _, each in started:
+            warm(each)
+        for _ in range(rounds):
+            for point, each in started:
+                run = measured(each, point.connections, seconds, point.changes)
+                runs.setdefault((each.name, point), []).append(run)
+    lines: Lines = {}
+    for (peer, point), several in runs.items():
+        cost = statistics.median(run["cpu_us"] for run in several) / curve.by(point)
+        lines.setdefault(peer, []).append((point.at, cost))
+    return lines, sum(run["failures"] for several in runs.values() for run in several)
 
 
 if __name__ == "__main__":

@@ -71,12 +71,12 @@ class Started:
     """A running process and those that it has started."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environ: Mapping[str, str], port: int, core: int
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], port: int, *cores: int
     ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}/callback"
         self._process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            ["taskset", "-c", ",".join(map(str, cores)), *command],
             env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -124,7 +124,7 @@ OBVIOUS = Peer(
 )
 
 
-def start(peer: Peer, scene: Scene, core: int) -> Started:
+def start(peer: Peer, scene: Scene, *cores: int) -> Started:
     port = free_port()
     environ = {
         **peer.environ,
@@ -133,7 +133,7 @@ def start(peer: Peer, scene: Scene, core: int) -> Started:
         "SCHEMA": str(SCHEMA),
         "LOG": str(scene.folder / f"{peer.name}.log"),
     }
-    return Started(peer.name, peer.command(scene, port), environ, port, core)
+    return Started(peer.name, peer.command(scene, port), environ, port, *cores)
 
 
 def start_targets(scene: Scene, core: int) -> Started:
