@@ -96,6 +96,7 @@ def opened(started: Sequence[Started], runs: Runs, seconds: int) -> Runs:
         for each in started:
             rate = part * max(run["per_second"] for run in runs[each.name])
             latency = arrivals(each.url, rate, seconds, WRK_CORE)
+            each.rest()
             waits[each.name].append({"part": part, "per_second": rate, **asdict(latency)})
     return waits
 
@@ -142,6 +143,7 @@ def beside_a_bad_one(bad: Mapping[str, Any], match: str, **top: Any) -> Iterator
 def warm(each: Started) -> None:
     """Let it make its connections and compile what it compiles; no figure comes of it."""
     wrk(each.url, CONNECTIONS, 1, WRK_CORE)
+    each.rest()
 
 
 def measured(each: Started, connections: int, seconds: int, changes: int = 2) -> dict[str, Any]:
@@ -149,6 +151,7 @@ def measured(each: Started, connections: int, seconds: int, changes: int = 2) ->
     before = each.cpu_seconds
     load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
     spent = each.cpu_seconds - before
+    each.rest()
     good = max(1, load.events - load.failures)
     return {
         "cpu_us": spent / good * 1e6,

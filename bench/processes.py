@@ -22,6 +22,10 @@ NGINX_MODULES = "/usr/lib/nginx/modules"
 #: How long a process may take to start, in seconds.
 PATIENCE = 20.0
 
+#: Seconds between two looks at whether a process is at rest, and the part of a core that counts
+#: as rest.
+_GLANCE, _IDLE = 0.25, 0.05
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -95,6 +99,13 @@ class Started:
             int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in _tree(self._process.pid)
         )
         return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def rest(self) -> None:
+        """Wait until it has done with what is over, so that it takes no core from the next one."""
+        until, spent = time.monotonic() + PATIENCE, -1.0
+        while time.monotonic() < until and self.cpu_seconds - spent > _IDLE * _GLANCE:
+            spent = self.cpu_seconds
+            time.sleep(_GLANCE)
 
     def stop(self) -> None:
         self._process.terminate()
