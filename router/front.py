@@ -13,7 +13,7 @@ import select
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from router.outbox import outbox_of
+from router.outbox import COMPANY, outbox_of
 from router.web.body import Body, Malformed, body_after
 from router.web.call import Application, Call, Handler
 from router.web.head import END, Head, is_hopeless, oversized, read, request_id_in
@@ -301,10 +301,10 @@ class Front(asyncio.Protocol):
         """Head and body in one call of the system: that halves what a reply costs."""
         end = b"\r\n" if stays else b"connection: close\r\n\r\n"
         whole = b"".join((status_line(status), self._tally.date, headers, end, body))
-        if stays and len(self._tally.tasks) > 1:
+        if stays and len(self._tally.tasks) > COMPANY:
             self._outbox.put(self._write, whole)
-        else:  # nobody's reply comes with it, or what follows can't wait
-            self._outbox.flush()
+        else:
+            self._outbox.flush()  # an earlier reply may be there
             self.transport.write(whole)
 
     def _write(self, whole: bytes) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from router.model import Reason
-from router.transport import Answer, Exchange, Failure, as_it_came
+from router.outbox import COMPANY
+from router.transport import Answer, Exchange, Failure, Pool, as_it_came
 from router.transport.native import NativePool, pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
 from router.transport.native.connection import Connection
@@ -115,26 +116,40 @@ def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 async def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
-    """Beside another request one waits for the loop's turn: cancelled by then it costs nothing."""
+    """In company a request waits for the turn's end: cancelled by then it costs nothing."""
     told: list[Answer | Failure] = []
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
-        await post(opening)
-        beside = opening.post(b"", BODY, LONG, as_it_came)
-        cancelled = opening.post(b"", BODY, LONG, told.append)
-        cancelled.cancel()
-        assert await beside == Answer(200, YES)
-        assert (target.accepted, len(target.requests)) == (1, 2)
+        company = await in_company(opening)
+        opening.post(b"", BODY, LONG, told.append).cancel()
+        assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
+        assert len(target.requests) == 2 * COMPANY
     assert told == [Failure(Reason.STOPPED, delivered=False)]
 
 
 async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
+    """What has not been begun by then has not been delivered for certain."""
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
-        await post(opening)
-        beside = opening.post(b"", BODY, LONG, as_it_came)
+        company = await in_company(opening)
         waiting = opening.post(b"", BODY, LONG, as_it_came)
         await opening.close()
-        assert await beside == Failure(Reason.STOPPED, delivered=True)
+        stopped = [Failure(Reason.STOPPED, delivered=True)] * COMPANY
+        assert await asyncio.gather(*company) == stopped
         assert await waiting == Failure(Reason.STOPPED, delivered=False)
+
+
+async def test_what_waits_for_its_turn_is_answered_like_the_others() -> None:
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        more = [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
+        answers = await asyncio.gather(*company, *more)
+        assert answers == [Answer(200, YES)] * (2 * COMPANY)
+        assert len(target.requests) == 3 * COMPANY
+
+
+async def in_company(opening: Pool) -> list[asyncio.Future[Answer | Failure]]:
+    """So many requests in flight that the next one waits for the end of the loop's turn."""
+    await asyncio.gather(*(post(opening) for _ in range(COMPANY)))
+    return [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
 
 
 async def test_deadlines_are_each_their_own() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from router.egress import ANYWHERE, Egress
 from router.model import Reason
-from router.outbox import Outbox, outbox_of
+from router.outbox import COMPANY, Outbox, outbox_of
 from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
@@ -65,9 +65,9 @@ class NativePool:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
         exchange = Exchange(read, self._loop)
         request = (exchange, head, body, self._loop.time() + timeout)
-        if len(self._connections) > len(self._idle):
+        if len(self._connections) - len(self._idle) >= COMPANY:
             self._outbox.put(self._begin, *request)
-        else:  # the only one in flight: nobody comes with it
+        else:
             self._begin(*request)
         return exchange
 
