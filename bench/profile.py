@@ -40,9 +40,12 @@ HOPS: Mapping[str, tuple[str, ...]] = {
     "read: JSON, schema": ("router/intake", "router/strictjson", "router/schema"),
     "match": ("router/routes", "router/index", "router/glob"),
     "remember": ("router/recall", "router/memory", "router/store"),
-    "forward: decide": ("router/forwarder",),
-    "send: judge": ("router/sender", "router/places"),
-    "send: HTTP": ("router/transport",),
+    "forward: decide": ("router/forwarder", "router/decision"),
+    "send: judge": (
+        "router/sender", "router/lane", "router/places", "router/gate", "router/judge",
+        "router/streak",
+    ),
+    "send: HTTP": ("router/transport", "router/outbox"),
     "tell: log and count": ("router/journal", "router/log", "router/metrics"),
     "event loop": ("asyncio/",),
 }  # fmt: skip

@@ -20,8 +20,8 @@ class Outbox:
     """One loop's. What is put is sent in the order in which it came, a turn of the loop later at
     the latest."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
+        # It does not know its loop, which would then never be forgotten: see `_outboxes`.
         self._waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def put(self, send: Callable[..., object], *args: Any) -> None:
@@ -30,7 +30,7 @@ class Outbox:
         What must not be sent before it, and can't wait, is sent after a `flush`.
         """
         if not self._waiting:
-            self._loop.call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._waiting.append((send, args))
 
     def flush(self) -> None:
@@ -42,7 +42,7 @@ class Outbox:
                     send(*args)
                 except Exception as error:  # noqa: BLE001 - told as that of any callback
                     told = {"message": "what was put in the outbox failed", "exception": error}
-                    self._loop.call_exception_handler(told)
+                    asyncio.get_running_loop().call_exception_handler(told)
 
 
 _outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
@@ -51,5 +51,5 @@ _outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDiction
 def outbox_of(loop: asyncio.AbstractEventLoop) -> Outbox:
     found = _outboxes.get(loop)
     if found is None:
-        found = _outboxes[loop] = Outbox(loop)
+        found = _outboxes[loop] = Outbox()
     return found

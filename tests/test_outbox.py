@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -36,7 +38,7 @@ async def test_all_goes_in_order_when_the_turn_is_over() -> None:
 
 
 async def test_who_can_not_wait_sends_what_came_before() -> None:
-    outbox, sent = Outbox(asyncio.get_running_loop()), list[int]()
+    outbox, sent = Outbox(), list[int]()
     outbox.put(sent.append, 1)
     outbox.flush()
     assert sent == [1]
@@ -57,5 +59,12 @@ async def test_what_fails_costs_the_others_nothing() -> None:
 
 
 async def test_a_loop_has_one() -> None:
+    """A loop that is forgotten takes its outbox with it."""
     loop = asyncio.get_running_loop()
     assert outbox_of(loop) is outbox_of(loop)
+    other = asyncio.new_event_loop()
+    outbox = weakref.ref(outbox_of(other))
+    other.close()
+    del other
+    gc.collect()
+    assert outbox() is None
