@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 import urllib.request
 
 from router import config
@@ -28,7 +29,7 @@ def counted() -> Metrics:
     metrics.event("000", 0.012)
     metrics.loop_lag.observe(0.3)
     for at, reason in enumerate(Reason):
-        metrics.of("ledger").attempt(reason, at / 2)
+        metrics.of("ledger").attempt(reason, at / 2, time.time())
     return metrics
 
 
