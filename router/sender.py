@@ -127,8 +127,8 @@ class Sender:
         """Begin one attempt, which is over within the target's timeout. `common` is what
         `envelope.lines()` says.
 
-        Where nothing is in its way the request is on its way when this returns. Else it waits in
-        line: for up to `patience` seconds for the target's rate, which its timeout does not count,
+        Where nothing is in its way the request leaves within this turn of the loop. Else it waits
+        in line: for up to `patience` seconds for the target's rate, which its timeout does not count,
         and then for a place. Should `gone` be done meanwhile it is not begun. What is not begun
         has a reason of its own.
         """
