@@ -128,9 +128,9 @@ class Sender:
         `envelope.lines()` says.
 
         Where nothing is in its way the request leaves within this turn of the loop. Else it waits
-        in line: for up to `patience` seconds for the target's rate, which its timeout does not count,
-        and then for a place. Should `gone` be done meanwhile it is not begun. What is not begun
-        has a reason of its own.
+        in line: for up to `patience` seconds for the target's rate, which its timeout does not
+        count, and then for a place. Should `gone` be done meanwhile it is not begun. What is not
+        begun has a reason of its own.
         """
         lane = self._lane(target)
         started = time.monotonic()
