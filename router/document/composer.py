@@ -42,14 +42,13 @@ def compose(text: str, problems: Problems) -> Node:
 
 def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
     # libyaml takes a missing line end for one more line.
-    parser = PARSER(text if text.endswith("\n") else f"{text}\n")
+    text = text if text.endswith("\n") else f"{text}\n"
+    parser = PARSER(text)
     try:
         while parser.check_event():
             yield parser.get_event()
     except yaml.MarkedYAMLError as error:
-        found = mistake(error.context, error.problem)
-        mark = error.context_mark if found.at_begin else error.problem_mark
-        problems.add(_spot(mark), "", found.meaning)
+        _explain(error, text, problems)
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML's own parser, at an escape or a version with an absurd number. It has no mark.
         problems.add(WHOLE_FILE, "", "is not valid YAML")
@@ -58,6 +57,31 @@ def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
     finally:
         parser.dispose()
     raise problems.stop()
+
+
+def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> None:
+    construct, begin = error.context, error.context_mark
+    end: Any = error.problem_mark
+    # Where a value is missing in an open bracket, the parsers forget that and blame what is next.
+    if construct == "while parsing a flow node" and not text.startswith(",", end.index):
+        construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index)
+    found = mistake(construct, error.problem)
+    problems.add(_spot(begin if found.at_begin else end), "", found.meaning)
+
+
+def _open_bracket(text: str, end: int) -> Any:
+    """The mark of the innermost bracket that is open at the offset `end`."""
+    opened = []
+    parser = PARSER(text)
+    try:
+        while (token := parser.get_token()).start_mark.index < end:
+            if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
+                opened.append(token.start_mark)
+            elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken):
+                opened.pop()
+    finally:
+        parser.dispose()
+    return opened[-1]
 
 
 def _spot(mark: Any) -> Spot:
