@@ -82,13 +82,13 @@ promtool: dev-environment ## what Prometheus says to a scrape and to the alerts 
 
 .PHONY: chaos chaos-short crash-points
 
-chaos: dev-environment ## everything that goes wrong, on real processes: ARGS="--seed 1 --runs 20 --workers 2"
+chaos: dev-environment ## everything that goes wrong, on real processes: ARGS="--seed 1 --runs 20 --pace 60"
 	@$(python) -m tests.chaos $(ARGS)
 
 chaos-short: dev-environment ## one run of it, half a minute
 	@$(python) -m tests.chaos --seed 20 --seconds 10
 
-crash-points: dev-environment ## the router killed before each of its commits, sends and replies
+crash-points: dev-environment ## the router killed before each of its commits, sends and replies; ENGINE=httpx too
 	@scripts/strace -V >/dev/null
 	@CRASH_POINTS=all $(python) -m pytest tests/test_crash.py $(ARGS)
 

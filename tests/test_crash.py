@@ -2,7 +2,7 @@
 send to a target, each reply. The same promises as in tests/chaos/ are checked after each.
 
 `CRASH_POINTS=all make test ARGS=tests/test_crash.py`, or `make crash-points`, goes through all
-points; otherwise it is a few of them.
+points; otherwise it is a few of them. `ENGINE=httpx` has the reference send, not the native engine.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from tests.chaos.told import lines
 from tests.chaos.verdict import judge
 
 pytestmark = pytest.mark.anyio
+
+#: What speaks HTTP to targets.
+ENGINE = os.environ.get("ENGINE", Plan.engine)
 
 #: How long a scenario may take to be settled, in seconds: leases are shorter, and the end of a
 #: record that nobody closes is later.
@@ -66,7 +69,7 @@ class Scenario(Plan):
 async def broken_at(point: Point, folder: Path) -> list[str] | None:
     """What the scenario breaks that is killed at that point; None where it does not come to it."""
     history, plan = History(), Scenario(0, 0.0)
-    router = Router(folder)
+    router = Router(folder, engine=ENGINE)
     async with serving(plan, history) as targets, AsyncExitStack() as at_last:
         routing = Routing(router.routes, {name: url for name, (_, url) in targets.items()})
         history.tables.append(routing.write({"w0": "gone", "w1": "gone"}, 0.0))

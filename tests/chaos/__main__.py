@@ -24,9 +24,7 @@ def main() -> int:
     args = _arguments()
     runs: list[Figures] = []
     for seed in range(args.seed, args.seed + args.runs):
-        database = args.store == "postgresql"
-        nodes = args.nodes or (2 if database else 1)
-        verdict = _verdict(Plan(seed, args.seconds, args.workers, nodes, database))
+        verdict = _verdict(_plan(seed, args))
         if verdict is None:
             return 1
         run = figures(verdict)
@@ -40,6 +38,12 @@ def main() -> int:
     broken = sum(run["broken"] > 0 for run in runs)
     print(f"{broken} of {len(runs)} runs broke a promise" if broken else "every promise was kept")
     return 1 if broken else 0
+
+
+def _plan(seed: int, args: argparse.Namespace) -> Plan:
+    database = args.store == "postgresql"
+    nodes = args.nodes or (2 if database else 1)
+    return Plan(seed, args.seconds, args.workers, nodes, database, args.pace, args.engine)
 
 
 def _verdict(plan: Plan) -> Verdict | None:
@@ -57,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first")
     parser.add_argument("--runs", type=int, default=1, help="how many, with seeds in a row")
     parser.add_argument("--seconds", type=float, default=12.0, help="how long faults go on")
+    parser.add_argument("--pace", type=float, default=Plan.pace, help="new events in a second")
     parser.add_argument("--workers", type=int, default=1, help="processes of each router")
     parser.add_argument(
         "--store",
@@ -65,6 +70,12 @@ def _arguments() -> argparse.Namespace:
         help="a file, or a database of a server that is started here and struck as well",
     )
     parser.add_argument("--nodes", type=int, help="routers on one store; 2 on postgresql, else 1")
+    parser.add_argument(
+        "--engine",
+        choices=("native", "httpx"),
+        default=Plan.engine,
+        help="what speaks HTTP to targets; httpx is the reference",
+    )
     return parser.parse_args()
 
 

@@ -75,7 +75,8 @@ class Callers:
     async def _exchange(self, request: Request, url: str, seconds: float) -> None:
         parts = urlsplit(url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        message = _message(request, parts.path)
+        keeps = self._plan.keeps(request.source.number, request.number)
+        message = _message(request, parts.path, "keep-alive" if keeps else "close")
         if request.manner is Manner.CUTS:
             writer.write(message[:-20])
             await asyncio.sleep(seconds)
@@ -118,11 +119,11 @@ def body_of(number: int) -> bytes:
     return json.dumps({**fields, "changes": [str(number)]}).encode()
 
 
-def _message(request: Request, path: str) -> bytes:
+def _message(request: Request, path: str, connection: str) -> bytes:
     body = body_of(request.source.body)
     head = (
         f"POST {path} HTTP/1.1\r\nhost: router\r\nx-request-id: {request.name}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nconnection: {connection}\r\n\r\n"
     )
     return head.encode() + body
 

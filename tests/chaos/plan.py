@@ -160,6 +160,8 @@ class Plan:
     database: bool = False
     #: Events in a second.
     pace: float = 10.0
+    #: What speaks HTTP to targets: see `serve --engine`.
+    engine: str = "native"
 
     @property
     def processes(self) -> int:
@@ -294,6 +296,10 @@ class Plan:
         if chance < rates.leaves + rates.proxied:
             return Manner.BEHIND_PROXY, random.uniform(0.0, REPLY_WITHIN)
         return Manner.WAITS, 0.0
+
+    def keeps(self, source: int, nth: int) -> bool:
+        """A caller's nth request leaves its connection open for another one."""
+        return self.random("keeps", source, nth).random() < 0.5
 
     def forgets(self, source: int, nth: int) -> bool:
         return self.random("forgets", source, nth).random() < self.rates.forgets

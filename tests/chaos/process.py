@@ -30,7 +30,12 @@ class Router:
     """One router at a time, on one store, whose log goes on over all its lives."""
 
     def __init__(
-        self, folder: Path, workers: int = 1, node: int = 0, store: Store | None = None
+        self,
+        folder: Path,
+        workers: int = 1,
+        node: int = 0,
+        store: Store | None = None,
+        engine: str = "native",
     ) -> None:
         self.node = node
         self.store = store or folder / "store.db"
@@ -39,6 +44,7 @@ class Router:
         self.log.touch()
         self.errors = folder / f"router-{node}.err"
         self._workers = workers
+        self._engine = engine
         self._process: asyncio.subprocess.Process | None = None
         self._url: str | None = None
 
@@ -122,7 +128,7 @@ class Router:
         return [
             *(sys.executable, "-m", "tests.chaos.served", "serve"),
             *("--config", str(self.routes), "--store", option(self.store)),
-            *("--port", "0", "--log-format", "json", *workers),
+            *("--port", "0", "--log-format", "json", "--engine", self._engine, *workers),
         ]
 
     def _announced(self, begin: int) -> str | None:

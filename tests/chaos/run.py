@@ -68,7 +68,8 @@ class _Run:
         self._targets = [target for target, _ in targets.values()]
         self._weather = weather
         self.routers = [
-            Router(folder, plan.workers, node, weather.seen_by(node)) for node in range(plan.nodes)
+            Router(folder, plan.workers, node, weather.seen_by(node), plan.engine)
+            for node in range(plan.nodes)
         ]
         # All of them read one file: nothing else distributes it.
         urls = {name: url for name, (_, url) in targets.items()}
