@@ -8,6 +8,7 @@ hardly any company sends at once: a turn takes some tens of microseconds, and sa
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ class Outbox:
 
     def __init__(self) -> None:
         # It does not know its loop, which would then never be forgotten: see `_outboxes`.
-        self._waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._waiting = deque[tuple[Callable[..., object], tuple[Any, ...]]]()
 
     def put(self, send: Callable[..., object], *args: Any) -> None:
         """Have `send(*args)` called when this turn is over.
@@ -36,13 +37,12 @@ class Outbox:
     def flush(self) -> None:
         """Send what waits, now. One that raises costs the others nothing."""
         while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for send, args in waiting:
-                try:
-                    send(*args)
-                except Exception as error:  # noqa: BLE001 - told as that of any callback
-                    told = {"message": "what was put in the outbox failed", "exception": error}
-                    asyncio.get_running_loop().call_exception_handler(told)
+            send, args = self._waiting.popleft()
+            try:
+                send(*args)
+            except Exception as error:  # noqa: BLE001 - told as that of any callback
+                told = {"message": "what was put in the outbox failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
 
 
 _outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()

@@ -46,6 +46,20 @@ async def test_who_can_not_wait_sends_what_came_before() -> None:
     assert sent == [1]
 
 
+async def test_who_can_not_wait_may_itself_be_sent() -> None:
+    """A flush has sent all that was put before it, also in the middle of another."""
+    outbox, sent = Outbox(), list[int]()
+
+    def hasty() -> None:
+        outbox.flush()
+        sent.append(2)
+
+    outbox.put(hasty)
+    outbox.put(sent.append, 1)
+    await asyncio.sleep(0)
+    assert sent == [1, 2]
+
+
 async def test_what_fails_costs_the_others_nothing() -> None:
     """A failure is told as that of any callback of the loop."""
     loop, sent, told = asyncio.get_running_loop(), list[int](), list[Any]()
