@@ -143,7 +143,14 @@ def test_a_dollar_is_a_character() -> None:
             {"key": 7, "required": ["x"]},
             'cases[0].key: YAML reads this as a number, put it in quotes: "7"',
         ),
-        ({"key": "k", "unmatched": "true"}, "cases[0].unmatched: 'true' is not true or false"),
+        (
+            {"key": "k", "unmatched": "true"},
+            "cases[0].unmatched: true or false is meant: take off the quotes",
+        ),
+        (
+            {"key": "k", "unmatched": "ture"},
+            "cases[0].unmatched: 'ture' is not true or false, did you mean 'true'?",
+        ),
     ],
 )
 def test_faults(case: Any, fault: str) -> None:

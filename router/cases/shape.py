@@ -5,21 +5,13 @@ The file is read by these declarations, and the editor's schema is made of them.
 
 from __future__ import annotations
 
-from router.config.kinds import ListOf, Located, Number, ScalarKind, Text
-from router.config.reader import Fault, Schema
+from router.config.kinds import Boolean, ListOf, Located, Number, Text
+from router.config.reader import Schema
 from router.config.section import Key, Section
-from router.document import ScalarNode, shown
 
 
-class Boolean(ScalarKind[bool]):
-    """`true` or `false`, as YAML 1.2 has them."""
-
-    what = "true or false"
-
-    def value(self, text: str, node: ScalarNode) -> bool:
-        if not node.plain or text not in ("true", "false"):
-            raise Fault(f"{shown(text)} is not {self.what}")
-        return text == "true"
+class LiteralBoolean(Boolean):
+    """`true` or `false` as it is written: here no variable can stand for it."""
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
@@ -58,9 +50,9 @@ class CaseSection(Section):
     )
     required = Key(_TARGETS, "The targets that have to acknowledge the event.", default=())
     optional = Key(_TARGETS, "The targets that get the event, and may fail.", default=())
-    unmatched = Key(Boolean(), "true: no route matches the event.", default=False)
+    unmatched = Key(LiteralBoolean(), "true: no route matches the event.", default=False)
     exact = Key(
-        Boolean(),
+        LiteralBoolean(),
         "false: the event may have other targets too. Otherwise it has those of the case alone.",
         default=True,
         written=True,

@@ -23,7 +23,8 @@ class _Destination(ScalarKind["Network | Literal['public']"]):
         if text == "public":
             return "public"
         if text.isalpha():
-            raise Fault(f"{shown(node.text)} is neither public nor a network like 10.0.0.0/8")
+            message = f"{shown(node.text)} is neither public nor a network like 10.0.0.0/8"
+            raise Fault(message, node.text, ("public",))
         return self._cidr.value(text, node)
 
     def schema(self) -> Schema:

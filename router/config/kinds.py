@@ -110,12 +110,14 @@ class Number(ScalarKind[int]):
 class Boolean(ScalarKind[bool]):
     """`true` or `false`, and none of YAML's other words for them."""
 
+    _words = ("true", "false")
+
     def __init__(self, what: str = "true or false") -> None:
         self.what = what
 
     def value(self, text: str, node: ScalarNode) -> bool:
-        if text not in ("true", "false"):
-            raise Fault(f"{shown(node.text)} is not {self.what}")
+        if text not in self._words:
+            raise Fault(f"{shown(node.text)} is not {self.what}", node.text, self._words)
         if not node.plain and text == node.text:
             raise Fault(f"{self.what} is meant: take off the quotes")
         return text == "true"
@@ -135,7 +137,7 @@ class Choice(ScalarKind[C]):
         for word in self._words:
             if word == text:
                 return word
-        raise Fault(f"{shown(node.text)} is not {self.what}")
+        raise Fault(f"{shown(node.text)} is not {self.what}", node.text, self._words)
 
     def schema(self) -> Schema:
         return {"anyOf": [{"enum": list(self._words)}, VARIABLE]}

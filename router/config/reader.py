@@ -21,7 +21,15 @@ MAX_COMPARED = 500_000
 
 
 class Fault(Exception):
-    """Why a node is not what is meant; the text is a problem's message."""
+    """Why a node is not what is meant; the text is a problem's message.
+
+    Where `word`, as it is written, is none of a few `words`, one of them may have been meant.
+    """
+
+    def __init__(self, message: str, word: str = "", words: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.word = word
+        self.words = words
 
 
 class Kind(Protocol[T_co]):
@@ -51,7 +59,8 @@ class Reader:
         try:
             return kind.read(node, path, self)
         except Fault as fault:
-            self.problems.add(node, path, str(fault))
+            likely = did_you_mean(self.likely(fault.word, fault.words))
+            self.problems.add(node, path, f"{fault}{likely}")
             return default
 
     def resolve(self, node: ScalarNode, path: str) -> str:
