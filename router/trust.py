@@ -34,9 +34,10 @@ class Tls:
     server_name: str = ""
     #: Whether the target's certificate is looked at at all.
     verify: bool = True
-    #: When the first of the certificates ends, in Unix time; 0 where there is none. Of those that
-    #: may vouch for the target the last one counts: old ones stay in such a file.
-    expires: float = field(default=0.0, compare=False)
+    #: When the last certificate of `ca` ends, since old ones stay in such a file, and when the first
+    #: one of `cert` does; in Unix time, 0 where there is none.
+    ca_ends: float = field(default=0.0, compare=False)
+    cert_ends: float = field(default=0.0, compare=False)
     #: None for what is the same for every target: see `trust`.
     _context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
@@ -57,7 +58,14 @@ class Tls:
         if context and cert and key and key.reveal():
             with _in_memory(cert) as one, _in_memory(key.reveal()) as other:
                 Pair(one, other, names=("cert", "key")).load_into(context)
-        return cls(ca, cert, key or Secret(""), server_name, verify, _expiry(ca, cert), context)
+        ca_ends = max(_ends(ca), default=0.0)
+        cert_ends = min(_ends(cert), default=0.0)
+        return cls(ca, cert, key or Secret(""), server_name, verify, ca_ends, cert_ends, context)
+
+    @property
+    def expires(self) -> float:
+        """When the first of the two ends, in Unix time; 0 where there is none."""
+        return min(filter(None, (self.ca_ends, self.cert_ends)), default=0.0)
 
     @property
     def trust(self) -> ssl.SSLContext:
@@ -105,16 +113,11 @@ def _context(ca: str, verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _expiry(ca: str, cert: str) -> float:
-    ends = [_end(each) for each in certificates_in(cert)]
-    if vouching := certificates_in(ca):
-        ends.append(max(map(_end, vouching)))
-    return min(ends, default=0.0)
-
-
-def _end(certificate: str) -> float:
-    with _in_memory(certificate) as path:
-        return Pair(path, path, names=("cert", "key")).validity()[1]
+def _ends(pem: str) -> Iterator[float]:
+    """When each certificate of a text ends, in Unix time."""
+    for certificate in certificates_in(pem):
+        with _in_memory(certificate) as path:
+            yield Pair(path, path, names=("cert", "key")).validity()[1]
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 from router.certificates import BadCertificate
 from router.config.kinds import Boolean, ScalarKind, Text
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section
-from router.document import Node, Problems, ScalarNode
+from router.document import MapNode, Node, Problems, ScalarNode
 from router.secret import Secret
 from router.trust import USUAL, Tls
 
@@ -100,12 +99,17 @@ def check_tls(target: Section, url: str, reader: Reader) -> None:
 
 def warn_tls(target: Section, tls: Tls, problems: Problems) -> None:
     """Report a target that anybody could pose as, and certificates that end soon."""
-    node: Any = target.nodes.get("tls")
+    section = target.nodes.get("tls")
+    nodes = {k.text: v for k, v in section.entries} if isinstance(section, MapNode) else {}
+
+    def warn(key: str, message: str) -> None:
+        problems.add(nodes[key], f"{target.path}.tls.{key}", message)
+
     if not tls.verify:
         message = "its certificate is not verified: whoever is on the way can read and answer"
-        problems.add(node, f"{target.path}.tls.insecure_skip_verify", message)
-    left = tls.expires - time.time()
-    if tls.expires and left < SOON:
-        day = datetime.fromtimestamp(tls.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        message = f"a certificate {'expires' if left > 0 else 'has expired'} on {day}"
-        problems.add(node, f"{target.path}.tls", message)
+        warn("insecure_skip_verify", message)
+    for key, ends in (("ca", tls.ca_ends), ("cert", tls.cert_ends)):
+        left = ends - time.time()
+        if ends and left < SOON:
+            day = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            warn(key, f"a certificate {'expires' if left > 0 else 'has expired'} on {day}")
