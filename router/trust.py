@@ -34,8 +34,8 @@ class Tls:
     server_name: str = ""
     #: Whether the target's certificate is looked at at all.
     verify: bool = True
-    #: When the last certificate of `ca` ends, since old ones stay in such a file, and when the first
-    #: one of `cert` does; in Unix time, 0 where there is none.
+    #: When the last certificate of `ca` ends, since old ones stay in such a file, and when the
+    #: first one of `cert` does; in Unix time, 0 where there is none.
     ca_ends: float = field(default=0.0, compare=False)
     cert_ends: float = field(default=0.0, compare=False)
     #: None for what is the same for every target: see `trust`.
