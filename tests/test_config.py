@@ -264,6 +264,19 @@ def test_unusable(
     assert str(tmp_path) not in str(problem)
 
 
+@pytest.mark.parametrize("folder", [None, Path("missing")])
+def test_a_secrets_directory_that_is_missing_is_told_once(folder: Path | None) -> None:
+    """Files that all want the secrets directory give one problem without it, at the first."""
+    routes = [{"name": "all", "match": "*", "required": ["ledger"]}]
+    url = "http://127.0.0.1:9002/callback"
+    target = {"url": url, "secret": "${file:b}", "headers": {"x-token": "${file:a}"}}
+    ebaas = {"token": "${file:c}"}
+    text = {"version": 1, "targets": {"ledger": target}, "routes": routes, "ebaas": ebaas}
+    [problem] = faults(json.dumps(text, indent=1), folder)
+    assert (problem.line, problem.path) == (6, "targets.ledger.secret")
+    assert "secrets" in problem.message
+
+
 def test_unreadable(tmp_path: Path) -> None:
     """A file that may not be read is one clear line."""
     path = tmp_path / "routes.yaml"

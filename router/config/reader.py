@@ -24,12 +24,16 @@ class Fault(Exception):
     """Why a node is not what is meant; the text is a problem's message.
 
     Where `word`, as it is written, is none of a few `words`, one of them may have been meant.
+    `once`: only the first of the places that it is true of is told.
     """
 
-    def __init__(self, message: str, word: str = "", words: Collection[str] = ()) -> None:
+    def __init__(
+        self, message: str, word: str = "", words: Collection[str] = (), *, once: bool = False
+    ) -> None:
         super().__init__(message)
         self.word = word
         self.words = words
+        self.once = once
 
 
 class Kind(Protocol[T_co]):
@@ -60,7 +64,7 @@ class Reader:
             return kind.read(node, path, self)
         except Fault as fault:
             likely = did_you_mean(self.likely(fault.word, fault.words))
-            self.problems.add(node, path, f"{fault}{likely}")
+            self.problems.add(node, path, f"{fault}{likely}", once=fault.once)
             return default
 
     def resolve(self, node: ScalarNode, path: str) -> str:
@@ -70,7 +74,7 @@ class Reader:
         try:
             text = self.variables.resolve(node.text)
         except Unresolved as error:
-            raise Fault(str(error)) from None
+            raise Fault(str(error), once=error.once) from None
         for name in self.variables.exposed:
             if f"${{file:{name}}}" in node.text:
                 message = f"everybody on this machine can read the file {shown(name)}: chmod 600"

@@ -19,7 +19,14 @@ _FORMS = "${NAME}, ${NAME:-default} and ${file:NAME}"
 
 
 class Unresolved(Exception):
-    """A variable that has no value; the text says why and never has a value in it."""
+    """A variable that has no value; the text says why and never has a value in it.
+
+    `once`: that is so for every other of its sort too, and enough to be told once.
+    """
+
+    def __init__(self, why: str, *, once: bool = False) -> None:
+        super().__init__(why)
+        self.once = once
 
 
 class Variables:
@@ -74,16 +81,18 @@ class Variables:
     def _secret(self, name: str) -> str:
         """The text of a file below the secrets directory, one line end at its end taken off."""
         if self._secrets_dir is None:
-            raise Unresolved("there is no secrets directory to read a file from: see --secrets-dir")
+            why = "there is no secrets directory to read a file from: see --secrets-dir"
+            raise Unresolved(why, once=True)
         try:
             content = read_below(self._secrets_dir, name)
             if is_exposed(self._secrets_dir / name):
                 self.exposed.add(name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
             why = f"there is no secret file {shown(name)} that can be read"
-            if not self._secrets_dir.is_dir():
+            gone = not self._secrets_dir.is_dir()
+            if gone:
                 why = "the folder that --secrets-dir names is not there"
-            raise Unresolved(why) from None
+            raise Unresolved(why, once=gone) from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
         try:

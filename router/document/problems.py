@@ -41,6 +41,10 @@ def shown(text: str) -> str:
     return f"'{escaped}'"
 
 
+def _place(problem: Problem) -> tuple[int, int]:
+    return problem.line, problem.column
+
+
 class Problems:
     """What is wrong with one file. The same thing at the same place is kept once.
 
@@ -55,12 +59,13 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, place: Place, path: str, message: str) -> None:
-        key = (place.line, place.column, message)
-        if len(self._kept) < MAX_PROBLEMS:
+    def add(self, place: Place, path: str, message: str, *, once: bool = False) -> None:
+        """`once`: of all places that this is said of, the first one in the file is kept."""
+        key = (0, 0, message) if once else (place.line, place.column, message)
+        if key in self._kept or len(self._kept) < MAX_PROBLEMS:
             problem = Problem(self.file, place.line, place.column, path, message)
-            self._kept.setdefault(key, problem)
-        elif key not in self._kept:
+            self._kept[key] = min(self._kept.get(key, problem), problem, key=_place)
+        else:
             self._more += 1
 
     def in_order(self) -> tuple[Problem, ...]:
