@@ -159,6 +159,7 @@ class Front(asyncio.Protocol):
         """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
         if self.is_receiving and not self.is_leaving:
             self._refuse(BAD_HTTP)
+        self._outbox.flush()  # the connection closes with this, and its reply may wait there
 
     def connection_lost(self, _: Exception | None) -> None:
         self._tally.connections.discard(self)
@@ -277,7 +278,7 @@ class Front(asyncio.Protocol):
 
     def proceed(self, call: Call) -> None:
         if call.head.expects and self._body is not None and self._body.size == 0:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._write_now(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -304,8 +305,11 @@ class Front(asyncio.Protocol):
         if stays and len(self._tally.tasks) > COMPANY:
             self._outbox.put(self._write, whole)
         else:
-            self._outbox.flush()  # an earlier reply may be there
-            self.transport.write(whole)
+            self._write_now(whole)
+
+    def _write_now(self, whole: bytes) -> None:
+        self._outbox.flush()  # an earlier reply may be there
+        self.transport.write(whole)
 
     def _write(self, whole: bytes) -> None:
         if not self.transport.is_closing():

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,26 @@ async def test_what_waits_for_its_turn_is_answered_like_the_others() -> None:
         answers = await asyncio.gather(*company, *more)
         assert answers == [Answer(200, YES)] * (2 * COMPANY)
         assert len(target.requests) == 3 * COMPANY
+
+
+async def test_a_fault_of_our_own_ends_what_waits_for_its_turn() -> None:
+    """It is told to whoever waits, and its place is given back."""
+    loop, told = asyncio.get_running_loop(), list[Answer | Failure]()
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        waiting = opening.post(b"", BODY, LONG, told.append)
+        loop.set_task_factory(no_task)
+        await asyncio.sleep(0)
+        loop.set_task_factory(None)
+        with pytest.raises(RuntimeError, match="no task"):
+            await asyncio.wait_for(waiting, LONG)
+        assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+def no_task(_: asyncio.AbstractEventLoop, work: Any, **__: Any) -> Any:
+    work.close()
+    raise RuntimeError("no task")
 
 
 async def in_company(opening: Pool) -> list[asyncio.Future[Answer | Failure]]:

@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
             return
         self._exchange = exchange
         exchange.stop = self.stop
-        self._alarm.set(deadline)
         try:
+            self._alarm.set(deadline)
             self._send(head, body)
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)

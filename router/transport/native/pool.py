@@ -66,15 +66,25 @@ class NativePool:
         exchange = Exchange(read, self._loop)
         request = (exchange, head, body, self._loop.time() + timeout)
         if len(self._connections) - len(self._idle) >= COMPANY:
-            self._outbox.put(self._begin, *request)
+            self._outbox.put(self._begin_late, *request)
         else:
             self._begin(*request)
         return exchange
 
-    def _begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+    def _begin_late(
+        self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float
+    ) -> None:
         if exchange.done():  # cancelled meanwhile
             exchange.end(_NOT_BEGUN)
             return
+        try:
+            self._begin(exchange, head, body, deadline)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            exchange.fail(error)
+            exchange.end(_NOT_BEGUN)
+
+    def _begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+        """Raises where nothing has begun."""
         connection = self._take(self._loop.time())
         if connection is not None:
             connection.begin(exchange, head, body, deadline)
