@@ -186,6 +186,9 @@ class Journal:
         self._metrics.store_failed(str(error))
         self._log.warning("store", error=str(error))
 
+    def back(self, seconds: float) -> None:
+        self._log.info("store_back", seconds=round(seconds, 1))
+
     def usage(self, usage: Usage, now: float) -> None:
         """What the store holds at that time, on its own clock."""
         metrics = self._metrics

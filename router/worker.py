@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Protocol
 from router.lane import LINE_WAIT
 from router.memory import TARGET_REMOVED, Cause, retried
 from router.model import OWN_DOING, Attempt
+from router.outage import Outage
 from router.recall import Memory
 from router.routes import Target
 from router.schedule import Terms
@@ -36,6 +38,9 @@ JITTER = 0.2
 
 #: How long each call of the store may take, in seconds. Nobody waits for the worker.
 TIMEOUT = 10.0
+
+#: What it does again and again.
+_SENDING, _TIDYING = "sending", "tidying"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,10 @@ class Watches(Protocol):
 
     def failed(self, error: StoreFailed) -> None: ...
 
+    def back(self, seconds: float) -> None:
+        """The store works again, so long after it last did."""
+        ...
+
     def broken(self, error: Exception) -> None: ...
 
     def usage(self, usage: Usage, now: float) -> None: ...
@@ -109,6 +118,7 @@ class Worker:
         self._random = random
         self._poll = poll
         self._in_flight: dict[asyncio.Task[None], str] = {}
+        self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; then what is in flight is finished."""
@@ -122,7 +132,7 @@ class Worker:
 
     async def _keep_sending(self, stop: asyncio.Task[bool]) -> None:
         while not stop.done():
-            with self._reported():
+            with self._reported(_SENDING):
                 await self.send_due()
             # Those of before the pause: one that ends in it has made room for what else is due.
             waiting = {stop, *self._in_flight}
@@ -132,18 +142,24 @@ class Worker:
     async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
         while not stop.done():
             more = False
-            with self._reported():
+            with self._reported(_TIDYING):
                 more = await self.tidy()
             await asyncio.wait({stop}, timeout=PAUSE if more else self._poll)
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
+    def _reported(self, name: str = "") -> Iterator[None]:
+        """`name` is that of a round; what is done between rounds begins an outage and ends none."""
         try:
             yield
         except StoreFailed as error:
+            self._outage.begin()
             self._watcher.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
             self._watcher.broken(error)
+        else:
+            away = self._outage.went_well(name, time.monotonic()) if name else None
+            if away is not None:
+                self._watcher.back(away)
 
     async def tidy(self) -> bool:
         """End what is over, delete what is old, in one small step; whether there is more."""

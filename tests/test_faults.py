@@ -177,6 +177,23 @@ def test_a_fault_costs_memory_and_nothing_else(
         assert len({got.webhook_id for got in at.weak.of("fails-before")}) == 1
 
 
+def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
+    """After the lines that say that it fails there is one that says that it works again, and after
+    how long; one that never failed has none."""
+    store = quick / "store.db"
+    with scene(tmp_path, store) as at:
+        assert at.router.post("fails-before") == "500"
+        assert not at.router.lines("store_back")
+        with locked(store, at.router.process.pid):
+            at.router.wait_for(lambda: at.router.lines("store"))
+            assert not at.router.lines("store_back")
+        at.router.wait_for(lambda: at.router.lines("store_back"))
+        at.healed.set()
+        assert at.router.post("fails-before") == "000"
+        (line,) = at.router.lines("store_back")
+        assert (line["level"], line["seconds"] >= 2.0) == ("info", True)
+
+
 @long
 def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> None:
     """A power cut of the disk alone: the router forwards without a memory until it is mounted

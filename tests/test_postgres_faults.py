@@ -155,14 +155,17 @@ def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
 @long
 def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: Path) -> None:
     """A balancer that took out every node whose store is away would forward nothing: `/readyz`
-    stays 200, and `/status` says what is wrong."""
+    stays 200, `/status` says what is wrong, and the log says when it is over."""
     ops = HeldPort()
     options = ("--ops-port", str(ops.number))
-    with closing(ops), scene(tmp_path, ground.database, *options) as at, ground.server.down():
-        assert at.router.post("fails") == "500"
-        until(lambda: not status(ops.number)["store"]["ok"])
-        assert at.router.ready() == 200
-        assert status(ops.number)["status"] == "degraded"
+    with closing(ops), scene(tmp_path, ground.database, *options) as at:
+        with ground.server.down():
+            assert at.router.post("fails") == "500"
+            until(lambda: not status(ops.number)["store"]["ok"])
+            assert at.router.ready() == 200
+            assert status(ops.number)["status"] == "degraded"
+            at.router.wait_for(lambda: at.router.lines("store"))
+        at.router.wait_for(lambda: at.router.lines("store_back"))
 
 
 def status(port: int) -> dict[str, Any]:

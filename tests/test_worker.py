@@ -98,6 +98,9 @@ class Scene:
     def failed(self, error: StoreFailed) -> None:
         self.troubles.append(error)
 
+    def back(self, seconds: float) -> None:
+        """What ends is told by test_faults.py."""
+
     def usage(self, usage: Usage, now: float) -> None:
         self.used = usage
 

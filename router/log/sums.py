@@ -22,6 +22,7 @@ SUMMED: dict[str, tuple[str, ...]] = {
     "failing": ("target", "owner", "reason"),
     "recovered": ("target", "owner"),
     "store": ("error",),
+    "store_back": (),
     "fault": ("at",),
     "library": ("library", "message", "at"),
 }

@@ -271,6 +271,8 @@ class Process:
 
     def failed(self, error: StoreFailed) -> None: ...
 
+    def back(self, seconds: float) -> None: ...
+
     def broken(self, error: Exception) -> None:
         raise error
 
