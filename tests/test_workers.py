@@ -123,7 +123,7 @@ def test_a_worker_that_can_not_come_back_is_no_reason_to_stop(tmp_path: Path) ->
         file.write_text("broken: [")
         os.kill(both.pids()[0], signal.SIGKILL)
         both.router.wait_for(lambda: len(both.router.lines("worker_ended")) > 2)
-        assert "routes.yaml:2:1: " in both.router.lines("worker_ended")[1]["how"]
+        assert "routes.yaml:1:9: " in both.router.lines("worker_ended")[1]["how"]
         assert both.router.post("meanwhile") == "000"
         file.write_text(good)
         both.router.wait_for(lambda: both.router.lines("worker_up"))
