@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from router.egress import Egress
 from router.model import Reason
 from router.outbox import COMPANY
 from router.transport import Answer, Exchange, Failure, Pool, as_it_came
@@ -127,12 +128,23 @@ async def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
     assert told == [Failure(Reason.STOPPED, delivered=False)]
 
 
+async def test_what_is_cancelled_on_its_way_ends_with_its_connection() -> None:
+    """At once, and also on a connection that it has not opened."""
+    told: list[Answer | Failure] = []
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await post(opening)
+        opening.post(b"", BODY, LONG, told.append).cancel()
+        assert told == [Failure(Reason.STOPPED, delivered=True)]
+        await until(lambda: target.open == 0)
+
+
 async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
     """What has not been begun by then has not been delivered for certain."""
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
         waiting = opening.post(b"", BODY, LONG, as_it_came)
         await opening.close()
+        assert waiting.done()
         stopped = [Failure(Reason.STOPPED, delivered=True)] * COMPANY
         assert await asyncio.gather(*company) == stopped
         assert await waiting == Failure(Reason.STOPPED, delivered=False)
@@ -160,6 +172,23 @@ async def test_a_fault_of_our_own_ends_what_waits_for_its_turn() -> None:
             await asyncio.wait_for(waiting, LONG)
         assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
     assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+async def test_a_fault_of_our_own_while_a_connection_opens_is_told() -> None:
+    """To whoever waits, and its place is given back."""
+    told: list[Answer | Failure] = []
+    async with (
+        hostile("answers") as target,
+        opened(NativePool, target.url, egress=Faulty()) as opening,
+    ):
+        with pytest.raises(RuntimeError, match="faulty"):
+            await asyncio.wait_for(opening.post(b"", BODY, LONG, told.append), LONG)
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+class Faulty(Egress):
+    def refusal(self, address: str) -> str:
+        raise RuntimeError("faulty")
 
 
 def no_task(_: asyncio.AbstractEventLoop, work: Any, **__: Any) -> Any:

@@ -19,8 +19,9 @@ from router.asgi_server import AsgiServer
 from router.listening import listen
 from router.standin import StandIn
 from tests.command import PATIENCE, closed_port
-from tests.house import House, house, routes
+from tests.house import SAMPLE, House, house, routes
 from tests.serving import Serving, body, serving, target
+from tests.wire import chunk, chunked, post
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +86,23 @@ async def test_a_token_in_another_header() -> None:
     async with behind(token=TOKEN, token_header="X-EBaaS-Token") as router:
         assert await code(router, **{"x-ebaas-token": TOKEN}) == "000"
         assert await code(router, **BEARER) == "401"
+
+
+PACKETS = {"sized": post(), "in chunks": chunked(chunk(SAMPLE), b"0\r\n\r\n")}
+
+
+@pytest.mark.parametrize("packet", PACKETS.values(), ids=PACKETS)
+async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: bytes) -> None:
+    """In one packet with it, whatever says its size."""
+    async with behind(token=TOKEN) as router:
+        reader, writer = await asyncio.open_connection(*router.address)
+        with closing(writer):
+            writer.write(packet)
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+        assert await code(router, **BEARER, **{"x-request-id": "let-in"}) == "000"
+        await router.line("event")
+        events = [line for line in router.lines if line["happening"] == "event"]
+    assert [event["request_id"] for event in events] == ["let-in"]
 
 
 async def test_the_401_says_how() -> None:

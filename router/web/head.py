@@ -20,7 +20,8 @@ from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WR
 #: What a head ends with.
 END = b"\r\n\r\n"
 
-#: How many heads are known at a time, and the largest that is; together they take about a MiB.
+#: How many heads are known at a time, and the largest that is, in bytes. Together they take half a
+#: MiB where they are of the usual size, and no more than 5 MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 256, 2048
 
 #: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
