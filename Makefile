@@ -85,8 +85,8 @@ promtool: dev-environment ## what Prometheus says to a scrape and to the alerts 
 chaos: dev-environment ## everything that goes wrong, on real processes: ARGS="--seed 1 --runs 20 --pace 60"
 	@$(python) -m tests.chaos $(ARGS)
 
-chaos-short: dev-environment ## one run of it, half a minute
-	@$(python) -m tests.chaos --seed 20 --seconds 10
+chaos-short: dev-environment ## one run of it, with many events in hand; under a minute
+	@$(python) -m tests.chaos --seed 20 --seconds 10 --pace 40
 
 crash-points: dev-environment ## the router killed before each of its commits, sends and replies; ENGINE=httpx too
 	@scripts/strace -V >/dev/null
