@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
@@ -373,6 +374,20 @@ def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
     """What is in dispute is refused before httptools sees it, which refuses some of it too."""
     top, end, _ = DISPUTED[name].partition(b"\r\n\r\n")
     assert isinstance(read(top + end), Reply)
+
+
+def test_known_heads_take_little_memory() -> None:
+    """However many heads come, and however large they are: of those that differ few are kept."""
+    tracemalloc.start()
+    try:
+        for size in (10, 160):
+            more = b"".join(b"%d: %b\r\n" % (n, b"x" * size) for n in range(90))
+            for n in range(1_000):
+                assert isinstance(read(b"GET /%d HTTP/1.1\r\nHost: x\r\n%b\r\n" % (n, more)), Head)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 6 * 1024 * 1024
 
 
 def test_a_head_request_is_answered_without_a_body(router: Running) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import unquote
 
 import pytest
 
@@ -56,6 +58,17 @@ async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender,
         yield sender, metrics
     finally:
         await sender.close()
+
+
+def test_a_key_comes_out_of_its_header_as_it_was() -> None:
+    """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
+    for code in range(1, 256):
+        key = f"a.{chr(code)}41"
+        envelope = ENVELOPE._replace(event=EVENT._replace(event_key=key))
+        (said,) = re.findall(
+            "x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", envelope.lines().decode()
+        )
+        assert unquote(said) == key
 
 
 async def test_a_place_is_given_back_once_an_attempt_has_ended(engine: Engine) -> None:
