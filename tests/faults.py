@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from router.worker import LEASE_MARGIN
+from tests.house import PATIENCE
 from tests.rows import Store
 from tests.serving import SOON, Code, Serving, Target, serving, states, target, unsettled, until
 
@@ -72,7 +74,8 @@ def after(at: Scene) -> None:
     at.healed.set()
     for name in ("fails-before", "fails-meanwhile", "fails-after"):
         assert at.router.post(name) == "000"
-    until(lambda: not unsettled(at.store))
+    # One that was taken from the queue as the store went away is tried again when its lease is over.
+    until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
     for name in ("queues-before", "queues-meanwhile"):
         assert at.aside.of(name)[-1].code == "000"
 
