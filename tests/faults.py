@@ -74,7 +74,7 @@ def after(at: Scene) -> None:
     at.healed.set()
     for name in ("fails-before", "fails-meanwhile", "fails-after"):
         assert at.router.post(name) == "000"
-    # One that was taken from the queue as the store went away is tried again when its lease is over.
+    # What was taken from the queue as the store went away is tried again when its lease is over.
     until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
     for name in ("queues-before", "queues-meanwhile"):
         assert at.aside.of(name)[-1].code == "000"
