@@ -384,7 +384,8 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
                 _replace(path, text)
                 router.process.send_signal(signal.SIGHUP)
                 router.wait_for('result"?[=:]"?refused', number)
-                _ask_ops(router)
+                router.get("/status", ops=True)  # it shows what is wrong
+            _ask_ops(router)
             assert router.post(event(changes=[canary("changes")])) == 200
         names = [*failing(), "tls", "refused", "name"]
     assert [name for name in names if name not in router.said] == []
