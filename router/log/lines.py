@@ -155,10 +155,10 @@ def _quick_line(stamp: str, level: Level, happening: str, fields: Fields) -> byt
     """The usual line. None for one that needs a second look; orjson takes less time than that."""
     members = {"time": stamp, "level": level, "happening": happening, **fields}
     line = _quickly(members)
-    # Whatever is no longer than a text may be has no longer text in it.
-    if line is None or len(line) > MAX_TEXT or _has_own(fields):
+    if line is None or len(line) > MAX_LINE or _has_own(fields):
         return None
-    return line
+    # Whatever is no longer than a text may be has no longer text in it.
+    return None if len(line) > MAX_TEXT and _has_long(fields) else line
 
 
 def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
