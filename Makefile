@@ -102,7 +102,7 @@ overload: dev-environment ## what the router still does at five times its capaci
 soak: dev-environment ## mixed load for half an hour, and whether anything grows; ARGS="--minutes 5"
 	@$(python) -m bench.soak $(ARGS)
 
-soak-short: dev-environment ## the same for less than a minute
+soak-short: dev-environment ## the same for a minute
 	@$(python) -m bench.soak --minutes 0.9 --round 4 --rate 30
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
