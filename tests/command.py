@@ -187,9 +187,11 @@ def _read_request(connection: socket.socket) -> None:
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
-    """A whole HTTP answer with this body."""
+    """A whole HTTP answer with this body, after which its connection is closed, and which says so:
+    else a next request might be on its way there already."""
     content = body.encode()
-    return f"HTTP/1.1 {status}\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content
+    head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
+    return head.encode() + content
 
 
 def closed_port() -> int:
