@@ -35,8 +35,10 @@ from router import config
 from router.breaker import BreakerPolicy
 from router.config import Caller, Config
 from router.config.editor_schema import editor_schema
+from router.config.legible import legible
 from router.config.redundancy import redundant
-from router.document import MAX_SIZE, composer, excerpt, lines, syntax
+from router.config.shape import RoutesFile
+from router.document import MAX_SIZE, composer, syntax
 from router.egress import Egress
 from router.errors import ConfigInvalid, Problem
 from router.model import Event
@@ -121,12 +123,13 @@ def header(text: str, secrets: Path | None = None, **environ: str) -> str:
 
 def verdict(path: Path, secrets: Path | None) -> str:
     """What a terminal shows about a file."""
-    source = lines(path.read_bytes())
+    content = path.read_bytes()
+    source = legible(content, RoutesFile)
     try:
-        loaded = config.load(path, ENVIRON, secrets)
+        loaded = config.parse(content, path.name, ENVIRON, secrets)
     except ConfigInvalid as error:
-        return "".join(f"{excerpt(problem, source)}\n" for problem in error.problems)
-    warnings = [f"warning: {excerpt(problem, source)}\n" for problem in loaded.warnings]
+        return "".join(f"{source.excerpt(problem)}\n" for problem in error.problems)
+    warnings = [f"warning: {source.excerpt(problem)}\n" for problem in loaded.warnings]
     return "".join(warnings) or "no problem\n"
 
 

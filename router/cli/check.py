@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
 def _tests(name: str) -> Input[tuple[Case, ...]]:
     """The tests file beside the configuration; without cases where there is none."""
     from router import cases
+    from router.cases.shape import CasesFile
 
     beside = cases.beside(Path(name))
     if name == STDIN or not beside.exists():
-        return Input("", b"", ())
+        return Input("", b"", CasesFile, ())
     return read_cases(str(beside))
 
 

@@ -7,7 +7,7 @@ business of whoever reads the tree. `composer` and `writer` are the one door to 
 from __future__ import annotations
 
 from router.document.composer import compose
-from router.document.excerpt import excerpt
+from router.document.excerpt import Source
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.document.problems import WHOLE_FILE, Place, Problems, shown
 from router.document.text import MAX_SIZE, lines, readable
@@ -22,7 +22,7 @@ __all__ = [
     "Place",
     "Problems",
     "ScalarNode",
-    "excerpt",
+    "Source",
     "lines",
     "parse",
     "shown",

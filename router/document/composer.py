@@ -100,6 +100,8 @@ class _Composer:
         self._keys: list[ScalarNode | None] = []
         self._anchors: dict[str, Node] = {}
         self._documents = 0
+        #: Where the last scalar ends, as an offset.
+        self._end = 0
         self._written = 0
         self._aliased = 0
 
@@ -107,6 +109,10 @@ class _Composer:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             mark = event.start_mark
+            end = event.end_mark
+            if mark.line != end.line or mark.index == self._end == end.index:
+                self._mind_key(_spot(mark), event)
+            self._end = end.index
             node = ScalarNode(event.value, not event.style, mark.line + 1, mark.column + 1)
             self._count(node, event)
             self._put(node)
@@ -123,13 +129,25 @@ class _Composer:
             if self._documents > 1:
                 self._stop(_spot(event.start_mark), "a second document begins: a file has only one")
 
+    def _mind_key(self, spot: Spot, event: Any) -> None:
+        """Refuse a key that goes over lines, and one whose empty value is where it ends, such as
+        `b` in `{token: a,b}`: it is rather a part of a secret, and so is in no problem."""
+        if not self._open or isinstance(self._open[-1], ListNode):
+            return
+        key = self._keys[-1]
+        if key is None:
+            self._stop(spot, "a key can't go over lines: is its ':' missing?")
+        elif not event.value:
+            self._keys[-1] = None
+            self._stop(key, "has no ':' behind it: a value with a comma in it has to be in quotes")
+
     def _count(self, node: Node, event: Any) -> None:
         self._written += 1
         if self._written > MAX_NODES:
             self._stop(node, f"has more than {MAX_NODES} values")
         if event.anchor is not None:
             if event.anchor in self._anchors:
-                self._report(node, f"the anchor &{event.anchor} is here twice")
+                self._report(node, "this anchor (&…) is above already")
             self._anchors[event.anchor] = node
         if event.tag is not None:
             self._report(node, "a tag (!…) means nothing here: write the value alone")
@@ -171,12 +189,15 @@ class _Composer:
             self._stop(node, f"a key can't be {node.what}")
 
     def _alias(self, name: str, spot: Spot) -> Node:
+        """What it stands for. No problem has its name, which may be a secret without quotes."""
         node = self._anchors.get(name)
         if node is None:
             advice = "a value that starts with * has to be in quotes"
-            self._stop(spot, f"there is no anchor &{name} above; {advice}")
+            self._stop(spot, f"there is no anchor of this name above; {advice}")
+        if isinstance(self._open[-1], MapNode) and self._keys[-1] is None:
+            self._stop(spot, "a key can't be an alias (*…)")
         if not node.size:
-            self._stop(spot, f"*{name} is inside of what it stands for")
+            self._stop(spot, "this alias (*…) is inside of what it stands for")
         self._aliased += node.size
         if self._aliased > MAX_ALIASED + ALIAS_RATIO * self._written:
             self._stop(spot, "aliases repeat too much by here")
