@@ -132,7 +132,7 @@ class App:
         }
         for what, path in kept.items():
             if isinstance(path, Path) and is_exposed(path):
-                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path.name}")
+                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
         return warnings
 
     def _door(self, config: Config) -> Door:

@@ -98,22 +98,24 @@ class Schema:
     @classmethod
     def load(cls, path: Path) -> Schema:
         """Read a schema file. Raises StartFailed with one line that names the file and place."""
+        # One of the project's own is nobody's path.
+        name = path.name if path.parent in _FOLDERS else str(path)
         try:
             text = path.read_text("utf-8")
         except UnicodeDecodeError:
-            raise StartFailed(f"{path.name}: not UTF-8") from None
+            raise StartFailed(f"{name}: not UTF-8") from None
         except OSError as error:
-            raise StartFailed(f"{path.name}: can't be read: {error.strerror}") from None
+            raise StartFailed(f"{name}: can't be read: {error.strerror}") from None
         try:
-            return cls(json.loads(text), path.name)
+            return cls(json.loads(text), name)
         except json.JSONDecodeError as error:
             raise StartFailed(
-                f"{path.name}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
+                f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
             ) from None
         except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits()
-            raise StartFailed(f"{path.name}: a number with too many digits") from None
+            raise StartFailed(f"{name}: a number with too many digits") from None
         except RecursionError:
-            raise StartFailed(f"{path.name}: nested too deeply") from None
+            raise StartFailed(f"{name}: nested too deeply") from None
 
     def faults(self, value: Any) -> Iterator[Fault]:
         """Every fault of `value`, in no promised order; none means it is valid.

@@ -257,14 +257,13 @@ UNUSABLE: dict[Callable[[Path], Path], str] = {
 def test_unusable(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is no file, or too much of one, is one clear line without the folder it is in."""
+    """What is no file, or too much of one, is one clear line with its path as it was given."""
     monkeypatch.setattr(composer, "MAX_NODES", 50)
     with pytest.raises(ConfigInvalid) as raised:
         config.load(make(tmp_path), {}, None)
     [problem] = raised.value.problems
     assert problem.message == UNUSABLE[make]
-    assert str(problem).startswith("routes.yaml")
-    assert str(tmp_path) not in str(problem)
+    assert problem.file.rstrip("\0") == str(tmp_path / "routes.yaml")
 
 
 @pytest.mark.parametrize("folder", [None, Path("missing")])
@@ -682,13 +681,18 @@ ONLY_THE_LOADER = (
 )  # fmt: skip
 
 
+#: What is wrong with the document, whatever it says.
+NO_MATTER_OF_SHAPE = (
+    "aliases_explode", "alias_as_key", "nested_a_thousand_deep", "yaml_version_absurd",
+)  # fmt: skip
+
+
 def test_editor_schema_underlines_faults() -> None:
     """Whatever is wrong by its shape alone is underlined in an editor too."""
     validator = jsonschema.Draft7Validator(json.loads(editor_schema()))
     accepted = []
     for path in FILES:
-        # What PyYAML alone can't read is no matter of shape.
-        if path.stem in ("aliases_explode", "nested_a_thousand_deep", "yaml_version_absurd"):
+        if path.stem in NO_MATTER_OF_SHAPE:
             continue
         with contextlib.suppress(yaml.YAMLError):
             if validator.is_valid(yaml.safe_load(path.read_bytes())):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
-from router.cli.options import read_setting
+from router.cli.options import add_settings, read_setting
 from router.cli.printing import say_json
 from router.errors import ConfigInvalid, Problem, SettingInvalid
 from router.log import printable
@@ -50,6 +50,19 @@ class Input(Generic[T]):
 
 def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the result")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """What `config_name` reads."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a routes.yaml, as --config")
+    add_settings(parser, "config", "secrets_dir")
+
+
+def config_name(args: argparse.Namespace) -> str:
+    """The routes.yaml that is meant: FILE, or what serve would take."""
+    if args.file is not None and args.config is not None:
+        raise SettingInvalid("FILE and --config are the same: one of them can be given")
+    return args.file or str(read_setting(args, "config"))
 
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:

@@ -253,8 +253,8 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
     if not tokens and not is_loopback(settings.ops_host):
         log.warning("config", problem=_OPEN_OPS)
     if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        name = settings.ops_token_file.name
-        problem = f"--ops-token-file: everybody on this machine can read {name}: chmod 600"
+        path = settings.ops_token_file
+        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
         log.warning("config", problem=problem)
     if tokens.can_be_guessed:
         problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
