@@ -276,6 +276,54 @@ def test_what_is_no_key(text: str, line: int, column: int) -> None:
 
 
 @pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a: '\nb: 'c'", 1, 4),
+        ('a: "b\n\nc: ""', 1, 4),
+        ('a: ["b", "c, "d"]', 1, 10),
+        ('a: "b".*', 1, 4),
+        ('- "*\n# "quoted"\n- x', 1, 3),
+    ],
+)
+def test_a_quote_that_ends_too_late_is_told_where_it_begins(
+    text: str, line: int, column: int
+) -> None:
+    """Not where the parser gives up, in a line that is right: behind the quote of another value."""
+    [problem] = refusal(text)
+    assert (problem.line, problem.column) == (line, column)
+    assert "this quote is closed in line " in problem.message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a：1\n\n# 注释：，\nb: c", 1, 2),
+        ("a:\u3000b\nc: d", 1, 3),
+        ("- b: c\n\u3000d: e", 2, 1),
+        ("a: ［b: c］", 1, 4),
+        ('a: "b”\nc: "d"', 1, 6),
+    ],
+)
+def test_what_looks_like_yaml_is_told_where_it_is(text: str, line: int, column: int) -> None:
+    """A full-width mark, another quote, another blank: the one without which the text is right."""
+    [problem] = refusal(text)
+    assert (problem.line, problem.column) == (line, column)
+    assert "is nothing to YAML" in problem.message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    "text",
+    ["a: 证书，全部：“x”\nb: [c", "# 注释：，\na: b: c", "a: '，：'\nb: @", "a: 证\u3000书\nb: %"],
+)
+def test_what_only_looks_like_it_is_not_blamed(text: str) -> None:
+    """In a name, a text, a comment any character may be."""
+    assert "YAML" not in refusal(text)[0].message
+
+
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("text", ["a: *S3", "a: &S3 b\nc: &S3 d", "a: &S3 [*S3]"])
 def test_no_anchor_is_named(text: str) -> None:
     """What begins with * or & may be a secret without quotes."""

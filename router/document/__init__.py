@@ -1,7 +1,7 @@
 """YAML with positions, read strictly: text to a tree of nodes.
 
 Nothing is guessed and nothing is run. A node keeps its text as written; what it means is the
-business of whoever reads the tree. `composer` and `writer` are the one door to PyYAML.
+business of whoever reads the tree. `composer`, `blame` and `writer` are the one door to PyYAML.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parser's events put together to a tree; with `writer` the one door to PyYAML.
+"""The parser's events put together to a tree; with `blame` and `writer` the one door to PyYAML.
 
 PyYAML's own composer is not used: it recurses, keeps no trace of keys given twice, follows aliases
 without counting, and holds the interpreter's lock for a whole file.
@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from router.document.blame import blame, spot_of
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.document.problems import WHOLE_FILE, Place, Problems, Spot, shown
-from router.document.syntax import mistake
 
 #: libyaml where PyYAML has it, which is twenty times faster, else PyYAML's own.
 PARSER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -48,7 +48,8 @@ def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
         while parser.check_event():
             yield parser.get_event()
     except yaml.MarkedYAMLError as error:
-        _explain(error, text, problems)
+        place, meaning = blame(error, text, PARSER)
+        problems.add(place, "", meaning)
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML's own parser, at an escape or a version with an absurd number. It has no mark.
         problems.add(WHOLE_FILE, "", "is not valid YAML")
@@ -57,35 +58,6 @@ def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
     finally:
         parser.dispose()
     raise problems.stop()
-
-
-def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> None:
-    construct, begin = error.context, error.context_mark
-    end: Any = error.problem_mark
-    # Where a value is missing in an open bracket, the parsers forget that and blame what is next.
-    if construct == "while parsing a flow node" and not text.startswith(",", end.index):
-        construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index)
-    found = mistake(construct, error.problem)
-    problems.add(_spot(begin if found.at_begin else end), "", found.meaning)
-
-
-def _open_bracket(text: str, end: int) -> Any:
-    """The mark of the innermost bracket that is open at the offset `end`."""
-    opened = []
-    parser = PARSER(text)
-    try:
-        while (token := parser.get_token()).start_mark.index < end:
-            if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
-                opened.append(token.start_mark)
-            elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken):
-                opened.pop()
-    finally:
-        parser.dispose()
-    return opened[-1]
-
-
-def _spot(mark: Any) -> Spot:
-    return Spot(mark.line + 1, mark.column + 1) if mark else WHOLE_FILE
 
 
 class _Composer:
@@ -111,7 +83,7 @@ class _Composer:
             mark = event.start_mark
             end = event.end_mark
             if mark.line != end.line or mark.index == self._end == end.index:
-                self._mind_key(_spot(mark), event)
+                self._mind_key(spot_of(mark), event)
             self._end = end.index
             node = ScalarNode(event.value, not event.style, mark.line + 1, mark.column + 1)
             self._count(node, event)
@@ -123,11 +95,13 @@ class _Composer:
         elif kind is yaml.SequenceStartEvent:
             self._begin(ListNode(event.start_mark.line + 1, event.start_mark.column + 1), event)
         elif kind is yaml.AliasEvent:
-            self._put(self._alias(event.anchor, _spot(event.start_mark)))
+            self._put(self._alias(event.anchor, spot_of(event.start_mark)))
         elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
-                self._stop(_spot(event.start_mark), "a second document begins: a file has only one")
+                self._stop(
+                    spot_of(event.start_mark), "a second document begins: a file has only one"
+                )
 
     def _mind_key(self, spot: Spot, event: Any) -> None:
         """Refuse a key that goes over lines, and one whose empty value is where it ends, such as
