@@ -714,6 +714,7 @@ def load_or_refuse(content: bytes) -> None:
 PIECES = [
     "version: 1\n", "targets:\n", "  a: {url: 'http://h/'}\n", "routes:\n", "  - name: n\n",
     "    match: ", "    required: [a]\n", "ebaas:\n", "headers: ", "event_key: ", "0x7f.1",
+    "：", "，", "［", "“", "\u3000",
     "&a ", "*a", "<<: *a\n", "[", "]", "{", "}", ": ", "- ", "? ", "\n", "  ", ", ", "'", '"',
     "\\", "|\n", ">\n", "#", "!!", "%", "@", "~", "no", "012", "1_0", "8s", "${", "}", "$",
     "[!", "---\n", "\t", "\ufeff", "é", "证", "\U0001f600", "=", "<<", "...\n", "http://", "a.gs.*",

@@ -206,6 +206,14 @@ def test_surrogates(surrogate: int) -> None:
 
 
 @pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("text", ["a:\n[}  b: ", "[", "{a: [}", "- [\n- x", "[a, {b: c]"])
+def test_a_bracket_that_is_not_closed(text: str) -> None:
+    """The bracket is told, wherever the parser gives up."""
+    [problem] = refusal(text)
+    assert text.splitlines()[problem.line - 1][problem.column - 1] in "[{"
+
+
+@pytest.mark.usefixtures("parser")
 def test_deep_nesting() -> None:
     """Nesting is refused at its limit, however it is written."""
     for text in ("[" * 900, "{a: " * 900, "- " * 900, "? " * 900):

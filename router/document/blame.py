@@ -83,6 +83,7 @@ def _quote(text: str, stop: Any, parser: Any) -> Any:
     """The token of the quoted value that ends in the line of `stop`, in the wrong place: above it
     begins, or more of it follows."""
     found = None
+    # Cut off: the scanner looks ahead, and where it stumbles it keeps back what it has.
     for token in _tokens(text[: stop.index], parser):
         if isinstance(token, yaml.ScalarToken) and token.style in ("'", '"'):
             over_lines = token.start_mark.line < token.end_mark.line
@@ -95,7 +96,9 @@ def _quote(text: str, stop: Any, parser: Any) -> Any:
 def _open_bracket(text: str, end: int, parser: Any) -> Any:
     """The mark of the innermost bracket that is open at the offset `end`."""
     opened = []
-    for token in _tokens(text[:end], parser):
+    for token in _tokens(text, parser):
+        if token.start_mark.index >= end:
+            break
         if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
             opened.append(token.start_mark)
         elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken):
