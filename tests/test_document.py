@@ -332,6 +332,15 @@ def test_what_only_looks_like_it_is_not_blamed(text: str) -> None:
 
 
 @pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    "text", ["b: |\n\nc: d", "{b: , c: d}", "{b: ''}", "b:", "? b\n:", "b: &x"]
+)
+def test_an_empty_text_is_no_missing_colon(text: str) -> None:
+    """A value may be empty, in whichever way it is written."""
+    assert value(parse(text, "f.yaml"))["b"] == ""
+
+
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("text", ["a: *S3", "a: &S3 b\nc: &S3 d", "a: &S3 [*S3]"])
 def test_no_anchor_is_named(text: str) -> None:
     """What begins with * or & may be a secret without quotes."""

@@ -81,10 +81,8 @@ class _Composer:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             mark = event.start_mark
-            end = event.end_mark
-            if mark.line != end.line or mark.index == self._end == end.index:
-                self._mind_key(spot_of(mark), event)
-            self._end = end.index
+            self._mind_key(mark, event.end_mark)
+            self._end = event.end_mark.index
             node = ScalarNode(event.value, not event.style, mark.line + 1, mark.column + 1)
             self._count(node, event)
             self._put(node)
@@ -103,15 +101,15 @@ class _Composer:
                     spot_of(event.start_mark), "a second document begins: a file has only one"
                 )
 
-    def _mind_key(self, spot: Spot, event: Any) -> None:
+    def _mind_key(self, begin: Any, end: Any) -> None:
         """Refuse a key that goes over lines, and one whose empty value is where it ends, such as
         `b` in `{token: a,b}`: it is rather a part of a secret, and so is in no problem."""
         if not self._open or isinstance(self._open[-1], ListNode):
             return
         key = self._keys[-1]
-        if key is None:
-            self._stop(spot, "a key can't go over lines: is its ':' missing?")
-        elif not event.value:
+        if key is None and begin.line != end.line:
+            self._stop(spot_of(begin), "a key can't go over lines: is its ':' missing?")
+        elif key is not None and begin.index == end.index == self._end:
             self._keys[-1] = None
             self._stop(key, "has no ':' behind it: a value with a comma in it has to be in quotes")
 
