@@ -1,7 +1,7 @@
 """The largest of everything at once holds up neither probes nor other events.
 
 The wire, the targets and the router share the machine with other tests, so medians are held to
-bounds, and to wide ones: without the bounds on the loop's work they were seconds.
+bounds. Of a probe it is 1 ms, and 200 with all bodies read on the loop; of an event 80 and 700.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
             probes, events = _measured(router)
         finally:
             router.close()
-    assert median(probes) < 0.25, sorted(probes)
-    assert median(events) < 0.75, sorted(events)
+    assert median(probes) < 0.1, sorted(probes)
+    assert median(events) < 0.4, sorted(events)
 
 
 def _measured(router: Serving) -> tuple[list[float], list[float]]:
