@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from router.store import StoreFailed
 
 #: By SQLSTATE, or by its class, which is the first two characters.
@@ -34,6 +36,12 @@ _GOING = ("08", "57P")
 _HOPELESS = ("28", "3D000", "42501")
 
 
+#: What a server or libpq quotes: users, databases, hosts, files.
+_QUOTED = re.compile('"[^"]*"?')
+
+_MAX_DETAIL = 120
+
+
 class Failed(StoreFailed):
     """The server has answered with an error; nothing of what was asked has come to pass."""
 
@@ -42,6 +50,12 @@ class Failed(StoreFailed):
         self._sqlstate = sqlstate
         #: The server's own line, for people who set it up; it may quote what was asked.
         self.message = message
+
+    @property
+    def detail(self) -> str:
+        """The line with nothing in it that may be a secret: no names, and no address."""
+        words = _QUOTED.sub("…", self.message.rpartition("failed: ")[2])
+        return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
 
     @property
     def moved(self) -> bool:
