@@ -1,4 +1,4 @@
-"""What the system allows, shared out: files between callers and targets, memory between callbacks."""
+"""What the system allows: files, between callers and targets, and memory, for callbacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_all_of_it_fits(files: int, targets: int) -> None:
 
 def test_too_few_files_end_the_start() -> None:
     """Where hardly anybody could call, the start fails, and says how many files would do."""
-    with pytest.raises(StartFailed, match="at least 208 open files are needed, .* allows 100"):
+    with pytest.raises(StartFailed, match=r"at least 208 open files are needed, .* allows 100"):
         share_out(100, ASKED, targets=64, store=16)
     assert share_out(208, ASKED, targets=64, store=16).connections >= 28
 

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import tracemalloc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import trustme
 from router.model import Reason
 from router.transport import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from router.transport.causes import Forbidden, connect_cause, most_telling
-from router.trust import system_trust
+from router.trust import USUAL, system_trust
 from tests.engines import (
     AUTHORITY,
     BODY,
@@ -41,6 +42,7 @@ from tests.engines import (
     until,
 )
 from tests.hostile import FORGED, YES, Hostile, answer, hostile
+from tests.sockets import HOST
 
 pytestmark = pytest.mark.anyio
 

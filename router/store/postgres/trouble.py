@@ -50,12 +50,7 @@ class Failed(StoreFailed):
         self._sqlstate = sqlstate
         #: The server's own line, for people who set it up; it may quote what was asked.
         self.message = message
-
-    @property
-    def detail(self) -> str:
-        """The line with nothing in it that may be a secret: no names, and no address."""
-        words = _QUOTED.sub("…", self.message.rpartition("failed: ")[2])
-        return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
+        self.detail = harmless(message)
 
     @property
     def moved(self) -> bool:
@@ -77,6 +72,12 @@ class Lost(StoreFailed):
 
     def __init__(self) -> None:
         super().__init__("lost")
+
+
+def harmless(message: str) -> str:
+    """A line of libpq or the server, with no name, no address and nothing else that is quoted."""
+    words = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
+    return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
 
 
 def answered(sqlstate: str, message: str) -> Failed | Lost:
