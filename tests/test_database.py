@@ -8,6 +8,7 @@ from router.cli.options import Parser, add_settings, read_settings
 from router.config.settings import Settings
 from router.database import Database, parse_database
 from router.errors import SettingInvalid
+from router.store.postgres.trouble import harmless
 from tests.command import run
 
 #: Planted where a URL may have a password.
@@ -108,3 +109,24 @@ def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
     assert finished.stdout == b""
     assert len(finished.stderr.splitlines()) == 1
     assert CANARY.encode() not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            'connection to server at "db.example" (10.1.2.3), port 5432 failed: Connection refused',
+            "Connection refused",
+        ),
+        (
+            'connection failed: FATAL:  password authentication failed for user "s3cret"',
+            "FATAL:  password authentication failed for user …",
+        ),
+        ('could not read "s3cret', "could not read …"),
+        ("no host of that name is known", "no host of that name is known"),
+        ("a\x1b[31mb\n" + "x" * 200, "a [31mb " + "x" * 112),
+    ],
+)
+def test_a_servers_line_is_made_harmless(message: str, shown: str) -> None:
+    """What libpq says is told without names, addresses, control characters, and not at length."""
+    assert harmless(message) == shown

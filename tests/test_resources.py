@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from router.errors import StartFailed
 from router.resources import Callers, memory_limit, memory_note, share_out
+from tests.command import PATIENCE, command, environment
+from tests.house import event, routes
+from tests.serving import target
+from tests.sockets import HOST
 
 ASKED = Callers(4096, 256)
 
@@ -74,3 +84,75 @@ def test_the_limit_of_a_control_group(
 def test_a_system_without_control_groups_has_no_limit(tmp_path: Path) -> None:
     """Where nothing can be read there is nothing to say."""
     assert memory_limit(tmp_path / "none", tmp_path) is None
+
+
+def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
+    """Where the system allows 256 files and three hundred callers say nothing, each further one is
+    told 503 and none is reset; the next event reaches its target; and the start has said why."""
+    with (
+        target() as endpoint,
+        limited(tmp_path, endpoint.url, 256) as (port, told),
+        ExitStack() as at,
+    ):
+        assert any(line.get("problem", "").startswith("--max-connections: ") for line in told)
+        silent = [at.enter_context(socket.create_connection((HOST, port))) for _ in range(300)]
+        for connection in silent:
+            connection.settimeout(PATIENCE)
+            assert connection.recv(64)[:13] in (b"", _BUSY)
+        with socket.create_connection((HOST, port), PATIENCE) as caller:
+            caller.sendall(_post(event()))
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert len(endpoint.got) == 1
+
+
+def test_a_start_with_too_few_files_says_so(tmp_path: Path) -> None:
+    """A start that could serve hardly anybody ends with exit code 3 and one line."""
+    ending = subprocess.run(
+        _within(100, _serve(tmp_path, "http://127.0.0.1:9/")),
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ending.returncode == 3
+    assert b"open files are needed, and the system allows 100" in ending.stderr
+    assert len(ending.stderr.splitlines()) == 1
+
+
+_BUSY = b"HTTP/1.1 503 "
+
+
+def _post(body: bytes) -> bytes:
+    head = f"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _serve(folder: Path, url: str) -> list[str]:
+    config = folder / "routes.yaml"
+    config.write_text(routes({"one": url}))
+    store = str(folder / "store.db")
+    arguments = ("--config", str(config), "--store", store, "--port", "0", "--ops-port", "0")
+    return command("serve", *arguments, "--log-format", "json")
+
+
+def _within(files: int, command: list[str]) -> list[str]:
+    return ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files), *command]
+
+
+@contextmanager
+def limited(folder: Path, url: str, files: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """A router that may have so many files: its port, and its lines up to `serving`."""
+    process = subprocess.Popen(
+        _within(files, _serve(folder, url)), env=environment(), stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        told: list[dict[str, Any]] = []
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "serving":
+                break
+        yield int(told[-1]["url"].rsplit(":", 1)[1].split("/")[0]), told
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)

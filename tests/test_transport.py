@@ -498,6 +498,8 @@ def _forge(listener: socket.socket, context: ssl.SSLContext | None, said: thread
     """Answer the first caller at once, and read nothing but its end."""
     caller, _ = listener.accept()
     caller.settimeout(LONG)
+    # Else it would wait until the session's ticket has been seen, and come after the request.
+    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if context is not None:
         caller = context.wrap_socket(caller, server_side=True)
     with caller, suppress(OSError):
