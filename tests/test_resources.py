@@ -129,7 +129,7 @@ def _post(body: bytes) -> bytes:
 
 def _serve(folder: Path, url: str) -> list[str]:
     config = folder / "routes.yaml"
-    config.write_text(routes({"one": url}))
+    config.write_text(json.dumps(routes({"one": url})))
     store = str(folder / "store.db")
     arguments = ("--config", str(config), "--store", store, "--port", "0", "--ops-port", "0")
     return command("serve", *arguments, "--log-format", "json")

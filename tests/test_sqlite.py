@@ -396,7 +396,7 @@ async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -
         path.unlink()
         if successor:
             path.touch()
-        with pytest.raises(StoreFailed, match="^gone$"):
+        with pytest.raises(StoreFailed, match=r"^gone$"):
             await store.usage(T)
     finally:
         await store.close()
