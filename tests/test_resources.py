@@ -150,7 +150,7 @@ def limited(folder: Path, url: str, files: int) -> Iterator[tuple[int, list[dict
         told: list[dict[str, Any]] = []
         for line in process.stdout:
             told.append(json.loads(line))
-            if told[-1]["event"] == "serving":
+            if told[-1].get("url"):
                 break
         yield int(told[-1]["url"].rsplit(":", 1)[1].split("/")[0]), told
     finally:
