@@ -214,7 +214,10 @@ class App:
         """One line for as long as it is for the same reason."""
         why = str(error)
         if why != self._awaited:
-            self._log.warning("store_awaited", store=str(self._settings.store), error=why)
+            told = {"store": str(self._settings.store), "error": why}
+            if isinstance(error, StoreFailed) and error.detail:
+                told["detail"] = error.detail
+            self._log.warning("store_awaited", **told)
         self._awaited = why
         self.metrics.store_failed(why if isinstance(error, StoreFailed) else "refused")
         tried.set()

@@ -383,3 +383,20 @@ async def test_an_fsync_that_fails_is_a_failed_write(path: Path) -> None:
     assert all([await there(store, body) for body in bodies])
     assert await works(store)
     await store.close()
+
+
+@pytest.mark.parametrize("successor", [False, True])
+async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
+    """A store whose file was deleted under it, or replaced, still writes into what ends with the
+    process; whoever asks how full it is hears so."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore.open(path, LIMITS)
+    try:
+        await store.usage(T)
+        path.unlink()
+        if successor:
+            path.touch()
+        with pytest.raises(StoreFailed, match=r"^gone$"):
+            await store.usage(T)
+    finally:
+        await store.close()

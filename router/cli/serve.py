@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -27,6 +27,8 @@ from router.errors import RouterError
 if TYPE_CHECKING:
     from router.asgi_server import AsgiServer
     from router.log import Log
+    from router.resources import Callers
+    from router.routes import Target
     from router.server import Server
     from router.web.ops import Gather
 
@@ -55,6 +57,9 @@ HELP = Help(
 
 #: Seconds that a stop leaves what is in flight at the ops port.
 _OPS_DRAIN = 2
+
+#: What a store in a file has open: the file, its log and the log's index, for each connection.
+_SQLITE_FILES = 16
 
 _OPEN_OPS = (
     "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
@@ -114,11 +119,30 @@ class _Router:
         self._tls = tls.server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
         self.warnings += tls.warnings(pair, time.time()) if pair else ()
+        self._callers = self._share_out(loaded.table.targets.values())
         self.facts = {
             "routes": len(loaded.table.routes),
             "targets": len(loaded.table.targets),
             "config": loaded.hash,
         }
+
+    def _share_out(self, targets: Iterable[Target]) -> Callers:
+        """What callers may have of what the system allows. Raises StartFailed."""
+        from router import resources
+        from router.web.limits import Limits
+
+        settings = self._settings
+        callers = resources.share_out(
+            resources.files_allowed(),
+            resources.Callers(settings.max_connections, Limits().reserve),
+            targets=sum(target.max_in_flight for target in targets),
+            store=max(_SQLITE_FILES, settings.store_connections),
+        )
+        memory = resources.memory_note(
+            resources.memory_limit(), settings.max_requests, settings.max_body, settings.workers
+        )
+        self.warnings += [note for note in (callers.note, memory) if note]
+        return callers
 
     def server(self, listener: socket.socket) -> Server:
         from router.server import Server
@@ -131,7 +155,8 @@ class _Router:
             limits=Limits(
                 head=settings.max_head,
                 headers=settings.max_headers,
-                connections=settings.max_connections,
+                connections=self._callers.connections,
+                reserve=self._callers.reserve,
                 first_byte=settings.receive_timeout,
                 receive=settings.receive_timeout,
                 keep_alive=settings.keep_alive,
