@@ -151,7 +151,7 @@ class App(Starlette):
         }
         for what, path in kept.items():
             if isinstance(path, Path) and is_exposed(path):
-                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path.name}")
+                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
         return warnings
 
     def _door(self, config: Config) -> Door:
@@ -233,7 +233,10 @@ class App(Starlette):
         """One line for as long as it is for the same reason."""
         why = str(error)
         if why != self._awaited:
-            self._log.warning("store_awaited", store=str(self._settings.store), error=why)
+            told = {"store": str(self._settings.store), "error": why}
+            if isinstance(error, StoreFailed) and error.detail:
+                told["detail"] = error.detail
+            self._log.warning("store_awaited", **told)
         self._awaited = why
         self.metrics.store_failed(why if isinstance(error, StoreFailed) else "refused")
         tried.set()

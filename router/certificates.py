@@ -18,7 +18,7 @@ _WHY = {
 
 
 class BadCertificate(Exception):
-    """A certificate or key that can't be used; the text is for people, and names no folder."""
+    """A certificate or key that can't be used; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Pair:
 
     cert: Path
     key: Path
-    #: What they are called in errors, where that is not their files' names.
+    #: What they are called in errors, where that is not their paths.
     names: tuple[str, str] | None = None
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Have connections show this certificate. Raises BadCertificate."""
-        cert, key = self.names or (self.cert.name, self.key.name)
+        cert, key = self.names or (str(self.cert), str(self.key))
         _check(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
         _check(self.key, key, b"PRIVATE KEY-----", "key")
         try:
@@ -50,7 +50,7 @@ class Pair:
             read = ssl._ssl._test_decode_cert(self.cert)  # type: ignore[attr-defined]
             first, last = (ssl.cert_time_to_seconds(read[n]) for n in ("notBefore", "notAfter"))
         except (ssl.SSLError, LookupError, ValueError, OSError):
-            raise BadCertificate(f"{self.cert.name} is no certificate in PEM") from None
+            raise BadCertificate(f"{self.cert} is no certificate in PEM") from None
         return first, last
 
 

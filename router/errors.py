@@ -39,7 +39,7 @@ class SettingInvalid(RouterError):
 class Problem:
     """One thing wrong, or dubious, in a file, with its place. Problems sort by place."""
 
-    #: The file's name as the user gave it, without its folder.
+    #: The file's path as the user gave it.
     file: str
     #: From 1; 0 where the file as a whole is meant.
     line: int

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
+from router import __version__
 from router.breaker import BreakerState
 from router.egress import Egress
 from router.gate import Gate
@@ -20,6 +21,10 @@ from router.trust import Tls
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
 #: holds a request in flight.
 LINE_WAIT = 1.0
+
+#: What every target gets unless its `headers` say otherwise: the common rules of firewalls refuse a
+#: request that is without.
+_USUAL = {"user-agent": f"ebaas-router/{__version__}", "accept": "application/json"}
 
 
 class Watches(Protocol):
@@ -63,13 +68,10 @@ class Lane:
             self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
         self.lines = lines_of(
-            (
-                (b"x-ebaas-target", target.name.encode("ascii")),
-                *(
-                    (name.encode("ascii"), value.reveal().encode("latin-1"))
-                    for name, value in target.headers
-                ),
-            )
+            [
+                (name.encode("ascii"), value.encode("latin-1"))
+                for name, value in _headers(target).items()
+            ]
         )
         #: Attempts that have it in hand, in line or in flight: its pool stays open for them.
         self.in_use = 0
@@ -125,6 +127,11 @@ class Lane:
 
     def leave(self, _: object = None) -> None:
         self.in_use -= 1
+
+
+def _headers(target: Target) -> dict[str, str]:
+    given = {name: value.reveal() for name, value in target.headers}
+    return {"x-ebaas-target": target.name} | _USUAL | given
 
 
 def _way(target: Target) -> tuple[str, Tls, Egress]:

@@ -101,6 +101,8 @@ class Reason(StrEnum):
     BREAKER_OPEN = "breaker_open"
     #: The target's `rate` is used up, and its turn would not have come in time.
     RATE_LIMITED = "rate_limited"
+    #: The router may open no more files, and a connection is one.
+    OUT_OF_FILES = "out_of_files"
     #: The target is paused in routes.yaml.
     PAUSED = "paused"
     #: The router itself broke the attempt off while it was stopping.
@@ -114,6 +116,7 @@ OWN_DOING = frozenset(
         Reason.SATURATED,
         Reason.BREAKER_OPEN,
         Reason.RATE_LIMITED,
+        Reason.OUT_OF_FILES,
         Reason.PAUSED,
         Reason.STOPPED,
     }

@@ -20,14 +20,14 @@ WAITS = (0.5, 1.0, 2.0, 5.0)
 
 
 def kind_of(store: Path | Database | None) -> tuple[str, str]:
-    """What kind of store it is; and where, if it is elsewhere."""
+    """What kind of store it is, and where, as it was given."""
     match store:
         case None:
             return "none", ""
         case Database():
             return "postgresql", str(store)
         case _:
-            return "sqlite", ""
+            return "sqlite", str(store)
 
 
 async def open_store(settings: Settings) -> Store:

@@ -59,7 +59,7 @@ class Source:
 
     def load(self, content: bytes) -> Config:
         """Raises ConfigInvalid."""
-        return config.parse(content, self.path.name, self.environ, self.secrets_dir)
+        return config.parse(content, str(self.path), self.environ, self.secrets_dir)
 
     def _mark(self, content: bytes) -> str:
         mark = hashlib.sha256(content)

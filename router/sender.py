@@ -43,7 +43,7 @@ class Envelope(NamedTuple):
         """The header lines that do not depend on the target or the attempt."""
         # Percent-encoded, so that no event can write a header of its own; the others are tokens.
         key = self.event.event_key
-        if not _UNRESERVED.fullmatch(key):
+        if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
             key = quote(key, safe="")
         lines = (
             "content-type: application/json\r\n"

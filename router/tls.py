@@ -42,9 +42,9 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
         raise StartFailed(f"--tls-cert, --tls-key: {error}") from None
     now = time.time() if now is None else now
     if now > last:
-        raise StartFailed(f"--tls-cert: {pair.cert.name} has expired on {_day(last)}")
+        raise StartFailed(f"--tls-cert: {pair.cert} has expired on {_day(last)}")
     if now < first:
-        raise StartFailed(f"--tls-cert: {pair.cert.name} is not valid before {_day(first)}")
+        raise StartFailed(f"--tls-cert: {pair.cert} is not valid before {_day(first)}")
     return context
 
 
@@ -52,10 +52,10 @@ def warnings(pair: Pair, now: float) -> list[str]:
     """What is dubious about a pair that can be used."""
     found = []
     if is_exposed(pair.key):
-        found.append(f"--tls-key: everybody on this machine can read {pair.key.name}: chmod 600")
+        found.append(f"--tls-key: everybody on this machine can read {pair.key}: chmod 600")
     last = pair.validity()[1]
     if last - now < SOON:
-        found.append(f"--tls-cert: {pair.cert.name} expires on {_day(last)}")
+        found.append(f"--tls-cert: {pair.cert} expires on {_day(last)}")
     return found
 
 

@@ -45,8 +45,9 @@ def faults(*given: Any) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a routes.yaml."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a routes.yaml, where commands run."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "routes.yaml").write_text(CONFIG, encoding="utf-8")
     return tmp_path
 
@@ -54,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def judged(folder: Path, text: str, *options: str) -> Ran:
     """`test` with these cases in the tests file beside routes.yaml."""
     (folder / "routes.test.yaml").write_text(f"version: 1\ncases:\n{text}", encoding="utf-8")
-    return ran("test", "--config", folder / "routes.yaml", *options)
+    return ran("test", "--config", "routes.yaml", *options)
 
 
 # Reading.
@@ -320,7 +321,7 @@ def test_an_invalid_tests_file_is_told(folder: Path) -> None:
 
 def test_no_tests_file(folder: Path) -> None:
     """Where there is no tests file, nothing holds: one line that names it, exit code 1."""
-    result = ran("test", "--config", folder / "routes.yaml")
+    result = ran("test", "--config", "routes.yaml")
     assert (result.code, result.out) == (1, "")
     assert result.err == "routes.test.yaml: can't be read: no such file or directory\n"
 
@@ -338,4 +339,4 @@ def test_as_a_process(folder: Path) -> None:
     judged(folder, "- {key: x.x.cert.1, unmatched: true}\n")
     finished = run("test", "--config", str(folder / "routes.yaml"))
     assert (finished.returncode, finished.stderr) == (1, b"")
-    assert finished.stdout.startswith(b"routes.test.yaml:3: x.x.cert.1\n")
+    assert finished.stdout.decode().startswith(f"{folder}/routes.test.yaml:3: x.x.cert.1\n")

@@ -31,7 +31,6 @@ def why(pair: Pair) -> str:
     """The one line that a start ends with."""
     with pytest.raises(StartFailed) as caught:
         server_context(pair)
-    assert "/" not in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -44,22 +43,19 @@ def test_a_good_pair(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """The file is named, without its folder."""
+    """The file is named, as it was given."""
     pair = issued(tmp_path)
     missing = tmp_path / "missing.pem"
-    assert why(Pair(missing, pair.key)).endswith(
-        "missing.pem can't be read: no such file or directory"
-    )
-    assert why(Pair(pair.cert, missing)).endswith(
-        "missing.pem can't be read: no such file or directory"
-    )
+    gone = f"{missing} can't be read: no such file or directory"
+    assert why(Pair(missing, pair.key)).endswith(gone)
+    assert why(Pair(pair.cert, missing)).endswith(gone)
     assert why(Pair(tmp_path, pair.key)).endswith("can't be read: is a directory")
 
 
 def test_the_key_of_another(tmp_path: Path) -> None:
     """A key that does not belong to the certificate."""
     one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
-    assert why(Pair(one.cert, other.key)).endswith("other.key is not the key of one.pem")
+    assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
 
 
 def test_files_the_wrong_way_round(tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     """What looks like PEM and is none."""
     pair = issued(tmp_path)
     pair.cert.write_text(pair.cert.read_text().replace("M", "!", 40))
-    assert why(pair).endswith("cert.pem and cert.key can't be used together")
+    assert why(pair).endswith(f"{pair.cert} and {pair.key} can't be used together")
 
 
 def test_an_expired_one(tmp_path: Path) -> None:
@@ -102,7 +98,7 @@ def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
     pair.key.chmod(0o644)
     tmp_path.chmod(0o755)
     assert warnings(pair, time.time()) == [
-        "--tls-key: everybody on this machine can read cert.key: chmod 600"
+        f"--tls-key: everybody on this machine can read {pair.key}: chmod 600"
     ]
 
 
@@ -111,4 +107,4 @@ def test_one_that_expires_soon(tmp_path: Path) -> None:
     pair = issued(tmp_path, days=90)
     last = pair.validity()[1]
     assert warnings(pair, last - 15 * DAY) == []
-    assert warnings(pair, last - 13 * DAY)[0].startswith("--tls-cert: cert.pem expires on 20")
+    assert warnings(pair, last - 13 * DAY)[0].startswith(f"--tls-cert: {pair.cert} expires on 20")

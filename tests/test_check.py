@@ -37,13 +37,19 @@ cases:
 """
 
 
+@pytest.fixture(autouse=True)
+def _where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they have short names, which is how output has them then."""
+    monkeypatch.chdir(tmp_path)
+
+
 def check(tmp_path: Path, text: str, *options: str, cases: str | None = None) -> Ran:
     """`check` for this text as routes.yaml, with these cases beside it."""
     path = tmp_path / "routes.yaml"
     path.write_text(text, encoding="utf-8")
     if cases is not None:
         (tmp_path / "routes.test.yaml").write_text(cases, encoding="utf-8")
-    return ran("check", path, *options)
+    return ran("check", path.name, *options)
 
 
 def test_a_good_file(tmp_path: Path) -> None:
@@ -76,7 +82,7 @@ def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
     lines = os.read(shown, 65536).decode().splitlines()
     os.close(shown)
     assert lines[3:] == [
-        "routes.yaml:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
+        f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
         "        optional: [adit]",
         "                   ^",
     ]
@@ -128,15 +134,31 @@ def test_without_a_file_it_takes_what_serve_would(tmp_path: Path) -> None:
     path.write_text(GOOD, encoding="utf-8")
     finished = run("check", environ={"EBAAS_ROUTER_CONFIG": str(path)})
     assert finished.returncode == 0
-    assert finished.stdout.startswith(b"other.yaml is good")
+    assert finished.stdout.decode().startswith(f"{path} is good")
 
 
-@pytest.mark.parametrize("name", ["missing.yaml", ""])
+@pytest.mark.parametrize("name", ["missing.yaml", "folder/missing.yaml"])
 def test_a_file_that_can_not_be_read_is_bad(tmp_path: Path, name: str) -> None:
-    """No file, or a directory: one line without the folder's name, exit code 1."""
-    result = ran("check", tmp_path / name)
-    assert (result.code, len(result.lines)) == (1, 1)
-    assert str(tmp_path.parent) not in result.out
+    """No file, or a directory: one line with its path as it was given, exit code 1."""
+    for given in (tmp_path / name, f"../{tmp_path.name}/{name}", "/", ".", ".."):
+        result = ran("check", given)
+        assert (result.code, len(result.lines)) == (1, 1)
+        assert result.out.startswith(f"{given}: can't be read: ")
+
+
+def test_where_it_looks_without_a_file() -> None:
+    """Without FILE it says where it looked, from the working folder on, and how to name another."""
+    said = ran("check").out
+    assert said.startswith("config/routes.yaml: can't be read: no such file or directory; ")
+    assert "working folder" in said
+    assert "--config" in said
+
+
+def test_the_option_that_other_commands_have(tmp_path: Path) -> None:
+    """--config is FILE in other words; both together are refused."""
+    (tmp_path / "other.yaml").write_text(GOOD)
+    assert ran("check", "--config", "other.yaml").lines[0].startswith("other.yaml is good")
+    assert ran("check", "--config", "other.yaml", "routes.yaml").code == 2
 
 
 def test_a_shells_pipe_is_read(tmp_path: Path) -> None:

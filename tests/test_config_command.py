@@ -36,11 +36,16 @@ routes:
 """
 
 
+@pytest.fixture(autouse=True)
+def _where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def shown(tmp_path: Path, text: str, *options: str) -> str:
     """What `config` prints for this text as routes.yaml."""
     path = tmp_path / "routes.yaml"
     path.write_text(text, encoding="utf-8")
-    result = ran("config", path, *options)
+    result = ran("config", path.name, *options)
     assert (result.code, result.err) == (0, "")
     return result.out
 
@@ -222,7 +227,7 @@ def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:
     """Its problems are messages, exit code 1, and there is no result."""
     path = tmp_path / "routes.yaml"
     path.write_text(SMALL.replace("[ledger]", "[ledgr]"))
-    result = ran("config", path)
+    result = ran("config", path.name)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("routes.yaml:5:")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from router.cli.options import Parser, add_settings, read_settings
 from router.config.settings import Settings
 from router.database import Database, parse_database
 from router.errors import SettingInvalid
+from router.opening import kind_of
+from router.store.postgres.trouble import harmless
 from tests.command import run
 
 #: Planted where a URL may have a password.
@@ -108,3 +112,32 @@ def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
     assert finished.stdout == b""
     assert len(finished.stderr.splitlines()) == 1
     assert CANARY.encode() not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            'connection to server at "db.example" (10.1.2.3), port 5432 failed: Connection refused',
+            "Connection refused",
+        ),
+        (
+            'connection failed: FATAL:  password authentication failed for user "s3cret"',
+            "FATAL:  password authentication failed for user …",
+        ),
+        ('could not read "s3cret', "could not read …"),
+        ("no host of that name is known", "no host of that name is known"),
+        ("a\x1b[31mb\n" + "x" * 200, "a [31mb " + "x" * 112),
+    ],
+)
+def test_a_servers_line_is_made_harmless(message: str, shown: str) -> None:
+    """What libpq says is told without names, addresses, control characters, and not at length."""
+    assert harmless(message) == shown
+
+
+def test_a_store_is_told_as_it_was_given() -> None:
+    """`/status` and the log name the file or the database, without what is secret."""
+    assert kind_of(Path("data/router.db")) == ("sqlite", "data/router.db")
+    database = parse_database(f"postgresql://u:{CANARY}@db.example/ebaas")
+    assert kind_of(database) == ("postgresql", "postgresql://db.example/ebaas")
+    assert kind_of(None) == ("none", "")

@@ -49,15 +49,15 @@ def changed(**routes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def diff(tmp_path: Path) -> Callable[..., Ran]:
+def diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """`diff` of OLD and another configuration, by `events` on stdin or else by `options`."""
+    monkeypatch.chdir(tmp_path)
 
     def run_diff(new: dict[str, Any], *options: str, events: str = "", old: Any = OLD) -> Ran:
         (tmp_path / "old.yaml").write_text(text(old), encoding="utf-8")
         (tmp_path / "new.yaml").write_text(text(new), encoding="utf-8")
         given = ("--events", "-") if events else ()
-        paths = tmp_path / "old.yaml", tmp_path / "new.yaml"
-        return ran("diff", *paths, *given, *options, stdin=events.encode())
+        return ran("diff", "old.yaml", "new.yaml", *given, *options, stdin=events.encode())
 
     return run_diff
 
@@ -305,9 +305,9 @@ def test_no_events_at_all(diff: Diff) -> None:
 def test_a_file_of_events(diff: Diff, tmp_path: Path) -> None:
     """--events FILE reads a file; one that is not there is one line, exit code 2."""
     (tmp_path / "events.jsonl").write_bytes(event() + b"\n" + event(event_key=...) + b"\n")
-    result = diff(OLD, "--events", str(tmp_path / "events.jsonl"))
+    result = diff(OLD, "--events", "events.jsonl")
     assert result.out == "no plan changes: 2 events compared\n"
-    result = diff(OLD, "--events", str(tmp_path / "missing.jsonl"))
+    result = diff(OLD, "--events", "missing.jsonl")
     assert (result.code, result.out) == (2, "")
     assert result.err == (
         "ebaas-router: --events: 'missing.jsonl' can't be read: No such file or directory\n"
@@ -323,6 +323,17 @@ def test_one_of_the_files_may_be_stdin(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, "no plan changes: 1 event compared\n")
     result = ran("diff", "-", new, "--events", "-")
     assert (result.code, result.err) == (2, "ebaas-router: only one file can be '-', stdin\n")
+
+
+def test_two_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told apart by their folders, as they were given."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("old", "new"):
+        Path(name).mkdir()
+        Path(name, "routes.yaml").write_text("version: 2\n")
+    said = ran("diff", "old/routes.yaml", "new/routes.yaml", "--events", "-").err
+    files = [line.partition(":")[0] for line in said.splitlines()]
+    assert sorted({*files}) == ["new/routes.yaml", "old/routes.yaml"]
 
 
 def test_an_invalid_configuration_is_told(diff: Diff) -> None:

@@ -16,8 +16,8 @@ from router.document import (
     Node,
     Problems,
     ScalarNode,
+    Source,
     composer,
-    excerpt,
     lines,
     parse,
 )
@@ -180,7 +180,7 @@ def test_all_at_once() -> None:
         "f.yaml:1:11: a.b: the key is here twice, first in line 1",
         "f.yaml:3:3: c[0]: a tag (!…) means nothing here: write the value alone",
         "f.yaml:5:3: c[1].e: the key is here twice, first in line 4",
-        "f.yaml:5:6: c[1].e: the anchor &f is here twice",
+        "f.yaml:5:6: c[1].e: this anchor (&…) is above already",
     ]
 
 
@@ -203,6 +203,14 @@ def test_every_tab_and_control_character() -> None:
 def test_surrogates(surrogate: int) -> None:
     """A text that is no Unicode is refused, not passed on."""
     assert "U+D" in refusal(f"a: {chr(surrogate)}")[0].message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("text", ["a:\n[}  b: ", "[", "{a: [}", "- [\n- x", "[a, {b: c]"])
+def test_a_bracket_that_is_not_closed(text: str) -> None:
+    """The bracket is told, wherever the parser gives up."""
+    [problem] = refusal(text)
+    assert text.splitlines()[problem.line - 1][problem.column - 1] in "[{"
 
 
 @pytest.mark.usefixtures("parser")
@@ -257,11 +265,98 @@ def test_the_parsers_agree(text: str) -> None:
     assert trees[0] == trees[1]
 
 
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a: {t: x,b}", 1, 10),
+        ("a: {t: x, 'b c'}", 1, 11),
+        ("a:\n  ? b\n   c\n  : d", 2, 5),
+        ("a: &b c\n*b : d", 2, 1),
+    ],
+)
+def test_what_is_no_key(text: str, line: int, column: int) -> None:
+    """What is a key by mistake alone, so perhaps a secret, is a problem that does not name it."""
+    [problem] = refusal(text)
+    assert (problem.line, problem.column) == (line, column)
+    assert "b" not in problem.path
+    assert " b" not in problem.message.replace(" behind", "").replace(" be", "")
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a: '\nb: 'c'", 1, 4),
+        ('a: "b\n\nc: ""', 1, 4),
+        ('a: ["b", "c, "d"]', 1, 10),
+        ('a: "b".*', 1, 4),
+        ('- "*\n# "quoted"\n- x', 1, 3),
+    ],
+)
+def test_a_quote_that_ends_too_late_is_told_where_it_begins(
+    text: str, line: int, column: int
+) -> None:
+    """Not where the parser gives up, in a line that is right: behind the quote of another value."""
+    [problem] = refusal(text)
+    assert (problem.line, problem.column) == (line, column)
+    assert "this quote is closed in line " in problem.message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("a：1\n\n# 注释：，\nb: c", 1, 2),
+        ("a:\u3000b\nc: d", 1, 3),
+        ("- b: c\n\u3000d: e", 2, 1),
+        ("a: ［b: c］", 1, 4),
+        ('a: "b”\nc: "d"', 1, 6),
+    ],
+)
+def test_what_looks_like_yaml_is_told_where_it_is(text: str, line: int, column: int) -> None:
+    """A full-width mark, another quote, another blank: the one without which the text is right."""
+    [problem] = refusal(text)
+    assert (problem.line, problem.column) == (line, column)
+    assert "is nothing to YAML" in problem.message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    "text",
+    ["a: 证书，全部：“x”\nb: [c", "# 注释：，\na: b: c", "a: '，：'\nb: @", "a: 证\u3000书\nb: %"],
+)
+def test_what_only_looks_like_it_is_not_blamed(text: str) -> None:
+    """In a name, a text, a comment any character may be."""
+    assert "YAML" not in refusal(text)[0].message
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    "text", ["b: |\n\nc: d", "{b: , c: d}", "{b: ''}", "b:", "? b\n:", "b: &x"]
+)
+def test_an_empty_text_is_no_missing_colon(text: str) -> None:
+    """A value may be empty, in whichever way it is written."""
+    assert value(parse(text, "f.yaml"))["b"] == ""
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("text", ["a: *S3", "a: &S3 b\nc: &S3 d", "a: &S3 [*S3]"])
+def test_no_anchor_is_named(text: str) -> None:
+    """What begins with * or & may be a secret without quotes."""
+    assert "S3" not in str(refusal(text)[0])
+
+
 # What a terminal shows.
 
 
-def shown(line: str, column: int, path: str = "") -> list[str]:
-    return excerpt(Problem("f.yaml", 1, column, path, "is odd"), [line]).split("\n")
+def shown(line: str, column: int) -> list[str]:
+    """A problem in that line, of which all is harmless."""
+    root = parse(line, "f.yaml")
+    for node in [root, *getattr(root, "entries", [[]])[0]]:
+        if isinstance(node, ScalarNode):
+            node.judge(True)
+    return Source([line], (), root).excerpt(Problem("f.yaml", 1, column, "", "is odd")).split("\n")
 
 
 def test_excerpt() -> None:
@@ -273,7 +368,7 @@ def test_excerpt() -> None:
 def test_excerpt_without_place(line: int) -> None:
     """A problem that has no line, or one behind the end, is shown alone."""
     problem = Problem("f.yaml", line, 1, "", "is odd")
-    assert excerpt(problem, ["a"]) == str(problem)
+    assert Source(["a"], (), None).excerpt(problem) == str(problem)
 
 
 def test_excerpt_below_wide_characters() -> None:
@@ -290,26 +385,55 @@ def test_excerpt_of_a_long_line() -> None:
 
 def test_excerpt_obeys_no_escape() -> None:
     """Control characters do not reach the terminal."""
-    assert shown("a: \x1b[31m", 1)[1] == "    a: \ufffd[31m"
+    assert Source(["a: \x1b[31m\x9b"], (), None).shown(1).isprintable()
 
 
-SECRET = "s3cr3t"
+SOURCE = """\
+token: a
+"token": 'a'
+{b: token, token: [a, "b"]}
+- ? token
+  : &a b  # c
+match： ［a，b］
+x: ${NAME} ${file:a.b} ${NAME:-b}
+tokens: a token b
+"""
 
 
-@pytest.mark.parametrize(
-    ("line", "path"),
-    [
-        (f"    X-Any: {SECRET}", "targets.a.headers.X-Any"),
-        (f"    headers: {{X-Any: {SECRET}, x-other: 1}}", "targets.a.headers.x-other"),
-        (f"    Authorization: Bearer {SECRET}", ""),
-        (f"    token: {SECRET}", "targets.a"),
-        (f"    url: http://me:{SECRET}@ledger.example.com/", "targets.a.url"),
-        (f"    headers: {{Cookie: '{SECRET}", ""),
-        (f"    x-api-key: ${{KEY:-{SECRET}}}", ""),
-    ],
-)
-def test_excerpt_hides_secrets(line: str, path: str) -> None:
-    """What may be a secret that somebody wrote into the file is shown as dots, as many."""
-    told = shown(line, 5, path)[1]
-    assert SECRET not in told
-    assert len(told) == len(line) + 4
+def test_what_no_tree_shows() -> None:
+    """Of a text that is no tree the format's own keys are shown, and what YAML is made of: all
+    that could be a value is dots, as many."""
+    source = Source(SOURCE.splitlines(), {"token", "match"}, None)
+    assert [source.shown(number) for number in range(1, 9)] == [
+        "token: •",
+        "\"token\": '•'",
+        '{•: •••••, token: [•, "•"]}',
+        "- ? •••••",
+        "  : &• •  # •",
+        "match： ［•，•］",
+        "•: ${NAME} ${file:a.b} ${NAME:••}",
+        "••••••: • ••••• •",
+    ]
+
+
+def test_what_a_tree_shows() -> None:
+    """What its reader finds harmless is shown where the line has it as it was read: not in parts,
+    and not what another reader, by an alias, finds to be none."""
+    text = "a: &x b\nc: 'd'\ne: \"f\\x41\"\ng: *x\nh:\n  i\n  j\nk: l"
+    root = parse(text, "f.yaml")
+    assert isinstance(root, MapNode)
+    for _, node in root.entries[:-1]:
+        assert isinstance(node, ScalarNode)
+        node.judge(True)
+    source = Source(text.splitlines(), (), root)
+    shown = [source.shown(number) for number in range(1, 9)]
+    assert shown == ["•: &• •", "•: 'd'", '•: "•••••"', "•: *•", "•:", "  •", "  •", "•: •"]
+
+
+def test_one_no_is_final() -> None:
+    """Whoever reads a scalar as a secret has the last word."""
+    for said in ([True, False], [False, True], [False]):
+        node = ScalarNode("a", True, 1, 1)
+        for harmless in said:
+            node.judge(harmless)
+        assert not node.harmless

@@ -276,7 +276,7 @@ def test_starting_wide_open(
 
 
 def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
-    """It is warned about at the start, by its name."""
+    """It is warned about at the start, by its path."""
     tokens = tmp_path / "ops"
     tokens.write_text("a-token-of-the-ops-port")
     tokens.chmod(0o644)
@@ -284,7 +284,7 @@ def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
     options = ("--ops-token-file", str(tokens), "--ops-port", str(closed_port()))
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert warned(router) == [
-            "--ops-token-file: everybody on this machine can read ops: chmod 600"
+            f"--ops-token-file: everybody on this machine can read {tokens}: chmod 600"
         ]
 
 

@@ -32,8 +32,9 @@ routes:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "routes.yaml"
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = Path("routes.yaml")
     path.write_text(CONFIG, encoding="utf-8")
     return path
 
@@ -151,9 +152,9 @@ def test_an_event_that_the_router_would_refuse(path: Path) -> None:
     ]
 
 
-def test_the_operators_schema_counts_too(path: Path, tmp_path: Path) -> None:
+def test_the_operators_schema_counts_too(path: Path) -> None:
     """--schema FILE refuses what it would refuse at the router's door."""
-    schema = tmp_path / "more.json"
+    schema = Path("more.json")
     schema.write_text(json.dumps({"properties": {"event_source": {"enum": ["b"]}}}))
     result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)
     assert result.code == 1

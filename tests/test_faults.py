@@ -222,7 +222,7 @@ def test_a_file_that_is_damaged_in_use_costs_memory_alone(quick: Path) -> None:
         assert line_of(at.router, "500", 1)["unrecorded"] in {"corrupt", "io", "sqlite"}
         assert at.router.ready() == 200
     assert refusal(quick, store).endswith(
-        "can't use the store store.db: it is damaged, or no database"
+        f"can't use the store {store}: it is damaged, or no database"
     )
     for file in quick.glob("store.db*"):
         file.rename(quick / f"broken-{file.name}")

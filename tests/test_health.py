@@ -38,6 +38,16 @@ def test_what_is_not_ready_says_why() -> None:
     assert one_line(finished.stdout) == "not ready: HTTP 503 服务\\u001b繁忙"
 
 
+@pytest.mark.parametrize("body", ["", "ok", "{}", '{"code":0,"msg":""}', '{"status":"UP"}'])
+def test_another_server_is_not_the_router(body: str) -> None:
+    """A 200 that is not the contract's reply is `not ready`, exit code 1: something else listens
+    there."""
+    with answering(http_answer(body, "200 OK")) as url:
+        finished = run("health", "--url", url)
+    assert finished.returncode == 1
+    assert one_line(finished.stdout) == f"not ready: what answers at {url} is not the router"
+
+
 @pytest.mark.parametrize("body", ["", "[]", "{}", '"msg"', "[" * 5000, '{"msg":null}'])
 def test_an_answer_of_any_other_shape_is_no_traceback(body: str) -> None:
     """Whatever is answered beside the status, the line has the status."""

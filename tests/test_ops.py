@@ -416,9 +416,12 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
         (b"canary\xff\n", "tokens has more than ASCII in it"),
     ],
 )
-def test_a_file_that_has_no_usable_token(tmp_path: Path, content: bytes | None, why: str) -> None:
-    """The start ends with one line, which names the file without its folder, and no token."""
-    path = tmp_path / "tokens"
+def test_a_file_that_has_no_usable_token(
+    tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start ends with one line, which names the file as it was given, and no token."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("tokens")
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartFailed) as caught:

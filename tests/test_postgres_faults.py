@@ -148,7 +148,8 @@ def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
             assert not strong.got
             fault.close()
             until(lambda: router.ready() == 200)
-            assert len(router.lines("store_awaited")) == 1
+            (line,) = router.lines("store_awaited")
+            assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
             assert router.post("now") == "000"
 
 

@@ -147,7 +147,7 @@ def test_a_file_that_goes_and_comes_back(tmp_path: Path, serving: Callable[..., 
     router = serving()
     (tmp_path / "routes.yaml").unlink()
     problem = router.line("reload", "refused")["problems"][0]
-    assert str(tmp_path) not in problem
+    assert problem.startswith(f"{tmp_path / 'routes.yaml'}: can't be read")
     assert router.matches("one")
     (tmp_path / "routes.yaml").write_text(table("two"))
     router.line("reload", "taken")

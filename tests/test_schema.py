@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from router.errors import StartFailed
 from router.schema import Schema, shipped_schema
 
 NAMES = ("a", "event_key", "changes", "é")
@@ -87,7 +89,6 @@ def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        {"pattern": "^a$"},
         {"properties": {"a": {"format": "date"}}},
         {"items": {"multipleOf": 0.1}},
         {"$defs": {"x": {"type": "string"}}, "$ref": "#/$defs/x"},
@@ -95,5 +96,51 @@ def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
     ],
 )
 def test_where_they_may_differ_the_reference_alone_decides(document: dict[str, Any]) -> None:
-    """Regular expressions, formats, arithmetic, references and older dialects."""
+    """Formats, arithmetic, references and older dialects."""
     assert Schema(document, "s.json")._passes is None
+
+
+#: Python's own expressions would take longer for it than there are years.
+SLOW = "a" * 50 + "b"
+
+
+@pytest.mark.parametrize(
+    ("document", "value"),
+    [
+        ({"pattern": "^(a+)+$"}, SLOW),
+        ({"multipleOf": 1, "pattern": "^(a+)+$"}, SLOW),
+        ({"propertyNames": {"pattern": "^(a+)+$"}}, {SLOW: 1}),
+        ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, {SLOW: 1}),
+        ({"uniqueItems": True}, [0, *(x for n in range(50_000) for x in (n, str(n), [n]))]),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "properties": {"a": {"$ref": "#"}},
+                "pattern": "^(a+)+$",
+            },
+            {"a": SLOW},
+        ),
+    ],
+)
+def test_no_value_makes_a_rule_take_long(document: dict[str, Any], value: Any) -> None:
+    """What backtracks, or compares each with each, would take minutes at the least."""
+    began = time.thread_time()
+    assert list(Schema(document, "s.json").faults(value))
+    assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"pattern": "(?=a)b"}, 's.json: at /: the pattern "(?=a)b" can\'t'),
+        ({"items": {"pattern": r"(a)\1"}}, "s.json: at /items: the pattern"),
+        ({"patternProperties": {"(?!a)": {}}}, "s.json: at /: the pattern"),
+        ({"items": {"$id": "x", "$schema": Draft202012Validator.META_SCHEMA["$id"]}}, "at /items"),
+        ({"patternProperties": {"a": {}}, "not": {"unevaluatedProperties": False}}, "in one"),
+    ],
+)
+def test_what_could_take_long_ends_the_start(document: dict[str, Any], says: str) -> None:
+    """A rule that nothing can check in a time that grows with the value alone is refused."""
+    with pytest.raises(StartFailed) as refused:
+        Schema(document, "s.json")
+    assert says in str(refused.value)

@@ -366,12 +366,12 @@ def test_on_a_terminal_progress_is_redrawn() -> None:
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
-        (("127.0.0.1:8080/callback",), "'callback' can't be read: "),
+        (("127.0.0.1:8080/callback",), "'127.0.0.1:8080/callback' can't be read: "),
         (("ftp://127.0.0.1/",), "URL: 'ftp://127.0.0.1/' is not a URL"),
         (("http://[::1/",), "URL: "),
         (("--url", "nonsense"), "--url: 'nonsense' is not a URL"),
         (("missing.json",), "'missing.json' can't be read: No such file"),
-        (("/etc",), "'etc' can't be read: Is a directory"),
+        (("/etc",), "'/etc' can't be read: Is a directory"),
         (("a.json", "b.json"), "one FILE and one URL"),
         (("http://a/", "--url", "http://b/"), "one FILE and one URL"),
         (("-", "--source", "a"), "--source: can't be given with FILE"),

@@ -26,8 +26,8 @@ def test_nothing_about_it_is_dubious() -> None:
     result = ran("check", CONFIG, "--strict")
     assert (result.code, result.err) == (0, "")
     assert [line.partition(":")[0] for line in result.lines] == [
-        "routes.yaml is good",
-        "routes.test.yaml is good",
+        f"{CONFIG} is good",
+        f"{CONFIG.with_name('routes.test.yaml')} is good",
     ]
 
 

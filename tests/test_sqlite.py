@@ -92,12 +92,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def refused(path: Path) -> str:
-    """Why it does not open: one line, without its folder."""
+    """Why it does not open: one line, with its path as it was given."""
     with pytest.raises(StartFailed) as failed:
         await SqliteStore.open(path, LIMITS)
     message = str(failed.value)
     assert "\n" not in message
-    assert str(path.parent) not in message
+    assert f"the store {path}: " in message
     return message
 
 
@@ -383,3 +383,20 @@ async def test_an_fsync_that_fails_is_a_failed_write(path: Path) -> None:
     assert all([await there(store, body) for body in bodies])
     assert await works(store)
     await store.close()
+
+
+@pytest.mark.parametrize("successor", [False, True])
+async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
+    """A store whose file was deleted under it, or replaced, still writes into what ends with the
+    process; whoever asks how full it is hears so."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore.open(path, LIMITS)
+    try:
+        await store.usage(T)
+        path.unlink()
+        if successor:
+            path.touch()
+        with pytest.raises(StoreFailed, match=r"^gone$"):
+            await store.usage(T)
+    finally:
+        await store.close()

@@ -6,11 +6,16 @@ import asyncio
 import errno
 import gzip
 import logging
+import os
+import resource
+import socket
 import ssl
 import sys
+import threading
 import time
 import tracemalloc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +25,7 @@ import trustme
 from router.model import Reason
 from router.transport import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from router.transport.causes import Forbidden, connect_cause, most_telling
-from router.trust import system_trust
+from router.trust import USUAL, system_trust
 from tests.engines import (
     AUTHORITY,
     BODY,
@@ -37,6 +42,7 @@ from tests.engines import (
     until,
 )
 from tests.hostile import FORGED, YES, Hostile, answer, hostile
+from tests.sockets import HOST
 
 pytestmark = pytest.mark.anyio
 
@@ -467,6 +473,64 @@ async def test_what_waits_unread_is_no_answer_to_the_next_request(engine: Engine
         target.peers[0].say(FORGED)
         assert await post(pool) == Answer(200, YES)
     assert (target.accepted, len(target.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize("speaks_tls", [False, True])
+async def test_what_came_before_the_first_request_is_no_answer(
+    engine: Engine, speaks_tls: bool
+) -> None:
+    """A target that answers on a new connection before it was asked has not acknowledged."""
+    with socket.create_server((HOST, 0)) as listener:
+        said = threading.Event()
+        context = certified() if speaks_tls else None
+        if context is not None:  # there the target's word is the last one of the handshake
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        url = f"{'https' if speaks_tls else 'http'}://{HOST}:{listener.getsockname()[1]}/"
+        target = threading.Thread(target=_forge, args=(listener, context, said))
+        target.start()
+        async with opened(engine, url, trusting() if speaks_tls else USUAL) as pool:
+            posted = begun(pool)
+            while not (said.wait(0.02) or posted.done()):
+                await asyncio.sleep(0)
+            assert await posted == Failure(Reason.PROTOCOL, delivered=True)
+        target.join()
+
+
+def _forge(listener: socket.socket, context: ssl.SSLContext | None, said: threading.Event) -> None:
+    """Answer the first caller at once, and read nothing but its end."""
+    caller, _ = listener.accept()
+    caller.settimeout(LONG)
+    # Else it would wait until the session's ticket has been seen, and come after the request.
+    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if context is not None:
+        caller = context.wrap_socket(caller, server_side=True)
+    with caller, suppress(OSError):
+        caller.sendall(FORGED)
+        said.set()
+        while caller.recv(4096):
+            pass
+
+
+async def test_a_target_is_not_blamed_for_the_routers_want_of_files(engine: Engine) -> None:
+    """Where no file can be opened the reason is the router's own, for a name as for an address."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        with no_file_left():
+            result = await post(pool)
+        assert result == Failure(Reason.OUT_OF_FILES, delivered=False, detail="Too many open files")
+        assert isinstance(await post(pool), Answer)
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """This process can't open one more file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_what_may_have_been_delivered_is_not_sent_again(engine: Engine) -> None:

@@ -28,14 +28,14 @@ class Case:
     expected: Mapping[str, Role]
     #: Whether the plan may have no other targets.
     exact: bool
-    #: The file's name without its folder, and where in it the case begins.
+    #: The file's path as it was given, and where in it the case begins.
     file: str
     line: int
 
 
 def beside(config: Path) -> Path:
     """Where the tests file of a configuration is looked for: `routes.test.yaml` beside it."""
-    return config.with_name(f"{config.stem}.test{config.suffix}")
+    return config.parent / f"{config.stem}.test{config.suffix}"
 
 
 def parse(content: bytes, name: str) -> tuple[Case, ...]:

@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.cli.inputs import STDIN, Input, add_format, problems_json, read_cases, read_config
-from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.inputs import (
+    STDIN,
+    Input,
+    add_config,
+    add_format,
+    config_name,
+    problems_json,
+    read_cases,
+    read_config,
+)
+from router.cli.options import BAD, GOOD, Help
 from router.cli.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -37,16 +46,13 @@ HELP = Help(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="a routes.yaml (default what serve would take)"
-    )
+    add_config(parser)
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
-    add_settings(parser, "secrets_dir")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    name = args.file or str(read_setting(args, "config"))
+    name = config_name(args)
     routes, tests = read_config(name, args), _tests(name)
     warned = args.strict and routes.value is not None and bool(routes.value.warnings)
     good = not (routes.problems or tests.problems or warned)
@@ -64,10 +70,11 @@ def run(args: argparse.Namespace) -> int:
 def _tests(name: str) -> Input[tuple[Case, ...]]:
     """The tests file beside the configuration; without cases where there is none."""
     from router import cases
+    from router.cases.shape import CasesFile
 
     beside = cases.beside(Path(name))
     if name == STDIN or not beside.exists():
-        return Input("", b"", ())
+        return Input("", b"", CasesFile, ())
     return read_cases(str(beside))
 
 

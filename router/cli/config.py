@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from router.cli.inputs import add_format, read_config, usable
-from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.inputs import add_config, add_format, config_name, read_config, usable
+from router.cli.options import BAD, GOOD, Help
 from router.cli.printing import say, say_json
 
 SUMMARY = "show the effective configuration: defaults filled in, secrets masked"
@@ -27,10 +27,7 @@ HELP = Help(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="a routes.yaml (default what serve would take)"
-    )
-    add_settings(parser, "secrets_dir")
+    add_config(parser)
     add_format(parser)
 
 
@@ -38,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from router.config.effective import effective
     from router.document import write
 
-    found = read_config(args.file or str(read_setting(args, "config")), args)
+    found = read_config(config_name(args), args)
     loaded = usable(found, args.format)
     if loaded is None:
         return BAD

@@ -90,7 +90,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.log import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
-    loaded = config.load(path, os.environ, settings.secrets_dir)
+    name = path.name if path is _SHIPPED else str(path)
+    loaded = config.parse(config.read(path), name, os.environ, settings.secrets_dir)
     # Whoever plays with it is on this machine.
     loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
     log = StoryLog()
@@ -100,7 +101,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     serving = server.Server(app, server.listen(settings.host, settings.port))
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"
-    option = f"its target's url in {path.name}"
+    option = f"its target's url in {name}"
     served = [
         AsgiServer(stand_in, server.listen(*address, option))
         for address, stand_in in sorted(stand_ins.items())
@@ -108,7 +109,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
     async def tell() -> None:
         say(f"EBaaS callback router on {shown}")
-        say(f"{path.name}: {counted(len(loaded.table.routes), 'route')}")
+        say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
         async with asyncio.timeout(_PATIENCE):

@@ -84,7 +84,7 @@ def _cases(args: argparse.Namespace) -> tuple[Case, ...] | None:
         return ()
     path = beside(Path(args.new))
     if args.new == STDIN or not path.exists():
-        name = "" if args.new == STDIN else f" {path.name}"
+        name = "" if args.new == STDIN else f" {path}"
         raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
     return usable(read_cases(str(path)), args.format)
 
@@ -110,5 +110,4 @@ def _opened(name: str) -> AbstractContextManager[IO[bytes]]:
     try:
         return Path(name).open("rb")
     except OSError as error:
-        shown = repr(Path(name).name)
-        raise SettingInvalid(f"--events: {shown} can't be read: {error.strerror}") from None
+        raise SettingInvalid(f"--events: {name!r} can't be read: {error.strerror}") from None

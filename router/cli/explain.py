@@ -85,8 +85,7 @@ def _read_event(args: argparse.Namespace) -> Event:
     try:
         body = stdin().read() if args.event == STDIN else Path(args.event).read_bytes()
     except OSError as error:
-        name = Path(args.event).name
-        raise SettingInvalid(f"--event: {name!r} can't be read: {error.strerror}") from None
+        raise SettingInvalid(f"--event: {args.event!r} can't be read: {error.strerror}") from None
     return _intake(args).read(body)
 
 

@@ -16,6 +16,7 @@ from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_se
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
 from router.config.settings import SETTINGS
+from router.model import SUCCESS
 from router.schedule import parse_duration
 
 SUMMARY = "ask a running router whether it is ready"
@@ -70,12 +71,15 @@ def run(args: argparse.Namespace) -> int:
         context = trust(args).trust if args.url else _no_questions()
     try:
         with _deadline(args.timeout):
-            status, msg = _ask(url, context)
+            status, code, msg = _ask(url, context)
     except TimeoutError:
         say(f"not reachable: no answer from {url} within {args.timeout:g} s")
         return BAD
     except (OSError, http.client.HTTPException) as error:
         say(f"not reachable: {url}: {_why(error)}")
+        return BAD
+    if status == 200 and code != SUCCESS:
+        say(f"not ready: what answers at {url} is not the router")
         return BAD
     say("ready" if status == 200 else f"not ready: HTTP {status} {msg}".rstrip())
     return GOOD if status == 200 else BAD
@@ -99,8 +103,8 @@ def _no_questions() -> ssl.SSLContext:
     return context
 
 
-def _ask(url: str, context: ssl.SSLContext | None) -> tuple[int, str]:
-    """The status of /readyz, and the message where the answer is the contract's."""
+def _ask(url: str, context: ssl.SSLContext | None) -> tuple[int, str, str]:
+    """The status of /readyz; and the code and the message where the answer is the contract's."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     connection = (
@@ -111,16 +115,17 @@ def _ask(url: str, context: ssl.SSLContext | None) -> tuple[int, str]:
     try:
         connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
         answer = connection.getresponse()
-        return answer.status, _msg(answer.read(_MAX_ANSWER))
+        return answer.status, *_reply(answer.read(_MAX_ANSWER))
     finally:
         connection.close()
 
 
-def _msg(body: bytes) -> str:
+def _reply(body: bytes) -> tuple[str, str]:
     try:
-        return str(json.loads(body)["msg"])
+        reply = json.loads(body)
+        return str(reply["code"]), str(reply["msg"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
+        return "", ""
 
 
 def _why(error: Exception) -> str:

@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
-from router.cli.options import read_setting
+from router.cli.options import add_settings, read_setting
 from router.cli.printing import say_json
 from router.errors import ConfigInvalid, Problem, SettingInvalid
 from router.log import printable
@@ -19,6 +19,7 @@ from router.log import printable
 if TYPE_CHECKING:
     from router.cases import Case
     from router.config import Config
+    from router.config.section import Section
 
 T = TypeVar("T")
 
@@ -30,37 +31,57 @@ STDIN = "-"
 class Input(Generic[T]):
     """A file as it was found: what it says, or why it can't be used."""
 
-    #: Without its folder, as problems have it.
+    #: As it was given, which is how problems have it.
     name: str
     content: bytes
+    #: What the file is to be.
+    shape: type[Section]
     #: None where there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
 
-    def excerpts(self, problems: Iterable[Problem], stream: IO[str]) -> Iterator[str]:
-        """Each problem with the line it is about; only where the stream is a terminal."""
-        from router.document import excerpt, lines
+    def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
+        """Each problem, and where the stream is a terminal the line that it is about."""
+        from router.config.legible import legible
 
-        source = lines(self.content) if stream.isatty() else ()
-        return (excerpt(problem, source) for problem in problems)
+        tell = legible(self.content, self.shape).excerpt if problems and stream.isatty() else str
+        return map(tell, problems)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text", help="of the result")
 
 
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """What `config_name` reads."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a routes.yaml, as --config")
+    add_settings(parser, "config", "secrets_dir")
+
+
+def config_name(args: argparse.Namespace) -> str:
+    """The routes.yaml that is meant: FILE, or what serve would take."""
+    if args.file is not None and args.config is not None:
+        raise SettingInvalid("FILE and --config are the same: one of them can be given")
+    return args.file or str(read_setting(args, "config"))
+
+
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
     from router import config
+    from router.config.shape import RoutesFile
+
+    def parse(content: bytes, name: str) -> Config:
+        return config.parse(content, name, os.environ, secrets_dir)
 
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, lambda content, name: config.parse(content, name, os.environ, secrets_dir))
+    return _read(name, parse, RoutesFile)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
     from router import cases
+    from router.cases.shape import CasesFile
 
-    return _read(name, cases.parse)
+    return _read(name, cases.parse, CasesFile)
 
 
 def usable(found: Input[T], format: str) -> T | None:
@@ -85,14 +106,14 @@ def stdin() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _read(name: str, parse: Callable[[bytes, str], T]) -> Input[T]:
-    shown = "stdin" if name == STDIN else Path(name).name
+def _read(name: str, parse: Callable[[bytes, str], T], shape: type[Section]) -> Input[T]:
+    shown = "stdin" if name == STDIN else name
     content = b""
     try:
         content = _content(name)
-        return Input(shown, content, parse(content, shown))
+        return Input(shown, content, shape, parse(content, shown))
     except ConfigInvalid as error:
-        return Input(shown, content, None, error.problems)
+        return Input(shown, content, shape, None, error.problems)
 
 
 def _content(name: str) -> bytes:

@@ -128,7 +128,7 @@ def _contents(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise SettingInvalid(f"{Path(file).name!r} can't be read: {error.strerror}") from None
+        raise SettingInvalid(f"{file!r} can't be read: {error.strerror}") from None
 
 
 def _event(args: argparse.Namespace) -> bytes:

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -25,6 +26,8 @@ from router.errors import RouterError
 
 if TYPE_CHECKING:
     from router.log import Log
+    from router.resources import Callers
+    from router.routes import Target
     from router.server import Server
     from router.web.limits import Limits
     from router.web.ops import Gather
@@ -54,6 +57,9 @@ HELP = Help(
 
 #: Seconds that a stop leaves what is in flight at the ops port.
 _OPS_DRAIN = 2
+
+#: What a store in a file has open: the file, its log and the log's index, for each connection.
+_SQLITE_FILES = 16
 
 _OPEN_OPS = (
     "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
@@ -107,11 +113,30 @@ class _Router:
         self._tls = tls.server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
         self.warnings += tls.warnings(pair, time.time()) if pair else ()
+        self._callers = self._share_out(loaded.table.targets.values())
         self.facts = {
             "routes": len(loaded.table.routes),
             "targets": len(loaded.table.targets),
             "config": loaded.hash,
         }
+
+    def _share_out(self, targets: Iterable[Target]) -> Callers:
+        """What callers may have of what the system allows. Raises StartFailed."""
+        from router import resources
+        from router.web.limits import Limits
+
+        settings = self._settings
+        callers = resources.share_out(
+            resources.files_allowed(),
+            resources.Callers(settings.max_connections, Limits().reserve),
+            targets=sum(target.max_in_flight for target in targets),
+            store=max(_SQLITE_FILES, settings.store_connections),
+        )
+        memory = resources.memory_note(
+            resources.memory_limit(), settings.max_requests, settings.max_body, settings.workers
+        )
+        self.warnings += [note for note in (callers.note, memory) if note]
+        return callers
 
     def server(self, listener: socket.socket) -> Server:
         from router.server import Server
@@ -120,7 +145,11 @@ class _Router:
         server = Server(
             self.app,
             listener,
-            limits=_limits(settings),
+            limits=replace(
+                _limits(settings),
+                connections=self._callers.connections,
+                reserve=self._callers.reserve,
+            ),
             tls=self._tls,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
@@ -252,8 +281,8 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     if not tokens and not is_loopback(settings.ops_host):
         log.warning("config", problem=_OPEN_OPS)
     if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        name = settings.ops_token_file.name
-        problem = f"--ops-token-file: everybody on this machine can read {name}: chmod 600"
+        path = settings.ops_token_file
+        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
         log.warning("config", problem=problem)
     if tokens.can_be_guessed:
         problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"

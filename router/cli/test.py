@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(_as_json(verdicts, covered))
     else:
-        for line in _told(verdicts, covered, loaded, path.name):
+        for line in _told(verdicts, covered, loaded, str(path)):
             say(line)
         if covered.percent < args.fail_under:
             say(f"that is under {args.fail_under:g} %")

@@ -32,10 +32,10 @@ def trust(args: argparse.Namespace) -> Tls:
         ca = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         why = (error.strerror or "the system refused").lower()
-        raise SettingInvalid(f"--ca: {path.name!r} can't be read: {why}") from None
+        raise SettingInvalid(f"--ca: {str(path)!r} can't be read: {why}") from None
     if not certificates_in(ca):
-        raise SettingInvalid(f"--ca: {path.name!r} has no certificate in PEM in it")
+        raise SettingInvalid(f"--ca: {str(path)!r} has no certificate in PEM in it")
     try:
         return Tls.of(ca)
     except BadCertificate as error:
-        raise SettingInvalid(f"--ca: {path.name!r}: {error}") from None
+        raise SettingInvalid(f"--ca: {str(path)!r}: {error}") from None

@@ -10,6 +10,7 @@ from typing import Literal
 from router.config.addresses import redacted
 from router.config.checks import check
 from router.config.reader import Reader
+from router.config.settings import SETTINGS
 from router.config.shape import (
     EbaasSection,
     QueueSection,
@@ -78,7 +79,7 @@ class Config:
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
     """The configuration in a file. Raises ConfigInvalid, also where the file can't be read."""
-    return parse(read(path), path.name, environ, secrets_dir)
+    return parse(read(path), str(path), environ, secrets_dir)
 
 
 def parse(
@@ -124,13 +125,16 @@ def read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
     except OSError as error:
-        raise _unreadable(path, f"can't be read: {error.strerror}".lower()) from None
+        why = f"can't be read: {error.strerror}".lower()
+        if str(path) == SETTINGS["config"].default:
+            why += "; it is looked for below the working folder, unless --config names another"
+        raise _unreadable(path, why) from None
     except ValueError:
         raise _unreadable(path, "is not a file's name") from None
 
 
 def _unreadable(path: Path, message: str) -> ConfigInvalid:
-    return ConfigInvalid([Problem(path.name, 0, 0, "", message)])
+    return ConfigInvalid([Problem(str(path), 0, 0, "", message)])
 
 
 def _file(root: Node, reader: Reader) -> RoutesFile:

@@ -22,6 +22,7 @@ class Share(ScalarKind[float]):
     """A share in per cent; the value is from 0 to 1."""
 
     what = "a share from 1% to 100%"
+    harmless = True
 
     def value(self, text: str, node: ScalarNode) -> float:
         match = re.fullmatch(r"([0-9]{1,3})(%?)", text)
@@ -40,6 +41,7 @@ class PerSecond(ScalarKind[float]):
     """How often something may happen in a second."""
 
     what = "a number from 0.001 to 10000"
+    harmless = True
 
     def value(self, text: str, node: ScalarNode) -> float:
         if not node.plain and text == node.text:

@@ -30,10 +30,13 @@ class ScalarKind(Generic[T]):
 
     #: What is meant, as a problem says it.
     what: str
+    #: Whether no such value, as it is written, can be a secret: problems and excerpts may show it.
+    harmless: bool = False
 
     def read(self, node: Node, path: str, reader: Reader) -> T:
         if not isinstance(node, ScalarNode) or not node.text:
             raise mismatch(node, self.what)
+        node.judge(self.harmless)
         return self.value(reader.resolve(node, path), node)
 
     def value(self, text: str, node: ScalarNode) -> T:
@@ -42,26 +45,26 @@ class ScalarKind(Generic[T]):
 
 
 class Text(ScalarKind[str]):
-    """A string on one line. `repeated`: a problem may repeat it."""
+    """A string on one line."""
 
     def __init__(
-        self, what: str, *, pattern: str = ".+", longest: int = 200, repeated: bool = True
+        self, what: str, *, pattern: str = ".+", longest: int = 200, harmless: bool = True
     ) -> None:
         self.what = what
         self._pattern = pattern
         self._longest = longest
-        self._repeated = repeated
+        self.harmless = harmless
 
     def value(self, text: str, node: ScalarNode) -> str:
         if node.what != "a string":
-            quoted = f': "{shown(node.text)[1:-1]}"' if self._repeated else ""
+            quoted = f': "{shown(node.text)[1:-1]}"' if self.harmless else ""
             raise Fault(f"YAML reads this as {node.what}, put it in quotes{quoted}")
         if len(text) > self._longest:
             raise Fault(f"is longer than {self._longest} characters")
         if not text.isprintable():
             raise Fault("has a line end, or a character that can't be seen, in it")
         if not re.fullmatch(self._pattern, text):
-            said = shown(node.text) if self._repeated else "this"
+            said = shown(node.text) if self.harmless else "this"
             raise Fault(f"{said} is not {self.what}")
         return text
 
@@ -75,7 +78,7 @@ class SecretText(ScalarKind[Secret]):
 
     def __init__(self, what: str, *, pattern: str = ".+", longest: int = 200) -> None:
         self.what = what
-        self._text = Text(what, pattern=pattern, longest=longest, repeated=False)
+        self._text = Text(what, pattern=pattern, longest=longest, harmless=False)
 
     def value(self, text: str, node: ScalarNode) -> Secret:
         if text == MASK:
@@ -88,6 +91,8 @@ class SecretText(ScalarKind[Secret]):
 
 class Number(ScalarKind[int]):
     """A whole number, in plain digits."""
+
+    harmless = True
 
     def __init__(self, least: int, most: int, what: str = "") -> None:
         self._least = least
@@ -110,6 +115,7 @@ class Number(ScalarKind[int]):
 class Boolean(ScalarKind[bool]):
     """`true` or `false`, and none of YAML's other words for them."""
 
+    harmless = True
     _words = ("true", "false")
 
     def __init__(self, what: str = "true or false") -> None:
@@ -129,6 +135,8 @@ class Boolean(ScalarKind[bool]):
 class Choice(ScalarKind[C]):
     """One of a few words."""
 
+    harmless = True
+
     def __init__(self, *words: C) -> None:
         self._words = words
         self.what = " or ".join(words)
@@ -147,6 +155,7 @@ class Duration(ScalarKind[float]):
     """A time span with its unit; the value is in seconds."""
 
     what = "a duration like 500ms, 8s, 2m, 1h"
+    harmless = True
 
     def __init__(self, least: str, most: str) -> None:
         self._least = parse_duration(least)
@@ -190,6 +199,7 @@ class Located(ScalarKind[Placed]):
     def __init__(self, kind: Text) -> None:
         self._kind = kind
         self.what = kind.what
+        self.harmless = kind.harmless
 
     def value(self, text: str, node: ScalarNode) -> Placed:
         return Placed(self._kind.value(text, node), node)
@@ -247,6 +257,7 @@ class MapOf(Generic[T]):
 
     def _name(self, key: ScalarNode, path: str, found: dict[str, T], reader: Reader) -> str:
         """The name that a key is. One that is wrong counts too, so that no other fault is lost."""
+        key.judge(self._names.harmless)
         try:
             name = self._names.value(key.text, key)
         except Fault as fault:

@@ -55,6 +55,7 @@ class MatchKind:
             raise Fault('is an empty mapping; "*" matches every event')
         match: Match = {}
         for key, value in node.entries:
+            key.judge(True)
             if key.text in FIELDS:
                 patterns = reader.read(self._patterns, value, f"{path}.{key.text}", ())
                 match[key.text] = patterns

@@ -57,10 +57,13 @@ class Section:
     """A mapping that has been read. A subclass declares its keys as attributes."""
 
     keys: ClassVar[dict[str, Key[Any]]] = {}
+    #: Those of all sections there are.
+    words: ClassVar[set[str]] = set()
 
     def __init_subclass__(cls) -> None:
         own = {name: key for name, key in vars(cls).items() if isinstance(key, Key)}
         cls.keys = {**cls.keys, **own}
+        cls.words.update(own)
 
     def __init__(self, node: MapNode, path: str) -> None:
         self.node = node
@@ -81,6 +84,7 @@ class Section:
         section = cls(node, path)
         meant = set()
         for key, value in node.entries:
+            key.judge(True)
             if key.text in cls.keys:
                 section.nodes[key.text] = value
             else:

@@ -69,7 +69,8 @@ class Variables:
             return self._secret(name)
         match = _VARIABLE.fullmatch(inner)
         if match is None:
-            raise Unresolved(f"{shown(inner)} is no variable: there are {_FORMS}")
+            # It is not repeated: `${NAME:default}` has a value in it.
+            raise Unresolved(f"what is within ${{…}} is no variable: there are {_FORMS}")
         variable, default = match.groups()
         value = self._environ.get(variable)
         if default is not None:

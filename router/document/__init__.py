@@ -1,13 +1,13 @@
 """YAML with positions, read strictly: text to a tree of nodes.
 
 Nothing is guessed and nothing is run. A node keeps its text as written; what it means is the
-business of whoever reads the tree. `composer` and `writer` are the one door to PyYAML.
+business of whoever reads the tree. `composer`, `blame` and `writer` are the one door to PyYAML.
 """
 
 from __future__ import annotations
 
 from router.document.composer import compose
-from router.document.excerpt import excerpt
+from router.document.excerpt import Source
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.document.problems import WHOLE_FILE, Place, Problems, shown
 from router.document.text import MAX_SIZE, lines, readable
@@ -22,7 +22,7 @@ __all__ = [
     "Place",
     "Problems",
     "ScalarNode",
-    "excerpt",
+    "Source",
     "lines",
     "parse",
     "shown",

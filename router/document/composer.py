@@ -1,4 +1,4 @@
-"""The parser's events put together to a tree; with `writer` the one door to PyYAML.
+"""The parser's events put together to a tree; with `blame` and `writer` the one door to PyYAML.
 
 PyYAML's own composer is not used: it recurses, keeps no trace of keys given twice, follows aliases
 without counting, and holds the interpreter's lock for a whole file.
@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from router.document.blame import blame, spot_of
 from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.document.problems import WHOLE_FILE, Place, Problems, Spot, shown
-from router.document.syntax import mistake
 
 #: libyaml where PyYAML has it, which is twenty times faster, else PyYAML's own.
 PARSER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -48,7 +48,8 @@ def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
         while parser.check_event():
             yield parser.get_event()
     except yaml.MarkedYAMLError as error:
-        _explain(error, text, problems)
+        place, meaning = blame(error, text, PARSER)
+        problems.add(place, "", meaning)
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML's own parser, at an escape or a version with an absurd number. It has no mark.
         problems.add(WHOLE_FILE, "", "is not valid YAML")
@@ -57,35 +58,6 @@ def _events(text: str, problems: Problems) -> Iterator[yaml.Event]:
     finally:
         parser.dispose()
     raise problems.stop()
-
-
-def _explain(error: yaml.MarkedYAMLError, text: str, problems: Problems) -> None:
-    construct, begin = error.context, error.context_mark
-    end: Any = error.problem_mark
-    # Where a value is missing in an open bracket, the parsers forget that and blame what is next.
-    if construct == "while parsing a flow node" and not text.startswith(",", end.index):
-        construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index)
-    found = mistake(construct, error.problem)
-    problems.add(_spot(begin if found.at_begin else end), "", found.meaning)
-
-
-def _open_bracket(text: str, end: int) -> Any:
-    """The mark of the innermost bracket that is open at the offset `end`."""
-    opened = []
-    parser = PARSER(text)
-    try:
-        while (token := parser.get_token()).start_mark.index < end:
-            if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
-                opened.append(token.start_mark)
-            elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken):
-                opened.pop()
-    finally:
-        parser.dispose()
-    return opened[-1]
-
-
-def _spot(mark: Any) -> Spot:
-    return Spot(mark.line + 1, mark.column + 1) if mark else WHOLE_FILE
 
 
 class _Composer:
@@ -100,6 +72,8 @@ class _Composer:
         self._keys: list[ScalarNode | None] = []
         self._anchors: dict[str, Node] = {}
         self._documents = 0
+        #: Where the last scalar ends, as an offset.
+        self._end = 0
         self._written = 0
         self._aliased = 0
 
@@ -107,6 +81,8 @@ class _Composer:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             mark = event.start_mark
+            self._mind_key(mark, event.end_mark)
+            self._end = event.end_mark.index
             node = ScalarNode(event.value, not event.style, mark.line + 1, mark.column + 1)
             self._count(node, event)
             self._put(node)
@@ -117,11 +93,25 @@ class _Composer:
         elif kind is yaml.SequenceStartEvent:
             self._begin(ListNode(event.start_mark.line + 1, event.start_mark.column + 1), event)
         elif kind is yaml.AliasEvent:
-            self._put(self._alias(event.anchor, _spot(event.start_mark)))
+            self._put(self._alias(event.anchor, spot_of(event.start_mark)))
         elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
-                self._stop(_spot(event.start_mark), "a second document begins: a file has only one")
+                self._stop(
+                    spot_of(event.start_mark), "a second document begins: a file has only one"
+                )
+
+    def _mind_key(self, begin: Any, end: Any) -> None:
+        """Refuse a key that goes over lines, and one whose empty value is where it ends, such as
+        `b` in `{token: a,b}`: it is rather a part of a secret, and so is in no problem."""
+        if not self._open or isinstance(self._open[-1], ListNode):
+            return
+        key = self._keys[-1]
+        if key is None and begin.line != end.line:
+            self._stop(spot_of(begin), "a key can't go over lines: is its ':' missing?")
+        elif key is not None and begin.index == end.index == self._end:
+            self._keys[-1] = None
+            self._stop(key, "has no ':' behind it: a value with a comma in it has to be in quotes")
 
     def _count(self, node: Node, event: Any) -> None:
         self._written += 1
@@ -129,7 +119,7 @@ class _Composer:
             self._stop(node, f"has more than {MAX_NODES} values")
         if event.anchor is not None:
             if event.anchor in self._anchors:
-                self._report(node, f"the anchor &{event.anchor} is here twice")
+                self._report(node, "this anchor (&…) is above already")
             self._anchors[event.anchor] = node
         if event.tag is not None:
             self._report(node, "a tag (!…) means nothing here: write the value alone")
@@ -171,12 +161,15 @@ class _Composer:
             self._stop(node, f"a key can't be {node.what}")
 
     def _alias(self, name: str, spot: Spot) -> Node:
+        """What it stands for. No problem has its name, which may be a secret without quotes."""
         node = self._anchors.get(name)
         if node is None:
             advice = "a value that starts with * has to be in quotes"
-            self._stop(spot, f"there is no anchor &{name} above; {advice}")
+            self._stop(spot, f"there is no anchor of this name above; {advice}")
+        if isinstance(self._open[-1], MapNode) and self._keys[-1] is None:
+            self._stop(spot, "a key can't be an alias (*…)")
         if not node.size:
-            self._stop(spot, f"*{name} is inside of what it stands for")
+            self._stop(spot, "this alias (*…) is inside of what it stands for")
         self._aliased += node.size
         if self._aliased > MAX_ALIASED + ALIAS_RATIO * self._written:
             self._stop(spot, "aliases repeat too much by here")

@@ -1,62 +1,90 @@
-"""A problem with the line it is about and a caret below its place, for a terminal."""
+"""A problem with the line it is about and a caret below its place, for a terminal.
+
+Nobody can list what may be a secret, so it is the other way round: a line shows what YAML is made
+of, the keys that the format has, and the scalars that their reader calls harmless. All the rest
+is dots: of a text that is no tree, all but its form.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from unicodedata import east_asian_width
 
+from router.document.lookalikes import LOOKALIKES
+from router.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.errors import Problem
 
 #: The most of a line that is shown, in characters.
 _WIDTH = 100
 
-#: What may be a secret: behind `://` up to an `@`, and behind a key that is named like one.
-_CREDENTIALS = re.compile(r"(?<=://)(?:(?!://)[^\s@])*(?=@)")
-_TELLING = re.compile(
-    r"(?i)(?:auth|token|secret|passw|api.?key|cookie|credential)[^:]{0,40}:(?:\s(.*)|$)"
-)
-#: An item of a list that has lines of its own.
-_ITEM = re.compile(r"\s*-\s(.*)")
-_VALUE = re.compile(r":\s(.*)")
-#: Inside of those, what is no secret: keys, variables without their defaults, what YAML is made of.
-_HARMLESS = re.compile(
-    r"((?:(?<=\{)|(?<=, ))[\w-]+(?=:\s)|\$\{(?:file:[\w./-]*|\w*)|[\s{}\[\],:\"'])|[\w-]+|."
+#: What YAML is made of, or looks as if; a mark that begins a value; a variable, but not its
+#: default; a word before a colon; anything else.
+_PIECES = re.compile(
+    rf"""(?P<form> [\s{{}}\[\],:"'{"".join(LOOKALIKES)}] | ^--- | (?<![^\s{{\[,])[-?&*!|>%@`\#]
+    | \$\{{ (?: file:[\w./-]+ | \w+ ) (?: \}} | (?=:-) ) )
+    | (?P<key> [\w-]+ ) (?= ["']?\s*[:\uff1a] ) | [\w-]+ | .""",
+    re.VERBOSE,
 )
 
 
-def excerpt(problem: Problem, lines: Sequence[str]) -> str:
-    """Three lines: the problem, the line, the caret. Only the first where there is no place.
+class Source:
+    """The lines of a document, as far as they may be shown."""
 
-    `lines` are the document's. What may be a secret in them is shown as dots.
-    """
-    if not 1 <= problem.line <= len(lines):
-        return str(problem)
-    line = _printable(_masked(lines, problem))
-    start = max(0, problem.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
-    before = line[start : problem.column - 1]
-    # An ideographic space is as wide as what it stands below.
-    gap = "".join("\u3000" if east_asian_width(c) in "WF" else " " for c in before)
-    return f"{problem}\n    {line[start : start + _WIDTH]}\n    {gap}^"
+    def __init__(self, lines: Sequence[str], keys: Collection[str], root: Node | None) -> None:
+        """`keys` are those that the format has; `root` is the tree that has been read, if any."""
+        self._lines = lines
+        self._keys = keys
+        self._harmless: defaultdict[int, list[ScalarNode]] = defaultdict(list)
+        for node in _scalars(root):
+            if node.harmless:
+                self._harmless[node.line].append(node)
+
+    def excerpt(self, problem: Problem) -> str:
+        """Three lines: the problem, the line, the caret. Only the first where there is no place."""
+        if not 1 <= problem.line <= len(self._lines):
+            return str(problem)
+        line = _printable(self.shown(problem.line))
+        start = max(0, problem.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
+        before = line[start : problem.column - 1]
+        # An ideographic space is as wide as what it stands below.
+        gap = "".join("\u3000" if east_asian_width(c) in "WF" else " " for c in before)
+        return f"{problem}\n    {line[start : start + _WIDTH]}\n    {gap}^"
+
+    def shown(self, number: int) -> str:
+        line = self._lines[number - 1]
+        shown = _PIECES.sub(self._piece, line)
+        for node in self._harmless.get(number, ()):
+            start = node.column - 1
+            for quote in ("",) if node.plain else ("'", '"'):
+                # As it was read, so not where it has escapes or goes over lines.
+                written = f"{quote}{node.text}{quote}"
+                if line.startswith(written, start):
+                    shown = shown[:start] + written + shown[start + len(written) :]
+        return shown
+
+    def _piece(self, match: re.Match[str]) -> str:
+        harmless = match["form"] or match["key"] in self._keys
+        return match[0] if harmless else "•" * len(match[0])
 
 
-def _masked(lines: Sequence[str], problem: Problem) -> str:
-    at = problem.line - 1
-    line = _CREDENTIALS.sub(lambda match: "•" * len(match[0]), lines[at])
-    value = _VALUE.search(line) if ".headers" in problem.path else _TELLING.search(line)
-    if value is None and _TELLING.search(_owner(lines, at)):
-        value = _ITEM.match(line)
-    if value is None or value[1] is None:
-        return line
-    dots = _HARMLESS.sub(lambda match: match[1] or "•" * len(match[0]), value[1])
-    return line[: value.start(1)] + dots
+def _scalars(root: Node | None) -> Iterator[ScalarNode]:
+    """Every scalar of a tree, keys among them; one that is repeated by aliases comes once."""
+    left, seen = [] if root is None else [root], set()
+    while left:
+        node = left.pop()
+        if isinstance(node, ScalarNode):
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            left += node.items if isinstance(node, ListNode) else _parts(node)
 
 
-def _owner(lines: Sequence[str], at: int) -> str:
-    """The line that the list begins with, of which the line `at` may be an item."""
-    while at > 0 and _ITEM.match(lines[at]):
-        at -= 1
-    return lines[at]
+def _parts(node: MapNode) -> Iterator[Node]:
+    for key, value in node.entries:
+        yield key
+        yield value
 
 
 def _printable(line: str) -> str:

@@ -30,7 +30,7 @@ _NAMES = {
 
 @dataclass(slots=True, eq=False)
 class ScalarNode:
-    """A single value as text: `8s`, `"8s"`. Not frozen, for speed; nobody changes it."""
+    """A single value as text: `8s`, `"8s"`. Not frozen, for speed; only `judge` changes it."""
 
     text: str
     #: Written without quotes, so that YAML may take it for something else than text.
@@ -38,7 +38,13 @@ class ScalarNode:
     #: Both from 1, in characters.
     line: int
     column: int
+    #: Whether it may be shown to whoever sees the terminal; None until a reader knows.
+    harmless: bool | None = None
     size: ClassVar[int] = 1
+
+    def judge(self, harmless: bool) -> None:
+        """Say what it is. Of several that read it by aliases, each has to find it harmless."""
+        self.harmless = harmless and self.harmless is not False
 
     @property
     def what(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.document.lookalikes import hint
+from router.document.nodes import ScalarNode
 from router.errors import ConfigInvalid, Problem
 
 #: The most problems that are kept of one file; the rest is counted.
@@ -63,7 +65,8 @@ class Problems:
         """`once`: of all places that this is said of, the first one in the file is kept."""
         key = (0, 0, message) if once else (place.line, place.column, message)
         if key in self._kept or len(self._kept) < MAX_PROBLEMS:
-            problem = Problem(self.file, place.line, place.column, path, message)
+            told = message + (hint(place) if isinstance(place, ScalarNode) else "")
+            problem = Problem(self.file, place.line, place.column, path, told)
             self._kept[key] = min(self._kept.get(key, problem), problem, key=_place)
         else:
             self._more += 1

@@ -29,7 +29,7 @@ def readable(text: bytes | str, problems: Problems) -> str:
     if isinstance(text, bytes):
         text = _decoded(text, problems)
     text = text.removeprefix("\ufeff")
-    spot = _spots(text)
+    spot = spots(text)
     for match in _REFUSED.finditer(text):
         character = f"U+{ord(match[0]):04X}"
         problems.add(spot(match.start()), "", f"the character {character} is not allowed")
@@ -60,7 +60,7 @@ def _decoded(content: bytes, problems: Problems) -> str:
     raise problems.stop()
 
 
-def _spots(text: str) -> Callable[[int], Spot]:
+def spots(text: str) -> Callable[[int], Spot]:
     """What gives the place of an offset in `text`; the lines are looked for once, if ever."""
     starts: list[int] = []
 

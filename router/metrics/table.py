@@ -59,7 +59,7 @@ _ERROR = Label(
     "error",
     (
         *("slow", "full", "disk_full", "locked", "read_only", "io", "corrupt", "unreachable"),
-        *("sqlite", "postgresql", "lost", "refused", "connections", "memory", "closed"),
+        *("sqlite", "postgresql", "gone", "lost", "refused", "connections", "memory", "closed"),
     ),
 )
 

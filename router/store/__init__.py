@@ -23,6 +23,9 @@ class StoreFailed(RouterError):
     What was asked of it may still come to pass.
     """
 
+    #: More words for people, where there are any; never a secret.
+    detail: str = ""
+
 
 class StoreFull(StoreFailed):
     """There is no room; nothing was written and nothing will be."""

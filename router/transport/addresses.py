@@ -35,7 +35,11 @@ class Host:
         whose time the caller has to limit. Raises the OSError that tells most.
         """
         loop = asyncio.get_running_loop()
-        addresses = await self._names.addresses()
+        try:
+            addresses = await self._names.addresses()
+        except socket.gaierror:
+            socket.socket().close()  # raises where no file is left: a resolver does not say so
+            raise
         errors: list[OSError] = []
         for left in range(len(addresses), 0, -1):
             address = addresses[-left]

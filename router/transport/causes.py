@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -23,12 +24,17 @@ _CONNECT = (
     (OSError, Reason.UNREACHABLE),
 )
 
+#: What the system says where this process, or the machine, may open no more files.
+_NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+
 #: Why there is no connection where the handshake did not come to an end in time.
 LATE_HANDSHAKE = (Reason.CONNECT_TIMEOUT, "the TLS handshake did not end")
 
 
 def connect_cause(error: OSError) -> tuple[Reason, str]:
     """Why no connection came about."""
+    if error.errno in _NO_MORE_FILES and not isinstance(error, socket.gaierror):
+        return Reason.OUT_OF_FILES, _words(error)
     return _CONNECT[_rank(error)][1], _words(error)
 
 

@@ -139,6 +139,9 @@ _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 #: small it is: 64 KiB in chunks of one byte would hold the loop for a third of a second.
 _MAX_PIECES = 1000
 
+#: How long to look for what came before the request, in seconds: long enough for what is there.
+_GLANCE = 0.001
+
 #: What httpcore has read beyond an answer's end. It says so nowhere, and would take it for the
 #: beginning of the next answer: a target could acknowledge an event that it has yet to see.
 _beyond = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
@@ -161,6 +164,8 @@ class _Connection:
         #: The socket, from the moment it is connected; httpcore's own close forgets one whose
         #: handshake was cancelled.
         self._stream: Any = None
+        #: After which a new connection is ready for a request.
+        self._last_step = "connection.connect_tcp" if trust is _NOBODY else "connection.start_tls"
         #: Whether the last exchange ended with a whole answer and nothing after it.
         self.reusable = False
         self._idle_since = 0.0
@@ -197,6 +202,8 @@ class _Connection:
         if stage == "complete":
             self._stream = info["return_value"]
             progress.step = _Step.ANSWER
+            if name == self._last_step:
+                await _check_silent(self._stream)
         else:
             progress.step = _BEFORE_SENDING[name]
 
@@ -219,6 +226,15 @@ class _Door(httpcore.AsyncNetworkBackend):
             return await self._network.connect_tcp(str(host), int(port))
         except httpcore.ConnectError as error:
             raise system_error(error) from None
+
+
+async def _check_silent(stream: Any) -> None:
+    """Raises where something has come before the request: it is no answer to it."""
+    try:
+        early = await stream.read(1, timeout=_GLANCE)
+    except httpcore.ReadTimeout:
+        return
+    raise httpx.RemoteProtocolError("unasked") if early else httpx.ReadError("ended")
 
 
 def _ends_clean(response: httpx.Response) -> bool:

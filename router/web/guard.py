@@ -70,12 +70,12 @@ def tokens_of(path: Path | None) -> Tokens:
             text = file.read(_MAX_FILE).decode("ascii")
     except OSError as error:
         why = (error.strerror or "the system refused").lower()
-        raise StartFailed(f"--ops-token-file: {path.name} can't be read: {why}") from None
+        raise StartFailed(f"--ops-token-file: {path} can't be read: {why}") from None
     except UnicodeDecodeError:
-        raise StartFailed(f"--ops-token-file: {path.name} has more than ASCII in it") from None
+        raise StartFailed(f"--ops-token-file: {path} has more than ASCII in it") from None
     tokens = [line.strip() for line in text.splitlines() if line.strip()]
     if not tokens:
-        raise StartFailed(f"--ops-token-file: {path.name} has no token in it")
+        raise StartFailed(f"--ops-token-file: {path} has no token in it")
     if not all(token.isprintable() and " " not in token for token in tokens):
-        raise StartFailed(f"--ops-token-file: a token in {path.name} has a blank in it")
+        raise StartFailed(f"--ops-token-file: a token in {path} has a blank in it")
     return Tokens([Secret(token) for token in tokens])

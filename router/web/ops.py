@@ -17,14 +17,16 @@ from starlette.routing import Route
 from router.door import Tokens
 from router.log import Log
 from router.metrics import render
+from router.resources import OPS
 from router.web.guard import Guard
 from router.web.limits import Limits
 from router.web.replies import FAILED
 from router.web.respond import request_id_of, respond, respond_to_error
 from router.web.status import Reports, status_of
 
-#: Connections at a time, and beyond those such as are told so. Few watch a router.
-CONNECTIONS, RESERVE = 128, 16
+#: Connections beyond those that are served, which are told so; few watch a router.
+RESERVE = 8
+CONNECTIONS = OPS - RESERVE
 
 #: Seconds until a peer has taken an answer, which may have megabytes here.
 REPLY = 60.0

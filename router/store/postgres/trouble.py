@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from router.store import StoreFailed
 
 #: By SQLSTATE, or by its class, which is the first two characters.
@@ -34,6 +36,12 @@ _GOING = ("08", "57P")
 _HOPELESS = ("28", "3D000", "42501")
 
 
+#: What a server or libpq quotes: users, databases, hosts, files.
+_QUOTED = re.compile('"[^"]*"?')
+
+_MAX_DETAIL = 120
+
+
 class Failed(StoreFailed):
     """The server has answered with an error; nothing of what was asked has come to pass."""
 
@@ -42,6 +50,7 @@ class Failed(StoreFailed):
         self._sqlstate = sqlstate
         #: The server's own line, for people who set it up; it may quote what was asked.
         self.message = message
+        self.detail = harmless(message)
 
     @property
     def moved(self) -> bool:
@@ -63,6 +72,12 @@ class Lost(StoreFailed):
 
     def __init__(self) -> None:
         super().__init__("lost")
+
+
+def harmless(message: str) -> str:
+    """A line of libpq or the server, with no name, no address and nothing else that is quoted."""
+    words = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
+    return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
 
 
 def answered(sqlstate: str, message: str) -> Failed | Lost:

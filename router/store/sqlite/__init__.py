@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -58,6 +59,8 @@ class SqliteStore:
         now: Callable[[], float],
     ) -> None:
         self._path = path
+        #: Which file it is, whatever has that name later.
+        self._file = path.stat()
         self._limits = limits
         #: Opened at the start: later a full disk or a lock could keep it from that.
         self._reader: sqlite3.Connection | None = reader
@@ -92,6 +95,7 @@ class SqliteStore:
         return self._read(reading.queue)
 
     async def usage(self, timeout: float) -> Usage:
+        self._check_file()
         return self._read(partial(reading.usage, limits=self._limits))
 
     async def add(
@@ -139,6 +143,14 @@ class SqliteStore:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    def _check_file(self) -> None:
+        """Raises StoreFailed where the file has gone from its place: what is written into it still
+        works, and ends with this process."""
+        with suppress(OSError):
+            if os.path.samestat(self._path.stat(), self._file):
+                return
+        raise StoreFailed("gone")
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

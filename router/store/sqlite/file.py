@@ -243,6 +243,4 @@ def _why(error: sqlite3.Error) -> str:
 
 
 def _start_failed(path: Path, why: str) -> StartFailed:
-    # As it was given, but for what tells of the machine.
-    shown = path.name if path.is_absolute() else path
-    return StartFailed(f"can't use the store {shown}: {why}")
+    return StartFailed(f"can't use the store {path}: {why}")

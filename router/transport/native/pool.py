@@ -193,6 +193,17 @@ class NativePool:
         except OSError as error:
             cause = tls_cause if self._is_tls else connect_cause
             return self._unsent(*cause(error))
+        try:
+            # What came before the request is no answer to it: once the loop has read it the
+            # connection has ended. By TLS it may be a session's ticket, which ends nothing; and
+            # uvloop hands over what came with the handshake's end a turn later.
+            if self._is_tls:
+                await asyncio.sleep(0)
+            while connection.is_idle and connection.has_unread:  # noqa: ASYNC110 - the loop reads
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            connection.stop()
+            raise
         if self._closed:
             connection.stop()
             return self._unsent(Reason.STOPPED)

@@ -1,0 +1,21 @@
+"""What may be shown of a file of this project's."""
+
+from __future__ import annotations
+
+from router.config.reader import Reader
+from router.config.section import Section
+from router.config.variables import Variables
+from router.document import Problems, Source, lines, parse
+from router.errors import ConfigInvalid
+
+
+def legible(content: bytes, shape: type[Section]) -> Source:
+    """A file that is to be a `shape`, right or wrong: read once more, for what its kinds say."""
+    ignored = Problems("")
+    root = None
+    try:
+        root = parse(content, "", ignored)
+        Reader(ignored, Variables({}, None), ignored).read(shape, root, "", None)
+    except ConfigInvalid:
+        pass  # no tree: nothing is known but the format's own words
+    return Source(lines(content), Section.words, root)
