@@ -79,6 +79,8 @@ class Worker:
         self.facts: dict[str, Any] = {}
         #: Why it could not start, in its own words.
         self.failure = ""
+        #: Whether a signal that means a stop has ended it.
+        self.was_stopped = False
         #: Its last report.
         self.last: Report | None = None
         self._process = process
@@ -106,7 +108,9 @@ class Worker:
                     self._hear(json.loads(line), on_up)
         self._answer(None)
         self._writer.close()
-        return _ending(await self._process.wait())
+        code = await self._process.wait()
+        self.was_stopped = -code in (signal.SIGINT, signal.SIGTERM)
+        return _ending(code)
 
     def _hear(self, message: dict[str, Any], on_up: Callable[[], None]) -> None:
         match message:

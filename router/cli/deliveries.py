@@ -17,6 +17,7 @@ from router.cli.options import (
     Help,
     Parser,
     add_settings,
+    heed_ctrl_c,
     value,
 )
 from router.cli.printing import note, say, say_json
@@ -118,6 +119,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     _check(args)
     selection = read_selection(args)
+    heed_ctrl_c()
     # One run of the loop for each question: between them Ctrl-C works as ever.
     with asyncio.Runner() as runner:
         ops = runner.run(open_ops(args))

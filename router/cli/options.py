@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,6 +177,13 @@ def _note_typos(environ: Mapping[str, str]) -> None:
             continue
         if near := _nearest(name, known):
             note(f"{variable} is not a setting and is ignored, did you mean {PREFIX}{near}?")
+
+
+def heed_ctrl_c() -> None:
+    """From now on Ctrl-C is a KeyboardInterrupt, and cancels what runs on a loop: for commands that
+    have something to finish, once what they need is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from router.cli.options import BAD, GOOD, INTERRUPTED, Help, value
+from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json
 from router.cli.request import Request, add_request, read_request
 from router.config.settings import parse_count
@@ -79,6 +79,7 @@ def _add_repetition(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = read_request(args)
+    heed_ctrl_c()
     schedule = _schedule(args)
     if args.count is not None:
         return _run_many(request, args.count, args.concurrency or 1, args.format)
