@@ -126,9 +126,7 @@ class Workers:
             if self._stopped.is_set():
                 return
             failure = "" if worker is None else worker.failure
-            # A stop of the whole group may reach a worker that does not ignore it yet, and be known
-            # here a moment later: that is no failure to start.
-            if not self._up.is_set() and not (worker and worker.was_stopped):
+            if not self._up.is_set():
                 raise StartFailed(failure or f"a worker did not come up: {ending}")
             ends = 1 if self._was_steady(worker) else ends + 1
             has_served = worker is not None and worker.since is not None

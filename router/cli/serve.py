@@ -77,8 +77,6 @@ def parse_descriptors(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     if args.as_worker is not None:
         # Without the notes of read_settings: its parent has made them.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
         return _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
