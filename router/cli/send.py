@@ -32,6 +32,7 @@ HELP = Help(
         "ebaas-router send event.json http://127.0.0.1:9001/callback",
         "ebaas-router send --waits 1s,3s --retries 5",
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
+        "ebaas-router send http://127.0.0.1:9001/callback --sign whsec_...",
         "ebaas-router send --header 'authorization: Bearer TOKEN'",
         "ebaas-router send --count 1000 --concurrency 16 --format json",
     ),
@@ -111,7 +112,7 @@ async def _caller(request: Request) -> AsyncIterator[Caller]:
 
     pool = NativePool(request.url, request.tls)
     try:
-        yield Caller(pool, request.headers, request.body, request.timeout)
+        yield Caller(pool, request)
     finally:
         await pool.close()
 
