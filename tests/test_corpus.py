@@ -28,6 +28,7 @@ from tests.wire import PROBE, Running, post, running
 
 SEED = Path(__file__).parent / "testdata" / "corpus"
 FOLDERS = [SEED, *map(Path, filter(None, [os.environ.get("CORPUS")]))]
+assert all(folder.is_dir() for folder in FOLDERS), f"CORPUS is no folder: {FOLDERS[-1]}"
 
 
 def payloads(kind: str) -> list[object]:
