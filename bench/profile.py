@@ -35,7 +35,7 @@ _TICK = 0.001
 #: of them, is that one's.
 HOPS: Mapping[str, tuple[str, ...]] = {
     "receive and reply": (
-        "router/front", "router/web/", "router/server", "router/app",
+        "router/web/", "router/server", "router/app", "starlette/",
     ),
     "read: JSON, schema": ("router/intake", "router/strictjson", "router/schema"),
     "match": ("router/routes", "router/index", "router/glob"),

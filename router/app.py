@@ -1,19 +1,25 @@
-"""The only place that joins the parts. It makes them; the lifespan opens and closes them."""
+"""The only place that joins the parts: into a Starlette application, the callback port's. It makes
+them; the lifespan opens and closes them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
 
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
 from router.config import Config
 from router.config.settings import Settings
 from router.door import Door, Tokens
-from router.errors import RouterError
+from router.errors import ConfigInvalid, RouterError
 from router.forwarder import Forwarder
 from router.intake import Intake
 from router.journal import Journal
@@ -33,9 +39,8 @@ from router.store.nodes import Node
 from router.store.sqlite import SqliteStore
 from router.transport import Engine
 from router.transport.native import NativePool
-from router.web.call import Call, Handler
 from router.web.callbacks import Callbacks
-from router.web.paths import Paths, Resource
+from router.web.paths import Refusals, Straight, routes
 from router.web.probes import Probes
 from router.web.report import Report, report
 from router.worker import InForce, Worker
@@ -49,8 +54,8 @@ PARTING = 1.0
 _EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
 
 
-class App:
-    """The router's parts, joined."""
+class App(Starlette):
+    """The router's parts, joined: what any ASGI server serves."""
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class App:
         log: Log,
         *,
         watched: tuple[Source, Look] | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         """`watched` is where `config` came from and the look it was read at: then it reloads.
 
@@ -102,18 +108,31 @@ class App:
             self.metrics,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
-        self._paths = Paths(
-            {
-                settings.path.reveal(): Resource((b"POST",), self._callbacks.begin),
-                "/livez": Resource((b"GET", b"HEAD"), self._probes.live),
-                "/readyz": Resource((b"GET", b"HEAD"), self._probes.readiness),
-            },
-            self._journal,
+        super().__init__(
+            routes=routes(settings.path.reveal(), self._callbacks, self._probes),
+            middleware=middleware,
+            exception_handlers=Refusals(self._journal).handlers,
+            lifespan=lambda _: self.lifespan(),
         )
+        self.router.redirect_slashes = False
 
-    def begin(self, call: Call) -> Handler:
-        """What a server calls."""
-        return self._paths.begin(call)
+    def build_middleware_stack(self) -> ASGIApp:
+        """Starlette's, with a way of their own for callbacks, inside of all middleware."""
+        way = (self._settings.path.reveal(), self._callbacks)
+        if not self.user_middleware:
+            return Straight(super().build_middleware_stack(), *way)
+        self.user_middleware.append(Middleware(Straight, *way))
+        return super().build_middleware_stack()
+
+    @classmethod
+    def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
+        """By routes.yaml as it is now, which it then watches. Raises RouterError."""
+        source = Source(settings.config, os.environ, settings.secrets_dir)
+        look = source.look()
+        if look.problems:
+            raise ConfigInvalid(look.problems)
+        config = source.load(look.content)
+        return cls(settings, config, log, watched=(source, look), middleware=middleware)
 
     def report(self) -> Report:
         """What this process reports to whoever owns the ops port."""

@@ -1,4 +1,4 @@
-"""The door to uvicorn, which serves the inside of the house: the ops port, and stand-ins."""
+"""uvicorn as it comes, for the stand-ins: what business teams run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from router.listening import BACKLOG, url_of
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: Connections from which on requests are told 503. uvicorn has no deadline for a request, so that
-#: silent ones count for as long as they last.
-CONNECTIONS = 1024
-
-#: Seconds between a reply and the next request; longer than scrapes are apart.
+#: Seconds between a reply and the next request.
 KEEP_ALIVE = 75
 
 
@@ -45,7 +41,6 @@ class AsgiServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=drain_timeout,
             )

@@ -1,4 +1,4 @@
-"""The front on one bound socket, and a stop that loses no reply."""
+"""uvicorn on one bound socket, with our connection, and a stop that loses no reply."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
+from typing import Any, cast
 
-from router.front import Front, sweep
+import uvicorn
+
 from router.handshakes import Handshakes
 from router.listening import BACKLOG, bar, listen, url_of, waiting
 from router.metrics import Metrics
 from router.running import run
-from router.web.call import Application
+from router.web.connection import Connection, Refusal
+from router.web.deadlines import sweep
 from router.web.limits import Limits, Tally
+from router.web.replies import refusal
 
 __all__ = ["Server", "listen", "run"]
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 DEFAULT_LIMITS = Limits()
 
@@ -33,60 +41,71 @@ GRACE = 2.0
 _GLANCE = 0.02
 
 
-class Server:
-    """A Service (see running.py)."""
+class Server(uvicorn.Server):
+    """A Service (see running.py). uvicorn does all but what is said here."""
 
     def __init__(
         self,
-        app: Application,
+        app: Asgi,
         listener: socket.socket,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        refusal: Refusal = refusal,
         tls: ssl.SSLContext | None = None,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
         on_drain: Callable[[], None] | None = None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """With `tls` the socket speaks it, and nothing else.
+        """`refusal` is how it speaks in the application's place. With `tls` the socket speaks it,
+        and nothing else.
 
         A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
         what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
         have every request decided; who still has no reply after it is told 503."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                http=cast("Any", partial(Connection, limits, refusal)),
+                ws="none",
+                lifespan="off",  # it is run here, so that what it raises is raised on
+                workers=1,  # else a variable, WEB_CONCURRENCY, is read
+                backlog=BACKLOG,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+            )
+        )
         self.tally = Tally()
+        self.server_state = cast("Any", self.tally)
         self.listener = listener
         self.url = url_of(listener, tls=tls is not None)
+        self._app = app
+        self._limits = limits
+        self._tls = tls
         self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._on_drain = on_drain
         self._on_hurry = on_hurry
-        self._limits = limits
-        self._tls = tls
-        self._app = app
+        #: What the lifespan gives to requests.
+        self._state: dict[str, Any] = {}
+        self._handshakes: Handshakes | None = None
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
 
     # A Service.
 
-    async def serve(self) -> None:
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._sweep()
         try:
-            async with self._app.lifespan():
-                listening = await self._listen()
-                self._up.set()
-                await self._stopped.wait()
-                await self._finish(listening)
+            async with lifespan(self._app, self._state):
+                await super().serve(sockets or [self.listener])
         finally:
             self._sweeping.cancel()
             self.listener.close()
             self._up.set()
-
-    async def _listen(self) -> asyncio.Server | Handshakes:
-        loop, limits = asyncio.get_running_loop(), self._limits
-        if self._tls is not None:
-            return Handshakes(self.listener, self._tls, self._front, limits, self.tally)
-        return await loop.create_server(self._front, sock=self.listener, backlog=BACKLOG)
 
     async def up(self) -> None:
         await self._up.wait()
@@ -116,30 +135,55 @@ class Server:
         metrics.connections_limit = self._limits.connections
         metrics.connections_cut.update(self.tally.refused)
 
-    # The stop, step by step.
+    # uvicorn's steps.
 
-    async def _finish(self, listening: asyncio.Server | Handshakes) -> None:
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are running.py's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan.state = self._state
+        await super().startup([] if self._tls else sockets)
+        if self._tls is not None:
+            self._handshakes = Handshakes(
+                self.listener, self._tls, self._connection, self._limits, self.tally
+            )
+        self._up.set()
+
+    async def main_loop(self) -> None:
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await _pause(self._drain_delay, self._hurried)
-        await self._close(listening)
+        await self._close()
         if not await self._finished(self._drain_timeout, self._hurried):
             await self._give_up()
 
-    async def _close(self, listening: asyncio.Server | Handshakes) -> None:
+    def _connection(self) -> asyncio.Protocol:
+        """One more, as uvicorn makes them."""
+        config = self.config
+        return config.http_protocol_class(
+            config=config, server_state=self.tally, app_state=self._state
+        )  # type: ignore[call-arg]
+
+    # The stop, step by step.
+
+    async def _close(self) -> None:
         """Close the socket, once everybody who was let in has been accepted."""
         loop = asyncio.get_running_loop()
         with self.listener.dup() as listener:
             bar(listener)
             await asyncio.sleep(HALF_WAY)
-            listening.close()
+            for listening in (*self.servers, self._handshakes):
+                if listening is not None:
+                    listening.close()
             for connection in waiting(listener):
-                if isinstance(listening, Handshakes):
-                    listening.take(connection)
+                if self._handshakes is not None:
+                    self._handshakes.take(connection)
                 else:
-                    await loop.connect_accepted_socket(self._front, connection)
+                    await loop.connect_accepted_socket(self._connection, connection)
         self.tally.closed = True
-
-    def _front(self) -> Front:
-        return Front(self._app, self._limits, self.tally)
 
     async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
         """Wait until nothing is in flight; whether that came about in time."""
@@ -170,7 +214,7 @@ class Server:
 
     # The connections.
 
-    def _connections(self) -> list[Front]:
+    def _connections(self) -> list[Connection]:
         return list(self.tally.connections)
 
     def _sweep(self) -> None:
@@ -178,7 +222,30 @@ class Server:
         # Armed first: no fault on one connection may end the deadlines of all.
         self._sweeping = loop.call_later(self._limits.tick, self._sweep)
         self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
-        sweep(self.tally.connections, self._limits, loop.time())
+        sweep(self.tally, self._limits, loop.time())
+
+
+@asynccontextmanager
+async def lifespan(app: Asgi, state: dict[str, Any]) -> AsyncIterator[None]:
+    """An ASGI application's lifespan. Raises what the application does."""
+    asked, told = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+
+    async def run() -> None:
+        try:
+            await app(scope, asked.get, told.put)
+        finally:
+            told.put_nowait({"type": "over"})
+
+    running = asyncio.create_task(run())
+    asked.put_nowait({"type": "lifespan.startup"})
+    if (await told.get())["type"] != "lifespan.startup.complete":
+        await running
+    try:
+        yield
+    finally:
+        asked.put_nowait({"type": "lifespan.shutdown"})
+        await running
 
 
 async def _pause(seconds: float, unless: asyncio.Event) -> None:

@@ -8,14 +8,13 @@ import time
 import urllib.request
 
 from router import config
-from router.asgi_server import AsgiServer
 from router.config.settings import Settings
 from router.door import Tokens
-from router.listening import listen
 from router.log import Log
 from router.metrics import Metrics
 from router.model import Reason
 from router.reload import Standing
+from router.server import Server, listen
 from router.web.ops import ops_app
 from router.web.report import report
 from router.web.status import Reports
@@ -47,7 +46,7 @@ async def scrape() -> str:
     async def gather() -> Reports:
         return Reports([report(metrics, standing, ready=True, store=("none", ""), lag=0.0)])
 
-    server = AsgiServer(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
+    server = Server(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:

@@ -15,14 +15,18 @@ import httpx
 from router import config
 from router.app import App
 from router.config.settings import Settings
+from router.listening import listen, url_of
 from router.log import Log
-from router.server import Server, listen
+from tests.servers import OWN, served
 
 #: The sample of the platform's page, byte for byte an event of its own.
 SAMPLE = (
     b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
+
+#: The server that houses have, which a suite may change for itself.
+SERVER = [OWN]
 
 #: How long a test waits for a condition before it fails, in seconds.
 PATIENCE = 20.0
@@ -76,18 +80,13 @@ async def house(
     settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"))
-    server = Server(app, listen(host, 0), drain_timeout=1)
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            port = server.listener.getsockname()[1]
-            here = "::1" if host == "::1" else "127.0.0.1"
-            url = server.url.replace("[::]", "127.0.0.1")
-            yield House(url, (here, port), client, app, stream)
-    finally:
-        server.stop()
-        await serving
+    listener = listen(host, 0)
+    port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
+    async with (
+        served(SERVER[0], app, listener),
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+    ):
+        yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
 
 
 def routes(

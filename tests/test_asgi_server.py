@@ -1,4 +1,4 @@
-"""What serves the ops port and the stand-ins: uvicorn, as one service among others."""
+"""What serves the stand-ins: uvicorn as it comes, as one service among others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from router import asgi_server
 from router.asgi_server import Asgi, AsgiServer
 from router.listening import listen
 from tests.house import PATIENCE
@@ -132,21 +131,6 @@ async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     async with served(application) as server, client() as asking:
         await asking.get(server.url, headers={"x-forwarded-for": "10.9.8.7"})
     assert application.scopes[0]["client"][0] == "127.0.0.1"
-
-
-async def test_many_connections_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From so many on a request is told 503; silent ones count too."""
-    monkeypatch.setattr(asgi_server, "CONNECTIONS", 2)
-    application = Answering()
-    application.may.set()
-    async with served(application) as server:
-        async with client() as asking:
-            assert (await asking.get(server.url)).status_code == 200
-        port = server.listener.getsockname()[1]
-        _, silent = await asyncio.open_connection("127.0.0.1", port)
-        async with client() as asking:
-            assert (await asking.get(server.url)).status_code == 503
-        silent.close()
 
 
 async def test_a_fault_in_an_application_is_logged(caplog: pytest.LogCaptureFixture) -> None:

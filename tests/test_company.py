@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 
-from router.front import Front
 from router.outbox import COMPANY
-from router.web.call import Call, Handler
-from router.web.limits import Limits, Tally
-from router.web.replies import ACKNOWLEDGED
+from router.server import Server, listen
+from router.web.limits import Tally
 from tests.engines import LONG, until
 from tests.wire import head
 
@@ -50,51 +49,55 @@ async def test_no_refusal_overtakes_the_reply_before() -> None:
 
 async def test_a_connection_that_is_ended_says_what_waits() -> None:
     async with asked() as (caller, call):
-        call.reply(ACKNOWLEDGED, 200)
-        front = call._connection
-        assert isinstance(front, Front)
-        front.end()
+        await call.answer()
+        for connection in call.tally.connections:
+            connection.end()
         assert await heard(caller, b"\r\n\r\n{") == ["200 OK"]
 
 
 class Held:
     """An application whose requests are answered by the test."""
 
-    max_body = 100
-
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.tally = Tally()
+        self.send: Any = None
+        self._over = asyncio.Event()
 
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["type"] == "http":
+            self.send = send
+            await self._over.wait()
 
-    def begin(self, call: Call) -> Handler:
-        call.proceed()
-        return self
-
-    def receive(self, call: Call, _: bytes) -> None:
-        self.calls.append(call)
-
-    def abandon(self, call: Call) -> None:
-        pass
+    async def answer(self) -> None:
+        """No turn of the loop passes meanwhile."""
+        headers = [(b"content-length", b"2")]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"{}"})
+        self._over.set()
 
 
 @asynccontextmanager
-async def asked() -> AsyncIterator[tuple[socket.socket, Call]]:
+async def asked() -> AsyncIterator[tuple[socket.socket, Held]]:
     """A caller, and its request that has yet to be answered, in company."""
-    loop, held, tally = asyncio.get_running_loop(), Held(), Tally()
-    server = await loop.create_server(lambda: Front(held, Limits(), tally), "127.0.0.1", 0)
-    with company(tally), socket.create_connection(server.sockets[0].getsockname()) as caller:
+    held = Held()
+    server = Server(held, listen("127.0.0.1", 0))
+    held.tally = server.tally
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    with company(server.tally), socket.create_connection(server.listener.getsockname()) as caller:
         caller.setblocking(False)
         caller.send(REQUEST)
         try:
-            await until(lambda: held.calls != [])
-            yield caller, held.calls[0]
+            await until(lambda: held.send is not None)
+            yield caller, held
         finally:
-            server.close()
-            for front in list(tally.connections):
-                front.abort()
-            await until(lambda: not tally.connections)
+            for connection in list(server.tally.connections):
+                connection.abort()
+            await until(lambda: not server.tally.connections)
+    server.stop()
+    server.hurry()
+    await serving
 
 
 @contextmanager
@@ -104,9 +107,10 @@ def company(tally: Tally) -> Iterator[None]:
     yield
     for other in others:
         other.cancel()
+    tally.tasks.difference_update(others)
 
 
-async def answer_while(call: Call, act: Callable[[], object]) -> None:
+async def answer_while(call: Held, act: Callable[[], object]) -> None:
     """Reply so that the reply waits at the moment that the caller's act is seen.
 
     asyncio looks at its sockets before it does what is due, and uvloop after that.
@@ -114,9 +118,9 @@ async def answer_while(call: Call, act: Callable[[], object]) -> None:
     if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
         act()
         await asyncio.sleep(0)
-        call.reply(ACKNOWLEDGED, 200)
+        await call.answer()
     else:
-        call.reply(ACKNOWLEDGED, 200)
+        await call.answer()
         act()
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ import httpx
 import pytest
 
 from router import config
-from router.asgi_server import AsgiServer
 from router.config import Config
 from router.door import Tokens
 from router.errors import Problem, StartFailed
-from router.listening import listen
 from router.log import Log
 from router.metrics import Metrics
 from router.model import Reason
 from router.reload import Standing
 from router.secret import Secret
-from router.web.guard import tokens_of
-from router.web.ops import ops_app
+from router.server import DEFAULT_LIMITS, Server, listen
+from router.web import ops as ops_module
+from router.web.guard import SAFE, refuse, tokens_of
+from router.web.limits import Limits
+from router.web.ops import limits_of, ops_app
 from router.web.report import MAX_PROBLEMS, Report, report
 from router.web.status import Reports
 from tests.house import PATIENCE, routes
@@ -103,7 +104,7 @@ class Ops:
 
 @asynccontextmanager
 async def serving(
-    *processes: Process, silent: int = 0, tokens: Tokens = NONE
+    *processes: Process, silent: int = 0, tokens: Tokens = NONE, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[Ops]:
     """An ops port that asks these processes anew for each request."""
     stream = io.StringIO()
@@ -111,7 +112,8 @@ async def serving(
     async def gather() -> Reports:
         return replace(ops.reports, living=[process.report for process in processes])
 
-    server = AsgiServer(ops_app(gather, tokens, Log(stream, "json")), listen("127.0.0.1", 0))
+    app = ops_app(gather, tokens, Log(stream, "json"))
+    server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
     task = asyncio.create_task(server.serve())
     await server.up()
     try:
@@ -425,3 +427,67 @@ def test_a_file_that_has_no_usable_token(
     with pytest.raises(StartFailed) as caught:
         tokens_of(path)
     assert str(caught.value) == f"--ops-token-file: {why}"
+
+
+# What its callers may use up.
+
+SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
+
+
+async def said(ops: Ops, *packets: bytes) -> bytes:
+    """All that comes back on one connection."""
+    reader, writer = await asyncio.open_connection(*ops.url.removeprefix("http://").split(":"))
+    for packet in packets:
+        with suppress(ConnectionError):
+            writer.write(packet)
+            await writer.drain()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+TOP = b"GET /status HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("packets", "status"),
+    [
+        ([TOP] + [b"A: b\r\n" * 2_000] * 100, b"431"),
+        ([TOP, b"A: " + b"x" * 1_000_000], b"431"),
+        ([b"GET /" + b"x" * 1_000_000], b"414"),
+        ([b"nonsense\r\n\r\n"], b"400"),
+        ([TOP + b"Host: y\r\n\r\n"], b"400"),
+        ([TOP], b"408"),
+    ],
+    ids=["headers without end", "a large header", "a large target", "no HTTP", "two", "slow"],
+)
+async def test_its_callers_are_bounded(packets: list[bytes], status: bytes) -> None:
+    """A head has the callback port's bounds in size and time, and what is said then has the headers
+    of all its answers."""
+    async with serving(Process(), limits=SOON) as ops:
+        answer = await said(ops, *packets)
+    assert answer.startswith(b"HTTP/1.1 %b " % status)
+    for name, value in SAFE:
+        assert b"\r\n%b: %b\r\n" % (name, value) in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == status.decode()
+
+
+async def test_who_says_nothing_is_closed() -> None:
+    """It holds no connection for longer than at the callback port."""
+    async with serving(Process(), limits=SOON) as ops:
+        assert await said(ops) == b""
+
+
+async def test_its_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond them each is told 503, with the headers of all its answers."""
+    monkeypatch.setattr(ops_module, "CONNECTIONS", 2)
+    async with serving(Process()) as ops:
+        address = ops.url.removeprefix("http://").split(":")
+        held = [await asyncio.open_connection(*address) for _ in range(2)]
+        answer = await said(ops, TOP + b"\r\n")
+        for _, writer in held:
+            writer.close()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\ncache-control: no-store\r\n" in answer

@@ -143,13 +143,14 @@ async def test_what_is_queued_survives_a_restart(store: Path) -> None:
     assert rows(store) == {"flaky": "acknowledged"}
 
 
-async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path) -> None:
+@pytest.mark.parametrize("half", [False, True], ids=["closes", "closes its side alone"])
+async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path, half: bool) -> None:
     """The event is recorded while its slow target still works, and its late acknowledgement counts:
-    the retry calls nobody again."""
+    the retry calls nobody again. Who still listens is told nothing: his event is recorded."""
     async with hostile("answers_late", seconds=1.0) as slow, hostile("answers") as quick:
         table = routes({"slow": slow.url, "quick": quick.url})
         async with house(table, store=store) as router:
-            await hang_up(router, slow)
+            await hang_up(router, slow, half)
             await until(lambda: rows(store) == {"slow": "awaiting", "quick": "acknowledged"})
             line = await router.line("event")
             again = await router.post()
@@ -160,14 +161,17 @@ async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path) -> None:
     assert {each["skipped"] for each in second["targets"].values()} == {"acknowledged"}
 
 
-async def hang_up(router: House, slow: Any) -> None:
-    """POST the sample, and go away once the slow target has it."""
+async def hang_up(router: House, slow: Any, half: bool = False) -> None:
+    """POST the sample, and go away once the slow target has it; or say only that no more comes."""
     host, port = router.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
     writer.write(head.encode() + SAMPLE)
     await writer.drain()
     await until(lambda: slow.requests)
+    if half:
+        writer.write_eof()
+        assert await reader.read() == b""
     writer.close()
 
 

@@ -21,7 +21,7 @@ from router.web.limits import Limits
 from tests.conftest import examples
 from tests.hostile import answer, hostile
 from tests.house import event, house, routes
-from tests.test_front import spoilt
+from tests.test_connection import spoilt
 from tests.wire import PROBE, Line, Running, running
 
 # What events carry towards targets.

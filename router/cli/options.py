@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import PREFIX, SETTINGS, Setting, Settings
+from router.config.settings import PREFIX, SETTINGS, Settings
 from router.database import Database
 from router.errors import SettingInvalid
 
@@ -140,11 +140,7 @@ def read_setting(
     """One setting, as `read_settings` reads it."""
     setting = SETTINGS[name]
     given = getattr(args, name, None)
-    if given is not None:
-        return _parse(setting, setting.option, given)
-    if environ.get(setting.variable):
-        return _parse(setting, setting.variable, environ[setting.variable])
-    return getattr(Settings(), name)
+    return setting.read_from(environ) if given is None else setting.read(setting.option, given)
 
 
 def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
@@ -160,13 +156,6 @@ def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
             "everybody on this machine can read the password in the command line; a safe place "
             f"is --store-password-file FILE, or {variable}"
         )
-
-
-def _parse(setting: Setting, source: str, text: str) -> Any:
-    try:
-        return setting.parse(text)
-    except ValueError as error:
-        raise SettingInvalid(f"{source}: {error}") from None
 
 
 def _note_typos(environ: Mapping[str, str]) -> None:

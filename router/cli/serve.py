@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -25,11 +25,11 @@ from router.config.settings import SETTINGS, Settings
 from router.errors import RouterError
 
 if TYPE_CHECKING:
-    from router.asgi_server import AsgiServer
     from router.log import Log
     from router.resources import Callers
     from router.routes import Target
     from router.server import Server
+    from router.web.limits import Limits
     from router.web.ops import Gather
 
 SUMMARY = "run the router"
@@ -107,17 +107,11 @@ class _Router:
         """Raises RouterError."""
         from router import tls
         from router.app import App
-        from router.errors import ConfigInvalid
-        from router.reload import Source
 
         self.log = _log(settings)
         self._settings = settings
-        source = Source(settings.config, os.environ, settings.secrets_dir)
-        look = source.look()
-        if look.problems:
-            raise ConfigInvalid(look.problems)
-        loaded = source.load(look.content)
-        self.app = App(settings, loaded, self.log, watched=(source, look))
+        self.app = App.loaded(settings, self.log)
+        loaded = self.app.reload.standing.config
         pair = tls.pair_of(settings.tls_cert, settings.tls_key)
         self._tls = tls.server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
@@ -149,20 +143,15 @@ class _Router:
 
     def server(self, listener: socket.socket) -> Server:
         from router.server import Server
-        from router.web.limits import Limits
 
         settings, metrics = self._settings, self.app.metrics
         server = Server(
             self.app,
             listener,
-            limits=Limits(
-                head=settings.max_head,
-                headers=settings.max_headers,
+            limits=replace(
+                _limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
-                first_byte=settings.receive_timeout,
-                receive=settings.receive_timeout,
-                keep_alive=settings.keep_alive,
             ),
             tls=self._tls,
             drain_delay=settings.drain_delay,
@@ -262,15 +251,29 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
+def _limits(settings: Settings) -> Limits:
+    """What callers of the callback port may use up."""
+    from router.web.limits import Limits
+
+    return Limits(
+        head=settings.max_head,
+        headers=settings.max_headers,
+        connections=settings.max_connections,
+        first_byte=settings.receive_timeout,
+        receive=settings.receive_timeout,
+        keep_alive=settings.keep_alive,
+    )
+
+
+def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.asgi_server import AsgiServer
     from router.door import SHORT
     from router.listening import listen
     from router.modes import is_exposed
     from router.networks import is_loopback
-    from router.web.guard import tokens_of
-    from router.web.ops import ops_app
+    from router.server import Server
+    from router.web.guard import refuse, tokens_of
+    from router.web.ops import limits_of, ops_app
 
     if settings.ops_port == 0:
         return []
@@ -285,10 +288,11 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[AsgiServer]:
     if tokens.can_be_guessed:
         problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
         log.warning("config", problem=problem)
-    return [AsgiServer(ops_app(gather, tokens, log), listener, drain_timeout=_OPS_DRAIN)]
+    app, limits = ops_app(gather, tokens, log), limits_of(_limits(settings))
+    return [Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_OPS_DRAIN)]
 
 
-def _around(settings: Settings, ops: Sequence[AsgiServer]) -> dict[str, Any]:
+def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
     from router.opening import kind_of
 

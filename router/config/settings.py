@@ -7,12 +7,13 @@ both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from router.database import Database, parse_database
+from router.errors import SettingInvalid
 from router.log import Format
 from router.networks import Network, NotANetwork, network_of
 from router.schedule import parse_duration
@@ -306,6 +307,19 @@ class Setting:
     @property
     def variable(self) -> str:
         return PREFIX + self.name.upper()
+
+    def read(self, source: str, text: str) -> Any:
+        """Its value; SettingInvalid where the text at that source has none."""
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise SettingInvalid(f"{source}: {error}") from None
+
+    def read_from(self, environ: Mapping[str, str]) -> Any:
+        """Its variable, or else its default. A variable that is empty counts as absent."""
+        if text := environ.get(self.variable):
+            return self.read(self.variable, text)
+        return getattr(Settings(), self.name)
 
 
 #: Every setting by its name, in the order that help lists them.

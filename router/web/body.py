@@ -23,8 +23,8 @@ class Body:
     def __init__(self, size: int) -> None:
         self._missing = size
         self._data = bytearray()
-        #: Whether something came after it, other than line breaks.
-        self.has_surplus = False
+        #: What came after it.
+        self.surplus = b""
 
     @property
     def is_whole(self) -> bool:
@@ -40,8 +40,7 @@ class Body:
         part = data[: self._missing]
         self._data += part
         self._missing -= len(part)
-        if len(part) < len(data):
-            self.has_surplus = data[len(part) :].strip(b"\r\n") != b""
+        self.surplus = data[len(part) :]
 
     def take(self) -> bytes:
         """What has come; it is held no longer."""
@@ -72,7 +71,7 @@ class Chunked(Body):
         except HttpParserError:
             if not self._whole:
                 raise Malformed from None
-            self.has_surplus = True
+            self.surplus = data
         if self._slack < 0:
             raise Malformed
 

@@ -1,108 +1,68 @@
-"""One HTTP request, from its head to its one reply; and what an application makes of it."""
+"""One callback as its endpoint sees it: who sent it, its body, and its one reply."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
 
 from router.errors import Refused
 from router.journal import Told
-from router.web.head import Head
+from router.web.exchange import EXTENSION, Exchange
 from router.web.replies import Reply, request_id_from, response_of
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Connection(Protocol):
-    """What a request came on."""
-
-    #: The caller's address as its socket says it: host and port, and for IPv6 two more.
-    peer: tuple[Any, ...]
-
-    def proceed(self, call: Call) -> None:
-        """Let the caller send the body, if it waits to be told so."""
-
-    def answer(self, call: Call, status: int, headers: bytes, body: bytes) -> None:
-        """Send the call's one reply; nothing, where nobody is there to be told any more.
-
-        `headers` are whole lines. A body that has not come whole ends the connection.
-        """
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have that run in a task, which a stop of the server waits for."""
-
-
-class Handler(Protocol):
-    """What goes on with a request whose head has come."""
-
-    #: The longest body that it takes, in bytes.
-    max_body: int
-
-    def receive(self, call: Call, body: bytes) -> None:
-        """The body has come: whole, or so much of it that it is longer than `max_body`."""
-
-    def abandon(self, call: Call) -> None:
-        """It will not come: the caller has gone away, or has been told why already."""
-
-
-class _Answered:
-    max_body = 0
-
-    def receive(self, call: Call, body: bytes) -> None:
-        pass
-
-    def abandon(self, call: Call) -> None:
-        pass
-
-
-#: What goes on with a request that was answered by its head alone: nothing.
-ANSWERED: Handler = _Answered()
-
-
-class Application(Protocol):
-    """What a server serves."""
-
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Opens what it needs, and closes it when all has been served. Raises StartFailed."""
-
-    def begin(self, call: Call) -> Handler:
-        """A request's head has come, and no more. Whoever replies now is not asked further."""
+class HungUp(Exception):
+    """The caller has gone before its request was whole, or has been told why already."""
 
 
 class Call:
     """A request and its reply, of which there is never more than one."""
 
     __slots__ = (
-        *("_connection", "gone", "head", "is_answered"),
-        *("replied", "request_id", "seconds", "started"),
+        *("_listening", "_receive", "_send", "fields", "gone"),
+        *("_is_told", "named", "peer", "replied", "request_id", "seconds", "started", "whole"),
     )
 
-    def __init__(self, head: Head, connection: Connection, gone: asyncio.Future[None]) -> None:
-        """`gone` is done once the caller has hung up."""
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.started = time.monotonic()
-        self.head = head
-        self._connection = connection
-        #: Whether its reply is out; the front sees to it.
-        self.is_answered = False
-        self.request_id = request_id_from(head.named.get(b"x-request-id"))
+        self._receive = receive
+        self._send = send
+        #: The headers as they came; names in lower case.
+        self.fields: list[tuple[bytes, bytes]] = scope["headers"]
+        #: The same by name: of several of one name the last.
+        self.named = dict(self.fields)
+        client = scope.get("client")
+        #: The caller's address as its socket says it.
+        self.peer: str = client[0] if client else ""
+        self.request_id = request_id_from(self.named.get(b"x-request-id"))
         #: What the caller was told, and how long after the head; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
-        self.gone = gone
-
-    @property
-    def peer(self) -> tuple[Any, ...]:
-        """The caller's address as its socket says it: host and port, and for IPv6 two more."""
-        return self._connection.peer
-
-    def header(self, name: bytes) -> bytes:
-        """A header's value, `b""` where there is none; of several the last."""
-        return self.head.named.get(name, b"")
+        #: Listens for the hang-up, where the server does not tell it by itself.
+        self._listening: asyncio.Task[None] | None = None
+        #: The body, where it is there already and no middleware has a word in it.
+        self.whole: bytes | None = None
+        exchange: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
+        self._is_told = exchange is not None
+        if exchange is not None:
+            exchange.request_id = self.request_id
+            #: Is done once the caller has hung up.
+            self.gone = exchange.gone
+            if receive == exchange.receive:
+                self.whole = exchange.body
+        else:
+            self.gone = asyncio.get_running_loop().create_future()
 
     @property
     def told(self) -> Told:
@@ -112,25 +72,47 @@ class Call:
     @property
     def traceparent(self) -> str:
         """The caller's trace context, `""` where it sent none that is valid."""
-        given = self.header(b"traceparent")
+        given = self.named.get(b"traceparent")
         return given.decode("ascii") if given and _TRACEPARENT.fullmatch(given) else ""
 
-    def proceed(self) -> None:
-        """Let the caller send the body, if it waits to be told so."""
-        self._connection.proceed(self)
+    async def body(self, limit: int) -> bytes:
+        """The body as it comes: whole, or so much of it that it is longer than `limit`.
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have that run in a task, which a stop of the server waits for."""
-        self._connection.start(work)
+        Raises HungUp."""
+        body, more = bytearray(), True
+        while more and len(body) <= limit:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise HungUp
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if not self._is_told and not more:
+            self._listening = asyncio.create_task(self._listen())
+        return bytes(body)
 
-    def reply(self, reply: Reply, status: int, more: bytes = b"") -> None:
-        """Send the contract's reply, with whole header lines besides; a second is not sent."""
+    async def _listen(self) -> None:
+        """The request is whole: what comes now is the hang-up."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    async def reply(self, reply: Reply, status: int) -> None:
+        """Send the contract's reply; a second is not sent."""
         if self.replied is not None:
             return
+        self.close()
         self.replied = reply
-        lines, body = response_of(reply, self.request_id)
-        self._connection.answer(self, status, lines + more, body)
+        headers, body = response_of(reply, self.request_id)
+        with suppress(OSError):  # some servers raise it where nobody is there to be told any more
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
         self.seconds = time.monotonic() - self.started
+
+    def close(self) -> None:
+        """Listen for the caller no longer."""
+        if self._listening is not None:
+            self._listening.cancel()
 
 
 def refused(reply: Reply, why: str) -> Refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
 from router.config import Config
@@ -16,12 +17,13 @@ from router.model import Event
 from router.routes import Plan
 from router.sender import Envelope
 from router.web import replies
-from router.web.call import Call, refused
+from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 from router.web.replies import Reply
 
 
 class Callbacks:
-    """What POSTs to the callback path are handled by."""
+    """What POSTs to the callback path are handled by: an ASGI application, called when the head of
+    a request is there. What is refused by it has none of its body read."""
 
     def __init__(
         self,
@@ -49,42 +51,10 @@ class Callbacks:
         #: no place, and the front bounds what they may hold.
         self.in_flight = 0
 
-    def begin(self, call: Call) -> Callbacks:
-        """A callback's head has come. What is refused now has none of its body read."""
-        try:
-            self._admit(call)
-        except Refused as error:
-            self._refuse(call, error, self.config)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-            self._fail(call, error, self.config)
-        else:
-            call.proceed()
-        return self
-
-    def receive(self, call: Call, body: bytes) -> None:
-        call.start(self._see_through(call, body, self.config))
-
-    def abandon(self, call: Call) -> None:
-        self._journal.hung_up(call.request_id)
-
-    def _admit(self, call: Call) -> None:
-        """Raises Refused for whom a request comes from, or for what is wrong with its head."""
-        barrier = self.door.barrier(call.peer[0], call.head.fields)
-        if barrier is not None:
-            reply = replies.NO_TOKEN if barrier.is_token else replies.FORBIDDEN
-            caller = self.door.caller(call.peer[0], call.head.fields)
-            raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
-        if call.header(b"content-encoding").lower() not in (b"", b"identity"):
-            raise refused(replies.ENCODED, "a content-encoding")
-        self._check_size(call.head.length or 0)
-
-    def _check_size(self, size: int) -> None:
-        if size > self.max_body:
-            raise refused(replies.TOO_LARGE, f"a body of more than {self.max_body} bytes")
-
-    async def _see_through(self, call: Call, body: bytes, config: Config) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one callback, and return when its last attempt is over and logged."""
-        handled = await self._answer(call, body, config)
+        call, config = Call(scope, receive, send), self.config
+        handled = await self._answer(call, config)
         if handled is None:
             return
         plan, outcome = handled
@@ -94,8 +64,43 @@ class Callbacks:
             self._journal.fault(call.request_id, error)
         self._journal.event(call.told, plan, outcome, config)
 
-    async def _answer(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
+    async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; None where nothing was forwarded."""
+        try:
+            self._admit(call)
+            body = call.whole
+            if body is None:
+                body = await call.body(self.max_body)
+            return await self._take(call, body, config)
+        except HungUp:
+            self._journal.hung_up(call.request_id)
+        except Refused as error:
+            await _reply(call, replies.reply_to_refused(error), config)
+            self._journal.refused(call.told, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._journal.fault(call.request_id, error)
+            await _reply(call, replies.FAILED, config)
+        finally:
+            call.close()
+        return None
+
+    def _admit(self, call: Call) -> None:
+        """Raises Refused for whom a request comes from, or for what is wrong with its head."""
+        barrier = self.door.barrier(call.peer, call.fields)
+        if barrier is not None:
+            reply = replies.NO_TOKEN if barrier.is_token else replies.FORBIDDEN
+            caller = self.door.caller(call.peer, call.fields)
+            raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
+        if b"content-encoding" in call.named and not _is_plain(call.fields):
+            raise refused(replies.ENCODED, "a content-encoding")
+        self._check_size(int(call.named.get(b"content-length", 0)))
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_body:
+            raise refused(replies.TOO_LARGE, f"a body of more than {self.max_body} bytes")
+
+    async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
+        """A callback's body has come: it takes up a place until it is decided."""
         self.in_flight += 1
         try:
             if self.in_flight > self._max_requests:
@@ -106,22 +111,8 @@ class Callbacks:
                 loop = asyncio.get_running_loop()
                 event = await loop.run_in_executor(self._reader, self._intake.read, body)
             return await self._handle(call, event, config)
-        except Refused as error:
-            self._refuse(call, error, config)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-            self._fail(call, error, config)
         finally:
             self.in_flight -= 1
-        return None
-
-    def _refuse(self, call: Call, error: Refused, config: Config) -> None:
-        _reply(call, replies.reply_to_refused(error), config)
-        self._journal.refused(call.told, error)
-
-    def _fail(self, call: Call, error: Exception, config: Config) -> None:
-        """A fault of the router's own."""
-        self._journal.fault(call.request_id, error)
-        _reply(call, replies.FAILED, config)
 
     async def _handle(
         self, call: Call, event: Event, config: Config
@@ -130,7 +121,8 @@ class Callbacks:
         plan = config.table.match(event)
         if plan.routes:
             return plan, await self._forward(call, event, plan, config)
-        _reply(call, replies.reply_to_unmatched(config.unmatched == "accept"), config)
+        accepted = config.unmatched == "accept"
+        await _reply(call, replies.ACKNOWLEDGED if accepted else replies.FAILED, config)
         self._journal.unmatched(call.told, event)
         return None
 
@@ -148,7 +140,7 @@ class Callbacks:
             gone=call.gone,
         )
         if not call.gone.done():
-            _reply(call, replies.reply_to(outcome), config)
+            await _reply(call, reply_to(outcome), config)
         return outcome
 
     @property
@@ -159,6 +151,18 @@ class Callbacks:
         return self.forwarder
 
 
-def _reply(call: Call, reply: Reply, config: Config) -> None:
+def reply_to(outcome: Outcome) -> Reply:
+    """`000` only when every required target has acknowledged and nothing is left that is not
+    durable; targets are never named."""
+    return replies.ACKNOWLEDGED if outcome.settled else replies.FAILED
+
+
+def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether no header says that the body is encoded."""
+    said = [value.lower() for name, value in fields if name == b"content-encoding"]
+    return all(each in (b"", b"identity") for each in said)
+
+
+def _reply(call: Call, reply: Reply, config: Config) -> Awaitable[None]:
     """`http_status: ok` is for callers that can't read a body beside an error status."""
-    call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)
+    return call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)

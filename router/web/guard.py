@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.door import Tokens
 from router.errors import StartFailed
 from router.log import Log
 from router.secret import Secret
-from router.web.replies import NO_TOKEN, Reply, body_of, request_id_from
+from router.web.replies import NO_TOKEN, refusal
+from router.web.respond import request_id_of, respond
 
 #: Nothing that is answered runs, is framed, is stored, or is taken for another type. No header lets
 #: another site's page read it.
@@ -22,6 +23,9 @@ SAFE = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+
+#: How the server of the ops port speaks in the application's place.
+refuse = partial(refusal, more=SAFE)
 
 #: The most that is read of a file of tokens, in bytes.
 _MAX_FILE = 64 * 1024
@@ -36,6 +40,10 @@ class Guard:
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *SAFE]
@@ -46,16 +54,8 @@ class Guard:
             await self._app(scope, receive, send_safely)
             return
         self._log.warning("refused", code=NO_TOKEN.code, why=f"at the ops port: {barrier}")
-        response = respond(Request(scope), NO_TOKEN)
-        response.headers["www-authenticate"] = "Bearer"
+        response = respond(NO_TOKEN, request_id_of(Request(scope)))
         await response(scope, receive, send_safely)
-
-
-def respond(request: Request, reply: Reply) -> Response:
-    """A reply of the contract."""
-    given = request.headers.get("x-request-id", "").encode("latin-1") or None
-    body = body_of(reply, request_id_from(given))
-    return Response(body, reply.status, media_type="application/json")
 
 
 def tokens_of(path: Path | None) -> Tokens:

@@ -12,13 +12,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 from router.web.limits import Limits
-from router.web.replies import BAD_HTTP, LARGE_HEAD, LONG_TARGET, UNEXPECTED, WRONG_METHOD, Reply
+
+#: What the sender of a head that is none is told, as an HTTP status.
+BAD_HTTP, WRONG_METHOD, LONG_TARGET, UNEXPECTED, LARGE_HEAD = 400, 405, 414, 417, 431
 
 #: What a head ends with.
 END = b"\r\n\r\n"
+
+#: What may be left over of blank lines, and means nothing so far.
+BLANK = (b"", b"\r")
 
 #: How many heads are known at a time, and the largest that is, in bytes. Together they take half a
 #: MiB where they are of the usual size, and no more than 5 MiB.
@@ -34,6 +40,7 @@ _LINE = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
 #: No control character but the tab, no line break but CRLF, no folded line, no blank at a name.
 _FIELD = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
 
+_BLANK_LINES = re.compile(rb"\A(?:\r\n)++")
 _HEAD = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
 _REQUEST_LINE = re.compile(_LINE)
 _PART_OF_A_LINE = re.compile(rb"[!-~][ -~]*+\r?")
@@ -41,7 +48,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
 #: The headers that say whom a request is for and where it ends; each may be there once.
 _DECISIVE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
 
@@ -51,8 +58,6 @@ class Head:
     """A request's line and headers."""
 
     method: bytes
-    #: Without the query, its escapes undone.
-    path: str
     #: As they came; names in lower case, values without the blanks around them.
     fields: Sequence[tuple[bytes, bytes]]
     #: The same by name: of several of one name the last.
@@ -63,6 +68,13 @@ class Head:
     expects: bool
     #: Whether the caller would send another request on the connection.
     keep_alive: bool
+    #: What an ASGI scope says of all this but the headers, of which each request has its own list.
+    scope: Mapping[str, Any]
+
+
+def without_blank_lines(data: bytes) -> bytes:
+    """What comes after the blank lines before a request, which count as nothing."""
+    return _BLANK_LINES.sub(b"", data, 1) if data.startswith(b"\r\n") else data
 
 
 def is_hopeless(part: bytes) -> bool:
@@ -75,7 +87,7 @@ def is_hopeless(part: bytes) -> bool:
     return _REQUEST_LINE.match(part) is None or part.count(b"\n") != part.count(b"\r\n")
 
 
-def oversized(data: bytes, size: int, limits: Limits) -> Reply | None:
+def oversized(data: bytes, size: int, limits: Limits) -> int | None:
     """What is said to a head that is too large: of `data`, `size` bytes are head, whole or not."""
     line = data.find(b"\r\n", 0, limits.line)
     if line < 0 and size >= limits.line:
@@ -85,12 +97,12 @@ def oversized(data: bytes, size: int, limits: Limits) -> Reply | None:
     return None
 
 
-def read(head: bytes) -> Head | Reply:
+def read(head: bytes) -> Head | int:
     """A whole head, or what its sender is told."""
     return _read_known(head) if len(head) <= _KNOWN_SIZE else _read(head)
 
 
-def _read(head: bytes) -> Head | Reply:
+def _read(head: bytes) -> Head | int:
     match = _HEAD.fullmatch(head)
     if match is None:
         return BAD_HTTP
@@ -107,12 +119,12 @@ def _read(head: bytes) -> Head | Reply:
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
         return UNEXPECTED
-    path = _path_of(target, named.get(b"host"))
-    if not path:
+    local = _local(target, named.get(b"host"))
+    if not local:
         return BAD_HTTP
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
-    return Head(method, path, fields, named, length, expects, keep_alive)
+    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, local))
 
 
 _read_known = lru_cache(_KNOWN_HEADS)(_read)
@@ -149,15 +161,29 @@ def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
     return b"close" in [word.strip(b" \t") for word in said.split(b",")]
 
 
-def _path_of(target: bytes, host: bytes | None) -> str:
-    """The path of a target, its escapes undone; `""` where it is another host's, or is none."""
-    if not target.startswith(b"/"):
-        match = _ABSOLUTE.fullmatch(target)
-        if match is None or (host is not None and match[1].lower() != host.lower()):
-            return ""
-        rest: bytes = match[2]
-        target = rest if rest.startswith(b"/") else b"/" + rest
-    return unquote(target.partition(b"?")[0].decode("ascii"))
+def _local(target: bytes, host: bytes | None) -> bytes:
+    """A target without its host; `b""` where it is another host's, or is none."""
+    if target.startswith(b"/"):
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or (host is not None and match[1].lower() != host.lower()):
+        return b""
+    rest: bytes = match[2]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _scope(method: bytes, minor: bytes, local: bytes) -> dict[str, Any]:
+    raw_path, _, query = local.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": f"1.{minor.decode()}",
+        "method": method.decode(),
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+    }
 
 
 def request_id_in(head: bytes) -> bytes | None:

@@ -22,8 +22,9 @@ class Limits:
     #: Bodies that have come in part, all together. Beyond it a request that has brought more than
     #: `head` gets 503; smaller ones, and bodies that come in one piece, never do.
     unfinished: int = 64 * 1024 * 1024
-    #: Connections; on one more only probes are answered, anything else gets 503.
+    #: Connections; on one more only what begins like this is answered, anything else gets 503.
     connections: int = 4096
+    exempt: tuple[bytes, ...] = (b"GET /livez ", b"GET /readyz ")
     #: Connections beyond those, which are told so; any further one is told at once.
     reserve: int = 256
     #: Until a fresh connection's first byte; then it closes.

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,14 +17,21 @@ from starlette.routing import Route
 from router.door import Tokens
 from router.log import Log
 from router.metrics import render
-from router.web.guard import Guard, respond
-from router.web.replies import FAILED, NOT_FOUND, WRONG_METHOD
+from router.resources import OPS
+from router.web.guard import Guard
+from router.web.limits import Limits
+from router.web.replies import FAILED
+from router.web.respond import request_id_of, respond, respond_to_error
 from router.web.status import Reports, status_of
 
-Gather = Callable[[], Awaitable[Reports]]
+#: Connections beyond those that are served, which are told so; few watch a router.
+RESERVE = 8
+CONNECTIONS = OPS - RESERVE
 
-#: What Starlette's router refuses.
-_REFUSED = {404: NOT_FOUND, 405: WRONG_METHOD}
+#: Seconds until a peer has taken an answer, which may have megabytes here.
+REPLY = 60.0
+
+Gather = Callable[[], Awaitable[Reports]]
 
 
 class Ops:
@@ -48,6 +56,11 @@ class Ops:
         return Response(body, media_type="application/json")
 
 
+def limits_of(callbacks: Limits) -> Limits:
+    """The ops port's, by those of the callback port."""
+    return replace(callbacks, connections=CONNECTIONS, reserve=RESERVE, reply=REPLY, exempt=())
+
+
 def ops_app(gather: Gather, tokens: Tokens, log: Log) -> Guard:
     """The ops port's application. What it does not have is answered with the contract's JSON.
 
@@ -68,11 +81,9 @@ def ops_app(gather: Gather, tokens: Tokens, log: Log) -> Guard:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = respond(request, _REFUSED.get(error.status_code, FAILED))
-    response.headers.update(error.headers or {})
-    return response
+    return respond_to_error(error, request_id_of(request))
 
 
 async def _fail(request: Request, _: Exception) -> Response:
     """A fault of the router's own; Starlette raises it on, and the server has it logged."""
-    return respond(request, FAILED)
+    return respond(FAILED, request_id_of(request))

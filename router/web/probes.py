@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from router.web.call import ANSWERED, Call, Handler
-from router.web.replies import ACKNOWLEDGED, BUSY, NOT_OPEN, Reply
+from starlette.requests import Request
+from starlette.responses import Response
+
+from router.web.replies import ACKNOWLEDGED, BUSY, NOT_OPEN
+from router.web.respond import request_id_of, respond
 
 
 class Probes:
@@ -14,15 +17,9 @@ class Probes:
         #: The store is not open yet.
         self.opening = True
 
-    def live(self, call: Call) -> Handler:
-        return _answer(call, ACKNOWLEDGED)
+    async def live(self, request: Request) -> Response:
+        return respond(ACKNOWLEDGED, request_id_of(request))
 
-    def readiness(self, call: Call) -> Handler:
-        if self.ready:
-            return _answer(call, ACKNOWLEDGED)
-        return _answer(call, NOT_OPEN if self.opening else BUSY)
-
-
-def _answer(call: Call, reply: Reply) -> Handler:
-    call.reply(reply, reply.status)
-    return ANSWERED
+    async def readiness(self, request: Request) -> Response:
+        unready = NOT_OPEN if self.opening else BUSY
+        return respond(ACKNOWLEDGED if self.ready else unready, request_id_of(request))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 
 from router.errors import Refused
-from router.forwarder import Outcome
 from router.model import SUCCESS, new_id
+
+Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,20 @@ BUSY = Reply("503", "服务繁忙，请稍后再试")
 NOT_OPEN = Reply("503", "存储尚未连接，请稍后再试")
 
 
-def reply_to(outcome: Outcome) -> Reply:
-    """`000` only when every required target has acknowledged and nothing is left that is not
-    durable; targets are never named."""
-    return ACKNOWLEDGED if outcome.settled else FAILED
-
-
-def reply_to_unmatched(accepted: bool) -> Reply:
-    """An event that no route matches, by routes.yaml's `unmatched`."""
-    return ACKNOWLEDGED if accepted else FAILED
+#: What a server says in the application's place, by its status.
+_REFUSALS = {
+    each.status: each
+    for each in (
+        BAD_HTTP,
+        WRONG_METHOD,
+        TOO_SLOW,
+        LONG_TARGET,
+        UNEXPECTED,
+        LARGE_HEAD,
+        FAILED,
+        BUSY,
+    )
+}
 
 
 def reply_to_refused(refused: Refused) -> Reply:
@@ -82,18 +88,22 @@ def _rest(reply: Reply) -> str:
     return json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]
 
 
-def response_of(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
-    """The header lines and the body of a reply."""
+_JSON = (b"content-type", b"application/json")
+
+
+def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
+    """The headers and the body of a reply."""
     body = body_of(reply, request_id)
-    challenge = b"www-authenticate: Bearer\r\n" if reply.code == NO_TOKEN.code else b""
-    lines = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n"
-    return lines % (challenge, len(body)), body
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if reply.code == NO_TOKEN.code:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers, body
 
 
-@lru_cache(64)
-def status_line(status: int) -> bytes:
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else "Status"
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
-
-
-_STATUSES = frozenset(HTTPStatus)
+def refusal(
+    status: int, given: bytes | None, more: Iterable[tuple[bytes, bytes]] = ()
+) -> tuple[bytes, bytes]:
+    """Header lines and body of what a server says in an application's place, for the request id
+    that its caller gave; with `more` headers where all answers of that port have them."""
+    headers, body = response_of(_REFUSALS[status], request_id_from(given))
+    return b"".join(b"%b: %b\r\n" % header for header in (*headers, *more)), body

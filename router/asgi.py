@@ -1,0 +1,35 @@
+"""The router as an ASGI application, for any server: uvicorn --factory router.asgi:create_app"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from router.app import App
+from router.config.settings import SETTINGS, Settings
+from router.errors import RouterError
+from router.log import Log
+
+
+def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
+    """The callback port's application, by the variables of `serve`; the first middleware is the
+    outermost. What a server has to say of addresses, limits and a stop is that server's own.
+
+    The ops port is no part of it: that is `serve`'s. A configuration that can't be used ends the
+    process with its problems on stderr.
+    """
+    try:
+        settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
+        log = Log(format=settings.log_format)
+        # Who reaches the server is not known here: as if everybody did.
+        app = App.loaded(replace(settings, host="0.0.0.0"), log, middleware)
+    except RouterError as error:
+        sys.exit(f"ebaas-router: {error}")
+    for problem in app.warnings(app.reload.standing.config):
+        log.warning("config", problem=problem)
+    return app

@@ -1,0 +1,62 @@
+"""The head of a response: what an application says of it, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple
+
+#: Responses that have no body.
+_BARE = frozenset({204, 304})
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+class Framing(NamedTuple):
+    """What the start of a response comes to."""
+
+    #: The status line, and whole lines of headers.
+    lines: bytes
+    #: The body's size in bytes, None where they don't say it.
+    length: int | None
+    #: Whether they say that the connection closes.
+    closes: bool
+    #: Whether they say when it was made.
+    is_dated: bool
+    #: Whether there is no body, whatever they say.
+    is_bare: bool
+
+
+def framing_of(status: int, headers: Iterable[Iterable[bytes]]) -> Framing:
+    """Raises ValueError for what would be no header, or more than one."""
+    return _framing_of(status, tuple(map(tuple, headers)))
+
+
+# Nearly all replies of an application have the same few headers.
+@lru_cache(256)
+def _framing_of(status: int, headers: tuple[tuple[bytes, ...], ...]) -> Framing:
+    lines, said = [status_line(status)], {}
+    for name, value in headers:
+        name = name.lower()
+        if name == b"transfer-encoding":
+            continue  # how a body is told apart is the connection's to say
+        line = b"%b: %b\r\n" % (name, value)
+        if line.count(b"\r") + line.count(b"\n") != 2 or b":" in name or b"\0" in line:
+            raise ValueError("a response's header has a line break in it")
+        lines.append(line)
+        said[name] = value
+    length = said.get(b"content-length")
+    return Framing(
+        b"".join(lines),
+        None if length is None else int(length),
+        b"close" in said.get(b"connection", b"").lower(),
+        b"date" in said,
+        status in _BARE,
+    )
+
+
+@lru_cache(64)
+def status_line(status: int) -> bytes:
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else "Status"
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
