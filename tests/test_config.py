@@ -97,6 +97,8 @@ def certify(folder: Path) -> None:
     (folder / "client.pem").write_bytes(client.cert_chain_pems[0].bytes())
     (folder / "client.key").write_bytes(client.private_key_pem.bytes())
     (folder / "other.key").write_bytes(other.issue_cert("x.example").private_key_pem.bytes())
+    # Signed by an authority, and none itself.
+    (folder / "leaf.pem").write_bytes(client.cert_chain_pems[0].bytes())
     for name, inside in (("broken", CANARY), ("empty", "AAAA")):
         lines = ("-----BEGIN CERTIFICATE-----", inside, "-----END CERTIFICATE-----")
         (folder / f"{name}.pem").write_text("\n".join(lines))
