@@ -623,6 +623,43 @@ def test_many_twins_cost_little() -> None:
     assert time.process_time() - started < 2
 
 
+def many(count: int, kind: str) -> str:
+    """A file with so many patterns: in one list, in routes of ten, in one field beside another."""
+    patterns = [f"a.gs.k{n}.*" for n in range(count)]
+    if kind == "routes":
+        routes = [
+            {"name": f"r{n}", "match": patterns[n : n + 10], "required": ["ledger"]}
+            for n in range(0, count, 10)
+        ]
+        return document(routes=routes)
+    field = {"event_type": patterns, "event_key": "a.*"}
+    match = {"list": patterns, "field": field, "exact": [p[:-1] + "1" for p in patterns]}[kind]
+    return document(route={"match": match})
+
+
+@pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])
+def test_patterns_cost_what_they_are(kind: str) -> None:
+    """A hundred thousand patterns, wherever they are, cost about four times a quarter of them:
+    what is quadratic costs sixteen times that."""
+
+    def cost(count: int) -> float:
+        text = many(count, kind)
+        started = time.process_time()
+        assert parse(text).warnings == ()
+        return time.process_time() - started
+
+    quarter = min(cost(25_000) for _ in range(2))
+    assert cost(100_000) < 11 * quarter
+
+
+def test_many_tokens_cost_what_they_are() -> None:
+    """No token is compared with every other."""
+    tokens = [f"token-of-many-{n}" for n in range(20_000)]
+    started = time.process_time()
+    assert parse(document(ebaas={"token": tokens})).warnings == ()
+    assert time.process_time() - started < 30
+
+
 def test_one_place_is_said_once() -> None:
     """A fault that aliases repeat is one problem, at the place where it is to be mended."""
     text = """

@@ -78,7 +78,9 @@ def plain_authority() -> tuple[str, ssl.SSLContext]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
     own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
-    host = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))])
+    host = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    )
     leaf = signed(name, own, x509.Name([]), key).add_extension(host, True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     chain = leaf.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM)
