@@ -155,7 +155,10 @@ class Duration(ScalarKind[float]):
 
     def value(self, text: str, node: ScalarNode) -> float:
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-            raise Fault(f"{shown(node.text)} has no unit, did you mean {shown(node.text + 's')}?")
+            # Four digits and more are milliseconds to whoever writes no unit.
+            unit = "ms" if float(text) >= 1000 else "s"
+            likely = shown(f"{node.text}{unit}")
+            raise Fault(f"{shown(node.text)} has no unit, did you mean {likely}?")
         try:
             seconds = parse_duration(text)
         except ValueError:
@@ -209,7 +212,7 @@ class ListOf(Generic[T]):
         if not isinstance(node, ListNode):
             if self._alone:
                 return (self._kind.read(node, path, reader),)
-            raise mismatch(node, "a list")
+            raise mismatch(node, "a list, like [one, other],")
         if not node.items:
             raise Fault("is an empty list")
         items = (
@@ -233,7 +236,7 @@ class MapOf(Generic[T]):
 
     def read(self, node: Node, path: str, reader: Reader) -> dict[str, T]:
         if not isinstance(node, MapNode):
-            raise mismatch(node, "a mapping")
+            raise mismatch(node, "a mapping of names, like {name: …},")
         if not node.entries:
             raise Fault("is an empty mapping")
         found: dict[str, T] = {}

@@ -1,4 +1,4 @@
-"""Patterns that can hardly be meant: what is special elsewhere, and here stands for itself. Pure."""
+"""Patterns that can hardly be meant: what is special elsewhere stands for itself here. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def _as_glob(match: re.Match[str]) -> str:
 #: What looks like more than a pattern is, why it is not, and what is to be in its stead.
 _ODD: tuple[tuple[re.Pattern[str], str, str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"^\s+|\s+$"), "has a blank at an end, which only a value with one has", ""),
-    (re.compile("[“”„‘’«»]"), "has quotes of a text in it, which stand for themselves", ""),
+    (re.compile("[\u201c\u201d\u201e\u2018\u2019«»]"), "has quotes of a text in it, which stand for themselves", ""),
     (
-        re.compile("[！-～。]"),
+        re.compile("[\uff01-\uff5e\u3002]"),
         "has a full-width character, which stands for itself",
-        lambda match: "." if match[0] == "。" else chr(ord(match[0]) - 0xFEE0),
+        lambda match: "." if match[0] == "\u3002" else chr(ord(match[0]) - 0xFEE0),
     ),
     (re.compile(r"^\^|\$$"), "always is for the whole value: ^ and $ stand for themselves", ""),
     (re.compile(r".*\\.*"), r"is no regular expression: \ stands for itself", _as_glob),
