@@ -240,24 +240,26 @@ class MapOf(Generic[T]):
         if not node.entries:
             raise Fault("is an empty mapping")
         found: dict[str, T] = {}
+        texts: set[str] = set()
         for key, value in node.entries:
             where = f"{path}.{shown(key.text)[1:-1]}"
-            name = self._name(key, where, found, reader)
+            name = self._name(key, where, reader)
+            # What is written alike is a key twice, which the document tells of.
+            if name in found and key.text not in texts:
+                reader.problems.add(key, where, f"{shown(name)} is here twice")
+            texts.add(key.text)
             item = reader.read(self._kind, value, where, None)
             if item is not None:
                 found[name] = item
         return found
 
-    def _name(self, key: ScalarNode, path: str, found: dict[str, T], reader: Reader) -> str:
+    def _name(self, key: ScalarNode, path: str, reader: Reader) -> str:
         """The name that a key is. One that is wrong counts too, so that no other fault is lost."""
         try:
-            name = self._names.value(key.text, key)
+            return self._names.value(key.text, key)
         except Fault as fault:
             reader.problems.add(key, path, str(fault))
             return key.text
-        if name in found:
-            reader.problems.add(key, path, f"{shown(name)} is here twice")
-        return name
 
     def schema(self) -> Schema:
         return {

@@ -16,7 +16,11 @@ def _as_glob(match: re.Match[str]) -> str:
 #: What looks like more than a pattern is, why it is not, and what is to be in its stead.
 _ODD: tuple[tuple[re.Pattern[str], str, str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"^\s+|\s+$"), "has a blank at an end, which only a value with one has", ""),
-    (re.compile("[\u201c\u201d\u201e\u2018\u2019«»]"), "has quotes of a text in it, which stand for themselves", ""),
+    (
+        re.compile("[\u201c\u201d\u201e\u2018\u2019«»]"),
+        "has quotes of a text in it, which stand for themselves",
+        "",
+    ),
     (
         re.compile("[\uff01-\uff5e\u3002]"),
         "has a full-width character, which stands for itself",
