@@ -133,10 +133,11 @@ chaos-nodes: dev-environment ## two nodes on PostgreSQL, both struck, and their 
 
 .PHONY: torture
 
-torture: dev-environment ## random bytes from callers and targets, many times what `make test` takes
+torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/test_torture.py tests/test_connection.py tests/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
+	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/test_corpus.py
 
 .PHONY: bench growth hung flapping profile door-cost
 

@@ -10,15 +10,20 @@ import contextlib
 import json
 import signal
 import socket
-from asyncio.subprocess import DEVNULL, Process
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from subprocess import DEVNULL
 from typing import Any
 
+from router.running import STOPS
 from router.web.report import Report
 
 #: Seconds that a worker has for its report.
 PATIENCE = 0.5
+
+#: Seconds between two looks at whether a worker has ended that says nothing more.
+GLANCE = 0.02
 
 #: The longest message of a worker, in bytes.
 LONGEST = 64 * 1024 * 1024
@@ -70,7 +75,10 @@ class Worker:
     """One worker's process, as its parent sees it."""
 
     def __init__(
-        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.pid = process.pid
         #: When it came up, on the loop's clock; None until then.
@@ -92,9 +100,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             descriptors = (bound.fileno(), theirs.fileno())
-            process = await asyncio.create_subprocess_exec(
-                *command, "{},{}".format(*descriptors), stdin=DEVNULL, pass_fds=descriptors
-            )
+            process = _born(command, descriptors)
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST)
         return cls(process, reader, writer)
 
@@ -106,7 +112,9 @@ class Worker:
                     self._hear(json.loads(line), on_up)
         self._answer(None)
         self._writer.close()
-        return _ending(await self._process.wait())
+        while (code := self._process.poll()) is None:  # noqa: ASYNC110 - it has let go of the line
+            await asyncio.sleep(GLANCE)
+        return _ending(code)
 
     def _hear(self, message: dict[str, Any], on_up: Callable[[], None]) -> None:
         match message:
@@ -141,8 +149,19 @@ class Worker:
         self._asked = None
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
+
+
+def _born(command: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
+    """A process that no signal to the whole group stops, from its first moment on: these are
+    blocked, which the loop's own subprocesses would undo. Such a signal counts once."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        return subprocess.Popen(  # noqa: S603 - what runs here, once more
+            [*command, "{},{}".format(*descriptors)], stdin=DEVNULL, pass_fds=descriptors
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _message(**message: Any) -> bytes:

@@ -16,6 +16,9 @@ import uvloop
 #: Open files that a process may have, where the system lets it have as many.
 FILES = 65536
 
+#: The signals that stop services.
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Service(Protocol):
     """What `run` runs."""
@@ -50,6 +53,9 @@ def run(
     _spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Run(services).run(then, heed_signals))
+    if heed_signals:  # it has stopped: no further signal makes that a failure
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _allow_files() -> None:
@@ -88,7 +94,7 @@ class _Run:
 
     async def run(self, then: Callable[[], Awaitable[Any]] | None, heed_signals: bool) -> None:
         if heed_signals:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPS:
                 asyncio.get_running_loop().add_signal_handler(number, self._heed)
         starting = asyncio.create_task(self._start(then))
         await self._over.wait()

@@ -99,6 +99,8 @@ def certify(folder: Path) -> None:
     (folder / "client.pem").write_bytes(client.cert_chain_pems[0].bytes())
     (folder / "client.key").write_bytes(client.private_key_pem.bytes())
     (folder / "other.key").write_bytes(other.issue_cert("x.example").private_key_pem.bytes())
+    # Signed by an authority, and none itself.
+    (folder / "leaf.pem").write_bytes(client.cert_chain_pems[0].bytes())
     for name, inside in (("broken", CANARY), ("empty", "AAAA")):
         lines = ("-----BEGIN CERTIFICATE-----", inside, "-----END CERTIFICATE-----")
         (folder / f"{name}.pem").write_text("\n".join(lines))
@@ -621,6 +623,43 @@ def test_many_twins_cost_little() -> None:
     started = time.process_time()
     assert list(redundant(routes)) == []
     assert time.process_time() - started < 2
+
+
+def many(count: int, kind: str) -> str:
+    """A file with so many patterns: in one list, in routes of ten, in one field beside another."""
+    patterns = [f"a.gs.k{n}.*" for n in range(count)]
+    if kind == "routes":
+        routes = [
+            {"name": f"r{n}", "match": patterns[n : n + 10], "required": ["ledger"]}
+            for n in range(0, count, 10)
+        ]
+        return document(routes=routes)
+    field = {"event_type": patterns, "event_key": "a.*"}
+    match = {"list": patterns, "field": field, "exact": [p[:-1] + "1" for p in patterns]}[kind]
+    return document(route={"match": match})
+
+
+@pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])
+def test_patterns_cost_what_they_are(kind: str) -> None:
+    """A hundred thousand patterns, wherever they are, cost about four times a quarter of them:
+    what is quadratic costs sixteen times that."""
+
+    def cost(count: int) -> float:
+        text = many(count, kind)
+        started = time.process_time()
+        assert parse(text).warnings == ()
+        return time.process_time() - started
+
+    quarter = cost(25_000)
+    assert cost(100_000) < 11 * quarter
+
+
+def test_many_tokens_cost_what_they_are() -> None:
+    """No token is compared with every other."""
+    tokens = [f"token-of-very-many-{n:05}" for n in range(20_000)]
+    started = time.process_time()
+    assert parse(document(ebaas={"token": tokens})).warnings == ()
+    assert time.process_time() - started < 30
 
 
 def test_one_place_is_said_once() -> None:

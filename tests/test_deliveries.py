@@ -82,16 +82,18 @@ def complaint(finished: Ran, code: int) -> str:
 
 
 def test_counts_come_first(shop: Shop) -> None:
-    """By target and state, what needs a person before the rest, with the oldest one's age."""
+    """By target and state, what needs a person before the rest, with the oldest one's age. What is
+    settled is shown where it is asked for."""
     shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
     shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=60)
     shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=5)
     shop.acknowledged_later("two")
+    settled = cells(shop.run("list", "--state", "acknowledged"))
+    assert settled[1] == ["ledger2", "acknowledged", "1", "1m"]
     assert cells(shop.run("list"))[1:] == [
         ["audit", "queued", "1", "3h", "2m"],
         ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
         ["ledger", "awaiting", "1", "5s"],
-        ["ledger2", "acknowledged", "1", "1m"],
     ]
 
 
@@ -116,7 +118,7 @@ def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
         ("--newer-than 3h --older-than 1h", "three ledger"),
         ("--acknowledged-later only", "four ledger"),
         ("--acknowledged-later exclude --state dead", "one ledger, one audit"),
-        ("--target nobody", ""),
+        ("--target certificates", ""),
     ],
 )
 def test_what_is_selected_is_listed(shop: Shop, options: str, expected: str) -> None:
@@ -303,6 +305,36 @@ def test_a_wrong_command_line_is_one_line(file: SqliteShop, line: str, why: str)
     file.add("one")
     assert why in complaint(file.run(*line.split()), 2)
     assert file.count(State.DEAD) == 1
+
+
+@pytest.mark.parametrize("verb", ["list", "replay", "discard"])
+def test_a_target_that_nobody_knows_is_a_mistake(shop: Shop, tmp_path: Path, verb: str) -> None:
+    """One that is in the store, or in routes.yaml, is none; without that file nobody can say."""
+    shop.add("one", dead("ledger"))
+    config = tmp_path / "routes.yaml"
+    config.write_text('targets: {audit: {headers: {x: "${NOT_SET}"}}}')
+    options = (verb, "--config", str(config), "--target")
+    assert "did you mean ledger?" in complaint(shop.run(*options, "ledgre"), 2)
+    assert "did you mean audit?" in complaint(shop.run(*options, "audti"), 2)
+    assert shop.run(*options, "audit").code == 0
+    config.unlink()
+    untold = shop.run(*options, "ledgre")
+    assert untold.code == 0
+    assert "can't be told" in untold.err
+    assert shop.count(State.DEAD) == 1
+
+
+def test_each_verb_has_a_help_of_its_own() -> None:
+    """It has what the verb can be given, its examples, and nothing of the others."""
+    told = {verb: ran("deliveries", verb, "--help").out for verb in ("show", "replay")}
+    assert "usage: ebaas-router deliveries show" in told["show"]
+    assert "EVENT_ID" in told["show"]
+    assert "--body" in told["show"]
+    for other in ("--target", "--yes", "deliveries list", "deliveries replay"):
+        assert other not in told["show"]
+    assert "--dry-run" in told["replay"]
+    assert "--body" not in told["replay"]
+    assert "restore" not in told["replay"]
 
 
 # What is refused.

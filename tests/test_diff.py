@@ -300,6 +300,7 @@ def test_no_events_at_all(diff: Diff) -> None:
     result = diff(OLD, events="\n\nnot an event\n")
     assert (result.code, result.out) == (2, "")
     assert "no line of it has an event or a key" in result.err
+    assert "--log-format json" in result.err
 
 
 def test_a_file_of_events(diff: Diff, tmp_path: Path) -> None:

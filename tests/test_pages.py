@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from router.model import Reason
 from router.secret import Secret
 from router.signing import Signer
-from tests.command import PATIENCE, ROOT
+from tests.command import PATIENCE, ROOT, run
 from tests.serving import body, serving, target
 
 DOCS = ROOT / "docs"
@@ -88,6 +89,28 @@ def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
         first, again, anew = (got.webhook_id for got in receiver.got)
         assert first == again != anew
         assert len(done) == 2
+
+
+def test_the_whole_endpoint_of_the_page_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does the work of what `send` signs by its secret, and refuses another's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", SECRET)
+    defined = example("receivers.md")
+    done: list[dict[str, Any]] = []
+    defined["work"] = lambda event, _: done.append(event)
+    with defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"]) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/callback"
+        try:
+            assert run("send", url, "--sign", SECRET).returncode == 0
+            assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+    assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
 
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:

@@ -247,6 +247,20 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
     ]
 
 
+def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
+    """With all the headers that a target gets, each request under its own time; by another secret
+    it is not trusted."""
+    with receiver("--verify", "the new secret", "--format", "json") as target:
+        event = ("send", target.url, "--key", "a b.证", "--sign")
+        assert run(*event, "the new secret").returncode == 0
+        assert run(*event, "the old secret").returncode == 1
+        target.wait_for(lambda: len(target.stdout) == 2)
+    told = json.loads(target.stdout[0])["headers"]
+    assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= told.keys()
+    assert told["x-ebaas-event-key"] == "a%20b.%E8%AF%81"
+    assert told["x-ebaas-target"] == "ebaas-router"
+
+
 def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> None:
     """In the words of routes.yaml; a JSON line says what came of it."""
     (tmp_path / "signing").write_text("whsec_b2xkIHNlY3JldA==\n")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from router.certificates import BadCertificate
 from router.config import Config
@@ -64,6 +72,59 @@ def shown(by: trustme.CA = AUTHORITY, name: str = "router.example") -> dict[str,
     return {"cert": cert, "key": Secret(pair.private_key_pem.bytes().decode())}
 
 
+def plain_authority() -> tuple[str, ssl.SSLContext]:
+    """An authority as `openssl req -x509` makes it, which says nothing of what its key is for; and
+    a target that it vouches for."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
+    own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
+    host = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    )
+    leaf = signed(name, own, x509.Name([]), key).add_extension(host, True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = leaf.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM)
+    chain += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with trustme.Blob(chain).tempfile() as path:
+        context.load_cert_chain(path)
+    return ca.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), context
+
+
+def signed(
+    by: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    name: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return x509.CertificateBuilder(
+        by, name, key.public_key(), x509.random_serial_number(),
+        now - timedelta(days=1), now + timedelta(days=1),
+    )  # fmt: skip
+
+
+def between() -> tuple[str, ssl.SSLContext]:
+    """An authority that another one has signed, alone, and a target that it vouches for."""
+    authority = trustme.CA().create_child_ca()
+    return pem(authority), certified(by=authority)
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
+    """Why the client refuses the server, by OpenSSL's word."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    other = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for side in (one, other):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                return error.reason or ""
+    return ""
+
+
 def whom(target: Hostile, at: int = -1) -> str:
     """Whom a target has spoken to, by the name in the certificate that it was shown."""
     certificate: Any = target.peers[at].tls.getpeercert()
@@ -96,6 +157,27 @@ async def test_the_wrong_certificate_is_shown(
         came = await post(pool)
     # Only the client's side of the handshake is over by then: the request may be on its way.
     assert came == Failure(Reason.TLS, delivered=True, detail=detail)
+
+
+@pytest.mark.parametrize("authority", [plain_authority, between], ids=lambda make: make.__name__)
+async def test_an_authority_of_the_house(
+    engine: Engine, authority: Callable[[], tuple[str, ssl.SSLContext]]
+) -> None:
+    """Whoever is in `ca` is trusted on every Python: one made by a plain `openssl req -x509`, and
+    one that another has signed."""
+    ca, context = authority()
+    async with (
+        hostile("answers", tls=context) as target,
+        opened(engine, target.url, Tls.of(ca)) as pool,
+    ):
+        assert await post(pool) == Answer(200, YES)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before, Python asks for less by itself")
+def test_the_plain_authority_is_one_that_python_refuses() -> None:
+    """What the test above is made with is refused by Python's own defaults, from 3.13 on."""
+    ca, context = plain_authority()
+    assert handshake(ssl.create_default_context(cadata=ca), context) == "CERTIFICATE_VERIFY_FAILED"
 
 
 async def test_a_name_of_its_own(engine: Engine) -> None:

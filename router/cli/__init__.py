@@ -61,7 +61,7 @@ class Command(Protocol):
     #: One line for the list of commands.
     SUMMARY: str
 
-    def configure(self, parser: argparse.ArgumentParser) -> None:
+    def configure(self, parser: Parser) -> None:
         """Declare the arguments and the help."""
 
     def run(self, args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.cli.printing import milliseconds
+from router.cli.request import Request
 from router.model import SUCCESS, Reason
 from router.strictjson import Unreadable, parse
 from router.transport import Answer, Failure, Pool, as_it_came, lines_of
@@ -63,22 +64,30 @@ class Reply:
 class Caller:
     """Sends the same request as often as it is told to."""
 
-    def __init__(
-        self, pool: Pool, headers: tuple[tuple[bytes, bytes], ...], body: bytes, timeout: float
-    ) -> None:
+    def __init__(self, pool: Pool, request: Request) -> None:
         self._pool = pool
-        self._lines = lines_of(headers)
-        self._body = body
-        self._timeout = timeout
+        self._request = request
+        self._lines = lines_of(request.headers)
+        self._webhook_id = dict(request.headers).get(b"webhook-id", b"")
 
     async def call(self) -> Reply:
         """One request and its reply; whatever goes wrong is a Reply too."""
         started = time.perf_counter()
-        result = await self._pool.post(self._lines, self._body, self._timeout, as_it_came)
+        request, lines = self._request, self._lines + self._signature()
+        result = await self._pool.post(lines, request.body, request.timeout, as_it_came)
         seconds = time.perf_counter() - started
         if isinstance(result, Failure):
             return Reply(seconds, result.status, reason=result.reason, detail=result.detail)
         return _read(result, seconds)
+
+    def _signature(self) -> bytes:
+        """The headers that each request has anew; none where it is not to be signed."""
+        signer, body = self._request.signer, self._request.body
+        if signer is None:
+            return b""
+        stamp = b"%d" % time.time()
+        signature = signer.sign(self._webhook_id, stamp, body)
+        return lines_of(((b"webhook-timestamp", stamp), (b"webhook-signature", signature)))
 
 
 def _read(answer: Answer, seconds: float) -> Reply:

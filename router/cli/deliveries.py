@@ -15,10 +15,13 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
+    add_settings,
+    heed_ctrl_c,
     value,
 )
 from router.cli.printing import note, say, say_json
-from router.cli.selecting import SELECTING, add_selection, read_selection, selects
+from router.cli.selecting import SELECTING, add_selection, mind_targets, read_selection, selects
 from router.cli.store import add_store, open_ops
 from router.config.settings import parse_count
 from router.errors import RouterError, SettingInvalid
@@ -34,7 +37,7 @@ HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it. A delivery is one
     event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own, 'dead' once the
     retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
-    counts by target and state, and with any filter lists; `show EVENT_ID` tells all about one
+    counts what is not settled, and with any filter lists; `show EVENT_ID` tells all about one
     event. `replay` puts dead letters back into the queue, which a running router sends within its
     limits; `discard` settles what is not to be delivered. Who did it and when is kept. An age is
     counted from the event's first request.""",
@@ -76,14 +79,24 @@ _ONLY = {
 _NAMES = {"event_id": "EVENT_ID", "who": "--as"}
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+#: What each of them does, for its own help.
+_VERBS = {
+    "list": "Counts the deliveries that are not settled, by target and state, with what people did "
+    "last. With any filter it lists them as well, the oldest recorded first; an age is counted "
+    "from the event's first request. With --state it shows settled ones too.",
+    "show": "Tells all about one event: where it stands with EBaaS, each delivery, its reason, and "
+    "what a person did with it.",
+    "replay": "Puts dead letters back into the queue, which a running router sends within its "
+    "limits. Who did it and when is kept.",
+    "discard": "Settles what is not to be delivered, dead letters unless told otherwise. Who did "
+    "it and when is kept.",
+}
+
+
+def configure(parser: Parser) -> None:
     HELP.teach(parser)
-    parser.add_argument(
-        "verb",
-        choices=("list", "show", "replay", "discard"),
-        metavar="VERB",
-        help="list, show, replay or discard",
-    )
+    parser.verbs, parser.only = _VERBS, _ONLY
+    parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
     add_selection(parser.add_argument_group("which deliveries (list, replay, discard)"))
     acting = parser.add_argument_group("acting (replay, discard)")
@@ -99,16 +112,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     showing.add_argument("--body", action="store_true", help="show: the event's body too")
     add_store(parser)
+    add_settings(parser, "config")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
     selection = read_selection(args)
+    heed_ctrl_c()
     # One run of the loop for each question: between them Ctrl-C works as ever.
     with asyncio.Runner() as runner:
         ops = runner.run(open_ops(args))
         try:
+            runner.run(mind_targets(ops, args))
             if args.verb == "list":
                 return runner.run(_list(ops, selection, args))
             if args.verb == "show":

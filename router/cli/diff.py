@@ -98,7 +98,10 @@ def _add_traffic(name: str, compared: Comparison) -> None:
         for event, times in traffic:
             compared.add(event, times)
     if compared.events == before:
-        raise SettingInvalid("--events: no line of it has an event or a key")
+        raise SettingInvalid(
+            "--events: no line of it has an event or a key; a router's log has them with "
+            "--log-format json"
+        )
     if traffic.skipped:
         have = "line has" if traffic.skipped == 1 else "lines have"
         note(f"--events: {traffic.skipped:,} {have} no event or key")

@@ -89,7 +89,7 @@ def usable(found: Input[T], format: str) -> T | None:
     as a message."""
     if found.value is None and format == "json":
         say_json({"problems": problems_json(found.problems)})
-    elif found.value is None and sys.stderr is not None:
+    elif found.value is None:
         with contextlib.suppress(OSError):
             for text in found.excerpts(found.problems, sys.stderr):
                 print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)

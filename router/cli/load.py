@@ -118,7 +118,7 @@ async def load(call: Callable[[], Awaitable[Reply]], concurrency: int, tally: Ta
 
 
 async def _show(tally: Tally) -> None:
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         while True:
             await asyncio.sleep(_LINE)
             note(tally.progress())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Help:
 class Parser(argparse.ArgumentParser):
     """One command's arguments. Complains through SettingInvalid; never guesses an abbreviation."""
 
+    #: What each VERB does, where the command has any; and those options that only some have.
+    verbs: Mapping[str, str] = {}
+    only: Mapping[str, Sequence[str]] = {}
+
     def __init__(self, command: str) -> None:
         super().__init__(
             prog=f"{NAME} {command}",
@@ -65,12 +70,29 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Options and other arguments in any order."""
+        if {"-h", "--help"}.intersection(arguments):
+            self._teach_alone(next((word for word in arguments if word in self.verbs), ""))
         args, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             word = unknown[0].partition("=")[0]
             options = (option for option in self._option_string_actions if len(option) > 2)
             self.error(f"{word!r} is not an option or argument{did_you_mean(word, options)}")
         return args
+
+    def _teach_alone(self, verb: str) -> None:
+        """Let the help be about this verb; with none it is about all."""
+        if not verb:
+            return
+        program, self.prog = self.prog, f"{self.prog} {verb}"
+        self.description = textwrap.fill(self.verbs[verb], _WIDTH)
+        others = [f"{program} {each}" for each in self.verbs if each != verb]
+        lines = (self.epilog or "").splitlines()
+        self.epilog = "\n".join(
+            each for each in lines if not each.strip().startswith(tuple(others))
+        )
+        for action in self._actions:
+            if action.dest == "verb" or verb not in self.only.get(action.dest, (verb,)):
+                action.help = argparse.SUPPRESS
 
     def error(self, message: str) -> NoReturn:
         problem = message.removeprefix("argument ")
@@ -144,6 +166,13 @@ def _note_typos(environ: Mapping[str, str]) -> None:
             continue
         if near := _nearest(name, known):
             note(f"{variable} is not a setting and is ignored, did you mean {PREFIX}{near}?")
+
+
+def heed_ctrl_c() -> None:
+    """From now on Ctrl-C is a KeyboardInterrupt, and cancels what runs on a loop: for commands that
+    have something to finish, once what they need is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -25,8 +25,6 @@ def say_json(value: Any) -> None:
 
 def note(text: str) -> None:
     """A message, one line, behind the program's name. No message is worth a failure of its own."""
-    if sys.stderr is None:
-        return
     with contextlib.suppress(OSError):
         print(f"{NAME}: {printable(text)}", file=sys.stderr, flush=True)
 
@@ -37,22 +35,33 @@ def milliseconds(seconds: float) -> float:
 
 
 def prepare_streams() -> None:
-    """Let no locale make a reply unprintable: what its encoding lacks is escaped."""
+    """Have all three, and let no locale make a reply unprintable: what its encoding lacks is
+    escaped."""
+    _fill_gaps()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
+def _fill_gaps() -> None:
+    """/dev/null for what was closed at the start: a socket that came to its number would get what
+    is printed. A stdin that is missing stays None, so that whoever wants to read it can say so."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - till the end
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def flush() -> None:
     """Meet a broken pipe or a full disk now, not when the interpreter ends."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def abandon_stdout() -> None:
     """Stdout can't be written to any more: what it still holds must not complain at the end."""
-    if sys.stdout is None:
-        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

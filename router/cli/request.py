@@ -8,12 +8,17 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from router.cli.options import parse_url, value
+from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.errors import SettingInvalid
-from router.model import FIELDS
+from router.model import FIELDS, Event, new_id
 from router.schedule import parse_duration
+from router.secret import Secret
+from router.signing import Signer
+from router.strictjson import Unreadable, parse
 from router.trust import USUAL, Tls
 
 DEFAULT_URL = "http://127.0.0.1:8080/callback"
@@ -37,6 +42,8 @@ class Request:
     timeout: float
     #: Whom an https URL has to be vouched for by.
     tls: Tls = USUAL
+    #: What signs each request anew, as the router signs what it sends to a target.
+    signer: Signer | None = None
 
 
 def parse_header(text: str) -> tuple[bytes, bytes]:
@@ -47,6 +54,10 @@ def parse_header(text: str) -> tuple[bytes, bytes]:
     if name in _FRAMING:
         raise ValueError(f"{name} can't be set: it belongs to the connection")
     return name.encode("ascii"), match[2].rstrip().encode("utf-8", "surrogateescape")
+
+
+def parse_secret(text: str) -> Signer:
+    return Signer([Secret(text)])
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +99,12 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: VALUE'",
         help="sent besides content-type; may be repeated",
     )
+    request.add_argument(
+        "--sign",
+        type=value(parse_secret),
+        metavar="SECRET",
+        help="sign it by this secret of a target, and send all headers that a target gets",
+    )
     add_ca(request)
     request.add_argument(
         "--timeout",
@@ -108,9 +125,32 @@ def read_request(args: argparse.Namespace) -> Request:
         url = parse_url(urls[0]) if urls else args.url or DEFAULT_URL
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
-    headers = {b"content-type": b"application/json", **dict(args.header)}
-    tls = trust(args)
-    return Request(url, tuple(headers.items()), _body(args, *files), args.timeout, tls)
+    body, tls = _body(args, *files), trust(args)
+    usual = {
+        b"content-type": b"application/json",
+        **(_headers_of_target(body) if args.sign else {}),
+    }
+    headers = tuple({**usual, **dict(args.header)}.items())
+    return Request(url, headers, body, args.timeout, tls, args.sign)
+
+
+def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
+    """What the router would send besides, but for what each request has anew."""
+    event_id, key = new_id().encode(), _key_of(body)
+    known = {b"x-ebaas-event-key": quote(key, safe="").encode()} if key else {}
+    named = {b"x-ebaas-target": NAME.encode(), b"x-request-id": event_id}
+    return {b"webhook-id": event_id, **named, **known}
+
+
+def _key_of(body: bytes) -> str:
+    """An event's key; `""` for what is none."""
+    try:
+        said = parse(body)
+    except Unreadable:
+        return ""
+    members = said.items() if isinstance(said, dict) else ()
+    texts = {name: text for name, text in members if isinstance(text, str)}
+    return Event.of(texts).event_key if texts else ""
 
 
 def _body(args: argparse.Namespace, file: str | None = None) -> bytes:

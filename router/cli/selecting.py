@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from pathlib import Path
 
-from router.cli.options import value
-from router.errors import SettingInvalid
+from router.cli.options import did_you_mean, read_setting, value
+from router.cli.printing import note
+from router.config import read
+from router.document import MapNode, parse
+from router.errors import ConfigInvalid, SettingInvalid
 from router.glob import Glob, GlobInvalid
 from router.schedule import parse_duration
-from router.store import State
-from router.store.ops import Later, Selection, Verb
+from router.store import UNSETTLED, State
+from router.store.ops import Later, Ops, Selection, Verb
 
 #: The options that select deliveries.
 SELECTING = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
@@ -25,7 +29,7 @@ def add_selection(parser: argparse._ArgumentGroup) -> None:
         action="append",
         choices=[str(state) for state in State],
         metavar="STATE",
-        help=f"in this state{many} (default to act: dead)",
+        help=f"in this state{many} (default what is not settled; to act: dead)",
     )
     parser.add_argument(
         "--match",
@@ -70,10 +74,39 @@ def read_selection(args: argparse.Namespace) -> Selection:
     )
 
 
+async def mind_targets(ops: Ops, args: argparse.Namespace) -> None:
+    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows. Where that
+    file can't be read nobody knows, and that is noted."""
+    strangers = set(args.target or ())
+    if strangers:
+        strangers -= (known := {count.target for count in await ops.counts(Selection())})
+    if not strangers:
+        return
+    name, path = min(strangers), read_setting(args, "config")
+    nowhere = f"--target: no delivery in the store is for {name!r}"
+    try:
+        known |= _targets_of(path)
+    except ConfigInvalid:
+        note(f"{nowhere}; whether it is a target can't be told, for want of {path} (--config)")
+        return
+    for name in sorted(strangers - known):
+        raise SettingInvalid(
+            f"--target: no target {name!r} in the store or in {path}{did_you_mean(name, known)}"
+        )
+
+
+def _targets_of(path: Path) -> set[str]:
+    """The names alone: neither variables nor secrets are needed for them."""
+    root = parse(read(path), path.name)
+    sections = root.entries if isinstance(root, MapNode) else ()
+    targets = (node for key, node in sections if key.text == "targets")
+    return {key.text for node in targets if isinstance(node, MapNode) for key, _ in node.entries}
+
+
 def _states(args: argparse.Namespace) -> tuple[State, ...]:
     states = tuple(State(state) for state in args.state or ())
     if args.verb not in ("replay", "discard"):
-        return states
+        return states or UNSETTLED
     for state in states:
         if state not in Verb(args.verb).states:
             retried = state in (State.QUEUED, State.AWAITING)

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from router.cli.options import BAD, GOOD, INTERRUPTED, Help, value
+from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json
 from router.cli.request import Request, add_request, read_request
 from router.config.settings import parse_count
@@ -32,6 +32,7 @@ HELP = Help(
         "ebaas-router send event.json http://127.0.0.1:9001/callback",
         "ebaas-router send --waits 1s,3s --retries 5",
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
+        "ebaas-router send http://127.0.0.1:9001/callback --sign whsec_...",
         "ebaas-router send --header 'authorization: Bearer TOKEN'",
         "ebaas-router send --count 1000 --concurrency 16 --format json",
     ),
@@ -79,6 +80,7 @@ def _add_repetition(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = read_request(args)
+    heed_ctrl_c()
     schedule = _schedule(args)
     if args.count is not None:
         return _run_many(request, args.count, args.concurrency or 1, args.format)
@@ -110,7 +112,7 @@ async def _caller(request: Request) -> AsyncIterator[Caller]:
 
     pool = NativePool(request.url, request.tls)
     try:
-        yield Caller(pool, request.headers, request.body, request.timeout)
+        yield Caller(pool, request)
     finally:
         await pool.close()
 

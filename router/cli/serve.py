@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -80,11 +81,11 @@ def parse_descriptors(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    _heed_early_signals()
     if args.as_worker is not None:
         # Without the notes of read_settings: its parent has made them.
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
         return _serve_as_worker(settings, *args.as_worker)
+    _heed_early_signals()
     settings = read_settings(args)
     if settings.workers > 1:
         return _serve_by_workers(settings, _command(args))
@@ -92,8 +93,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _heed_early_signals() -> None:
-    """Until the loop heeds them. As a container's first process nothing would end this one."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(GOOD))
+    """Until the loop heeds them. As a container's first process nothing would end this one. At
+    once: there is nothing to finish yet, and no import or C code is to be broken off half-way."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(GOOD))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -211,8 +215,6 @@ def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     from router import server
     from router.control import Control, Order
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     control = Control(socket.socket(fileno=line))
     try:
         router = _Router(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from router.config.kinds import VARIABLE, ScalarKind
 from router.config.reader import Fault, Schema
@@ -17,7 +17,14 @@ _METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "ins
 
 _PATTERN = r"^https?://[^/?@#\s]+([/?][^#\s]*)?$"
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+#: The one reading of where a URL leads to. What somebody might read another host or port out of
+#: does not fit, and is refused.
+_PLACE = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+]|[A-Za-z0-9._-]+)(?::(0|[1-9][0-9]{0,4}))?(?=[/?]|$)"
+)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile("[0-9]+|0x[0-9a-f]*")
 
 #: Names that don't leave the house, by their last labels.
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa")
@@ -31,22 +38,24 @@ class Url(ScalarKind[str]):
     def value(self, text: str, node: ScalarNode) -> str:
         if len(text) > 2000 or not _URL.fullmatch(text):
             raise Fault("a URL has only ASCII and no blanks: write %20, and a host as xn--…")
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError:
-            raise Fault("is not a URL: its host or port can't be read") from None
-        if parts.scheme not in ("http", "https"):
+        if not text.startswith(("http://", "https://")):
             raise Fault("a URL has to begin with http:// or https://")
-        if "@" in parts.netloc:
+        place = re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]
+        if "@" in place:
             raise Fault("a URL can't carry a user or password: put it in headers, as ${file:NAME}")
         if "#" in text:
             raise Fault("a URL to POST to has no fragment: take out the # and what follows")
-        if not parts.hostname:
+        if not place:
             raise Fault("the URL has no host")
+        if _BAD_ESCAPE.search(text):
+            raise Fault("a % has two hex digits behind it: write %25 for a % itself")
+        match = _PLACE.match(text)
+        port = int(match[2] or 80) if match else 0
+        if match is None or port > 65535:
+            raise Fault("is not a URL: its host or port can't be read")
         if port == 0:
             raise Fault("0 is no port to call")
-        check_host(parts)
+        check_host(match[1])
         return text
 
     def schema(self) -> Schema:
@@ -55,12 +64,14 @@ class Url(ScalarKind[str]):
         return {"anyOf": [url, VARIABLE]}
 
 
-def check_host(parts: SplitResult) -> None:
-    """Raises Fault for a host that can't be, or must never be called."""
-    host = (parts.hostname or "").rstrip(".")
+def check_host(written: str) -> None:
+    """Raises Fault for a host that can't be, or must never be called; an IPv6 one has brackets."""
+    host = written.strip("[]").removesuffix(".").lower()
     address = literal(host)
     if address is None:
-        named = "[" not in parts.netloc and all(map(_LABEL.fullmatch, host.split(".")))
+        labels = host.split(".")
+        # Whoever takes a last number for an address' end does not look such a name up.
+        named = all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(labels[-1])
         if not named or len(host) > 253:
             raise Fault(f"{shown(host)} is no host's name or address")
         if host in _METADATA_NAMES:
@@ -68,8 +79,8 @@ def check_host(parts: SplitResult) -> None:
         return
     if what := never(address):
         raise Fault(f"{host} is {what}, which must never be called")
-    if isinstance(address, IPv4Address) and str(address) != host:
-        raise Fault(f"{host} is an odd way to write {address}: write that")
+    if isinstance(address, IPv4Address) and str(address) != written:
+        raise Fault(f"{written} is an odd way to write {address}: write that")
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:

@@ -42,8 +42,10 @@ def _check_names(file: RoutesFile, reader: Reader) -> None:
 
 
 def _check_defined(route: RouteSection, defined: Collection[str], reader: Reader) -> None:
+    told = set()
     for key, target in _targets(route):
-        if target.value not in defined:
+        if target.value not in defined and target.value not in told:
+            told.add(target.value)
             likely = did_you_mean(reader.likely(target.value, defined))
             message = f"no target {target.written}{likely}"
             reader.problems.add(target.node, f"{route.path}.{key}", message)

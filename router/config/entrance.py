@@ -43,11 +43,13 @@ class Cidr(ScalarKind[Network]):
 def warn(ebaas: Section, problems: Problems) -> None:
     """Report what is dubious about who may come in, in a file without errors."""
     tokens: Sequence[Secret] = ebaas.values.get("token", ())
-    for at, (token, node, path) in enumerate(_placed(ebaas, "token", tokens)):
+    seen: set[Secret] = set()
+    for token, node, path in _placed(ebaas, "token", tokens):
         if len(token.reveal()) < SHORT:
             problems.add(node, path, f"is shorter than {SHORT} characters: it can be guessed")
-        if token in tokens[:at]:
+        if token in seen:
             problems.add(node, path, "is here twice")
+        seen.add(token)
     networks: Sequence[Network] = ebaas.values.get("allow_from", ())
     for network, node, path in _placed(ebaas, "allow_from", networks):
         if network.prefixlen == 0:

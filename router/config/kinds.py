@@ -164,7 +164,10 @@ class Duration(ScalarKind[float]):
 
     def value(self, text: str, node: ScalarNode) -> float:
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-            raise Fault(f"{shown(node.text)} has no unit, did you mean {shown(node.text + 's')}?")
+            # Four digits and more are milliseconds to whoever writes no unit.
+            unit = "ms" if float(text) >= 1000 else "s"
+            likely = shown(f"{node.text}{unit}")
+            raise Fault(f"{shown(node.text)} has no unit, did you mean {likely}?")
         try:
             seconds = parse_duration(text)
         except ValueError:
@@ -219,7 +222,7 @@ class ListOf(Generic[T]):
         if not isinstance(node, ListNode):
             if self._alone:
                 return (self._kind.read(node, path, reader),)
-            raise mismatch(node, "a list")
+            raise mismatch(node, "a list, like [one, other],")
         if not node.items:
             raise Fault("is an empty list")
         items = (
@@ -243,29 +246,31 @@ class MapOf(Generic[T]):
 
     def read(self, node: Node, path: str, reader: Reader) -> dict[str, T]:
         if not isinstance(node, MapNode):
-            raise mismatch(node, "a mapping")
+            raise mismatch(node, "a mapping of names, like {name: …},")
         if not node.entries:
             raise Fault("is an empty mapping")
         found: dict[str, T] = {}
+        texts: set[str] = set()
         for key, value in node.entries:
             where = f"{path}.{shown(key.text)[1:-1]}"
-            name = self._name(key, where, found, reader)
+            name = self._name(key, where, reader)
+            # What is written alike is a key twice, which the document tells of.
+            if name in found and key.text not in texts:
+                reader.problems.add(key, where, f"{shown(name)} is here twice")
+            texts.add(key.text)
             item = reader.read(self._kind, value, where, None)
             if item is not None:
                 found[name] = item
         return found
 
-    def _name(self, key: ScalarNode, path: str, found: dict[str, T], reader: Reader) -> str:
+    def _name(self, key: ScalarNode, path: str, reader: Reader) -> str:
         """The name that a key is. One that is wrong counts too, so that no other fault is lost."""
         key.judge(self._names.harmless)
         try:
-            name = self._names.value(key.text, key)
+            return self._names.value(key.text, key)
         except Fault as fault:
             reader.problems.add(key, path, str(fault))
             return key.text
-        if name in found:
-            reader.problems.add(key, path, f"{shown(name)} is here twice")
-        return name
 
     def schema(self) -> Schema:
         return {

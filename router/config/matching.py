@@ -61,7 +61,8 @@ class MatchKind:
                 match[key.text] = patterns
             else:
                 likely = _SHORT.get(reader.likely(key.text.removeprefix("event_"), _SHORT) or "")
-                message = f"no field {shown(key.text)}{did_you_mean(likely)}"
+                hint = did_you_mean(likely) or f"; there are {', '.join(FIELDS)}"
+                message = f"no field {shown(key.text)}{hint}"
                 reader.problems.add(key, path, message)
         return match
 

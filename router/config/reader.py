@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,8 @@ Schema = dict[str, Any]
 
 #: How many characters may be compared, per file, to find what was meant. Each costs up to 2 µs.
 MAX_COMPARED = 500_000
+
+_FILE = re.compile(r"\$\{file:([^{}]*)\}")
 
 
 class Fault(Exception):
@@ -75,8 +78,8 @@ class Reader:
             text = self.variables.resolve(node.text)
         except Unresolved as error:
             raise Fault(str(error), once=error.once) from None
-        for name in self.variables.exposed:
-            if f"${{file:{name}}}" in node.text:
+        for name in _FILE.findall(node.text):
+            if name in self.variables.exposed:
                 message = f"everybody on this machine can read the file {shown(name)}: chmod 600"
                 self.warnings.add(node, path, message)
         return text

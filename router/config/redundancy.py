@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from router.routes import Route
 
@@ -26,11 +27,13 @@ def redundant(routes: Sequence[Route]) -> Iterator[tuple[int, int]]:
         for pattern in patterns:
             if len(by_pattern[field, pattern]) < _COMPARED:
                 by_pattern[field, pattern].append(at)
+    wide = cache(lambda at: _Wide(routes[at]))
     for at, route in enumerate(routes):
         keys = (key for key in _wider(route) if key in by_pattern)
         for other in (other for key in keys for other in by_pattern[key]):
-            twin_before = other < at or not _replaces(route, routes[other])
-            if other != at and _replaces(routes[other], route) and twin_before:
+            if other == at or not wide(other).replaces(route):
+                continue
+            if other < at or not wide(at).replaces(routes[other]):
                 yield at, other
                 break
 
@@ -45,25 +48,41 @@ def _wider(route: Route) -> Iterator[tuple[str, str]]:
             yield field, literal[:end] + "*"
 
 
-def _replaces(wide: Route, narrow: Route) -> bool:
-    """Whether `wide` does all that `narrow` does."""
-    return (
-        {*narrow.required} <= {*wide.required}
-        and {*narrow.optional} <= {*wide.required, *wide.optional}
-        and all(
-            any(_covers(one, other) for one in patterns)
-            for field, patterns in wide.match.items()
-            for other in narrow.match.get(field, ("*",))
+class _Wide:
+    """A route that may make others redundant; what it asks for is looked up, not gone through."""
+
+    def __init__(self, route: Route) -> None:
+        self._required = {*route.required}
+        self._targets = {*route.required, *route.optional}
+        self._match = {field: _Patterns(patterns) for field, patterns in route.match.items()}
+
+    def replaces(self, narrow: Route) -> bool:
+        """Whether this one does all that `narrow` does."""
+        return (
+            self._required.issuperset(narrow.required)
+            and self._targets.issuperset(narrow.optional)
+            and all(
+                all(map(patterns.cover, narrow.match.get(field, ("*",))))
+                for field, patterns in self._match.items()
+            )
         )
-    )
 
 
-def _covers(wide: str, narrow: str) -> bool:
-    """Whether every value that `narrow` matches surely is one that `wide` matches."""
-    if wide == narrow:
-        return True
-    # A wildcard that is before the star is in no literal.
-    return wide.endswith("*") and _literal(narrow).startswith(wide[:-1])
+class _Patterns:
+    """The patterns of one field, any of which may match."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = {*patterns}
+        # A wildcard that is before the star is in no literal.
+        self._starts = {pattern[:-1] for pattern in patterns if pattern.endswith("*")}
+        self._lengths = {len(start) for start in self._starts}
+
+    def cover(self, narrow: str) -> bool:
+        """Whether every value that `narrow` matches surely is one that a single one matches."""
+        if narrow in self._patterns:
+            return True
+        literal = _literal(narrow)
+        return any(literal[:length] in self._starts for length in self._lengths)
 
 
 def _literal(pattern: str) -> str:

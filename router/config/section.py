@@ -80,7 +80,8 @@ class Section:
     @classmethod
     def read(cls, node: Node, path: str, reader: Reader) -> Self:
         if not isinstance(node, MapNode):
-            raise mismatch(node, "a mapping")
+            first = next((n for n, key in cls.keys.items() if key.required), next(iter(cls.keys)))
+            raise mismatch(node, f"a mapping, like {{{first}: …}},")
         section = cls(node, path)
         meant = set()
         for key, value in node.entries:
@@ -102,7 +103,8 @@ class Section:
     def _report_unknown(cls, key: ScalarNode, path: str, reader: Reader) -> str | None:
         """Say that there is no such key; the one that was probably meant."""
         likely = reader.likely(key.text, cls.keys)
-        reader.problems.add(key, path, f"unknown key {shown(key.text)}{did_you_mean(likely)}")
+        hint = did_you_mean(likely) or f"; there are {', '.join(cls.keys)}"
+        reader.problems.add(key, path, f"unknown key {shown(key.text)}{hint}")
         return likely
 
     @classmethod

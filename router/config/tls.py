@@ -108,6 +108,9 @@ def warn_tls(target: Section, tls: Tls, problems: Problems) -> None:
     if not tls.verify:
         message = "its certificate is not verified: whoever is on the way can read and answer"
         warn("insecure_skip_verify", message)
+    if tls.vouches_for_itself and tls.ca_ends > time.time():
+        message = "a certificate in it is no authority's: another that it signed is refused"
+        warn("ca", message)
     for key, ends in (("ca", tls.ca_ends), ("cert", tls.cert_ends)):
         left = ends - time.time()
         if ends and left < SOON:

@@ -86,7 +86,7 @@ class Variables:
             raise Unresolved(why, once=True)
         try:
             content = read_below(self._secrets_dir, name)
-            if is_exposed(self._secrets_dir / name):
+            if is_exposed(self._secrets_dir / name) and not _is_public(content):
                 self.exposed.add(name)
         except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
             why = f"there is no secret file {shown(name)} that can be read"
@@ -100,6 +100,11 @@ class Variables:
             return re.sub(r"\r?\n\Z", "", content.decode("utf-8"))
         except UnicodeDecodeError:
             raise Unresolved(f"the secret file {shown(name)} is not UTF-8") from None
+
+
+def _is_public(content: bytes) -> bool:
+    """Whether a file has certificates, which everybody may read, and no key."""
+    return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
 
 
 def read_below(folder: Path, name: str) -> bytes:

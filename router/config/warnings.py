@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from router.config import entrance
 from router.config.addresses import is_local
+from router.config.kinds import Placed
+from router.config.oddities import oddity
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
@@ -28,7 +30,7 @@ def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
             _warn_cut_off(file, target, problems)
             _warn_rare(file, target, problems)
     entrance.warn(file.ebaas, problems)
-    _warn_short_keys(file, problems)
+    _warn_patterns(file, problems)
     _warn_redundant(file, routes, problems)
 
 
@@ -82,13 +84,29 @@ def _warn_cut_off(file: RoutesFile, target: TargetSection, problems: Problems) -
     problems.add(file.ebaas.nodes["reply_within"], "ebaas.reply_within", message)
 
 
-def _warn_short_keys(file: RoutesFile, problems: Problems) -> None:
+def _warn_patterns(file: RoutesFile, problems: Problems) -> None:
     for route in file.routes:
-        for pattern in route.match.get("event_key", ()):
-            if "*" not in pattern.value and sum(map(pattern.value.count, ".?[")) < 3:
-                likely = shown(f"{pattern.node.text}.*")
-                message = f"matches no key of four parts, did you mean {likely}?"
-                problems.add(pattern.node, f"{route.path}.match", message)
+        for field, patterns in route.match.items():
+            for pattern in patterns:
+                if said := _odd(pattern) or (field == "event_key" and _short(pattern)):
+                    problems.add(pattern.node, f"{route.path}.match", said)
+
+
+def _odd(pattern: Placed) -> str:
+    """What speaks against a pattern; of a variable's value nothing is repeated."""
+    found = oddity(pattern.value)
+    if found is None:
+        return ""
+    why, meant = found
+    likely = [] if "${" in pattern.node.text else [shown(each.replace("$", "$$")) for each in meant]
+    wanted = likely[0] if len(likely) == 1 else f"[{', '.join(likely)}]"
+    return f"{why}, did you mean {wanted}?" if likely else why
+
+
+def _short(pattern: Placed) -> str:
+    if "*" in pattern.value or sum(map(pattern.value.count, ".?[")) >= 3:
+        return ""
+    return f"matches no key of four parts, did you mean {shown(f'{pattern.node.text}.*')}?"
 
 
 def _warn_redundant(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
