@@ -135,6 +135,12 @@ class Attempt(NamedTuple):
     detail: str = ""
     #: How long a 429 or 503 asked to be left alone, in seconds.
     retry_after: float | None = None
+    #: When it ended, Unix time on this machine's clock.
+    at: float = 0.0
+    #: The receiver's own words, where it has not acknowledged: the answer's code, and its message
+    #: or the beginning of its text; harmless, as words.py makes them.
+    code: str = ""
+    msg: str = ""
 
     @property
     def acknowledged(self) -> bool:

@@ -179,8 +179,9 @@ class Sender:
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
-        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came)
-        return self._counted(lane, attempt, self._clock())
+        now = self._clock()
+        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
+        return self._counted(lane, attempt, now)
 
     def _begin(
         self, lane: Lane, envelope: Envelope, common: bytes, started: float
