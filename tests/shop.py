@@ -176,7 +176,7 @@ class PostgresShop(Shop):
         self._connection.execute("TRUNCATE events, actions, usage CASCADE")
 
     def put(self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow]) -> None:
-        self._asked.append(rows.addition(record, letter, rows_, 1e12))
+        self._asked.append(rows.addition(record, letter, rows_, 1e12, ()))
         self._bodies.append(letter.event.body)
         if not self._gathering:
             self._send()

@@ -666,7 +666,8 @@ async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: O
 async def test_each_verb_is_for_its_states_alone(
     store: Store, ops: Ops, verb: Verb, state: State
 ) -> None:
-    """Only a dead letter is replayed; only what is not settled is discarded."""
+    """Only a dead letter is replayed; only what is not settled is discarded; only what a person
+    has discarded is restored."""
     before = DeliveryRow("one", state, "code")
     added = await add(store, before)
     changed = await ops.act(action(verb), await entries(ops))
@@ -674,6 +675,8 @@ async def test_each_verb_is_for_its_states_alone(
     if verb is Verb.REPLAY:
         assert changed == (state is State.DEAD)
         assert after.state is (State.QUEUED if changed else state)
+    elif verb is Verb.RESTORE:
+        assert (changed, after) == (0, before)
     else:
         assert changed == (state in (State.DEAD, State.QUEUED, State.AWAITING))
         assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)

@@ -32,6 +32,8 @@ def usage(
         for target, (some, some_bytes) in by_target.items()
     ]
     whole = max(rows / limits.max_rows, size / limits.max_bytes)
-    fullest, fullest_of = max([(whole, ""), *shares])
+    parts = [(whole, ""), *shares]
+    fullest, fullest_of = max(parts)
+    full = frozenset(name for part, name in parts if part >= 1.0)
     counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
-    return Usage(rows, size, counts, fullest, fullest_of, oldest)
+    return Usage(rows, size, counts, fullest, fullest_of, oldest, full)

@@ -74,13 +74,13 @@ class PostgresOps:
             return None
         (event,) = found
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
-        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries)
+        tried = await self._read(self._dialect.attempts(event_id))
+        found = listing.attempts(tried)
+        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries, found)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
-        changes = [
-            _change(action, each, now) for each in entries if each.row.state in action.verb.states
-        ]
+        changes = [_change(action, each, now) for each in entries if action.verb.fits(each.row)]
         values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
@@ -110,5 +110,5 @@ def _change(action: Action, entry: Entry, now: float) -> dict[str, Any]:
         "seq": entry.seq,
         "was": entry.row.state,
         "later": entry.acknowledged_later_at,
-        **asdict(action.verb.acted(entry.row, now)),
+        **rows.delivery(action.verb.acted(entry, now)),
     }

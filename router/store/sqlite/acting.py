@@ -16,9 +16,13 @@ ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
 """
 
 #: Only where it still stands as it was looked at. A lease is taken away: its holder comes too late.
+#: Nothing is awaited from a caller that has given up.
 _CHANGE = """
-UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
-    lease = ''
+UPDATE deliveries SET state = CASE
+        WHEN ?1 = 'awaiting' AND (SELECT stage FROM events e WHERE e.seq = deliveries.seq) <> 'open'
+        THEN 'dead' ELSE ?1 END,
+    reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
+    lease = '', was_state = state, was_reason = reason
 WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
 """
 
@@ -30,7 +34,7 @@ def act(
     entries: Sequence[Entry],
     now: float,
 ) -> int:
-    fitting = [entry for entry in entries if entry.row.state in action.verb.states]
+    fitting = [entry for entry in entries if action.verb.fits(entry.row)]
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         number = _recorded(connection, action)
@@ -38,7 +42,7 @@ def act(
             row
             for entry in fitting
             for row in connection.execute(
-                _CHANGE, (*_after(action.verb.acted(entry.row, now)), now, number, *_before(entry))
+                _CHANGE, (*_after(action.verb.acted(entry, now)), now, number, *_before(entry))
             ).fetchall()
         ]
         connection.execute(

@@ -20,7 +20,7 @@ _COUNTS = "deliveries d CROSS JOIN events e USING (seq)"
 _EVENT = """
 SELECT event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit),
-    digest, request_id, traceparent,
+    digest, request_id, traceparent, tracestate,
     event_source, event_topic, event_type, event_status, event_key, body
 FROM events JOIN bodies USING (seq) WHERE event_id = ?
 """
@@ -43,7 +43,8 @@ def dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
     if found is None:
         return None
     entries = page(connection, Selection(event_ids=(event_id,)), START, sys.maxsize)
-    return Dossier(record(found[:9]), letter(found[9:]), entries)
+    tried = _rows(connection, _dialect(connection, _PAGES).attempts(event_id))
+    return Dossier(record(found[:9]), letter(found[9:]), entries, listing.attempts(tried))
 
 
 def actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
