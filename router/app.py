@@ -69,7 +69,7 @@ class App:
         self.metrics.adopt(config.table.targets)
         self.metrics.requests_limit = settings.max_requests
         self._log = log
-        self._journal = Journal(log, self.metrics)
+        self._journal = Journal(log, self.metrics, changes=settings.log_changes)
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None

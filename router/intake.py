@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.errors import Refused
-from router.model import FIELDS, Event
+from router.model import FIELDS, MAX_CHANGES, Event
 from router.schema import Fault, Schema
 from router.strictjson import Unreadable, parse
 
@@ -71,7 +71,7 @@ class Intake:
 def _event(callback: dict[str, Any], body: bytes) -> Event:
     source, topic, kind, status = _FOUR(callback)
     key = callback.get("event_key") or f"{source}.{topic}.{kind}.{status}"
-    return Event(source, topic, kind, status, key, body)
+    return Event(source, topic, kind, status, key, body, callback["changes"][:MAX_CHANGES])
 
 
 def _order(fault: Fault) -> tuple[int, int]:

@@ -6,13 +6,16 @@ NamedTuple, at a third of what making a frozen dataclass takes. Durations are se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from os import urandom
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: The fields of an event that a route can match, in the order of the platform's page.
 FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
+
+#: How many ids of what an event has changed are told.
+MAX_CHANGES = 20
 
 #: The code that acknowledges, in both directions of the contract.
 SUCCESS = "000"
@@ -38,6 +41,8 @@ class Event(NamedTuple):
     event_status: str
     event_key: str
     body: bytes
+    #: The first ids of what has changed, as they came, for the log.
+    changes: Sequence[Any] = ()
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Event:

@@ -35,9 +35,10 @@ class Envelope(NamedTuple):
     request_id: str
     #: The caller's W3C trace context, `""` where it sent none that is valid.
     traceparent: str = ""
+    tracestate: str = ""
 
     def known_as(self, event_id: str) -> Envelope:
-        return Envelope(self.event, event_id, self.request_id, self.traceparent)
+        return Envelope(self.event, event_id, self.request_id, self.traceparent, self.tracestate)
 
     def lines(self) -> bytes:
         """The header lines that do not depend on the target or the attempt."""
@@ -54,6 +55,8 @@ class Envelope(NamedTuple):
             lines += f"x-ebaas-event-key: {key}\r\n"
         if self.traceparent:
             lines += f"traceparent: {self.traceparent}\r\n"
+        if self.tracestate:
+            lines += f"tracestate: {self.tracestate}\r\n"
         return lines.encode("ascii")
 
 

@@ -134,6 +134,12 @@ def parse_log_format(text: str) -> Format:
             raise ValueError(f"{text!r} is neither 'console' nor 'json'")
 
 
+def parse_switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is neither 'on' nor 'off'")
+    return text == "on"
+
+
 def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
     """Declare a field of Settings. The default is written as a user would; None is none."""
     return field(
@@ -254,6 +260,9 @@ class Settings:
     )
     log_format: Format = setting(
         parse_log_format, "console", "FORMAT", "'console' for people, or 'json'"
+    )
+    log_changes: bool = setting(
+        parse_switch, "on", "on|off", "whether events' log lines have the ids in their `changes`"
     )
     workers: int = setting(
         parse_count,

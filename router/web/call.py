@@ -18,6 +18,10 @@ from router.web.replies import Reply, request_id_from, response_of
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+#: Its state: a list for each tracing system. What is longer need not be passed on.
+_STATE = re.compile(rb"[\x20-\x7e]{0,512}")
+
+
 class Connection(Protocol):
     """What a request came on."""
 
@@ -110,10 +114,17 @@ class Call:
         return Told(self.request_id, code, self.seconds)
 
     @property
-    def traceparent(self) -> str:
-        """The caller's trace context, `""` where it sent none that is valid."""
+    def trace(self) -> tuple[str, str]:
+        """The caller's trace context, `traceparent` and `tracestate`; `""` for what it did not
+        send, or not rightly. Without the first there is no second."""
         given = self.header(b"traceparent")
-        return given.decode("ascii") if given and _TRACEPARENT.fullmatch(given) else ""
+        if not given or not _TRACEPARENT.fullmatch(given):
+            return "", ""
+        state = b""
+        if self.header(b"tracestate"):
+            fields = self.head.fields
+            state = b",".join([value for name, value in fields if name == b"tracestate" and value])
+        return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
     def proceed(self) -> None:
         """Let the caller send the body, if it waits to be told so."""

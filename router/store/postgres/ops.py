@@ -74,9 +74,8 @@ class PostgresOps:
             return None
         (event,) = found
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
-        tried = await self._read(self._dialect.attempts(event_id))
-        found = listing.attempts(tried)
-        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries, found)
+        tried = listing.attempts(await self._read(self._dialect.attempts(event_id)))
+        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries, tried)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
