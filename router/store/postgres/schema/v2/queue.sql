@@ -1,5 +1,25 @@
 -- As before, but with the trace's state, and keeping the attempt that has come to nothing.
 
+-- One step from a target to the next along the index, however many rows each has: by its order, and
+-- not as a minimum, for which a plan that was made while the table was empty may read all of it.
+CREATE OR REPLACE FUNCTION queue()
+RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE queued (target) AS (
+        (SELECT d.target FROM deliveries d WHERE d.state = 'queued' ORDER BY d.target LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.target FROM deliveries d
+                WHERE d.state = 'queued' AND d.target > queued.target ORDER BY d.target LIMIT 1)
+        FROM queued WHERE queued.target IS NOT NULL
+    )
+    SELECT queued.target, (SELECT d.due_at FROM deliveries d
+                           WHERE d.state = 'queued' AND d.target = queued.target
+                           ORDER BY d.due_at LIMIT 1)
+    FROM queued WHERE queued.target IS NOT NULL;
+END
+$$;
+
 CREATE FUNCTION take_letters(
     of text, now double precision, until double precision, most integer, new_lease text
 ) RETURNS TABLE (

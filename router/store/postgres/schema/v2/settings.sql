@@ -7,7 +7,8 @@ BEGIN
     FOR called IN
         SELECT oid FROM pg_proc
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
-            'add', 'settle', 'supersede', 'missed', 'take_letters', 'finish', 'act'
+            'add', 'settle', 'supersede', 'missed', 'queue', 'take_letters',
+            'finish', 'act'
         )
     LOOP
         EXECUTE format(
