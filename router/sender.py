@@ -218,7 +218,9 @@ class Sender:
         return self._counted(lane, attempt, now)
 
     def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
-        self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds, now)
+        self._metrics.of(lane.target.name).attempt(
+            attempt.reason, attempt.seconds, now, attempt.status, attempt.detail
+        )
         lane.heard(attempt, now)
         return attempt
 

@@ -55,7 +55,7 @@ OPENING += "prepare(Path(sys.argv[1])).close()"
 
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
-    return shutil.copy(FIRST, tmp_path / "store.db")
+    return Path(shutil.copy(FIRST, tmp_path / "store.db"))
 
 
 async def looked_at(ops: Ops) -> list[Dossier]:
@@ -161,7 +161,7 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
     `CRASH_POINTS=all` tries every one, else it is a few."""
     step = 1 if os.environ.get("CRASH_POINTS") == "all" else (7 if call == "pwrite64" else 1)
     for number in range(1, 200, step):
-        path = shutil.copy(FIRST, tmp_path / f"{number}.db")
+        path = Path(shutil.copy(FIRST, tmp_path / f"{number}.db"))
         if not killed_at(call, number, path):
             break
         store = await SqliteStore.open(path, LIMITS)

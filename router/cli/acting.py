@@ -14,7 +14,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from router.cli.entries import DONE, action_json, count_json, deliveries, in_order, overview, total
+from router.cli.entries import (
+    DONE,
+    action_json,
+    count_json,
+    deliveries,
+    in_order,
+    overview,
+    standing,
+    total,
+)
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
 from router.cli.selecting import words
@@ -34,7 +43,7 @@ _PROGRESS = 2.0
 
 
 def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
-    """Replay or discard what is selected; the exit code."""
+    """Replay, discard or restore what is selected; the exit code."""
     # What comes meanwhile was not counted, so it is not acted on either.
     selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
     counts = in_order(runner.run(ops.counts(selection)))
@@ -49,10 +58,13 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
             note("nothing was changed")
             return BAD
         runner.run(work.do(ops, selection))
+    why = [] if work.number else runner.run(_why_not(ops, selection))
     if args.format == "json":
-        say_json(_as_json(work, counts, left_out, dry_run=args.dry_run))
+        say_json({**_as_json(work, counts, left_out, dry_run=args.dry_run), "why": why})
     else:
         _report(work, left_out, dry_run=args.dry_run)
+        for line in why:
+            say(line)
     return BAD if work.trouble else GOOD
 
 
@@ -87,6 +99,21 @@ class Work:
 
     def __str__(self) -> str:
         return f"{deliveries(self.changed)} {DONE[self.action.verb]}"
+
+
+async def _why_not(ops: Ops, selection: Selection) -> list[str]:
+    """Of the events that were asked for, why nothing is done with their deliveries."""
+    said: list[str] = []
+    for event_id in selection.event_ids:
+        dossier = await ops.dossier(event_id)
+        if dossier is None:
+            said.append(f"event {event_id}: never kept, or over for long enough")
+            continue
+        told = [
+            e for e in dossier.entries if e.row.target in (selection.targets or (e.row.target,))
+        ]
+        said += [f"{entry.row.target}: {standing(entry, ops.now())}" for entry in told]
+    return said
 
 
 def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:

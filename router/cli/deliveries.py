@@ -1,4 +1,4 @@
-"""`deliveries`: what is not settled is found, shown, replayed or discarded, beside the router."""
+"""`deliveries`: what is not settled is found, shown and acted on, beside the router."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from router.cli.store import add_store, open_ops
 from router.config.settings import parse_count
 from router.errors import RouterError, SettingInvalid
 from router.store import StoreFailed
-from router.store.ops import Selection
+from router.store.ops import Selection, Verb
 
 if TYPE_CHECKING:
     from router.store.ops import Ops
 
-SUMMARY = "list, show, replay or discard what could not be delivered at once"
+SUMMARY = "list, show, replay, discard or restore what could not be delivered at once"
 
 HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it. A delivery is one
@@ -36,13 +36,14 @@ HELP = Help(
     retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
     counts by target and state, and with any filter lists; `show EVENT_ID` tells all about one
     event. `replay` puts dead letters back into the queue, which a running router sends within its
-    limits; `discard` settles what is not to be delivered. Who did it and when is kept. An age is
-    counted from the event's first request.""",
+    limits; `discard` settles what is not to be delivered, `restore` takes that back. Who did it and
+    when is kept. An age is counted from the event's first request.""",
     examples=(
         "ebaas-router deliveries list",
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
         "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
+        "ebaas-router deliveries restore --event 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
     ),
     exit_codes={
@@ -66,10 +67,8 @@ _ONLY = {
     "event_id": ("show",),
     "body": ("show",),
     "limit": ("list",),
-    "dry_run": ("replay", "discard"),
-    "yes": ("replay", "discard"),
-    "who": ("replay", "discard"),
-    **dict.fromkeys(SELECTING, ("list", "replay", "discard")),
+    **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
+    **dict.fromkeys(SELECTING, ("list", *Verb)),
 }
 
 #: What those are called whose names say something else.
@@ -80,13 +79,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     parser.add_argument(
         "verb",
-        choices=("list", "show", "replay", "discard"),
+        choices=("list", "show", *map(str, Verb)),
         metavar="VERB",
-        help="list, show, replay or discard",
+        help="list, show, replay, discard or restore",
     )
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    add_selection(parser.add_argument_group("which deliveries (list, replay, discard)"))
-    acting = parser.add_argument_group("acting (replay, discard)")
+    add_selection(parser.add_argument_group("which deliveries (all verbs but show)"))
+    acting = parser.add_argument_group("acting (replay, discard, restore)")
     acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
     acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
     acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
@@ -130,7 +129,7 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingInvalid("an argument is not UTF-8")
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
-    if args.verb in ("replay", "discard") and not selects(args):
+    if args.verb in [*Verb] and not selects(args):
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
 
 

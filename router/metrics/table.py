@@ -303,9 +303,19 @@ class OfTarget:
     # For pages alone.
     #: How the last attempt that the target failed ended, and when.
     last_failure: str = field(default="", kw_only=True)
+    #: Its HTTP status, where an answer came, and a few words of ours.
+    failure_status: int | None = field(default=None, kw_only=True)
+    failure_detail: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
 
-    def attempt(self, reason: Reason, seconds: float, now: float) -> None:
+    def attempt(
+        self,
+        reason: Reason,
+        seconds: float,
+        now: float,
+        status: int | None = None,
+        detail: str = "",
+    ) -> None:
         """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
         self.attempts[reason] += 1
         if reason in OWN_DOING:
@@ -315,3 +325,4 @@ class OfTarget:
             self.last_acknowledged = now
         else:
             self.last_failure, self.failed_at = str(reason), now
+            self.failure_status, self.failure_detail = status, detail

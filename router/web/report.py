@@ -52,6 +52,9 @@ class TargetStatus(TypedDict):
     acknowledged_at: float
     #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
     failure: str
+    #: Its HTTP status, where an answer came, and a few words of ours.
+    failure_status: int | None
+    failure_detail: str
     failed_at: float
 
 
@@ -123,6 +126,8 @@ def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetSta
             owner=target.owner,
             acknowledged_at=numbers.last_acknowledged,
             failure=numbers.last_failure,
+            failure_status=numbers.failure_status,
+            failure_detail=numbers.failure_detail,
             failed_at=numbers.failed_at,
         )
         for target in targets

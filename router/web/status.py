@@ -162,7 +162,9 @@ def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
             reasons += [f"{name} {why}" for why in _contained(numbers)]
         if known and each[name]["failing"]:
             failure = each[name]["last_failure"]
-            reasons.append(f"{name} fails: {failure['reason']} at {failure['at']}")
+            more = [str(each) for each in (failure["status"], failure["detail"]) if each]
+            why = f"{failure['reason']} ({', '.join(more)})" if more else failure["reason"]
+            reasons.append(f"{name} fails: {why} at {failure['at']}")
     return _check(reasons, each=each)
 
 
@@ -177,7 +179,12 @@ def _contained(numbers: dict[str, Any]) -> Iterator[str]:
 def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str, Any]:
     acknowledged = max(each["acknowledged_at"] for each in known)
     failed = max(known, key=lambda each: each["failed_at"])
-    failure = {"reason": failed["failure"], "at": _time(failed["failed_at"])}
+    failure = {
+        "reason": failed["failure"],
+        "status": failed["failure_status"],
+        "detail": failed["failure_detail"],
+        "at": _time(failed["failed_at"]),
+    }
     return {
         "owner": known[0]["owner"],
         "failing": failed["failed_at"] > acknowledged,
