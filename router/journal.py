@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.alarm import Alarm
+from router.archive import Archive
 from router.breaker import BreakerState
 from router.config import Config
 from router.errors import Refused
@@ -44,10 +45,18 @@ class Told(NamedTuple):
 class Journal:
     """Tells the log and the metrics. It is the worker's watcher as well."""
 
-    def __init__(self, log: Log, metrics: Metrics, *, changes: bool = True) -> None:
+    def __init__(
+        self,
+        log: Log,
+        metrics: Metrics,
+        archive: Archive | None = None,
+        *,
+        changes: bool = True,
+    ) -> None:
         """`changes`: whether lines of events have the ids of what has changed."""
         self._changes = changes
         self._log = log
+        self._archive = archive
         self._metrics = metrics
         self._alarm = Alarm()
 
@@ -70,7 +79,7 @@ class Journal:
         """An event that no route matches."""
         self._metrics.unmatched += 1
         self._metrics.event(told.code, told.seconds)
-        self._log.warning("unmatched", **told.fields, **self._of_event(event))
+        self._keep("warning", "unmatched", {**told.fields, **self._of_event(event)}, event.body)
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""
@@ -87,21 +96,22 @@ class Journal:
             fields |= _memory_fields(outcome, config)
         fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
-        fields |= self._of_event(outcome.envelope.event)
+        event = outcome.envelope.event
+        fields |= self._of_event(event)
         letter = outcome.recollection.letter
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]
         lost = outcome.lost
-        self._log.write(_level(told.code, lost), "event", fields)
+        self._keep(_level(told.code, lost), "event", fields, event.body)
         for delivery in lost:
             self._metrics.of(delivery.name).lost += 1
-            self._log.error(
-                "lost",
-                event_id=outcome.envelope.event_id,
-                target=delivery.name,
-                owner=delivery.target.owner,
-            )
+            about = {
+                "event_id": outcome.envelope.event_id,
+                "target": delivery.name,
+                "owner": delivery.target.owner,
+            }
+            self._keep("error", "lost", about)
         if outcome.recollection.dead:
             self._dead_letters(
                 {row.target: row.reason for row in outcome.recollection.dead},
@@ -136,7 +146,15 @@ class Journal:
         """Deliveries that have become dead letters: by target, why."""
         for target, reason in reasons.items():
             self._metrics.of(target).dead_letters[reason or "unknown"] += 1
-            self._log.error("dead_letter", target=target, reason=reason, **fields)
+            self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
+
+    def _keep(
+        self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
+    ) -> None:
+        """Tell what is about one event: in the log, and in the archive, which has its body too."""
+        line = self._log.write(level, happening, fields)
+        if self._archive is not None:
+            self._archive.put(level, happening, fields, line, body)
 
     # The queue.
 
@@ -158,9 +176,9 @@ class Journal:
             self._metrics.repeats[retry.cause] += 1
         if row.state is State.DEAD:
             numbers.dead_letters[row.reason] += 1
-            self._log.error("dead_letter", **fields)
+            self._keep("error", "dead_letter", fields)
         else:
-            self._log.info("retried", **fields)
+            self._keep("info", "retried", fields)
 
     # Targets.
 

@@ -141,6 +141,10 @@ class OfProcess:
     log_lines_lost: int = counter(
         "log_lines_lost_total", "Log lines that could not be written, or not fast enough."
     )
+    archive_lines_lost: int = counter(
+        "archive_lines_lost_total",
+        "Lines of the archive that could not be written, or not fast enough.",
+    )
     build: dict[str, str] = info("build_info", "The router's version and its Python's.")
 
     # The nodes: with PostgreSQL alone.
@@ -211,6 +215,9 @@ class OfProcess:
     #: The store's last error, and when it was.
     store_error: str = field(default="", kw_only=True)
     store_failed_at: float = field(default=0.0, kw_only=True)
+    #: Why the archive lost a line or could not be tidied last, and when that was.
+    archive_error: str = field(default="", kw_only=True)
+    archive_failed_at: float = field(default=0.0, kw_only=True)
 
     def event(self, code: str, seconds: float) -> None:
         """An event was answered with that code, so long after its first byte; the code is `""`

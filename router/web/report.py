@@ -45,6 +45,13 @@ class StoreStatus(TypedDict):
     failed_at: float
 
 
+class ArchiveStatus(TypedDict):
+    """How the archive does: its last error, `""` where there was none, and when that was."""
+
+    error: str
+    failed_at: float
+
+
 class TargetStatus(TypedDict):
     """How the attempts at one target went lately; no address of it. A time of 0 is never."""
 
@@ -68,6 +75,7 @@ class Status(TypedDict):
     tasks: int
     configuration: Configuration
     store: StoreStatus
+    archive: ArchiveStatus
     #: The loop's worst lag of the last minute, in seconds.
     lag: float
     targets: dict[str, TargetStatus]
@@ -100,6 +108,7 @@ def report(
                 error=metrics.store_error,
                 failed_at=metrics.store_failed_at,
             ),
+            archive=ArchiveStatus(error=metrics.archive_error, failed_at=metrics.archive_failed_at),
             lag=lag,
             targets=_targets(metrics, standing.config.table.targets.values()),
         ),

@@ -8,9 +8,16 @@ from typing import Any
 
 from router.log import utc
 from router.metrics import Snapshot, merged
-from router.web.report import Configuration, Report, Status, StoreStatus, TargetStatus
+from router.web.report import (
+    ArchiveStatus,
+    Configuration,
+    Report,
+    Status,
+    StoreStatus,
+    TargetStatus,
+)
 
-#: How long after its last error the store counts as degraded, in seconds.
+#: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
 
 #: From which part of its limits on the store is degraded.
@@ -48,6 +55,7 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
         "processes": _processes(statuses, reports.silent),
         "configuration": _configuration([s["configuration"] for s in statuses], metrics),
         "store": _store([status["store"] for status in statuses], metrics, now),
+        "archive": _archive([status["archive"] for status in statuses], metrics, now),
         "loop": _loop(statuses),
         "targets": _targets(statuses, metrics),
     }
@@ -137,6 +145,17 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
         fullness=round(fullness, 3),
         oldest_unsettled_seconds=round(process["oldest_unsettled"], 1),
     )
+
+
+def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> Check:
+    last = max(
+        known, key=lambda each: each["failed_at"], default=ArchiveStatus(error="", failed_at=0)
+    )
+    lost, reasons = metrics["process"]["archive_lines_lost"], []
+    if now - last["failed_at"] < STORE_RECOVERED:
+        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; {lost} lines lost")
+    failed_at = _time(last["failed_at"])
+    return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
 
 
 def _loop(statuses: Sequence[Status]) -> Check:
