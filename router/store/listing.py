@@ -75,6 +75,8 @@ class Dialect:
     key: str
     #: That the key fits one of the patterns, as a term.
     fits: Callable[[Values, tuple[Glob, ...]], str]
+    #: That the event is known by a word, as a term.
+    known: Callable[[str], str]
     #: What is put before the name of a table.
     schema: str = ""
 
@@ -112,6 +114,9 @@ class Dialect:
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self.schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
+        if selection.known_by:
+            known = " OR ".join(self.known(values.put(word)) for word in selection.known_by)
+            terms.append(f"({known})")
         if selection.targets:
             terms.append(f"d.target IN ({values.all(selection.targets)})")
         if selection.states:

@@ -83,6 +83,9 @@ class Selection:
     #: It came before.
     until: float | None = None
     acknowledged_later: Later = Later.INCLUDE
+    #: The event, its request or its trace has one of these ids, the SHA-256 of its body begins so,
+    #: or its body has it in quotes.
+    known_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,27 @@ class Dossier:
     attempts: Mapping[str, tuple[Tried, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """An event that is over, to be delivered to a target again."""
+
+    #: How it is put, where the store does not have it.
+    record: Record
+    letter: Letter
+    #: Where it is in what it comes from.
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """How far one step came."""
+
+    #: So many, the first ones; the next has found no room.
+    taken: int
+    #: How many of them have been queued.
+    queued: int
+
+
 class Ops(Protocol):
     """Opened beside running routers, whose requests and workers it never holds up.
 
@@ -178,6 +202,17 @@ class Ops(Protocol):
 
         Replayed: `queued`, due now, no retry made. Discarded: `superseded`, its reason DISCARDED.
         Restored: as before it was discarded, but dead where its record is not open any more.
+        """
+        ...
+
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+        """Queue an action's events for a target, in order, due now, up to STEP of them, as far as
+        its share of the store and half of the whole have room; in one commit with the action
+        itself, whose words then end with the mark of the last one taken. With no event they are
+        as they are given.
+
+        One stays as it is that is still open, whose delivery is queued already, or that this
+        action has queued before.
         """
         ...
 

@@ -27,7 +27,13 @@ FROM {schema}events e JOIN {schema}letters l USING (seq) WHERE e.event_id = $1
 
 def dialect(schema: str) -> Dialect:
     prefix = f"{schema}."
-    return Dialect(_TABLES.format(schema=prefix), "l.event_key", _fits, prefix)
+    return Dialect(_TABLES.format(schema=prefix), "l.event_key", _fits, _known, prefix)
+
+
+def _known(word: str) -> str:
+    return f"""{word}::text IN (e.event_id, l.request_id, substr(l.traceparent, 4, 32))
+        OR (length({word}) > 5 AND starts_with(encode(e.digest, 'hex'), {word}))
+        OR position(convert_to('"' || {word} || '"', 'UTF8') IN l.body) > 0"""
 
 
 def entry(row: Row) -> Entry:

@@ -53,7 +53,14 @@ def actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
 
 
 def _dialect(connection: sqlite3.Connection, tables: str) -> Dialect:
-    return Dialect(tables, "e.event_key", partial(_fits, connection))
+    return Dialect(tables, "e.event_key", partial(_fits, connection), _known)
+
+
+def _known(word: str) -> str:
+    return f"""{word} IN (e.event_id, e.request_id, substr(e.traceparent, 4, 32))
+        OR (length({word}) > 5 AND instr(lower(hex(e.digest)), {word}) = 1)
+        OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq
+            AND instr(b.body, CAST('"' || {word} || '"' AS BLOB)))"""  # noqa: S608
 
 
 def _fits(connection: sqlite3.Connection, _: Values, keys: tuple[Glob, ...]) -> str:

@@ -275,13 +275,17 @@ class Rows:
             raise StoreFull(over)
 
     def _fits(self, target: str, size: int, share: float) -> bool:
+        rows, used = self.used(target)
+        limits = self._limits
+        return rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
+
+    def used(self, target: str) -> tuple[int, int]:
+        """The rows and bytes that a target's unsettled deliveries take up; `""` is the whole."""
         rows, used = self._execute(
             "SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM usage WHERE target = ?",
             (target,),
         ).fetchone()
-        limits = self._limits
-        fits: bool = rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
-        return fits
+        return int(rows), int(used)
 
 
 def _columns(record: Record) -> dict[str, Any]:
