@@ -9,9 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -29,42 +28,12 @@ from tests.command import (
     running,
 )
 from tests.inprocess import Ran, ran
-from tests.postgres import PASSWORD, Server
-from tests.shop import PostgresShop, Shop, SqliteShop, dead
+from tests.shop import Shop, SqliteShop, dead
 from tests.test_worker import NO, opened
 
 #: How many deliveries the large store has, if not as many as is quick. The long form, minutes, is
 #: `TEST_ROWS=1000000 pytest -o faulthandler_timeout=0 tests/test_deliveries.py -k in_steps`.
 MANY = int(os.environ.get("TEST_ROWS", "0"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SqliteShop]:
-    """Where it is the same for every store."""
-    opened = SqliteShop(tmp_path / "store.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def tables(postgresql: Server) -> Iterator[PostgresShop]:
-    """One database for all tests of this module."""
-    with postgresql.database() as made, patch.dict(os.environ, PGPASSWORD=PASSWORD):
-        opened = PostgresShop(made)
-        opened.prepare()
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def shop(request: pytest.FixtureRequest) -> Shop:
-    """An empty store of each kind."""
-    if request.param == "sqlite":
-        opened: SqliteShop = request.getfixturevalue("file")
-        return opened
-    kept: PostgresShop = request.getfixturevalue("tables")
-    kept.clear()
-    return kept
 
 
 def cells(finished: Ran) -> list[list[str]]:

@@ -38,6 +38,7 @@ COMMANDS = (
     "send",
     "receive",
     "deliveries",
+    "trace",
     "nodes",
     "health",
 )

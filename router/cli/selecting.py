@@ -30,7 +30,7 @@ def add_selection(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--match",
         action="append",
-        type=value(_parse_glob),
+        type=value(parse_glob),
         metavar="PATTERN",
         help=f"of events whose key matches, as in routes.yaml{many}",
     )
@@ -102,7 +102,7 @@ def _word(given: object) -> str:
     return f"{given:g}s" if isinstance(given, float) else str(given)
 
 
-def _parse_glob(text: str) -> Glob:
+def parse_glob(text: str) -> Glob:
     try:
         return Glob(text)
     except GlobInvalid as error:
