@@ -39,6 +39,7 @@ COMMANDS = (
     "receive",
     "deliveries",
     "trace",
+    "archive",
     "nodes",
     "health",
 )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from router.store.ops import Count, Ops
 
 #: How many deliveries are acted on without a question.
-_UNASKED = 10
+UNASKED = 10
 
 #: How often progress is told, in seconds.
 _PROGRESS = 2.0
@@ -48,13 +48,13 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
     selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
     counts = in_order(runner.run(ops.counts(selection)))
     left_out = _left_out(runner, ops, selection)
-    action = Action(new_id(), Verb(args.verb), args.who or _who(), words(args), ops.now())
+    action = Action(new_id(), Verb(args.verb), args.who or whoever(), words(args), ops.now())
     work = Work(action, total(counts))
     if args.format == "text":
         for line in overview(counts, (), ops.now()):
             say(line)
     if work.number and not args.dry_run:
-        if work.number > _UNASKED and not args.yes and not _confirmed(work):
+        if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
             return BAD
         runner.run(work.do(ops, selection))
@@ -123,7 +123,7 @@ def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:
     return total(runner.run(ops.counts(replace(selection, acknowledged_later=Later.ONLY))))
 
 
-def _confirmed(work: Work) -> bool:
+def confirmed(work: Work) -> bool:
     """Ask on a terminal; where there is none, that is a mistake of the command line."""
     what = f"{work.action.verb} {deliveries(work.number)}"
     if sys.stdin is None or not sys.stdin.isatty():
@@ -160,7 +160,7 @@ def _as_json(
     }
 
 
-def _who() -> str:
+def whoever() -> str:
     """Whoever runs this, as far as the system knows."""
     try:
         name = getpass.getuser()
