@@ -131,6 +131,12 @@ chaos-nodes: dev-environment ## two nodes on PostgreSQL, both struck, and their 
 	@scripts/postgresql >/dev/null
 	@$(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
 
+.PHONY: chaos-upgrade
+chaos-upgrade: dev-environment ## a node of an older version beside one of this: BEFORE=commit
+	@scripts/postgresql >/dev/null
+	@rm -rf .tools/before && mkdir -p .tools/before && git archive "$(BEFORE)" | tar -x -C .tools/before
+	@CHAOS_BEFORE=.tools/before $(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
+
 .PHONY: torture
 
 torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder

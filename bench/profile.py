@@ -25,7 +25,7 @@ from bench.processes import Scene, free_port, start_targets
 from bench.wrk import wrk
 from router import config, server
 from router.app import App
-from router.config.settings import Settings
+from router.config.settings import Settings, parse_archive
 from router.log import Log
 
 #: Seconds of CPU time between two looks.
@@ -46,6 +46,7 @@ HOPS: Mapping[str, tuple[str, ...]] = {
         "router/streak",
     ),
     "send: HTTP": ("router/transport", "router/outbox"),
+    "archive": ("router/archive",),
     "tell: log and count": ("router/journal", "router/log", "router/metrics"),
     "event loop": ("asyncio/",),
 }  # fmt: skip
@@ -77,6 +78,7 @@ class Sample:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
     parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--archive", choices=("auto", "none"), default="auto")
     args = parser.parse_args()
     print(machine(), file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,16 +87,16 @@ def main() -> int:
         targets = start_targets(scene, WRK_CORE)
         try:
             os.sched_setaffinity(0, {CORE})
-            print(profile(scene, args.seconds))
+            print(profile(scene, args.seconds, args.archive))
         finally:
             targets.stop()
     return 0
 
 
-def profile(scene: Scene, seconds: int) -> str:
+def profile(scene: Scene, seconds: int, archive: str) -> str:
     """A table in Markdown: CPU µs per event, by hop."""
     loaded = config.load(scene.folder / "routes.yaml", {}, None)
-    settings = Settings(store=scene.folder / "profile.db")
+    settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"))
         serving = server.Server(app, server.listen("127.0.0.1", 0))

@@ -16,8 +16,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from router.archive import Archive, Shelf
 from router.config import Config
-from router.config.settings import Settings
+from router.config.settings import Settings, archive_folder
 from router.door import Door, Tokens
 from router.errors import ConfigInvalid, RouterError
 from router.forwarder import Forwarder
@@ -51,6 +52,9 @@ SHARE = 2
 #: How long a stop may take to spend what is owed no more, in seconds.
 PARTING = 1.0
 
+#: How long a stop waits for the archive's last lines, in seconds.
+ARCHIVE_TIME = 2.0
+
 _EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
 
 
@@ -75,7 +79,8 @@ class App(Starlette):
         self.metrics.adopt(config.table.targets)
         self.metrics.requests_limit = settings.max_requests
         self._log = log
-        self._journal = Journal(log, self.metrics)
+        self._archive = self._archive_of(settings)
+        self._journal = Journal(log, self.metrics, self._archive, changes=settings.log_changes)
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
@@ -159,6 +164,16 @@ class App(Starlette):
         allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
         return Door(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
 
+    def _archive_of(self, settings: Settings) -> Archive | None:
+        folder = archive_folder(settings.archive, settings.store)
+        if folder is None:
+            return None
+        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep, settings.workers)
+        return Archive(shelf, self._unarchived, bodies=settings.archive_bodies)
+
+    def _unarchived(self, count: int, why: str) -> None:
+        self._log.warning("archive_lost", count=count, why=why)
+
     def _describe(self) -> Node:
         ready, lag = self._probes.ready, self._watchdog.worst
         self._measure()
@@ -167,6 +182,10 @@ class App(Starlette):
     def _measure(self) -> None:
         self.metrics.requests_in_flight = self._callbacks.in_flight
         self.metrics.log_lines_lost = self._log.lost
+        if self._archive is not None:
+            self.metrics.archive_lines_lost = self._archive.lost
+            self.metrics.archive_error = self._archive.why
+            self.metrics.archive_failed_at = self._archive.failed_at
 
     def _take(self, config: Config) -> list[str]:
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
@@ -197,6 +216,8 @@ class App(Starlette):
         working.add_done_callback(lambda _: tried.set())
         watching = asyncio.create_task(self.reload.run())
         self._watchdog.start()
+        if self._archive is not None:
+            self._archive.start()
         try:
             await tried.wait()
             if working.done():
@@ -209,6 +230,8 @@ class App(Starlette):
             await self._sender.close()
             await working
             await self._leave()
+            if self._archive is not None:
+                await asyncio.to_thread(self._archive.close, ARCHIVE_TIME)
 
     async def _work(self, tried: asyncio.Event) -> None:
         """Open the store; from then until the stop be ready, and at the queue. `tried` is set once

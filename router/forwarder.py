@@ -48,8 +48,6 @@ class Delivery(Result):
     target: Target = field(kw_only=True)
     #: None where this request makes no attempt.
     flight: asyncio.Future[Attempt] | None = None
-    #: The attempt is an earlier request's, still in flight.
-    joined: bool = False
     #: The attempt outlived the decision about the reply.
     late: bool = False
 
@@ -169,7 +167,7 @@ class Forwarder:
         """
         event = envelope.event
         recollection = await self._memory.recall(
-            event, envelope.request_id, envelope.traceparent, RECALL_TIME
+            event, envelope.request_id, envelope.traceparent, envelope.tracestate, RECALL_TIME
         )
         envelope = envelope.known_as(recollection.event_id)
         outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
@@ -281,8 +279,8 @@ class Forwarder:
         assert delivery.flight is not None
         try:
             attempt = delivery.attempt = await delivery.flight
-            if attempt.acknowledged and not delivery.joined:
-                await self._memory.late(outcome.recollection, delivery.name)
+            if not delivery.joined:
+                await self._memory.late(outcome.recollection, delivery.name, attempt)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.errors import Refused
-from router.model import FIELDS, Event
+from router.model import FIELDS, MAX_CHANGES, Event
 from router.schema import Fault, Schema
 from router.strictjson import Unreadable, parse
 
@@ -108,7 +108,7 @@ def _event(callback: dict[str, Any], body: bytes) -> Event:
     if len(body) > MAX_NAMES:
         _check_names({name: callback.get(name) or "" for name in FIELDS})
     key = callback.get("event_key") or f"{source}.{topic}.{kind}.{status}"
-    return Event(source, topic, kind, status, key, body)
+    return Event(source, topic, kind, status, key, body, callback["changes"][:MAX_CHANGES])
 
 
 def _check_names(names: dict[str, str]) -> None:

@@ -3,21 +3,29 @@ is counted of both."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.alarm import Alarm
+from router.archive import Archive
 from router.breaker import BreakerState
 from router.config import Config
 from router.errors import Refused
 from router.forwarder import Delivery, Outcome
-from router.log import Log, place_of, utc
+from router.log import Level, Log, place_of, utc
 from router.metrics import Metrics
-from router.model import Attempt, Event
+from router.model import SUCCESS, Attempt, Event
 from router.routes import Plan, Target
 from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
 from router.streak import Failing
 from router.worker import Retry
+
+#: The longest id that a line has, in characters.
+_MAX_ID = 64
+
+#: In a larger body, in bytes, an id that is an object is not looked into.
+_MAX_SHOWN = 16 * 1024
 
 
 class Told(NamedTuple):
@@ -37,8 +45,18 @@ class Told(NamedTuple):
 class Journal:
     """Tells the log and the metrics. It is the worker's watcher as well."""
 
-    def __init__(self, log: Log, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        log: Log,
+        metrics: Metrics,
+        archive: Archive | None = None,
+        *,
+        changes: bool = True,
+    ) -> None:
+        """`changes`: whether lines of events have the ids of what has changed."""
+        self._changes = changes
         self._log = log
+        self._archive = archive
         self._metrics = metrics
         self._alarm = Alarm()
 
@@ -61,7 +79,7 @@ class Journal:
         """An event that no route matches."""
         self._metrics.unmatched += 1
         self._metrics.event(told.code, told.seconds)
-        self._log.warning("unmatched", **told.fields, **_event_fields(event))
+        self._keep("warning", "unmatched", {**told.fields, **self._of_event(event)}, event.body)
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""
@@ -78,16 +96,22 @@ class Journal:
             fields |= _memory_fields(outcome, config)
         fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
-        fields |= _event_fields(outcome.envelope.event)
-        self._log.write("info", "event", fields)
-        for delivery in outcome.lost:
+        event = outcome.envelope.event
+        fields |= self._of_event(event)
+        letter = outcome.recollection.letter
+        fields["body"] = letter.digest[:6].hex()
+        if letter.traceparent:
+            fields["trace_id"] = letter.traceparent[3:35]
+        lost = outcome.lost
+        self._keep(_level(told.code, lost), "event", fields, event.body)
+        for delivery in lost:
             self._metrics.of(delivery.name).lost += 1
-            self._log.warning(
-                "lost",
-                event_id=outcome.envelope.event_id,
-                target=delivery.name,
-                owner=delivery.target.owner,
-            )
+            about = {
+                "event_id": outcome.envelope.event_id,
+                "target": delivery.name,
+                "owner": delivery.target.owner,
+            }
+            self._keep("error", "lost", about)
         if outcome.recollection.dead:
             self._dead_letters(
                 {row.target: row.reason for row in outcome.recollection.dead},
@@ -95,6 +119,12 @@ class Journal:
                 event_key=outcome.envelope.event.event_key,
                 requests=outcome.recollection.requests,
             )
+
+    def _of_event(self, event: Event) -> dict[str, Any]:
+        fields = _event_fields(event)
+        if self._changes and event.changes:
+            fields["changes"] = [_id(change, event) for change in event.changes]
+        return fields
 
     def _count_memory(self, outcome: Outcome) -> None:
         metrics, recollection = self._metrics, outcome.recollection
@@ -116,7 +146,15 @@ class Journal:
         """Deliveries that have become dead letters: by target, why."""
         for target, reason in reasons.items():
             self._metrics.of(target).dead_letters[reason or "unknown"] += 1
-            self._log.error("dead_letter", target=target, reason=reason, **fields)
+            self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
+
+    def _keep(
+        self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
+    ) -> None:
+        """Tell what is about one event: in the log, and in the archive, which has its body too."""
+        line = self._log.write(level, happening, fields)
+        if self._archive is not None:
+            self._archive.put(level, happening, fields, line, body)
 
     # The queue.
 
@@ -138,9 +176,9 @@ class Journal:
             self._metrics.repeats[retry.cause] += 1
         if row.state is State.DEAD:
             numbers.dead_letters[row.reason] += 1
-            self._log.error("dead_letter", **fields)
+            self._keep("error", "dead_letter", fields)
         else:
-            self._log.info("retried", **fields)
+            self._keep("info", "retried", fields)
 
     # Targets.
 
@@ -240,6 +278,22 @@ def _event_fields(event: Event) -> dict[str, Any]:
     return fields
 
 
+def _level(code: str, lost: list[Delivery]) -> Level:
+    """Who watches levels alone sees what was not told `000`, and what nobody tries again."""
+    if lost:
+        return "error"
+    return "info" if code == SUCCESS else "warning"
+
+
+def _id(change: Any, event: Event) -> str:
+    """What has changed, in a few characters: ids are texts, and may be anything."""
+    if type(change) is str:
+        return change if len(change) <= _MAX_ID else change[:_MAX_ID]
+    if isinstance(change, dict | list) and len(event.body) > _MAX_SHOWN:
+        return "{…}" if isinstance(change, dict) else "[…]"
+    return json.dumps(change, ensure_ascii=False)[:_MAX_ID]
+
+
 def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
     attempt = delivery.attempt
@@ -264,6 +318,10 @@ def _add_attempt(fields: dict[str, Any], attempt: Attempt) -> None:
         fields["status"] = attempt.status
     if attempt.detail:
         fields["detail"] = attempt.detail
+    if attempt.code:
+        fields["code"] = attempt.code
+    if attempt.msg:
+        fields["msg"] = attempt.msg
 
 
 def _ms(seconds: float) -> float:

@@ -7,8 +7,10 @@ from email.utils import parsedate_to_datetime
 
 from router.model import SUCCESS, Attempt, Reason
 from router.routes import Target
+from router.secret import Secret
 from router.strictjson import Unreadable, parse
 from router.transport import Answer, Failure
+from router.words import Words, words_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -31,12 +33,16 @@ def judge(result: Answer | Failure, target: Target, seconds: float, now: float) 
     """What an exchange of so many seconds means, at Unix time `now`. Only a plain yes in the
     target's own terms acknowledges."""
     if isinstance(result, Failure):
-        return Attempt(result.reason, result.delivered, seconds, result.status, result.detail)
+        reason, delivered, status, detail = result
+        return Attempt(reason, delivered, seconds, status, detail, None, now)
     reason, detail = _read(result, target)
+    if reason is Reason.ACKNOWLEDGED:
+        return Attempt(reason, True, seconds, result.status, at=now)
     retry_after = None
     if result.retry_after and result.status in _ASK_FOR_TIME:
         retry_after = asked_for(result.retry_after, now)
-    return Attempt(reason, True, seconds, result.status, detail, retry_after)
+    words = Words() if result.encoding else words_of(result.body, _secrets(target))
+    return Attempt(reason, True, seconds, result.status, detail, retry_after, now, *words)
 
 
 def asked_for(retry_after: str, now: float) -> float | None:
@@ -48,6 +54,11 @@ def asked_for(retry_after: str, now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
     except (ValueError, OverflowError):
         return None
+
+
+def _secrets(target: Target) -> list[Secret]:
+    """What a target could say back that nobody else may read."""
+    return [*target.secret, *(value for _, value in target.headers)]
 
 
 def _read(answer: Answer, target: Target) -> tuple[Reason, str]:

@@ -14,6 +14,7 @@ from hashlib import sha256
 from router.model import OWN_DOING, Attempt, Reason
 from router.schedule import Schedule, Terms
 from router.store import DeliveryRow, Kept, Record, Stage, State
+from router.store.attempts import Tried
 from router.store.ops import DISCARDED
 
 #: The reason of a dead letter whose target is in no configuration any more.
@@ -54,6 +55,8 @@ class Result:
     row: DeliveryRow | None = None
     #: When an attempt in flight will be over at the latest.
     over_at: float = 0.0
+    #: The attempt is an earlier request's, which keeps it.
+    joined: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -161,8 +164,15 @@ def rows_after(
     results: Iterable[Result], record: Record, now: float, terms: Terms
 ) -> list[DeliveryRow]:
     """The rows that a request changes; `record` is what it leaves."""
-    rows = (_row_after(result, record.stage, now, terms) for result in results)
-    return [row for row in rows if row is not None]
+    rows = []
+    for result in results:
+        row, attempt = _row_after(result, record.stage, now, terms), result.attempt
+        if row is None:
+            continue
+        if attempt is not None and not attempt.acknowledged and not result.joined:
+            row = replace(row, tried=Tried(attempt, request=record.requests))
+        rows.append(row)
+    return rows
 
 
 def _row_after(result: Result, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:

@@ -6,13 +6,16 @@ NamedTuple, at a third of what making a frozen dataclass takes. Durations are se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from os import urandom
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: The fields of an event that a route can match, in the order of the platform's page.
 FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
+
+#: How many ids of what an event has changed are told.
+MAX_CHANGES = 20
 
 #: The code that acknowledges, in both directions of the contract.
 SUCCESS = "000"
@@ -38,6 +41,8 @@ class Event(NamedTuple):
     event_status: str
     event_key: str
     body: bytes
+    #: The first ids of what has changed, as they came, for the log.
+    changes: Sequence[Any] = ()
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Event:
@@ -138,6 +143,12 @@ class Attempt(NamedTuple):
     detail: str = ""
     #: How long a 429 or 503 asked to be left alone, in seconds.
     retry_after: float | None = None
+    #: When it ended, Unix time on this machine's clock.
+    at: float = 0.0
+    #: The receiver's own words, where it has not acknowledged: the answer's code, and its message
+    #: or the beginning of its text; harmless, as words.py makes them.
+    code: str = ""
+    msg: str = ""
 
     @property
     def acknowledged(self) -> bool:

@@ -22,6 +22,7 @@ from router.store import (
     StoreFailed,
     StoreFull,
 )
+from router.store.attempts import Tried
 
 #: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.
 LATE_TIMEOUT = 10.0
@@ -107,14 +108,14 @@ class Memory:
         return self._store.remembers
 
     async def recall(
-        self, event: Event, request_id: str, traceparent: str, timeout: float
+        self, event: Event, request_id: str, traceparent: str, tracestate: str, timeout: float
     ) -> Recollection:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
 
         The request has to `leave` once it is decided.
         """
         digest = memory.digest_of(event.body)
-        letter = Letter(event, digest, request_id, traceparent)
+        letter = Letter(event, digest, request_id, traceparent, tracestate)
         recollection = Recollection(letter, self._store.now(), new_id())
         self._live.setdefault(digest, []).append(recollection)
         try:
@@ -178,13 +179,16 @@ class Memory:
             await self._store.supersede([left.event_id], (), self._store.now(), timeout)
         return kept
 
-    async def late(self, recollection: Recollection, target: str) -> bool:
-        """An attempt that has outlived its request was acknowledged; whether that is written."""
+    async def late(self, recollection: Recollection, target: str, attempt: Attempt) -> None:
+        """An attempt that has outlived its request has ended: written where the event is kept."""
+        event_id = recollection.event_id
         if not recollection.kept:
-            return False
-        return await self._store.acknowledge(
-            recollection.event_id, target, self._store.now(), LATE_TIMEOUT
-        )
+            return
+        if attempt.acknowledged:
+            await self._store.acknowledge(event_id, target, self._store.now(), LATE_TIMEOUT)
+        else:
+            tried = Tried(attempt, request=recollection.requests)
+            await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
 
     async def make_good(self, timeout: float) -> None:
         """Once the store can be asked again: spend what was recorded before the `000`s that were
@@ -236,7 +240,9 @@ class Memory:
         """No `000` has to wait for it, but if it fails, their credit has to go another way."""
         others, reached = recollection.others, account.reached
         try:
-            await self._store.supersede(others, reached, self._store.now(), timeout)
+            await self._store.supersede(
+                others, reached, self._store.now(), timeout, recollection.event_id
+            )
         except StoreFailed:
             recollection.blind = True
 

@@ -22,6 +22,17 @@ def parse_duration(text: str) -> float:
     return float(number) * _SECONDS[unit]
 
 
+def parse_age(text: str) -> float:
+    """The same, and days as well: `7d`."""
+    days = re.fullmatch(r"([0-9]{1,5})d", text)
+    if days is not None:
+        return int(days[1]) * 86400.0
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time (like 90s, 2h, 7d)") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A list of delays between retries, in seconds; the last one repeats."""

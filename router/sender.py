@@ -35,9 +35,10 @@ class Envelope(NamedTuple):
     request_id: str
     #: The caller's W3C trace context, `""` where it sent none that is valid.
     traceparent: str = ""
+    tracestate: str = ""
 
     def known_as(self, event_id: str) -> Envelope:
-        return Envelope(self.event, event_id, self.request_id, self.traceparent)
+        return Envelope(self.event, event_id, self.request_id, self.traceparent, self.tracestate)
 
     def lines(self) -> bytes:
         """The header lines that do not depend on the target or the attempt."""
@@ -54,6 +55,8 @@ class Envelope(NamedTuple):
             lines += f"x-ebaas-event-key: {key}\r\n"
         if self.traceparent:
             lines += f"traceparent: {self.traceparent}\r\n"
+        if self.tracestate:
+            lines += f"tracestate: {self.tracestate}\r\n"
         return lines.encode("ascii")
 
 
@@ -179,8 +182,9 @@ class Sender:
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
-        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came)
-        return self._counted(lane, attempt, self._clock())
+        now = self._clock()
+        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
+        return self._counted(lane, attempt, now)
 
     def _begin(
         self, lane: Lane, envelope: Envelope, common: bytes, started: float
@@ -214,7 +218,9 @@ class Sender:
         return self._counted(lane, attempt, now)
 
     def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
-        self._metrics.of(lane.target.name).attempt(attempt.reason, attempt.seconds, now)
+        self._metrics.of(lane.target.name).attempt(
+            attempt.reason, attempt.seconds, now, attempt.status, attempt.detail
+        )
         lane.heard(attempt, now)
         return attempt
 

@@ -20,6 +20,7 @@ from router.routes import Target
 from router.schedule import Terms
 from router.sender import Envelope
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
+from router.store.attempts import Tried
 
 #: How often due work is looked for when there is none, and at most, in seconds.
 POLL, PAUSE = 1.0, 0.02
@@ -213,9 +214,12 @@ class Worker:
 
     async def _attempt(self, due: Due, target: Target, terms: Terms) -> Retry:
         letter = due.letter
-        envelope = Envelope(letter.event, due.event_id, letter.request_id, letter.traceparent)
+        envelope = Envelope(
+            letter.event, due.event_id, letter.request_id, letter.traceparent, letter.tracestate
+        )
         key = (due.event_id, target.name)
         flight = self._memory.attempts.get(key)
+        joined = flight is not None
         if flight is None:
             flight = self._sender.send(target, envelope, envelope.lines(), LINE_WAIT)
             self._memory.attempts[key] = flight
@@ -227,7 +231,11 @@ class Worker:
         if attempt.reason not in OWN_DOING:
             made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
-        return Retry(due, attempt, retried(made, attempt, now, terms.queue, jitter))
+        row = retried(made, attempt, now, terms.queue, jitter)
+        # One that was not begun costs no retry and says nothing; a request's own it keeps itself.
+        if not (attempt.acknowledged or attempt.reason in OWN_DOING or joined):
+            row = replace(row, tried=Tried(attempt, retry=made.retries))
+        return Retry(due, attempt, row)
 
     async def _finish(self, retry: Retry) -> None:
         now = self._store.now()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import postgres
+from tests.shop import PostgresShop, Shop, SqliteShop
 
 # Files that tests make are their user's alone, as secrets and stores should be.
 os.umask(0o077)
@@ -60,3 +63,32 @@ def database(postgresql: postgres.Server) -> Iterator[postgres.Database]:
     """A test's own, and empty."""
     with postgresql.database() as made:
         yield made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[SqliteShop]:
+    opened = SqliteShop(tmp_path / "store.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def tables(postgresql: postgres.Server) -> Iterator[PostgresShop]:
+    """One database for all tests of this module."""
+    password = {"PGPASSWORD": postgres.PASSWORD}
+    with postgresql.database() as made, patch.dict(os.environ, password):
+        opened = PostgresShop(made)
+        opened.prepare()
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def shop(request: pytest.FixtureRequest) -> Shop:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        opened: SqliteShop = request.getfixturevalue("file")
+        return opened
+    kept: PostgresShop = request.getfixturevalue("tables")
+    kept.clear()
+    return kept

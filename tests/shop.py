@@ -38,6 +38,8 @@ class Shop(ABC):
 
     #: What `--store` is given.
     option: str
+    #: What holds events, in the order in which they can be emptied.
+    tables: Sequence[str]
     #: How many deliveries take several steps, and still no time.
     many: int
 
@@ -95,6 +97,11 @@ class Shop(ABC):
         )
         return {f"{event} {target}": f"{state} {reason}" for event, target, state, reason in found}
 
+    def forget(self) -> None:
+        """Delete every event, as after its time."""
+        for table in self.tables:
+            self.query(f"DELETE FROM {table} RETURNING 1")
+
     def count(self, state: State) -> int:
         ((number,),) = self.query(f"SELECT count(*) FROM deliveries WHERE state = '{state}'")
         return int(number)
@@ -117,6 +124,7 @@ class Shop(ABC):
 
 
 class SqliteShop(Shop):
+    tables = ("deliveries", "bodies", "events")
     many = 5000
 
     def __init__(self, path: Path) -> None:
@@ -151,6 +159,7 @@ class SqliteShop(Shop):
 
 
 class PostgresShop(Shop):
+    tables = ("events",)
     many = 1000
 
     def __init__(self, database: Database) -> None:
@@ -176,7 +185,7 @@ class PostgresShop(Shop):
         self._connection.execute("TRUNCATE events, actions, usage CASCADE")
 
     def put(self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow]) -> None:
-        self._asked.append(rows.addition(record, letter, rows_, 1e12))
+        self._asked.append(rows.addition(record, letter, rows_, 1e12, ()))
         self._bodies.append(letter.event.body)
         if not self._gathering:
             self._send()

@@ -457,10 +457,26 @@ async def test_a_target_may_have_its_own_user_agent() -> None:
 
 
 async def test_an_invalid_trace_context_is_not_passed_on() -> None:
-    """A traceparent that is not W3C's is dropped."""
+    """A traceparent that is not W3C's is dropped, its state with it."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
-        await router.post(headers={"traceparent": "00-" + "0" * 32 + "-" + "1" * 16 + "-01"})
-    assert "traceparent" not in dict(seen[0].headers)
+        invalid = "00-" + "0" * 32 + "-" + "1" * 16 + "-01"
+        await router.post(headers={"traceparent": invalid, "tracestate": "a=1"})
+        assert "trace_id" not in await router.line("event")
+    assert {"traceparent", "tracestate"}.isdisjoint(dict(seen[0].headers))
+
+
+@pytest.mark.parametrize(
+    ("states", "passed"),
+    [(["a=1"], "a=1"), (["a=1", "b=2"], "a=1,b=2"), (["a=" + "x" * 511], None), (["a=\xe4"], None)],
+)
+async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str | None) -> None:
+    """Of several headers one list; what is too long, or no ASCII, is left out."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        fields = [("traceparent", trace), *(("tracestate", each) for each in states)]
+        await router.post(headers=[(n, v.encode("latin-1")) for n, v in fields])
+        assert (await router.line("event"))["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert dict(seen[0].headers).get("tracestate") == passed
 
 
 async def test_too_many_requests_in_flight_are_refused_with_503() -> None:

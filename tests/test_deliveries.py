@@ -9,15 +9,16 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 from router.cli.times import age
 from router.memory import Cause
+from router.model import Attempt, Reason
 from router.store import DeliveryRow, Stage, State
+from router.store.attempts import Tried
 from tests.command import (
     PATIENCE,
     ROOT,
@@ -27,42 +28,12 @@ from tests.command import (
     running,
 )
 from tests.inprocess import Ran, ran
-from tests.postgres import PASSWORD, Server
-from tests.shop import PostgresShop, Shop, SqliteShop, dead
+from tests.shop import Shop, SqliteShop, dead
 from tests.test_worker import NO, opened
 
 #: How many deliveries the large store has, if not as many as is quick. The long form, minutes, is
 #: `TEST_ROWS=1000000 pytest -o faulthandler_timeout=0 tests/test_deliveries.py -k in_steps`.
 MANY = int(os.environ.get("TEST_ROWS", "0"))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SqliteShop]:
-    """Where it is the same for every store."""
-    opened = SqliteShop(tmp_path / "store.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def tables(postgresql: Server) -> Iterator[PostgresShop]:
-    """One database for all tests of this module."""
-    with postgresql.database() as made, patch.dict(os.environ, PGPASSWORD=PASSWORD):
-        opened = PostgresShop(made)
-        opened.prepare()
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def shop(request: pytest.FixtureRequest) -> Shop:
-    """An empty store of each kind."""
-    if request.param == "sqlite":
-        opened: SqliteShop = request.getfixturevalue("file")
-        return opened
-    kept: PostgresShop = request.getfixturevalue("tables")
-    kept.clear()
-    return kept
 
 
 def cells(finished: Ran) -> list[list[str]]:
@@ -157,6 +128,27 @@ def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
     ]
 
 
+def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
+    """Each that failed, with when, how long, and what was said; how many between are not kept; and
+    where the sender is with its schedule."""
+    last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
+    row = DeliveryRow("ledger", State.AWAITING, "code", tried=Tried(last, request=3))
+    shop.add("one", row, stage=Stage.OPEN, ago=60)
+    told = shop.run("show", "one")
+    assert "next due" in told.out
+    assert "gives up in" in told.out
+    assert "code (200, code '700')" in told.out
+    words = "1970-01-01T02:00:00Z request 3 ledger 250 ms code 200 700: 库存不足"
+    assert words.split() in cells(told)
+    (shown,) = shop.lines("show", "one")
+    (attempt,) = shown["deliveries"][0]["attempts"]
+    assert attempt == {
+        "number": 1, "at": "1970-01-01T02:00:00Z", "ms": 250.0, "request": 3, "retry": None,
+        "reason": "code", "delivered": True, "status": 200, "code": "700", "msg": "库存不足",
+        "detail": "code '700'",
+    }  # fmt: skip
+
+
 def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
     """It may be secret; and no character of it reaches the terminal as a command."""
     body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
@@ -220,6 +212,48 @@ def test_discarded_deliveries_are_settled(shop: Shop) -> None:
     assert shop.states() == {"one ledger": "superseded discarded", "one audit": "queued code"}
     shop.run("discard", "--event", "one", "--state", "queued")
     assert shop.states()["one audit"] == "superseded discarded"
+
+
+def test_what_was_discarded_is_restored(shop: Shop) -> None:
+    """As it was, and nothing that was superseded otherwise; who did it is kept."""
+    shop.add("one", dead("ledger", "dns"), DeliveryRow("audit", State.SUPERSEDED, "code"))
+    before = shop.states()
+    shop.run("discard", "--event", "one")
+    assert cells(shop.run("restore", "--event", "one"))[-1] == ["1", "delivery", "restored"]
+    assert shop.states() == before
+    assert [each[0] for each in shop.actions()] == ["discard", "restore"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "row", "why"),
+    [
+        (
+            "replay",
+            DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"),
+            "ledger: acknowledged",
+        ),
+        ("replay", DeliveryRow("ledger", State.QUEUED, "code"), "ledger: queued: it is retried"),
+        ("replay", DeliveryRow("ledger", State.SUPERSEDED, "code"), "ledger: superseded by"),
+        ("restore", dead(), "ledger: dead"),
+    ],
+)
+def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, why: str) -> None:
+    """Of an event that was asked for: where its deliveries stand."""
+    shop.add("one", row)
+    finished = shop.run(verb, "--event", "one", "--event", "nobody")
+    assert finished.code == 0
+    assert why in finished.out
+    assert "event nobody: never kept" in finished.out
+
+
+def test_who_has_discarded_it_is_told(shop: Shop) -> None:
+    """And how that is taken back."""
+    shop.add("one")
+    shop.run("discard", "--event", "one", "--as", "bob")
+    (result,) = shop.lines("replay", "--event", "one")
+    (why,) = result["why"]
+    assert why.startswith("ledger: discarded by 'bob', 2")
+    assert "restore" in why
 
 
 def test_a_dry_run_changes_nothing(shop: Shop) -> None:
@@ -291,10 +325,10 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
         ("replay --state queued --match *", "what is queued is retried anyway"),
         ("discard --state acknowledged --match *", "what is acknowledged is settled already"),
         ("list --body", "--body is for show only"),
-        ("list --yes", "--yes is for replay, discard only"),
+        ("list --yes", "--yes is for replay, discard, restore only"),
         ("list event", "EVENT_ID is for show only"),
         ("show", "show EVENT_ID"),
-        ("show event --target one", "--target is for list, replay, discard only"),
+        ("show event --target one", "--target is for list, replay, discard, restore only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),
         ("lst", "invalid choice"),
@@ -363,7 +397,7 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     [
         ("PRAGMA user_version = 99", "a newer one wrote it"),
         ("PRAGMA application_id = 1", "another program's database"),
-        ("PRAGMA user_version = 0", "empty or old"),
+        ("DROP TABLE version", "empty or old"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:

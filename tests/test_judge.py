@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from router.judge import is_usual, judge, read_contract
 from router.model import Reason
 from router.routes import Target
+from router.secret import Secret
 from router.transport import Answer, Failure
+from router.words import MAX_CODE, MAX_MSG
 
 CODE = Target("one", "http://127.0.0.1/")
 STATUS = Target("one", "http://127.0.0.1/", acknowledge="status")
@@ -141,3 +144,55 @@ def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(b
 def test_the_usual_acknowledgements_are_known_at_a_glance(body: bytes) -> None:
     """As the platform's page, json.dumps and JSON.stringify write them."""
     assert is_usual(body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "msg"),
+    [
+        (
+            200,
+            '{"code":"700","msg":"库存不足, order 17 locked"}',
+            "700",
+            "库存不足, order 17 locked",
+        ),
+        (500, '{"code":"500","msg":"later"}', "500", "later"),
+        (502, "<html>\r\n  <h1>Bad gateway</h1></html>", "", "<html> <h1>Bad gateway</h1></html>"),
+        (200, '{"code":700,"msg":"a number"}', "", '{"code":700,"msg":"a number"}'),
+        (200, '{"code":"700","msg":null}', "700", '{"code":"700","msg":null}'),
+        (200, "", "", ""),
+    ],
+)
+def test_a_failed_attempt_has_the_receivers_words(
+    status: int, body: str, code: str, msg: str
+) -> None:
+    """Its code and message; of what is no contract answer the beginning of its text."""
+    attempt = judge(Answer(status, body.encode()), CODE, 0.0, 7.0)
+    assert (attempt.code, attempt.msg, attempt.at) == (code, msg, 7.0)
+
+
+def test_what_acknowledges_says_nothing() -> None:
+    """A good answer is not looked at any further."""
+    attempt = judge(Answer(200, YES), CODE, 0.0, 7.0)
+    assert (attempt.code, attempt.msg, attempt.at) == ("", "", 7.0)
+
+
+@given(
+    st.text(max_size=300), st.sampled_from(["\x1b[31m", "\x00", "\u202e", "\r\n", "\x9b", "\u2066"])
+)
+def test_a_receivers_words_are_harmless(text: str, naughty: str) -> None:
+    """One short line, whatever is sent: no escape, bidi mark, NUL or line break is left."""
+    body = json.dumps({"code": naughty + text, "msg": text + naughty}).encode()
+    for raw in (body, naughty.encode() + body, body[: len(body) // 2], b"\xff\xfe" + body):
+        attempt = judge(Answer(500, raw), CODE, 0.0, 0.0)
+        assert attempt.code.isprintable()
+        assert attempt.msg.isprintable()
+        assert len(attempt.code) <= MAX_CODE
+        assert len(attempt.msg) <= MAX_MSG
+
+
+def test_a_targets_own_secrets_are_masked_in_its_words() -> None:
+    """A receiver that repeats our token to us does not bring it into logs and stores."""
+    secrets = (("authorization", Secret("Bearer canary-1234")),)
+    target = replace(CODE, headers=secrets, secret=(Secret("whsec-canary"),))
+    body = b'{"code":"401","msg":"canary-1234 is not whsec-canary"}'
+    assert judge(Answer(401, body), target, 0.0, 0.0).msg == "*** is not ***"

@@ -209,16 +209,19 @@ async def test_nodes_that_differ_for_long_are_seen() -> None:
 
 
 async def test_a_target_that_fails_is_named_with_its_reason() -> None:
-    """A target whose last attempt failed is failing, until it acknowledges."""
+    """A target whose last attempt failed is failing, until it acknowledges; with what is known of
+    the failure beside its reason."""
     process = Process()
-    process.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, time.time())
+    process.metrics.of("ledger").attempt(Reason.CODE, 5.0, time.time(), 200, "code '200'")
     async with serving(process) as ops:
         (reason,) = await ops.reasons()
-        assert reason.startswith("targets: ledger fails: timeout at 2")
+        assert reason.startswith("targets: ledger fails: code (200, code '200') at 2")
         process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
         assert await ops.reasons() == []
         ledger = (await ops.status())["targets"]["each"]["ledger"]
-    assert ledger["last_failure"]["reason"] == "timeout"
+    failure = ledger["last_failure"]
+    said = (failure["reason"], failure["status"], failure["detail"])
+    assert said == ("code", 200, "code '200'")
     assert ledger["last_acknowledged"] is not None
 
 

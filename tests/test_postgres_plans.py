@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
-from router.model import Event
+from router.model import Attempt, Event, Reason
 from router.store import Letter, Stage
+from router.store.attempts import Tried
 from router.store.postgres import Address, PostgresStore
 from tests.postgres import Database, Server
 from tests.test_store import LIMITS, NOW, T, acknowledged, add, awaiting, letter, queued, settlement
@@ -97,7 +99,9 @@ async def everything(store: PostgresStore) -> None:
     other = await add(store, awaiting("one"), body=body)
     event = Event("a", "b", "c", "1", "k", body)
     digest = Letter(event, letter(body).digest, "", "").digest
-    await store.settle(settlement(opened, awaiting("one"), requests=2), T)
+    tried = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=NOW), 2)
+    await store.settle(settlement(opened, replace(awaiting("one"), tried=tried), requests=2), T)
+    await store.missed(opened.event_id, "t1", tried, T)
     closing = settlement(opened, acknowledged("one"), stage=Stage.CLOSED)
     await store.settle(type(closing)(closing.record, closing.rows, digest, ["one"], NOW), T)
     await store.supersede([other.event_id], ["one"], NOW, T)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from router.web.replies import ACKNOWLEDGED, FAILED
 from tests.command import run
 from tests.hostile import hostile
 from tests.house import PATIENCE, SAMPLE, House, event, house, routes
+from tests.rows import query
 
 pytestmark = pytest.mark.anyio
 
@@ -320,3 +323,63 @@ async def test_who_has_its_reply_has_not_hung_up(store: Path) -> None:
                 await router.post(headers={"connection": "close"})
             await router.line("event", 2)
         assert len(slow.requests) == 2
+
+
+async def test_failed_attempts_are_kept_in_the_receivers_words(store: Path) -> None:
+    """Of a request, of the queue, and one that has outlived its reply; a good one leaves none, and
+    the event's line has the words as well."""
+    async with (
+        hostile("code_500") as bad,
+        hostile("answers") as good,
+        hostile("hangs") as silent,
+    ):
+        slow = {"url": silent.url, "timeout": "500ms"}
+        table = routes({"good": good.url}, {"bad": bad.url, "slow": slow}, **SOON)
+        async with house(table, store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            line = await router.line("event")
+            await router.line("retried", 2)
+
+            def kept() -> list[tuple[Any, ...]]:
+                return [
+                    *query(
+                        store,
+                        "SELECT target, request, retry, reason, code FROM attempts ORDER BY at",
+                    )
+                ]
+
+            await until(lambda: {("slow", 1, 0, "timeout", ""), ("bad", 1, 0, "code", "500"),
+                                 ("bad", 0, 1, "code", "500")} <= {*kept()})  # fmt: skip
+    assert "good" not in {row[0] for row in kept()}
+    told = line["targets"]["bad"]
+    assert (told["code"], line["targets"]["good"].get("code")) == ("500", None)
+    assert told["msg"]
+    assert line["level"] == "info"
+
+
+async def test_an_events_line_tells_what_it_is_known_by(store: Path) -> None:
+    """The ids in `changes`, twenty at most and none too long, and the body's hash; a failure is a
+    warning. `--log-changes off` leaves the ids out."""
+    ids = ["id1", "证书", 7, {"id": 8}, "x" * 100, *map(str, range(30))]
+    body = json.dumps({**json.loads(SAMPLE), "changes": ids}).encode()
+    async with hostile("code_500") as bad:
+        for changes in (True, False):
+            async with house(routes({"bad": bad.url}), store=store, log_changes=changes) as router:
+                assert (await router.post(body)).json()["code"] == "500"
+                line = await router.line("event")
+            assert line["level"] == "warning"
+            assert line["body"] == hashlib.sha256(body).hexdigest()[:12]
+            first = ["id1", "证书", "7", '{"id": 8}', "x" * 64, *map(str, range(15))]
+            assert line.get("changes") == (first if changes else None)
+
+
+async def test_what_is_lost_is_an_error() -> None:
+    """With no memory a failed optional delivery is nobody's any more."""
+    async with (
+        hostile("code_500") as bad,
+        hostile("answers") as good,
+        house(routes({"good": good.url}, {"bad": bad.url})) as router,
+    ):
+        assert (await router.post()).json()["code"] == "000"
+        assert (await router.line("event"))["level"] == "error"
+        assert (await router.line("lost"))["level"] == "error"

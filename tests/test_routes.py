@@ -65,7 +65,7 @@ def naive_matches(route: Route, event: Event) -> bool:
 _pieces = st.sampled_from(("a", "b", ".", "1", "]", "*", "?", "[ab]", "[!a]", "[.1]", "[]a]"))
 _patterns = st.lists(_pieces, max_size=6).map("".join)
 _values = st.text("ab.1]", max_size=7)
-_events = st.builds(Event, *[_values] * len(FIELDS), st.just(b""))
+_events = st.builds(Event, *[_values] * len(FIELDS), st.just(b""), st.just(()))
 _targets = st.lists(st.sampled_from("ABCDE"), max_size=3).map(tuple)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from router.glob import Glob
-from router.model import Event
+from router.model import Attempt, Event, Reason
 from router.store import (
     DeliveryRow,
     Letter,
@@ -30,6 +30,7 @@ from router.store import (
     StoreFull,
     Usage,
 )
+from router.store.attempts import LAST, Tried, size_of
 from router.store.none import NoStore
 from router.store.ops import (
     DISCARDED,
@@ -666,7 +667,8 @@ async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: O
 async def test_each_verb_is_for_its_states_alone(
     store: Store, ops: Ops, verb: Verb, state: State
 ) -> None:
-    """Only a dead letter is replayed; only what is not settled is discarded."""
+    """Only a dead letter is replayed; only what is not settled is discarded; only what a person
+    has discarded is restored."""
     before = DeliveryRow("one", state, "code")
     added = await add(store, before)
     changed = await ops.act(action(verb), await entries(ops))
@@ -674,6 +676,8 @@ async def test_each_verb_is_for_its_states_alone(
     if verb is Verb.REPLAY:
         assert changed == (state is State.DEAD)
         assert after.state is (State.QUEUED if changed else state)
+    elif verb is Verb.RESTORE:
+        assert (changed, after) == (0, before)
     else:
         assert changed == (state in (State.DEAD, State.QUEUED, State.AWAITING))
         assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)
@@ -773,6 +777,136 @@ async def test_what_fills_the_store_most_is_named(place: Place) -> None:
             await add(store, acknowledged("one"))
         usage = await store.usage(T)
         assert (usage.fullest, usage.fullest_of) == (0.4, "")
+
+
+def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> Tried:
+    attempt = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, at, "700", "库存不足")
+    return Tried(attempt._replace(**fields), request, retry)
+
+
+async def kept_attempts(ops: Ops, of: Record, target: str = "one") -> tuple[Tried, ...]:
+    dossier = await ops.dossier(of.event_id)
+    assert dossier is not None
+    return dossier.attempts.get(target, ())
+
+
+async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Ops) -> None:
+    """Whatever writes the row, in the receiver's own words; in order, each with its number."""
+    opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
+    again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
+    assert await store.settle(settlement(opened, again, requests=2), T)
+    (due,) = await store.take("two", NOW, NOW + 60, 1, T)
+    retried = replace(queued("two", NOW + 9), retries=1, tried=failed(NOW + 2, 0, 1))
+    assert await store.finish(due, retried, NOW, T)
+    assert await kept_attempts(ops, opened) == (
+        failed()._replace(number=1),
+        again.tried._replace(number=2) if again.tried else None,
+    )
+    assert await kept_attempts(ops, opened, "two") == (failed(NOW + 2, 0, 1)._replace(number=1),)
+
+
+async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Ops) -> None:
+    """However many there were; the numbers tell how many are not."""
+    opened = await add(store, replace(awaiting(), tried=failed()))
+    for number in range(2, 31):
+        row = replace(awaiting(), tried=failed(NOW + number, number))
+        assert await store.settle(settlement(opened, row, requests=number), T)
+    numbers = [each.number for each in await kept_attempts(ops, opened)]
+    assert numbers == [1, *range(11, 31)]
+    assert len(numbers) == 1 + LAST
+
+
+async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Ops) -> None:
+    """It tells a reason that was not known, and changes nothing else; a delivery that is not there
+    gets none."""
+    opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
+    for target in ("one", "two", "three"):
+        await store.missed(opened.event_id, target, failed(), T)
+    await store.missed("no event", "one", failed(), T)
+    after = await rows(ops, opened)
+    assert after == {"one": queued("one"), "two": DeliveryRow("two", State.QUEUED, "code", NOW + 9)}
+    assert [len(await kept_attempts(ops, opened, name)) for name in ("one", "two")] == [1, 1]
+
+
+async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Ops) -> None:
+    """What has not come to pass is not told."""
+    opened = await add(store, queued())
+    (due,) = await store.take("one", NOW, NOW + 60, 1, T)
+    assert await store.acknowledge(opened.event_id, "one", NOW, T)
+    assert not await store.finish(due, replace(queued(), tried=failed()), NOW, T)
+    assert await kept_attempts(ops, opened) == ()
+
+
+async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
+    """Of the store and of their target's share; all of it is given back."""
+    limits = replace(LIMITS, max_rows=10, max_bytes=10_000, share=1.0, keep_dead=0.0)
+    async with place.store(limits) as store:
+        opened = await add(store, awaiting(), stage=Stage.ENDED)
+        before = await store.usage(T)
+        await store.missed(opened.event_id, "one", failed(msg="x" * 200), T)
+        after = await store.usage(T)
+        assert after.bytes - before.bytes == size_of(failed(msg="x" * 200)) > 200
+        assert after.deliveries[("one", State.AWAITING)] == 1
+        assert await store.acknowledge(opened.event_id, "one", NOW, T)
+        assert await store.prune(NOW + 1000, 10, T) == 1
+        left = await store.usage(T)
+        assert (left.rows, left.bytes, left.fullest) == (0, 0, 0.0)
+
+
+async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
+    """A target whose share is full has none kept, and all else goes on."""
+    limits = replace(LIMITS, max_rows=2, share=0.5)
+    async with place.store(limits) as store, place.ops(limits) as ops:
+        opened = await add(store, awaiting("one"), queued("two", NOW + 9))
+        assert (await store.usage(T)).full >= {"one", "two"}
+        row = replace(awaiting(), tried=failed(NOW + 1, 2))
+        assert await store.settle(settlement(opened, row, requests=2), T)
+        await store.missed(opened.event_id, "two", failed(), T)
+        assert (await found(store))[opened.event_id].requests == 2
+        assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
+
+
+async def test_a_trace_goes_with_its_letter(store: Store) -> None:
+    """Its state too."""
+    sent = letter()._replace(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+    await store.add(record(), sent, [queued()], T)
+    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
+    assert due.letter == sent
+
+
+@pytest.mark.parametrize(
+    "before", [awaiting(), queued(due_at=NOW + 7), DeliveryRow("one", State.DEAD, "dns")]
+)
+async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryRow) -> None:
+    """The delivery stands as it did, its retries and its room included."""
+    before = replace(before, retries=3)
+    added = await add(store, before)
+    used = (await store.usage(T)).deliveries
+    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
+    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
+    assert (await rows(ops, added))["one"] == before
+    assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
+
+
+async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Ops) -> None:
+    """What it was awaited from is restored as a dead letter."""
+    added = await add(store, awaiting(), ends_at=NOW + 1)
+    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
+    await store.end(NOW + 2, 10, T)
+    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
+    assert (await rows(ops, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
+
+
+async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> None:
+    """The event that superseded it, or that was acknowledged later."""
+    await add(store, awaiting("one"))
+    await add(store, awaiting("two"))
+    one, two = [entry.event_id for entry in await entries(ops)]
+    await store.supersede([one], ["one"], NOW, T, "event-x")
+    closing = await add(store, awaiting("two"))
+    assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
+    by = {entry.event_id: entry.later_event for entry in await entries(ops)}
+    assert (by[one], by[two]) == ("event-x", closing.event_id)
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.web.limits import Limits
+from router.words import MAX_MSG
 from tests.conftest import examples
 from tests.hostile import answer, hostile
 from tests.house import event, house, routes
@@ -107,7 +108,8 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
     assert said.keys() - line["targets"]["usual"].keys() <= {"detail"}
     assert len(said.get("detail", "")) < 120
     assert re.fullmatch(r"[ -~\n]*", text)
-    assert "forged" not in repr(scraped)
+    assert len(said.get("msg", "")) <= MAX_MSG
+    assert "forged" not in repr(scraped["metrics"])
 
 
 # What callers send.

@@ -38,6 +38,8 @@ COMMANDS = (
     "send",
     "receive",
     "deliveries",
+    "trace",
+    "archive",
     "nodes",
     "health",
 )

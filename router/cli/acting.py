@@ -14,7 +14,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from router.cli.entries import DONE, action_json, count_json, deliveries, in_order, overview, total
+from router.cli.entries import (
+    DONE,
+    action_json,
+    count_json,
+    deliveries,
+    in_order,
+    overview,
+    standing,
+    total,
+)
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
 from router.cli.selecting import words
@@ -27,32 +36,35 @@ if TYPE_CHECKING:
     from router.store.ops import Count, Ops
 
 #: How many deliveries are acted on without a question.
-_UNASKED = 10
+UNASKED = 10
 
 #: How often progress is told, in seconds.
 _PROGRESS = 2.0
 
 
 def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
-    """Replay or discard what is selected; the exit code."""
+    """Replay, discard or restore what is selected; the exit code."""
     # What comes meanwhile was not counted, so it is not acted on either.
     selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
     counts = in_order(runner.run(ops.counts(selection)))
     left_out = _left_out(runner, ops, selection)
-    action = Action(new_id(), Verb(args.verb), args.who or _who(), words(args), ops.now())
+    action = Action(new_id(), Verb(args.verb), args.who or whoever(), words(args), ops.now())
     work = Work(action, total(counts))
     if args.format == "text":
         for line in overview(counts, (), ops.now()):
             say(line)
     if work.number and not args.dry_run:
-        if work.number > _UNASKED and not args.yes and not _confirmed(work):
+        if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
             return BAD
         runner.run(work.do(ops, selection))
+    why = [] if work.number else runner.run(_why_not(ops, selection))
     if args.format == "json":
-        say_json(_as_json(work, counts, left_out, dry_run=args.dry_run))
+        say_json({**_as_json(work, counts, left_out, dry_run=args.dry_run), "why": why})
     else:
         _report(work, left_out, dry_run=args.dry_run)
+        for line in why:
+            say(line)
     return BAD if work.trouble else GOOD
 
 
@@ -89,6 +101,21 @@ class Work:
         return f"{deliveries(self.changed)} {DONE[self.action.verb]}"
 
 
+async def _why_not(ops: Ops, selection: Selection) -> list[str]:
+    """Of the events that were asked for, why nothing is done with their deliveries."""
+    said: list[str] = []
+    for event_id in selection.event_ids:
+        dossier = await ops.dossier(event_id)
+        if dossier is None:
+            said.append(f"event {event_id}: never kept, or over for long enough")
+            continue
+        told = [
+            e for e in dossier.entries if e.row.target in (selection.targets or (e.row.target,))
+        ]
+        said += [f"{entry.row.target}: {standing(entry, ops.now())}" for entry in told]
+    return said
+
+
 def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:
     """How many more there are that were acknowledged later."""
     if selection.acknowledged_later is not Later.EXCLUDE:
@@ -96,7 +123,7 @@ def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:
     return total(runner.run(ops.counts(replace(selection, acknowledged_later=Later.ONLY))))
 
 
-def _confirmed(work: Work) -> bool:
+def confirmed(work: Work) -> bool:
     """Ask on a terminal; where there is none, that is a mistake of the command line."""
     what = f"{work.action.verb} {deliveries(work.number)}"
     if sys.stdin is None or not sys.stdin.isatty():
@@ -133,7 +160,7 @@ def _as_json(
     }
 
 
-def _who() -> str:
+def whoever() -> str:
     """Whoever runs this, as far as the system knows."""
     try:
         name = getpass.getuser()

@@ -1,4 +1,4 @@
-"""`deliveries`: what is not settled is found, shown, replayed or discarded, beside the router."""
+"""`deliveries`: what is not settled is found, shown and acted on, beside the router."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from router.cli.store import add_store, open_ops
 from router.config.settings import parse_count
 from router.errors import RouterError, SettingInvalid
 from router.store import StoreFailed
-from router.store.ops import Selection
+from router.store.ops import Selection, Verb
 
 if TYPE_CHECKING:
     from router.store.ops import Ops
 
-SUMMARY = "list, show, replay or discard what could not be delivered at once"
+SUMMARY = "list, show, replay, discard or restore what could not be delivered at once"
 
 HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it. A delivery is one
@@ -39,13 +39,14 @@ HELP = Help(
     retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
     counts what is not settled, and with any filter lists; `show EVENT_ID` tells all about one
     event. `replay` puts dead letters back into the queue, which a running router sends within its
-    limits; `discard` settles what is not to be delivered. Who did it and when is kept. An age is
-    counted from the event's first request.""",
+    limits; `discard` settles what is not to be delivered, `restore` takes that back. Who did it and
+    when is kept. An age is counted from the event's first request.""",
     examples=(
         "ebaas-router deliveries list",
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
         "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
+        "ebaas-router deliveries restore --event 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
     ),
     exit_codes={
@@ -69,10 +70,8 @@ _ONLY = {
     "event_id": ("show",),
     "body": ("show",),
     "limit": ("list",),
-    "dry_run": ("replay", "discard"),
-    "yes": ("replay", "discard"),
-    "who": ("replay", "discard"),
-    **dict.fromkeys(SELECTING, ("list", "replay", "discard")),
+    **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
+    **dict.fromkeys(SELECTING, ("list", *Verb)),
 }
 
 #: What those are called whose names say something else.
@@ -90,6 +89,8 @@ _VERBS = {
     "limits. Who did it and when is kept.",
     "discard": "Settles what is not to be delivered, dead letters unless told otherwise. Who did "
     "it and when is kept.",
+    "restore": "Takes a discard back, for as long as the delivery is shown: it is a dead letter "
+    "again. Who did it and when is kept.",
 }
 
 
@@ -98,8 +99,8 @@ def configure(parser: Parser) -> None:
     parser.verbs, parser.only = _VERBS, _ONLY
     parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    add_selection(parser.add_argument_group("which deliveries (list, replay, discard)"))
-    acting = parser.add_argument_group("acting (replay, discard)")
+    add_selection(parser.add_argument_group("which deliveries"))
+    acting = parser.add_argument_group("acting")
     acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
     acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
     acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
@@ -146,7 +147,7 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingInvalid("an argument is not UTF-8")
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
-    if args.verb in ("replay", "discard") and not selects(args):
+    if args.verb in [*Verb] and not selects(args):
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from router.cli.columns import columns, counted
+from router.cli.timeline import reason_of, timeline, tried_json
 from router.cli.times import age, utc
 from router.document import shown
 from router.store import Record, Stage, State
-from router.store.ops import Action, Count, Dossier, Entry, Verb
+from router.store.ops import DISCARDED, Action, Count, Dossier, Entry, Verb
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
@@ -20,7 +21,7 @@ _STAGES = {
     Stage.ENDED: "ended: EBaaS has given it up, or another request stood in for it",
 }
 
-DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded"}
+DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
 
 
 def overview(counts: Sequence[Count], actions: Sequence[Action], now: float) -> Iterator[str]:
@@ -87,7 +88,7 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
             ("key", shown(letter.event.event_key)),
             ("stage", _stage(record, now)),
             ("came", f"{utc(record.first_at)}, {age(now - record.first_at)} ago"),
-            ("requests", f"{record.requests}, the last answered {utc(record.replied_at)}"),
+            ("requests", _clock(record, now)),
             ("request_id", shown(letter.request_id)),
             ("body", f"{counted(len(letter.event.body), 'byte')}, SHA-256 {letter.digest.hex()}"),
         ]
@@ -98,7 +99,7 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
         (
             entry.row.target,
             entry.row.state,
-            entry.row.reason,
+            reason_of(entry, dossier),
             f"{entry.row.retries:>7}",
             utc(entry.changed_at),
             "; ".join(_notes(entry, now)),
@@ -106,6 +107,33 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
         for entry in dossier.entries
     ]
     yield from columns(rows)
+    if dossier.attempts:
+        yield ""
+        yield from timeline(dossier)
+
+
+def standing(entry: Entry, now: float) -> str:
+    """Where a delivery stands, and why: for who has asked for something that it does not need."""
+    row, since = entry.row, utc(entry.changed_at)
+    match row.state:
+        case State.ACKNOWLEDGED:
+            return f"acknowledged, {since}"
+        case State.AWAITING:
+            return "awaiting: EBaaS retries it"
+        case State.QUEUED:
+            return f"queued: it is retried, {_when(row.due_at, now)}"
+        case State.SUPERSEDED if row.reason == DISCARDED:
+            by = f" by {shown(entry.action.who)}" if entry.action else ""
+            return f"discarded{by}, {since}; `deliveries restore` takes it back"
+        case State.SUPERSEDED:
+            by = (
+                f"event {entry.later_event}" if entry.later_event else "another event or new routes"
+            )
+            return f"superseded by {by}, {since}"
+    if entry.acknowledged_later_at is not None:
+        by = entry.later_event or "another event's"
+        return f"dead, and acknowledged later, as {by}, {utc(entry.acknowledged_later_at)}"
+    return f"dead, {since}"
 
 
 def body_text(dossier: Dossier) -> str:
@@ -120,18 +148,27 @@ def _actions_told(actions: Iterable[Action]) -> Iterator[str]:
     return columns(rows, indent=2)
 
 
+def _clock(record: Record, now: float) -> str:
+    """How far the sender is with its schedule."""
+    last = f"{record.requests}, the last answered {utc(record.replied_at)}"
+    if record.stage is not Stage.OPEN:
+        return last
+    return f"{last}, next due {utc(record.due_at)}, gives up {_when(record.ends_at, now)}"
+
+
 def _stage(record: Record, now: float) -> str:
     said = _STAGES[record.stage]
-    if record.stage is not Stage.OPEN:
-        return said
-    return f"{said}, {_when(record.due_at, now)}; given up {_when(record.ends_at, now)}"
+    return f"{said}, {_when(record.due_at, now)}" if record.stage is Stage.OPEN else said
 
 
 def _notes(entry: Entry, now: float) -> Iterator[str]:
     if entry.row.state is State.QUEUED:
         yield f"due {_when(entry.row.due_at, now)}"
     if entry.acknowledged_later_at is not None:
-        yield f"acknowledged later, {utc(entry.acknowledged_later_at)}"
+        by = f", as event {entry.later_event}" if entry.later_event else ""
+        yield f"acknowledged later{by}, {utc(entry.acknowledged_later_at)}"
+    elif entry.later_event:
+        yield f"superseded by event {entry.later_event}"
     if entry.action is not None:
         yield f"{DONE[entry.action.verb]} by {shown(entry.action.who)}, {utc(entry.action.at)}"
 
@@ -168,6 +205,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
         "changed_at": utc(entry.changed_at),
         "acknowledged_later_at": None if later is None else utc(later),
+        "later_event": entry.later_event or None,
         "action": None if action is None else action_json(action),
     }
 
@@ -197,5 +235,14 @@ def dossier_json(dossier: Dossier) -> dict[str, Any]:
         "request_id": letter.request_id,
         "bytes": len(letter.event.body),
         "sha256": letter.digest.hex(),
-        "deliveries": [entry_json(entry) for entry in dossier.entries],
+        "due_at": utc(record.due_at) if record.stage is Stage.OPEN else None,
+        "ends_at": utc(record.ends_at) if record.stage is Stage.OPEN else None,
+        "trace_id": letter.traceparent[3:35] or None,
+        "deliveries": [
+            {
+                **entry_json(entry),
+                "attempts": [*map(tried_json, dossier.attempts.get(entry.row.target, ()))],
+            }
+            for entry in dossier.entries
+        ],
     }

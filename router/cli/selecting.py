@@ -15,7 +15,7 @@ from router.errors import ConfigInvalid, SettingInvalid
 from router.glob import Glob, GlobInvalid
 from router.schedule import parse_duration
 from router.store import UNSETTLED, State
-from router.store.ops import Later, Ops, Selection, Verb
+from router.store.ops import DISCARDED, Later, Ops, Selection, Verb
 
 #: The options that select deliveries.
 SELECTING = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
@@ -29,12 +29,12 @@ def add_selection(parser: argparse._ArgumentGroup) -> None:
         action="append",
         choices=[str(state) for state in State],
         metavar="STATE",
-        help=f"in this state{many} (default what is not settled; to act: dead)",
+        help=f"in this state{many} (default what is not settled; to replay or discard: dead)",
     )
     parser.add_argument(
         "--match",
         action="append",
-        type=value(_parse_glob),
+        type=value(parse_glob),
         metavar="PATTERN",
         help=f"of events whose key matches, as in routes.yaml{many}",
     )
@@ -59,12 +59,13 @@ def selects(args: argparse.Namespace) -> bool:
 
 
 def read_selection(args: argparse.Namespace) -> Selection:
-    replay = args.verb == Verb.REPLAY
+    replay, restore = args.verb == Verb.REPLAY, args.verb == Verb.RESTORE
     now = time.time()
     return Selection(
         targets=tuple(args.target or ()),
         states=_states(args),
         event_ids=tuple(args.event or ()),
+        reasons=(DISCARDED,) if restore else (),
         keys=tuple(args.match or ()),
         since=None if args.newer_than is None else now - args.newer_than,
         until=None if args.older_than is None else now - args.older_than,
@@ -105,14 +106,16 @@ def _targets_of(path: Path) -> set[str]:
 
 def _states(args: argparse.Namespace) -> tuple[State, ...]:
     states = tuple(State(state) for state in args.state or ())
-    if args.verb not in ("replay", "discard"):
+    if args.verb not in [*Verb]:
         return states or UNSETTLED
     for state in states:
         if state not in Verb(args.verb).states:
             retried = state in (State.QUEUED, State.AWAITING)
             why = "is retried anyway" if retried else "is settled already"
+            if args.verb == Verb.RESTORE:
+                why = "was not discarded"
             raise SettingInvalid(f"--state: what is {state} {why}; {args.verb} is not for it")
-    return states or (State.DEAD,)
+    return states or ((State.SUPERSEDED,) if args.verb == Verb.RESTORE else (State.DEAD,))
 
 
 def words(args: argparse.Namespace) -> str:
@@ -132,7 +135,7 @@ def _word(given: object) -> str:
     return f"{given:g}s" if isinstance(given, float) else str(given)
 
 
-def _parse_glob(text: str) -> Glob:
+def parse_glob(text: str) -> Glob:
     try:
         return Glob(text)
     except GlobInvalid as error:

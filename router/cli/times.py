@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+from router.schedule import parse_age
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -21,3 +24,32 @@ def age(seconds: float) -> str:
 def utc(at: float) -> str:
     """Unix time as ISO 8601, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class Moment(float):
+    """Unix time, and the words that it was given in."""
+
+    words: str
+
+
+def parse_moment(text: str) -> Moment:
+    """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone. ValueError
+    for anything else."""
+    moment = Moment(_moment(text))
+    moment.words = text
+    return moment
+
+
+def _moment(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    try:
+        return time.time() - parse_age(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a time ago (like 90s, 3h, 2d) nor one like 2026-11-26T13:00:00Z"
+        ) from None

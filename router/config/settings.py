@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from router.database import Database, parse_database
 from router.errors import SettingInvalid
 from router.log import Format
 from router.networks import Network, NotANetwork, network_of
-from router.schedule import parse_duration
+from router.schedule import parse_age, parse_duration
 from router.secret import MASK, Secret
 
 PREFIX = "EBAAS_ROUTER_"
@@ -30,6 +30,9 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 #: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _PROBES = ("/livez", "/readyz")
+
+#: The archive that follows from the store.
+AUTO: Final = "auto"
 
 
 # Each parser returns the value or raises ValueError with a sentence's second half.
@@ -94,6 +97,22 @@ def parse_store(text: str) -> Path | Database | None:
     return None if text == "none" else parse_file(text)
 
 
+def parse_archive(text: str) -> Path | Literal["auto"] | None:
+    """The archive's folder; None for `none`."""
+    if text == AUTO:
+        return AUTO
+    return None if text == "none" else parse_file(text)
+
+
+def archive_folder(
+    archive: Path | Literal["auto"] | None, store: Path | Database | None
+) -> Path | None:
+    """Where the archive is, beside that store; None where there is none."""
+    if archive != AUTO:
+        return archive
+    return store.with_name(f"{store.name}-archive") if isinstance(store, Path) else None
+
+
 def parse_size(text: str) -> int:
     """Bytes, at least one."""
     match = _SIZE.fullmatch(text)
@@ -133,6 +152,12 @@ def parse_log_format(text: str) -> Format:
             return text
         case _:
             raise ValueError(f"{text!r} is neither 'console' nor 'json'")
+
+
+def parse_switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is neither 'on' nor 'off'")
+    return text == "on"
 
 
 def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
@@ -210,6 +235,28 @@ class Settings:
     store_max_rows: int = setting(
         parse_count, "1000000", "N", "how many events the store may hold; past it likewise"
     )
+    archive: Path | Literal["auto"] | None = setting(
+        parse_archive,
+        AUTO,
+        "DIR",
+        "where a line is kept for a while of each event that was handled, for trace and archive: a "
+        "folder, made where it is missing; 'auto', which is STORE-archive beside a store in a "
+        "file, and else none; or 'none'",
+    )
+    #: In bytes.
+    archive_max_bytes: int = setting(
+        parse_size, "256MiB", "SIZE", "how much the archive may take up; the oldest goes first"
+    )
+    #: In seconds.
+    archive_keep: float = setting(
+        parse_age, "7d", "TIME", "how long the archive keeps what it has room for"
+    )
+    archive_bodies: bool = setting(
+        parse_switch,
+        "on",
+        "on|off",
+        "'off': the archive keeps no bodies, and nothing can be replayed from it",
+    )
     #: In bytes.
     max_body: int = setting(
         parse_size, "1MiB", "SIZE", "the largest callback; a larger one gets 413"
@@ -255,6 +302,9 @@ class Settings:
     )
     log_format: Format = setting(
         parse_log_format, "console", "FORMAT", "'console' for people, or 'json'"
+    )
+    log_changes: bool = setting(
+        parse_switch, "on", "on|off", "whether events' log lines have the ids in their `changes`"
     )
     workers: int = setting(
         parse_count,

@@ -11,11 +11,22 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from router.log.foreign import place_of, take_library_lines
-from router.log.lines import Fields, Format, Level, Lines, printable, utc
+from router.log.lines import Fields, Format, Level, Lines, printable, stamp, utc
 from router.log.sums import Sums
 from router.log.writer import Writer
 
-__all__ = ["Format", "Level", "Log", "place_of", "printable", "take_library_lines", "utc"]
+__all__ = [
+    "Fields",
+    "Format",
+    "Level",
+    "Lines",
+    "Log",
+    "place_of",
+    "printable",
+    "stamp",
+    "take_library_lines",
+    "utc",
+]
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
 PATIENCE = 2.0
@@ -62,13 +73,17 @@ class Log:
     def error(self, happening: str, **fields: Any) -> None:
         self.write("error", happening, fields)
 
-    def write(self, level: Level, happening: str, fields: Fields) -> None:
-        """One line. Field names are fixed words; values may come from outside."""
+    def write(self, level: Level, happening: str, fields: Fields) -> bytes | None:
+        """One line. Field names are fixed words; values may come from outside. Returns it, where
+        it is JSON and was not summed up."""
         now = self._clock()
         if self._sums.is_due(now):
             self._sum_up(now)
-        if not self._sums.take(now, level, happening, fields):
-            self._out.put(self._lines.line(now, level, happening, fields))
+        if self._sums.take(now, level, happening, fields):
+            return None
+        line = self._lines.line(now, level, happening, fields)
+        self._out.put(line)
+        return line if self._lines.is_json else None
 
     def close(self, timeout: float = PATIENCE) -> None:
         """Write what waits, sums included, within `timeout` seconds; later lines are lost.

@@ -41,7 +41,7 @@ class Lines:
 
     def __init__(self, format: Format, encoding: str = "utf-8") -> None:
         """`encoding` is for `console`; JSON is ASCII."""
-        self._is_json = format == "json"
+        self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         #: A second of Unix time, and how it is written: most lines are in that of the line before.
         self._second = (0, "1970-01-01T00:00:00")
@@ -52,7 +52,7 @@ class Lines:
         Never raises: no log line is worth a failure of its own.
         """
         stamp = self.stamp(now)
-        if self._is_json and (quick := _quick_line(stamp, level, happening, fields)):
+        if self.is_json and (quick := _quick_line(stamp, level, happening, fields)):
             return quick
         try:
             if _has_own(fields) or _has_long(fields):
@@ -74,7 +74,7 @@ class Lines:
         return f"{text}.{int((now - second) * 1000):03d}Z"
 
     def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
-        if self._is_json:
+        if self.is_json:
             return _json_line(stamp, level, happening, fields)
         line = _console_line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
@@ -94,6 +94,11 @@ class Lines:
             if short != value:
                 cut.append(name)
         return {**fitted, "cut": cut}
+
+
+def stamp(at: float) -> str:
+    """Unix time as lines have it, to the nearest millisecond: what was read from one comes out."""
+    return Lines("json").stamp(at + 0.0005)
 
 
 def utc(at: float) -> str:

@@ -141,6 +141,10 @@ class OfProcess:
     log_lines_lost: int = counter(
         "log_lines_lost_total", "Log lines that could not be written, or not fast enough."
     )
+    archive_lines_lost: int = counter(
+        "archive_lines_lost_total",
+        "Lines of the archive that could not be written, or not fast enough.",
+    )
     build: dict[str, str] = info("build_info", "The router's version and its Python's.")
 
     # The nodes: with PostgreSQL alone.
@@ -211,6 +215,9 @@ class OfProcess:
     #: The store's last error, and when it was.
     store_error: str = field(default="", kw_only=True)
     store_failed_at: float = field(default=0.0, kw_only=True)
+    #: Why the archive lost a line or could not be tidied last, and when that was.
+    archive_error: str = field(default="", kw_only=True)
+    archive_failed_at: float = field(default=0.0, kw_only=True)
 
     def event(self, code: str, seconds: float) -> None:
         """An event was answered with that code, so long after its first byte; the code is `""`
@@ -303,9 +310,19 @@ class OfTarget:
     # For pages alone.
     #: How the last attempt that the target failed ended, and when.
     last_failure: str = field(default="", kw_only=True)
+    #: Its HTTP status, where an answer came, and a few words of ours.
+    failure_status: int | None = field(default=None, kw_only=True)
+    failure_detail: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
 
-    def attempt(self, reason: Reason, seconds: float, now: float) -> None:
+    def attempt(
+        self,
+        reason: Reason,
+        seconds: float,
+        now: float,
+        status: int | None = None,
+        detail: str = "",
+    ) -> None:
         """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
         self.attempts[reason] += 1
         if reason in OWN_DOING:
@@ -315,3 +332,4 @@ class OfTarget:
             self.last_acknowledged = now
         else:
             self.last_failure, self.failed_at = str(reason), now
+            self.failure_status, self.failure_detail = status, detail

@@ -8,12 +8,13 @@ that all processes of a store share (`Store.now`); timeouts are seconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from router.errors import RouterError
 from router.model import Event
+from router.store.attempts import Tried
 from router.store.nodes import Nodes
 
 
@@ -99,6 +100,8 @@ class DeliveryRow:
     due_at: float = 0.0
     #: How many retries the router has made.
     retries: int = 0
+    #: The failed attempt that has led here: written with the row, and no part of where it stands.
+    tried: Tried | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,9 @@ class Letter(NamedTuple):
     event: Event
     digest: bytes
     request_id: str
+    #: The caller's W3C trace context; both `""` where it sent none that is valid.
     traceparent: str = ""
+    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,8 @@ class Usage:
     fullest_of: str = ""
     #: When the oldest event came that still awaits a retry or is queued; None where none does.
     oldest: float | None = None
+    #: The targets whose shares are full, and `""` where the store as a whole is.
+    full: frozenset[str] = frozenset()
 
 
 class Store(Protocol):
@@ -192,6 +199,9 @@ class Store(Protocol):
     never blocks the loop for longer than a point look-up, and is atomic: a crash leaves all of it
     or nothing. What it has returned from is durable (it survives kill -9 and a power cut), and is
     seen by every later call of every process. Calls made at the same time take effect in any order.
+
+    With each row that is written the failed attempt that it brings is kept, LAST of them and the
+    first; not while its target's share or the store was full when `usage` was last asked for.
     """
 
     #: False where nothing is remembered at all: `find` finds nothing, and nothing is ever written.
@@ -228,15 +238,26 @@ class Store(Protocol):
         ...
 
     async def supersede(
-        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
     ) -> None:
         """A request that claimed none of these has got its `000`: the open deliveries of the open
         ones to the targets reached are superseded, their dead letters are marked as acknowledged
-        later, the records are spent, and end where nothing is awaited any more."""
+        later, the records are spent, and end where nothing is awaited any more. `by` is the id of
+        the request's event."""
         ...
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         """Mark a delivery acknowledged, whatever its state. False where it is not there."""
+        ...
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        """Keep an attempt that has failed after its row was written: the row stays as it is, but
+        for a reason that was not known yet. Nothing where the delivery is not there."""
         ...
 
     async def spend_all(self, timeout: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from router.model import Event
 from router.store import Limits, State, Usage
@@ -32,6 +33,20 @@ def usage(
         for target, (some, some_bytes) in by_target.items()
     ]
     whole = max(rows / limits.max_rows, size / limits.max_bytes)
-    fullest, fullest_of = max([(whole, ""), *shares])
+    parts = [(whole, ""), *shares]
+    fullest, fullest_of = max(parts)
+    full = frozenset(name for part, name in parts if part >= 1.0)
     counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
-    return Usage(rows, size, counts, fullest, fullest_of, oldest)
+    return Usage(rows, size, counts, fullest, fullest_of, oldest, full)
+
+
+def fitting(
+    sizes: Sequence[int], whole: tuple[int, int], of_target: tuple[int, int], limits: Limits
+) -> int:
+    """How many of these, the first ones, a person may still add: within a target's share, and in
+    half of the store, for the rest is for what comes. Both are used by so many rows and bytes."""
+    for count, size in enumerate(accumulate(sizes), 1):
+        for (rows, used), part in ((whole, 0.5), (of_target, limits.share)):
+            if rows + count > limits.max_rows * part or used + size > limits.max_bytes * part:
+                return count - 1
+    return len(sizes)

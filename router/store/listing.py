@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from router.glob import Glob
 from router.store import DeliveryRow, State
+from router.store.attempts import COLUMNS, Tried, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 
 #: Before the first page.
@@ -21,7 +22,7 @@ _LATER = {
 
 _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
-    d.target, d.state, d.reason, d.due_at, d.retries,
+    d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
     a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
 WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
@@ -32,6 +33,12 @@ _COUNTS = """
 SELECT d.target, d.state, count(*), count(d.acknowledged_later_at), min(e.first_at)
 FROM {tables} WHERE {condition} GROUP BY d.target, d.state
 """
+
+_ATTEMPTS = f"""
+SELECT target, number, {", ".join(COLUMNS)} FROM {{schema}}attempts
+WHERE seq = (SELECT seq FROM {{schema}}events WHERE event_id = {{event_id}})
+ORDER BY target, number
+"""  # noqa: S608 - our own words
 
 _ACTIONS = """
 SELECT action_id, verb, who, what, at, deliveries FROM {schema}actions
@@ -68,6 +75,8 @@ class Dialect:
     key: str
     #: That the key fits one of the patterns, as a term.
     fits: Callable[[Values, tuple[Glob, ...]], str]
+    #: That the event is known by a word, as a term.
+    known: Callable[[str], str]
     #: What is put before the name of a table.
     schema: str = ""
 
@@ -93,6 +102,10 @@ class Dialect:
         values = Values()
         return Query(_ACTIONS.format(schema=self.schema, size=values.put(limit)), values)
 
+    def attempts(self, event_id: str) -> Query:
+        values = Values()
+        return Query(_ATTEMPTS.format(schema=self.schema, event_id=values.put(event_id)), values)
+
     def _condition(self, selection: Selection, values: Values) -> str:
         """What costs most to decide comes last."""
         terms = ["d.seq > 0"]
@@ -101,10 +114,15 @@ class Dialect:
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self.schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
+        if selection.known_by:
+            known = " OR ".join(self.known(values.put(word)) for word in selection.known_by)
+            terms.append(f"({known})")
         if selection.targets:
             terms.append(f"d.target IN ({values.all(selection.targets)})")
         if selection.states:
             terms.append(f"d.state IN ({values.all(selection.states)})")
+        if selection.reasons:
+            terms.append(f"d.reason IN ({values.all(selection.reasons)})")
         if selection.since is not None:
             terms.append(f"e.first_at >= {values.put(selection.since)}")
         if selection.until is not None:
@@ -123,9 +141,20 @@ def count(row: tuple[Any, ...]) -> Count:
 
 def entry(row: tuple[Any, ...]) -> Entry:
     seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
+    was_state, was_reason, later_event = row[11:14]
     delivery = DeliveryRow(target, State(state), *rest)
-    done = None if row[11] is None else action(row[11:])
-    return Entry(seq, event_id, event_key, first_at, delivery, changed_at, later, done)
+    done = None if row[14] is None else action(row[14:])
+    before = None if was_state is None else (State(was_state), was_reason)
+    by = later_event or ""
+    return Entry(seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by)
+
+
+def attempts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Tried, ...]]:
+    """By target, in order."""
+    by_target: dict[str, list[Tried]] = {}
+    for target, *columns in rows:
+        by_target.setdefault(target, []).append(tried(columns))
+    return {target: tuple(each) for target, each in by_target.items()}
 
 
 def action(row: tuple[Any, ...]) -> Action:

@@ -16,6 +16,7 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.attempts import Tried
 from router.store.nodes import Nodes
 
 
@@ -40,12 +41,20 @@ class NoStore:
         return False
 
     async def supersede(
-        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
     ) -> None:
         """There is nothing to supersede."""
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return False
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        """Nothing is kept."""
 
     async def spend_all(self, timeout: float) -> None:
         """There is no record to spend."""

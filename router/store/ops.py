@@ -1,16 +1,17 @@
-"""What people ask of a store and do with it: find deliveries, replay and discard them."""
+"""What people ask of a store and do with it: find deliveries, replay, discard, restore them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
 from router.glob import Glob
 from router.store import UNSETTLED, DeliveryRow, Letter, Record, State
+from router.store.attempts import Tried
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
 #: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.
@@ -27,18 +28,36 @@ class Verb(StrEnum):
     REPLAY = "replay"
     #: Settle what is not to be delivered.
     DISCARD = "discard"
+    #: Take a discard back: the delivery stands as it did before.
+    RESTORE = "restore"
 
     @property
     def states(self) -> tuple[State, ...]:
         """Where a delivery has to stand for it. What is awaited is not replayed: the caller's own
         retry would overlap it."""
-        return (State.DEAD,) if self is Verb.REPLAY else UNSETTLED
+        return _STANDS[self]
 
-    def acted(self, row: DeliveryRow, now: float) -> DeliveryRow:
-        """The delivery from now on."""
+    def fits(self, row: DeliveryRow) -> bool:
+        discarded = self is not Verb.RESTORE or row.reason == DISCARDED
+        return row.state in self.states and discarded
+
+    def acted(self, entry: Entry, now: float) -> DeliveryRow:
+        """The delivery from now on; what would be awaited from a caller that has given up is dead,
+        which the store sees to."""
+        row = entry.row
         if self is Verb.REPLAY:
             return replace(row, state=State.QUEUED, due_at=now, retries=0)
-        return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
+        if self is Verb.DISCARD:
+            return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
+        before = (State.DEAD, "") if entry.before is None else entry.before
+        return replace(row, state=before[0], reason=before[1])
+
+
+_STANDS = {
+    Verb.REPLAY: (State.DEAD,),
+    Verb.DISCARD: UNSETTLED,
+    Verb.RESTORE: (State.SUPERSEDED,),
+}
 
 
 class Later(StrEnum):
@@ -56,6 +75,7 @@ class Selection:
     targets: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     event_ids: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     #: The event's key fits any of them.
     keys: tuple[Glob, ...] = ()
     #: The event's first request came then or later.
@@ -63,6 +83,9 @@ class Selection:
     #: It came before.
     until: float | None = None
     acknowledged_later: Later = Later.INCLUDE
+    #: The event, its request or its trace has one of these ids, the SHA-256 of its body begins so,
+    #: or its body has it in quotes.
+    known_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +133,11 @@ class Entry:
     acknowledged_later_at: float | None
     #: The last action on it, as long as that is kept.
     action: Action | None
+    #: State and reason before that; None where there was none, or a program of old made it.
+    before: tuple[State, str] | None = None
+    #: The event that has stood in for it, by superseding it or by being acknowledged later; `""`
+    #: where there is none, or it is not known.
+    later_event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +147,29 @@ class Dossier:
     record: Record
     letter: Letter
     entries: tuple[Entry, ...]
+    #: By target, in the order in which they were made.
+    attempts: Mapping[str, tuple[Tried, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """An event that is over, to be delivered to a target again."""
+
+    #: How it is put, where the store does not have it.
+    record: Record
+    letter: Letter
+    #: Where it is in what it comes from.
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """How far one step came."""
+
+    #: So many, the first ones; the next has found no room.
+    taken: int
+    #: How many of them have been queued.
+    queued: int
 
 
 class Ops(Protocol):
@@ -150,6 +201,18 @@ class Ops(Protocol):
         many have changed. One that stands elsewhere than when it was looked at stays as it is.
 
         Replayed: `queued`, due now, no retry made. Discarded: `superseded`, its reason DISCARDED.
+        Restored: as before it was discarded, but dead where its record is not open any more.
+        """
+        ...
+
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+        """Queue an action's events for a target, in order, due now, up to STEP of them, as far as
+        its share of the store and half of the whole have room; in one commit with the action
+        itself, whose words then end with the mark of the last one taken. With no event they are
+        as they are given.
+
+        One stays as it is that is still open, whose delivery is queued already, or that this
+        action has queued before.
         """
         ...
 

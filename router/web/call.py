@@ -22,6 +22,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+#: Its state: a list for each tracing system. What is longer need not be passed on.
+_STATE = re.compile(rb"[\x20-\x7e]{0,512}")
+
+
 class HungUp(Exception):
     """The caller has gone before its request was whole, or has been told why already."""
 
@@ -70,10 +74,18 @@ class Call:
         return Told(self.request_id, code, self.seconds)
 
     @property
-    def traceparent(self) -> str:
-        """The caller's trace context, `""` where it sent none that is valid."""
+    def trace(self) -> tuple[str, str]:
+        """The caller's trace context, `traceparent` and `tracestate`; `""` for what it did not
+        send, or not rightly. Without the first there is no second."""
         given = self.named.get(b"traceparent")
-        return given.decode("ascii") if given and _TRACEPARENT.fullmatch(given) else ""
+        if not given or not _TRACEPARENT.fullmatch(given):
+            return "", ""
+        state = b""
+        if b"tracestate" in self.named:
+            state = b",".join(
+                [each for name, each in self.fields if name == b"tracestate" and each]
+            )
+        return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
     async def body(self, limit: int) -> bytes:
         """The body as it comes: whole, or so much of it that it is longer than `limit`.

@@ -132,7 +132,7 @@ class Callbacks:
             # Targets would get it, and there is no time left to answer for it, or to record it.
             raise refused(replies.TOO_SLOW, "the request took longer than reply_within")
         outcome = await self._opened.forward(
-            Envelope(event, "", call.request_id, call.traceparent),
+            Envelope(event, "", call.request_id, *call.trace),
             plan,
             config.table.targets,
             config.terms,

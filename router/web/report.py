@@ -45,6 +45,13 @@ class StoreStatus(TypedDict):
     failed_at: float
 
 
+class ArchiveStatus(TypedDict):
+    """How the archive does: its last error, `""` where there was none, and when that was."""
+
+    error: str
+    failed_at: float
+
+
 class TargetStatus(TypedDict):
     """How the attempts at one target went lately; no address of it. A time of 0 is never."""
 
@@ -52,6 +59,9 @@ class TargetStatus(TypedDict):
     acknowledged_at: float
     #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
     failure: str
+    #: Its HTTP status, where an answer came, and a few words of ours.
+    failure_status: int | None
+    failure_detail: str
     failed_at: float
 
 
@@ -65,6 +75,7 @@ class Status(TypedDict):
     tasks: int
     configuration: Configuration
     store: StoreStatus
+    archive: ArchiveStatus
     #: The loop's worst lag of the last minute, in seconds.
     lag: float
     targets: dict[str, TargetStatus]
@@ -97,6 +108,7 @@ def report(
                 error=metrics.store_error,
                 failed_at=metrics.store_failed_at,
             ),
+            archive=ArchiveStatus(error=metrics.archive_error, failed_at=metrics.archive_failed_at),
             lag=lag,
             targets=_targets(metrics, standing.config.table.targets.values()),
         ),
@@ -123,6 +135,8 @@ def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetSta
             owner=target.owner,
             acknowledged_at=numbers.last_acknowledged,
             failure=numbers.last_failure,
+            failure_status=numbers.failure_status,
+            failure_detail=numbers.failure_detail,
             failed_at=numbers.failed_at,
         )
         for target in targets

@@ -8,9 +8,16 @@ from typing import Any
 
 from router.log import utc
 from router.metrics import Snapshot, merged
-from router.web.report import Configuration, Report, Status, StoreStatus, TargetStatus
+from router.web.report import (
+    ArchiveStatus,
+    Configuration,
+    Report,
+    Status,
+    StoreStatus,
+    TargetStatus,
+)
 
-#: How long after its last error the store counts as degraded, in seconds.
+#: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
 
 #: From which part of its limits on the store is degraded.
@@ -48,6 +55,7 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
         "processes": _processes(statuses, reports.silent),
         "configuration": _configuration([s["configuration"] for s in statuses], metrics),
         "store": _store([status["store"] for status in statuses], metrics, now),
+        "archive": _archive([status["archive"] for status in statuses], metrics, now),
         "loop": _loop(statuses),
         "targets": _targets(statuses, metrics),
     }
@@ -139,6 +147,17 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
     )
 
 
+def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> Check:
+    last = max(
+        known, key=lambda each: each["failed_at"], default=ArchiveStatus(error="", failed_at=0)
+    )
+    lost, reasons = metrics["process"]["archive_lines_lost"], []
+    if now - last["failed_at"] < STORE_RECOVERED:
+        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; {lost} lines lost")
+    failed_at = _time(last["failed_at"])
+    return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
+
+
 def _loop(statuses: Sequence[Status]) -> Check:
     reasons = [
         f"process {each['pid']} was blocked for {each['lag']:.2f} s in the last minute"
@@ -162,7 +181,9 @@ def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
             reasons += [f"{name} {why}" for why in _contained(numbers)]
         if known and each[name]["failing"]:
             failure = each[name]["last_failure"]
-            reasons.append(f"{name} fails: {failure['reason']} at {failure['at']}")
+            more = [str(each) for each in (failure["status"], failure["detail"]) if each]
+            why = f"{failure['reason']} ({', '.join(more)})" if more else failure["reason"]
+            reasons.append(f"{name} fails: {why} at {failure['at']}")
     return _check(reasons, each=each)
 
 
@@ -177,7 +198,12 @@ def _contained(numbers: dict[str, Any]) -> Iterator[str]:
 def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str, Any]:
     acknowledged = max(each["acknowledged_at"] for each in known)
     failed = max(known, key=lambda each: each["failed_at"])
-    failure = {"reason": failed["failure"], "at": _time(failed["failed_at"])}
+    failure = {
+        "reason": failed["failure"],
+        "status": failed["failure_status"],
+        "detail": failed["failure_detail"],
+        "at": _time(failed["failed_at"]),
+    }
     return {
         "owner": known[0]["owner"],
         "failing": failed["failed_at"] > acknowledged,

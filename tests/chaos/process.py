@@ -22,6 +22,10 @@ from tests.rows import Store, option
 PATIENCE = 30.0
 
 
+#: The tree of the version before, for a rolling upgrade.
+BEFORE = os.environ.get("CHAOS_BEFORE", "")
+
+
 class Stuck(Exception):
     """A router does not come up, or does not end."""
 
@@ -65,7 +69,7 @@ class Router:
         begin = self.log.stat().st_size
         with self.log.open("ab") as log, self.errors.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(), stdout=log, stderr=errors, cwd=ROOT, env=environment()
+                *self._command(), stdout=log, stderr=errors, cwd=self._tree, env=environment()
             )
         deadline = time() + PATIENCE
         while (url := self._announced(begin)) is None:
@@ -122,6 +126,11 @@ class Router:
     @property
     def alive(self) -> bool:
         return self._process is not None and _runs(self._process.pid)
+
+    @property
+    def _tree(self) -> Path:
+        """The program's: for the first node it may be that of the version before."""
+        return Path(BEFORE).absolute() if BEFORE and self.node == 0 else ROOT
 
     def _command(self) -> list[str]:
         workers = ["--workers", str(self._workers)] if self._workers > 1 else []

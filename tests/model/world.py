@@ -28,6 +28,7 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.rows import Rows
@@ -376,12 +377,21 @@ class SimulatedStore:
         return await self._write(lambda rows: rows.settle(settlement), timeout)
 
     async def supersede(
-        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
     ) -> None:
-        await self._write(lambda rows: rows.supersede(event_ids, reached, now), timeout)
+        await self._write(lambda rows: rows.supersede(event_ids, reached, now, by), timeout)
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        """No rule asks for it; so it is no effect that a history is made of."""
+        self._world.rows.missed(event_id, target, tried)
 
     async def spend_all(self, timeout: float) -> None:
         await self._write(lambda rows: rows.spend_all(), timeout)

@@ -43,7 +43,7 @@ async def check(connection: Connection, address: Address) -> None:
         raise failed(
             address,
             f"the version of its schema is {version}, and this program knows {VERSION}; "
-            "a newer one has been here",
+            "a newer one has been here: start that, or put back the copy that was made before it",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any
 from router.store import Limits, StoreFailed, listing
 from router.store.listing import START, Query
 from router.store.nodes import Node
-from router.store.ops import Action, Count, Dossier, Entry, Selection
+from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.clock import Clock
@@ -19,6 +20,7 @@ from router.store.postgres.listing import EVENT, dialect, entry
 from router.store.postgres.migrating import check, failed
 from router.store.postgres.nodes import PostgresNodes
 from router.store.postgres.pool import Pool
+from router.store.postgres.resending import Resending
 from router.store.postgres.trouble import Failed
 
 #: How long a question may take, and a step of an action, in seconds.
@@ -33,6 +35,7 @@ class PostgresOps:
     ) -> None:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
+        self._limits_of = limits
         self._limits = rows.limits(limits)
         clock = Clock()
         self._pool = Pool(address, clock.ask, size=1)
@@ -74,16 +77,27 @@ class PostgresOps:
             return None
         (event,) = found
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
-        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries)
+        tried = listing.attempts(await self._read(self._dialect.attempts(event_id)))
+        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries, tried)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
-        changes = [
-            _change(action, each, now) for each in entries if each.row.state in action.verb.states
-        ]
+        changes = [_change(action, each, now) for each in entries if action.verb.fits(each.row)]
         values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
+
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+        try:
+            async with asyncio.timeout(ACTING), self._pool.connection() as connection:
+                try:
+                    step = Resending(connection, self._schema, self._limits_of, self._limits)
+                    return await step.do(action, target, events, self.now())
+                except BaseException:
+                    connection.close()  # and its transaction with it
+                    raise
+        except TimeoutError:
+            raise StoreFailed("slow") from None
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         return tuple(map(listing.action, await self._read(self._dialect.actions(limit))))
@@ -110,5 +124,5 @@ def _change(action: Action, entry: Entry, now: float) -> dict[str, Any]:
         "seq": entry.seq,
         "was": entry.row.state,
         "later": entry.acknowledged_later_at,
-        **asdict(action.verb.acted(entry.row, now)),
+        **rows.delivery(action.verb.acted(entry, now)),
     }

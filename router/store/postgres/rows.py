@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,8 @@ from router.store import (
     Stage,
     State,
 )
-from router.store.fullness import size_of
+from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
+from router.store.fullness import size_of as event_size
 from router.store.postgres.connection import Row
 from router.store.postgres.texts import escaped, unescaped
 
@@ -34,30 +35,35 @@ def limits(of: Limits) -> str:
 
 
 def addition(
-    record: Record, letter: Letter, rows: Sequence[DeliveryRow], deadline: float
+    record: Record,
+    letter: Letter,
+    rows: Sequence[DeliveryRow],
+    deadline: float,
+    full: Collection[str],
 ) -> dict[str, Any]:
     event = letter.event
     return {
         **_record(record),
         "digest": _bytes(letter.digest),
-        "size": size_of(event),
+        "size": event_size(event),
         "request_id": letter.request_id,
         "traceparent": letter.traceparent,
+        "tracestate": letter.tracestate,
         "event_source": escaped(event.event_source),
         "event_topic": escaped(event.event_topic),
         "event_type": escaped(event.event_type),
         "event_status": escaped(event.event_status),
         "event_key": escaped(event.event_key),
-        "rows": list(map(delivery, rows)),
+        "rows": [delivery(row, full) for row in rows],
         "deadline": deadline,
     }
 
 
-def settlement(of: Settlement, token: str) -> dict[str, Any]:
+def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
     return {
         **_record(of.record),
         "digest": _bytes(of.digest),
-        "rows": list(map(delivery, of.rows)),
+        "rows": [delivery(row, full) for row in of.rows],
         "reached": list(of.reached),
         "at": of.at,
         "token": token,
@@ -95,10 +101,10 @@ def ended(row: Row) -> Ended:
 
 
 def letter(columns: Sequence[Any]) -> Letter:
-    digest, request_id, traceparent, *fields, body = columns
+    digest, request_id, traceparent, tracestate, *fields, body = columns
     source, topic, type_, status, key = map(unescaped, fields)
     event = Event(source, topic, type_, status, key, body)
-    return Letter(event, digest, request_id, traceparent)
+    return Letter(event, digest, request_id, traceparent, tracestate)
 
 
 def _record(of: Record) -> dict[str, Any]:
@@ -115,14 +121,19 @@ def _record(of: Record) -> dict[str, Any]:
     }
 
 
-def delivery(of: DeliveryRow) -> dict[str, Any]:
-    return {
+def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
+    """`full` is what has no room for attempts: targets, and `""` for the whole store."""
+    asked: dict[str, Any] = {
         "target": of.target,
         "state": of.state,
         "reason": of.reason,
         "due_at": of.due_at,
         "retries": of.retries,
     }
+    if of.tried is not None and is_kept(full, of.target):
+        columns = dict(zip(COLUMNS, values(of.tried), strict=True))
+        asked["tried"] = {**columns, "size": size_of(of.tried), "last": LAST}
+    return asked
 
 
 def _bytes(of: bytes) -> str:

@@ -21,11 +21,13 @@ from router.store import (
     Limits,
     Record,
     Settlement,
+    State,
     StoreFailed,
     StoreFull,
     Usage,
     fullness,
 )
+from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.postgres import rows
 from router.store.postgres.address import Address
@@ -98,6 +100,9 @@ class PostgresStore:
         self._supersede = Batch(self._supersede_all, WRITES)
         self._acknowledge = Batch(self._acknowledge_all, WRITES)
         self._finish = Batch(self._finish_all, WRITES)
+        self._missed = Batch(self._missed_all, WRITES)
+        #: What is out of room for attempts: targets, and `""` for the store as a whole.
+        self._full: frozenset[str] = frozenset()
 
     @classmethod
     async def open(cls, address: Address, limits: Limits, connections: int = SIZE) -> PostgresStore:
@@ -138,7 +143,9 @@ class PostgresStore:
     ) -> None:
         # The server's clock decides, and this one's may be behind it.
         deadline = self.now() + timeout - self._clock.error
-        addition = _Addition(rows.addition(record, letter, rows_, deadline), letter.event.body)
+        addition = _Addition(
+            rows.addition(record, letter, rows_, deadline, self._full), letter.event.body
+        )
         try:
             await self._add.ask(addition, timeout)
         except (StoreFull, Failed, Away):
@@ -149,17 +156,27 @@ class PostgresStore:
             raise
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        return await self._settle.ask(rows.settlement(settlement, uuid.uuid4().hex), timeout)
+        ask = rows.settlement(settlement, uuid.uuid4().hex, self._full)
+        return await self._settle.ask(ask, timeout)
 
     async def supersede(
-        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
     ) -> None:
-        ask = {"event_ids": list(event_ids), "reached": list(reached), "now": now}
+        ask = {"event_ids": list(event_ids), "reached": list(reached), "now": now, "by_event": by}
         await self._supersede.ask(ask, timeout)
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         ask = {"event_id": event_id, "target": target, "now": now}
         return await self._acknowledge.ask(ask, timeout)
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        row = DeliveryRow(target, State.QUEUED, str(tried.attempt.reason), tried=tried)
+        await self._missed.ask({"event_id": event_id, **rows.delivery(row, self._full)}, timeout)
 
     async def spend_all(self, timeout: float) -> None:
         await self._pool.call("spend_all", [], timeout)
@@ -171,11 +188,12 @@ class PostgresStore:
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        found = await self._pool.call("take", [target, now, until, limit, lease], timeout)
+        found = await self._pool.call("take_letters", [target, now, until, limit, lease], timeout)
         return tuple(rows.due(row, lease) for row in found)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        ask = {"event_id": due.event_id, "lease": due.lease, "now": now, **rows.delivery(row)}
+        ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
+        ask |= rows.delivery(row, self._full)
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
@@ -191,11 +209,14 @@ class PostgresStore:
         if any(row[4] > _MANY_BACKENDS for row in found):
             await self._pool.call("fold_usage", [], timeout)
         oldest = found[0][5] if found else None
-        return fullness.usage((row[:4] for row in found), oldest, self._limits)
+        usage = fullness.usage((row[:4] for row in found), oldest, self._limits)
+        self._full = usage.full
+        return usage
 
     async def close(self) -> None:
         until = time.monotonic() + CLOSE_TIMEOUT
-        for batch in (self._add, self._settle, self._supersede, self._acknowledge, self._finish):
+        batches = (self._add, self._settle, self._supersede, self._acknowledge, self._finish)
+        for batch in (*batches, self._missed):
             await batch.close(max(0.0, until - time.monotonic()))
         with suppress(StoreFailed):
             while self._unfenced:
@@ -233,6 +254,10 @@ class PostgresStore:
 
     async def _supersede_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
         await self._call_all("supersede", asks, timeout)
+        return [None] * len(asks)
+
+    async def _missed_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
+        await self._call_all("missed", asks, timeout)
         return [None] * len(asks)
 
     async def _acknowledge_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:

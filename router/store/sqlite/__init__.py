@@ -25,6 +25,7 @@ from router.store import (
     StoreFailed,
     Usage,
 )
+from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.file import needs_reopening, open_reader, prepare, translated
@@ -96,7 +97,9 @@ class SqliteStore:
 
     async def usage(self, timeout: float) -> Usage:
         self._check_file()
-        return self._read(partial(reading.usage, limits=self._limits))
+        usage = self._read(partial(reading.usage, limits=self._limits))
+        self._writer.full = usage.full
+        return usage
 
     async def add(
         self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
@@ -113,12 +116,20 @@ class SqliteStore:
         return await self._write(lambda rows: rows.settle(settlement), timeout)
 
     async def supersede(
-        self, event_ids: Collection[str], reached: Collection[str], now: float, timeout: float
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
     ) -> None:
-        await self._write(lambda rows: rows.supersede(event_ids, reached, now), timeout)
+        await self._write(lambda rows: rows.supersede(event_ids, reached, now, by), timeout)
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        await self._write(lambda rows: rows.missed(event_id, target, tried), timeout)
 
     async def spend_all(self, timeout: float) -> None:
         await self._write(lambda rows: rows.spend_all(), timeout)

@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from router.store import DeliveryRow, Limits
-from router.store.ops import Action, Entry
+from router.store import DeliveryRow, Limits, Stage, State
+from router.store.fullness import fitting, size_of
+from router.store.ops import Action, Entry, Resend, Resent
 from router.store.sqlite.rows import Rows
 
 _RECORD = """
@@ -16,10 +17,28 @@ ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
 """
 
 #: Only where it still stands as it was looked at. A lease is taken away: its holder comes too late.
+#: Nothing is awaited from a caller that has given up.
 _CHANGE = """
-UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
-    lease = ''
+UPDATE deliveries SET state = CASE
+        WHEN ?1 = 'awaiting' AND (SELECT stage FROM events e WHERE e.seq = deliveries.seq) <> 'open'
+        THEN 'dead' ELSE ?1 END,
+    reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
+    lease = '', was_state = state, was_reason = reason
 WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
+"""
+
+#: Whatever it was: an acknowledged one is to be delivered again.
+_PUT = """
+INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
+    due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
+    lease = ''
+"""
+
+_STANDING = """
+SELECT e.seq, e.stage, d.state, d.action
+FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.event_id = ?
 """
 
 
@@ -30,15 +49,15 @@ def act(
     entries: Sequence[Entry],
     now: float,
 ) -> int:
-    fitting = [entry for entry in entries if entry.row.state in action.verb.states]
+    standing = [entry for entry in entries if action.verb.fits(entry.row)]
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         number = _recorded(connection, action)
         changed = [
             row
-            for entry in fitting
+            for entry in standing
             for row in connection.execute(
-                _CHANGE, (*_after(action.verb.acted(entry.row, now)), now, number, *_before(entry))
+                _CHANGE, (*_after(action.verb.acted(entry, now)), now, number, *_before(entry))
             ).fetchall()
         ]
         connection.execute(
@@ -46,6 +65,61 @@ def act(
         )
         Rows(connection, limits).touch((seq for (seq,) in changed), now)
     return len(changed)
+
+
+def resend(
+    connection: sqlite3.Connection,
+    limits: Limits,
+    action: Action,
+    target: str,
+    events: Sequence[Resend],
+    now: float,
+) -> Resent:
+    rows = Rows(connection, limits)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        number = _recorded(connection, action)
+        sizes = [size_of(event.letter.event) for event in events]
+        taken = fitting(sizes, rows.used(""), rows.used(target), limits)
+        queued = [
+            seq
+            for event in events[:taken]
+            if (seq := _resent(connection, rows, event, target, number, now)) is not None
+        ]
+        connection.executemany(
+            "UPDATE deliveries SET action = ? WHERE seq = ? AND target = ?",
+            [(number, seq, target) for seq in queued],
+        )
+        what = f"{action.what} {events[taken - 1].mark}" if taken else action.what
+        if taken or not events:
+            connection.execute(
+                "UPDATE actions SET deliveries = deliveries + ?, what = ? WHERE seq = ?",
+                (len(queued), what, number),
+            )
+        rows.touch(queued, now)
+    return Resent(taken, len(queued))
+
+
+def _resent(
+    connection: sqlite3.Connection,
+    rows: Rows,
+    event: Resend,
+    target: str,
+    action: int,
+    now: float,
+) -> int | None:
+    """The event's number, where it is queued now."""
+    row = DeliveryRow(target, State.QUEUED, due_at=now)
+    found = connection.execute(_STANDING, (target, event.record.event_id)).fetchone()
+    if found is None:
+        rows.add(event.record, event.letter, [row])
+        found = connection.execute(_STANDING, (target, event.record.event_id)).fetchone()
+        return int(found[0])
+    seq, stage, state, last_action = found
+    if stage == Stage.OPEN or state == State.QUEUED or last_action == action:
+        return None
+    connection.execute(_PUT, (seq, target, row.state, row.reason, now, row.retries, now))
+    return int(seq)
 
 
 def _recorded(connection: sqlite3.Connection, action: Action) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from router.errors import StartFailed
 from router.store import StoreFailed
-from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, OLDEST, VERSION
 
 #: How long the writer waits for another process's commit, in seconds.
 BUSY_TIMEOUT = 2.0
@@ -179,7 +179,9 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
         if version < VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA user_version = {OLDEST}")
+            connection.execute("DELETE FROM version")
+            connection.execute("INSERT INTO version VALUES (?)", (VERSION,))
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -187,15 +189,20 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    oldest: int = connection.execute("PRAGMA user_version").fetchone()[0]
     owner: int = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if owner != APPLICATION_ID and (tables or version):
+    if owner != APPLICATION_ID and (tables or oldest):
         raise _start_failed(path, "it is another program's database")
-    if version > VERSION:
+    if oldest > VERSION:
         raise _start_failed(
-            path, f"its version is {version}, this program knows {VERSION}; a newer one wrote it"
+            path,
+            f"its version is {oldest}, this program knows {VERSION}; a newer one wrote it: start "
+            "that, or put back the copy that was made before it",
         )
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():
+        return oldest  # of the first, or empty
+    version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version
 
 

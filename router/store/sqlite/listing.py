@@ -20,7 +20,7 @@ _COUNTS = "deliveries d CROSS JOIN events e USING (seq)"
 _EVENT = """
 SELECT event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit),
-    digest, request_id, traceparent,
+    digest, request_id, traceparent, tracestate,
     event_source, event_topic, event_type, event_status, event_key, body
 FROM events JOIN bodies USING (seq) WHERE event_id = ?
 """
@@ -43,7 +43,8 @@ def dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
     if found is None:
         return None
     entries = page(connection, Selection(event_ids=(event_id,)), START, sys.maxsize)
-    return Dossier(record(found[:9]), letter(found[9:]), entries)
+    tried = _rows(connection, _dialect(connection, _PAGES).attempts(event_id))
+    return Dossier(record(found[:9]), letter(found[9:]), entries, listing.attempts(tried))
 
 
 def actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
@@ -52,7 +53,14 @@ def actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
 
 
 def _dialect(connection: sqlite3.Connection, tables: str) -> Dialect:
-    return Dialect(tables, "e.event_key", partial(_fits, connection))
+    return Dialect(tables, "e.event_key", partial(_fits, connection), _known)
+
+
+def _known(word: str) -> str:
+    return f"""{word} IN (e.event_id, e.request_id, substr(e.traceparent, 4, 32))
+        OR (length({word}) > 5 AND instr(lower(hex(e.digest)), {word}) = 1)
+        OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq
+            AND instr(b.body, CAST('"' || {word} || '"' AS BLOB)))"""  # noqa: S608
 
 
 def _fits(connection: sqlite3.Connection, _: Values, keys: tuple[Glob, ...]) -> str:

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from router.store import Limits
 from router.store.listing import START
-from router.store.ops import Action, Count, Dossier, Entry, Selection
+from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.sqlite import listing
-from router.store.sqlite.acting import act
+from router.store.sqlite.acting import act, resend
 from router.store.sqlite.file import open_existing, translated
 
 T = TypeVar("T")
@@ -57,6 +57,12 @@ class SqliteOps:
         now = self.now()
         return await self._call(
             lambda connection: act(connection, self._limits, action, entries, now)
+        )
+
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+        now = self.now()
+        return await self._call(
+            lambda connection: resend(connection, self._limits, action, target, events, now)
         )
 
     async def actions(self, limit: int) -> tuple[Action, ...]:

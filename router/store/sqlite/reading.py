@@ -47,7 +47,7 @@ FROM queued WHERE target IS NOT NULL
 
 TAKE = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
-    e.digest, e.request_id, e.traceparent,
+    e.digest, e.request_id, e.traceparent, e.tracestate,
     e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body,
     d.action IS NOT NULL
 FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
@@ -99,5 +99,5 @@ def due(row: tuple[Any, ...], lease: str) -> Due:
 
 
 def letter(row: tuple[Any, ...]) -> Letter:
-    digest, request_id, traceparent, *event = row
-    return Letter(Event(*event), digest, request_id, traceparent)
+    digest, request_id, traceparent, tracestate, *event = row
+    return Letter(Event(*event), digest, request_id, traceparent, tracestate)

@@ -20,7 +20,9 @@ from router.store import (
     State,
     StoreFull,
 )
-from router.store.fullness import size_of
+from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
+from router.store.attempts import values as values_of
+from router.store.fullness import size_of as event_size
 from router.store.sqlite.reading import TAKE, due
 
 _PUT = """
@@ -43,17 +45,31 @@ WHERE seq = :seq
 """
 
 
+#: The next one of a delivery, where that is there.
+_KEEP = f"""
+INSERT INTO attempts (seq, target, number, size, {", ".join(COLUMNS)})
+SELECT seq, target, 1 + coalesce(
+    (SELECT max(a.number) FROM attempts a WHERE a.seq = d.seq AND a.target = d.target), 0
+), ?, {", ".join("?" * len(COLUMNS))}
+FROM deliveries d WHERE seq = ? AND target = ? RETURNING number
+"""  # noqa: S608 - our own words
+
+
 class Rows:
     """The writing methods. What returns False or None, or raises StoreFull, has written nothing."""
 
-    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, limits: Limits, full: Collection[str] = ()
+    ) -> None:
+        """`full` is what has no room for attempts: targets, and `""` for the whole store."""
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._limits = limits
+        self._full = full
 
     def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
-        size = size_of(event)
+        size = event_size(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
         columns = {
             "event_id": record.event_id,
@@ -62,6 +78,7 @@ class Rows:
             "size": size,
             "request_id": letter.request_id,
             "traceparent": letter.traceparent,
+            "tracestate": letter.tracestate,
             "event_source": event.event_source,
             "event_topic": event.event_topic,
             "event_type": event.event_type,
@@ -101,16 +118,19 @@ class Rows:
             self._spend_others(seq, settlement)
         return True
 
-    def supersede(self, event_ids: Collection[str], reached: Collection[str], now: float) -> None:
+    def supersede(
+        self, event_ids: Collection[str], reached: Collection[str], now: float, by: str = ""
+    ) -> None:
         for seq, stage in self._seqs(event_ids):
             for target in reached:
                 if stage == Stage.OPEN:
                     self._execute(
-                        "UPDATE deliveries SET state = 'superseded', changed_at = ?, lease = '' "
+                        "UPDATE deliveries SET state = 'superseded', changed_at = ?, lease = '', "
+                        "later_event = ? "
                         "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'queued')",
-                        (now, seq, target),
+                        (now, by, seq, target),
                     )
-                self._mark_later(seq, target, now)
+                self._mark_later(seq, target, now, by)
             self._execute(
                 "UPDATE events SET spent = 1, stage = CASE WHEN stage = 'open' AND NOT EXISTS ("
                 "SELECT 1 FROM deliveries d WHERE d.seq = events.seq AND d.state = 'awaiting') "
@@ -118,6 +138,15 @@ class Rows:
                 (seq,),
             )
             self.touch([seq], now)
+
+    def missed(self, event_id: str, target: str, tried: Tried) -> None:
+        reason = str(tried.attempt.reason)
+        for seq, _ in self._seqs([event_id]):
+            self._execute(
+                "UPDATE deliveries SET reason = ? WHERE seq = ? AND target = ? AND reason = ''",
+                (reason, seq, target),
+            )
+            self._keep(seq, DeliveryRow(target, State.QUEUED, reason, tried=tried))
 
     def spend(self, event_id: str) -> None:
         """Let a record's acknowledgements count no more."""
@@ -153,6 +182,8 @@ class Rows:
             (row.state, row.reason, row.due_at, row.retries, now, row.target, due.lease,
              due.event_id),
         ).fetchall()  # fmt: skip
+        for (seq,) in changed:
+            self._keep(seq, row)
         if row.state is not State.QUEUED:
             self.touch((seq for (seq,) in changed), now)
         return bool(changed)
@@ -185,11 +216,24 @@ class Rows:
         self.touch([seq], now)
         return Ended(event_id, key, requests, dict(dead))
 
-    def _put(self, seq: int, rows: Iterable[DeliveryRow], now: float) -> None:
+    def _put(self, seq: int, rows: Sequence[DeliveryRow], now: float) -> None:
         self._executemany(
             _PUT,
             [(seq, r.target, r.state, r.reason, r.due_at, r.retries, now) for r in rows],
         )
+        for row in rows:
+            self._keep(seq, row)
+
+    def _keep(self, seq: int, row: DeliveryRow) -> None:
+        """Keep the attempt that a row brings, and let go of what is too many by it."""
+        if row.tried is None or not is_kept(self._full, row.target):
+            return
+        values = (size_of(row.tried), *values_of(row.tried), seq, row.target)
+        for (number,) in self._execute(_KEEP, values).fetchall():
+            self._execute(
+                "DELETE FROM attempts WHERE seq = ? AND target = ? AND number BETWEEN 2 AND ?",
+                (seq, row.target, number - LAST),
+            )
 
     def touch(self, seqs: Iterable[int], now: float) -> None:
         """Note from when on the events need not be shown any more."""
@@ -204,13 +248,13 @@ class Rows:
         ).fetchall()
         for (other,) in others:
             for target in settlement.reached:
-                self._mark_later(other, target, settlement.at)
+                self._mark_later(other, target, settlement.at, settlement.record.event_id)
 
-    def _mark_later(self, seq: int, target: str, now: float) -> None:
+    def _mark_later(self, seq: int, target: str, now: float, by: str) -> None:
         self._execute(
-            "UPDATE deliveries SET acknowledged_later_at = ? "
+            "UPDATE deliveries SET acknowledged_later_at = ?, later_event = ? "
             "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'dead')",
-            (now, seq, target),
+            (now, by, seq, target),
         )
 
     def _seqs(self, event_ids: Iterable[str]) -> list[tuple[int, str]]:
@@ -231,13 +275,17 @@ class Rows:
             raise StoreFull(over)
 
     def _fits(self, target: str, size: int, share: float) -> bool:
+        rows, used = self.used(target)
+        limits = self._limits
+        return rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
+
+    def used(self, target: str) -> tuple[int, int]:
+        """The rows and bytes that a target's unsettled deliveries take up; `""` is the whole."""
         rows, used = self._execute(
             "SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM usage WHERE target = ?",
             (target,),
         ).fetchone()
-        limits = self._limits
-        fits: bool = rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
-        return fits
+        return int(rows), int(used)
 
 
 def _columns(record: Record) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The file's tables, as the migrations that make them; a file's version is how many it has had."""
+"""The file's tables, as the migrations that make them; a file's version is how many it has had.
+
+One goes back to the version before without a thought: a migration leaves alone what that works on.
+"""
 
 from __future__ import annotations
 
@@ -108,10 +111,56 @@ WHEN OLD.state IN ({_UNSETTLED}) BEGIN
 END;
 """  # noqa: S608 - our own words
 
+#: What is kept of failed attempts. Their bytes are counted with the store's and with their
+#: target's, under a state of which they are none. `was_…`: how a delivery stood before the last
+#: action on it. `later_event`: the event that stood in for it.
+#: A program of the version before still works on all of it: what it does not know has defaults, and
+#: what it deletes takes the attempts along.
+_SECOND = """
+CREATE TABLE version (version INTEGER NOT NULL) STRICT;
+ALTER TABLE events ADD COLUMN tracestate TEXT NOT NULL DEFAULT '';
+ALTER TABLE deliveries ADD COLUMN was_state TEXT;
+ALTER TABLE deliveries ADD COLUMN was_reason TEXT;
+ALTER TABLE deliveries ADD COLUMN later_event TEXT;
+
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL REFERENCES events,
+    target TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    at REAL NOT NULL,
+    seconds REAL NOT NULL,
+    request INTEGER NOT NULL,
+    retry INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    delivered INTEGER NOT NULL,
+    status INTEGER,
+    code TEXT NOT NULL,
+    msg TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (seq, target, number)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER attempt_added AFTER INSERT ON attempts BEGIN
+    INSERT INTO usage VALUES ('', '', 0, NEW.size), (NEW.target, 'dead', 0, NEW.size)
+    ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER attempt_deleted AFTER DELETE ON attempts BEGIN
+    UPDATE usage SET bytes = bytes - OLD.size
+    WHERE (target, state) IN (VALUES ('', ''), (OLD.target, 'dead'));
+END;
+CREATE TRIGGER attempts_left AFTER DELETE ON deliveries BEGIN
+    DELETE FROM attempts WHERE seq = OLD.seq AND target = OLD.target;
+END;
+"""
+
 #: Scripts in order. Never change one that was released: add another.
-MIGRATIONS = (_FIRST,)
+MIGRATIONS = (_FIRST, _SECOND)
 
 VERSION = len(MIGRATIONS)
+
+#: The oldest program that can work on a file of this version, by its own: that is what the file's
+#: header says. A program goes on with a newer file that says so.
+OLDEST = 1
 
 #: Marks the file as this program's own, in SQLite's header: "EBaS".
 APPLICATION_ID = 0x45426153

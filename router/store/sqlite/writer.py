@@ -70,6 +70,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
+        #: What is out of room for attempts: targets, and `""` for the store as a whole.
+        self.full: frozenset[str] = frozenset()
         #: Called in this thread after each commit, with the seconds it took.
         self.committed: Callable[[float], None] = lambda seconds: None
 
@@ -119,9 +121,10 @@ class Writer:
         try:
             connection = self._connection = self._connection or connect(self._path)
             connection.execute("BEGIN IMMEDIATE")
-            room = self._has_room() or not any(job.grows for job in jobs)
+            room = self._has_room(jobs)
+            rows = Rows(connection, self._limits, self.full if room else frozenset({""}))
             for job in jobs:
-                _perform(job, Rows(connection, self._limits), room)
+                _perform(job, rows, room)
             began = time.monotonic()
             connection.execute("COMMIT")
             self.committed(time.monotonic() - began)
@@ -141,8 +144,14 @@ class Writer:
             if any(job.frees for job in jobs):
                 _give_back(connection)
 
-    def _has_room(self) -> bool:
-        return shutil.disk_usage(self._path.parent).free >= self._reserve
+    def _has_room(self, jobs: list[Job]) -> bool:
+        """Raises OSError where a job has to know."""
+        try:
+            return shutil.disk_usage(self._path.parent).free >= self._reserve
+        except OSError:
+            if any(job.grows for job in jobs):
+                raise
+            return False
 
     def _recover(self, error: sqlite3.Error | None) -> None:
         connection = self._connection

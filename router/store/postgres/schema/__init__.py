@@ -4,8 +4,9 @@ The logic of a call is a function of the database, so that it is one statement, 
 one transaction, and its plans are kept without prepared statements, which poolers don't keep.
 
 A schema's version is how many migrations it has had. Nodes of one version and of the next work on
-it at the same time: a migration leaves alone what the version before it calls, and drops only what
-no older one needs. Never change one that was released: add another.
+it at the same time: after a migration, what the version before calls still takes what that says and
+gives what it expects; what gives more has another name. A migration drops only what no older one
+needs. Never change one that was released: add another.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from __future__ import annotations
 from importlib import resources
 
 #: The scripts of each migration, in order.
-_MIGRATIONS = (("tables", "counting", "records", "queue", "acting", "nodes", "settings"),)
+_MIGRATIONS = (
+    ("tables", "counting", "records", "queue", "acting", "nodes", "settings"),
+    ("attempts", "records", "queue", "acting", "settings"),
+)
 
 VERSION = len(_MIGRATIONS)
 

@@ -1,0 +1,176 @@
+"""What was handled, one line each, written after the reply: nobody ever waits for it."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as encoded
+from threading import Event as Flag
+from threading import Thread
+from typing import NamedTuple
+
+from router.archive.shelf import Shelf
+from router.log import Fields, Level, Lines
+
+#: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
+BOUND = 32 * 1024 * 1024
+
+#: What a line takes besides its event's body, about; for the bound.
+_LINE = 1536
+
+#: Seconds that lines are gathered, so that many go in one system call. What a kill -9 loses is no
+#: more than these, as long as the disk keeps up.
+GATHER = 0.02
+
+#: How many bytes are made ready at a time.
+_BATCH = 1024 * 1024
+
+#: Seconds between two looks at what is over, or too old; and between two words about a loss.
+TIDY, TELL = 60.0, 10.0
+
+#: The word for what a disk refuses; any other is `io`.
+_WORDS = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EROFS: "read_only",
+    errno.EACCES: "refused",
+    errno.EPERM: "refused",
+}
+
+
+class Unmade(NamedTuple):
+    """What a line is to be made of, where the log has made none of JSON."""
+
+    at: float
+    level: Level
+    happening: str
+    #: Not changed any more.
+    fields: Fields
+
+
+class Archive:
+    """Takes lines from one thread, the loop's; a thread of its own writes them."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        tell: Callable[[int, str], None],
+        *,
+        bodies: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`tell` is called by the thread that writes: so many lines were lost, and why."""
+        self._shelf = shelf
+        self._tell = tell
+        self._bodies = bodies
+        self._clock = clock
+        self._lines = Lines("json")
+        #: Lines and bodies. No fields where there is a line: so much memory at a time, all of it
+        #: touched once, would cost the loop 10 µs for each event.
+        self._waiting: deque[tuple[bytes | Unmade, bytes]] = deque()
+        # Each of these is counted by one thread alone, and so needs no lock.
+        self._put = self._refused = 0
+        self._taken = self._unwritten = 0
+        self._told = 0
+        #: Why lines were lost last, `""` where none was; and when, by Unix time.
+        self.why, self.failed_at = "", 0.0
+        self._told_at = 0.0
+        self._came = Flag()
+        #: Whether `_came` is set, which takes longer to ask.
+        self._is_called = False
+        self._closing = Flag()
+        self._is_closed = False
+        self._thread = Thread(target=self._run, name="archive", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; what was put before waits for it."""
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Lines that were not written."""
+        return self._refused + self._unwritten
+
+    def put(
+        self,
+        level: Level,
+        happening: str,
+        fields: Fields,
+        line: bytes | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Have a line written, and the body with it. Returns at once."""
+        kept = body if self._bodies else b""
+        size = _LINE + len(kept)
+        if self._put - self._taken + size > BOUND or self._is_closed:
+            self._refused += 1
+            self.why, self.failed_at = "slow", self._clock()
+            return
+        self._put += size
+        told = line or Unmade(self._clock(), level, happening, fields)
+        self._waiting.append((told, kept))
+        if not self._is_called:
+            self._is_called = True
+            self._came.set()
+
+    def close(self, timeout: float) -> None:
+        """Take no more, and wait until all is written, `timeout` seconds at most."""
+        self._is_closed = True
+        self._closing.set()
+        self._came.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        self._tidy()
+        tidied = time.monotonic()
+        while not (self._closing.is_set() and not self._waiting):
+            if self._came.wait(TIDY):
+                self._closing.wait(GATHER)
+                self._came.clear()
+                self._is_called = False  # what comes from here on calls again
+                while self._waiting:
+                    self._write()
+            if time.monotonic() - tidied >= TIDY:
+                tidied = time.monotonic()
+                self._tidy()
+            self._tell_of_losses()
+        self._shelf.close()
+
+    def _write(self) -> None:
+        """A batch of what waits: all of its lines, or none."""
+        batch: list[bytes] = []
+        taken = size = lines = 0
+        while self._waiting and size < _BATCH:
+            told, body = self._waiting.popleft()
+            line = told if isinstance(told, bytes) else self._lines.line(*told)
+            if body:
+                batch += (line[:-2], b',"payload":', encoded(body.decode()).encode(), b"}\n")
+            else:
+                batch.append(line)
+            taken += _LINE + len(body)
+            size += len(line) + len(body)
+            lines += 1
+        try:
+            self._shelf.append(b"".join(batch))
+        except OSError as error:
+            self._unwritten += lines
+            self._failed(error)
+        self._taken += taken
+
+    def _tidy(self) -> None:
+        try:
+            self._shelf.tidy()
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self.why, self.failed_at = _WORDS.get(error.errno or 0, "io"), self._clock()
+
+    def _tell_of_losses(self) -> None:
+        lost, now = self.lost, time.monotonic()
+        if lost > self._told and (now - self._told_at >= TELL or self._closing.is_set()):
+            count, self._told, self._told_at = lost - self._told, lost, now
+            self._tell(count, self.why)
