@@ -90,11 +90,11 @@ chaos-short: dev-environment ## one run of it, with many events in hand; under a
 
 crash-points: dev-environment ## the router killed before each of its commits, sends and replies; ENGINE=httpx too
 	@scripts/strace -V >/dev/null
-	@CRASH_POINTS=all $(python) -m pytest tests/test_crash.py $(ARGS)
+	@CRASH_POINTS=all $(python) -m pytest tests/store/test_crash.py $(ARGS)
 
 .PHONY: loris overload soak soak-short container
 loris: dev-environment ## 2,000 slow callers at a time, and honest ones among them
-	@LORIS=2000 $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/test_loris.py
+	@LORIS=2000 $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/web/test_loris.py
 
 overload: dev-environment ## what the router still does at five times its capacity
 	@$(python) -m bench.overload $(ARGS)
@@ -112,14 +112,14 @@ container: dev-environment ## build the image and try it, as root on Debian; ARG
 
 faults: dev-environment ## what befalls the store: full, locked, hanging and lost disks, a million events; best as root
 	@scripts/strace -V >/dev/null
-	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=900 tests/test_faults.py $(ARGS)
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=900 tests/store/test_faults.py $(ARGS)
 
 power-cut: dev-environment ## the power of a file system cut under load, as root; ROUNDS=25 of them
-	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_power_cut.py $(ARGS)
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/store/test_power_cut.py $(ARGS)
 
 day: dev-environment ## the real schedules of a day in a minute, and clocks that jump
 	@scripts/libfaketime >/dev/null
-	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/test_day.py $(ARGS)
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/store/test_day.py $(ARGS)
 
 .PHONY: postgresql chaos-nodes
 
@@ -141,9 +141,9 @@ chaos-upgrade: dev-environment ## a node of an older version beside one of this:
 
 torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
-		tests/test_torture.py tests/test_connection.py tests/test_engine_agreement.py \
+		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
-	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/test_corpus.py
+	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 
 .PHONY: bench growth hung flapping profile door-cost
 

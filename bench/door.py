@@ -18,10 +18,10 @@ from pathlib import Path
 from bench.caller import request
 from bench.metrics import seconds
 from bench.processes import Started, free_port
-from router.door import Door, Headers, Tokens
-from router.networks import Networks
-from router.secret import Secret
-from tests.house import SAMPLE
+from router.model.secret import Secret
+from router.net.access import Access, Headers, Tokens
+from router.net.networks import Networks
+from tests.support.house import SAMPLE
 
 REQUESTS = 20_000
 CONNECTIONS = 16
@@ -49,21 +49,21 @@ def decisions() -> dict[str, Callable[[], object]]:
     one, five = ([Secret(f"{TOKEN}{number}") for number in range(n)] for n in (1, 5))
     house = Networks([ip_network("10.0.0.0/8")])
     many = Networks(ip_network((number << 12, 20)) for number in range(10_000))
-    token, closed = Door(Tokens(one)), Door(Tokens([]), house)
+    token, closed = Access(Tokens(one)), Access(Tokens([]), house)
     bearer = headers(authorization=b"Bearer " + TOKEN.encode() + b"0")
     chain = headers(x_forwarded_for=b"203.0.113.9, 198.51.100.4, 10.1.1.2")
-    behind = Door(Tokens([]), Networks([ip_network("198.51.100.0/24")]), house)
+    behind = Access(Tokens([]), Networks([ip_network("198.51.100.0/24")]), house)
     return {
-        "anybody may come in": partial(Door(Tokens([])).barrier, "10.1.1.1", _HEADERS),
+        "anybody may come in": partial(Access(Tokens([])).barrier, "10.1.1.1", _HEADERS),
         "a good token": partial(token.barrier, "10.1.1.1", bearer),
         "a wrong token": partial(token.barrier, "10.1.1.1", headers(authorization=b"Bearer x")),
         "a wrong token, of five that are good": partial(
-            Door(Tokens(five)).barrier, "10.1.1.1", headers(authorization=b"Bearer x")
+            Access(Tokens(five)).barrier, "10.1.1.1", headers(authorization=b"Bearer x")
         ),
         "no token": partial(token.barrier, "10.1.1.1", _HEADERS),
         "a foreign address": partial(closed.barrier, "192.0.2.1", _HEADERS),
         "a foreign address, 10,000 networks": partial(
-            Door(Tokens([]), many).barrier, "192.0.2.1", _HEADERS
+            Access(Tokens([]), many).barrier, "192.0.2.1", _HEADERS
         ),
         "an address behind two proxies": partial(behind.barrier, "10.1.1.1", chain),
     }

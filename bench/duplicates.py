@@ -21,8 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests import postgres
-from tests.serving import Serving, Target, serving, target
+from tests.support import postgres
+from tests.support.serving import Serving, Target, serving, target
 
 #: Events in flight at a time.
 CALLERS = 16

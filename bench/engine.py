@@ -20,21 +20,21 @@ from typing import cast
 
 import uvloop
 
-from router.egress import ANYWHERE
-from router.forwarder import Forwarder
-from router.journal import Journal
-from router.log import Log
-from router.metrics import Metrics
-from router.model import Event
-from router.recall import Memory
-from router.routes import Plan, Route, Target
-from router.schedule import PLATFORM, Terms
-from router.sender import Envelope, Sender
+from router.contract.schedule import PLATFORM, Terms
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Memory
+from router.delivery.observer import Observer
+from router.delivery.target.sender import Envelope, Sender
+from router.model.event import Event
+from router.net.client_tls import USUAL
+from router.net.egress import ANYWHERE
+from router.routing.table import Plan, Route, Target
 from router.store.none import NoStore
-from router.transport import Answer, Engine, as_it_came, lines_of
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from router.transport.engine import Answer, Engine, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
-from router.trust import USUAL
 
 IN_FLIGHT, EVENTS_IN_FLIGHT, TARGETS = 32, 16, 3
 ROUNDS = 9
@@ -128,7 +128,7 @@ async def event(port: int, events: int) -> float:
     names = [f"t{number}" for number in range(TARGETS)]
     targets = tuple(Target(name, f"http://127.0.0.1:{port}/{name}") for name in names)
     metrics = Metrics()
-    sender = Sender(targets, NativePool, 1000, metrics, Journal(Log(io.StringIO()), metrics))
+    sender = Sender(targets, NativePool, 1000, metrics, Observer(Log(io.StringIO()), metrics))
     forwarder = Forwarder(sender, Memory(NoStore()), time.time)
     envelope = Envelope(Event("a", "gs", "cert", "1", "a.gs.cert.1", BODY), "", "request")
     plan, terms = Plan(targets, (), (Route("all", {}),)), Terms(PLATFORM, 60.0, 8.0, PLATFORM)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from router.metrics import Metrics, merged, render
-from router.model import Reason
+from router.model.event import Reason
+from router.telemetry.metrics import Metrics, merged, render
 
 TARGETS = ("certificates", "ledger", "audit")
 EVENTS = 100_000

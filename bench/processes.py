@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.filled import fill
+from tests.support.filled import fill
 
 HERE = Path(__file__).parent / "peers"
 SCHEMA = Path(__file__).parent.parent / "schemas" / "callback.schema.json"

@@ -23,10 +23,11 @@ from types import FrameType
 from bench.compare import CONNECTIONS, CORE, ROUTES, TARGETS, WRK_CORE, machine
 from bench.processes import Scene, free_port, start_targets
 from bench.wrk import wrk
-from router import config, server
+from router import config
 from router.app import App
 from router.config.settings import Settings, parse_archive
-from router.log import Log
+from router.process import server
+from router.telemetry.log import Log
 
 #: Seconds of CPU time between two looks.
 _TICK = 0.001
@@ -45,9 +46,9 @@ HOPS: Mapping[str, tuple[str, ...]] = {
         "router/sender", "router/lane", "router/places", "router/gate", "router/judge",
         "router/streak",
     ),
-    "send: HTTP": ("router/transport", "router/outbox"),
+    "send: HTTP": ("router/transport", "router/batching"),
     "archive": ("router/archive",),
-    "tell: log and count": ("router/journal", "router/log", "router/metrics"),
+    "tell: log and count": ("router/observer", "router/log", "router/metrics"),
     "event loop": ("asyncio/",),
 }  # fmt: skip
 

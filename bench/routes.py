@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from router.model import Event
-from router.routes import Route, RouteTable, Target
+from router.model.event import Event
+from router.routing.table import Route, RouteTable, Target
 
 SIZES = (10, 1_000, 100_000)
 LOOK_UPS = 10_000

@@ -31,12 +31,12 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
 from urllib.request import urlopen
 
-from router.model import Event
-from router.store import DeliveryRow, Letter, Record, Stage, State
+from router.model.event import Event
+from router.store.promises import DeliveryRow, Letter, Record, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.reading import find, queue
 from router.store.sqlite.rows import Rows
-from tests.filled import NO_LIMITS, fill
+from tests.support.filled import NO_LIMITS, fill
 
 #: Callers at a time.
 CALLERS = 32

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.store import Router, load, loaded, target, write_routes
-from tests.postgres import Database, Server, running
+from tests.support.postgres import Database, Server, running
 
 #: Parts of the events that fail at first, in hundredths.
 FAILING = (0, 10, 100)

@@ -17,40 +17,40 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from router.archive import Archive, Shelf
-from router.config import Config
+from router.config.loading import Config
+from router.config.reload import Look, Reload, Source, Standing
 from router.config.settings import Settings, archive_folder
-from router.door import Door, Tokens
-from router.errors import ConfigInvalid, RouterError
-from router.forwarder import Forwarder
-from router.intake import Intake
-from router.journal import Journal
-from router.lag import Watchdog
-from router.log import Log
-from router.metrics import Metrics
-from router.modes import is_exposed
-from router.networks import Networks, is_loopback
-from router.opening import kind_of, open_store, opened
-from router.presence import Identity, Presence, described
-from router.recall import Memory
-from router.reload import Look, Reload, Source, Standing
-from router.schema import Schema, shipped_schema
-from router.sender import Sender
-from router.store import Store, StoreFailed
+from router.contract.intake import Intake
+from router.contract.schema import Schema, shipped_schema
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Memory
+from router.delivery.observer import Observer
+from router.delivery.queue import InForce, Queue
+from router.delivery.target.sender import Sender
+from router.model.errors import ConfigInvalid, RouterError
+from router.model.secret import is_exposed
+from router.net.access import Access, Tokens
+from router.net.networks import Networks, is_loopback
+from router.ops.heartbeat import Heartbeat, Identity, described
+from router.ops.report import Report, report
 from router.store.nodes import Node
+from router.store.opening import kind_of, open_store, opened
+from router.store.promises import Store, StoreFailed
 from router.store.sqlite import SqliteStore
-from router.transport import Engine
+from router.telemetry.lag import Watchdog
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from router.transport.engine import Engine
 from router.transport.native import NativePool
 from router.web.callbacks import Callbacks
 from router.web.paths import Refusals, Straight, routes
 from router.web.probes import Probes
-from router.web.report import Report, report
-from router.worker import InForce, Worker
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
 
 #: How long a stop may take to spend what is owed no more, in seconds.
-PARTING = 1.0
+SPEND_TIMEOUT = 1.0
 
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
@@ -80,7 +80,7 @@ class App(Starlette):
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
-        self._journal = Journal(log, self.metrics, self._archive, changes=settings.log_changes)
+        self._observer = Observer(log, self.metrics, self._archive, changes=settings.log_changes)
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
@@ -92,14 +92,14 @@ class App(Starlette):
         self._awaited = ""
         share = max(1, settings.max_requests // SHARE)
         self._sender = Sender(
-            config.table.targets.values(), _engine(settings), share, self.metrics, self._journal
+            config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
         self._callbacks = Callbacks(
             config,
             self._door(config),
             Intake(*_schemas(settings)),
-            self._journal,
+            self._observer,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
         )
@@ -116,7 +116,7 @@ class App(Starlette):
         super().__init__(
             routes=routes(settings.path.reveal(), self._callbacks, self._probes),
             middleware=middleware,
-            exception_handlers=Refusals(self._journal).handlers,
+            exception_handlers=Refusals(self._observer).handlers,
             lifespan=lambda _: self.lifespan(),
         )
         self.router.redirect_slashes = False
@@ -159,10 +159,10 @@ class App(Starlette):
                 warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
         return warnings
 
-    def _door(self, config: Config) -> Door:
+    def _door(self, config: Config) -> Access:
         ebaas, trusted = config.ebaas, Networks(self._settings.trusted_proxies or ())
         allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
-        return Door(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
+        return Access(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
 
     def _archive_of(self, settings: Settings) -> Archive | None:
         folder = archive_folder(settings.archive, settings.store)
@@ -247,7 +247,7 @@ class App(Starlette):
         self._probes.opening = False
         self._probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
-            presence = Presence(store.nodes, self._describe, self.metrics)
+            presence = Heartbeat(store.nodes, self._describe, self.metrics)
             self._present = asyncio.create_task(presence.run())
         tried.set()
         await worker.run(self._stopping)
@@ -268,20 +268,20 @@ class App(Starlette):
         if self._memory is not None:
             # Nobody else knows that what was recorded before a `000` may be owed no more.
             with suppress(StoreFailed):
-                await self._memory.make_good(PARTING)
+                await self._memory.make_good(SPEND_TIMEOUT)
         if self._present is not None:
             self._present.cancel()
             await asyncio.wait({self._present})
         if self._store is not None:
             await self._store.close()
 
-    def _join(self, store: Store) -> Worker:
+    def _join(self, store: Store) -> Queue:
         """Everything that needs the store."""
         if isinstance(store, SqliteStore):
             store.watch_commits(self.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
         self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
-        return Worker(store, memory, self._sender, self._in_force, self._journal, Random())
+        return Queue(store, memory, self._sender, self._in_force, self._observer, Random())
 
     def _in_force(self) -> InForce:
         config = self._callbacks.config

@@ -12,8 +12,8 @@ from starlette.middleware import Middleware
 
 from router.app import App
 from router.config.settings import SETTINGS, Settings
-from router.errors import RouterError
-from router.log import Log
+from router.model.errors import RouterError
+from router.telemetry.log import Log
 
 
 def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.command import Receiver
-from tests.house import SAMPLE, event, routes
+from tests.support.command import Receiver
+from tests.support.house import SAMPLE, event, routes
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
 IMAGE, NETWORK, BASE = sys.argv[1:]

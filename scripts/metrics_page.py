@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from router.metrics.instruments import Label, Metric
-from router.metrics.snapshot import PROCESS, TARGET
-from router.metrics.table import REMOVED
+from router.telemetry.metrics.instruments import Label, Metric
+from router.telemetry.metrics.snapshot import PROCESS, TARGET
+from router.telemetry.metrics.table import REMOVED
 
 HEAD = f"""\
 # Metrics
 
-Made from the table in `router/metrics/table.py` by `make docs`; a test fails where it is stale.
+Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a test fails where it is stale.
 What to ask of them is in [ops.md](ops.md), alerts are in [alerts.yml](alerts.yml).
 
 `/metrics` on the ops port is for the whole service: with several workers their counters and

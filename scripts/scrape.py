@@ -8,16 +8,16 @@ import time
 import urllib.request
 
 from router import config
+from router.config.reload import Standing
 from router.config.settings import Settings
-from router.door import Tokens
-from router.log import Log
-from router.metrics import Metrics
-from router.model import Reason
-from router.reload import Standing
-from router.server import Server, listen
-from router.web.ops import ops_app
-from router.web.report import report
-from router.web.status import Reports
+from router.model.event import Reason
+from router.net.access import Tokens
+from router.ops.port import ops_app
+from router.ops.report import report
+from router.ops.status import Reports
+from router.process.server import Server, listen
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
 
 
 def counted() -> Metrics:

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import postgres
-from tests.shop import PostgresShop, Shop, SqliteShop
+from tests.support import postgres
+from tests.support.shop import PostgresShop, Shop, SqliteShop
 
 # Files that tests make are their user's alone, as secrets and stores should be.
 os.umask(0o077)

@@ -26,9 +26,9 @@ from bench.soak import targets
 from bench.soak.callers import MAX_BODY, RECEIVE, Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
-from router.asgi_server import AsgiServer
-from router.listening import listen
-from router.transport import KEEP_ALIVE
+from router.net.listening import listen
+from router.process.asgi_server import AsgiServer
+from router.transport.engine import KEEP_ALIVE
 
 PATIENCE = 30.0
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from router.standin import StandIn
+from router.cli.trying.standin import StandIn
 
 _Message = MutableMapping[str, Any]
 _App = Callable[[_Message, Any, Any], Awaitable[None]]

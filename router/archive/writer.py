@@ -12,17 +12,17 @@ from threading import Thread
 from typing import NamedTuple
 
 from router.archive.shelf import Shelf
-from router.log import Fields, Level, Lines
+from router.telemetry.log import Fields, Level, Lines
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
-BOUND = 32 * 1024 * 1024
+ARCHIVE_BOUND = 32 * 1024 * 1024
 
 #: What a line takes besides its event's body, about; for the bound.
 _LINE = 1536
 
 #: Seconds that lines are gathered, so that many go in one system call. What a kill -9 loses is no
 #: more than these, as long as the disk keeps up.
-GATHER = 0.02
+ARCHIVE_GATHER = 0.02
 
 #: How many bytes are made ready at a time.
 _BATCH = 1024 * 1024
@@ -104,7 +104,7 @@ class Archive:
         """Have a line written, and the body with it. Returns at once."""
         kept = body if self._bodies else b""
         size = _LINE + len(kept)
-        if self._put - self._taken + size > BOUND or self._is_closed:
+        if self._put - self._taken + size > ARCHIVE_BOUND or self._is_closed:
             self._refused += 1
             self.why, self.failed_at = "slow", self._clock()
             return
@@ -128,7 +128,7 @@ class Archive:
         tidied = time.monotonic()
         while not (self._closing.is_set() and not self._waiting):
             if self._came.wait(TIDY):
-                self._closing.wait(GATHER)
+                self._closing.wait(ARCHIVE_GATHER)
                 self._came.clear()
                 self._is_called = False  # what comes from here on calls again
                 while self._waiting:

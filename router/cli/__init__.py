@@ -25,7 +25,7 @@ from router.cli.options import (
     did_you_mean,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
-from router.errors import RouterError, SettingInvalid
+from router.model.errors import RouterError, SettingInvalid
 
 COMMANDS = (
     "serve",
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return BAD
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
-        from router.log import place_of
+        from router.telemetry.log import place_of
 
         note(f"a fault of the router: {place_of(error)}")
         return BAD

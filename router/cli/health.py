@@ -16,8 +16,8 @@ from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_se
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
 from router.config.settings import SETTINGS
-from router.model import SUCCESS
-from router.schedule import parse_duration
+from router.contract.schedule import parse_duration
+from router.model.event import SUCCESS
 
 SUMMARY = "ask a running router whether it is ready"
 

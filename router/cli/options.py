@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import PREFIX, SETTINGS, Settings
-from router.database import Database
-from router.errors import SettingInvalid
+from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings
+from router.model.errors import SettingInvalid
+from router.store.url import Database
 
 GOOD = 0
 BAD = 1
@@ -159,13 +159,15 @@ def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
 
 
 def _note_typos(environ: Mapping[str, str]) -> None:
-    known = {setting.variable.removeprefix(PREFIX) for setting in SETTINGS.values()}
+    known = {setting.variable.removeprefix(VARIABLE_PREFIX) for setting in SETTINGS.values()}
     for variable in sorted(environ):
-        name = variable.removeprefix(PREFIX)
+        name = variable.removeprefix(VARIABLE_PREFIX)
         if name == variable or name in known:
             continue
         if near := _nearest(name, known):
-            note(f"{variable} is not a setting and is ignored, did you mean {PREFIX}{near}?")
+            note(
+                f"{variable} is not a setting and is ignored, did you mean {VARIABLE_PREFIX}{near}?"
+            )
 
 
 def heed_ctrl_c() -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from router.log import printable
+from router.telemetry.log import printable
 
 NAME = "ebaas-router"
 

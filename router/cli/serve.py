@@ -23,15 +23,15 @@ from router.cli.options import (
     value,
 )
 from router.config.settings import SETTINGS, Settings
-from router.errors import RouterError
+from router.model.errors import RouterError
 
 if TYPE_CHECKING:
-    from router.log import Log
-    from router.resources import Callers
-    from router.routes import Target
-    from router.server import Server
-    from router.web.limits import Limits
-    from router.web.ops import Gather
+    from router.net.http.limits import Limits
+    from router.net.resources import Callers
+    from router.ops.port import Gather
+    from router.process.server import Server
+    from router.routing.table import Target
+    from router.telemetry.log import Log
 
 SUMMARY = "run the router"
 
@@ -106,17 +106,17 @@ class _Router:
 
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
-        from router import tls
         from router.app import App
+        from router.net import server_tls
 
         self.log = _log(settings)
         self._settings = settings
         self.app = App.loaded(settings, self.log)
         loaded = self.app.reload.standing.config
-        pair = tls.pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = tls.server_context(pair) if pair else None
+        pair = server_tls.pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = server_tls.server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
-        self.warnings += tls.warnings(pair, time.time()) if pair else ()
+        self.warnings += server_tls.warnings(pair, time.time()) if pair else ()
         self._callers = self._share_out(loaded.table.targets.values())
         self.facts = {
             "routes": len(loaded.table.routes),
@@ -126,8 +126,8 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router import resources
-        from router.web.limits import Limits
+        from router.net import resources
+        from router.net.http.limits import Limits
 
         settings = self._settings
         callers = resources.share_out(
@@ -143,7 +143,7 @@ class _Router:
         return callers
 
     def server(self, listener: socket.socket) -> Server:
-        from router.server import Server
+        from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
         server = Server(
@@ -166,8 +166,8 @@ class _Router:
 
 
 def _serve_alone(settings: Settings) -> int:
-    from router import server
-    from router.web.status import Reports
+    from router.ops.status import Reports
+    from router.process import server
 
     router = _Router(settings)
     serving = router.server(server.listen(settings.host, settings.port))
@@ -187,10 +187,10 @@ def _serve_alone(settings: Settings) -> int:
 
 
 def _serve_by_workers(settings: Settings, command: list[str]) -> int:
-    from router import server
-    from router.listening import SharedPort, url_at
-    from router.tls import pair_of
-    from router.workers import Workers
+    from router.net.listening import SharedPort, url_at
+    from router.net.server_tls import pair_of
+    from router.process import server
+    from router.process.workers import Workers
 
     log = _log(settings)
     port = SharedPort(settings.host, settings.port)
@@ -212,8 +212,8 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
 
 def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     """Serve on a socket that is bound already, and heed the parent alone."""
-    from router import server
-    from router.control import Control, Order
+    from router.process import server
+    from router.process.child import Control, Order
 
     control = Control(socket.socket(fileno=line))
     try:
@@ -245,7 +245,7 @@ def _command(args: argparse.Namespace) -> list[str]:
 
 
 def _log(settings: Settings) -> Log:
-    from router.log import Log, take_library_lines
+    from router.telemetry.log import Log, take_library_lines
 
     log = Log(format=settings.log_format)
     take_library_lines(log)
@@ -254,7 +254,7 @@ def _log(settings: Settings) -> Log:
 
 def _limits(settings: Settings) -> Limits:
     """What callers of the callback port may use up."""
-    from router.web.limits import Limits
+    from router.net.http.limits import Limits
 
     return Limits(
         head=settings.max_head,
@@ -268,13 +268,13 @@ def _limits(settings: Settings) -> Limits:
 
 def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.door import SHORT
-    from router.listening import listen
-    from router.modes import is_exposed
-    from router.networks import is_loopback
-    from router.server import Server
-    from router.web.guard import refuse, tokens_of
-    from router.web.ops import limits_of, ops_app
+    from router.model.secret import is_exposed
+    from router.net.access import SHORT
+    from router.net.listening import listen
+    from router.net.networks import is_loopback
+    from router.ops.guard import refuse, tokens_of
+    from router.ops.port import limits_of, ops_app
+    from router.process.server import Server
 
     if settings.ops_port == 0:
         return []
@@ -295,7 +295,7 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
 
 def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
-    from router.opening import kind_of
+    from router.store.opening import kind_of
 
     kind, where = kind_of(settings.store)
     told = {"store": where or kind}

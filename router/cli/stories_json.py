@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.cli.entries import action_json, entry_json
-from router.log import stamp
-from router.trace.finding import Match
-from router.trace.happenings import AtTarget, Later, Told
-from router.trace.kept import Kept
-from router.trace.story import Acted, Missed, Step, Story
+from router.archive.trace.finding import Match
+from router.archive.trace.happenings import AtTarget, LateAttempt, ToldCaller
+from router.archive.trace.kept import KeptStory
+from router.archive.trace.story import Acted, Missed, Step, Story
+from router.cli.deliveries.entries import action_json, entry_json
+from router.telemetry.log import stamp
 
 
 def match_json(match: Match, *, body: bool) -> dict[str, Any]:
     match match:
-        case Told():
+        case ToldCaller():
             return {"kind": "match", "event_id": match.event_id, **_told_json(match, body=body)}
-        case Later():
+        case LateAttempt():
             return {"kind": "match", "event_id": match.event_id, **_later_json(match)}
-        case Kept():
+        case KeptStory():
             return {
                 "kind": "match",
                 "event_id": match.event_id,
@@ -53,9 +53,9 @@ def story_json(story: Story, *, body: bool) -> dict[str, Any]:
 
 def _step_json(step: Step) -> dict[str, Any]:
     match step:
-        case Told():
+        case ToldCaller():
             return _told_json(step, body=False)
-        case Later():
+        case LateAttempt():
             return _later_json(step)
         case Missed():
             return {
@@ -69,7 +69,7 @@ def _step_json(step: Step) -> dict[str, Any]:
             return {"what": "acted", **action_json(step.action), "targets": list(step.targets)}
 
 
-def _told_json(told: Told, *, body: bool) -> dict[str, Any]:
+def _told_json(told: ToldCaller, *, body: bool) -> dict[str, Any]:
     kept = {"body": told.body} if body else {}
     return {
         "what": "request" if told.is_matched else "unmatched",
@@ -89,7 +89,7 @@ def _told_json(told: Told, *, body: bool) -> dict[str, Any]:
     }
 
 
-def _later_json(later: Later) -> dict[str, Any]:
+def _later_json(later: LateAttempt) -> dict[str, Any]:
     return {
         "what": later.happening,
         "at": stamp(later.at),

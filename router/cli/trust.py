@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from router.certificates import BadCertificate
 from router.cli.options import value
 from router.config.settings import parse_file
-from router.errors import SettingInvalid
-from router.trust import USUAL, Tls, certificates_in
+from router.model.errors import SettingInvalid
+from router.net.certificates import BadCertificate
+from router.net.client_tls import USUAL, Tls, certificates_in
 
 
 def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

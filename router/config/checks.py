@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from router.config.document import MapNode
 from router.config.egress import check_egress
 from router.config.kinds import Placed
 from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection, RoutesFile
 from router.config.tls import check_tls
-from router.document import MapNode
 
 
 def check(file: RoutesFile, reader: Reader) -> None:

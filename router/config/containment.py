@@ -6,12 +6,12 @@ import math
 import re
 from typing import Literal
 
-from router.breaker import BreakerPolicy
+from router.config.document import ScalarNode, shown
 from router.config.kinds import VARIABLE, Choice, Duration, Number, ScalarKind
 from router.config.reader import Fault, Schema
 from router.config.section import Key, Section
-from router.document import ScalarNode, shown
-from router.pace import Rate
+from router.delivery.target.breaker import BreakerPolicy
+from router.delivery.target.rate import Rate
 
 Refusals = Literal["ignore", "count"]
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from router.breaker import BreakerPolicy
-from router.egress import Egress
-from router.routes import Route, Target
-from router.schedule import Schedule
-from router.secret import MASK, Secret
-from router.trust import USUAL, Tls
+from router.contract.schedule import Schedule
+from router.delivery.target.breaker import BreakerPolicy
+from router.model.secret import MASK, Secret
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import Egress
+from router.routing.table import Route, Target
 
 if TYPE_CHECKING:
-    from router.config import Caller, Config
+    from router.config.loading import Caller, Config
 
 
 def effective(config: Config) -> dict[str, Any]:

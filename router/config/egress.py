@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
+from router.config.access import Cidr
 from router.config.addresses import literal
-from router.config.entrance import Cidr
+from router.config.document import Node, ScalarNode, shown
 from router.config.kinds import ListOf, ScalarKind
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Section
-from router.document import Node, ScalarNode, shown
-from router.egress import Egress
-from router.networks import Network
+from router.net.egress import Egress
+from router.net.networks import Network
 
 
 class _Destination(ScalarKind["Network | Literal['public']"]):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from router.config.document import ScalarNode, shown
 from router.config.kinds import Text
 from router.config.reader import Fault, Schema
-from router.document import ScalarNode, shown
 
 #: What the router or its engine sets, what would change how the body is framed, and what would
 #: ask for an answer that is not read. Names in lower case; a `*` stands for any rest.

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from router.config.document import ListNode, MapNode, Node, ScalarNode, shown
 from router.config.reader import Fault, Kind, Reader, Schema
-from router.document import ListNode, MapNode, Node, ScalarNode, shown
-from router.schedule import parse_duration
-from router.secret import MASK, Secret
+from router.contract.schedule import parse_duration
+from router.model.secret import MASK, Secret
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)

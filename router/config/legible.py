@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from router.config.document import Problems, Source, lines, parse
 from router.config.reader import Reader
 from router.config.section import Section
 from router.config.variables import Variables
-from router.document import Problems, Source, lines, parse
-from router.errors import ConfigInvalid
+from router.model.errors import ConfigInvalid
 
 
 def legible(content: bytes, shape: type[Section]) -> Source:

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
+from router.config.document import Node, Problems, ScalarNode, shown
 from router.config.variables import Unresolved, Variables
-from router.document import Node, Problems, ScalarNode, shown
 
 T = TypeVar("T")
 D = TypeVar("D")

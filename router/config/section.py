@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+from router.config.document import MapNode, Node, ScalarNode, shown
 from router.config.kinds import Boolean, mismatch
 from router.config.reader import Kind, Reader, Schema, did_you_mean
-from router.document import MapNode, Node, ScalarNode, shown
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Section")

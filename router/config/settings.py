@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from router.database import Database, parse_database
-from router.errors import SettingInvalid
-from router.log import Format
-from router.networks import Network, NotANetwork, network_of
-from router.schedule import parse_age, parse_duration
-from router.secret import MASK, Secret
+from router.contract.schedule import parse_age, parse_duration
+from router.model.errors import SettingInvalid
+from router.model.secret import MASK, Secret
+from router.net.networks import Network, NotANetwork, network_of
+from router.store.url import Database, parse_database
+from router.telemetry.log import Format
 
-PREFIX = "EBAAS_ROUTER_"
+VARIABLE_PREFIX = "EBAAS_ROUTER_"
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: A database that was meant without its scheme, or in libpq's other notation: no file of that name
@@ -356,7 +356,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        return PREFIX + self.name.upper()
+        return VARIABLE_PREFIX + self.name.upper()
 
     def read(self, source: str, text: str) -> Any:
         """Its value; SettingInvalid where the text at that source has none."""

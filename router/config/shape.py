@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from router.config.access import TOKEN, TOKEN_HEADER, Cidr
 from router.config.addresses import Url
 from router.config.containment import BreakerSection, RateSection
 from router.config.egress import EgressKind
-from router.config.entrance import TOKEN, TOKEN_HEADER, Cidr
 from router.config.headers import HeaderName
 from router.config.kinds import (
     Boolean,
@@ -28,10 +28,10 @@ from router.config.reader import Schema
 from router.config.section import Key, Section, Switch
 from router.config.signatures import SigningSecret
 from router.config.tls import TlsKind
-from router.door import AUTHORIZATION
-from router.egress import ANYWHERE
-from router.schedule import parse_duration
-from router.trust import USUAL
+from router.contract.schedule import parse_duration
+from router.net.access import AUTHORIZATION
+from router.net.client_tls import USUAL
+from router.net.egress import ANYWHERE
 
 Unmatched = Literal["reject", "accept"]
 HttpStatus = Literal["mirror", "ok"]

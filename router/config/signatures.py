@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from router.config.document import ScalarNode
 from router.config.kinds import VARIABLE, SecretText
 from router.config.reader import Fault, Schema
-from router.document import ScalarNode
-from router.secret import Secret
-from router.signing import PREFIX, key_of
+from router.contract.signing import KEY_PREFIX, key_of
+from router.model.secret import Secret
 
 
 class SigningSecret(SecretText):
@@ -24,5 +24,5 @@ class SigningSecret(SecretText):
         return secret
 
     def schema(self) -> Schema:
-        base64 = {"pattern": f"^{PREFIX}[A-Za-z0-9+/]+={{0,2}}$"}
-        return {"type": "string", "anyOf": [{"pattern": f"^(?!{PREFIX})."}, base64, VARIABLE]}
+        base64 = {"pattern": f"^{KEY_PREFIX}[A-Za-z0-9+/]+={{0,2}}$"}
+        return {"type": "string", "anyOf": [{"pattern": f"^(?!{KEY_PREFIX})."}, base64, VARIABLE]}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from router.certificates import BadCertificate
+from router.config.document import MapNode, Node, Problems, ScalarNode
 from router.config.kinds import Boolean, ScalarKind, Text
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section
-from router.document import MapNode, Node, Problems, ScalarNode
-from router.secret import Secret
-from router.trust import USUAL, Tls
+from router.model.secret import Secret
+from router.net.certificates import BadCertificate
+from router.net.client_tls import USUAL, Tls
 
 #: From how long before its end a certificate is warned about, in seconds: a month.
-SOON = 30 * 24 * 3600.0
+SOON_FOR_TARGETS = 30 * 24 * 3600.0
 
 _NAME = Text("a host's name", pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", longest=253)
 
@@ -113,6 +113,6 @@ def warn_tls(target: Section, tls: Tls, problems: Problems) -> None:
         warn("ca", message)
     for key, ends in (("ca", tls.ca_ends), ("cert", tls.cert_ends)):
         left = ends - time.time()
-        if ends and left < SOON:
+        if ends and left < SOON_FOR_TARGETS:
             day = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M UTC")
             warn(key, f"a certificate {'expires' if left > 0 else 'has expired'} on {day}")

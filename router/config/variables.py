@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from router.document import shown
-from router.modes import is_exposed
+from router.config.document import shown
+from router.model.secret import is_exposed
 
 #: The largest secret file, in bytes: all authorities of a system are a quarter of that.
 MAX_SECRET = 1024 * 1024

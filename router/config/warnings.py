@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
-from router.config import entrance
+from router.config import access
 from router.config.addresses import is_local
+from router.config.document import MapNode, Problems, shown
 from router.config.kinds import Placed
 from router.config.oddities import oddity
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
-from router.document import MapNode, Problems, shown
-from router.routes import Route
-from router.signing import LEAST_KEY, key_of
+from router.contract.signing import LEAST_KEY, key_of
+from router.routing.table import Route
 
 
 def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
@@ -29,7 +29,7 @@ def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
         if name in required:
             _warn_cut_off(file, target, problems)
             _warn_rare(file, target, problems)
-    entrance.warn(file.ebaas, problems)
+    access.warn(file.ebaas, problems)
     _warn_patterns(file, problems)
     _warn_redundant(file, routes, problems)
 

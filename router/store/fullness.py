@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from router.model import Event
-from router.store import Limits, State, Usage
+from router.model.event import Event
+from router.store.promises import State, StoreLimits, Usage
 
 #: What an event takes up besides its body and key, with its rows and index entries, in bytes.
 OVERHEAD = 1024
@@ -18,7 +18,7 @@ def size_of(event: Event) -> int:
 
 
 def usage(
-    counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: Limits
+    counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: StoreLimits
 ) -> Usage:
     """From rows of target, state, number and bytes: the events under `""` and `""`, the unsettled
     deliveries under their targets and states."""
@@ -41,7 +41,7 @@ def usage(
 
 
 def fitting(
-    sizes: Sequence[int], whole: tuple[int, int], of_target: tuple[int, int], limits: Limits
+    sizes: Sequence[int], whole: tuple[int, int], of_target: tuple[int, int], limits: StoreLimits
 ) -> int:
     """How many of these, the first ones, a person may still add: within a target's share, and in
     half of the store, for the rest is for what comes. Both are used by so many rows and bytes."""

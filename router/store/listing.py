@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from router.glob import Glob
-from router.store import DeliveryRow, State
+from router.routing.glob import Glob
 from router.store.attempts import COLUMNS, Tried, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
+from router.store.promises import DeliveryRow, State
 
 #: Before the first page.
 START = (0, "")

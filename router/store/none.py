@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from router.store import (
+from router.store.attempts import Tried
+from router.store.nodes import Nodes
+from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
@@ -16,8 +18,6 @@ from router.store import (
     StoreFailed,
     Usage,
 )
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
 
 
 class NoStore:

@@ -8,9 +8,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from router.egress import ANYWHERE, Egress
-from router.lookup import Address
-from router.model import Reason
+from router.model.event import Reason
+from router.net.egress import ANYWHERE, Egress
+from router.net.resolver import SocketAddress
 from router.transport.causes import Forbidden, most_telling
 from router.transport.names import Names
 
@@ -28,7 +28,7 @@ class Host:
         """A connected socket to the first address that takes it; see `reach`."""
         return await self.reach(_connected, deadline)
 
-    async def reach(self, connect: Callable[[Address], Awaitable[T]], deadline: float) -> T:
+    async def reach(self, connect: Callable[[SocketAddress], Awaitable[T]], deadline: float) -> T:
         """What `connect` makes of the first address where it does not raise OSError.
 
         Each has an even share of the time until `deadline`, by the loop's clock, but the last one,
@@ -55,7 +55,7 @@ class Host:
                 return connected
         raise most_telling(errors)
 
-    def _check(self, address: Address) -> None:
+    def _check(self, address: SocketAddress) -> None:
         """Raises Forbidden. This is the only way to any target: what is refused gets no packet."""
         if refusal := self._egress.refusal(str(address[4][0])):
             raise Forbidden(errno.EACCES, refusal)
@@ -68,7 +68,7 @@ class Host:
         return Reason.DNS, "no answer in time"
 
 
-async def _connected(address: Address) -> socket.socket:
+async def _connected(address: SocketAddress) -> socket.socket:
     family, kind, protocol, _, place = address
     connecting = socket.socket(family, kind, protocol)
     try:

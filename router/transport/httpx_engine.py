@@ -22,13 +22,13 @@ from typing import Any
 import httpcore
 import httpx
 
-from router.egress import ANYWHERE, Egress
-from router.lookup import Address
-from router.model import Reason
-from router.transport import KEEP_ALIVE, MAX_ANSWER, Answer, Exchange, Failure, T
+from router.model.event import Reason
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
+from router.net.resolver import SocketAddress
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
-from router.trust import USUAL, Tls
+from router.transport.engine import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, T, TargetExchange
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -55,11 +55,11 @@ class HttpxPool:
         body: bytes,
         timeout: float,
         read: Callable[[Answer | Failure], T],
-    ) -> Exchange[T]:
+    ) -> TargetExchange[T]:
         task = asyncio.create_task(self._post(lines, body, timeout))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return Exchange.by(task, read)
+        return TargetExchange.by(task, read)
 
     async def _post(self, lines: bytes, body: bytes, timeout: float) -> Answer | Failure:
         progress = _Progress(asyncio.get_running_loop().time() + timeout)
@@ -220,7 +220,7 @@ class _Door(httpcore.AsyncNetworkBackend):
     async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         return await self._host.reach(self._connect, self.deadline)
 
-    async def _connect(self, address: Address) -> httpcore.AsyncNetworkStream:
+    async def _connect(self, address: SocketAddress) -> httpcore.AsyncNetworkStream:
         host, port, *_ = address[4]
         try:
             return await self._network.connect_tcp(str(host), int(port))

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address
 
-from router.lookup import Address, look_up
+from router.net.resolver import SocketAddress, look_up
 
 #: How long the addresses of a name are good for, in seconds. Short, because no resolver tells how
 #: long they may be; long enough that a burst of new connections asks once.
@@ -20,7 +20,7 @@ TTL = 5.0
 STALE = 300.0
 
 #: How long such an answer is waited for before they are, in seconds; once for each look-up.
-PATIENCE = 1.0
+RESOLVER_WAIT = 1.0
 
 #: What `getaddrinfo` fails with where it can't tell; anything else is the name's own fault.
 _CANNOT_TELL = (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM)
@@ -35,20 +35,20 @@ class Names:
         self._port = port
         #: What is known, and when it was found, by the loop's clock. An address is its own, for
         #: ever: it must not wait for a look-up.
-        self._known: Sequence[Address] = _literal(name, port)
+        self._known: Sequence[SocketAddress] = _literal(name, port)
         self._found = math.inf if self._known else -math.inf
         #: The look-up that is under way, and when it began.
-        self._looking: asyncio.Future[Sequence[Address]] | None = None
+        self._looking: asyncio.Future[Sequence[SocketAddress]] | None = None
         self._began = 0.0
         #: The address that was connected to last: it is tried first.
-        self.good: Address | None = None
+        self.good: SocketAddress | None = None
 
     @property
     def are_known(self) -> bool:
         """Whether there are addresses that can be used, good ones or stale."""
         return self._age() < STALE
 
-    async def addresses(self) -> list[Address]:
+    async def addresses(self) -> list[SocketAddress]:
         """At least one. Raises socket.gaierror."""
         if self._age() >= TTL:
             await self._renew()
@@ -59,17 +59,17 @@ class Names:
         looking = self._looking or self._look_up()
         waited = asyncio.get_running_loop().time() - self._began
         # Others wait for it too: who gives up does not end it.
-        await asyncio.wait([looking], timeout=PATIENCE - waited if self.are_known else None)
+        await asyncio.wait([looking], timeout=RESOLVER_WAIT - waited if self.are_known else None)
         if looking.done() and (error := looking.exception()) and not self.are_known:
             raise error
 
-    def _look_up(self) -> asyncio.Future[Sequence[Address]]:
+    def _look_up(self) -> asyncio.Future[Sequence[SocketAddress]]:
         self._looking = look_up(self._name, self._port)
         self._began = asyncio.get_running_loop().time()
         self._looking.add_done_callback(self._learn)
         return self._looking
 
-    def _learn(self, looked_up: asyncio.Future[Sequence[Address]]) -> None:
+    def _learn(self, looked_up: asyncio.Future[Sequence[SocketAddress]]) -> None:
         self._looking = None
         error = looked_up.exception()
         if error is None:
@@ -81,7 +81,7 @@ class Names:
         return asyncio.get_running_loop().time() - self._found
 
 
-def _literal(name: str, port: int) -> Sequence[Address]:
+def _literal(name: str, port: int) -> Sequence[SocketAddress]:
     """What a look-up would find, where the name is an address itself; one with a zone is not."""
     try:
         address = ip_address(name)

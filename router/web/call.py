@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from router.errors import Refused
-from router.journal import Told
-from router.web.exchange import EXTENSION, Exchange
-from router.web.replies import Reply, request_id_from, response_of
+from router.contract.replies import Reply, request_id_from, response_of
+from router.delivery.observer import Told
+from router.model.errors import Refused
+from router.net.http.exchange import EXTENSION, Exchange
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -7,18 +7,18 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
-from router.config import Config
-from router.door import Door
-from router.errors import Refused
-from router.forwarder import Forwarder, Outcome
-from router.intake import Intake
-from router.journal import Journal
-from router.model import Event
-from router.routes import Plan
-from router.sender import Envelope
-from router.web import replies
+from router.config.loading import Config
+from router.contract import replies
+from router.contract.intake import Intake
+from router.contract.replies import Reply
+from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.observer import Observer
+from router.delivery.target.sender import Envelope
+from router.model.errors import Refused
+from router.model.event import Event
+from router.net.access import Access
+from router.routing.table import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
-from router.web.replies import Reply
 
 
 class Callbacks:
@@ -28,9 +28,9 @@ class Callbacks:
     def __init__(
         self,
         config: Config,
-        door: Door,
+        door: Access,
         intake: Intake,
-        journal: Journal,
+        observer: Observer,
         *,
         max_body: int,
         max_requests: int,
@@ -44,7 +44,7 @@ class Callbacks:
         self._reader = ThreadPoolExecutor(1, "reader")
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
-        self._journal = journal
+        self._observer = observer
         self.max_body = max_body
         self._max_requests = max_requests
         #: Requests from their last byte on, until they are decided: bodies that trickle in take up
@@ -61,8 +61,8 @@ class Callbacks:
         try:
             await self._opened.see_through(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
-            self._journal.fault(call.request_id, error)
-        self._journal.event(call.told, plan, outcome, config)
+            self._observer.fault(call.request_id, error)
+        self._observer.event(call.told, plan, outcome, config)
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; None where nothing was forwarded."""
@@ -73,12 +73,12 @@ class Callbacks:
                 body = await call.body(self.max_body)
             return await self._take(call, body, config)
         except HungUp:
-            self._journal.hung_up(call.request_id)
+            self._observer.hung_up(call.request_id)
         except Refused as error:
             await _reply(call, replies.reply_to_refused(error), config)
-            self._journal.refused(call.told, error)
+            self._observer.refused(call.told, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-            self._journal.fault(call.request_id, error)
+            self._observer.fault(call.request_id, error)
             await _reply(call, replies.FAILED, config)
         finally:
             call.close()
@@ -123,7 +123,7 @@ class Callbacks:
             return plan, await self._forward(call, event, plan, config)
         accepted = config.unmatched == "accept"
         await _reply(call, replies.ACKNOWLEDGED if accepted else replies.FAILED, config)
-        self._journal.unmatched(call.told, event)
+        self._observer.unmatched(call.told, event)
         return None
 
     async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from router.journal import Journal, Told
+from router.contract.replies import FAILED
+from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
+from router.delivery.observer import Observer, Told
 from router.web.call import refused
 from router.web.callbacks import Callbacks
 from router.web.probes import Probes
-from router.web.replies import FAILED
-from router.web.respond import reply_to_error, request_id_of, respond, respond_to_error
 
 _WHY = {404: "no such path", 405: "no such method there"}
 
@@ -53,8 +53,8 @@ class Straight:
 class Refusals:
     """What is answered where Starlette would answer itself."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
 
     @property
     def handlers(self) -> dict[type[Exception], ExceptionHandler]:
@@ -65,7 +65,7 @@ class Refusals:
         assert isinstance(error, HTTPException)
         reply, request_id = reply_to_error(error), request_id_of(request)
         why = _WHY.get(reply.status, f"status {reply.status}, by a middleware")
-        self._journal.refused(Told(request_id, reply.code, 0.0), refused(reply, why))
+        self._observer.refused(Told(request_id, reply.code, 0.0), refused(reply, why))
         return respond_to_error(error, request_id)
 
     async def _fail(self, request: Request, _: Exception) -> Response:

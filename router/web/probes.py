@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.web.replies import ACKNOWLEDGED, BUSY, NOT_OPEN
-from router.web.respond import request_id_of, respond
+from router.contract.replies import ACKNOWLEDGED, BUSY, NOT_OPEN
+from router.contract.respond import request_id_of, respond
 
 
 class Probes:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.command import ROOT
+from tests.support.command import ROOT
 
 #: How long strace may take to attach, in seconds.
 PATIENCE = 20.0

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.chaos.history import History, Request, Source
 from tests.chaos.plan import EBAAS, Manner, Plan
 from tests.chaos.process import Router
-from tests.sockets import reset
+from tests.support.sockets import reset
 
 #: How long a caller waits for its reply, and a proxy for one that nobody waits for, in seconds.
 CALLER_TIMEOUT, PROXY_TIMEOUT = 20.0, 20.0

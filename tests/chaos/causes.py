@@ -1,7 +1,7 @@
 """Why a target has seen an event again, told from what was done to the router.
 
 For each earlier time that the target had acted on it there has to be a reason why the router did
-not know of that any more, or never did. The words are those of `router.memory.Cause`.
+not know of that any more, or never did. The words are those of `router.delivery.rules.Cause`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from router.memory import Cause
+from router.delivery.rules import Cause
 from tests.chaos.history import History, Request, Seen
 from tests.chaos.plan import EBAAS, ENDS, GRACE, TIMEOUTS, Blow
 

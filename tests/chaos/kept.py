@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from tests.chaos.callers import body_of
-from tests.rows import Store, query
+from tests.support.rows import Store, query
 
 
 @dataclass(frozen=True, slots=True)

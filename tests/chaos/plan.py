@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from random import Random
 
-from router.schedule import Schedule
+from router.contract.schedule import Schedule
 
 #: EBaaS's schedule and the queue's, sped up. Seconds.
 EBAAS = Schedule((0.3, 0.25), 20)

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from tests.chaos.history import Struck
 from tests.chaos.plan import Blow
-from tests.command import ROOT, environment
-from tests.rows import Store, option
+from tests.support.command import ROOT, environment
+from tests.support.rows import Store, option
 
 #: How long a router may take to start or to stop, in seconds.
 PATIENCE = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from router.memory import Cause
+from router.delivery.rules import Cause
 from tests.chaos.history import Request, Seen, Table
 from tests.chaos.plan import Blow
 from tests.chaos.verdict import Verdict

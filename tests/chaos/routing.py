@@ -8,7 +8,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from router.schedule import Schedule
+from router.contract.schedule import Schedule
 from tests.chaos.history import Table
 from tests.chaos.plan import (
     EBAAS,

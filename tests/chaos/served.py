@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import sys
 
-from router import worker
 from router.cli import main
+from router.delivery import queue
 
-worker.LEASE_MARGIN = 2.0
+queue.LEASE_MARGIN = 2.0
 
 if __name__ == "__main__":
     sys.exit(main())

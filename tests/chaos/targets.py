@@ -11,8 +11,8 @@ from time import time
 
 from tests.chaos.history import History, Seen
 from tests.chaos.plan import TIMEOUTS, Mood, Plan
-from tests.command import http_answer
-from tests.sockets import reset
+from tests.support.command import http_answer
+from tests.support.sockets import reset
 
 _ACKNOWLEDGES = http_answer('{"code":"000","msg":"ok"}')
 _FAILS = http_answer('{"code":"500","msg":"no"}')

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from tests.chaos.plan import Plan, Storm
-from tests.postgres import Database, Server
-from tests.proxy import Loss, Proxy, proxy
-from tests.rows import Store
+from tests.support.postgres import Database, Server
+from tests.support.proxy import Loss, Proxy, proxy
+from tests.support.rows import Store
 
 
 class Calm:

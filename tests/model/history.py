@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from router.forwarder import STORE_TIME
-from router.model import Event
+from router.delivery.forwarder import STORE_TIME
+from router.model.event import Event
 from tests.model.checks import credit, violations
 from tests.model.loop import VirtualLoop
 from tests.model.weather import Weather, weather

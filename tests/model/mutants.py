@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from router import memory, worker
-from router.forwarder import Delivery, Forwarder
-from router.memory import Result
-from router.recall import Memory, Recollection
-from router.store import DeliveryRow, Due, State, StoreFailed
+from router.delivery import queue, rules
+from router.delivery.forwarder import Delivery, Forwarder
+from router.delivery.memory import Memory, Recollection
+from router.delivery.queue import Queue
+from router.delivery.rules import Result
+from router.store.promises import DeliveryRow, Due, State, StoreFailed
 from router.store.sqlite.rows import Rows
-from router.worker import Worker
 from tests.model.world import SimulatedStore
 
 Patch = pytest.MonkeyPatch
@@ -38,7 +38,7 @@ async def _nothing(*_: Any, **__: Any) -> Any:
 
 
 def bodies_not_told_apart(patch: Patch) -> None:
-    patch.setattr(memory, "digest_of", lambda body: b"one for all")
+    patch.setattr(rules, "digest_of", lambda body: b"one for all")
 
 
 def optionals_not_queued(patch: Patch) -> None:
@@ -64,14 +64,14 @@ def late_write_gives_credit(patch: Patch) -> None:
 
 
 def all_called_again(patch: Patch) -> None:
-    patch.setattr(memory, "wants", lambda row, required: True)
+    patch.setattr(rules, "wants", lambda row, required: True)
 
 
 def queued_called_again(patch: Patch) -> None:
     def wants(row: DeliveryRow | None, required: bool) -> bool:
         return row is None or row.state is not State.ACKNOWLEDGED
 
-    patch.setattr(memory, "wants", wants)
+    patch.setattr(rules, "wants", wants)
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
@@ -80,22 +80,22 @@ def queued_counts_as_acknowledged(patch: Patch) -> None:
             return self.attempt.acknowledged
         return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
 
-    patch.setattr(memory, "wants", lambda row, r: row is None or row.state is State.AWAITING)
+    patch.setattr(rules, "wants", lambda row, r: row is None or row.state is State.AWAITING)
     patch.setattr(Result, "acknowledged", property(acknowledged))
 
 
 def left_plan_not_superseded(patch: Patch) -> None:
-    patch.setattr(memory, "left_behind", lambda *_: [])
+    patch.setattr(rules, "left_behind", lambda *_: [])
 
 
 def removed_target_left_queued(patch: Patch) -> None:
-    real = Worker._retry
+    real = Queue._retry
 
-    async def retry(self: Worker, due: Due, in_force: Any) -> None:
+    async def retry(self: Queue, due: Due, in_force: Any) -> None:
         if due.row.target in in_force.targets:
             await real(self, due, in_force)
 
-    patch.setattr(Worker, "_retry", retry)
+    patch.setattr(Queue, "_retry", retry)
 
 
 def claims_shared(patch: Patch) -> None:
@@ -138,7 +138,7 @@ def closed_after_the_reply(patch: Patch) -> None:
 
 
 def credit_never_ends(patch: Patch) -> None:
-    patch.setattr(memory, "has_credit", lambda record, now: not record.spent)
+    patch.setattr(rules, "has_credit", lambda record, now: not record.spent)
 
 
 def others_keep_their_credit(patch: Patch) -> None:
@@ -209,7 +209,7 @@ def ends_before_its_last_request(patch: Patch) -> None:
     def ends_at(first_at: float, terms: Any) -> float:
         return float(first_at + terms.ebaas.total() + terms.grace)
 
-    patch.setattr(memory, "ends_at", ends_at)
+    patch.setattr(rules, "ends_at", ends_at)
 
 
 def others_not_superseded(patch: Patch) -> None:
@@ -248,7 +248,7 @@ def dead_letters_dropped(patch: Patch) -> None:
 
 
 def queue_never_gives_up(patch: Patch) -> None:
-    real = memory.retried
+    real = rules.retried
 
     def retried(row: DeliveryRow, *rest: Any) -> DeliveryRow:
         after = real(row, *rest)
@@ -256,11 +256,11 @@ def queue_never_gives_up(patch: Patch) -> None:
             return replace(after, state=State.QUEUED, due_at=1e9 + 100.0)
         return after
 
-    patch.setattr(worker, "retried", retried)
+    patch.setattr(queue, "retried", retried)
 
 
 def nothing_is_own_doing(patch: Patch) -> None:
-    for module in (memory, worker):
+    for module in (rules, queue):
         patch.setattr(module, "OWN_DOING", frozenset())
 
 

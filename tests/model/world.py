@@ -10,30 +10,30 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, TypeVar
 
-from router.forwarder import Forwarder, Outcome
-from router.model import OWN_DOING, Attempt, Event, Reason
-from router.recall import Memory
-from router.routes import Plan, Route, Target
-from router.schedule import Schedule, Terms
-from router.sender import Envelope
-from router.store import (
+from router.contract.schedule import Schedule, Terms
+from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.memory import Memory
+from router.delivery.queue import InForce, Queue, Retry
+from router.delivery.target.sender import Envelope
+from router.model.event import OWN_DOING, Attempt, Event, Reason
+from router.routing.table import Plan, Route, Target
+from router.store.attempts import Tried
+from router.store.nodes import Nodes
+from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
     Kept,
     Letter,
-    Limits,
     Record,
     Settlement,
     StoreFailed,
+    StoreLimits,
     Usage,
 )
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
-from router.worker import InForce, Retry, Worker
 from tests.model.weather import Weather
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ CALLER_TIMEOUT = 10.0
 #: Why an attempt is not begun by the router's own doing, while it serves.
 SHUT = sorted(OWN_DOING - {Reason.STOPPED})
 
-_LIMITS = Limits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
+_LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
 
 @dataclass(eq=False)
@@ -206,7 +206,7 @@ class Process:
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
         in_force = lambda: InForce(dict(world.targets), TERMS)  # noqa: E731
-        self.worker = Worker(store, self.memory, sender, in_force, self, world.random, poll=5.0)
+        self.worker = Queue(store, self.memory, sender, in_force, self, world.random, poll=5.0)
         self.spawn(self.worker.run(asyncio.Event()))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

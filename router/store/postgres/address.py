@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from psycopg import Error, conninfo
 
-from router.database import Database, parse_database
-from router.errors import SettingInvalid
+from router.model.errors import SettingInvalid
 from router.store.postgres.trouble import Failed
+from router.store.url import Database, parse_database
 
 #: The schema that has the tables, unless the address says `schema=…`.
 SCHEMA = "ebaas_router"

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from router.store import StoreFailed
+from router.store.promises import StoreFailed
 
 #: The most that wait; one more fails at once, so that a server that hangs does not fill memory.
 MAX_WAITING = 4096

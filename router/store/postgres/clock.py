@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from router.store.postgres.connection import Connection
+from router.store.postgres.connection import ServerConnection
 from router.store.postgres.trouble import Failed
 
 #: The server's clock, and whether it takes writes: one that does not is behind another.
@@ -35,7 +35,7 @@ class Clock:
         """How wrong it may be, in seconds."""
         return self._error + (time.monotonic() - self._told_at) * _DRIFT
 
-    async def ask(self, connection: Connection) -> None:
+    async def ask(self, connection: ServerConnection) -> None:
         """Ask a server for the time; one that is read only is refused. Raises Failed or Lost."""
         asked_at = time.monotonic()
         ((server, read_only),) = await connection.fetch(_GREETING)

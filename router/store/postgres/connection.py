@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from router.lookup import look_up
+from router.net.resolver import look_up
 from router.store.postgres.address import Address
 from router.store.postgres.trouble import Failed, Lost, answered
 
@@ -36,11 +36,13 @@ _LOADERS: Mapping[int, Callable[[bytes], Any]] = {
 }
 
 
-class Connection:
+class ServerConnection:
     """For one call at a time. It ends with the first one that is given up, and by itself when the
     server ends it; then `ended` is called."""
 
-    def __init__(self, raw: psycopg.AsyncConnection, ended: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, raw: psycopg.AsyncConnection, ended: Callable[[ServerConnection], None]
+    ) -> None:
         self._raw = raw
         self._libpq = raw.pgconn
         self._libpq.nonblocking = 1
@@ -56,8 +58,8 @@ class Connection:
         cls,
         address: Address,
         timeout: float,
-        ended: Callable[[Connection], None] = lambda connection: None,
-    ) -> Connection:
+        ended: Callable[[ServerConnection], None] = lambda connection: None,
+    ) -> ServerConnection:
         """Raises Failed or Lost."""
         try:
             async with asyncio.timeout(timeout):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from router.errors import StartFailed
+from router.model.errors import StartFailed
 from router.store.postgres.address import Address
-from router.store.postgres.connection import Connection
-from router.store.postgres.schema import VERSION, migration
+from router.store.postgres.connection import ServerConnection
+from router.store.postgres.schema import SCHEMA_VERSION, migration
 
 #: How much newer than this program a schema may be: the new nodes of a rolling upgrade make it so.
 AHEAD = 1
 
 
-async def migrate(connection: Connection, address: Address) -> None:
+async def migrate(connection: ServerConnection, address: Address) -> None:
     """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
     await _check_encoding(connection, address)
     schema = address.schema
-    if await _version(connection, schema) < VERSION:
+    if await _version(connection, schema) < SCHEMA_VERSION:
         await connection.script("BEGIN")
         # Of several nodes one does it, and the others see it done.
         await connection.fetch(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
         )
-        for version in range(await _version(connection, schema) + 1, VERSION + 1):
+        for version in range(await _version(connection, schema) + 1, SCHEMA_VERSION + 1):
             if version == 1:
                 await _make(connection, schema)
             await connection.script(migration(version, schema))
@@ -32,28 +32,28 @@ async def migrate(connection: Connection, address: Address) -> None:
     await check(connection, address)
 
 
-async def check(connection: Connection, address: Address) -> None:
+async def check(connection: ServerConnection, address: Address) -> None:
     """That the schema is one this program can work on. Raises the same; makes nothing."""
     version = await _version(connection, address.schema)
-    if version < VERSION:
+    if version < SCHEMA_VERSION:
         raise failed(
             address, "its tables are not there, or old; a start of the router makes them ready"
         )
-    if version > VERSION + AHEAD:
+    if version > SCHEMA_VERSION + AHEAD:
         raise failed(
             address,
-            f"the version of its schema is {version}, and this program knows {VERSION}; "
+            f"the version of its schema is {version}, and this program knows {SCHEMA_VERSION}; "
             "a newer one has been here: start that, or put back the copy that was made before it",
         )
 
 
-async def _make(connection: Connection, schema: str) -> None:
+async def _make(connection: ServerConnection, schema: str) -> None:
     """Somebody else may have made it for a user who may not."""
     if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
         await connection.script(f"CREATE SCHEMA {schema}")
 
 
-async def _version(connection: Connection, schema: str) -> int:
+async def _version(connection: ServerConnection, schema: str) -> int:
     """0 where there is none. Asked of the catalogue's tables: what looks names up by itself does
     not hear of another's commit within a transaction."""
     found = await connection.fetch(
@@ -65,7 +65,7 @@ async def _version(connection: Connection, schema: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-async def _check_encoding(connection: Connection, address: Address) -> None:
+async def _check_encoding(connection: ServerConnection, address: Address) -> None:
     ((encoding, version),) = await connection.fetch(
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
     )

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
-from router.store.postgres.pool import Pool
+from router.store.postgres.pool import ServerPool
 from router.store.postgres.rows import dumped
 
 
 class PostgresNodes:
     """On the connections of a store."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ServerPool) -> None:
         self._call = pool.call
 
     async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.store import Limits, StoreFailed, listing
+from router.store import listing
 from router.store.listing import START, Query
 from router.store.nodes import Node
 from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
@@ -19,9 +19,10 @@ from router.store.postgres.connection import Row
 from router.store.postgres.listing import EVENT, dialect, entry
 from router.store.postgres.migrating import check, failed
 from router.store.postgres.nodes import PostgresNodes
-from router.store.postgres.pool import Pool
+from router.store.postgres.pool import ServerPool
 from router.store.postgres.resending import Resending
 from router.store.postgres.trouble import Failed
+from router.store.promises import StoreFailed, StoreLimits
 
 #: How long a question may take, and a step of an action, in seconds.
 READING, ACTING = 300.0, 5.0
@@ -31,20 +32,20 @@ class PostgresOps:
     """One call after another; a cancelled one ends its connection."""
 
     def __init__(
-        self, address: Address, limits: Limits, now: Callable[[], float] | None = None
+        self, address: Address, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> None:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
         self._limits_of = limits
         self._limits = rows.limits(limits)
         clock = Clock()
-        self._pool = Pool(address, clock.ask, size=1)
+        self._pool = ServerPool(address, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
         self.now = now or clock.now
 
     @classmethod
     async def open(
-        cls, address: Address, limits: Limits, now: Callable[[], float] | None = None
+        cls, address: Address, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> PostgresOps:
         """Raises StartFailed, with one line, for a database that can't be used. Makes nothing."""
         ops = cls(address, limits, now)

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from router.store import StoreFailed
 from router.store.postgres.address import Address
-from router.store.postgres.connection import Connection, Row
+from router.store.postgres.connection import Row, ServerConnection
 from router.store.postgres.trouble import Away, Failed, Lost
+from router.store.promises import StoreFailed
 
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
@@ -24,21 +24,24 @@ CONNECT_TIMEOUT = 3.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
-class Pool:
+class ServerPool:
     """While there is no connection and the last attempt to make one has failed, every call fails at
     once, with the word for why; attempts go on by themselves, further and further apart."""
 
     def __init__(
-        self, address: Address, greet: Callable[[Connection], Awaitable[None]], size: int = SIZE
+        self,
+        address: Address,
+        greet: Callable[[ServerConnection], Awaitable[None]],
+        size: int = SIZE,
     ) -> None:
         self._address = address
         #: Called with every new connection before anybody gets it; what it raises ends it.
         self._greet = greet
         self._size = size
         #: Those that are open; the idle ones among them, the one used last at the end.
-        self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
-        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._connections: set[ServerConnection] = set()
+        self._idle: list[ServerConnection] = []
+        self._waiting: deque[asyncio.Future[ServerConnection]] = deque()
         #: Attempts under way.
         self._opening: set[asyncio.Task[None]] = set()
         #: Why the last attempt has failed; "" after one that has not.
@@ -74,7 +77,7 @@ class Pool:
             raise StoreFailed("slow") from None
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[ServerConnection]:
         """One for several statements; what fails in a transaction ends it. Raises StoreFailed."""
         connection = await self._acquire()
         try:
@@ -111,13 +114,13 @@ class Pool:
         async with self.connection() as connection:
             return await connection.fetch(sql, values)
 
-    async def _acquire(self) -> Connection:
+    async def _acquire(self) -> ServerConnection:
         if self._idle:
             return self._idle.pop()
         self._grow()  # a fault of our own may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
             raise Away(self._trouble or "closed")
-        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._grow()
         try:
@@ -127,7 +130,7 @@ class Pool:
                 self._release(waiter.result())
             raise
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: ServerConnection) -> None:
         if not connection.open_:
             return
         while self._waiting:
@@ -171,8 +174,8 @@ class Pool:
         self._release(connection)
         return True
 
-    async def _connected(self) -> Connection:
-        connection = await Connection.open(self._address, CONNECT_TIMEOUT, self._ended)
+    async def _connected(self) -> ServerConnection:
+        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT, self._ended)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._greet(connection)
@@ -185,7 +188,7 @@ class Pool:
         self._connections.add(connection)
         return connection
 
-    def _ended(self, connection: Connection) -> None:
+    def _ended(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.store import DeliveryRow, Limits, Stage, State, StoreFull
 from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Resend, Resent
 from router.store.postgres import rows
-from router.store.postgres.connection import Connection, Row
+from router.store.postgres.connection import Row, ServerConnection
+from router.store.promises import DeliveryRow, Stage, State, StoreFull, StoreLimits
 
 _USED = """
 SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint
@@ -32,7 +32,9 @@ _NEVER = 1e12
 class Resending:
     """One step, on a connection of its own."""
 
-    def __init__(self, connection: Connection, schema: str, limits: Limits, dumped: str) -> None:
+    def __init__(
+        self, connection: ServerConnection, schema: str, limits: StoreLimits, dumped: str
+    ) -> None:
         self._connection = connection
         self._schema = schema
         self._limits, self._dumped = limits, dumped

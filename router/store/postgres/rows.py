@@ -7,30 +7,30 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.model import Event
-from router.store import (
+from router.model.event import Event
+from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
+from router.store.fullness import size_of as event_size
+from router.store.postgres.connection import Row
+from router.store.postgres.texts import escaped, unescaped
+from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
     Kept,
     Letter,
-    Limits,
     Record,
     Settlement,
     Stage,
     State,
+    StoreLimits,
 )
-from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
-from router.store.fullness import size_of as event_size
-from router.store.postgres.connection import Row
-from router.store.postgres.texts import escaped, unescaped
 
 
 def dumped(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def limits(of: Limits) -> str:
+def limits(of: StoreLimits) -> str:
     return dumped(asdict(of))
 
 

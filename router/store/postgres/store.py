@@ -12,21 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from router.store import (
-    DeliveryRow,
-    Due,
-    Ended,
-    Kept,
-    Letter,
-    Limits,
-    Record,
-    Settlement,
-    State,
-    StoreFailed,
-    StoreFull,
-    Usage,
-    fullness,
-)
+from router.store import fullness
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.postgres import rows
@@ -36,8 +22,22 @@ from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Row
 from router.store.postgres.migrating import failed, migrate
 from router.store.postgres.nodes import PostgresNodes
-from router.store.postgres.pool import SIZE, Pool
+from router.store.postgres.pool import SIZE, ServerPool
 from router.store.postgres.trouble import Away, Failed
+from router.store.promises import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Letter,
+    Record,
+    Settlement,
+    State,
+    StoreFailed,
+    StoreFull,
+    StoreLimits,
+    Usage,
+)
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
@@ -81,12 +81,12 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, address: Address, limits: Limits, connections: int = SIZE) -> None:
+    def __init__(self, address: Address, limits: StoreLimits, connections: int = SIZE) -> None:
         self._address = address
         self._limits = limits
         self._limits_asked = rows.limits(limits)
         self._clock = Clock()
-        self._pool = Pool(address, self._clock.ask, connections)
+        self._pool = ServerPool(address, self._clock.ask, connections)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
@@ -105,7 +105,9 @@ class PostgresStore:
         self._full: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(cls, address: Address, limits: Limits, connections: int = SIZE) -> PostgresStore:
+    async def open(
+        cls, address: Address, limits: StoreLimits, connections: int = SIZE
+    ) -> PostgresStore:
         """Connect, and make the schema or bring it up to date.
 
         Raises StartFailed, with one line, where trying again does not help, and StoreFailed where

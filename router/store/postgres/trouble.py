@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from router.store import StoreFailed
+from router.store.promises import StoreFailed
 
 #: By SQLSTATE, or by its class, which is the first two characters.
 _WORDS = {

@@ -13,24 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from router.store import (
+from router.store.attempts import Tried
+from router.store.nodes import Nodes
+from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
     Kept,
     Letter,
-    Limits,
     Record,
     Settlement,
     StoreFailed,
+    StoreLimits,
     Usage,
 )
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
 from router.store.sqlite import reading
 from router.store.sqlite.file import needs_reopening, open_reader, prepare, translated
 from router.store.sqlite.rows import Rows
-from router.store.sqlite.writer import Job, Writer
+from router.store.sqlite.writer import CommitWriter, Job
 
 #: Bytes of the disk that are left free for deleting: on a full disk not even that works.
 RESERVE = 16 * 1024 * 1024
@@ -55,7 +55,7 @@ class SqliteStore:
         self,
         path: Path,
         reader: sqlite3.Connection,
-        limits: Limits,
+        limits: StoreLimits,
         reserve: int,
         now: Callable[[], float],
     ) -> None:
@@ -65,7 +65,7 @@ class SqliteStore:
         self._limits = limits
         #: Opened at the start: later a full disk or a lock could keep it from that.
         self._reader: sqlite3.Connection | None = reader
-        self._writer = Writer(path, limits, reserve)
+        self._writer = CommitWriter(path, limits, reserve)
         self.now = now
         #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
         self._late: set[str] = set()
@@ -74,7 +74,7 @@ class SqliteStore:
     async def open(
         cls,
         path: Path,
-        limits: Limits,
+        limits: StoreLimits,
         reserve: int = RESERVE,
         now: Callable[[], float] = time.time,
     ) -> SqliteStore:

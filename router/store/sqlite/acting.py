@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from router.store import DeliveryRow, Limits, Stage, State
 from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Entry, Resend, Resent
+from router.store.promises import DeliveryRow, Stage, State, StoreLimits
 from router.store.sqlite.rows import Rows
 
 _RECORD = """
@@ -44,7 +44,7 @@ FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.e
 
 def act(
     connection: sqlite3.Connection,
-    limits: Limits,
+    limits: StoreLimits,
     action: Action,
     entries: Sequence[Entry],
     now: float,
@@ -69,7 +69,7 @@ def act(
 
 def resend(
     connection: sqlite3.Connection,
-    limits: Limits,
+    limits: StoreLimits,
     action: Action,
     target: str,
     events: Sequence[Resend],

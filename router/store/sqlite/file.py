@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from router.errors import StartFailed
-from router.store import StoreFailed
-from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, OLDEST, VERSION
+from router.model.errors import StartFailed
+from router.store.promises import StoreFailed
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST
 
 #: How long the writer waits for another process's commit, in seconds.
 BUSY_TIMEOUT = 2.0
 
 #: The same for a person's commands, which can wait.
-PATIENCE = 5.0
+COMMAND_BUSY_TIMEOUT = 5.0
 
 #: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
 _READ_THROUGH = 32 * 1024 * 1024
@@ -86,8 +86,8 @@ def open_existing(path: Path) -> sqlite3.Connection:
         raise _start_failed(path, _UNWRITABLE)
     connection: sqlite3.Connection | None = None
     try:
-        connection = connect(path, PATIENCE, any_thread=True)
-        if _version(path, connection) < VERSION:
+        connection = connect(path, COMMAND_BUSY_TIMEOUT, any_thread=True)
+        if _version(path, connection) < FILE_VERSION:
             raise _start_failed(path, "it is empty or old; a start of the router makes it ready")
     except BaseException as error:
         if connection is not None:
@@ -177,11 +177,11 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
         for script in MIGRATIONS[version:]:
             for statement in _statements(script):
                 connection.execute(statement)
-        if version < VERSION:
+        if version < FILE_VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {OLDEST}")
             connection.execute("DELETE FROM version")
-            connection.execute("INSERT INTO version VALUES (?)", (VERSION,))
+            connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -194,10 +194,10 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != APPLICATION_ID and (tables or oldest):
         raise _start_failed(path, "it is another program's database")
-    if oldest > VERSION:
+    if oldest > FILE_VERSION:
         raise _start_failed(
             path,
-            f"its version is {oldest}, this program knows {VERSION}; a newer one wrote it: start "
+            f"its version is {oldest}, this program knows {FILE_VERSION}; a newer one wrote it: start "
             "that, or put back the copy that was made before it",
         )
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():

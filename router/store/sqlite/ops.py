@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from router.store import Limits
 from router.store.listing import START
 from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.promises import StoreLimits
 from router.store.sqlite import listing
 from router.store.sqlite.acting import act, resend
 from router.store.sqlite.file import open_existing, translated
@@ -25,7 +25,7 @@ class SqliteOps:
     """Works in threads, one call after another; a cancelled call is interrupted."""
 
     def __init__(
-        self, connection: sqlite3.Connection, limits: Limits, now: Callable[[], float]
+        self, connection: sqlite3.Connection, limits: StoreLimits, now: Callable[[], float]
     ) -> None:
         self._connection = connection
         self._limits = limits
@@ -34,7 +34,7 @@ class SqliteOps:
 
     @classmethod
     async def open(
-        cls, path: Path, limits: Limits, now: Callable[[], float] = time.time
+        cls, path: Path, limits: StoreLimits, now: Callable[[], float] = time.time
     ) -> SqliteOps:
         """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
         return cls(await asyncio.to_thread(open_existing, path), limits, now)

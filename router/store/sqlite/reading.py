@@ -6,18 +6,18 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from router.model import Event
-from router.store import (
+from router.model.event import Event
+from router.store import fullness
+from router.store.promises import (
     DeliveryRow,
     Due,
     Kept,
     Letter,
-    Limits,
     Record,
     Stage,
     State,
+    StoreLimits,
     Usage,
-    fullness,
 )
 
 #: The most events of one body that a look-up shows, open ones first.
@@ -74,7 +74,7 @@ def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
     return dict(connection.execute(_QUEUE))
 
 
-def usage(connection: sqlite3.Connection, limits: Limits) -> Usage:
+def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     (oldest,) = connection.execute(_OLDEST).fetchone()
     return fullness.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
 

@@ -7,22 +7,22 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from router.store import (
+from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
+from router.store.attempts import values as values_of
+from router.store.fullness import size_of as event_size
+from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
     Due,
     Ended,
     Letter,
-    Limits,
     Record,
     Settlement,
     Stage,
     State,
     StoreFull,
+    StoreLimits,
 )
-from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
-from router.store.attempts import values as values_of
-from router.store.fullness import size_of as event_size
 from router.store.sqlite.reading import TAKE, due
 
 _PUT = """
@@ -59,7 +59,7 @@ class Rows:
     """The writing methods. What returns False or None, or raises StoreFull, has written nothing."""
 
     def __init__(
-        self, connection: sqlite3.Connection, limits: Limits, full: Collection[str] = ()
+        self, connection: sqlite3.Connection, limits: StoreLimits, full: Collection[str] = ()
     ) -> None:
         """`full` is what has no room for attempts: targets, and `""` for the whole store."""
         self._execute = connection.execute

@@ -5,7 +5,7 @@ One goes back to the version before without a thought: a migration leaves alone 
 
 from __future__ import annotations
 
-from router.store import UNSETTLED
+from router.store.promises import UNSETTLED
 
 _UNSETTLED = ", ".join(f"'{state}'" for state in UNSETTLED)
 
@@ -156,7 +156,7 @@ END;
 #: Scripts in order. Never change one that was released: add another.
 MIGRATIONS = (_FIRST, _SECOND)
 
-VERSION = len(MIGRATIONS)
+FILE_VERSION = len(MIGRATIONS)
 
 #: The oldest program that can work on a file of this version, by its own: that is what the file's
 #: header says. A program goes on with a newer file that says so.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from router.store import Limits, StoreFailed, StoreFull
+from router.store.promises import StoreFailed, StoreFull, StoreLimits
 from router.store.sqlite.file import connect, needs_reopening, translated
 from router.store.sqlite.rows import Rows
 
@@ -57,10 +57,10 @@ class Job:
             self.done.set_result(self.result)
 
 
-class Writer:
+class CommitWriter:
     """Owns the connection that writes; it is opened, used and closed in its own thread."""
 
-    def __init__(self, path: Path, limits: Limits, reserve: int) -> None:
+    def __init__(self, path: Path, limits: StoreLimits, reserve: int) -> None:
         self._path = path
         self._limits = limits
         #: Bytes of the disk that growing writes leave free, so that deleting still works.

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpResponseParser
 
-from router.model import Reason
-from router.transport import MAX_ANSWER, Answer
+from router.model.event import Reason
+from router.transport.engine import MAX_ANSWER, Answer
 
 #: The most that an answer's heads may take, the 1xx before it included, in bytes. Servers send
 #: under 8 KiB.
@@ -56,7 +56,7 @@ class Unfit(Exception):
         self.words = words
 
 
-class Head(NamedTuple):
+class AnswerHead(NamedTuple):
     """What a head says, of that which anybody here asks for."""
 
     status: int
@@ -82,7 +82,7 @@ def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
     return _answer(head, data[end:]), head.is_persistent
 
 
-def _answer(head: Head, body: bytes) -> Answer:
+def _answer(head: AnswerHead, body: bytes) -> Answer:
     return Answer(head.status, body, head.encoding, head.retry_after)
 
 
@@ -90,7 +90,7 @@ class Incoming:
     """One answer, from its first byte until it is whole."""
 
     #: The answer's own head, once that has been read; that of a 1xx is none.
-    _final: Head | None = None
+    _final: AnswerHead | None = None
     #: What comes after the head; None until that is whole.
     _body: _Sized | _Chunked | _Unframed | None = None
     #: The part of a head that has come, and how much all heads have taken before it.
@@ -150,12 +150,12 @@ class Incoming:
         return data[start:]
 
 
-def _known(head: bytes) -> Head:
+def _known(head: bytes) -> AnswerHead:
     """As `read_head`, which costs as much as all the rest that is done for the usual answer."""
     return _read_known(head) if len(head) <= _KNOWN_SIZE else read_head(head)
 
 
-def read_head(head: bytes) -> Head:
+def read_head(head: bytes) -> AnswerHead:
     """What a head says, its last line break included. Raises Unfit for one that is not clear."""
     match = _HEAD.fullmatch(head)
     if match is None:
@@ -168,7 +168,7 @@ def read_head(head: bytes) -> Head:
     # "close" as a part of another word would be odd, and costs a connection at most.
     closes = b"close" in fields.get(b"connection", b"").lower()
     encoding = fields.get(b"content-encoding", b"").decode("latin-1").lower()
-    return Head(
+    return AnswerHead(
         status,
         0 if status in _BODILESS else length,
         b"transfer-encoding" in fields,
@@ -217,7 +217,7 @@ def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
     return int(length)
 
 
-def _body(head: Head) -> _Sized | _Chunked | _Unframed:
+def _body(head: AnswerHead) -> _Sized | _Chunked | _Unframed:
     """The body that is to come. Raises Unfit for one that is too large by its own word."""
     if head.length is not None:
         if head.length > MAX_ANSWER:

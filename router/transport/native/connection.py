@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from router.model import Reason
-from router.transport import Answer, Exchange, Failure
+from router.model.event import Reason
 from router.transport.causes import tls_cause
+from router.transport.engine import Answer, Failure, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much,
@@ -25,7 +25,7 @@ _NOTHING = memoryview(b"")
 _TICK = 0.001
 
 
-class Connection(asyncio.Protocol):
+class TargetConnection(asyncio.Protocol):
     """A connection that carries one exchange at a time, a request and its answer.
 
         idle ──begin()──► busy ──whole answer──► idle, or ended where it can't be used again
@@ -43,7 +43,9 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, on_idle: Callable[[Connection], None], on_end: Callable[[Connection], None]
+        self,
+        on_idle: Callable[[TargetConnection], None],
+        on_end: Callable[[TargetConnection], None],
     ) -> None:
         """`on_idle` is told each time that an exchange leaves it fit for another one."""
         self._on_idle = on_idle
@@ -53,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._now = self._loop.time
         #: When it was made, and when it became idle.
         self.since = self.idle_since = self._now()
-        self._exchange: Exchange[Any] | None = None
+        self._exchange: TargetExchange[Any] | None = None
         #: Its answer, where that comes in several pieces.
         self._incoming: Incoming | None = None
         self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
@@ -86,7 +88,9 @@ class Connection(asyncio.Protocol):
         """
         return bool(self._socket.poll(0))
 
-    def begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+    def begin(
+        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
+    ) -> None:
         """Send its request and read the answer until `deadline`, by the loop's clock."""
         if self._transport.is_closing():
             reason = Reason.PROTOCOL if self._spoke_unasked else Reason.RESET

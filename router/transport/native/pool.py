@@ -11,14 +11,14 @@ from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from router.egress import ANYWHERE, Egress
-from router.model import Reason
-from router.outbox import COMPANY, Outbox, outbox_of
-from router.transport import KEEP_ALIVE, Answer, Exchange, Failure, T
+from router.model.event import Reason
+from router.net.batching import COMPANY, Batching, batching_of
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
-from router.transport.native.connection import Connection
-from router.trust import USUAL, Tls
+from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
+from router.transport.native.connection import TargetConnection
 
 #: How old a connection may get, in seconds; so that a name's new addresses are used soon.
 MAX_AGE = 60.0
@@ -45,9 +45,9 @@ class NativePool:
         #: What every request begins with: its line and its `host`.
         self._start = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % target_and_host(url)
         #: In the order in which they became idle.
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[TargetConnection] = deque()
         #: All that are open.
-        self._connections: set[Connection] = set()
+        self._connections: set[TargetConnection] = set()
         #: The posts that had to open a connection, until they have ended.
         self._tasks: set[asyncio.Task[None]] = set()
         #: One for each post that has no connection yet; brought forward, it breaks that off.
@@ -61,18 +61,18 @@ class NativePool:
         body: bytes,
         timeout: float,
         read: Callable[[Answer | Failure], T],
-    ) -> Exchange[T]:
+    ) -> TargetExchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
-        exchange = Exchange(read, self._loop)
+        exchange = TargetExchange(read, self._loop)
         request = (exchange, head, body, self._loop.time() + timeout)
         if len(self._connections) - len(self._idle) >= COMPANY:
-            self._outbox.put(self._begin_late, *request)
+            self._batching.put(self._begin_late, *request)
         else:
             self._begin(*request)
         return exchange
 
     def _begin_late(
-        self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float
+        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
     ) -> None:
         if exchange.done():  # cancelled meanwhile
             exchange.end(_NOT_BEGUN)
@@ -83,7 +83,9 @@ class NativePool:
             exchange.fail(error)
             exchange.end(_NOT_BEGUN)
 
-    def _begin(self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float) -> None:
+    def _begin(
+        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
+    ) -> None:
         """Raises where nothing has begun."""
         connection = self._take(self._loop.time())
         if connection is not None:
@@ -95,7 +97,7 @@ class NativePool:
         task.add_done_callback(partial(self._opened, exchange))
 
     async def _open_and_begin(
-        self, exchange: Exchange[Any], head: bytes, body: bytes, deadline: float
+        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
     ) -> None:
         connection = await self._open(deadline)
         if isinstance(connection, Failure):
@@ -103,7 +105,7 @@ class NativePool:
         else:
             connection.begin(exchange, head, body, deadline)
 
-    def _opened(self, exchange: Exchange[Any], task: asyncio.Task[None]) -> None:
+    def _opened(self, exchange: TargetExchange[Any], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -116,7 +118,7 @@ class NativePool:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._idle.clear()
-        self._outbox.flush()
+        self._batching.flush()
         for deadline in self._opening:
             if not deadline.expired():
                 deadline.reschedule(0)
@@ -130,8 +132,8 @@ class NativePool:
         return asyncio.get_running_loop()
 
     @cached_property
-    def _outbox(self) -> Outbox:
-        return outbox_of(self._loop)
+    def _batching(self) -> Batching:
+        return batching_of(self._loop)
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
         if self._closed:
@@ -140,7 +142,7 @@ class NativePool:
 
     # Connections that are kept.
 
-    def _take(self, now: float) -> Connection | None:
+    def _take(self, now: float) -> TargetConnection | None:
         """The connection that was used last, if it can be used again."""
         while self._idle:
             connection = self._idle.pop()
@@ -149,7 +151,7 @@ class NativePool:
             connection.close()
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: TargetConnection) -> None:
         if self._closed:
             return
         self._idle.append(connection)
@@ -166,7 +168,7 @@ class NativePool:
 
     # Connections that come about.
 
-    async def _open(self, deadline: float) -> Connection | Failure:
+    async def _open(self, deadline: float) -> TargetConnection | Failure:
         """A new connection, ready for a request."""
         if self._closed:
             return self._unsent(Reason.STOPPED)
@@ -184,9 +186,9 @@ class NativePool:
         finally:
             self._opening.discard(limit)
 
-    async def _adopt(self, sock: socket.socket, deadline: float) -> Connection | Failure:
+    async def _adopt(self, sock: socket.socket, deadline: float) -> TargetConnection | Failure:
         """Make a connection of a socket, by a handshake where the target speaks TLS."""
-        connection = Connection(self._keep, self._connections.discard)
+        connection = TargetConnection(self._keep, self._connections.discard)
         try:
             handshake = self._handshake(deadline - self._loop.time())
             await self._loop.create_connection(lambda: connection, sock=sock, **handshake)
@@ -223,7 +225,7 @@ class NativePool:
         }
 
 
-def _is_fresh(connection: Connection, now: float) -> bool:
+def _is_fresh(connection: TargetConnection, now: float) -> bool:
     idle, age = now - connection.idle_since, now - connection.since
     return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
 

@@ -19,7 +19,7 @@ _MIGRATIONS = (
     ("attempts", "records", "queue", "acting", "settings"),
 )
 
-VERSION = len(_MIGRATIONS)
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 def migration(version: int, schema: str) -> str:

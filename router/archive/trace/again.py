@@ -1,0 +1,100 @@
+"""Events of the archive that are to be delivered again: which, from where on, and as what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from router.archive.trace.events import events
+from router.archive.trace.happenings import ToldCaller, time_of
+from router.archive.trace.question import Question
+from router.model.event import SUCCESS, Event
+from router.store.ops import Resend
+from router.store.promises import Letter, Record, Stage
+from router.telemetry.log import stamp
+
+
+class ReplayPlace(NamedTuple):
+    """How far a replay has come: events are taken in the order of these."""
+
+    at: float
+    event_id: str
+
+    def __str__(self) -> str:
+        return f"up to {stamp(self.at)} {self.event_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A replay, which may have begun earlier."""
+
+    target: str
+    #: Whose key fits, and from when to when.
+    question: Question
+    #: Those that the target was in no plan of, in place of those that it was.
+    backfill: bool = False
+    #: What has been taken before.
+    after: ReplayPlace | None = None
+
+    def choose(self, folder: Path, progress: Callable[[str], None]) -> Iterator[ToldCaller]:
+        """Each event once, in order of time. Raises OSError."""
+        question = self.question
+        if not self.backfill:
+            question = replace(question, targets=(self.target,))
+        for told in events(folder, question, progress):
+            had_it = any(each.target == self.target for each in told.targets)
+            if had_it == self.backfill or not (told.event_id or told.code == SUCCESS):
+                continue
+            if self.after is None or place_of(told) > self.after:
+                yield told
+
+
+def words_of(what: str, since: float | None) -> str:
+    """A replay by its words; `ReplayPlace` comes after them."""
+    return f"archive {what} from {'-' if since is None else stamp(since)}"
+
+
+def resumed(what: str, said: str) -> tuple[float | None, ReplayPlace] | None:
+    """From when on a replay of those words was to go, and how far it came, where it was stopped."""
+    found = re.fullmatch(rf"archive {re.escape(what)} from (\S+) up to (\S+) (\S+)", said)
+    if found is None:
+        return None
+    since, at, event_id = found.groups()
+    return None if since == "-" else time_of(since), ReplayPlace(time_of(at), event_id)
+
+
+def place_of(told: ToldCaller) -> ReplayPlace:
+    return ReplayPlace(told.at, id_of(told))
+
+
+def id_of(told: ToldCaller) -> str:
+    """Its `webhook-id`; one that no route has matched gets one now, always the same."""
+    if told.event_id:
+        return told.event_id
+    name = hashlib.sha256(f"{told.at} {told.request_id}".encode()).digest()
+    return str(UUID(bytes=name[:16], version=4))
+
+
+def resend(told: ToldCaller) -> Resend:
+    assert told.body is not None
+    body = told.body.encode()
+    event = Event.of({**_fields(told.body), "event_key": told.event_key})._replace(body=body)
+    at, event_id = told.at, id_of(told)
+    record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
+    letter = Letter(event, hashlib.sha256(body).digest(), told.request_id)
+    return Resend(record, letter, str(place_of(told)))
+
+
+def _fields(body: str) -> dict[str, str]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    members = found.items() if isinstance(found, dict) else ()
+    return {name: each for name, each in members if isinstance(each, str)}

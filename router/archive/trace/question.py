@@ -1,0 +1,136 @@
+"""What is asked for: by which words an event is known, and which of its happenings count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
+from router.routing.glob import Glob
+
+#: The shortest beginning of a body's hash that is looked for.
+_SHORTEST = 6
+
+
+@dataclass(frozen=True)
+class Word:
+    """One WHAT: an event's id, its request's or its trace's, its key or a pattern of keys, an id in
+    `changes`, or how the SHA-256 of its body begins."""
+
+    text: str
+    #: The same as a pattern of keys.
+    keys: Glob
+
+    @cached_property
+    def needle(self) -> bytes:
+        """Bytes that every line has that it fits; there may be none."""
+        if self._is_digest:
+            return self.text[:_DIGEST].encode("ascii")
+        return _needle_of(self.keys) if len(self.keys.parts) > 1 else _as_written(self.text)
+
+    @property
+    def _is_digest(self) -> bool:
+        return len(self.text) >= _SHORTEST and not set(self.text) - set("0123456789abcdef")
+
+    def fits(self, each: Happening) -> bool:
+        known = self.text == each.event_id or self.keys.matches(each.event_key)
+        return known or (isinstance(each, ToldCaller) and self._fits_request(each))
+
+    def _fits_request(self, told: ToldCaller) -> bool:
+        text = self.text
+        if text in (told.request_id, told.trace_id) or text in told.changes:
+            return True
+        if self._is_digest and told.digest and told.digest.startswith(text[: len(told.digest)]):
+            return True
+        return told.body is not None and text in told.body and text in set(ids_in(told.body))
+
+
+#: How much of a body's hash a line has, in characters.
+_DIGEST = 12
+
+#: How the line of an event begins, after its time, that got its `000`; and what it then has once
+#: for each attempt, in all and for those that went well. Quotes within texts are escaped.
+_TOLD, _REASON, _GOOD = (
+    b'"happening":"event","code":"000"',
+    b'"reason":"',
+    b'"reason":"acknowledged"',
+)
+
+
+def _needle_of(keys: Glob) -> bytes:
+    return _as_written(max(keys.literals, key=len))
+
+
+def _as_written(text: str) -> bytes:
+    """What every line has that has this text in it: its longest part without an escape, which
+    collectors escape once more."""
+    return max(json.dumps(text)[1:-1].split("\\"), key=len).encode("ascii")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Happenings that fit any of the words, and all of the rest; what is empty fits all."""
+
+    words: tuple[Word, ...] = ()
+    #: Its key fits any of them.
+    keys: tuple[Glob, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    targets: tuple[str, ...] = ()
+    #: The reply's, or a receiver's.
+    codes: tuple[str, ...] = ()
+    failed: bool = False
+
+    @property
+    def needles(self) -> tuple[bytes, ...]:
+        """Every line that fits has one of them; none where all have to be looked at."""
+        if self.words:
+            needles = tuple(word.needle for word in self.words)
+        elif self.keys:
+            needles = tuple(map(_needle_of, self.keys))
+        else:
+            needles = tuple(map(_as_written, self.targets or self.codes))
+        return needles if all(needles) else ()
+
+    def may_fit(self, line: bytes) -> bool:
+        """False where that can be seen without reading the line as JSON."""
+        all_is_well = _TOLD in line and line.count(_REASON) == line.count(_GOOD)
+        return not (self.failed and all_is_well)
+
+    def fits(self, each: Happening) -> bool:
+        tried = each.targets if isinstance(each, ToldCaller) else (each.tried,)
+        return (
+            (not self.words or any(word.fits(each) for word in self.words))
+            and (not self.keys or any(keys.matches(each.event_key) for keys in self.keys))
+            and (not self.targets or any(one.target in self.targets for one in tried))
+            and (not self.codes or self._has_code(each, tried))
+            and (not self.failed or each.failed)
+        )
+
+    def _has_code(self, each: Happening, tried: tuple[AtTarget, ...]) -> bool:
+        said = {one.code for one in tried}
+        return not said.isdisjoint(self.codes) or (
+            isinstance(each, ToldCaller) and each.code in self.codes
+        )
+
+
+def ids_in(body: str) -> Iterator[str]:
+    """Whatever is named in a body's `changes`, however deep; none in a body that can't be read."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    waiting: list[Any] = [found.get("changes")] if isinstance(found, dict) else []
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+        elif isinstance(each, str):
+            yield each
+        elif each is not None:
+            yield json.dumps(each)

@@ -1,0 +1,136 @@
+"""`nodes`: the processes that share a store in PostgreSQL, and whether they all run the same."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from router.cli.columns import columns, counted
+from router.cli.deliveries.store import add_store, open_nodes
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help
+from router.cli.printing import say, say_json
+from router.cli.routes.inputs import add_format
+from router.cli.times import age, utc
+from router.model.errors import RouterError
+from router.store.promises import StoreFailed
+
+if TYPE_CHECKING:
+    from router.store.nodes import Node, Trouble
+
+SUMMARY = "list the nodes that share a store in PostgreSQL, and what each runs"
+
+HELP = Help(
+    about="""Every process of every router that shares a store in PostgreSQL writes itself there
+    once a second; a node with --workers is as many processes. Listed are where each takes
+    callbacks, its version, the hash of the configuration it runs (`config` prints that of a file),
+    what it has done since its start, and its last trouble. One that was silent for 10 s is gone:
+    it crashed, or is cut off from the database; its row goes after 10 minutes. One that was
+    stopped leaves no row.""",
+    examples=(
+        "ebaas-router nodes --store postgresql://router@db.example/ebaas",
+        "ebaas-router nodes --format json | jq -r 'select(.gone) | .address'",
+    ),
+    exit_codes={
+        GOOD: "all run the same",
+        BAD: "one is gone or not ready, or they run different configurations or versions",
+        NOT_STARTED: "the store has no nodes, or can't be used",
+    },
+)
+
+
+#: How much of a configuration's hash is shown; JSON has all of it.
+_DIGITS = 12
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    add_store(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    nodes = sorted(asyncio.run(_nodes(args)), key=lambda node: (node.host, node.address, node.pid))
+    if args.format == "json":
+        for node in nodes:
+            say_json(_as_json(node))
+    else:
+        for line in _told(nodes):
+            say(line)
+    return BAD if any(_wrong(node, nodes) for node in nodes) else GOOD
+
+
+async def _nodes(args: argparse.Namespace) -> tuple[Node, ...]:
+    ops = await open_nodes(args)
+    try:
+        return await ops.nodes()
+    except StoreFailed as error:
+        raise RouterError(f"the store failed: {error}") from None
+    finally:
+        await ops.close()
+
+
+def _told(nodes: Sequence[Node]) -> Iterator[str]:
+    if not nodes:
+        yield "no nodes"
+        return
+    rows: list[tuple[str, ...]]
+    rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
+    rows += [
+        (
+            f"{node.host} {node.pid}",
+            node.address,
+            node.version,
+            node.config[:_DIGITS],
+            age(node.uptime),
+            *(f"{node.figures.get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
+            "; ".join([*_wrong(node, nodes), *map(_trouble, node.troubles[:1])]),
+        )
+        for node in nodes
+    ]
+    yield from columns(rows)
+    gone = sum(node.gone for node in nodes)
+    yield ""
+    yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
+
+
+def _wrong(node: Node, nodes: Sequence[Node]) -> list[str]:
+    """What is not as it should be."""
+    if node.gone:
+        return [f"gone, silent for {age(node.silent)}"]
+    checks = {
+        "not ready": not node.ready,
+        "another configuration": node.config != _most(nodes, lambda each: each.config),
+        "another version": node.version != _most(nodes, lambda each: each.version),
+    }
+    return [what for what, is_so in checks.items() if is_so]
+
+
+def _most(nodes: Sequence[Node], what: Callable[[Node], str]) -> str:
+    """What most of those have that are not gone; of two, the one that comes first in the list."""
+    ((said, _),) = Counter(what(node) for node in nodes if not node.gone).most_common(1)
+    return said
+
+
+def _trouble(trouble: Trouble) -> str:
+    return f"{trouble.what}, {utc(trouble.at)}"
+
+
+def _as_json(node: Node) -> dict[str, Any]:
+    return {
+        "kind": "node",
+        "node_id": node.node_id,
+        "host": node.host,
+        "pid": node.pid,
+        "address": node.address,
+        "version": node.version,
+        "config": node.config,
+        "uptime_seconds": round(node.uptime, 1),
+        "silent_seconds": round(node.silent, 1),
+        "gone": node.gone,
+        "ready": node.ready,
+        "figures": dict(node.figures),
+        "troubles": [{"at": utc(each.at), "what": each.what} for each in node.troubles],
+    }

@@ -1,0 +1,142 @@
+"""Which deliveries a command is about: the options that select them, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+
+from router.cli.options import did_you_mean, read_setting, value
+from router.cli.printing import note
+from router.config.document import MapNode, parse
+from router.config.loading import read
+from router.contract.schedule import parse_duration
+from router.model.errors import ConfigInvalid, SettingInvalid
+from router.routing.glob import Glob, GlobInvalid
+from router.store.ops import DISCARDED, Later, Ops, Selection, Verb
+from router.store.promises import UNSETTLED, State
+
+#: The options that select deliveries.
+SELECTING = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
+
+
+def add_selection(parser: argparse._ArgumentGroup) -> None:
+    many = "; may be repeated"
+    parser.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=[str(state) for state in State],
+        metavar="STATE",
+        help=f"in this state{many} (default what is not settled; to replay or discard: dead)",
+    )
+    parser.add_argument(
+        "--match",
+        action="append",
+        type=value(parse_glob),
+        metavar="PATTERN",
+        help=f"of events whose key matches, as in routes.yaml{many}",
+    )
+    parser.add_argument("--event", action="append", metavar="ID", help=f"of this event{many}")
+    for name, what in (("older", "longer ago"), ("newer", "less long ago")):
+        parser.add_argument(
+            f"--{name}-than",
+            type=value(parse_duration),
+            metavar="TIME",
+            help=f"of events that came {what} than this (like 90s, 2h)",
+        )
+    parser.add_argument(
+        "--acknowledged-later",
+        choices=[str(each) for each in Later],
+        help="those whose body the target has acknowledged since then, as another event's "
+        "(default exclude for replay, else include)",
+    )
+
+
+def selects(args: argparse.Namespace) -> bool:
+    return any(getattr(args, name) is not None for name in SELECTING)
+
+
+def read_selection(args: argparse.Namespace) -> Selection:
+    replay, restore = args.verb == Verb.REPLAY, args.verb == Verb.RESTORE
+    now = time.time()
+    return Selection(
+        targets=tuple(args.target or ()),
+        states=_states(args),
+        event_ids=tuple(args.event or ()),
+        reasons=(DISCARDED,) if restore else (),
+        keys=tuple(args.match or ()),
+        since=None if args.newer_than is None else now - args.newer_than,
+        until=None if args.older_than is None else now - args.older_than,
+        acknowledged_later=Later(
+            args.acknowledged_later or (Later.EXCLUDE if replay else Later.INCLUDE)
+        ),
+    )
+
+
+async def mind_targets(ops: Ops, args: argparse.Namespace) -> None:
+    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows. Where that
+    file can't be read nobody knows, and that is noted."""
+    strangers = set(args.target or ())
+    if strangers:
+        strangers -= (known := {count.target for count in await ops.counts(Selection())})
+    if not strangers:
+        return
+    name, path = min(strangers), read_setting(args, "config")
+    nowhere = f"--target: no delivery in the store is for {name!r}"
+    try:
+        known |= _targets_of(path)
+    except ConfigInvalid:
+        note(f"{nowhere}; whether it is a target can't be told, for want of {path} (--config)")
+        return
+    for name in sorted(strangers - known):
+        raise SettingInvalid(
+            f"--target: no target {name!r} in the store or in {path}{did_you_mean(name, known)}"
+        )
+
+
+def _targets_of(path: Path) -> set[str]:
+    """The names alone: neither variables nor secrets are needed for them."""
+    root = parse(read(path), path.name)
+    sections = root.entries if isinstance(root, MapNode) else ()
+    targets = (node for key, node in sections if key.text == "targets")
+    return {key.text for node in targets if isinstance(node, MapNode) for key, _ in node.entries}
+
+
+def _states(args: argparse.Namespace) -> tuple[State, ...]:
+    states = tuple(State(state) for state in args.state or ())
+    if args.verb not in [*Verb]:
+        return states or UNSETTLED
+    for state in states:
+        if state not in Verb(args.verb).states:
+            retried = state in (State.QUEUED, State.AWAITING)
+            why = "is retried anyway" if retried else "is settled already"
+            if args.verb == Verb.RESTORE:
+                why = "was not discarded"
+            raise SettingInvalid(f"--state: what is {state} {why}; {args.verb} is not for it")
+    return states or ((State.SUPERSEDED,) if args.verb == Verb.RESTORE else (State.DEAD,))
+
+
+def words(args: argparse.Namespace) -> str:
+    """The selection as a command line has it."""
+    said: list[str] = []
+    for name in SELECTING:
+        given = getattr(args, name)
+        for each in given if isinstance(given, list) else [given]:
+            if each is not None:
+                said += ["--" + name.replace("_", "-"), _word(each)]
+    return shlex.join(said)
+
+
+def _word(given: object) -> str:
+    if isinstance(given, Glob):
+        return given.pattern
+    return f"{given:g}s" if isinstance(given, float) else str(given)
+
+
+def parse_glob(text: str) -> Glob:
+    try:
+        return Glob(text)
+    except GlobInvalid as error:
+        raise ValueError(str(error)) from None

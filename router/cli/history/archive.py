@@ -1,0 +1,255 @@
+"""`archive`: what was handled is listed, exported, and delivered again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from router.cli.columns import columns, counted
+from router.cli.deliveries.selecting import parse_glob
+from router.cli.deliveries.store import add_store, open_ops
+from router.cli.history.trace import Progress, add_archive, read_archive
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
+from router.cli.printing import note, say, say_json
+from router.cli.routes.inputs import add_format
+from router.cli.times import parse_moment, utc
+from router.config.settings import parse_count
+from router.model.errors import RouterError, SettingInvalid, StartFailed
+from router.store.promises import StoreFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from router.archive.trace.inventory import Inventory
+    from router.archive.trace.question import Question
+
+SUMMARY = "list or export what was handled lately, or deliver it to a target again"
+
+HELP = Help(
+    about="""Looks into the archive of a router, running or not. `list` says from when to when it
+    reaches, and how many requests and events it has. `export` writes events as they came, one a
+    line, each once and the oldest first, as `send -` and `diff --events` read them. `replay`
+    queues events for one target again, under the same webhook-id: for a team whose database was
+    rolled back, or, with --backfill, for one that joins late; a running router sends them within
+    its limits. Stopped and run again within a day it goes on where it was. What a target has
+    settled by itself is not known: it may get again what it has.""",
+    examples=(
+        "ebaas-router archive list",
+        "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
+        "ebaas-router archive replay --target ledger --since 3h --dry-run",
+        "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
+        "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
+    ),
+    exit_codes={
+        GOOD: "done, or there was nothing to do",
+        BAD: "a no to the question, or stopped half-way",
+        NOT_STARTED: "the archive or the store is not there or can't be used",
+    },
+)
+
+#: How many a second are replayed, unless told otherwise.
+RATE = 20.0
+
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m|h)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+#: The options that only some verbs have.
+_ONLY = {
+    "match": ("export", "replay"),
+    "since": ("export", "replay"),
+    "until": ("export", "replay"),
+    "target": ("export", "replay"),
+    "code": ("export",),
+    "failed": ("export",),
+    "limit": ("export",),
+    "rate": ("replay",),
+    "backfill": ("replay",),
+    "anew": ("replay",),
+    "dry_run": ("replay",),
+    "yes": ("replay",),
+    "who": ("replay",),
+}
+
+#: What those are called whose names say something else.
+_NAMES = {"who": "--as"}
+
+
+def parse_rate(text: str) -> float:
+    """How many a second."""
+    match = _RATE.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"{text!r} is not a rate (like 20/s, 600/m)")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument(
+        "verb", choices=("list", "export", "replay"), metavar="VERB", help="list, export or replay"
+    )
+    which = parser.add_argument_group("which events (export, replay)")
+    many = "; may be repeated"
+    which.add_argument(
+        "--match",
+        action="append",
+        type=value(parse_glob),
+        metavar="PATTERN",
+        help=f"whose key matches, as in routes.yaml{many}",
+    )
+    which.add_argument(
+        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
+    )
+    which.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+    which.add_argument("--target", action="append", metavar="NAME", help=f"for this target{many}")
+    which.add_argument(
+        "--code",
+        action="append",
+        metavar="CODE",
+        help=f"export: the reply's, or a receiver's{many}",
+    )
+    which.add_argument("--failed", action="store_true", help="export: no 000, or a failed attempt")
+    which.add_argument(
+        "--limit", type=value(parse_count), metavar="N", help="export: so many at most"
+    )
+    acting = parser.add_argument_group("acting (replay)")
+    acting.add_argument(
+        "--rate", type=value(parse_rate), metavar="RATE", help=f"so many (default {RATE:g}/s)"
+    )
+    acting.add_argument(
+        "--backfill", action="store_true", help="the events that the target was in no plan of"
+    )
+    acting.add_argument(
+        "--anew", action="store_true", help="don't go on with the same that was stopped"
+    )
+    acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
+    acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
+    acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+    add_archive(parser)
+    add_store(parser)
+    add_settings(parser, "config", "secrets_dir")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    for name, verbs in _ONLY.items():
+        if getattr(args, name) not in (None, False) and args.verb not in verbs:
+            option = _NAMES.get(name, "--" + name.replace("_", "-"))
+            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only")
+    folder = read_archive(args)
+    if folder is None:
+        raise StartFailed("there is no archive: see --archive")
+    match args.verb:
+        case "list":
+            return _list(folder, args)
+        case "export":
+            return _export(folder, args)
+        case _:
+            return _replay(folder, args)
+
+
+def _list(folder: Path, args: argparse.Namespace) -> int:
+    from router.archive.trace.inventory import inventory
+
+    found = inventory(folder, Progress("counted"))
+    if args.format == "json":
+        say_json(_as_json(found))
+    else:
+        for line in _told(found):
+            say(line)
+    return GOOD
+
+
+def _told(found: Inventory) -> Iterator[str]:
+    if found.first is None or found.last is None:
+        yield "the archive is empty"
+        return
+    number = found.codes.total()
+    kept = "" if found.bodies == number else f", {found.bodies:,} with their bodies"
+    yield from columns(
+        [
+            ("from", utc(found.first)),
+            ("to", utc(found.last)),
+            ("requests", f"{number:,}{kept}"),
+            ("size", f"{counted(found.size, 'byte')} on the disk, {found.text:,} as text"),
+            ("segments", f"{found.segments:,}" + (f", {found.cut:,} cut" if found.cut else "")),
+        ]
+    )
+    for what, counts in (
+        ("told", found.codes),
+        ("target", found.targets),
+        ("later", found.later),
+    ):
+        if counts.total():
+            rows = [(what, f"{'lines':>10}"), *_rows(counts)]
+            yield ""
+            yield from columns(rows)
+
+
+def _rows(counts: Any) -> list[tuple[str, str]]:
+    return [(name or "gone", f"{count:>10,}") for name, count in counts.most_common() if count]
+
+
+def _as_json(found: Inventory) -> dict[str, Any]:
+    return {
+        "kind": "archive",
+        "first": None if found.first is None else utc(found.first),
+        "last": None if found.last is None else utc(found.last),
+        "requests": found.codes.total(),
+        "bodies": found.bodies,
+        "size": found.size,
+        "text": found.text,
+        "segments": found.segments,
+        "cut": found.cut,
+        "codes": found.codes,
+        "targets": found.targets,
+        "later": found.later,
+    }
+
+
+def _question(args: argparse.Namespace) -> Question:
+    from router.archive.trace.question import Question
+
+    return Question(
+        keys=tuple(args.match or ()),
+        since=args.since,
+        until=args.until,
+        targets=tuple(args.target or ()),
+        codes=tuple(args.code or ()),
+        failed=args.failed,
+    )
+
+
+def _export(folder: Path, args: argparse.Namespace) -> int:
+    from router.archive.trace.events import events
+
+    left, without = args.limit or sys.maxsize, 0
+    for told in events(folder, _question(args), Progress("looked through")):
+        if told.body is None:
+            without += 1
+            continue
+        if left == 0:
+            break
+        left -= 1
+        # Line breaks stand between a body's members; within its texts they are escaped.
+        say(told.body.replace("\r", " ").replace("\n", " "))
+    if without:
+        note(f"{counted(without, 'event')} left out: without a body")
+    return GOOD
+
+
+def _replay(folder: Path, args: argparse.Namespace) -> int:
+    from router.cli.history.replaying import replay
+
+    # One run of the loop for each question: between them Ctrl-C works as ever.
+    with asyncio.Runner() as runner:
+        ops = runner.run(open_ops(args))
+        try:
+            return replay(runner, ops, folder, args, args.rate or RATE)
+        except StoreFailed as error:
+            raise RouterError(f"the store failed: {error}") from None
+        finally:
+            runner.run(ops.close())

@@ -1,0 +1,209 @@
+"""`archive replay`: counted, confirmed, queued step by step at a rate, and gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+from router.archive.trace.again import Again, resend, resumed, words_of
+from router.archive.trace.question import Question
+from router.cli.columns import counted
+from router.cli.deliveries.acting import UNASKED, Work, confirmed, whoever
+from router.cli.deliveries.entries import action_json, deliveries
+from router.cli.history.trace import Progress
+from router.cli.options import BAD, GOOD, read_setting
+from router.cli.printing import note, say, say_json
+from router.cli.routes.inputs import read_config, usable
+from router.cli.times import utc
+from router.model.errors import SettingInvalid
+from router.model.event import new_id
+from router.store.ops import STEP, Action, Resend, Resent, Verb
+from router.store.promises import StoreFailed, StoreFull
+from router.telemetry.log import stamp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from router.archive.trace.happenings import ToldCaller
+    from router.store.ops import Ops
+
+#: For how long one that was stopped can be gone on with, in seconds; and among how many actions of
+#: people it is looked for.
+_RESUMABLE, _LAST = 86400.0, 1000
+
+#: How old a line is, in seconds, before it is sure to have been written.
+_WRITTEN = 1.0
+
+#: How long room in the store is waited for, and looked for again, in seconds.
+_PATIENCE, _LOOK = 60.0, 1.0
+
+
+def replay(
+    runner: asyncio.Runner, ops: Ops, folder: Path, args: argparse.Namespace, rate: float
+) -> int:
+    """So many events a second; the exit code."""
+    target = _target(args)
+    if args.backfill and not _is_defined(target, args):
+        return BAD
+    again, action = _begun(runner, ops, target, args)
+    seen = Seen()
+    work = Work(action, sum(1 for _ in _usable(again, folder, seen)))
+    if args.format == "text":
+        for line in _preview(again, work, seen):
+            say(line)
+    if work.number and not args.dry_run:
+        if work.number > UNASKED and not args.yes and not confirmed(work):
+            note("nothing was changed")
+            return BAD
+        runner.run(_do(ops, again, folder, work, rate))
+    if args.format == "json":
+        left_out = {"without_body": seen.without_body, "dry_run": args.dry_run}
+        told = {**action_json(replace(action, deliveries=work.changed)), **left_out}
+        say_json({**told, "selected": work.number, "trouble": work.trouble or None})
+    else:
+        _report(work, dry_run=args.dry_run)
+    return BAD if work.trouble else GOOD
+
+
+def _target(args: argparse.Namespace) -> str:
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target: str = args.target[0]
+    return target
+
+
+def _is_defined(target: str, args: argparse.Namespace) -> bool:
+    """Else whatever is queued would become a dead letter."""
+    name = str(read_setting(args, "config"))
+    config = usable(read_config(name, args), args.format)
+    if config is not None and target not in config.table.targets:
+        raise SettingInvalid(f"--target: routes.yaml has no target {target!r}")
+    return config is not None
+
+
+def _begun(
+    runner: asyncio.Runner, ops: Ops, target: str, args: argparse.Namespace
+) -> tuple[Again, Action]:
+    """A new replay, or the one of the same words that was stopped."""
+    now, what = ops.now(), _words(args)
+    until = min(args.until or now, now - _WRITTEN)
+    question = Question(keys=tuple(args.match or ()), since=args.since, until=until)
+    for action in () if args.anew else runner.run(ops.actions(_LAST)):
+        found = resumed(what, action.what) if now - action.at < _RESUMABLE else None
+        if found is not None:
+            since, place = found
+            note(
+                f"going on with what {action.who} began at {utc(action.at)}, "
+                f"after {stamp(place.at)}; --anew begins anew"
+            )
+            question = replace(question, since=since)
+            again = Again(target, question, args.backfill, place)
+            return again, replace(action, what=words_of(what, since))
+        if _is_of(what, action.what):
+            break  # the last one of these words was finished
+    action = Action(new_id(), Verb.REPLAY, args.who or whoever(), words_of(what, args.since), now)
+    return Again(target, question, args.backfill), action
+
+
+def _is_of(what: str, said: str) -> bool:
+    return said.startswith(f"archive {what} from ")
+
+
+def _words(args: argparse.Namespace) -> str:
+    """The selection as it was typed: a time ago stays one."""
+    said = ["--target", args.target[0]]
+    for keys in args.match or ():
+        said += ["--match", keys.pattern]
+    for name in ("since", "until"):
+        if (moment := getattr(args, name)) is not None:
+            said += [f"--{name}", moment.words]
+    return shlex.join([*said, *(["--backfill"] if args.backfill else [])])
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a look has met. Not frozen: it goes on."""
+
+    first: float | None = None
+    last: float | None = None
+    without_body: int = 0
+
+
+def _usable(again: Again, folder: Path, seen: Seen) -> Iterator[ToldCaller]:
+    """Those that have a body."""
+    for told in again.choose(folder, Progress("looked through")):
+        if told.body is None:
+            seen.without_body += 1
+            continue
+        seen.first = seen.first or told.at
+        seen.last = told.at
+        yield told
+
+
+def _preview(again: Again, work: Work, seen: Seen) -> Iterator[str]:
+    span = ""
+    if seen.first is not None and seen.last is not None:
+        span = f", from {utc(seen.first)} to {utc(seen.last)}"
+    which = "that it was in no plan of" if again.backfill else "that it was in the plan of"
+    yield f"{counted(work.number, 'event')} for {again.target} {which}{span}"
+    if seen.without_body:
+        yield f"{counted(seen.without_body, 'event')} without a body, left out"
+
+
+async def _do(ops: Ops, again: Again, folder: Path, work: Work, rate: float) -> None:
+    """Step by step; what is done stays done, whatever stops it."""
+    pending = map(resend, _usable(again, folder, Seen()))
+    size = max(1, min(STEP, int(rate)))
+    progress = Progress("replayed")
+    due = time.monotonic()
+    try:
+        while batch := list(islice(pending, size)):
+            await asyncio.sleep(due - time.monotonic())
+            due = max(due, time.monotonic()) + len(batch) / rate
+            while batch:
+                resent = await _step(ops, again.target, work.action, batch)
+                work.taken += resent.taken
+                work.changed += resent.queued
+                batch = batch[resent.taken :]
+            progress(f"{work.changed:,} of {work.number:,}")
+        await ops.resend(work.action, again.target, ())
+    except StoreFailed as error:
+        work.trouble = str(error)
+    except asyncio.CancelledError:
+        note(f"stopped: {work}, of {work.number:,}; run it again to go on")
+        raise
+
+
+async def _step(ops: Ops, target: str, action: Action, batch: Sequence[Resend]) -> Resent:
+    """At least one of them; where the target's share of the store is full, once it has room."""
+    for waited in count():
+        with suppress(StoreFull):
+            resent = await ops.resend(action, target, batch)
+            if resent.taken:
+                return resent
+        if waited == 0:
+            note(f"waiting: {target}'s share of the store is full")
+        if waited * _LOOK >= _PATIENCE:
+            break
+        await asyncio.sleep(_LOOK)
+    raise StoreFull({target})
+
+
+def _report(work: Work, *, dry_run: bool) -> None:
+    if dry_run:
+        say(f"{deliveries(work.number)} would be replayed")
+        return
+    say(str(work))
+    if left := work.taken - work.changed:
+        say(f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before")
+    if work.trouble:
+        note(f"stopped: the store failed ({work.trouble}); run it again to go on")

@@ -1,0 +1,116 @@
+"""`diff`: whose plan changes between two configurations."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from router.cli.options import BAD, GOOD, Help, add_settings
+from router.cli.printing import note, say, say_json
+from router.cli.routes.inputs import STDIN, add_format, read_cases, read_config, stdin, usable
+from router.model.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from router.config.cases import Case
+    from router.config.replay import Comparison
+
+SUMMARY = "say whose plan changes between two routes.yaml, by cases or by real traffic"
+
+HELP = Help(
+    about="""Compares what two configurations do with the same events: those of a tests file (the
+    one beside NEW unless told otherwise), or of real traffic: a file of events, of keys, or the
+    router's own JSON log as it is. What is dangerous comes first: events that no route matches any
+    more, then required targets that become optional. Also says what else differs: targets, routes,
+    settings. One of OLD, NEW and --events may be '-', stdin.""",
+    examples=(
+        "git show HEAD:config/routes.yaml | ebaas-router diff - config/routes.yaml",
+        "ebaas-router diff old.yaml new.yaml --tests config/routes.test.yaml",
+        "kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -",
+    ),
+    exit_codes={
+        GOOD: "every event keeps its plan",
+        BAD: "a plan differs, or a file is not valid",
+    },
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument("old", metavar="OLD", help="a routes.yaml, as it was")
+    parser.add_argument("new", metavar="NEW", help="as it is to be")
+    parser.add_argument(
+        "--events", metavar="FILE", help="lines with events, keys, or the router's JSON log"
+    )
+    parser.add_argument(
+        "--tests", metavar="FILE", help="a tests file (default the one beside NEW, if no --events)"
+    )
+    add_settings(parser, "secrets_dir")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from router.cli.routes.differences import as_json, told
+    from router.config.changes import edits
+    from router.config.replay import Comparison
+
+    if [args.old, args.new, args.events, args.tests].count(STDIN) > 1:
+        raise SettingInvalid("only one file can be '-', stdin")
+    old, new = (usable(read_config(name, args), args.format) for name in (args.old, args.new))
+    cases = _cases(args)
+    if old is None or new is None or cases is None:
+        return BAD
+    compared = Comparison(old, new)
+    for case in cases:
+        compared.add(case.event)
+    if args.events is not None:
+        _add_traffic(args.events, compared)
+    if args.format == "json":
+        say_json(as_json(compared, edits(old, new)))
+    else:
+        for line in told(compared, edits(old, new)):
+            say(line)
+    return BAD if compared.changed else GOOD
+
+
+def _cases(args: argparse.Namespace) -> tuple[Case, ...] | None:
+    """Those of --tests, or of the file beside NEW where nothing else is to be compared."""
+    from router.config.cases import beside
+
+    if args.tests is not None:
+        return usable(read_cases(args.tests), args.format)
+    if args.events is not None:
+        return ()
+    path = beside(Path(args.new))
+    if args.new == STDIN or not path.exists():
+        name = "" if args.new == STDIN else f" {path}"
+        raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
+    return usable(read_cases(str(path)), args.format)
+
+
+def _add_traffic(name: str, compared: Comparison) -> None:
+    from router.cli.routes.traffic import Traffic
+
+    before = compared.events
+    with _opened(name) as stream:
+        traffic = Traffic(stream)
+        for event, times in traffic:
+            compared.add(event, times)
+    if compared.events == before:
+        raise SettingInvalid(
+            "--events: no line of it has an event or a key; a router's log has them with "
+            "--log-format json"
+        )
+    if traffic.skipped:
+        have = "line has" if traffic.skipped == 1 else "lines have"
+        note(f"--events: {traffic.skipped:,} {have} no event or key")
+
+
+def _opened(name: str) -> AbstractContextManager[IO[bytes]]:
+    if name == STDIN:
+        return nullcontext(stdin())
+    try:
+        return Path(name).open("rb")
+    except OSError as error:
+        raise SettingInvalid(f"--events: {name!r} can't be read: {error.strerror}") from None

@@ -1,0 +1,150 @@
+"""What differs between two configurations, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from router.cli.columns import columns, counted, few, quoted
+from router.config.changes import Detail, Edit
+from router.config.document import shown
+from router.config.replay import Change, Comparison, Group, Move
+from router.routing.table import Route
+
+_UNMATCHED = {"reject": "a failure (500)", "accept": "accepted (000)"}
+
+
+def told(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
+    for group in compared.groups():
+        yield from _group(group)
+        yield ""
+    for title, kind in (("targets", "target"), ("routes", "route"), ("settings", "settings")):
+        found = [edit for edit in edits if edit.kind == kind]
+        if found:
+            yield f"{title} that differ:"
+            yield from columns([row for edit in found for row in _edit(edit)], indent=2)
+            yield ""
+    routes = [edit.name for edit in edits if edit.kind == "route"]
+    if untried := [name for name in routes if name not in compared.matched]:
+        yield f"no event that was compared matches {quoted(untried)}"
+    total = counted(compared.events, "event")
+    if compared.changed:
+        yield f"{compared.changed:,} of {total} would get another plan"
+    else:
+        yield f"no plan changes: {total} compared"
+
+
+def _group(group: Group) -> Iterator[str]:
+    """Who is concerned, what changes, and why."""
+    yield f"{_number(group)}: {_heading(group.change)}"
+    yield from columns([_move(move) for move in group.change.moves], indent=2)
+    keys = [f"{shown(key)}{_times(times)}" for key, times in group.keys.most_common()]
+    yield f"  keys    {few(keys)}"
+    if why := _why(group):
+        yield f"  routes  {why}"
+
+
+def _heading(change: Change) -> str:
+    if change.newly_unmatched:
+        return f"newly unmatched, {_UNMATCHED[change.after]}"
+    if not change.moves:
+        return f"unmatched as before, {_UNMATCHED[change.before]} → {_UNMATCHED[change.after]}"
+    if change.before != change.after:
+        return f"newly matched, was {_UNMATCHED[change.before]}"
+    worst = change.moves[0]
+    return f"{_role(worst.before)} → {_role(worst.after)}"
+
+
+def _number(group: Group) -> str:
+    keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
+    return f"{counted(group.events, 'event')} ({keys})"
+
+
+def _times(times: int) -> str:
+    return f" ({times:,} times)" if times > 1 else ""
+
+
+def _move(move: Move) -> tuple[str, str]:
+    return move.target, f"{_role(move.before)} → {_role(move.after)}"
+
+
+def _role(role: str | None) -> str:
+    return role or "not in the plan"
+
+
+def _why(group: Group) -> str:
+    """The routes of the group's first event that come, go, or have other targets."""
+    old, new = ({route.name: route for route in each} for each in (group.before, group.after))
+    both = old.keys() & new.keys()
+    edited = [name for name in both if _targets(old[name]) != _targets(new[name])]
+    said = [
+        f"{verb} {quoted(sorted(names))}"
+        for verb, names in (
+            ("no longer", old.keys() - new.keys()),
+            ("now", new.keys() - old.keys()),
+            ("with other targets", edited),
+        )
+        if names
+    ]
+    return "; ".join(said)
+
+
+def _targets(route: Route) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(route.required), frozenset(route.optional)
+
+
+def _edit(edit: Edit) -> Iterator[tuple[str, ...]]:
+    name = [shown(edit.name) if edit.kind == "route" else edit.name] if edit.name else []
+    if not edit.details:
+        yield *name, edit.what, ""
+    for detail in edit.details:
+        yield *name, detail.name, _detail(detail)
+
+
+def _detail(detail: Detail) -> str:
+    if detail.masked:
+        return f"changed ({_value(detail.after)})"
+    return f"{_value(detail.before)} → {_value(detail.after)}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
+    return few(value) if isinstance(value, list) else str(value)
+
+
+def as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
+    return {
+        "events": compared.events,
+        "changed": compared.changed,
+        "groups": [_group_json(group) for group in compared.groups()],
+        "edits": [_edit_json(edit) for edit in edits],
+    }
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    change = group.change
+    return {
+        "before": change.before,
+        "after": change.after,
+        "targets": [
+            {"name": move.target, "before": move.before, "after": move.after}
+            for move in change.moves
+        ],
+        "events": group.events,
+        "keys": dict(group.keys.most_common()),
+        "more_keys": group.more_keys,
+        "routes_before": [route.name for route in group.before],
+        "routes_after": [route.name for route in group.after],
+    }
+
+
+def _edit_json(edit: Edit) -> dict[str, Any]:
+    details = {
+        detail.name: {"before": detail.before, "after": detail.after} for detail in edit.details
+    }
+    return {"kind": edit.kind, "name": edit.name, "what": edit.what, "details": details}

@@ -1,0 +1,140 @@
+"""`explain`: which routes an event matches and why the others don't, and its plan."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.printing import say, say_json
+from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
+from router.model.errors import Refused, SettingInvalid, StartFailed
+from router.model.event import FIELDS, Event
+
+if TYPE_CHECKING:
+    from router.config.loading import Config
+    from router.contract.intake import Intake
+    from router.routing.table import Explanation, RouteMatch
+
+SUMMARY = "say which routes an event matches, why the others don't, and its plan"
+
+HELP = Help(
+    about="""Tells what the router does with an event, by the code that the router itself runs: each
+    route that matches, with the pattern that did; the nearest ones that don't, and which field
+    stopped them; and the plan. KEY is the event's key; its four parts are the other fields. A whole
+    event comes from a file by --event, and is checked as EBaaS's would be.""",
+    examples=(
+        "ebaas-router explain a.gs.cert.1",
+        "ebaas-router explain a.gs.cert.1 --all --config config/routes.yaml",
+        "ebaas-router explain --event event.json",
+    ),
+    exit_codes={
+        GOOD: "explained, also where no route matches",
+        BAD: "a configuration that is not valid, or an event that the router would refuse",
+    },
+)
+
+#: How many of the routes that don't match are shown.
+_NEAREST = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument("key", nargs="?", metavar="KEY", help="the event's key, like a.gs.cert.1")
+    parser.add_argument("--event", metavar="FILE", help="a whole event instead; '-' is stdin")
+    parser.add_argument("--all", action="store_true", help="show every route, not the nearest only")
+    add_settings(parser, "config", "schema", "secrets_dir")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if (args.key is None) == (args.event is None):
+        raise SettingInvalid("KEY or --event FILE has to be given, and not both")
+    if args.key == "":
+        raise SettingInvalid("KEY: is empty")
+    found = read_config(str(read_setting(args, "config")), args)
+    loaded = usable(found, args.format)
+    if loaded is None:
+        return BAD
+    try:
+        event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
+    except Refused as error:
+        _tell_refused(error, args.format)
+        return BAD
+    _tell(event, loaded, found.name, args)
+    return GOOD
+
+
+def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> None:
+    from router.cli.routes.explanation import told
+    from router.routing.nearest import nearest
+
+    explanation = loaded.table.explain(event)
+    others = nearest(explanation.routes, len(explanation.routes) if args.all else _NEAREST)
+    if args.format == "json":
+        say_json(_as_json(event, loaded, explanation, others))
+        return
+    for line in told(event, loaded, explanation, others, file):
+        say(line)
+
+
+def _read_event(args: argparse.Namespace) -> Event:
+    try:
+        body = stdin().read() if args.event == STDIN else Path(args.event).read_bytes()
+    except OSError as error:
+        raise SettingInvalid(f"--event: {args.event!r} can't be read: {error.strerror}") from None
+    return _intake(args).read(body)
+
+
+def _intake(args: argparse.Namespace) -> Intake:
+    from router.contract.intake import Intake
+    from router.contract.schema import Schema, shipped_schema
+
+    own = read_setting(args, "schema")
+    try:
+        schemas = [Schema.load(shipped_schema("callback.schema.json"))]
+        return Intake(*schemas, *([Schema.load(own)] if own else []))
+    except StartFailed as error:
+        raise SettingInvalid(f"--schema: {error}") from None
+
+
+def _tell_refused(error: Refused, format: str) -> None:
+    if format == "json":
+        say_json({"refused": {"code": error.code, "msg": error.msg, "why": error.why}})
+    else:
+        say(f"refused: EBaaS gets {error.code} {error.msg} ({error.why})")
+
+
+def _as_json(
+    event: Event, loaded: Config, explanation: Explanation, others: Sequence[RouteMatch]
+) -> dict[str, Any]:
+    matching = [route for route in explanation.routes if route.matched]
+    return {
+        "event": {name: getattr(event, name) for name in FIELDS},
+        "plan": {
+            "required": [target.name for target in explanation.plan.required],
+            "optional": [target.name for target in explanation.plan.optional],
+        },
+        "unmatched": None if matching else loaded.unmatched,
+        "targets": [
+            {
+                "name": planned.target.name,
+                "required_by": [route.name for route in planned.required_by],
+                "optional_by": [route.name for route in planned.optional_by],
+                "paused": planned.target.paused,
+            }
+            for planned in explanation.targets
+        ],
+        "routes": [
+            {
+                "name": each.route.name,
+                "line": each.route.line,
+                "matched": each.matched,
+                "fields": [asdict(field) for field in each.fields],
+            }
+            for each in (*matching, *others)
+        ],
+    }

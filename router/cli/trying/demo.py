@@ -1,0 +1,227 @@
+"""`demo`: the router, stand-ins for its targets, one sample event, and what happened to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from router.cli.columns import counted
+from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
+from router.cli.printing import say
+from router.model.errors import SettingInvalid, StartFailed
+from router.model.event import SUCCESS
+from router.store.url import Database
+from router.telemetry.log import Level, Log
+
+if TYPE_CHECKING:
+    from router.cli.trying.standin import StandIn
+    from router.config.loading import Config
+    from router.config.settings import Settings
+    from router.routing.table import Target
+
+SUMMARY = "the router, stand-in targets and one sample event: see it work"
+
+HELP = Help(
+    about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
+    it the sample event of the platform's page, tells what happened, and keeps serving until Ctrl-C.
+    It stands in for targets on this machine only, and calls nothing else. Its store is a file of
+    its own that goes with it, unless --store names one, or a database is set.""",
+    examples=(
+        "ebaas-router demo",
+        "ebaas-router demo --port 9000",
+        "ebaas-router send --status 3     # in another terminal",
+    ),
+    exit_codes={
+        GOOD: "ended by Ctrl-C",
+        NOT_STARTED: "could not start: a taken port, a target that is elsewhere",
+    },
+)
+
+#: The request sample of the platform's page.
+SAMPLE = (
+    b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
+    b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
+)
+
+#: Another event: what tells two apart is the body.
+SECOND = SAMPLE.replace(b"id2", b"id3")
+
+#: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
+_SHIPPED = Path(__file__).parent.parent / "shipped" / "routes.yaml"
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+#: How long the story may take, in seconds; stand-ins answer in milliseconds.
+_PATIENCE = 30.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    add_settings(
+        parser, "config", "host", "port", "path", "store", "store_password_file", "secrets_dir"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = read_settings(args)
+    if args.store and settings.store is None:
+        raise SettingInvalid("the demo's story is one of memory: it needs a store")
+    if args.store or isinstance(settings.store, Database):
+        _run(args, settings)
+        return GOOD
+    with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
+        # A file of its own, so that each demo tells the same story.
+        _run(args, replace(settings, store=Path(folder) / "demo.db"))
+    return GOOD
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> None:
+    from router import config
+    from router.app import App
+    from router.process import server
+    from router.process.asgi_server import AsgiServer
+    from router.telemetry.log import take_library_lines
+
+    path = settings.config if settings.config.exists() or args.config else _SHIPPED
+    name = path.name if path is _SHIPPED else str(path)
+    loaded = config.parse(config.read(path), name, os.environ, settings.secrets_dir)
+    # Whoever plays with it is on this machine.
+    loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
+    log = StoryLog()
+    take_library_lines(log)
+    stand_ins = _stand_ins(loaded)
+    app = App(settings, loaded, log)
+    serving = server.Server(app, server.listen(settings.host, settings.port))
+    url = serving.url + settings.path.reveal()
+    shown = f"{serving.url}{settings.path}"
+    option = f"its target's url in {name}"
+    served = [
+        AsgiServer(stand_in, server.listen(*address, option))
+        for address, stand_in in sorted(stand_ins.items())
+    ]
+
+    async def tell() -> None:
+        say(f"EBaaS callback router on {shown}")
+        say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
+        for target in loaded.table.targets.values():
+            say(f"stand-in for {target.name} on {target.url}")
+        async with asyncio.timeout(_PATIENCE):
+            line = await _tell_first(url, log)
+            if failing := _last_required(line):
+                stand_ins[_address(loaded.table.targets[failing])].fail_next()
+                await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
+        log.over()
+        say("")
+        say("Send another:")
+        say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
+        say("Serving until Ctrl-C.")
+
+    server.run(*served, serving, then=tell)
+
+
+class StoryLog(Log):
+    """Keeps the events' lines for the story until that is over; other lines are printed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: asyncio.Queue[Mapping[str, Any]] | None = asyncio.Queue()
+
+    def write(self, level: Level, happening: str, fields: Mapping[str, Any]) -> None:
+        if happening == "event" and self._events is not None:
+            self._events.put_nowait(fields)
+        else:
+            super().write(level, happening, fields)
+
+    async def event(self) -> Mapping[str, Any]:
+        """The next event's fields, once it is over."""
+        assert self._events is not None
+        return await self._events.get()
+
+    def over(self) -> None:
+        self._events = None
+
+
+def _stand_ins(loaded: Config) -> dict[tuple[str, int], StandIn]:
+    """One for each address that targets have. Raises StartFailed for one that is elsewhere."""
+    from router.cli.trying.standin import StandIn
+
+    stand_ins: dict[tuple[str, int], StandIn] = {}
+    for target in loaded.table.targets.values():
+        url = urlsplit(target.url)
+        if url.scheme != "http" or url.hostname not in _LOOPBACK:
+            raise StartFailed(
+                f"target {target.name!r} is not on this machine, and the demo calls nothing else:"
+                " use the shipped routes.yaml, or give it a http://127.0.0.1 URL"
+            )
+        stand_ins.setdefault(_address(target), StandIn())
+    return stand_ins
+
+
+def _address(target: Target) -> tuple[str, int]:
+    url = urlsplit(target.url)
+    return url.hostname or "", url.port or 80
+
+
+async def _send(url: str, body: bytes) -> str:
+    """Play EBaaS once; the reply's body as text."""
+    from router.transport.engine import Answer, as_it_came, lines_of
+    from router.transport.native import NativePool
+
+    pool = NativePool(url)
+    try:
+        lines = lines_of([(b"content-type", b"application/json")])
+        result = await pool.post(lines, body, _PATIENCE, as_it_came)
+    finally:
+        await pool.close()
+    if not isinstance(result, Answer):
+        raise StartFailed(f"the router did not answer its sample event: {result.reason}")
+    return result.body.decode("utf-8", "replace")
+
+
+async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
+    """The sample event and what became of it; its fields."""
+    reply = await _send(url, SAMPLE)
+    line = await log.event()
+    say("")
+    say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
+    for number, route in enumerate(line["routes"]):
+        say(f"  {'matched by' if number == 0 else '':<14} {route}")
+    for name, delivery in line["targets"].items():
+        say(f"  {name:<14} {delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms")
+    say(f"  {'reply':<14} {reply}  {line['ms']:.1f} ms")
+    return line
+
+
+def _last_required(line: Mapping[str, Any]) -> str | None:
+    targets = line["targets"].items()
+    return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
+
+
+async def _tell_retry(url: str, log: StoryLog, failing: str, wait: float) -> None:
+    """A second event, which one target fails at first: whom its retry reaches."""
+    say("")
+    say(f"Another one, and {failing} fails at first:")
+    while True:
+        await _send(url, SECOND)
+        line = await log.event()
+        say(f"  request {line['request']} of {line['of']}")
+        for name, delivery in line["targets"].items():
+            say(f"    {name:<14} {_answer(delivery)}")
+        say(f"    {'reply':<14} {line['code']}")
+        if line["code"] == SUCCESS:
+            return
+        await asyncio.sleep(wait)
+
+
+def _answer(delivery: Mapping[str, Any]) -> str:
+    if "skipped" in delivery:
+        return f"not called again: {delivery['skipped']}"
+    return f"{delivery['reason']} (HTTP {delivery.get('status', '-')})"

@@ -1,0 +1,239 @@
+"""`receive`: plays a business endpoint, and prints what comes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
+from router.cli.printing import note, say, say_json
+from router.config.settings import parse_count, parse_host, parse_port
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
+from router.model.event import SUCCESS
+from router.model.secret import Secret
+
+if TYPE_CHECKING:
+    from router.cli.trying.standin import Distrust, Received
+    from router.process.asgi_server import AsgiServer
+
+SUMMARY = "play a business endpoint: answer to order, print what comes"
+
+HELP = Help(
+    about="""Plays a business endpoint: answers every POST of JSON, on any path, with the contract's
+    reply, and prints one line for each request. By default it acknowledges; --code and --status
+    make it refuse, --delay makes it slow, --fail-first and --fail-rate make it fail now and then
+    with code 500. With --verify a request has to be signed (Standard Webhooks): one that is not is
+    answered with 401, and its line says why. It goes on until Ctrl-C.""",
+    examples=(
+        "ebaas-router receive",
+        "ebaas-router receive --port 9002 --delay 7s     # too slow for most timeouts",
+        "ebaas-router receive --fail-first 2             # healthy from the third request on",
+        "ebaas-router receive --fail-rate 0.2 --seed 1   # the same luck every time",
+        "ebaas-router receive --verify '${LEDGER_SECRET}'",
+        "ebaas-router receive --format json | jq .headers",
+    ),
+    exit_codes={GOOD: "ended by Ctrl-C", NOT_STARTED: "could not start: the port is taken"},
+)
+
+
+def parse_code(text: str) -> str:
+    if not 1 <= len(text) <= 64:
+        raise ValueError(f"{text!r} is not a code (1 to 64 characters)")
+    return text
+
+
+def parse_status(text: str) -> int:
+    if not re.fullmatch("[2-5][0-9][0-9]", text):
+        raise ValueError(f"{text!r} is not an HTTP status (200 to 599)")
+    return int(text)
+
+
+def parse_share(text: str) -> float:
+    if not re.fullmatch(r"0|1|[01]?\.[0-9]{1,9}", text) or float(text) > 1:
+        raise ValueError(f"{text!r} is not a share (0 to 1, like 0.2)")
+    return float(text)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--host", type=value(parse_host), default="127.0.0.1", help="(default 127.0.0.1)"
+    )
+    where.add_argument(
+        "--port", type=value(parse_port), default="9001", help="0 takes any free one (default 9001)"
+    )
+    _add_answer(parser)
+    _add_failures(parser)
+    _add_verify(parser)
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="of the lines; json has the headers and the body too (default text)",
+    )
+
+
+def _add_answer(parser: argparse.ArgumentParser) -> None:
+    answer = parser.add_argument_group("the answer")
+    answer.add_argument(
+        "--code", type=value(parse_code), default=SUCCESS, help="the contract's code (default 000)"
+    )
+    answer.add_argument("--msg", default="", help="its message (default the platform page's)")
+    answer.add_argument(
+        "--status", type=value(parse_status), default="200", help="the HTTP status (default 200)"
+    )
+    answer.add_argument(
+        "--delay",
+        type=value(parse_duration),
+        default="0s",
+        metavar="TIME",
+        help="how long each answer takes (default 0s)",
+    )
+
+
+def _add_failures(parser: argparse.ArgumentParser) -> None:
+    failures = parser.add_argument_group("failures, with code and status 500")
+    failures.add_argument(
+        "--fail-first", type=value(parse_count), default=0, metavar="N", help="of the first N"
+    )
+    failures.add_argument(
+        "--fail-rate",
+        type=value(parse_share),
+        default="0",
+        metavar="SHARE",
+        help="of a random share, 0 to 1 (default 0)",
+    )
+    failures.add_argument(
+        "--seed", type=value(parse_count), metavar="N", help="makes the random ones repeatable"
+    )
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    signatures = parser.add_argument_group("signatures")
+    signatures.add_argument(
+        "--verify",
+        action="append",
+        metavar="SECRET",
+        help="check them by this secret, written as in routes.yaml: whsec_…, or ${NAME} and "
+        "${file:NAME} that keep it out of the command line; twice for two that may be right",
+    )
+    add_settings(parser, "secrets_dir")
+
+
+def run(args: argparse.Namespace) -> int:
+    # Ctrl-C before the server is up; afterwards it is the server's.
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(args)
+    return GOOD
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from router.cli.trying.standin import StandIn
+    from router.net.listening import listen
+    from router.process.asgi_server import AsgiServer
+    from router.process.running import run
+    from router.telemetry.log import Log, take_library_lines
+
+    take_library_lines(Log(sys.stderr))
+    printer = _Printer(args.format)
+    stand_in = StandIn(
+        code=args.code,
+        status=args.status,
+        msg=args.msg,
+        delay=args.delay,
+        fail_first=args.fail_first,
+        fail_rate=args.fail_rate,
+        seed=args.seed,
+        distrust=_distrust(args),
+        on_request=printer.show,
+    )
+    server = printer.server = AsgiServer(stand_in, listen(args.host, args.port))
+
+    async def announce() -> None:
+        note(f"receiving on {server.url}, any path; Ctrl-C ends it")
+
+    run(server, then=announce)
+    codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items())
+    if printer.failure is not None:
+        raise printer.failure
+    note(f"received {stand_in.answered.total()} requests; answered: {codes or 'none'}")
+
+
+def _distrust(args: argparse.Namespace) -> Distrust | None:
+    """What says whether a request is signed by one of the secrets; None where there are none."""
+    if not args.verify:
+        return None
+    from router.config.variables import Unresolved, Variables
+    from router.contract.signing import Signer
+
+    variables = Variables(os.environ, read_setting(args, "secrets_dir"))
+    try:
+        signer = Signer([Secret(variables.resolve(text)) for text in args.verify])
+    except (Unresolved, ValueError) as error:
+        raise SettingInvalid(f"--verify: {error}") from None
+    return lambda headers, body: signer.why_not(headers, body, time.time())
+
+
+class _Printer:
+    """Prints each request, and stops the server once nobody reads that any more."""
+
+    def __init__(self, format: str) -> None:
+        self._format = format
+        self.server: AsgiServer | None = None
+        #: Why nothing can be printed any more.
+        self.failure: OSError | None = None
+
+    def show(self, received: Received) -> None:
+        try:
+            if self._format == "json":
+                say_json(_as_json(received))
+            else:
+                say(_line(received))
+        except OSError as error:
+            self.failure = error
+            if self.server is not None:
+                self.server.stop()
+
+
+def _line(received: Received) -> str:
+    key = received.event_key or "(no event_key)"
+    webhook_id = received.header("webhook-id") or "none"
+    return (
+        f"{_now()}  {received.method} {received.path}  {key}  {len(received.body)} bytes  "
+        f"webhook-id {webhook_id}  -> {received.status} {received.code}{_trust(received)}"
+    )
+
+
+def _trust(received: Received) -> str:
+    if received.distrusted is None:
+        return ""
+    return f"  not trusted: {received.distrusted}" if received.distrusted else "  signature right"
+
+
+def _as_json(received: Received) -> dict[str, Any]:
+    return {
+        "time": _now(),
+        "method": received.method,
+        "path": received.path,
+        "event_key": received.event_key or None,
+        "webhook_id": received.header("webhook-id") or None,
+        "bytes": len(received.body),
+        "status": received.status,
+        "code": received.code,
+        **({} if received.distrusted is None else {"distrusted": received.distrusted or None}),
+        "headers": received.fields(),
+        "body": received.body.decode("utf-8", "replace"),
+    }
+
+
+def _now() -> str:
+    """As the router's own log has it, so that lines can be laid side by side."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

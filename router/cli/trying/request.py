@@ -1,0 +1,184 @@
+"""What `send` sends, each time the same: from its arguments to a URL, headers and bytes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from router.cli.options import parse_url, value
+from router.cli.printing import NAME
+from router.cli.trust import add_ca, trust
+from router.contract.schedule import parse_duration
+from router.contract.signing import Signer
+from router.contract.strictjson import Unreadable, parse
+from router.model.errors import SettingInvalid
+from router.model.event import FIELDS, Event, new_id
+from router.model.secret import Secret
+from router.net.client_tls import USUAL, Tls
+
+DEFAULT_URL = "http://127.0.0.1:8080/callback"
+
+#: The platform page's sample: what the event's options are unless they are given.
+_SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
+_SAMPLE_CHANGES = ["id1", "id2"]
+
+_HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x1f\x7f]*)")
+#: What the connection's own code writes.
+_FRAMING = {"connection", "content-length", "host", "transfer-encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent, each time the same."""
+
+    url: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    timeout: float
+    #: Whom an https URL has to be vouched for by.
+    tls: Tls = USUAL
+    #: What signs each request anew, as the router signs what it sends to a target.
+    signer: Signer | None = None
+
+
+def parse_header(text: str) -> tuple[bytes, bytes]:
+    match = _HEADER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text.partition(':')[0]!r} is not a header (like 'x-request-id: 7')")
+    name = match[1].lower()
+    if name in _FRAMING:
+        raise ValueError(f"{name} can't be set: it belongs to the connection")
+    return name.encode("ascii"), match[2].rstrip().encode("utf-8", "surrogateescape")
+
+
+def parse_secret(text: str) -> Signer:
+    return Signer([Secret(text)])
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """The options that `read_request` reads."""
+    parser.add_argument(
+        "what", nargs="*", metavar="FILE|URL", help="the event's file, and where to send it"
+    )
+    _add_event(parser)
+    _add_exchange(parser)
+
+
+def _add_event(parser: argparse.ArgumentParser) -> None:
+    event = parser.add_argument_group("the event")
+    for name, default in _SAMPLE.items():
+        event.add_argument(
+            f"--{name}", metavar="TEXT", help=f"its event_{name} (default {default})"
+        )
+    event.add_argument(
+        "--key", help="its event_key (default the four joined by dots; '' leaves it out)"
+    )
+    event.add_argument(
+        "--change",
+        action="append",
+        metavar="ID",
+        help=f"one of its changes; may be repeated (default {' and '.join(_SAMPLE_CHANGES)})",
+    )
+
+
+def _add_exchange(parser: argparse.ArgumentParser) -> None:
+    request = parser.add_argument_group("the request")
+    request.add_argument(
+        "--url", type=value(parse_url), help=f"where to send it (default {DEFAULT_URL})"
+    )
+    request.add_argument(
+        "--header",
+        action="append",
+        type=value(parse_header),
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="sent besides content-type; may be repeated",
+    )
+    request.add_argument(
+        "--sign",
+        type=value(parse_secret),
+        metavar="SECRET",
+        help="sign it by this secret of a target, and send all headers that a target gets",
+    )
+    add_ca(request)
+    request.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default="10s",
+        metavar="TIME",
+        help="how long one request may take (default 10s)",
+    )
+
+
+def read_request(args: argparse.Namespace) -> Request:
+    """The request that the arguments order; SettingInvalid where they contradict each other."""
+    urls = [text for text in args.what if "://" in text]
+    files = [text for text in args.what if "://" not in text]
+    if len(files) > 1 or len(urls) + (args.url is not None) > 1:
+        raise SettingInvalid("one FILE and one URL at most can be given")
+    try:
+        url = parse_url(urls[0]) if urls else args.url or DEFAULT_URL
+    except ValueError as error:
+        raise SettingInvalid(f"URL: {error}") from None
+    body, tls = _body(args, *files), trust(args)
+    usual = {
+        b"content-type": b"application/json",
+        **(_headers_of_target(body) if args.sign else {}),
+    }
+    headers = tuple({**usual, **dict(args.header)}.items())
+    return Request(url, headers, body, args.timeout, tls, args.sign)
+
+
+def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
+    """What the router would send besides, but for what each request has anew."""
+    event_id, key = new_id().encode(), _key_of(body)
+    known = {b"x-ebaas-event-key": quote(key, safe="").encode()} if key else {}
+    named = {b"x-ebaas-target": NAME.encode(), b"x-request-id": event_id}
+    return {b"webhook-id": event_id, **named, **known}
+
+
+def _key_of(body: bytes) -> str:
+    """An event's key; `""` for what is none."""
+    try:
+        said = parse(body)
+    except Unreadable:
+        return ""
+    members = said.items() if isinstance(said, dict) else ()
+    texts = {name: text for name, text in members if isinstance(text, str)}
+    return Event.of(texts).event_key if texts else ""
+
+
+def _body(args: argparse.Namespace, file: str | None = None) -> bytes:
+    if file is None:
+        return _event(args)
+    for name in (*_SAMPLE, "key", "change"):
+        if getattr(args, name) is not None:
+            raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
+    return _contents(file)
+
+
+def _contents(file: str) -> bytes:
+    if file == "-" and sys.stdin is None:
+        raise SettingInvalid("'-' can't be read: stdin is closed")
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise SettingInvalid(f"{file!r} can't be read: {error.strerror}") from None
+
+
+def _event(args: argparse.Namespace) -> bytes:
+    given = {name: getattr(args, name) for name in _SAMPLE}
+    four = [_SAMPLE[name] if text is None else text for name, text in given.items()]
+    key = ".".join(four) if args.key is None else args.key
+    event = dict(zip(FIELDS, (*four, key), strict=True))
+    if not key:
+        del event["event_key"]
+    members = {**event, "changes": args.change or _SAMPLE_CHANGES}
+    text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
+    # An argument that was no UTF-8 goes out as the bytes that it was.
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,171 @@
+"""`send`: plays EBaaS. One event, once, by the retry schedule, or many times at a time."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
+from router.cli.printing import note, say, say_json
+from router.cli.trying.request import Request, add_request, read_request
+from router.config.settings import parse_count
+from router.contract.schedule import PLATFORM, Schedule, parse_duration
+from router.model.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from router.cli.trying.caller import Ebaas, Response
+
+SUMMARY = "play EBaaS: send an event, once, by its retry schedule, or many times"
+
+HELP = Help(
+    about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
+    reply. The event is made from the options, which are the platform page's sample unless told
+    otherwise, or is FILE ('-' is stdin), sent byte for byte. With --retry a request that fails is
+    repeated as EBaaS would, 20 times over 14 hours; with --count it is sent many times, and the
+    codes are counted and the times summed up.""",
+    examples=(
+        "ebaas-router send",
+        "ebaas-router send --status 3 --change id7 --change id8",
+        "ebaas-router send event.json http://127.0.0.1:9001/callback",
+        "ebaas-router send --waits 1s,3s --retries 5",
+        "ebaas-router send --url https://router.internal/callback --ca ca.pem",
+        "ebaas-router send http://127.0.0.1:9001/callback --sign whsec_...",
+        "ebaas-router send --header 'authorization: Bearer TOKEN'",
+        "ebaas-router send --count 1000 --concurrency 16 --format json",
+    ),
+    exit_codes={
+        GOOD: "the code was 000: the last one of a --retry, every one of a --count",
+        BAD: "any other code, or none",
+        INTERRUPTED: "Ctrl-C ended it; what is known by then is printed",
+    },
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    add_request(parser)
+    _add_repetition(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the results")
+
+
+def _add_repetition(parser: argparse.ArgumentParser) -> None:
+    again = parser.add_argument_group("again and again")
+    again.add_argument("--retry", action="store_true", help="repeat what failed, as EBaaS would")
+    again.add_argument(
+        "--waits",
+        type=value(parse_waits),
+        metavar="TIMES",
+        help="a --retry with these waits, the last of them repeated "
+        "(default 1s,3s,7s,30s,60s,300s,3600s)",
+    )
+    again.add_argument(
+        "--retries",
+        type=value(parse_count),
+        metavar="N",
+        help=f"a --retry of so many at most (default {PLATFORM.retries})",
+    )
+    again.add_argument(
+        "--count", type=value(parse_count), metavar="N", help="send it N times, without retries"
+    )
+    again.add_argument(
+        "--concurrency",
+        type=value(parse_count),
+        metavar="C",
+        help="of a --count, so many at a time (default 1)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    request = read_request(args)
+    heed_ctrl_c()
+    schedule = _schedule(args)
+    if args.count is not None:
+        return _run_many(request, args.count, args.concurrency or 1, args.format)
+    try:
+        return asyncio.run(_send_by(schedule, request, args.format))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def parse_waits(text: str) -> tuple[float, ...]:
+    return tuple(parse_duration(wait.strip()) for wait in text.split(","))
+
+
+def _schedule(args: argparse.Namespace) -> Schedule:
+    """When to repeat a request that failed: never, unless --retry or one of its kin is given."""
+    retry = args.retry or args.waits is not None or args.retries is not None
+    if retry and args.count is not None:
+        raise SettingInvalid("--count can't be given with --retry, --waits or --retries")
+    if args.concurrency is not None and args.count is None:
+        raise SettingInvalid("--concurrency: needs --count")
+    retries = (args.retries or PLATFORM.retries) if retry else 0
+    return Schedule(args.waits or PLATFORM.waits, retries)
+
+
+@contextlib.asynccontextmanager
+async def _caller(request: Request) -> AsyncIterator[Ebaas]:
+    from router.cli.trying.caller import Ebaas
+    from router.transport.native import NativePool
+
+    pool = NativePool(request.url, request.tls)
+    try:
+        yield Ebaas(pool, request)
+    finally:
+        await pool.close()
+
+
+async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
+    """Send until the code is 000 or the schedule is over; each reply is printed as it comes."""
+    total = schedule.retries + 1
+    made = 0
+    async with _caller(request) as caller:
+        try:
+            while True:
+                reply = await caller.call()
+                made += 1
+                _print_reply(reply, made, total, format)
+                wait = schedule.wait(made - 1)
+                if reply.success or wait is None:
+                    return GOOD if reply.success else BAD
+                note(f"request {made + 1} of {total}, in {wait:g} s")
+                await asyncio.sleep(wait)
+        except asyncio.CancelledError:
+            note(f"interrupted after {made} of {total} requests")
+            raise
+
+
+def _print_reply(reply: Response, number: int, total: int, format: str) -> None:
+    if format == "json":
+        say_json({"request": number, "of": total, **reply.as_json()})
+    elif total > 1:
+        say(f"request {number} of {total}: {reply}")
+    else:
+        say(str(reply))
+
+
+def _run_many(request: Request, count: int, concurrency: int, format: str) -> int:
+    from router.cli.trying.load import Figures, describe, load
+
+    tally = Figures(count)
+
+    async def send_all() -> None:
+        async with _caller(request) as caller:
+            await load(caller.call, concurrency, tally)
+
+    interrupted = False
+    try:
+        asyncio.run(send_all())
+    except KeyboardInterrupt:
+        interrupted = True
+    summary = {**tally.summary(), "concurrency": concurrency}
+    if format == "json":
+        say_json(summary)
+    else:
+        for line in describe(summary):
+            say(line)
+    if interrupted:
+        return INTERRUPTED
+    return GOOD if tally.all_good else BAD

@@ -1,0 +1,106 @@
+"""The tests file of a routes.yaml: events, and the plan that each must lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.config.cases.shape import CaseSection, CasesFile
+from router.config.document import Problems
+from router.config.document import parse as parse_document
+from router.config.reader import Reader
+from router.config.variables import Variables
+from router.model.event import FIELDS, Event
+from router.routing.table import Role
+
+__all__ = ["Case", "beside", "parse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An event, and what its plan must be."""
+
+    #: What it is about; its key where the file does not say.
+    name: str
+    event: Event
+    #: What each target has to be, by name. None at all: the event is unmatched.
+    expected: Mapping[str, Role]
+    #: Whether the plan may have no other targets.
+    exact: bool
+    #: The file's path as it was given, and where in it the case begins.
+    file: str
+    line: int
+
+
+def beside(config: Path) -> Path:
+    """Where the tests file of a configuration is looked for: `routes.test.yaml` beside it."""
+    return config.parent / f"{config.stem}.test{config.suffix}"
+
+
+def parse(content: bytes, name: str) -> tuple[Case, ...]:
+    """The cases in a tests file, in its order. Raises ConfigInvalid with every problem there is."""
+    problems = Problems(name)
+    reader = Reader(problems, _NoVariables({}, None), Problems(name))
+    root = parse_document(content, name, problems)
+    file = reader.read(CasesFile, root, "", CasesFile.blank())
+    for section in file.cases:
+        _check(section, problems)
+    if problems:
+        raise problems.stop()
+    return tuple(_case(section, name) for section in file.cases)
+
+
+class _NoVariables(Variables):
+    """A tests file says what it says, wherever it is read: a `$` is a character like any other."""
+
+    def resolve(self, text: str) -> str:
+        return text
+
+
+def _check(section: CaseSection, problems: Problems) -> None:
+    """Report what the parts of a case have wrong together."""
+    for message in (_event_fault(section), _expectation_fault(section)):
+        if message:
+            problems.add(section.node, section.path, message)
+    seen: dict[str, str] = {}
+    for role in ("required", "optional"):
+        for target in getattr(section, role):
+            if target.value in seen:
+                again = "here twice" if seen[target.value] == role else "required here already"
+                problems.add(target.node, f"{section.path}.{role}", f"{target.written} is {again}")
+            seen.setdefault(target.value, role)
+
+
+def _event_fault(section: CaseSection) -> str | None:
+    written = section.nodes.keys() & {"key", "event"}
+    if len(written) != 1:
+        return "has a key and an event; one of them is meant" if written else "has no key or event"
+    fields = section.event.nodes.keys()
+    if "event" in written and "event_key" not in fields and not fields >= {*FIELDS[:4]}:
+        return "its event needs event_key, or all four other fields"
+    return None
+
+
+def _expectation_fault(section: CaseSection) -> str | None:
+    written = section.nodes.keys() & {"required", "optional"}
+    if section.unmatched and (written or not section.exact):
+        return "is unmatched, so it can't have targets"
+    if not section.unmatched and not written:
+        return "expects nothing: say required, optional or unmatched: true"
+    return None
+
+
+def _case(section: CaseSection, file: str) -> Case:
+    fields = {**section.event.values, **({"event_key": section.key} if section.key else {})}
+    event = Event.of(fields)
+    expected: dict[str, Role] = {target.value: "required" for target in section.required}
+    expected |= {target.value: "optional" for target in section.optional}
+    return Case(
+        section.name or event.event_key,
+        event,
+        expected,
+        section.exact,
+        file,
+        section.node.line,
+    )

@@ -1,0 +1,73 @@
+"""Cases run against a table: what each got instead of what it expects, and what none has tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from router.config.cases import Case
+from router.routing.table import Plan, Role, Route, RouteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A target that is not to a plan what it should be."""
+
+    target: str
+    #: None: it must not be in the plan, or isn't.
+    expected: Role | None
+    actual: Role | None
+    #: The matching routes that give it what it is.
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one case went."""
+
+    case: Case
+    plan: Plan
+    #: By target; none where the case holds.
+    differences: tuple[Difference, ...]
+
+    @property
+    def holds(self) -> bool:
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which of a table's routes the events of some cases match."""
+
+    total: int
+    #: Those that none matches, in the file's order.
+    missed: tuple[Route, ...]
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * (self.total - len(self.missed)) / self.total if self.total else 100.0
+
+
+def judge(case: Case, table: RouteTable) -> Verdict:
+    """Match the case's event as the router does, and compare."""
+    plan = table.match(case.event)
+    actual = plan.roles
+    names = case.expected.keys() | (actual.keys() if case.exact else ())
+    differences = (
+        Difference(name, case.expected.get(name), actual.get(name), _giving(plan, name))
+        for name in sorted(names)
+        if case.expected.get(name) != actual.get(name)
+    )
+    return Verdict(case, plan, tuple(differences))
+
+
+def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
+    matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
+    missed = [route for route in table.routes if route.name not in matched]
+    return Coverage(len(table.routes), tuple(sorted(missed, key=lambda route: route.line)))
+
+
+def _giving(plan: Plan, target: str) -> tuple[Route, ...]:
+    """The routes that make it required, or if none does, optional."""
+    requiring = [route for route in plan.routes if target in route.required]
+    return tuple(requiring or [route for route in plan.routes if target in route.optional])

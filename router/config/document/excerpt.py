@@ -1,0 +1,91 @@
+"""A problem with the line it is about and a caret below its place, for a terminal.
+
+Nobody can list what may be a secret, so it is the other way round: a line shows what YAML is made
+of, the keys that the format has, and the scalars that their reader calls harmless. All the rest
+is dots: of a text that is no tree, all but its form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from unicodedata import east_asian_width
+
+from router.config.document.lookalikes import LOOKALIKES
+from router.config.document.nodes import ListNode, MapNode, Node, ScalarNode
+from router.model.errors import Problem
+
+#: The most of a line that is shown, in characters.
+_WIDTH = 100
+
+#: What YAML is made of, or looks as if; a mark that begins a value; a variable, but not its
+#: default; a word before a colon; anything else.
+_PIECES = re.compile(
+    rf"""(?P<form> [\s{{}}\[\],:"'{"".join(LOOKALIKES)}] | ^--- | (?<![^\s{{\[,])[-?&*!|>%@`\#]
+    | \$\{{ (?: file:[\w./-]+ | \w+ ) (?: \}} | (?=:-) ) )
+    | (?P<key> [\w-]+ ) (?= ["']?\s*[:\uff1a] ) | [\w-]+ | .""",
+    re.VERBOSE,
+)
+
+
+class Shown:
+    """The lines of a document, as far as they may be shown."""
+
+    def __init__(self, lines: Sequence[str], keys: Collection[str], root: Node | None) -> None:
+        """`keys` are those that the format has; `root` is the tree that has been read, if any."""
+        self._lines = lines
+        self._keys = keys
+        self._harmless: defaultdict[int, list[ScalarNode]] = defaultdict(list)
+        for node in _scalars(root):
+            if node.harmless:
+                self._harmless[node.line].append(node)
+
+    def excerpt(self, problem: Problem) -> str:
+        """Three lines: the problem, the line, the caret. Only the first where there is no place."""
+        if not 1 <= problem.line <= len(self._lines):
+            return str(problem)
+        line = _printable(self.shown(problem.line))
+        start = max(0, problem.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
+        before = line[start : problem.column - 1]
+        # An ideographic space is as wide as what it stands below.
+        gap = "".join("\u3000" if east_asian_width(c) in "WF" else " " for c in before)
+        return f"{problem}\n    {line[start : start + _WIDTH]}\n    {gap}^"
+
+    def shown(self, number: int) -> str:
+        line = self._lines[number - 1]
+        shown = _PIECES.sub(self._piece, line)
+        for node in self._harmless.get(number, ()):
+            start = node.column - 1
+            for quote in ("",) if node.plain else ("'", '"'):
+                # As it was read, so not where it has escapes or goes over lines.
+                written = f"{quote}{node.text}{quote}"
+                if line.startswith(written, start):
+                    shown = shown[:start] + written + shown[start + len(written) :]
+        return shown
+
+    def _piece(self, match: re.Match[str]) -> str:
+        harmless = match["form"] or match["key"] in self._keys
+        return match[0] if harmless else "•" * len(match[0])
+
+
+def _scalars(root: Node | None) -> Iterator[ScalarNode]:
+    """Every scalar of a tree, keys among them; one that is repeated by aliases comes once."""
+    left, seen = [] if root is None else [root], set()
+    while left:
+        node = left.pop()
+        if isinstance(node, ScalarNode):
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            left += node.items if isinstance(node, ListNode) else _parts(node)
+
+
+def _parts(node: MapNode) -> Iterator[Node]:
+    for key, value in node.entries:
+        yield key
+        yield value
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in line.replace("\t", "→"))

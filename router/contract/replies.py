@@ -1,0 +1,109 @@
+"""The one table from what happened to what the caller is told, and its bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from router.model.errors import Refused
+from router.model.event import SUCCESS, new_id
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a caller is told: the contract's code and message. The HTTP status mirrors the code."""
+
+    code: str
+    msg: str
+
+    @property
+    def status(self) -> int:
+        return 200 if self.code == SUCCESS else int(self.code)
+
+
+# The messages of 000 and 500 are the platform's page's; the others speak in its voice.
+ACKNOWLEDGED = Reply(SUCCESS, "成功")
+BAD_HTTP = Reply("400", "请求不是有效的HTTP")
+NO_TOKEN = Reply("401", "身份验证失败")
+FORBIDDEN = Reply("403", "来源地址不被允许")
+NOT_FOUND = Reply("404", "请求路径不存在")
+WRONG_METHOD = Reply("405", "请求方法不支持")
+TOO_SLOW = Reply("408", "请求接收超时")
+TOO_LARGE = Reply("413", "请求体过大")
+LONG_TARGET = Reply("414", "请求路径过长")
+ENCODED = Reply("415", "不支持的content-encoding")
+UNEXPECTED = Reply("417", "不支持的expect")
+LARGE_HEAD = Reply("431", "请求头过大")
+FAILED = Reply("500", "服务调用异常，请稍后再试或联系管理员")
+BUSY = Reply("503", "服务繁忙，请稍后再试")
+NOT_OPEN = Reply("503", "存储尚未连接，请稍后再试")
+
+
+#: What a server says in the application's place, by its status.
+_REFUSALS = {
+    each.status: each
+    for each in (
+        BAD_HTTP,
+        WRONG_METHOD,
+        TOO_SLOW,
+        LONG_TARGET,
+        UNEXPECTED,
+        LARGE_HEAD,
+        FAILED,
+        BUSY,
+    )
+}
+
+
+def reply_to_refused(refused: Refused) -> Reply:
+    return Reply(refused.code, refused.msg)
+
+
+#: A caller's x-request-id that is kept: anything else could break a log line or a header.
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def request_id_from(given: bytes | None) -> str:
+    """The caller's own request id where it is a sane token, else a new UUID."""
+    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return new_id()
+
+
+def body_of(reply: Reply, request_id: str) -> bytes:
+    """The contract's JSON, in the order of the page's sample. A request id, a sane token, has
+    nothing in it that JSON would escape."""
+    return f'{{"request_id":"{request_id}",{_rest(reply)}'.encode()
+
+
+#: There are few different replies, but for those that name a field of the body.
+@lru_cache(64)
+def _rest(reply: Reply) -> str:
+    members = {"code": reply.code, "msg": reply.msg}
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]
+
+
+_JSON = (b"content-type", b"application/json")
+
+
+def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
+    """The headers and the body of a reply."""
+    body = body_of(reply, request_id)
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if reply.code == NO_TOKEN.code:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers, body
+
+
+def refusal(
+    status: int, given: bytes | None, more: Iterable[tuple[bytes, bytes]] = ()
+) -> tuple[bytes, bytes]:
+    """Header lines and body of what a server says in an application's place, for the request id
+    that its caller gave; with `more` headers where all answers of that port have them."""
+    headers, body = response_of(_REFUSALS[status], request_id_from(given))
+    return b"".join(b"%b: %b\r\n" % header for header in (*headers, *more)), body

@@ -1,0 +1,287 @@
+"""The heart: one event to all its targets at once, and when its reply is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from router.contract.schedule import Terms
+from router.delivery.decision import Deadlines, Decision
+from router.delivery.memory import Account, Memory, Recollection
+from router.delivery.rules import Result
+from router.delivery.target.sender import Envelope
+from router.model.event import Attempt
+from router.routing.table import Plan, Target
+from router.store.promises import State, StoreFailed, StoreFull
+
+#: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
+RECALL_TIME = 0.5
+
+#: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
+STORE_SHARE, STORE_TIME = 0.25, 1.0
+
+#: How much longer than the required targets the optional ones may take, in seconds, before they
+#: are queued: where all is well that saves a write for the event.
+OPTIONAL_EXTRA = 0.05
+
+
+class Sends(Protocol):
+    """The part of a Sender that a request needs."""
+
+    def send(
+        self,
+        target: Target,
+        envelope: Envelope,
+        common: bytes,
+        patience: float,
+        gone: asyncio.Future[None] | None = None,
+    ) -> asyncio.Future[Attempt]: ...
+
+
+@dataclass(slots=True)
+class Delivery(Result):
+    """One event to one target, as one request sees it."""
+
+    target: Target = field(kw_only=True)
+    #: None where this request makes no attempt.
+    flight: asyncio.Future[Attempt] | None = None
+    #: The attempt outlived the decision about the reply.
+    late: bool = False
+
+    @property
+    def has_become_required(self) -> bool:
+        """It was queued for an optional target, which the table now in force requires."""
+        return self.required and self.row is not None and self.row.state is State.QUEUED
+
+    @property
+    def spared(self) -> bool:
+        """With no memory the target would have got the event once more."""
+        return self.joined or (self.flight is None and self.row is not None)
+
+    def look(self) -> None:
+        """See whether its attempt has ended, and how. One that raised has come to nothing."""
+        if self.flight is not None and self.flight.done():
+            try:
+                self.attempt = self.flight.result()
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
+                self.attempt = None
+
+
+class Outcome:
+    """How one request went: all its deliveries, taken together."""
+
+    def __init__(
+        self, envelope: Envelope, plan: Plan, recollection: Recollection, *, remembered: bool
+    ) -> None:
+        self.envelope = envelope
+        self.recollection = recollection
+        #: Whether there is a memory at all.
+        self.remembered = remembered
+        self.deliveries = [
+            *[self._delivery(target, True) for target in plan.required],
+            *[self._delivery(target, False) for target in plan.optional],
+        ]
+        #: The event may get its `000`: what the reply is made of.
+        self.settled = False
+        #: An optional delivery found no room in the store, which is why the reply is a failure.
+        self.unqueued = False
+        #: Why nothing is remembered of it though it should be; `""` where all is well.
+        self.unrecorded = ""
+        #: What went wrong in the router itself while the reply was decided.
+        self.fault: Exception | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Every required target has acknowledged; without that there is no `000`."""
+        return all(delivery.acknowledged for delivery in self.deliveries if delivery.required)
+
+    @property
+    def lost(self) -> list[Delivery]:
+        """The optional deliveries of an event with its `000` that nobody tries again, once all is
+        over: with no memory."""
+        if self.remembered or not self.settled:
+            return []
+        return [d for d in self.deliveries if not d.required and not d.acknowledged]
+
+    @property
+    def have_become_required(self) -> list[Delivery]:
+        """Those that were queued for a target that was optional then."""
+        if self.recollection.is_new:
+            return []
+        return [delivery for delivery in self.deliveries if delivery.has_become_required]
+
+    def look(self) -> None:
+        """See which attempts have ended, and how."""
+        for delivery in self.deliveries:
+            delivery.look()
+
+    def looks_acknowledged(self) -> bool:
+        """Whether every required target has acknowledged by now."""
+        self.look()
+        return self.acknowledged
+
+    def key_of(self, delivery: Delivery) -> tuple[str, str]:
+        """What an attempt is known by among all that are in flight."""
+        return self.envelope.event_id, delivery.name
+
+    def _delivery(self, target: Target, required: bool) -> Delivery:
+        row = self.recollection.rows.get(target.name)
+        return Delivery(target.name, required, None, row, target=target)
+
+
+class Forwarder:
+    """Sends an event to every target that needs it, and waits until the reply is decided."""
+
+    def __init__(
+        self,
+        sender: Sends,
+        memory: Memory,
+        now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sender = sender
+        self._memory = memory
+        #: The store's clock.
+        self._now = now
+        self._monotonic = monotonic
+        self._deadlines = Deadlines(monotonic)
+
+    async def forward(
+        self,
+        envelope: Envelope,
+        plan: Plan,
+        targets: Collection[str],
+        terms: Terms,
+        deadline: float,
+        gone: asyncio.Future[None],
+    ) -> Outcome:
+        """All targets at once; returns as soon as the reply is decided and what it needs durable.
+
+        That is when every required attempt has ended, or at `deadline`, or once the caller is
+        `gone`: for one that is gone already no attempt is begun. One failure does not end it: the
+        reply would not be another, and a retry that overlaps the attempts still in flight would
+        deliver twice. What is in flight then runs on: see it through.
+        """
+        event = envelope.event
+        recollection = await self._memory.recall(
+            event, envelope.request_id, envelope.traceparent, envelope.tracestate, RECALL_TIME
+        )
+        envelope = envelope.known_as(recollection.event_id)
+        outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
+        try:
+            await self._decided(outcome, self._until(deadline), gone)
+            outcome.look()
+            self._let_run(outcome)
+            account = Account(outcome.deliveries, targets, terms)
+            await self._settle(outcome, account, deadline, gone)
+        finally:
+            for delivery in outcome.have_become_required:
+                if not delivery.late:
+                    self._let_go(outcome, delivery)
+            self._memory.leave(recollection)
+        return outcome
+
+    async def see_through(self, outcome: Outcome) -> None:
+        """Wait for the attempts that outlive the reply, and remember what they achieve.
+
+        Raises what went wrong in the router itself, if anything did.
+        """
+        late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
+        errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
+        for delivery in outcome.deliveries:
+            if delivery.attempt is None and delivery.flight is not None and not delivery.late:
+                delivery.flight.result()
+        for error in (*errors, outcome.fault):
+            if isinstance(error, BaseException):
+                raise error
+
+    def _until(self, deadline: float) -> float:
+        """When the reply is decided at the latest: what it needs durable takes time as well."""
+        if not self._memory.remembers:
+            return deadline
+        return deadline - min(STORE_TIME, (deadline - self._monotonic()) * STORE_SHARE)
+
+    async def _decided(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
+        """Begin all attempts, and wait until the reply is decided."""
+        if gone.done():
+            return
+        patience = OPTIONAL_EXTRA if self._memory.remembers else 0.0
+        decision = Decision(self._deadlines, patience, outcome.looks_acknowledged)
+        self._start(outcome, decision, until, gone)
+        await decision.made(until, gone)
+
+    def _start(
+        self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
+    ) -> None:
+        attempts, queued = self._memory.attempts, outcome.have_become_required
+        common, now = outcome.envelope.lines(), self._now()
+        patience = until - self._monotonic()
+        for delivery in outcome.deliveries:
+            if not delivery.wanted:
+                continue
+            delivery.over_at = now + delivery.target.timeout
+            flight = attempts.get(outcome.key_of(delivery)) if attempts else None
+            delivery.joined = flight is not None
+            if flight is None:
+                # One that can be queued holds no request up for its target's rate.
+                waits = delivery.required or not self._memory.remembers
+                flight = self._sender.send(
+                    delivery.target, outcome.envelope, common, patience if waits else 0.0, gone
+                )
+                if delivery in queued:
+                    # The queue has it as well: should it come to it now, it joins this one.
+                    attempts[outcome.key_of(delivery)] = flight
+            delivery.flight = flight
+            decision.watch(flight, required=delivery.required)
+
+    def _let_run(self, outcome: Outcome) -> None:
+        """What is still in flight: a retry that comes meanwhile will join it."""
+        for delivery in outcome.deliveries:
+            flight = delivery.flight
+            if flight is not None and not flight.done():
+                delivery.late = True
+                if not delivery.joined:
+                    self._memory.attempts[outcome.key_of(delivery)] = flight
+
+    def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
+        """What came of the attempt is in the store: nobody has to join it any more. Not at once,
+        for the queue may have taken the delivery right before, and be about to look for it."""
+        if not delivery.joined:
+            key = outcome.key_of(delivery)
+            asyncio.get_running_loop().call_soon(self._memory.attempts.pop, key, None)
+
+    async def _settle(
+        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[None]
+    ) -> None:
+        memory, recollection = self._memory, outcome.recollection
+        try:
+            if outcome.acknowledged and not gone.done():
+                try:
+                    timeout = self._store_time(deadline)
+                    outcome.settled = await memory.answer(recollection, account, timeout)
+                except StoreFull:
+                    outcome.unqueued = True
+            if not outcome.settled:
+                await memory.record(recollection, account, self._store_time(deadline))
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+        except Exception as error:  # noqa: BLE001 - its attempts are seen through all the same
+            outcome.fault = error
+
+    def _store_time(self, deadline: float) -> float:
+        """What the store may take now: a slow one does not keep a decided reply back."""
+        return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
+
+    async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
+        assert delivery.flight is not None
+        try:
+            attempt = delivery.attempt = await delivery.flight
+            if not delivery.joined:
+                await self._memory.late(outcome.recollection, delivery.name, attempt)
+        except StoreFailed as error:
+            outcome.unrecorded = str(error)
+        finally:
+            self._let_go(outcome, delivery)

@@ -1,0 +1,296 @@
+"""Delivery memory at work: a request recalls what is known of its body, and leaves word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from router.contract.schedule import Terms
+from router.delivery import rules
+from router.delivery.rules import Cause, Result
+from router.model.event import Attempt, Event, new_id
+from router.store.attempts import Tried
+from router.store.promises import (
+    DeliveryRow,
+    Kept,
+    Letter,
+    Record,
+    Settlement,
+    State,
+    Store,
+    StoreFailed,
+    StoreFull,
+)
+
+#: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.
+LATE_TIMEOUT = 10.0
+
+
+class Account(NamedTuple):
+    """What a request has come to, and the configuration that it has come to it under."""
+
+    #: One for each target of the plan.
+    results: Sequence[Result]
+    #: Every target that there is, in the plan or not.
+    targets: Collection[str]
+    terms: Terms
+
+    @property
+    def settled(self) -> bool:
+        """Nothing of it keeps the `000` back."""
+        return all(result.settled for result in self.results)
+
+    @property
+    def reached(self) -> list[str]:
+        return [result.name for result in self.results if result.acknowledged]
+
+
+@dataclass(slots=True)
+class Recollection:
+    """What one request knows of its body. Not frozen: it lives as long as its request."""
+
+    letter: Letter
+    #: When the request came.
+    first_at: float
+    event_id: str
+    #: The record it has claimed, and its deliveries then.
+    record: Record | None = None
+    rows: Mapping[str, DeliveryRow] = field(default_factory=dict)
+    #: Events of the same body that it has not claimed, by id.
+    others: tuple[str, ...] = ()
+    #: The store could not be asked.
+    blind: bool = False
+    #: Why, where that is the store's own error and no consequence of an earlier one.
+    trouble: str = ""
+    #: The deliveries that this request has left as dead letters.
+    dead: tuple[DeliveryRow, ...] = ()
+    #: Why its targets may see the event again though nothing was claimed.
+    cause: Cause | None = None
+    #: Another request with this body has got its `000` meanwhile.
+    overtaken: bool = False
+    #: The event is in the store, or may get there yet.
+    kept: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """It goes on with no record."""
+        return self.record is None
+
+    @property
+    def requests(self) -> int:
+        """Which request of the event this is, from 1."""
+        return 1 if self.record is None else self.record.requests
+
+    def claim(self, kept: Kept) -> None:
+        """Go on with a record. Nothing is written: the claim is held by being undecided."""
+        self.record = replace(kept.record, requests=kept.record.requests + 1)
+        self.event_id = kept.record.event_id
+        self.rows = {row.target: row for row in kept.rows}
+        self.kept = True
+
+
+class Memory:
+    """What requests recall and leave. One for the process; it owns the attempts in flight."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
+        self.attempts: dict[tuple[str, str], asyncio.Future[Attempt]] = {}
+        #: The requests that are not decided yet, by body.
+        self._live: dict[bytes, list[Recollection]] = {}
+        #: `000`s that were given while the store could not be asked, and are not made good yet.
+        self._blindly = 0
+
+    @property
+    def remembers(self) -> bool:
+        return self._store.remembers
+
+    async def recall(
+        self, event: Event, request_id: str, traceparent: str, tracestate: str, timeout: float
+    ) -> Recollection:
+        """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
+
+        The request has to `leave` once it is decided.
+        """
+        digest = rules.digest_of(event.body)
+        letter = Letter(event, digest, request_id, traceparent, tracestate)
+        recollection = Recollection(letter, self._store.now(), new_id())
+        self._live.setdefault(digest, []).append(recollection)
+        try:
+            found = await self._store.find(digest, timeout)
+            if found or self._blindly:
+                self._recognise(recollection, found)
+        except StoreFailed as error:
+            recollection.blind = True
+            recollection.trouble = str(error)
+            recollection.cause = Cause.STORE
+        except BaseException:
+            self.leave(recollection)
+            raise
+        return recollection
+
+    def leave(self, recollection: Recollection) -> None:
+        """The request is decided; its late attempts may still be in flight."""
+        live = self._live[recollection.letter.digest]
+        live.remove(recollection)
+        if not live:
+            del self._live[recollection.letter.digest]
+
+    async def answer(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+        """Make it durable that the event may get its `000`; False where it must not.
+
+        Every required target has acknowledged. Where nothing is left to remember, nothing is
+        written. Raises StoreFailed where what is left could not be.
+        """
+        # A new event of which all is settled leaves nothing to remember.
+        is_plain = recollection.is_new and not recollection.others and account.settled
+        must_commit = self.remembers and not is_plain
+        if must_commit and not await self._commit(recollection, account, timeout):
+            return False
+        if recollection.blind:
+            self._blindly += 1
+        # Whoever else has this body in hand can't tell its event from this one any more.
+        for other in self._others(recollection):
+            other.overtaken = True
+        return True
+
+    async def record(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+        """Keep a failed event for its caller's retry. False where nothing is remembered, or the
+        claim was lost. Raises StoreFailed where it was not recorded."""
+        if not self.remembers:
+            return False
+        # Whoever of these gets its `000` has, for all one can tell, stood in for this event too.
+        for other in self._others(recollection):
+            other.others = (*other.others, recollection.event_id)
+        overtaken = recollection.overtaken
+        left = self._failed(recollection, account.terms)
+        rows = self._rows(recollection, account, left)
+        try:
+            kept = await self._keep(recollection, account, left, rows, timeout)
+        except StoreFull as full:
+            if not full.targets:
+                raise
+            # Without those it can still be recorded: the retry will call them again.
+            rows = [row for row in rows if row.target not in full.targets]
+            kept = await self._keep(recollection, account, left, rows, timeout)
+        if recollection.overtaken and not overtaken:
+            await self._store.supersede([left.event_id], (), self._store.now(), timeout)
+        return kept
+
+    async def late(self, recollection: Recollection, target: str, attempt: Attempt) -> None:
+        """An attempt that has outlived its request has ended: written where the event is kept."""
+        event_id = recollection.event_id
+        if not recollection.kept:
+            return
+        if attempt.acknowledged:
+            await self._store.acknowledge(event_id, target, self._store.now(), LATE_TIMEOUT)
+        else:
+            tried = Tried(attempt, request=recollection.requests)
+            await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
+
+    async def make_good(self, timeout: float) -> None:
+        """Once the store can be asked again: spend what was recorded before the `000`s that were
+        given blindly. Until then every look-up counts as blind. Raises StoreFailed."""
+        blindly = self._blindly
+        if blindly:
+            await self._store.spend_all(timeout)
+            self._blindly -= blindly
+
+    def _recognise(self, recollection: Recollection, found: Sequence[Kept]) -> None:
+        """Claim one of the records of this body, or none of them."""
+        if self._blindly:
+            # Their credit is in doubt; that a `000` makes them needless is not.
+            recollection.others = tuple(kept.record.event_id for kept in found)
+            recollection.blind = True
+            recollection.cause = Cause.STORE
+            return
+        # Beside another request with this body there is no telling whose record is whose.
+        alone = not self._others(recollection)
+        claimed = rules.nearest(found, self._store.now()) if alone else None
+        if claimed is None:
+            recollection.cause = rules.cause(found, alone=alone)
+        else:
+            recollection.claim(claimed)
+        others = (kept.record.event_id for kept in found if kept is not claimed)
+        recollection.others = tuple(others)
+
+    async def _commit(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+        """What has to be durable before a `000`."""
+        now = self._store.now()
+        if recollection.record is not None:
+            left = rules.closed(recollection.record, now)
+            rows = self._rows(recollection, account, left)
+            return await self._keep(recollection, account, left, rows, timeout)
+        if recollection.others:
+            timeout /= 2
+        if not account.settled:
+            left = rules.answered(recollection.event_id, recollection.first_at, now)
+            rows = rules.rows_after(account.results, left, now, account.terms)
+            unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
+            await self._keep(recollection, account, left, unsettled, timeout)
+        if recollection.others:
+            await self._supersede(recollection, account, timeout)
+        return True
+
+    async def _supersede(
+        self, recollection: Recollection, account: Account, timeout: float
+    ) -> None:
+        """No `000` has to wait for it, but if it fails, their credit has to go another way."""
+        others, reached = recollection.others, account.reached
+        try:
+            await self._store.supersede(
+                others, reached, self._store.now(), timeout, recollection.event_id
+            )
+        except StoreFailed:
+            recollection.blind = True
+
+    async def _keep(
+        self,
+        recollection: Recollection,
+        account: Account,
+        left: Record,
+        rows: Sequence[DeliveryRow],
+        timeout: float,
+    ) -> bool:
+        if recollection.record is None:
+            recollection.kept = True
+            await self._store.add(left, recollection.letter, rows, timeout)
+            recollection.dead = _dead(rows)
+            return True
+        settlement = Settlement(
+            left,
+            rows,
+            recollection.letter.digest,
+            account.reached,
+            self._store.now(),
+        )
+        settled = await self._store.settle(settlement, timeout)
+        if settled:
+            recollection.dead = _dead(rows)
+        return settled
+
+    def _others(self, recollection: Recollection) -> list[Recollection]:
+        """The undecided requests with the same body."""
+        live = self._live[recollection.letter.digest]
+        return [other for other in live if other is not recollection]
+
+    def _failed(self, recollection: Recollection, terms: Terms) -> Record:
+        now, spent = self._store.now(), recollection.overtaken
+        if recollection.record is not None:
+            return rules.failed(recollection.record, now, terms, spent=spent)
+        first_at = recollection.first_at
+        return rules.opened(recollection.event_id, first_at, now, terms, spent=spent)
+
+    def _rows(
+        self, recollection: Recollection, account: Account, left: Record
+    ) -> list[DeliveryRow]:
+        """Every row that changes, those of targets that are in the plan no more included."""
+        rows = rules.rows_after(account.results, left, self._store.now(), account.terms)
+        plan = {result.name for result in account.results}
+        return rows + rules.left_behind(recollection.rows, plan, account.targets)
+
+
+def _dead(rows: Sequence[DeliveryRow]) -> tuple[DeliveryRow, ...]:
+    return tuple(row for row in rows if row.state is State.DEAD)

@@ -1,0 +1,329 @@
+"""What happened, told once and in one place: each event's line, what becomes of it later, and what
+is counted of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from router.archive import Archive
+from router.config.loading import Config
+from router.delivery.forwarder import Delivery, Outcome
+from router.delivery.queue import Retry
+from router.delivery.target.breaker import BreakerState
+from router.delivery.target.streak import Failing
+from router.model.errors import Refused
+from router.model.event import SUCCESS, Attempt, Event
+from router.routing.table import Plan, Target
+from router.store.promises import UNSETTLED, Ended, State, StoreFailed, Usage
+from router.telemetry.log import Level, Log, place_of, utc
+from router.telemetry.marks import Alarm
+from router.telemetry.metrics import Metrics
+
+#: The longest id that a line has, in characters.
+_MAX_ID = 64
+
+#: In a larger body, in bytes, an id that is an object is not looked into.
+_MAX_SHOWN = 16 * 1024
+
+
+class Told(NamedTuple):
+    """What a caller was told."""
+
+    request_id: str
+    #: The contract's code; `""` where the caller was gone.
+    code: str
+    #: From the request's first byte until the reply.
+    seconds: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"code": self.code, "ms": _ms(self.seconds), "request_id": self.request_id}
+
+
+class Observer:
+    """Tells the log and the metrics. It is the worker's watcher as well."""
+
+    def __init__(
+        self,
+        log: Log,
+        metrics: Metrics,
+        archive: Archive | None = None,
+        *,
+        changes: bool = True,
+    ) -> None:
+        """`changes`: whether lines of events have the ids of what has changed."""
+        self._changes = changes
+        self._log = log
+        self._archive = archive
+        self._metrics = metrics
+        self._alarm = Alarm()
+
+    # Requests.
+
+    def refused(self, told: Told, error: Refused) -> None:
+        """A request that is no callback, or a callback that the contract does not allow."""
+        self._metrics.refused[told.code] += 1
+        if told.code == "400":
+            self._metrics.invalid_at(error.field)
+        caller = {"caller": error.caller} if error.caller else {}
+        self._log.warning("refused", **told.fields, why=str(error), **caller)
+
+    def hung_up(self, request_id: str) -> None:
+        """A caller that went away before its request was whole."""
+        self._metrics.hung_up += 1
+        self._log.warning("hung_up", request_id=request_id)
+
+    def unmatched(self, told: Told, event: Event) -> None:
+        """An event that no route matches."""
+        self._metrics.unmatched += 1
+        self._metrics.event(told.code, told.seconds)
+        self._keep("warning", "unmatched", {**told.fields, **self._of_event(event)}, event.body)
+
+    def fault(self, request_id: str, error: BaseException) -> None:
+        """A fault of the router's own."""
+        self._metrics.faults += 1
+        self._log.error("fault", request_id=request_id, at=place_of(error))
+
+    def event(self, told: Told, plan: Plan, outcome: Outcome, config: Config) -> None:
+        """An event whose last attempt has ended; with no memory, what it has lost as well."""
+        self._metrics.event(told.code, told.seconds)
+        self._count_memory(outcome)
+        fields = told.fields
+        fields["event_id"] = outcome.envelope.event_id
+        if outcome.remembered:
+            fields |= _memory_fields(outcome, config)
+        fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
+        fields["routes"] = [route.name for route in plan.routes]
+        event = outcome.envelope.event
+        fields |= self._of_event(event)
+        letter = outcome.recollection.letter
+        fields["body"] = letter.digest[:6].hex()
+        if letter.traceparent:
+            fields["trace_id"] = letter.traceparent[3:35]
+        lost = outcome.lost
+        self._keep(_level(told.code, lost), "event", fields, event.body)
+        for delivery in lost:
+            self._metrics.of(delivery.name).lost += 1
+            about = {
+                "event_id": outcome.envelope.event_id,
+                "target": delivery.name,
+                "owner": delivery.target.owner,
+            }
+            self._keep("error", "lost", about)
+        if outcome.recollection.dead:
+            self._dead_letters(
+                {row.target: row.reason for row in outcome.recollection.dead},
+                event_id=outcome.envelope.event_id,
+                event_key=outcome.envelope.event.event_key,
+                requests=outcome.recollection.requests,
+            )
+
+    def _of_event(self, event: Event) -> dict[str, Any]:
+        fields = _event_fields(event)
+        if self._changes and event.changes:
+            fields["changes"] = [_id(change, event) for change in event.changes]
+        return fields
+
+    def _count_memory(self, outcome: Outcome) -> None:
+        metrics, recollection = self._metrics, outcome.recollection
+        if not recollection.is_new:
+            metrics.claims += 1
+            for delivery in outcome.deliveries:
+                if delivery.spared:
+                    metrics.of(delivery.name).avoided += 1
+        if recollection.cause is not None:
+            metrics.repeats[recollection.cause] += 1
+        if outcome.unrecorded:
+            metrics.unrecorded[outcome.unrecorded] += 1
+        metrics.unqueued += outcome.unqueued
+        for error in (recollection.trouble, outcome.unrecorded):
+            if error:
+                metrics.store_failed(error)
+
+    def _dead_letters(self, reasons: Mapping[str, str], **fields: Any) -> None:
+        """Deliveries that have become dead letters: by target, why."""
+        for target, reason in reasons.items():
+            self._metrics.of(target).dead_letters[reason or "unknown"] += 1
+            self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
+
+    def _keep(
+        self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
+    ) -> None:
+        """Tell what is about one event: in the log, and in the archive, which has its body too."""
+        line = self._log.write(level, happening, fields)
+        if self._archive is not None:
+            self._archive.put(level, happening, fields, line, body)
+
+    # The queue.
+
+    def retried(self, retry: Retry) -> None:
+        due, row = retry.due, retry.row
+        fields: dict[str, Any] = {
+            "event_id": due.event_id,
+            "event_key": due.letter.event.event_key,
+            "target": row.target,
+            "reason": row.reason,
+            "retry": row.retries,
+        }
+        numbers = self._metrics.of(row.target)
+        if retry.attempt is not None:
+            _add_attempt(fields, retry.attempt)
+            numbers.retries[retry.attempt.reason] += 1
+        if retry.cause is not None:
+            fields["cause"] = str(retry.cause)
+            self._metrics.repeats[retry.cause] += 1
+        if row.state is State.DEAD:
+            numbers.dead_letters[row.reason] += 1
+            self._keep("error", "dead_letter", fields)
+        else:
+            self._keep("info", "retried", fields)
+
+    # Targets.
+
+    def breaker(self, target: Target, state: BreakerState) -> None:
+        """A target's breaker has another state."""
+        fields = {"target": target.name, "owner": target.owner, "state": str(state)}
+        if state is BreakerState.OPEN:
+            self._metrics.of(target.name).breaker_opened += 1
+            self._log.warning("breaker", **fields)
+        else:
+            self._log.info("breaker", **fields)
+
+    def failing(self, target: Target, failing: Failing) -> None:
+        """A target acknowledges nothing, or does again."""
+        over = failing.last.acknowledged
+        fields: dict[str, Any] = {
+            "target": target.name,
+            "owner": target.owner,
+            "since": utc(failing.since),
+            "attempts": failing.attempts,
+            "reason": str(failing.last.reason),
+        }
+        _add_attempt(fields, failing.last)
+        if over:
+            self._log.info("recovered", **fields)
+        else:
+            self._log.warning("failing", **fields)
+
+    def ended(self, ended: Ended) -> None:
+        if ended.requests == 1:
+            self._metrics.never_claimed += 1
+        self._dead_letters(
+            ended.dead,
+            event_id=ended.event_id,
+            event_key=ended.event_key,
+            requests=ended.requests,
+        )
+
+    def broken(self, error: Exception) -> None:
+        self.fault("", error)
+
+    def failed(self, error: StoreFailed) -> None:
+        self._metrics.store_failed(str(error))
+        self._log.warning("store", error=str(error))
+
+    def back(self, seconds: float) -> None:
+        self._log.info("store_back", seconds=round(seconds, 1))
+
+    def usage(self, usage: Usage, now: float) -> None:
+        """What the store holds at that time, on its own clock."""
+        metrics = self._metrics
+        metrics.store_events, metrics.store_bytes = usage.rows, usage.bytes
+        metrics.store_fullness = usage.fullest
+        metrics.oldest_unsettled = 0 if usage.oldest is None else max(0.0, now - usage.oldest)
+        for numbers in metrics.targets.values():
+            numbers.unsettled.update(dict.fromkeys(UNSETTLED, 0))
+        for (target, state), count in usage.deliveries.items():
+            metrics.of(target).unsettled[state] += count
+        if passed := self._alarm.look(usage.fullest):
+            self._log.warning(
+                "store_fuller" if passed.rising else "store_emptier",
+                mark=passed.mark,
+                fullness=round(usage.fullest, 3),
+                target=usage.fullest_of,
+                events=usage.rows,
+                bytes=usage.bytes,
+            )
+
+
+def _memory_fields(outcome: Outcome, config: Config) -> dict[str, Any]:
+    """Which request of the event it was, and what there is to say of its record."""
+    recollection = outcome.recollection
+    fields: dict[str, Any] = {
+        "request": recollection.requests,
+        "of": 1 + config.terms.ebaas.retries,
+    }
+    if recollection.cause is not None:
+        fields["cause"] = str(recollection.cause)
+    if outcome.unqueued:
+        fields["unqueued"] = True
+    if outcome.unrecorded:
+        fields["unrecorded"] = outcome.unrecorded
+    return fields
+
+
+def _event_fields(event: Event) -> dict[str, Any]:
+    fields = {
+        "event_key": event.event_key,
+        "event_source": event.event_source,
+        "event_topic": event.event_topic,
+        "event_type": event.event_type,
+        "event_status": event.event_status,
+        "bytes": len(event.body),
+    }
+    if event.event_key != event.derived_key:
+        fields["derived_key"] = event.derived_key
+    return fields
+
+
+def _level(code: str, lost: list[Delivery]) -> Level:
+    """Who watches levels alone sees what was not told `000`, and what nobody tries again."""
+    if lost:
+        return "error"
+    return "info" if code == SUCCESS else "warning"
+
+
+def _id(change: Any, event: Event) -> str:
+    """What has changed, in a few characters: ids are texts, and may be anything."""
+    if type(change) is str:
+        return change if len(change) <= _MAX_ID else change[:_MAX_ID]
+    if isinstance(change, dict | list) and len(event.body) > _MAX_SHOWN:
+        return "{…}" if isinstance(change, dict) else "[…]"
+    return json.dumps(change, ensure_ascii=False)[:_MAX_ID]
+
+
+def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
+    fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
+    attempt = delivery.attempt
+    if delivery.flight is None:
+        # What an earlier request has come to, and this one did not repeat.
+        fields["skipped"] = delivery.row.state if delivery.row else "hung_up"
+    elif attempt is None:
+        fields["reason"] = "fault"
+    else:
+        fields["reason"] = attempt.reason
+        _add_attempt(fields, attempt)
+        if delivery.joined:
+            fields["joined"] = True
+        if delivery.late:
+            fields["late"] = True
+    return fields
+
+
+def _add_attempt(fields: dict[str, Any], attempt: Attempt) -> None:
+    fields["ms"] = _ms(attempt.seconds)
+    if attempt.status is not None:
+        fields["status"] = attempt.status
+    if attempt.detail:
+        fields["detail"] = attempt.detail
+    if attempt.code:
+        fields["code"] = attempt.code
+    if attempt.msg:
+        fields["msg"] = attempt.msg
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, to a tenth; `round` takes three times as long."""
+    return int(seconds * 10_000 + 0.5) / 10

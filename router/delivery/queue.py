@@ -1,0 +1,264 @@
+"""The queue: due deliveries sent again, records that are over ended, and what is old deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Protocol
+
+from router.contract.schedule import Terms
+from router.delivery.memory import Memory
+from router.delivery.outage import Outage
+from router.delivery.rules import TARGET_REMOVED, Cause, retried
+from router.delivery.target.lane import LINE_WAIT
+from router.delivery.target.sender import Envelope
+from router.model.event import OWN_DOING, Attempt
+from router.routing.table import Target
+from router.store.attempts import Tried
+from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
+
+#: How often due work is looked for when there is none, and at most, in seconds.
+DUE_EVERY, PAUSE = 1.0, 0.02
+
+#: The most attempts of the queue in flight, in all and to one target.
+MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
+
+#: How much longer than any attempt a lease lasts, in seconds.
+LEASE_MARGIN = 30.0
+
+#: The most that is ended or deleted in one step, so that no commit is long.
+END_STEP = 200
+
+#: How far retries are spread: up to this part of a wait is added to it.
+JITTER = 0.2
+
+#: How long each call of the store may take, in seconds. Nobody waits for the worker.
+CALL_TIMEOUT = 10.0
+
+#: What it does again and again.
+_SENDING, _TIDYING = "sending", "tidying"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """One attempt of the queue, after it ended: what came of it."""
+
+    due: Due
+    #: None where the target is in no configuration any more.
+    attempt: Attempt | None
+    #: The delivery from now on.
+    row: DeliveryRow
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why the target sees the event again, where that was not the router's own retrying."""
+        return Cause.REPLAY if self.due.replayed else None
+
+
+class Sends(Protocol):
+    """The part of a Sender that the queue needs."""
+
+    def send(
+        self, target: Target, envelope: Envelope, common: bytes, patience: float
+    ) -> asyncio.Future[Attempt]: ...
+
+    def room(self, target: Target) -> int:
+        """How many attempts at it could begin now, or after a short wait in line."""
+        ...
+
+
+class QueueWatcher(Protocol):
+    """Is told what the worker does, for logs and metrics."""
+
+    def retried(self, retry: Retry) -> None: ...
+
+    def ended(self, ended: Ended) -> None: ...
+
+    def failed(self, error: StoreFailed) -> None: ...
+
+    def back(self, seconds: float) -> None:
+        """The store works again, so long after it last did."""
+        ...
+
+    def broken(self, error: Exception) -> None: ...
+
+    def usage(self, usage: Usage, now: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the worker needs of the configuration in force."""
+
+    targets: Mapping[str, Target]
+    terms: Terms
+
+
+class Queue:
+    """Every process has one; leases keep them apart."""
+
+    def __init__(
+        self,
+        store: Store,
+        memory: Memory,
+        sender: Sends,
+        in_force: Callable[[], InForce],
+        watcher: QueueWatcher,
+        random: Random,
+        poll: float = DUE_EVERY,
+    ) -> None:
+        self._store = store
+        self._memory = memory
+        self._sender = sender
+        self._in_force = in_force
+        self._watcher = watcher
+        self._random = random
+        self._poll = poll
+        self._in_flight: dict[asyncio.Task[None], str] = {}
+        self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set; then what is in flight is finished."""
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.gather(self._keep_sending(stop), self._keep_tidy(stop))
+        finally:
+            stop.cancel()
+        while self._in_flight:
+            await asyncio.wait(list(self._in_flight))
+
+    async def _keep_sending(self, stop: asyncio.Task[bool]) -> None:
+        while not stop.done():
+            with self._reported(_SENDING):
+                await self.send_due()
+            # Those of before the pause: one that ends in it has made room for what else is due.
+            waiting = {stop, *self._in_flight}
+            await asyncio.wait({stop}, timeout=PAUSE)
+            await asyncio.wait(waiting, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
+        while not stop.done():
+            more = False
+            with self._reported(_TIDYING):
+                more = await self.tidy()
+            await asyncio.wait({stop}, timeout=PAUSE if more else self._poll)
+
+    @contextmanager
+    def _reported(self, name: str = "") -> Iterator[None]:
+        """`name` is that of a round; what is done between rounds begins an outage and ends none."""
+        try:
+            yield
+        except StoreFailed as error:
+            self._outage.begin()
+            self._watcher.failed(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
+            self._watcher.broken(error)
+        else:
+            away = self._outage.went_well(name, time.monotonic()) if name else None
+            if away is not None:
+                self._watcher.back(away)
+
+    async def tidy(self) -> bool:
+        """End what is over, delete what is old, in one small step; whether there is more."""
+        await self._memory.make_good(CALL_TIMEOUT)
+        now = self._store.now()
+        ended = await self._store.end(now, END_STEP, CALL_TIMEOUT)
+        for record in ended:
+            self._watcher.ended(record)
+        self._watcher.usage(await self._store.usage(CALL_TIMEOUT), now)
+        return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
+
+    async def send_due(self) -> None:
+        """Start what is due, as far as there is room."""
+        now = self._store.now()
+        queued = await self._store.queue(CALL_TIMEOUT)
+        in_force = self._in_force()
+        in_flight = Counter(self._in_flight.values())
+        most = {
+            name: self._most(in_force.targets.get(name), in_flight[name])
+            for name, due_at in queued.items()
+            if due_at <= now
+        }
+        for target, room in shares(most, in_flight).items():
+            await self._take(target, room, in_force)
+
+    def _most(self, target: Target | None, in_flight: int) -> int:
+        """The most attempts of the queue that a target may have now, with those it has. One that is
+        full, paused or has its breaker open gets none, and what waits for it is not even taken."""
+        if target is None:
+            return MAX_PER_TARGET
+        return min(MAX_PER_TARGET, target.max_in_flight, in_flight + self._sender.room(target))
+
+    async def _take(self, target: str, room: int, in_force: InForce) -> None:
+        now = self._store.now()
+        longest = max((each.timeout for each in in_force.targets.values()), default=0.0)
+        until = now + longest + LEASE_MARGIN
+        for due in await self._store.take(target, now, until, room, CALL_TIMEOUT):
+            task = asyncio.create_task(self._retry(due, in_force))
+            self._in_flight[task] = target
+            task.add_done_callback(self._in_flight.pop)
+
+    async def _retry(self, due: Due, in_force: InForce) -> None:
+        target = in_force.targets.get(due.row.target)
+        # Where the store fails the lease runs out, and it is tried again.
+        with self._reported():
+            if target is None:
+                row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
+                await self._finish(Retry(due, None, row))
+            else:
+                await self._finish(await self._attempt(due, target, in_force.terms))
+
+    async def _attempt(self, due: Due, target: Target, terms: Terms) -> Retry:
+        letter = due.letter
+        envelope = Envelope(
+            letter.event, due.event_id, letter.request_id, letter.traceparent, letter.tracestate
+        )
+        key = (due.event_id, target.name)
+        flight = self._memory.attempts.get(key)
+        joined = flight is not None
+        if flight is None:
+            flight = self._sender.send(target, envelope, envelope.lines(), LINE_WAIT)
+            self._memory.attempts[key] = flight
+        try:
+            attempt = await flight
+        finally:
+            self._memory.attempts.pop(key, None)
+        now, made = self._store.now(), due.row
+        if attempt.reason not in OWN_DOING:
+            made = replace(made, retries=made.retries + 1)
+        jitter = self._random.uniform(0.0, JITTER)
+        row = retried(made, attempt, now, terms.queue, jitter)
+        # One that was not begun costs no retry and says nothing; a request's own it keeps itself.
+        if not (attempt.acknowledged or attempt.reason in OWN_DOING or joined):
+            row = replace(row, tried=Tried(attempt, retry=made.retries))
+        return Retry(due, attempt, row)
+
+    async def _finish(self, retry: Retry) -> None:
+        now = self._store.now()
+        if retry.row.state is State.ACKNOWLEDGED:
+            # Whatever has become of the delivery: even a lost lease does not unsay it.
+            await self._store.acknowledge(retry.due.event_id, retry.row.target, now, CALL_TIMEOUT)
+        elif not await self._store.finish(retry.due, retry.row, now, CALL_TIMEOUT):
+            return
+        self._watcher.retried(retry)
+
+
+def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:
+    """How many more attempts each target gets now; `most` has how many it may have at a time. The
+    next goes to the one that has fewest.
+
+    So a target that hangs holds its own few, and the others' next ones are not behind its.
+    """
+    has = {name: in_flight.get(name, 0) for name in sorted(most)}
+    rooms: dict[str, int] = {}
+    free = MAX_IN_FLIGHT - sum(in_flight.values())
+    while free > 0 and (able := [name for name in has if has[name] < most[name]]):
+        name = min(able, key=has.__getitem__)
+        has[name] += 1
+        rooms[name] = rooms.get(name, 0) + 1
+        free -= 1
+    return rooms

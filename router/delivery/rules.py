@@ -1,0 +1,229 @@
+"""The rules of delivery memory, as decisions: given rows and a time, what follows. Pure.
+
+ARCHITECTURE.md numbers the rules and says why each is there. What is decided here is done in
+recall.py for requests and in worker.py for the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import sha256
+
+from router.contract.schedule import Schedule, Terms
+from router.model.event import OWN_DOING, Attempt, Reason
+from router.store.attempts import Tried
+from router.store.ops import DISCARDED
+from router.store.promises import DeliveryRow, Kept, Record, Stage, State
+
+#: The reason of a dead letter whose target is in no configuration any more.
+TARGET_REMOVED = "target_removed"
+
+
+class Cause(StrEnum):
+    """Why a target may see an event again."""
+
+    #: An acknowledgement died with its process.
+    CRASH = "crash"
+    #: The `000` never reached the caller.
+    REPLY_LOST = "reply_lost"
+    #: A retry beside a request that is still held, or another event with the same body.
+    OVERLAP = "overlap"
+    #: A request or an attempt of another process.
+    OTHER_PROCESS = "other_process"
+    #: The record's acknowledgements were too old to count.
+    EXPIRED = "expired"
+    #: The store was away, full, or too slow to record.
+    STORE = "store"
+    #: The target acted, but its answer came too late or was lost.
+    LATE = "late"
+    #: A person replayed it.
+    REPLAY = "replay"
+
+
+@dataclass(slots=True)
+class Result:
+    """What one request has found out about one target of its plan. Not frozen: its attempt ends."""
+
+    #: The target's.
+    name: str
+    required: bool
+    #: None while the attempt is in flight, and where none was made.
+    attempt: Attempt | None = None
+    #: Where it stood when the request claimed the record; None where it has no row.
+    row: DeliveryRow | None = None
+    #: When an attempt in flight will be over at the latest.
+    over_at: float = 0.0
+    #: The attempt is an earlier request's, which keeps it.
+    joined: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this request calls the target."""
+        return wants(self.row, self.required)
+
+    @property
+    def acknowledged(self) -> bool:
+        if self.attempt is not None:
+            return self.attempt.acknowledged
+        return self.row is not None and self.row.state is State.ACKNOWLEDGED
+
+    @property
+    def settled(self) -> bool:
+        """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
+        left = self.row is not None and not self.wanted
+        return self.acknowledged or (left and self.attempt is None)
+
+
+# Rules 1, 4 and 8: what a request may claim.
+
+
+def digest_of(body: bytes) -> bytes:
+    """What a body is known by: the caller gives no id, and is taken to resend the same bytes."""
+    return sha256(body).digest()
+
+
+def has_credit(record: Record, now: float) -> bool:
+    """Whether its acknowledgements still count: a stale one must not stand in for a new event."""
+    return not record.spent and now <= record.credit_until
+
+
+def claimable(record: Record, now: float) -> bool:
+    return record.stage is Stage.OPEN and has_credit(record, now)
+
+
+def nearest(found: Iterable[Kept], now: float) -> Kept | None:
+    """The record that a request claims: the one whose retry is due nearest to now."""
+    claimables = [kept for kept in found if claimable(kept.record, now)]
+    return min(claimables, key=lambda kept: abs(kept.record.due_at - now), default=None)
+
+
+def cause(found: Iterable[Kept], *, alone: bool) -> Cause | None:
+    """Why a request that claims none of these may be a repetition; None where it can't be one.
+    `alone`: no other request with its body is undecided."""
+    if not any(kept.record.stage is Stage.OPEN for kept in found):
+        return None
+    return Cause.EXPIRED if alone else Cause.OVERLAP
+
+
+def wants(row: DeliveryRow | None, required: bool) -> bool:
+    """Whether the request that holds the claim calls this target of its plan."""
+    if row is None:
+        return True
+    if row.state is State.ACKNOWLEDGED:
+        return False
+    return required or not (row.state is State.QUEUED or _discarded(row))
+
+
+def _discarded(row: DeliveryRow) -> bool:
+    """A person has decided that it need not be made; an optional one is left at that."""
+    return row.state is State.SUPERSEDED and row.reason == DISCARDED
+
+
+# Rules 3, 8 and 10: what a failed request leaves.
+
+
+def opened(event_id: str, first_at: float, now: float, terms: Terms, *, spent: bool) -> Record:
+    """The record of a new event whose first request has failed."""
+    new = Record(event_id, Stage.OPEN, first_at, 1, now, now, now, now, spent=spent)
+    return failed(new, now, terms, spent=spent)
+
+
+def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
+    """The record after another failure; ENDED where the caller makes no further request."""
+    wait = terms.ebaas.wait(record.requests - 1)
+    return replace(
+        record,
+        stage=Stage.ENDED if wait is None else Stage.OPEN,
+        replied_at=now,
+        due_at=now + (wait or 0.0),
+        credit_until=now + 2 * (wait or 0.0) + terms.grace,
+        ends_at=ends_at(record.first_at, terms),
+        spent=record.spent or spent,
+    )
+
+
+def ends_at(first_at: float, terms: Terms) -> float:
+    """When the caller has surely made its last request: each one takes its time as well."""
+    requests = 1 + terms.ebaas.retries
+    return first_at + terms.ebaas.total() + requests * terms.reply_within + terms.grace
+
+
+def closed(record: Record, now: float) -> Record:
+    """The record once its caller gets the `000`."""
+    return replace(record, stage=Stage.CLOSED, replied_at=now)
+
+
+def answered(event_id: str, first_at: float, now: float) -> Record:
+    """A new event that gets its `000` at once, and has deliveries to queue."""
+    return Record(event_id, Stage.CLOSED, first_at, 1, now, now, now, now)
+
+
+def rows_after(
+    results: Iterable[Result], record: Record, now: float, terms: Terms
+) -> list[DeliveryRow]:
+    """The rows that a request changes; `record` is what it leaves."""
+    rows = []
+    for result in results:
+        row, attempt = _row_after(result, record.stage, now, terms), result.attempt
+        if row is None:
+            continue
+        if attempt is not None and not attempt.acknowledged and not result.joined:
+            row = replace(row, tried=Tried(attempt, request=record.requests))
+        rows.append(row)
+    return rows
+
+
+def _row_after(result: Result, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:
+    attempt, before = result.attempt, result.row
+    if result.acknowledged:
+        if attempt is None:
+            return None
+        return DeliveryRow(result.name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
+    reason = before.reason if before is not None else ""
+    if attempt is not None:
+        reason = attempt.reason
+    if result.required:
+        state = State.AWAITING if stage is Stage.OPEN else State.DEAD
+        return DeliveryRow(result.name, state, reason)
+    if before is not None and (before.state in (State.QUEUED, State.DEAD) or _discarded(before)):
+        return None
+    fresh = DeliveryRow(result.name, State.QUEUED, reason, due_at=result.over_at)
+    return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
+
+
+def left_behind(
+    rows: Mapping[str, DeliveryRow], plan: Collection[str], targets: Collection[str]
+) -> list[DeliveryRow]:
+    """What becomes of the deliveries that are in the plan no more; `targets` are all there are."""
+    return [
+        replace(row, state=State.DEAD, reason=TARGET_REMOVED)
+        if row.state is State.QUEUED and row.target not in targets
+        else replace(row, state=State.SUPERSEDED)
+        for row in rows.values()
+        if row.target not in plan and row.state in (State.AWAITING, State.QUEUED)
+    ]
+
+
+# The queue.
+
+
+def retried(
+    row: DeliveryRow, attempt: Attempt, now: float, queue: Schedule, jitter: float = 0.0
+) -> DeliveryRow:
+    """A queued delivery after an attempt: acknowledged, due again, or a dead letter.
+
+    `jitter` is the part of the wait that is added to it. A target's `Retry-After` is honoured up
+    to the longest wait.
+    """
+    if attempt.acknowledged:
+        return replace(row, state=State.ACKNOWLEDGED, reason=attempt.reason)
+    if attempt.reason in OWN_DOING:
+        return replace(row, due_at=now + queue.waits[0])
+    wait = queue.wait(row.retries)
+    if wait is None:
+        return replace(row, state=State.DEAD, reason=attempt.reason)
+    asked = min(attempt.retry_after or 0.0, max(queue.waits))
+    due_at = now + max(wait * (1 + jitter), asked)
+    return replace(row, state=State.QUEUED, reason=attempt.reason, due_at=due_at)

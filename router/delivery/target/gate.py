@@ -1,0 +1,120 @@
+"""What lets attempts at a target begin, or not: its pause, its breaker, its rate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from router.delivery.target.breaker import Breaker, BreakerState
+from router.delivery.target.rate import Pace
+from router.model.event import OWN_DOING, Attempt, Reason
+from router.routing.table import Target
+
+#: More attempts than anybody would begin at a time.
+_ANY_NUMBER = 1 << 30
+
+#: The 4xx that are no refusal of an event: too slow, and too many.
+_NO_REFUSALS = frozenset({408, 429})
+
+
+class Gate:
+    """A target that has none of the three has a gate that is always open.
+
+    State belongs to the target's name: what its policy and its address leave as it was goes on.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        before: Gate | None,
+        changed: Callable[[Target, BreakerState], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`before` is the gate that the target had before a reload; `clock` is monotonic."""
+        self._target = target
+        #: Whether it has none of the three: nobody need ask it then.
+        self.is_always_open = not (target.paused or target.breaker or target.rate)
+        self._breaker: Breaker | None = None
+        self._pace: Pace | None = None
+        if target.breaker is not None:
+            kept = before._breaker if before is not None and before._agrees(target) else None
+            self._breaker = kept or Breaker(target.breaker, clock)
+            self._breaker.changed = lambda state: changed(target, state)
+        if target.rate is not None:
+            kept_pace = before is not None and before._target.rate == target.rate
+            self._pace = before._pace if before and kept_pace else Pace(target.rate, clock)
+
+    def _agrees(self, target: Target) -> bool:
+        """What its breaker knows holds for the target as well."""
+        return (self._target.breaker, self._target.url) == (target.breaker, target.url)
+
+    @property
+    def refusal(self) -> Reason | None:
+        """Why nobody gets through now, however patient."""
+        if self._target.paused:
+            return Reason.PAUSED
+        if self._breaker is not None and self._breaker.refuses:
+            return Reason.BREAKER_OPEN
+        return None
+
+    @property
+    def state(self) -> BreakerState | None:
+        """None where there is no breaker."""
+        return None if self._breaker is None else self._breaker.state
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the rate."""
+        return 0 if self._pace is None else self._pace.waiting
+
+    def room(self, within: float) -> int:
+        """How many attempts could begin now, or within so many seconds by the rate."""
+        if self.refusal is not None:
+            return 0
+        room = _ANY_NUMBER if self._pace is None else self._pace.room(within)
+        return room if self.state in (None, BreakerState.CLOSED) else min(room, 1)
+
+    def take_free(self) -> bool:
+        """Take what the rate gives now."""
+        return self._pace is None or self._pace.take_free()
+
+    async def take(self, patience: float, line: int, gone: asyncio.Future[None] | None) -> bool:
+        """The same, waiting up to `patience` seconds, where fewer than `line` wait already."""
+        return self._pace is None or await self._pace.take(patience, line, gone)
+
+    def give_back(self) -> None:
+        """What was taken is not used after all."""
+        if self._pace is not None:
+            self._pace.give_back()
+
+    def begin(self) -> int:
+        """An attempt begins, which nothing refuses; what its `end` has to name."""
+        turn = 0 if self._breaker is None else self._breaker.begin()
+        assert turn is not None
+        return turn
+
+    def end(self, turn: int, attempt: Attempt | None) -> None:
+        """An attempt has ended; None: it was broken off."""
+        breaker, policy = self._breaker, self._target.breaker
+        if breaker is not None and policy is not None:
+            counts = policy.refusals == "count"
+            breaker.end(turn, None if attempt is None else failed(attempt, refusals=counts))
+
+
+def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
+    """What an attempt says of its target: that it fails, that it does not, or nothing.
+
+    `refusals`: an answer that refuses the event counts as a failure.
+    """
+    if attempt.acknowledged:
+        return False
+    if attempt.reason in OWN_DOING:
+        return None
+    return refusals or not _refuses(attempt)
+
+
+def _refuses(attempt: Attempt) -> bool:
+    """The target has understood the event and does not want it: it works."""
+    status = attempt.status or 0
+    by_status = 400 <= status < 500 and status not in _NO_REFUSALS
+    return attempt.reason is Reason.CODE or (attempt.reason is Reason.STATUS and by_status)

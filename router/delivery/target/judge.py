@@ -1,0 +1,107 @@
+"""What a target's answer means. Pure."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+
+from router.contract.strictjson import Unreadable, parse
+from router.contract.words import Words, words_of
+from router.model.event import SUCCESS, Attempt, Reason
+from router.model.secret import Secret
+from router.routing.table import Target
+from router.transport.engine import Answer, Failure
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
+_ASK_FOR_TIME = frozenset({429, 503})
+
+#: The most that is repeated of what a target sent, in characters.
+_MAX_QUOTED = 32
+
+# The acknowledgement as most servers write it: the contract's members alone, in its order, and
+# nothing escaped. It is known at a fifth of what the strict reading takes, which has the last word
+# on all that looks otherwise; so this may be too narrow, and must not be too wide.
+_TEXT = r'"[^"\\\x00-\x1f]*+"'
+_USUAL = re.compile(
+    rf'\{{ ?(?:"request_id": ?{_TEXT}, ?)?"code": ?"{SUCCESS}"(?:, ?"msg": ?{_TEXT})? ?\}}'
+)
+
+
+def judge(result: Answer | Failure, target: Target, seconds: float, now: float) -> Attempt:
+    """What an exchange of so many seconds means, at Unix time `now`. Only a plain yes in the
+    target's own terms acknowledges."""
+    if isinstance(result, Failure):
+        reason, delivered, status, detail = result
+        return Attempt(reason, delivered, seconds, status, detail, None, now)
+    reason, detail = _read(result, target)
+    if reason is Reason.ACKNOWLEDGED:
+        return Attempt(reason, True, seconds, result.status, at=now)
+    retry_after = None
+    if result.retry_after and result.status in _ASK_FOR_TIME:
+        retry_after = asked_for(result.retry_after, now)
+    words = Words() if result.encoding else words_of(result.body, _secrets(target))
+    return Attempt(reason, True, seconds, result.status, detail, retry_after, now, *words)
+
+
+def asked_for(retry_after: str, now: float) -> float | None:
+    """The seconds that a `Retry-After` (RFC 9110: seconds, or a date) asks for from `now`, Unix
+    time; None where it is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _secrets(target: Target) -> list[Secret]:
+    """What a target could say back that nobody else may read."""
+    return [*target.secret, *(value for _, value in target.headers)]
+
+
+def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
+    if not 200 <= answer.status < 300:
+        if answer.status in _REDIRECTS:
+            return Reason.REDIRECT, "redirects are not followed"
+        return Reason.STATUS, ""
+    if target.acknowledge == "status":
+        return Reason.ACKNOWLEDGED, ""
+    if answer.encoding:
+        return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
+    if is_usual(answer.body):
+        return Reason.ACKNOWLEDGED, ""
+    if not answer.body.strip():
+        return Reason.EMPTY, ""
+    return read_contract(answer.body)
+
+
+def is_usual(body: bytes) -> bool:
+    """Whether `read_contract` is sure to find a body an acknowledgement."""
+    try:
+        return _USUAL.fullmatch(body.decode()) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def read_contract(body: bytes) -> tuple[Reason, str]:
+    """Why a body acknowledges or not, with a few words about it, by the strict reading of JSON."""
+    try:
+        reply = parse(body)
+    except Unreadable as error:
+        return Reason.NOT_JSON, str(error)
+    if not isinstance(reply, dict):
+        return Reason.NOT_JSON, "no JSON object"
+    if "code" not in reply:
+        return Reason.CODE, "no code"
+    code = reply["code"]
+    if code == SUCCESS:
+        return Reason.ACKNOWLEDGED, ""
+    if not isinstance(code, str):
+        return Reason.CODE, "a code that is no string"
+    return Reason.CODE, f"code {_quoted(code)}"
+
+
+def _quoted(text: str) -> str:
+    return ascii(text[:_MAX_QUOTED])

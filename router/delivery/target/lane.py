@@ -1,0 +1,139 @@
+"""What one target has for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from router import __version__
+from router.contract.signing import Signer
+from router.delivery.target.breaker import BreakerState
+from router.delivery.target.gate import Gate
+from router.delivery.target.places import Places
+from router.delivery.target.streak import Failing, Streak
+from router.model.event import Attempt, Reason
+from router.net.client_tls import Tls
+from router.net.egress import Egress
+from router.routing.table import Target
+from router.transport.engine import Engine, Pool, lines_of
+
+#: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
+#: holds a request in flight.
+LINE_WAIT = 1.0
+
+#: What every target gets unless its `headers` say otherwise: the common rules of firewalls refuse a
+#: request that is without.
+_USUAL = {"user-agent": f"ebaas-router/{__version__}", "accept": "application/json"}
+
+
+class TargetWatcher(Protocol):
+    """Is told what changes about a target, for logs and metrics."""
+
+    def breaker(self, target: Target, state: BreakerState) -> None: ...
+
+    def failing(self, target: Target, failing: Failing) -> None: ...
+
+
+class Lane:
+    """A target's connections, its gate, its places and its lines; `share` bounds who holds and who
+    waits together.
+
+    It keeps what it can of the lane that the target had before a reload.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        share: int,
+        before: Lane | None,
+        watcher: TargetWatcher,
+    ) -> None:
+        self.target = target
+        self._share = share
+        self._watcher = watcher
+        gate = None if before is None else before.gate
+        self.gate: Gate = Gate(target, gate, watcher.breaker, time.monotonic)
+        self.streak: Streak = Streak() if before is None else before.streak
+        self.signer = Signer(target.secret) if target.secret else None
+        self.limit = min(target.max_in_flight, share)
+        if before is None or before.limit != self.limit:
+            self.places = Places(self.limit, line=min(self.limit, share - self.limit))
+        else:
+            self.places = before.places
+        if before is not None and _way(before.target) == _way(target):
+            self.pool: Pool = before.pool
+        else:
+            self.pool = engine(*_way(target))
+        #: The header lines that are the same for all its attempts.
+        self.lines = lines_of(
+            [
+                (name.encode("ascii"), value.encode("latin-1"))
+                for name, value in _headers(target).items()
+            ]
+        )
+        #: Attempts that have it in hand, in line or in flight: its pool stays open for them.
+        self.in_use = 0
+        #: Whether the last sweep found it idle, and nobody has used it since.
+        self.was_idle = False
+
+    def take_free(self) -> bool:
+        """Take a place, where one is free and the gate is open."""
+        if not self.places.take_free():
+            return False
+        gate = self.gate
+        if gate.is_always_open or (gate.refusal is None and gate.take_free()):
+            self.enter()
+            return True
+        self.places.give_back()
+        return False
+
+    async def pass_gate(self, patience: float, gone: asyncio.Future[None] | None) -> bool:
+        """Wait for the rate, for up to `patience` seconds."""
+        line = self._share - self.places.taken - self.places.waiting
+        return await self.gate.take(patience, line, gone)
+
+    async def take(self, gone: asyncio.Future[None] | None) -> Reason | None:
+        """Wait for a place, once the gate is passed; why there is none, or None."""
+        refusal: Reason | None = Reason.SATURATED
+        if await self.places.take(min(LINE_WAIT, self.target.timeout), gone):
+            refusal = self.gate.refusal  # it may have shut meanwhile
+            if refusal is None:
+                self.enter()
+                return None
+            self.places.give_back()
+        self.gate.give_back()
+        return refusal
+
+    def give_back(self) -> None:
+        """The place is another's now."""
+        self.places.give_back()
+        self.in_use -= 1
+
+    def room(self) -> int:
+        """How many attempts of the queue could begin now, or after a short wait in line."""
+        return min(self.places.free, self.gate.room(LINE_WAIT))
+
+    def heard(self, attempt: Attempt, now: float) -> None:
+        """What came of an attempt, at Unix time `now`."""
+        failing = self.streak.look(attempt, now)
+        if failing is not None:
+            self._watcher.failing(self.target, failing)
+
+    def enter(self) -> None:
+        self.in_use += 1
+        self.was_idle = False
+
+    def leave(self, _: object = None) -> None:
+        self.in_use -= 1
+
+
+def _headers(target: Target) -> dict[str, str]:
+    given = {name: value.reveal() for name, value in target.headers}
+    return {"x-ebaas-target": target.name} | _USUAL | given
+
+
+def _way(target: Target) -> tuple[str, Tls, Egress]:
+    """What its connections depend on: where one of these differs, none of them is kept."""
+    return target.url, target.tls, target.egress

@@ -1,0 +1,243 @@
+"""One attempt to one target: its place, and its headers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote
+
+from router.delivery.target.breaker import BreakerState
+from router.delivery.target.judge import judge
+from router.delivery.target.lane import Lane, TargetWatcher
+from router.model.event import Attempt, Event, Reason
+from router.routing.table import Target
+from router.telemetry.metrics import Metrics
+from router.transport.engine import Answer, Engine, Failure
+
+#: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
+#: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
+MAX_KEY = 4096
+
+#: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
+_UNRESERVED = re.compile("[A-Za-z0-9._~-]*+")
+
+
+class Envelope(NamedTuple):
+    """One event as every one of its targets gets it."""
+
+    event: Event
+    #: The same over all attempts; targets see it as `webhook-id`.
+    event_id: str
+    request_id: str
+    #: The caller's W3C trace context, `""` where it sent none that is valid.
+    traceparent: str = ""
+    tracestate: str = ""
+
+    def known_as(self, event_id: str) -> Envelope:
+        return Envelope(self.event, event_id, self.request_id, self.traceparent, self.tracestate)
+
+    def lines(self) -> bytes:
+        """The header lines that do not depend on the target or the attempt."""
+        # Percent-encoded, so that no event can write a header of its own; the others are tokens.
+        key = self.event.event_key
+        if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
+            key = quote(key, safe="")
+        lines = (
+            "content-type: application/json\r\n"
+            f"x-request-id: {self.request_id}\r\n"
+            f"webhook-id: {self.event_id}\r\n"
+        )
+        if len(key) <= MAX_KEY:
+            lines += f"x-ebaas-event-key: {key}\r\n"
+        if self.traceparent:
+            lines += f"traceparent: {self.traceparent}\r\n"
+        if self.tracestate:
+            lines += f"tracestate: {self.tracestate}\r\n"
+        return lines.encode("ascii")
+
+
+class Sender:
+    """Sends to targets; each has connections, places and a line of its own.
+
+    `share` is the most requests that one target may hold, in flight and in line together.
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        engine: Engine,
+        share: int,
+        metrics: Metrics,
+        watcher: TargetWatcher,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._share = share
+        self._metrics = metrics
+        self._watcher = watcher
+        self._clock = clock
+        self._lanes: dict[Target, Lane] = {}
+        #: Lanes of targets that are no longer in force, for the requests that started with them.
+        self._leaving: dict[Target, Lane] = {}
+        self.adopt(targets)
+
+    def adopt(self, targets: Iterable[Target]) -> None:
+        """Take these targets into force. One that stays keeps its connections and its places; one
+        that goes is still there for requests that have it in their plan, until it is swept."""
+        before = {target.name: lane for target, lane in self._lanes.items()}
+        lanes = {
+            target: self._lanes.get(target)
+            or self._leaving.pop(target, None)
+            or Lane(target, self._engine, self._share, before.get(target.name), self._watcher)
+            for target in targets
+        }
+        for target, lane in self._lanes.items():
+            if target not in lanes:
+                lane.was_idle = False
+                self._leaving[target] = lane
+        self._lanes = lanes
+
+    async def sweep(self) -> None:
+        """Close what targets no longer in force have left, once nothing of theirs is in flight.
+
+        Only at the second sweep that finds a lane idle: a request that has it in its plan may be
+        about to begin. Sweeps are further apart than that takes.
+        """
+        for target, lane in list(self._leaving.items()):
+            was_idle, lane.was_idle = lane.was_idle, not lane.in_use
+            # Another sweep, or a reload, may have come while this one was closing a pool.
+            is_left = self._leaving.get(target) is lane
+            if is_left and was_idle and lane.was_idle:
+                del self._leaving[target]
+                if all(lane.pool is not kept.pool for kept in self._every_lane()):
+                    await lane.pool.close()
+
+    def _every_lane(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._leaving.values()]
+
+    def send(
+        self,
+        target: Target,
+        envelope: Envelope,
+        common: bytes,
+        patience: float,
+        gone: asyncio.Future[None] | None = None,
+    ) -> asyncio.Future[Attempt]:
+        """Begin one attempt, which is over within the target's timeout. `common` is what
+        `envelope.lines()` says.
+
+        Where nothing is in its way the request leaves within this turn of the loop. Else it waits
+        in line: for up to `patience` seconds for the target's rate, which its timeout does not
+        count, and then for a place. Should `gone` be done meanwhile it is not begun. What is not
+        begun has a reason of its own.
+        """
+        lane = self._lane(target)
+        started = time.monotonic()
+        if lane.take_free():
+            return self._begin(lane, envelope, common, started)
+        refusal = lane.gate.refusal
+        if refusal is not None:
+            ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+            ended.set_result(self._refused(lane, refusal, started))
+            return ended
+        lane.enter()
+        waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, patience, gone))
+        waiting.add_done_callback(lane.leave)
+        return waiting
+
+    def room(self, target: Target) -> int:
+        """How many attempts of the queue could begin now, or after a short wait in line."""
+        return self._lane(target).room()
+
+    def _lane(self, target: Target) -> Lane:
+        """Of a target that was swept already, for who has waited that long, one more."""
+        lane = self._lanes.get(target) or self._leaving.get(target)
+        if lane is None:
+            now = next((each for each in self._lanes if each.name == target.name), None)
+            before = None if now is None else self._lanes[now]
+            lane = Lane(target, self._engine, self._share, before, self._watcher)
+            self._leaving[target] = lane
+        return lane
+
+    async def _send_in_turn(
+        self,
+        lane: Lane,
+        envelope: Envelope,
+        common: bytes,
+        patience: float,
+        gone: asyncio.Future[None] | None,
+    ) -> Attempt:
+        came = time.monotonic()
+        if not await lane.pass_gate(patience, gone):
+            return self._refused(lane, Reason.RATE_LIMITED, came)
+        started = time.monotonic()
+        refusal = await lane.take(gone)
+        if refusal is not None:
+            return self._refused(lane, refusal, came)
+        return await self._begin(lane, envelope, common, started)
+
+    def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
+        """An attempt that is not begun."""
+        now = self._clock()
+        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
+        return self._counted(lane, attempt, now)
+
+    def _begin(
+        self, lane: Lane, envelope: Envelope, common: bytes, started: float
+    ) -> asyncio.Future[Attempt]:
+        """Send to a target whose place is taken."""
+        stamp, body = int(self._clock()), envelope.event.body
+        lines = b"%bwebhook-timestamp: %d\r\n%b" % (common, stamp, lane.lines)
+        if lane.signer is not None:
+            event_id = envelope.event_id.encode("ascii")
+            signature = lane.signer.sign(event_id, b"%d" % stamp, body)
+            lines += b"webhook-signature: %b\r\n" % signature
+        turn = lane.gate.begin()
+        left = lane.target.timeout - (time.monotonic() - started)
+        try:
+            return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
+        except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
+            lane.give_back()
+            lane.gate.end(turn, None)
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
+    def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
+        """What an exchange has come to. It is over, and so its place is the next one's."""
+        lane.give_back()
+        attempt, now = None, self._clock()
+        try:
+            attempt = judge(result, lane.target, time.monotonic() - started, now)
+        finally:
+            lane.gate.end(turn, attempt)
+        return self._counted(lane, attempt, now)
+
+    def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
+        self._metrics.of(lane.target.name).attempt(
+            attempt.reason, attempt.seconds, now, attempt.status, attempt.detail
+        )
+        lane.heard(attempt, now)
+        return attempt
+
+    def measure(self) -> None:
+        """Bring up to date what is read, not counted: the attempts in flight and in line."""
+        for target, lane in self._lanes.items():
+            numbers = self._metrics.of(target.name)
+            numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
+            numbers.limit = lane.limit
+            numbers.waiting_for_rate = lane.gate.waiting
+            numbers.failing_since = lane.streak.since
+            numbers.paused = int(target.paused)
+            numbers.certificate_ends = target.tls.expires
+            for state in BreakerState:
+                numbers.breaker[state] = int(state is lane.gate.state)
+
+    async def close(self) -> None:
+        """Close all connections; attempts in flight end as `stopped`."""
+        for lane in self._every_lane():
+            await lane.pool.close()

@@ -1,0 +1,113 @@
+"""Who may come in: by a token, by the address that a request comes from, by both, or anybody."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from hashlib import sha256
+
+from router.model.secret import Secret
+from router.net.networks import Address, Networks
+from router.net.proxies import caller_of
+
+#: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
+AUTHORIZATION = "authorization"
+
+#: The shortest token that is not warned about, in characters: 16 of base64 are 96 random bits.
+SHORT = 16
+
+_FORWARDED = b"x-forwarded-for"
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Denial(StrEnum):
+    """What a request did not get past, as the log says it."""
+
+    ADDRESS = "an address that ebaas.allow_from does not have"
+    UNKNOWN = "an address that x-forwarded-for does not tell"
+    MISSING = "no token"
+    WRONG = "a wrong token"
+
+    @property
+    def is_token(self) -> bool:
+        return self in (Denial.MISSING, Denial.WRONG)
+
+
+class Tokens:
+    """The tokens that are good. While one replaces another there are several."""
+
+    def __init__(self, tokens: Sequence[Secret], header: str = AUTHORIZATION) -> None:
+        self._digests = [_digest(token.reveal().encode()) for token in tokens]
+        #: Whether one of them is so short that it can be guessed.
+        self.can_be_guessed = any(len(token.reveal()) < SHORT for token in tokens)
+        self._header = header.encode("ascii")
+        self._is_bearer = header == AUTHORIZATION
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def barrier(self, headers: Headers) -> Denial | None:
+        """What keeps a request with these headers out; names are in lower case."""
+        given = [value for name, value in headers if name == self._header]
+        if not given:
+            return Denial.MISSING
+        # Of two, a proxy may have looked at the other one.
+        token = self._token(given[0]) if len(given) == 1 else None
+        return None if self._is_good(token or b"") else Denial.WRONG
+
+    def _token(self, value: bytes) -> bytes | None:
+        if not self._is_bearer:
+            return value.strip(b" \t")
+        scheme, _, token = value.strip(b" \t").partition(b" ")
+        return token.strip(b" ") if scheme.lower() == b"bearer" else None
+
+    def _is_good(self, token: bytes) -> bool:
+        """In a time that tells neither how much of a token was right, nor which of them it was."""
+        given = _digest(token)
+        good = 0
+        for digest in self._digests:
+            good |= hmac.compare_digest(given, digest)
+        return bool(good)
+
+
+class Access:
+    """What stands before a listener: networks to come from, then tokens. Either may be none."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        allowed: Networks | None = None,
+        trusted: Networks | None = None,
+    ) -> None:
+        """`allowed` is None for anybody; `trusted` are the proxies whose word on it counts."""
+        self._tokens = tokens
+        self._allowed = allowed
+        self._trusted = trusted or Networks()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may come in."""
+        return not self._tokens and self._allowed is None
+
+    def barrier(self, peer: str, headers: Headers) -> Denial | None:
+        """What keeps a request out, None where nothing does. It costs some microseconds, and needs
+        nothing of the body."""
+        if self._allowed is not None:
+            address = self.caller(peer, headers)
+            if address is None:
+                return Denial.UNKNOWN
+            if address not in self._allowed:
+                return Denial.ADDRESS
+        return self._tokens.barrier(headers) if self._tokens else None
+
+    def caller(self, peer: str, headers: Headers) -> Address | None:
+        """Where a request comes from, None where that can't be told."""
+        forwarded = [value for name, value in headers if name == _FORWARDED]
+        return caller_of(peer, forwarded, self._trusted)
+
+
+def _digest(token: bytes) -> bytes:
+    """Of one length whatever the token's: comparing tells nothing of that either."""
+    return sha256(token).digest()

@@ -1,0 +1,152 @@
+"""Where events may go: which addresses may be connected to, and which never. Pure.
+
+`ipaddress` knows private and global addresses too, but what it counts as which has changed between
+releases of Python. The tables here are the whole rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from router.net.networks import Address, Network
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(map(ip_network, texts))
+
+
+#: What no event is ever sent to, by what it is called; the first that fits.
+_NEVER = (
+    # Where clouds answer with credentials, beside the link-local ones, as their manuals say: Amazon
+    # (all of its block for services), Google, Oracle (and its Classic), Alibaba, Azure (its
+    # WireServer), Scaleway, Linode.
+    ("a cloud metadata address", _networks(
+        "169.254.169.254", "fd00:ec2::/32", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "192.0.0.192",
+        "100.100.100.200", "fd00:100::100:200", "168.63.129.16", "fd00:42::42", "fd00:a9fe:a9fe::1",
+    )),
+    ("a link-local address", _networks("169.254.0.0/16", "fe80::/10")),
+    ("a multicast address", _networks("224.0.0.0/4", "ff00::/8")),
+    # Linux takes 0.0.0.0 and :: for the machine itself.
+    ("no host's address", _networks("0.0.0.0/8", "::/128")),
+    ("a reserved address", _networks("240.0.0.0/4")),
+)  # fmt: skip
+
+#: What is not public: all that is not "Globally Reachable" in IANA's two registries of
+#: special-purpose addresses (RFC 6890, as of November 2026), and what is above. Blocks count whole,
+#: also where a single address of theirs is an anycast one.
+_NOT_PUBLIC = _networks(
+    "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
+)  # fmt: skip
+
+#: Of IPv6, the only addresses that are public at all: what IANA assigns from (RFC 4291), and
+#: NAT64's, which stand for IPv4 ones.
+_GLOBAL_UNICAST = _networks("2000::/3", "64:ff9b::/96")
+
+_MAPPED, _NAT64 = _networks("::ffff:0:0/96", "64:ff9b::/96")
+#: Where the last four bytes are an IPv4 address: what Linux takes for one, what NAT64 makes one of
+#: (RFC 6052), SIIT's (RFC 2765), and the first drawing of IPv6 (RFC 4291).
+_ENDS_IN_IPV4 = (_MAPPED, _NAT64, *_networks("::ffff:0:0:0/96", "::/96"))
+#: NAT64 within a network (RFC 8215), which may use a prefix of any of these lengths.
+(_LOCAL_NAT64,) = _networks("64:ff9b:1::/48")
+_LOCAL_NAT64_PREFIXES = (48, 56, 64, 96)
+_SIX_TO_FOUR, _TEREDO = _networks("2002::/16", "2001::/32")
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """Where events may go. It narrows what is allowed; what is never allowed stays so."""
+
+    #: Public addresses alone, and `networks`.
+    public: bool = False
+    #: These alone, and public ones where `public` says so.
+    networks: tuple[Network, ...] = ()
+
+    def refusal(self, address: str) -> str:
+        """What speaks against connecting to an address, as `is …`; nothing is said where it may be.
+
+        An address of IPv6 that stands for an IPv4 one is refused for either.
+        """
+        try:
+            connected = plain(ip_address(address))
+        except ValueError:
+            return "no address"
+        return never(connected) or self._outside(connected)
+
+    def _outside(self, address: Address) -> str:
+        if not (self.public or self.networks) or _within(address, self.networks):
+            return ""
+        if self.public:
+            return "" if is_public(address) else "no public address"
+        return "in no network that egress allows"
+
+
+#: Everywhere but where events never go.
+ANYWHERE = Egress()
+
+
+def never(address: Address) -> str:
+    """What an address is that no event is ever sent to, such as `a link-local address`."""
+    for each in meanings(address):
+        for name, networks in _NEVER:
+            if _within(each, networks):
+                return name
+    return ""
+
+
+def is_public(address: Address) -> bool:
+    """Whether the whole Internet has it in common, and what it stands for as well."""
+    return all(map(_is_public, meanings(address)))
+
+
+def _is_public(address: Address) -> bool:
+    if _within(address, _NOT_PUBLIC) or any(_within(address, each) for _, each in _NEVER):
+        return False
+    return address.version == 4 or _within(address, _GLOBAL_UNICAST)
+
+
+def meanings(address: Address) -> list[Address]:
+    """The address, and the IPv4 ones that somebody on the way may take it for."""
+    address = plain(address)
+    return [address, *_inside(address)] if isinstance(address, IPv6Address) else [address]
+
+
+def plain(address: Address) -> Address:
+    """The address that the system connects to: a mapped one is IPv4, a zone is no part of it."""
+    if isinstance(address, IPv4Address):
+        return address
+    return address.ipv4_mapped or IPv6Address(int(address))
+
+
+def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
+    value = int(address)
+    if address in _SIX_TO_FOUR:  # RFC 3056
+        yield _ipv4(value >> 80)
+    elif address in _TEREDO:  # RFC 4380: the server, and the client in disguise
+        yield _ipv4(value >> 64)
+        yield _ipv4(~value)
+    elif address in _LOCAL_NAT64:
+        # Nobody can tell which prefix is meant. One that makes no host's address is not.
+        behind = (_behind(prefix, value) for prefix in _LOCAL_NAT64_PREFIXES)
+        yield from (each for each in behind if int(each) >> 24)
+    elif _within(address, _ENDS_IN_IPV4) and value > 1:  # those are `::` and `::1`
+        yield _ipv4(value)
+
+
+def _behind(prefix: int, value: int) -> IPv4Address:
+    """The IPv4 address behind a NAT64 prefix, which leaves out bits 64 to 71 (RFC 6052)."""
+    if prefix == 96:
+        return _ipv4(value)
+    without = (value >> 64) << 56 | value & (1 << 56) - 1
+    return _ipv4(without >> 120 - 32 - prefix)
+
+
+def _ipv4(value: int) -> IPv4Address:
+    return IPv4Address(value & 0xFFFFFFFF)
+
+
+def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)

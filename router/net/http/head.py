@@ -1,0 +1,192 @@
+"""The head of a request, its line and headers, read so that no two parsers can differ on it.
+
+RFC 9112 lets a server be lenient about much of this. Each leniency is a way to smuggle: one party
+reads one request where the next reads two. No caller in its right mind needs any of them.
+
+A head that has just been read is known: those of one caller differ by little but their lengths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from router.net.http.limits import Limits
+
+#: What the sender of a head that is none is told, as an HTTP status.
+BAD_HTTP, WRONG_METHOD, LONG_TARGET, UNEXPECTED, LARGE_HEAD = 400, 405, 414, 417, 431
+
+#: What a head ends with.
+END = b"\r\n\r\n"
+
+#: What may be left over of blank lines, and means nothing so far.
+BLANK = (b"", b"\r")
+
+#: How many heads are known at a time, and the largest that is, in bytes. Together they take half a
+#: MiB where they are of the usual size, and no more than 5 MiB.
+_KNOWN_HEADS, _KNOWN_SIZE = 256, 2048
+
+#: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+
+# Every quantifier is possessive, so that no head costs more than its length.
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+#: A visible target without a fragment; HTTP/1.1 or 1.0.
+_LINE = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
+#: No control character but the tab, no line break but CRLF, no folded line, no blank at a name.
+_FIELD = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
+
+_BLANK_LINES = re.compile(rb"\A(?:\r\n)++")
+_HEAD = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
+_REQUEST_LINE = re.compile(_LINE)
+_PART_OF_A_LINE = re.compile(rb"[!-~][ -~]*+\r?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
+
+#: The headers that say whom a request is for and where it ends; each may be there once.
+_DECISIVE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+_HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's line and headers."""
+
+    method: bytes
+    #: As they came; names in lower case, values without the blanks around them.
+    fields: Sequence[tuple[bytes, bytes]]
+    #: The same by name: of several of one name the last.
+    named: Mapping[bytes, bytes]
+    #: The body's size in bytes; None where it comes in chunks.
+    length: int | None
+    #: Whether the body's sender waits to be asked for it.
+    expects: bool
+    #: Whether the caller would send another request on the connection.
+    keep_alive: bool
+    #: What an ASGI scope says of all this but the headers, of which each request has its own list.
+    scope: Mapping[str, Any]
+
+
+def without_blank_lines(data: bytes) -> bytes:
+    """What comes after the blank lines before a request, which count as nothing."""
+    return _BLANK_LINES.sub(b"", data, 1) if data.startswith(b"\r\n") else data
+
+
+def is_hopeless(part: bytes) -> bool:
+    """Whether what has come so far can't become a head.
+
+    Whoever greets with TLS, HTTP/0.9 or bare line feeds now waits for an answer and says no more.
+    """
+    if b"\n" not in part:
+        return _PART_OF_A_LINE.fullmatch(part) is None
+    return _REQUEST_LINE.match(part) is None or part.count(b"\n") != part.count(b"\r\n")
+
+
+def oversized(data: bytes, size: int, limits: Limits) -> int | None:
+    """What is said to a head that is too large: of `data`, `size` bytes are head, whole or not."""
+    line = data.find(b"\r\n", 0, limits.line)
+    if line < 0 and size >= limits.line:
+        return LONG_TARGET
+    if size > limits.head or data.count(b"\r\n", 0, size) - 2 > limits.headers:
+        return LARGE_HEAD
+    return None
+
+
+def read(head: bytes) -> Head | int:
+    """A whole head, or what its sender is told."""
+    return _read_known(head) if len(head) <= _KNOWN_SIZE else _read(head)
+
+
+def _read(head: bytes) -> Head | int:
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        return BAD_HTTP
+    method, target, minor = match.groups()
+    fields = _fields(head)
+    named = dict(fields)
+    if len(named) < len(fields) and _repeats(fields):
+        return BAD_HTTP
+    if not _is_unambiguous(named, minor):
+        return BAD_HTTP
+    if method not in _METHODS or (method, target) == (b"OPTIONS", b"*"):
+        return WRONG_METHOD
+    # HTTP/1.0 knows no 100.
+    expects = minor == b"1" and b"expect" in named
+    if expects and named[b"expect"].lower() != b"100-continue":
+        return UNEXPECTED
+    local = _local(target, named.get(b"host"))
+    if not local:
+        return BAD_HTTP
+    length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
+    keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
+    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, local))
+
+
+_read_known = lru_cache(_KNOWN_HEADS)(_read)
+
+
+def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a head that is well formed."""
+    lines = head.split(b"\r\n")
+    parts = [line.partition(b":") for line in lines[1:-2]]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
+
+
+def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a header is there twice that may be there once."""
+    names = [name for name, _ in fields if name in _DECISIVE]
+    return len(set(names)) < len(names)
+
+
+def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
+    """Whether it is said once whom the request is for, and once where it ends."""
+    length, coding = named.get(b"content-length"), named.get(b"transfer-encoding")
+    if coding is not None and (coding.lower() != b"chunked" or length is not None or minor == b"0"):
+        return False
+    if length is not None and _LENGTH.fullmatch(length) is None:
+        return False
+    if b"host" not in named:
+        return minor == b"0"
+    return _HOST.fullmatch(named[b"host"]) is not None
+
+
+def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the caller says that the connection closes after this request."""
+    said = b",".join(value for name, value in fields if name == b"connection").lower()
+    return b"close" in [word.strip(b" \t") for word in said.split(b",")]
+
+
+def _local(target: bytes, host: bytes | None) -> bytes:
+    """A target without its host; `b""` where it is another host's, or is none."""
+    if target.startswith(b"/"):
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or (host is not None and match[1].lower() != host.lower()):
+        return b""
+    rest: bytes = match[2]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _scope(method: bytes, minor: bytes, local: bytes) -> dict[str, Any]:
+    raw_path, _, query = local.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": f"1.{minor.decode()}",
+        "method": method.decode(),
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+    }
+
+
+def request_id_in(head: bytes) -> bytes | None:
+    """The caller's x-request-id, sane or not."""
+    match = _REQUEST_ID.search(head)
+    return None if match is None else match[1].strip(b" \t")

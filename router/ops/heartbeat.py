@@ -1,0 +1,119 @@
+"""This process among those that share its store: it says every second what it runs, and hears
+whether they all run the same."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from router import __version__
+from router.config.reload import Standing
+from router.model.event import SUCCESS, new_id
+from router.store.nodes import BEAT, Node, Nodes, Trouble
+from router.store.promises import StoreFailed
+from router.telemetry.metrics import Metrics
+
+#: How long a beat may take, in seconds. Nobody waits for it.
+BEAT_TIMEOUT = 5.0
+
+#: How long a stop waits until the row is gone, in seconds; without it the process is shown as gone.
+LEAVE_TIMEOUT = 1.0
+
+#: The most troubles that a row has.
+MAX_TROUBLES = 5
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a process is, from its start to its end."""
+
+    #: Where it takes callbacks; known once it listens.
+    address: str = ""
+    node_id: str = field(default_factory=new_id)
+    host: str = field(default_factory=socket.gethostname)
+    started: float = field(default_factory=time.monotonic)
+
+
+class Heartbeat:
+    """Beats for as long as it runs. A store that is away is told of elsewhere: here it only means
+    that nothing is heard."""
+
+    def __init__(
+        self, nodes: Nodes, describe: Callable[[], Node], metrics: Metrics, beat: float = BEAT
+    ) -> None:
+        self._nodes = nodes
+        self._describe = describe
+        self._metrics = metrics
+        self._beat = beat
+        #: Since when more than one configuration is in force, on time.monotonic.
+        self._differ_since: float | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled; then the row goes, once no beat can bring it back."""
+        beat = asyncio.create_task(self._say())
+        try:
+            while True:
+                await asyncio.shield(beat)
+                await asyncio.sleep(self._beat)
+                beat = asyncio.create_task(self._say())
+        finally:
+            await asyncio.wait({beat}, timeout=LEAVE_TIMEOUT)
+            beat.cancel()
+            with contextlib.suppress(StoreFailed):
+                await self._nodes.leave(self._describe().node_id, LEAVE_TIMEOUT)
+
+    async def _say(self) -> None:
+        with contextlib.suppress(StoreFailed):
+            self._hear(await self._nodes.beat(self._describe(), BEAT_TIMEOUT))
+
+    def _hear(self, configurations: Mapping[str, int]) -> None:
+        now = time.monotonic()
+        if len(configurations) <= 1:
+            self._differ_since = None
+        elif self._differ_since is None:
+            self._differ_since = now
+        self._metrics.nodes = sum(configurations.values())
+        self._metrics.configurations_differ = now - (self._differ_since or now)
+
+
+def described(
+    identity: Identity, metrics: Metrics, standing: Standing, *, ready: bool, lag: float
+) -> Node:
+    """This process as it is now; `lag` is the loop's worst of the last minute, in seconds."""
+    return Node(
+        node_id=identity.node_id,
+        host=identity.host,
+        pid=os.getpid(),
+        address=identity.address,
+        version=__version__,
+        config=standing.config.hash,
+        uptime=time.monotonic() - identity.started,
+        ready=ready,
+        figures={
+            "events": sum(metrics.events.values()),
+            "failed": sum(count for code, count in metrics.events.items() if code != SUCCESS),
+            "in_flight": metrics.requests_in_flight,
+            "unrecorded": sum(metrics.unrecorded.values()),
+            "lag_seconds": round(lag, 4),
+        },
+        troubles=_troubles(metrics, standing),
+    )
+
+
+def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
+    troubles = [
+        Trouble(numbers.failed_at, f"{name}: {numbers.last_failure}")
+        for name, numbers in metrics.targets.items()
+        if numbers.failed_at
+    ]
+    if metrics.store_failed_at:
+        troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
+    if not standing.successful:
+        count = len(standing.problems)
+        troubles.append(Trouble(standing.tried, f"configuration refused: {count} wrong"))
+    return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])

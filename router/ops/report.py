@@ -1,0 +1,144 @@
+"""What one process of the service reports, as JSON can carry it to whoever owns the ops port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from typing import TypedDict
+
+from router.config.reload import Standing
+from router.routing.table import Target
+from router.telemetry.metrics import Metrics, Snapshot
+
+#: The most problems of a refused configuration that are repeated.
+MAX_TOLD_PROBLEMS = 20
+
+_STARTED = time.time()
+
+
+class Configuration(TypedDict):
+    """The configuration in force, and how the last reload went. Times are Unix time, in seconds."""
+
+    hash: str
+    since: float
+    tried: float
+    successful: bool
+    #: In the loader's words: with their places, without any secret.
+    problems: list[str]
+    #: How many more there are.
+    more: int
+    routes: int
+    targets: int
+
+
+class StoreStatus(TypedDict):
+    """How the store does."""
+
+    #: `sqlite`, `postgresql` or `none`.
+    kind: str
+    #: Which database, without user and password; `""` where it is on this machine.
+    where: str
+    #: Its last error, `""` where there was none, and when that was.
+    error: str
+    failed_at: float
+
+
+class ArchiveStatus(TypedDict):
+    """How the archive does: its last error, `""` where there was none, and when that was."""
+
+    error: str
+    failed_at: float
+
+
+class TargetStatus(TypedDict):
+    """How the attempts at one target went lately; no address of it. A time of 0 is never."""
+
+    owner: str
+    acknowledged_at: float
+    #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
+    failure: str
+    #: Its HTTP status, where an answer came, and a few words of ours.
+    failure_status: int | None
+    failure_detail: str
+    failed_at: float
+
+
+class Status(TypedDict):
+    """How one process does."""
+
+    pid: int
+    started: float
+    ready: bool
+    #: Asyncio tasks: what grows where something is never finished.
+    tasks: int
+    configuration: Configuration
+    store: StoreStatus
+    archive: ArchiveStatus
+    #: The loop's worst lag of the last minute, in seconds.
+    lag: float
+    targets: dict[str, TargetStatus]
+
+
+class Report(TypedDict):
+    """All that one process reports."""
+
+    metrics: Snapshot
+    status: Status
+
+
+def report(
+    metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
+) -> Report:
+    """What this process reports now; `store` is the store's kind and where it is, `lag` the loop's
+    worst of the last minute, in seconds."""
+    kind, where = store
+    return Report(
+        metrics=metrics.snapshot(),
+        status=Status(
+            pid=os.getpid(),
+            started=_STARTED,
+            ready=ready,
+            tasks=len(asyncio.all_tasks()),
+            configuration=_configuration(standing),
+            store=StoreStatus(
+                kind=kind,
+                where=where,
+                error=metrics.store_error,
+                failed_at=metrics.store_failed_at,
+            ),
+            archive=ArchiveStatus(error=metrics.archive_error, failed_at=metrics.archive_failed_at),
+            lag=lag,
+            targets=_targets(metrics, standing.config.table.targets.values()),
+        ),
+    )
+
+
+def _configuration(standing: Standing) -> Configuration:
+    table, problems = standing.config.table, standing.problems
+    return Configuration(
+        hash=standing.config.hash,
+        since=standing.since,
+        tried=standing.tried,
+        successful=standing.successful,
+        problems=[str(problem) for problem in problems[:MAX_TOLD_PROBLEMS]],
+        more=max(0, len(problems) - MAX_TOLD_PROBLEMS),
+        routes=len(table.routes),
+        targets=len(table.targets),
+    )
+
+
+def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetStatus]:
+    return {
+        target.name: TargetStatus(
+            owner=target.owner,
+            acknowledged_at=numbers.last_acknowledged,
+            failure=numbers.last_failure,
+            failure_status=numbers.failure_status,
+            failure_detail=numbers.failure_detail,
+            failed_at=numbers.failed_at,
+        )
+        for target in targets
+        for numbers in [metrics.of(target.name)]
+    }

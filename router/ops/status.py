@@ -1,0 +1,232 @@
+"""`/status`: how the whole service does, from what its processes report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from router.ops.report import (
+    ArchiveStatus,
+    Configuration,
+    Report,
+    Status,
+    StoreStatus,
+    TargetStatus,
+)
+from router.telemetry.log import utc
+from router.telemetry.metrics import Snapshot, merged
+
+#: How long after its last error the store, or the archive, counts as degraded, in seconds.
+STORE_RECOVERED = 60.0
+
+#: From which part of its limits on the store is degraded.
+STORE_FULL = 0.5
+
+#: From which lag of the loop on a process is degraded, in seconds.
+LAG = 0.25
+
+#: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
+ROLL_OUT = 60.0
+
+Check = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What was gathered of all processes of the service."""
+
+    living: Sequence[Report]
+    #: The last snapshots of processes that are gone, one by one or merged.
+    retired: Sequence[Snapshot] = ()
+    #: How many processes live and did not answer in time.
+    silent: int = 0
+
+    @property
+    def metrics(self) -> Snapshot:
+        return merged([report["metrics"] for report in self.living], self.retired)
+
+
+def status_of(reports: Reports, now: float) -> dict[str, Any]:
+    """`ok`, or `degraded` with every reason for it, and each check with what is behind it."""
+    metrics = reports.metrics
+    statuses = [report["status"] for report in reports.living]
+    checks = {
+        "processes": _processes(statuses, reports.silent),
+        "configuration": _configuration([s["configuration"] for s in statuses], metrics),
+        "store": _store([status["store"] for status in statuses], metrics, now),
+        "archive": _archive([status["archive"] for status in statuses], metrics, now),
+        "loop": _loop(statuses),
+        "targets": _targets(statuses, metrics),
+    }
+    reasons = [f"{name}: {why}" for name, check in checks.items() for why in check["reasons"]]
+    return {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "at": _time(now),
+        "version": metrics["process"]["build"][0]["version"] if statuses else "",
+        "requests": {
+            "in_flight": metrics["process"]["requests_in_flight"],
+            "limit": metrics["process"]["requests_limit"],
+        },
+        **checks,
+    }
+
+
+def _processes(statuses: Sequence[Status], silent: int) -> Check:
+    reasons = [f"process {each['pid']} is not ready" for each in statuses if not each["ready"]]
+    if silent:
+        reasons.append(f"{silent} of {len(statuses) + silent} do not answer")
+    if not statuses:
+        reasons.append("none answers")
+    each = [
+        {
+            "pid": status["pid"],
+            "ready": status["ready"],
+            "started": _time(status["started"]),
+            "tasks": status["tasks"],
+        }
+        for status in statuses
+    ]
+    return _check(reasons, answering=len(statuses), silent=silent, each=each)
+
+
+def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
+    """The newest one in force, and the last reload of all processes."""
+    if not known:
+        return _check([])
+    newest = max(known, key=lambda each: each["since"])
+    last = max(known, key=lambda each: (not each["successful"], each["tried"]))
+    hashes = {each["hash"] for each in known}
+    reasons = []
+    if not last["successful"]:
+        count = len(last["problems"]) + last["more"]
+        reasons.append(f"the file's content was refused at {_time(last['tried'])}: {count} wrong")
+    if len(hashes) > 1:
+        reasons.append(f"the processes have {len(hashes)} different ones in force")
+    differ = metrics["process"]["configurations_differ"]
+    if differ > ROLL_OUT:
+        reasons.append(f"the nodes have run different ones for {differ:.0f} s")
+    reload = {
+        "at": _time(last["tried"]),
+        "successful": last["successful"],
+        "problems": last["problems"],
+        "more": last["more"],
+    }
+    return _check(
+        reasons,
+        hash=newest["hash"],
+        since=_time(newest["since"]),
+        routes=newest["routes"],
+        targets=newest["targets"],
+        last_reload=reload,
+    )
+
+
+def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check:
+    if not known:
+        return _check([])
+    process = metrics["process"]
+    last = max(known, key=lambda each: each["failed_at"])
+    fullness = process["store_fullness"]
+    reasons = []
+    if now - last["failed_at"] < STORE_RECOVERED:
+        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}")
+    if fullness >= STORE_FULL:
+        reasons.append(f"{fullness:.0%} full")
+    return _check(
+        reasons,
+        kind=last["kind"],
+        where=last["where"],
+        error=last["error"],
+        failed_at=_time(last["failed_at"]),
+        events=process["store_events"],
+        bytes=process["store_bytes"],
+        fullness=round(fullness, 3),
+        oldest_unsettled_seconds=round(process["oldest_unsettled"], 1),
+    )
+
+
+def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> Check:
+    last = max(
+        known, key=lambda each: each["failed_at"], default=ArchiveStatus(error="", failed_at=0)
+    )
+    lost, reasons = metrics["process"]["archive_lines_lost"], []
+    if now - last["failed_at"] < STORE_RECOVERED:
+        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; {lost} lines lost")
+    failed_at = _time(last["failed_at"])
+    return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
+
+
+def _loop(statuses: Sequence[Status]) -> Check:
+    reasons = [
+        f"process {each['pid']} was blocked for {each['lag']:.2f} s in the last minute"
+        for each in statuses
+        if each["lag"] > LAG
+    ]
+    return _check(reasons, worst_lag_seconds=max((round(s["lag"], 4) for s in statuses), default=0))
+
+
+def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
+    reasons = []
+    each = {}
+    for name, numbers in metrics["targets"].items():
+        known = [status["targets"][name] for status in statuses if name in status["targets"]]
+        dead = numbers["unsettled"]["dead"]
+        if dead:
+            reasons.append(f"{name} has {_count(dead, 'dead letter')}")
+        if known:
+            each[name] = _target(known, numbers)
+        if known:
+            reasons += [f"{name} {why}" for why in _contained(numbers)]
+        if known and each[name]["failing"]:
+            failure = each[name]["last_failure"]
+            more = [str(each) for each in (failure["status"], failure["detail"]) if each]
+            why = f"{failure['reason']} ({', '.join(more)})" if more else failure["reason"]
+            reasons.append(f"{name} fails: {why} at {failure['at']}")
+    return _check(reasons, each=each)
+
+
+def _contained(numbers: dict[str, Any]) -> Iterator[str]:
+    """Why it gets fewer attempts than there are events for it."""
+    if numbers["paused"]:
+        yield "is paused"
+    if numbers["breaker"]["open"] or numbers["breaker"]["half_open"]:
+        yield "has its breaker open"
+
+
+def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str, Any]:
+    acknowledged = max(each["acknowledged_at"] for each in known)
+    failed = max(known, key=lambda each: each["failed_at"])
+    failure = {
+        "reason": failed["failure"],
+        "status": failed["failure_status"],
+        "detail": failed["failure_detail"],
+        "at": _time(failed["failed_at"]),
+    }
+    return {
+        "owner": known[0]["owner"],
+        "failing": failed["failed_at"] > acknowledged,
+        "last_acknowledged": _time(acknowledged),
+        "last_failure": failure if failed["failure"] else None,
+        "failing_since": _time(numbers["failing_since"]),
+        "paused": bool(numbers["paused"]),
+        "breaker": {state: count for state, count in numbers["breaker"].items() if count},
+        "in_flight": numbers["in_flight"],
+        "limit": numbers["limit"],
+        "unsettled": numbers["unsettled"],
+    }
+
+
+def _check(reasons: Iterable[str], **details: Any) -> Check:
+    reasons = list(reasons)
+    return {"ok": not reasons, "reasons": reasons, **details}
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:.0f} {noun}{'' if number == 1 else 's'}"
+
+
+def _time(at: float) -> str | None:
+    """ISO 8601 in UTC; None for never."""
+    return utc(at) if at else None

@@ -1,0 +1,255 @@
+"""uvicorn on one bound socket, with our connection, and a stop that loses no reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from router.contract.replies import refusal
+from router.net.http.connection import Connection, Refusal
+from router.net.http.deadlines import sweep
+from router.net.http.handshakes import Handshakes
+from router.net.http.limits import Limits, Tally
+from router.net.listening import BACKLOG, bar, listen, url_of, waiting
+from router.process.running import run
+from router.telemetry.metrics import Metrics
+
+__all__ = ["Server", "listen", "run"]
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+DEFAULT_LIMITS = Limits()
+
+#: Seconds between the last new connection and the closing of the socket: for those that are half
+#: way in, whose last packet is still in the network.
+HALF_WAY = 0.1
+
+#: Seconds that are granted once time is up: for requests to be decided, for replies to be read, for
+#: what is cancelled to end.
+GRACE = 2.0
+
+#: Seconds between two looks at what is still in flight.
+_LOOK_EVERY = 0.02
+
+
+class Server(uvicorn.Server):
+    """A Service (see running.py). uvicorn does all but what is said here."""
+
+    def __init__(
+        self,
+        app: Asgi,
+        listener: socket.socket,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        refusal: Refusal = refusal,
+        tls: ssl.SSLContext | None = None,
+        drain_delay: float = 0.0,
+        drain_timeout: float = 30.0,
+        on_drain: Callable[[], None] | None = None,
+        on_hurry: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`refusal` is how it speaks in the application's place. With `tls` the socket speaks it,
+        and nothing else.
+
+        A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
+        what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
+        have every request decided; who still has no reply after it is told 503."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                http=cast("Any", partial(Connection, limits, refusal)),
+                ws="none",
+                lifespan="off",  # it is run here, so that what it raises is raised on
+                workers=1,  # else a variable, WEB_CONCURRENCY, is read
+                backlog=BACKLOG,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+            )
+        )
+        self.tally = Tally()
+        self.server_state = cast("Any", self.tally)
+        self.listener = listener
+        self.url = url_of(listener, tls=tls is not None)
+        self._app = app
+        self._limits = limits
+        self._tls = tls
+        self._drain_delay = drain_delay
+        self._drain_timeout = drain_timeout
+        self._on_drain = on_drain
+        self._on_hurry = on_hurry
+        #: What the lifespan gives to requests.
+        self._state: dict[str, Any] = {}
+        self._handshakes: Handshakes | None = None
+        self._up = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._hurried = asyncio.Event()
+
+    # A Service.
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sweep()
+        try:
+            async with lifespan(self._app, self._state):
+                await super().serve(sockets or [self.listener])
+        finally:
+            self._sweeping.cancel()
+            self.listener.close()
+            self._up.set()
+
+    async def up(self) -> None:
+        await self._up.wait()
+
+    def stop(self) -> None:
+        if self._stopped.is_set():
+            return
+        self.tally.draining = True
+        self._stopped.set()
+        if self._on_drain is not None:
+            self._on_drain()
+        for connection in self._connections():
+            connection.drain()
+
+    def hurry(self) -> None:
+        self.stop()
+        self._hurried.set()
+
+    def stop_now(self) -> None:
+        """Stop without the delay that a balancer would need."""
+        self._drain_delay = 0.0
+        self.stop()
+
+    def measure(self, metrics: Metrics) -> None:
+        """Bring up to date what the metrics say of the connections."""
+        metrics.connections = len(self.tally.connections)
+        metrics.connections_limit = self._limits.connections
+        metrics.connections_cut.update(self.tally.refused)
+
+    # uvicorn's steps.
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are running.py's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan.state = self._state
+        await super().startup([] if self._tls else sockets)
+        if self._tls is not None:
+            self._handshakes = Handshakes(
+                self.listener, self._tls, self._connection, self._limits, self.tally
+            )
+        self._up.set()
+
+    async def main_loop(self) -> None:
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await _pause(self._drain_delay, self._hurried)
+        await self._close()
+        if not await self._finished(self._drain_timeout, self._hurried):
+            await self._give_up()
+
+    def _connection(self) -> asyncio.Protocol:
+        """One more, as uvicorn makes them."""
+        config = self.config
+        return config.http_protocol_class(
+            config=config, server_state=self.tally, app_state=self._state
+        )  # type: ignore[call-arg]
+
+    # The stop, step by step.
+
+    async def _close(self) -> None:
+        """Close the socket, once everybody who was let in has been accepted."""
+        loop = asyncio.get_running_loop()
+        with self.listener.dup() as listener:
+            bar(listener)
+            await asyncio.sleep(HALF_WAY)
+            for listening in (*self.servers, self._handshakes):
+                if listening is not None:
+                    listening.close()
+            for connection in waiting(listener):
+                if self._handshakes is not None:
+                    self._handshakes.take(connection)
+                else:
+                    await loop.connect_accepted_socket(self._connection, connection)
+        self.tally.closed = True
+
+    async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
+        """Wait until nothing is in flight; whether that came about in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self.tally.connections or self.tally.tasks:
+            if loop.time() > deadline or (unless is not None and unless.is_set()):
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
+        return True
+
+    async def _give_up(self) -> None:
+        """See that every caller is told how it stands, and end what goes on after that."""
+        if self._on_hurry is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await self._on_hurry()
+            if await self._finished(GRACE):
+                return
+        for connection in self._connections():
+            connection.end()
+        await self._finished(GRACE)
+        for connection in self._connections():
+            connection.abort()
+        for task in list(self.tally.tasks):
+            task.cancel()
+        await self._finished(GRACE)
+
+    # The connections.
+
+    def _connections(self) -> list[Connection]:
+        return list(self.tally.connections)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Armed first: no fault on one connection may end the deadlines of all.
+        self._sweeping = loop.call_later(self._limits.tick, self._sweep)
+        self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
+        sweep(self.tally, self._limits, loop.time())
+
+
+@asynccontextmanager
+async def lifespan(app: Asgi, state: dict[str, Any]) -> AsyncIterator[None]:
+    """An ASGI application's lifespan. Raises what the application does."""
+    asked, told = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+
+    async def run() -> None:
+        try:
+            await app(scope, asked.get, told.put)
+        finally:
+            told.put_nowait({"type": "over"})
+
+    running = asyncio.create_task(run())
+    asked.put_nowait({"type": "lifespan.startup"})
+    if (await told.get())["type"] != "lifespan.startup.complete":
+        await running
+    try:
+        yield
+    finally:
+        asked.put_nowait({"type": "lifespan.shutdown"})
+        await running
+
+
+async def _pause(seconds: float, unless: asyncio.Event) -> None:
+    """Let that time pass, or less of it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await unless.wait()

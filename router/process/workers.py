@@ -1,0 +1,186 @@
+"""Several processes at one port, and the parent that starts them, asks them and stops them.
+
+Each worker is a fresh `python -m router` and no fork: one that crashed is replaced while the parent
+has a loop and threads, which no fork survives soundly. It takes orders from its parent alone, so
+that a signal to the whole group counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from router.model.errors import StartFailed
+from router.net.listening import SharedPort
+from router.ops.status import Reports
+from router.process.child import Child, Order
+from router.telemetry.log import Log
+from router.telemetry.metrics import Snapshot, merged
+
+#: Seconds before a worker that ended is replaced: after its first end, its second, and so on. One
+#: that ends once more, and never served for STEADY seconds, is not: see `Workers._tend`.
+BACK_OFF = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+STEADY = 60.0
+
+#: Seconds between two reports that are kept, in case they are the last.
+REPORT_EVERY = 1.0
+
+#: Seconds that a worker has beyond its own time to stop; then it is killed.
+KILL_AFTER = 15.0
+
+
+class Workers:
+    """All workers at one port: a Service."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        port: SharedPort,
+        log: Log,
+        *,
+        stop_within: float,
+        back_off: Sequence[float] = BACK_OFF,
+    ) -> None:
+        """`command` starts a worker; `stop_within` is how long one may take to stop, in seconds."""
+        self._command = command
+        self._count = count
+        self._port = port
+        self._log = log
+        self._stop_within = stop_within
+        self._back_off = back_off
+        #: The ones that live.
+        self._workers: list[Child] = []
+        #: The numbers of those that don't, as one.
+        self._retired: list[Snapshot] = []
+        self._up = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Raises StartFailed for a worker that can't start, or can't be kept running."""
+        tending = [asyncio.create_task(self._tend()) for _ in range(self._count)]
+        polling = asyncio.create_task(self._poll())
+        try:
+            _, others = await asyncio.wait(tending, return_when=asyncio.FIRST_EXCEPTION)
+            self.stop()
+            if others:
+                await asyncio.wait(others)
+            for task in tending:
+                task.result()
+        finally:
+            polling.cancel()
+            self._port.close()
+            self._up.set()
+
+    async def up(self) -> None:
+        await self._up.wait()
+
+    def stop(self) -> None:
+        if not self._stopped.is_set():
+            self._stopped.set()
+            self._order(Order.STOP)
+            self._kill_after(self._stop_within + KILL_AFTER)
+
+    def hurry(self) -> None:
+        self.stop()
+        self._order(Order.HURRY)
+        self._kill_after(KILL_AFTER)
+
+    def reload(self) -> None:
+        self._order(Order.RELOAD)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a worker that is up says of itself."""
+        return next((worker.facts for worker in self._workers if worker.facts), {})
+
+    async def gather(self) -> Reports:
+        """What all workers report now. One that does not answer is left out, and counted; what it
+        has counted so far is not lost."""
+        workers = list(self._workers)
+        reports = await asyncio.gather(*(worker.report() for worker in workers))
+        silent = [worker for worker, report in zip(workers, reports, strict=True) if report is None]
+        return Reports(
+            [report for report in reports if report is not None],
+            [*self._retired, *(worker.last["metrics"] for worker in silent if worker.last)],
+            len(silent),
+        )
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            await self.gather()
+
+    async def _tend(self) -> None:
+        """Keep one worker running.
+
+        Raises StartFailed when the first one does not come up, and when its successors keep ending.
+        One that can't start is no reason while others serve: a routes.yaml that was broken in the
+        meantime changes nothing but the alarm.
+        """
+        ends = 0
+        while not self._stopped.is_set():
+            worker, ending = await self._run_one()
+            if self._stopped.is_set():
+                return
+            failure = "" if worker is None else worker.failure
+            if not self._up.is_set():
+                raise StartFailed(failure or f"a worker did not come up: {ending}")
+            ends = 1 if self._was_steady(worker) else ends + 1
+            has_served = worker is not None and worker.since is not None
+            if ends > len(self._back_off) and (has_served or not self._any_up):
+                raise StartFailed(f"a worker ended {ends} times in a row; the last time: {ending}")
+            wait = self._back_off[min(ends, len(self._back_off)) - 1]
+            pid = None if worker is None else worker.pid
+            self._log.error("worker_ended", pid=pid, how=failure or ending, again_in=wait)
+            await self._pause(wait)
+
+    async def _run_one(self) -> tuple[Child | None, str]:
+        """One worker from its start to its end, and how it ended; None where the system has not
+        let it start."""
+        try:
+            with self._port.bind() as bound:
+                worker = await Child.start(self._command, bound)
+        except OSError as error:
+            return None, f"it can't be started: {error.strerror or 'the system refused'}"
+        self._workers.append(worker)
+        if self._stopped.is_set():
+            worker.say(Order.STOP)
+        ending = await worker.attend(lambda: self._note_up(worker))
+        self._workers.remove(worker)
+        if worker.last is not None:
+            self._retired = [merged([], [*self._retired, worker.last["metrics"]])]
+        return worker, ending
+
+    def _note_up(self, worker: Child) -> None:
+        if self._up.is_set():
+            self._log.info("worker_up", pid=worker.pid)
+        elif sum(each.since is not None for each in self._workers) == self._count:
+            self._up.set()
+
+    def _was_steady(self, worker: Child | None) -> bool:
+        if worker is None or worker.since is None:
+            return False
+        return asyncio.get_running_loop().time() - worker.since > STEADY
+
+    @property
+    def _any_up(self) -> bool:
+        return any(worker.since is not None for worker in self._workers)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+
+    def _order(self, order: Order) -> None:
+        for worker in self._workers:
+            worker.say(order)
+
+    def _kill_after(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._kill)
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()

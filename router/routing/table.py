@@ -1,0 +1,274 @@
+"""Which targets an event goes to: Target, Route and the RouteTable that matches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from router.delivery.target.breaker import BreakerPolicy
+from router.delivery.target.rate import Rate
+from router.model.event import FIELDS, Event
+from router.model.secret import Secret
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
+from router.routing.glob import Glob
+from router.routing.index import Anchor, Index, Rule, Way
+
+#: What a target is to a plan.
+Role = Literal["required", "optional"]
+
+#: How many plans a table remembers.
+_REMEMBERED = 4096
+
+#: What is larger is not remembered: characters of the five fields together, and routes that
+#: match. So a memory that someone fills on purpose stays below some 30 MB.
+_CHARACTERS, _ROUTES = 1024, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A named downstream URL with its policy; the name is its identity, not the URL."""
+
+    name: str
+    #: It may hold a secret.
+    url: str = field(repr=False)
+    #: The longest that one attempt may take, in seconds, from the first step to the last byte.
+    timeout: float = 5.0
+    #: What counts as an acknowledgement: a 2xx with the contract's code, or any 2xx.
+    acknowledge: Literal["code", "status"] = "code"
+    #: The most attempts that one process has in flight to it.
+    max_in_flight: int = 64
+    #: Sent besides the router's own; names in lower case.
+    headers: tuple[tuple[str, Secret], ...] = ()
+    #: What attempts are signed with, by all of them; none are where there is none.
+    secret: tuple[Secret, ...] = ()
+    #: When it is spared for a while; never where there is none.
+    breaker: BreakerPolicy | None = None
+    #: How often one process may call it.
+    rate: Rate | None = None
+    #: No attempt is made.
+    paused: bool = False
+    #: Who answers for it; repeated in logs and pages.
+    owner: str = ""
+    #: How TLS is spoken to it.
+    tls: Tls = USUAL
+    #: Where it may be; the same for all.
+    egress: Egress = ANYWHERE
+    #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not
+    #: read from a file.
+    public_url: str = field(default="", compare=False)
+
+    def __hash__(self) -> int:
+        """By what tells targets apart, not by all that they have: each attempt looks one up."""
+        return hash(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule: what it matches, and which targets are then required or optional."""
+
+    name: str
+    #: Field name to glob patterns: every field named has to match, by any of its patterns. So
+    #: a route that names no field matches every event, and a field without patterns none.
+    match: Mapping[str, tuple[str, ...]]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    #: Its line in routes.yaml, 0 where it has none.
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an event leads to: its required and its optional targets, each once, by name."""
+
+    required: tuple[Target, ...]
+    optional: tuple[Target, ...]
+    #: The routes that matched, by name. None matched: the event is unmatched.
+    routes: tuple[Route, ...]
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What each target is to it, by the target's name."""
+        roles: dict[str, Role] = {target.name: "required" for target in self.required}
+        return roles | {target.name: "optional" for target in self.optional}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMatch:
+    """What became of one field that a route names."""
+
+    field: str
+    #: The event's value.
+    value: str
+    #: The route's patterns for it.
+    patterns: tuple[str, ...]
+    #: The first of them that matches; None where none does.
+    pattern: str | None
+
+    @property
+    def matched(self) -> bool:
+        return self.pattern is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """What became of one route, field by field in the order of FIELDS."""
+
+    route: Route
+    fields: tuple[FieldMatch, ...]
+
+    @property
+    def matched(self) -> bool:
+        return all(field.matched for field in self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTarget:
+    """A target of a plan, and the matching routes that put it there, by name."""
+
+    target: Target
+    required_by: tuple[Route, ...]
+    #: The routes that name it as optional, also where another one requires it.
+    optional_by: tuple[Route, ...]
+
+    @property
+    def required(self) -> bool:
+        return bool(self.required_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an event leads to its plan."""
+
+    plan: Plan
+    #: Every route of the table, by name.
+    routes: tuple[RouteMatch, ...]
+    #: Every target of the plan, by name.
+    targets: tuple[PlannedTarget, ...]
+
+
+class RouteTable:
+    """All routes and targets of one configuration. The order they are given in means nothing."""
+
+    def __init__(self, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
+        """`targets` is by name. Raises GlobInvalid for a pattern that can't be read, and
+        ValueError for a name used twice, and for a field or a target that does not exist."""
+        #: Every route, by name.
+        self.routes = tuple(sorted(routes, key=lambda route: route.name))
+        #: Every target, used or not.
+        self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
+        self._check_names()
+        self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
+        self._index = Index([self._rule(route) for route in self.routes])
+        self._plans: dict[tuple[str, ...], Plan] = {}
+
+    def match(self, event: Event) -> Plan:
+        """What the event leads to.
+
+        It costs the same whether there are ten routes or a hundred thousand, but for those that
+        match it or share all their literals with it. The time grows with the values' length.
+        """
+        values = _values(event)
+        plan = self._plans.get(values)
+        if plan is None:
+            plan = self._plan(self._matching(values))
+            self._remember(values, plan)
+        return plan
+
+    def explain(self, event: Event) -> Explanation:
+        """Why `match` gives what it gives; it looks at every route, and finds the plan anew."""
+        values = dict(zip(FIELDS, _values(event), strict=True))
+        routes = tuple(self._explained(route, values) for route in self.routes)
+        plan = self._plan([each.route for each in routes if each.matched])
+        targets = sorted(plan.required + plan.optional, key=lambda target: target.name)
+        return Explanation(plan, routes, tuple(_planned(target, plan.routes) for target in targets))
+
+    def _matching(self, values: Iterable[str]) -> list[Route]:
+        by_field = dict(zip(FIELDS, values, strict=True))
+        candidates = (self.routes[at] for at in sorted(self._index.candidates(by_field)))
+        return [route for route in candidates if self._matches(route, by_field)]
+
+    def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
+        for name, patterns in route.match.items():
+            if self._first_match(patterns, values[name]) is None:
+                return False
+        return True
+
+    def _first_match(self, patterns: Iterable[str], value: str) -> str | None:
+        for pattern in patterns:
+            if self._globs[pattern].matches(value):
+                return pattern
+        return None
+
+    def _plan(self, routes: Sequence[Route]) -> Plan:
+        required = {name for route in routes for name in route.required}
+        optional = {name for route in routes for name in route.optional} - required
+        return Plan(self._named(required), self._named(optional), tuple(routes))
+
+    def _named(self, names: Collection[str]) -> tuple[Target, ...]:
+        return tuple(self.targets[name] for name in sorted(names))
+
+    def _remember(self, values: tuple[str, ...], plan: Plan) -> None:
+        if sum(map(len, values)) <= _CHARACTERS and len(plan.routes) <= _ROUTES:
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()  # what is still in use comes back with its next event
+            self._plans[values] = plan
+
+    def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
+        named = [(name, values[name], route.match[name]) for name in FIELDS if name in route.match]
+        fields = (
+            FieldMatch(name, value, patterns, self._first_match(patterns, value))
+            for name, value, patterns in named
+        )
+        return RouteMatch(route, tuple(fields))
+
+    def _rule(self, route: Route) -> Rule:
+        return [
+            [_anchors(name, self._globs[pattern]) for pattern in patterns]
+            for name, patterns in route.match.items()
+        ]
+
+    def _check_names(self) -> None:
+        for one, other in zip(self.routes, self.routes[1:], strict=False):
+            if one.name == other.name:
+                raise ValueError(f"two routes are named {one.name!r}")
+        for route in self.routes:
+            if unknown := route.match.keys() - set(FIELDS):
+                raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
+            if unknown := {*route.required, *route.optional} - self.targets.keys():
+                raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
+
+
+def _values(event: Event) -> tuple[str, ...]:
+    """The event's fields in the order of FIELDS."""
+    return (
+        event.event_source,
+        event.event_topic,
+        event.event_type,
+        event.event_status,
+        event.event_key,
+    )
+
+
+def _patterns(routes: Iterable[Route]) -> set[str]:
+    return {p for route in routes for patterns in route.match.values() for p in patterns}
+
+
+def _anchors(name: str, glob: Glob) -> Way:
+    """The literals that the field's value must have for the glob to match it."""
+    if len(glob.literals) == 1:
+        return (Anchor(name, "whole", glob.literals[0]),)
+    first, *middle, last = glob.literals
+    anchors = [Anchor(name, "start", first), Anchor(name, "end", last)]
+    anchors += [Anchor(name, "inside", literal) for literal in middle]
+    return tuple(anchor for anchor in anchors if anchor.text)
+
+
+def _planned(target: Target, routes: Sequence[Route]) -> PlannedTarget:
+    return PlannedTarget(
+        target,
+        required_by=tuple(route for route in routes if target.name in route.required),
+        optional_by=tuple(route for route in routes if target.name in route.optional),
+    )

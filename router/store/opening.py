@@ -1,0 +1,85 @@
+"""The store that the settings name, opened at the start: one that can't be reached yet, for as long
+as that takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import chain, repeat
+from pathlib import Path
+
+from router.config.settings import Settings
+from router.model.errors import RouterError, StartFailed
+from router.store.none import NoStore
+from router.store.promises import Store, StoreFailed, StoreLimits
+from router.store.sqlite import SqliteStore
+from router.store.url import Database
+
+#: Seconds between two tries; the last one repeats.
+WAITS = (0.5, 1.0, 2.0, 5.0)
+
+
+def kind_of(store: Path | Database | None) -> tuple[str, str]:
+    """What kind of store it is, and where, as it was given."""
+    match store:
+        case None:
+            return "none", ""
+        case Database():
+            return "postgresql", str(store)
+        case _:
+            return "sqlite", str(store)
+
+
+async def open_store(settings: Settings) -> Store:
+    """Raises StartFailed; and StoreFailed for a database that is away."""
+    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+    match settings.store:
+        case None:
+            return NoStore()
+        case Database() as database:
+            # It brings in psycopg, which only those wait for who chose it.
+            from router.store.postgres import Address, PostgresStore
+
+            address = Address.of(database, settings.store_password_file)
+            return await PostgresStore.open(address, limits, settings.store_connections)
+        case path:
+            return await SqliteStore.open(path, limits)
+
+
+async def opened(
+    open_: Callable[[], Awaitable[Store]],
+    away: Callable[[RouterError], None],
+    stopping: asyncio.Event,
+) -> Store | None:
+    """The store, once it can be reached; None where the stop comes first. `away` is told what went
+    wrong, after each try. Raises StartFailed where the first try shows that no waiting helps; later
+    a restart would help no more than that (a password that is being changed, say).
+    """
+    stop = asyncio.create_task(stopping.wait())
+    waits = chain((0.0,), WAITS, repeat(WAITS[-1]))
+    try:
+        for number, wait in enumerate(waits):
+            await asyncio.wait({stop}, timeout=wait)
+            if stop.done():
+                break
+            try:
+                return await _before(stop, open_())
+            except StoreFailed as error:
+                away(error)
+            except StartFailed as error:
+                if number == 0:
+                    raise
+                away(error)
+    finally:
+        stop.cancel()
+    return None
+
+
+async def _before(stop: asyncio.Task[bool], opening: Awaitable[Store]) -> Store | None:
+    """What it opens, or None where the stop comes first."""
+    task = asyncio.ensure_future(opening)
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    return None

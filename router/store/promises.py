@@ -1,0 +1,298 @@
+"""The durable rows of what is not wholly settled, and what a store promises about them.
+
+A store decides nothing: what may be claimed, written and ended is decided in memory.py, and every
+method here is one atomic step with its guard in it. Times are seconds since the epoch on the clock
+that all processes of a store share (`Store.now`); timeouts are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from router.model.errors import RouterError
+from router.model.event import Event
+from router.store.attempts import Tried
+from router.store.nodes import Nodes
+
+
+class StoreFailed(RouterError):
+    """The store is away, too slow or broken; the text is one word for logs and metrics.
+
+    What was asked of it may still come to pass.
+    """
+
+    #: More words for people, where there are any; never a secret.
+    detail: str = ""
+
+
+class StoreFull(StoreFailed):
+    """There is no room; nothing was written and nothing will be."""
+
+    def __init__(self, targets: Collection[str] = ()) -> None:
+        super().__init__("full")
+        #: The targets that have used up their shares; none where the store as a whole is full.
+        self.targets = frozenset(targets)
+
+
+class Stage(StrEnum):
+    """Where an event stands with its caller."""
+
+    #: It is owed its `000`: a record.
+    OPEN = "open"
+    #: It has got its `000`.
+    CLOSED = "closed"
+    #: The caller has given it up, or another request with the same body has stood in for it.
+    ENDED = "ended"
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    ACKNOWLEDGED = "acknowledged"
+    #: It waits for the caller's retry.
+    AWAITING = "awaiting"
+    #: The router retries it.
+    QUEUED = "queued"
+    #: Another event, or a change of routes, has made it needless.
+    SUPERSEDED = "superseded"
+    #: A dead letter.
+    DEAD = "dead"
+
+
+#: What takes up a target's share of the store.
+UNSETTLED = (State.AWAITING, State.QUEUED, State.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event's row but for the event itself."""
+
+    event_id: str
+    stage: Stage
+    #: When the first request came.
+    first_at: float
+    #: How many requests there were.
+    requests: int
+    #: When the last of them was answered, or hung up.
+    replied_at: float
+    #: When the caller's next request is due.
+    due_at: float
+    #: Until when its acknowledgements count.
+    credit_until: float
+    #: When the caller has given it up.
+    ends_at: float
+    #: Its acknowledgements count no more, whatever the time. Once true it stays true.
+    spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One delivery's row; the target's name is its identity within the event."""
+
+    target: str
+    state: State
+    #: Why its last attempt ended, or why it is dead; `""` while the first is in flight.
+    reason: str = ""
+    #: When a queued one is tried next.
+    due_at: float = 0.0
+    #: How many retries the router has made.
+    retries: int = 0
+    #: The failed attempt that has led here: written with the row, and no part of where it stands.
+    tried: Tried | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of one event."""
+
+    record: Record
+    rows: tuple[DeliveryRow, ...]
+
+
+class Letter(NamedTuple):
+    """An event as its targets get it, the same over all attempts."""
+
+    event: Event
+    digest: bytes
+    request_id: str
+    #: The caller's W3C trace context; both `""` where it sent none that is valid.
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a request that has claimed a record leaves behind."""
+
+    #: The record as it is from now on.
+    record: Record
+    #: The deliveries that changed; others stay as they are.
+    rows: Sequence[DeliveryRow]
+    #: The body's SHA-256.
+    digest: bytes
+    #: The targets that have acknowledged.
+    reached: Collection[str]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A queued delivery that one process has leased."""
+
+    event_id: str
+    row: DeliveryRow
+    letter: Letter
+    lease: str
+    #: A person has queued it anew.
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A record that its caller has given up."""
+
+    event_id: str
+    event_key: str
+    requests: int
+    #: Its dead letters, by target: why the last attempt ended.
+    dead: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How much a store may hold, and for how long it shows what is over."""
+
+    max_bytes: int
+    max_rows: int
+    #: The part of either that one target's unsettled deliveries may take up.
+    share: float = 0.25
+    #: How long what is settled is shown, in seconds.
+    keep_settled: float = 3600.0
+    #: How long a dead letter is kept, in seconds.
+    keep_dead: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store holds."""
+
+    #: Events, settled ones included.
+    rows: int
+    bytes: int
+    #: (target, state) to its number of unsettled deliveries.
+    deliveries: Mapping[tuple[str, State], int]
+    #: The fullest part of the limits, a target's share included: 1.0 is full.
+    fullest: float
+    #: The target whose share that is; `""` where it is the store as a whole.
+    fullest_of: str = ""
+    #: When the oldest event came that still awaits a retry or is queued; None where none does.
+    oldest: float | None = None
+    #: The targets whose shares are full, and `""` where the store as a whole is.
+    full: frozenset[str] = frozenset()
+
+
+class Store(Protocol):
+    """Every method that takes a timeout raises StoreFailed, at the latest when that has passed,
+    never blocks the loop for longer than a point look-up, and is atomic: a crash leaves all of it
+    or nothing. What it has returned from is durable (it survives kill -9 and a power cut), and is
+    seen by every later call of every process. Calls made at the same time take effect in any order.
+
+    With each row that is written the failed attempt that it brings is kept, LAST of them and the
+    first; not while its target's share or the store was full when `usage` was last asked for.
+    """
+
+    #: False where nothing is remembered at all: `find` finds nothing, and nothing is ever written.
+    remembers: bool
+
+    #: Where the processes that share it write themselves; None where it is no matter of several.
+    nodes: Nodes | None
+
+    def now(self) -> float:
+        """The time on the clock that all processes of this store share."""
+        ...
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        """The events of that body, open ones first, and not more than a few dozen. The cost does
+        not grow with the store."""
+        ...
+
+    async def add(
+        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+    ) -> None:
+        """Insert an event with its deliveries. Raises StoreFull where there is no room.
+
+        A write that misses its timeout and commits all the same is spent from the start.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        """Write what a request that has claimed the record has come to. False, and nothing
+        written, where it is not open any more: somebody else has closed it, or it has ended.
+
+        An acknowledged row stays acknowledged. Closing spends every other open record of the body,
+        and marks their deliveries to the targets reached as acknowledged later. Raises StoreFull.
+        """
+        ...
+
+    async def supersede(
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
+    ) -> None:
+        """A request that claimed none of these has got its `000`: the open deliveries of the open
+        ones to the targets reached are superseded, their dead letters are marked as acknowledged
+        later, the records are spent, and end where nothing is awaited any more. `by` is the id of
+        the request's event."""
+        ...
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        """Mark a delivery acknowledged, whatever its state. False where it is not there."""
+        ...
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        """Keep an attempt that has failed after its row was written: the row stays as it is, but
+        for a reason that was not known yet. Nothing where the delivery is not there."""
+        ...
+
+    async def spend_all(self, timeout: float) -> None:
+        """Spend every record there is, in one step whose cost does not grow with the store."""
+        ...
+
+    async def queue(self, timeout: float) -> Mapping[str, float]:
+        """The targets that have queued deliveries, and when the first of each is due."""
+        ...
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        """Lease up to `limit` due deliveries of a target until then, those due first first.
+        Until then nobody else gets them; after that they are due again."""
+        ...
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        """Give a leased delivery back as `row`. False where the lease or the delivery is over."""
+        ...
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        """End up to `limit` open records whose time has passed: what they await becomes a dead
+        letter."""
+        ...
+
+    async def prune(self, now: float, limit: int, timeout: float) -> int:
+        """Delete up to `limit` events that are settled or dead and have been shown for long
+        enough, and give back their room; how many there were."""
+        ...
+
+    async def usage(self, timeout: float) -> Usage:
+        """What it holds; the cost does not grow with the number of rows."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is being written, up to a few seconds, and let go of the rest."""
+        ...

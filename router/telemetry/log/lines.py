@@ -1,0 +1,223 @@
+"""One line: fields in, bytes out. No value can end it, or tell a terminal what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import orjson
+
+from router.model.secret import Secret
+
+Format = Literal["console", "json"]
+Level = Literal["info", "warning", "error"]
+Fields = Mapping[str, Any]
+
+#: The longest line, in bytes: Docker and the runtimes of Kubernetes split what is longer.
+MAX_LINE = 16 * 1024
+
+#: The longest text that a line repeats, in characters.
+MAX_TEXT = 1024
+
+#: The same in a line that would be too long, and how many members of a list or mapping it repeats.
+_FEW_CHARACTERS, _FEW_MEMBERS = 128, 64
+
+#: What a line takes besides the values of its fields, in bytes; with a margin.
+_FRAME = 1024
+
+#: The fields that every line has, or may have, of its own.
+_OWN = frozenset({"time", "level", "happening", "cut"})
+
+#: What needs no quotes and no second look: most values.
+_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
+_NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
+
+
+class Lines:
+    """Renders lines in one format."""
+
+    def __init__(self, format: Format, encoding: str = "utf-8") -> None:
+        """`encoding` is for `console`; JSON is ASCII."""
+        self.is_json = format == "json"
+        self._encoding = "ascii" if format == "json" else encoding
+        #: A second of Unix time, and how it is written: most lines are in that of the line before.
+        self._second = (0, "1970-01-01T00:00:00")
+
+    def line(self, now: float, level: Level, happening: str, fields: Fields) -> bytes:
+        """A line with its end, of at most MAX_LINE bytes; its field `cut` names what had to go.
+
+        Never raises: no log line is worth a failure of its own.
+        """
+        stamp = self.stamp(now)
+        if self.is_json and (quick := _quick_line(stamp, level, happening, fields)):
+            return quick
+        try:
+            if _has_own(fields) or _has_long(fields):
+                fields = _tamed(fields)
+            line = self._line(stamp, level, happening, fields)
+            if len(line) > MAX_LINE:
+                line = self._line(stamp, level, happening, self._fitted(fields))
+        except Exception:  # noqa: BLE001 - a value that can't be shown, whatever it is
+            line = self._line(stamp, level, happening, {"cut": [*map(str, fields)]})
+        return line
+
+    def stamp(self, now: float) -> str:
+        """Unix time as ISO 8601 in UTC, to the millisecond."""
+        second, text = self._second
+        if int(now) != second:
+            second = int(now)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        return f"{text}.{int((now - second) * 1000):03d}Z"
+
+    def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
+        if self.is_json:
+            return _json_line(stamp, level, happening, fields)
+        line = _console_line(stamp, level, happening, fields)
+        return line.encode(self._encoding, "backslashreplace")
+
+    def _fitted(self, fields: Fields) -> dict[str, Any]:
+        """As much of the fields as goes into one line."""
+        room = MAX_LINE - _FRAME
+        fitted: dict[str, Any] = {}
+        cut: list[str] = list(fields.get("cut", ()))
+        for name, value in fields.items():
+            short = _shortened(value, _FEW_CHARACTERS)
+            size = len(self._line("", "info", "", {name: short}))
+            if size > room:
+                short, size = "…", 0
+            room -= size
+            fitted[name] = short
+            if short != value:
+                cut.append(name)
+        return {**fitted, "cut": cut}
+
+
+def stamp(at: float) -> str:
+    """Unix time as lines have it, to the nearest millisecond: what was read from one comes out."""
+    return Lines("json").stamp(at + 0.0005)
+
+
+def utc(at: float) -> str:
+    """Unix time as ISO 8601 in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def _has_own(fields: Fields) -> bool:
+    return not fields.keys().isdisjoint(_OWN)
+
+
+def _has_long(fields: Fields) -> bool:
+    """Whether there is a text so long that even looking at it takes time."""
+    for value in fields.values():  # noqa: SIM110 - three times as fast as any()
+        if type(value) is str and len(value) > MAX_TEXT:
+            return True
+    return False
+
+
+def _tamed(fields: Fields) -> dict[str, Any]:
+    """With texts cut to MAX_TEXT, and with names of the fields' own."""
+    named = {f"{name}_" if name in _OWN else name: value for name, value in fields.items()}
+    tamed = {
+        name: _shortened(value, MAX_TEXT) if isinstance(value, str) else value
+        for name, value in named.items()
+    }
+    cut = [name for name, value in named.items() if tamed[name] is not value]
+    return {**tamed, "cut": cut} if cut else tamed
+
+
+def _shortened(value: Any, longest: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= longest else value[:longest] + "…"
+    if isinstance(value, Mapping):
+        few = [*value.items()][:_FEW_MEMBERS]
+        return {name: _shortened(member, longest) for name, member in few}
+    if isinstance(value, list | tuple):
+        return [_shortened(member, longest) for member in value[:_FEW_MEMBERS]]
+    return value
+
+
+def _kind(value: Any) -> Any:
+    """What stands for a value that is no plain data: an exception's text may hold a secret."""
+    if isinstance(value, Secret):
+        return str(value)
+    return dict(value) if isinstance(value, Mapping) else type(value).__name__
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=True,
+    allow_nan=False,
+    check_circular=False,
+    separators=(",", ":"),
+    default=_kind,
+)
+
+
+def _quick_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes | None:
+    """The usual line. None for one that needs a second look; orjson takes less time than that."""
+    members = {"time": stamp, "level": level, "happening": happening, **fields}
+    line = _quickly(members)
+    if line is None or len(line) > MAX_LINE or _has_own(fields):
+        return None
+    # Whatever is no longer than a text may be has no longer text in it.
+    return None if len(line) > MAX_TEXT and _has_long(fields) else line
+
+
+def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
+    return _encoded({"time": stamp, "level": level, "happening": happening, **fields})
+
+
+def _encoded(members: dict[str, Any]) -> bytes:
+    """JSON in printable ASCII, and a line break."""
+    return _quickly(members) or _ENCODER.encode(members).encode("ascii") + b"\n"
+
+
+def _quickly(members: dict[str, Any]) -> bytes | None:
+    """The same in a tenth of the time, where orjson can: it leaves DEL and what is not ASCII as it
+    is, and among that may be what a terminal obeys."""
+    try:
+        line = orjson.dumps(members, _kind, orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a key that is no text, an integer of more than 64 bits
+        return None
+    return line if line.isascii() and b"\x7f" not in line else None
+
+
+def _console_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
+    shown = " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value != "")
+    return f"{stamp} {level:<7} {happening} {shown}".rstrip() + "\n"
+
+
+def _value(value: Any) -> str:
+    """A value on one line and without control sequences, quoted where it has blanks."""
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else _quoted(value)
+    if isinstance(value, int | float | None):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + " ".join([f"{_value(k)}={_value(v)}" for k, v in value.items()]) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join([_value(member) for member in value]) + "]"
+    return str(_kind(value))
+
+
+def _quoted(text: str) -> str:
+    """In quotes, where it can't do without."""
+    if not text or _NEEDS_QUOTES.search(text) or not text.isprintable():
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{printable(escaped)}"'
+    return text
+
+
+def printable(text: str) -> str:
+    r"""`text` with control and invisible characters as `\u001b`; in JSON it means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    units = c.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

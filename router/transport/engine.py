@@ -1,0 +1,170 @@
+"""Bytes over HTTP: what an engine is. The engines are interchangeable and share one suite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from router.model.event import Reason
+from router.net.client_tls import Tls
+from router.net.egress import Egress
+
+#: The largest answer body that is read. The contract's own is under 200 bytes; a web
+#: framework's error page is under 64 KiB.
+MAX_ANSWER = 64 * 1024
+
+#: How long an idle connection is kept. Below the 5 s after which uvicorn and Node.js close
+#: theirs, so that a request seldom meets a connection that is just being closed.
+KEEP_ALIVE = 4.0
+
+
+class Answer(NamedTuple):
+    """A whole HTTP answer to one POST."""
+
+    status: int
+    body: bytes
+    #: The `content-encoding` header in lower case, `""` where there is none or it is `identity`.
+    encoding: str = ""
+    #: The `retry-after` header as it came, `""` where there is none.
+    retry_after: str = ""
+
+
+class Failure(NamedTuple):
+    """No whole answer came. A target's failure is a value, never an exception."""
+
+    reason: Reason
+    #: False only where it is certain that the target saw no whole request.
+    delivered: bool
+    #: The status line's status where it came before the failure.
+    status: int | None = None
+    #: A few words for people; nothing the target sent but its status.
+    detail: str = ""
+
+
+def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they go on the wire, each with its line break: what a pool sends. Such lines may
+    be joined. Raises ValueError where one would become two."""
+    lines = b"\r\n".join([*map(b": ".join, headers), b""])
+    if not len(headers) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
+        raise ValueError("a line break in a header")
+    return lines
+
+
+T = TypeVar("T")
+
+
+class TargetExchange(asyncio.Future[T]):
+    """One POST that has begun; in the end, what its `read` makes of the answer, or of the failure.
+
+    `read` is called once, whatever happens, as soon as the result is there. Cancelled, the exchange
+    is stopped, and `read` is told a result that nobody hears of.
+    """
+
+    #: For engines: breaks off what it has come to; None while that is nothing.
+    stop: Callable[[], object] | None = None
+    _listener: Callable[[TargetExchange[T]], object] | None = None
+
+    def __init__(
+        self, read: Callable[[Answer | Failure], T], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(loop=loop)
+        self._read = read
+
+    @classmethod
+    def by(
+        cls, task: asyncio.Task[Answer | Failure], read: Callable[[Answer | Failure], T]
+    ) -> TargetExchange[T]:
+        """The exchange that a task makes."""
+        exchange = cls(read, task.get_loop())
+        exchange.stop = task.cancel
+        task.add_done_callback(exchange._end_by)
+        return exchange
+
+    def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
+        """Call `listener` in the moment that it ends. There is one; a future's other callbacks, of
+        which there may be many, come a turn of the loop later."""
+        if self._listener is None and not self.done():
+            self._listener = listener
+        else:
+            self.add_done_callback(listener)
+
+    def _tell(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener(self)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not super().cancel(msg):
+            return False
+        self._tell()
+        if self.stop is not None:
+            self.stop()
+        return True
+
+    def end(self, result: Answer | Failure) -> None:
+        """For engines: tell its result, whether or not anybody still hears it."""
+        try:
+            value = self._read(result)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+            self.fail(error)
+        else:
+            if not self.done():
+                self.set_result(value)
+                self._tell()
+
+    def fail(self, error: BaseException) -> None:
+        """For engines: tell of a fault of our own. It has to be ended all the same."""
+        if not self.done():
+            self.set_exception(error)
+            self._tell()
+
+    def _end_by(self, task: asyncio.Task[Answer | Failure]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self.end(task.result())
+            return
+        if task.cancelled():
+            super().cancel()
+            self._tell()
+        elif error := task.exception():
+            self.fail(error)
+        self.end(Failure(Reason.STOPPED, delivered=True))
+
+
+def as_it_came(result: Answer | Failure) -> Answer | Failure:
+    """The `read` of whoever wants no more of it."""
+    return result
+
+
+class Pool(Protocol):
+    """The connections to one target. It belongs to one event loop.
+
+    It has no bound of its own: there are as many connections as ever were in use at a time, less
+    those that have ended.
+    """
+
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> TargetExchange[T]:
+        """POST `body` once and read the whole answer, all within `timeout` seconds.
+
+        It begins now or with the loop's next turn. Sends exactly `lines`, which `lines_of` has
+        made, and `host` and `content-length` besides; follows no redirect, decodes nothing, keeps
+        no cookie, takes no proxy from the environment. What may have been delivered is never sent
+        again.
+        Cancelling it closes its connection, unless the answer was whole by then. A target's failure
+        is a value: an exception is a fault of our own; one that is raised here has begun nothing.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every connection; what is in flight fails as `stopped`."""
+        ...
+
+
+#: Makes the pool for a URL, how TLS is spoken to it, and where it may be. Does no I/O.
+Engine = Callable[[str, Tls, Egress], Pool]

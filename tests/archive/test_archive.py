@@ -1,0 +1,398 @@
+"""The archive as it is written: by real routers, on disks that fill up, by clocks that jump."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from random import Random
+from urllib.request import urlopen
+
+import pytest
+
+from router.archive import Archive, Shelf
+from router.archive.segments import found
+from router.archive.writer import ARCHIVE_BOUND
+from router.telemetry.log import Lines
+from tests.support.archived import archived
+from tests.support.command import PATIENCE, closed_port
+from tests.support.disks import Disks
+from tests.support.house import routes
+from tests.support.serving import Serving, always, body, name_of, serving, target, until
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    made = Disks(tmp_path)
+    yield made
+    made.close()
+
+
+def lines_of(shelf_full: int, number: int = 0) -> bytes:
+    """Lines that together take up so many bytes, more or less, and don't compress."""
+    random = Random(number)
+    line = b'{"time":"2026-11-26T12:00:00.000Z","happening":"event","x":"%s"}\n'
+    return b"".join(line % random.randbytes(500).hex().encode() for _ in range(shelf_full // 1000))
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def asked(port: int, path: str) -> str:
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+        content: bytes = answer.read()
+    return content.decode()
+
+
+def nobody(count: int, why: str) -> None:
+    raise AssertionError(f"{count} lost: {why}")
+
+
+# What is in it.
+
+
+def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> None:
+    """All that the log's line says, and the body as it came."""
+    sent = (
+        '{"event_source": "a", "event_topic":"库", "event_type":"t", "event_status":"1",\n'
+        '\t"changes":["\\u0007\x7f\x9b\\ud83d\\ude00😀"]}'
+    )
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
+        assert router.ask("POST", "/callback", sent.encode())[1] == "000"
+        until(lambda: archived(tmp_path / "store.db-archive"))
+        (line,) = archived(tmp_path / "store.db-archive")
+        assert line.pop("payload") == sent
+        assert line == router.lines("event")[0]
+
+
+def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None:
+    """So that no body can end its line, or tell a terminal what to do."""
+    hostile = "\x1b[2J\u202e\x00\x9b\r\n\u2028\x7f" * 10
+    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody)
+    archive.start()
+    archive.put("info", "event", {"msg": hostile}, body=hostile.encode())
+    archive.close(PATIENCE)
+    (segment,) = found(tmp_path)
+    text, _ = segment.read()
+    assert text.isascii()
+    assert text.decode().rstrip("\n").isprintable()
+    assert text.count(b"\n") == 1
+    assert json.loads(text)["payload"] == hostile
+
+
+def test_it_does_not_need_the_logs_format(tmp_path: Path) -> None:
+    """Where the log is for people, the line is what a log in JSON would have."""
+    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody, clock=lambda: 1000.0)
+    archive.start()
+    archive.put("info", "event", {"code": "000"})
+    archive.close(PATIENCE)
+    (segment,) = found(tmp_path)
+    assert segment.read()[0] == Lines("json").line(1000.0, "info", "event", {"code": "000"})
+
+
+def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> None:
+    """Retries of the queue, dead letters, and each event that no route matches."""
+    folder = tmp_path / "store.db-archive"
+    queue = {"retries": 1, "waits": ["50ms"]}
+    with target() as good, target(always("700")) as bad:
+        with serving(tmp_path, {"good": good}, {"bad": bad}, queue=queue) as router:
+            assert router.post("one") == "000"
+            until(lambda: archived(folder, "dead_letter"))
+        (event,) = archived(folder)
+        (dead,) = archived(folder, "dead_letter")
+        assert dead["event_id"] == event["event_id"]
+        (tmp_path / "two").mkdir()
+        with serving(tmp_path / "two", {"good": good}, match="other") as router:
+            assert [router.post("two") for _ in range(7)] == ["500"] * 7
+            until(lambda: len(archived(tmp_path / "two" / "store.db-archive", "unmatched")) == 7)
+
+
+def test_bodies_can_be_left_out(tmp_path: Path) -> None:
+    """`--archive-bodies off`, for who must not keep them."""
+    with (
+        target() as ledger,
+        serving(tmp_path, {"ledger": ledger}, options=["--archive-bodies", "off"]) as router,
+    ):
+        router.post("one")
+        until(lambda: archived(tmp_path / "store.db-archive"))
+    (line,) = archived(tmp_path / "store.db-archive")
+    assert "payload" not in line
+
+
+def test_no_header_and_no_secret_is_in_it(tmp_path: Path) -> None:
+    """What targets are sent besides the event, and who may call, stays out."""
+    with target() as ledger, target(always("700")) as audit:
+        policy = {
+            "url": f"{ledger.url}?key=canary-query",
+            "headers": {"authorization": "canary-header"},
+            "secret": "whsec_Y2FuYXJ5LXNlY3JldC1jYW5hcnk=",
+        }
+        table = routes(
+            {"ledger": policy},
+            {"audit": {**policy, "url": audit.url}},
+            ebaas={"token": "canary-token-of-some-length"},
+        )
+        (tmp_path / "routes.yaml").write_text(json.dumps(table))
+        router = Serving(tmp_path / "routes.yaml", tmp_path / "store.db", [], {})
+        try:
+            headers = {"authorization": "Bearer canary-token-of-some-length"}
+            with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
+                connection.request("POST", "/callback", body("one"), headers)
+                assert json.loads(connection.getresponse().read())["code"] == "000"
+            until(lambda: archived(tmp_path / "store.db-archive"))
+        finally:
+            router.close()
+    kept = json.dumps(archived(tmp_path / "store.db-archive"))
+    assert "canary" not in kept
+    assert "Y2FuYXJ5" not in kept
+
+
+def test_it_is_its_users_alone(tmp_path: Path) -> None:
+    """0700 for the folder, 0600 for each file, whatever the umask says."""
+    before = os.umask(0)
+    try:
+        shelf = Shelf(tmp_path / "archive", MIB, 60.0)
+        for number in range(3):
+            shelf.append(lines_of(MIB // 2, number))
+        shelf.append(b"one more\n")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "archive").stat().st_mode) == 0o700
+    files = list((tmp_path / "archive").iterdir())
+    assert len(files) > 1
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+# How much it keeps, and for how long.
+
+
+def test_full_segments_are_compressed(tmp_path: Path) -> None:
+    """The one in hand is as it was written; the others take up a part of that."""
+    shelf = Shelf(tmp_path, 4 * MIB, 60.0)
+    shelf.append(b'{"time":"2026-11-26T12:00:00.000Z","same":1}\n' * 30_000)
+    shelf.append(b"one more\n")
+    newest, full = found(tmp_path)
+    assert newest.path.suffix == ".jsonl"
+    assert full.path.suffix == ".zst"
+    assert full.path.stat().st_size < MIB / 100
+    text, is_whole = full.read()
+    assert is_whole
+    assert text.count(b"\n") == 30_000
+
+
+def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
+    """The oldest goes first, and what is written to counts as if it were full."""
+    shelf = Shelf(tmp_path, 2 * MIB, 60.0)
+    for number in range(60):
+        shelf.append(lines_of(100_000, number))
+        assert size_of(tmp_path) <= 2 * MIB
+    assert size_of(tmp_path) > MIB
+    assert lines_of(100_000, 59) in b"".join(segment.read()[0] for segment in found(tmp_path))
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    """By when its last line was written."""
+    now = time.time()
+    clock = [now - 3 * 3600]
+    shelf = Shelf(tmp_path, 4 * MIB, 7200.0, now=lambda: clock[0])
+    shelf.append(b"old\n")
+    clock[0] = now - 3600
+    shelf.tidy()
+    shelf.append(b"young\n")
+    clock[0] = now
+    shelf.tidy()
+    assert [segment.read()[0] for segment in found(tmp_path)] == [b"young\n"]
+
+
+def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
+    """Back and forth by hours: each line is found by its own time."""
+    now = time.time()
+    stamp, clock = Lines("json"), [now]
+    shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    for number, jump in enumerate((0, -7200, 60, 86400, -86400, 5)):
+        clock[0] = now + jump
+        shelf.append(stamp.line(clock[0], "info", "event", {"number": number}))
+        if number % 2:
+            shelf.tidy()
+    assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
+
+
+def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:
+    """And leaves alone what a living one writes to."""
+    gone, living, next_one = (Shelf(tmp_path, 4 * MIB, 60.0) for _ in range(3))
+    gone.append(b"gone\n")
+    gone.close()
+    living.append(b"living\n")
+    next_one.tidy()
+    living.append(b"lives\n")
+    assert [(each.last is None, each.read()[0]) for each in found(tmp_path)] == [
+        (True, b"living\nlives\n"),
+        (False, b"gone\n"),
+    ]
+
+
+def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> None:
+    """Killed after the compressed one was made and before the other was deleted."""
+    shelf = Shelf(tmp_path, 4 * MIB, 60.0)
+    shelf.append(b"once\n")
+    (segment,) = found(tmp_path)
+    content = segment.path.read_bytes()
+    shelf.turn()
+    segment.path.write_bytes(content)
+    assert [each.read()[0] for each in found(tmp_path)] == [b"once\n"]
+    Shelf(tmp_path, 4 * MIB, 60.0).tidy()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# What is lost, and what it costs others: nothing.
+
+
+def test_a_stop_loses_nothing(tmp_path: Path) -> None:
+    """Every event that was answered before SIGTERM has its line."""
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
+        names = [f"event {number}" for number in range(100)]
+        with ThreadPoolExecutor(8) as callers:
+            assert set(callers.map(router.post, names)) == {"000"}
+        assert router.interrupt(signal.SIGTERM) == 0
+    kept = [name_of(line["payload"].encode()) for line in archived(tmp_path / "store.db-archive")]
+    assert sorted(kept) == sorted(names)
+
+
+def test_what_was_put_before_the_close_is_written(tmp_path: Path) -> None:
+    """Even where the thread has hardly begun."""
+    for number in range(20):
+        folder = tmp_path / str(number)
+        archive = Archive(Shelf(folder, MIB, 60.0), nobody)
+        archive.start()
+        for _ in range(100):
+            archive.put("info", "event", {})
+        archive.close(PATIENCE)
+        assert len(archived(folder)) == 100
+
+
+def test_a_kill_loses_what_a_second_brought_at_most(tmp_path: Path) -> None:
+    """And leaves no line that is cut for the next router, which goes on."""
+    folder = tmp_path / "store.db-archive"
+    with target() as ledger:
+        with serving(tmp_path, {"ledger": ledger}) as router:
+            answered: list[tuple[str, float]] = []
+            started = time.monotonic()
+            while time.monotonic() - started < 2.5:
+                name = f"event {len(answered)}"
+                assert router.post(name) == "000"
+                answered.append((name, time.monotonic()))
+            router.process.kill()
+            killed = time.monotonic()
+        kept = {name_of(line["payload"].encode()) for line in archived(folder)}
+        assert {name for name, at in answered if killed - at > 1.0} <= kept
+        with serving(tmp_path, {"ledger": ledger}) as router:
+            assert router.post("afterwards") == "000"
+            assert router.interrupt(signal.SIGTERM) == 0
+    assert kept < {name_of(line["payload"].encode()) for line in archived(folder)}
+
+
+def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> None:
+    """They are counted, told, and make /status degraded; once there is room it goes on."""
+    disk = disks.tmpfs(2)
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(2 * MIB - 64 * 1024))
+    ops = closed_port()
+    options = ["--archive", str(disk / "archive"), "--ops-port", str(ops)]
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        big = "x" * 20_000
+        for number in range(20):
+            assert router.post(f"{number} {big}") == "000"
+        until(lambda: router.lines("archive_lost"))
+        assert router.lines("archive_lost")[0]["why"] == "disk_full"
+        status = json.loads(asked(ops, "/status"))
+        assert status["archive"]["reasons"][0].startswith("disk_full, last at ")
+        assert 0 < status["archive"]["lines_lost"] <= 20
+        assert re.search(
+            r"^ebaas_router_archive_lines_lost_total [1-9]", asked(ops, "/metrics"), re.MULTILINE
+        )
+        ballast.unlink()
+        assert router.post("there is room") == "000"
+        until(
+            lambda: (
+                "there is room"
+                in [name_of(line["payload"].encode()) for line in archived(disk / "archive")]
+            )
+        )
+        router.interrupt(signal.SIGTERM)
+        lost = sum(line["count"] for line in router.lines("archive_lost"))
+        assert lost + len(archived(disk / "archive")) == 21
+
+
+def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
+    """What comes beyond it is lost at once, and counted."""
+    archive = Archive(Shelf(tmp_path, MIB, 60.0), lambda *_: None)  # not started: nothing is taken
+    sent, content = 1000, bytes(100_000)
+    for _ in range(sent):
+        archive.put("info", "event", {}, b"{}\n", content)
+    assert archive.why == "slow"
+    assert 0 < sent - archive.lost <= ARCHIVE_BOUND / len(content)
+
+
+def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
+    """A file is where the folder should be."""
+    (tmp_path / "archive").write_text("in the way")
+    options = ["--archive", str(tmp_path / "archive")]
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        assert router.post("one") == "000"
+        until(lambda: router.lines("archive_lost"))
+        assert router.lines("archive_lost")[0]["count"] == 1
+
+
+def test_each_worker_writes_its_own_segments(tmp_path: Path) -> None:
+    """Two processes at one port, one folder, and every event once."""
+    folder = tmp_path / "store.db-archive"
+    options = ["--workers", "2"]
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        names = [f"event {number}" for number in range(60)]
+        for name in names:
+            assert router.post(name) == "000"
+        until(lambda: len(archived(folder)) == len(names))
+        segments = found(folder)
+        router.interrupt(signal.SIGTERM)
+    assert len(segments) == 2
+    kept = [name_of(line["payload"].encode()) for line in archived(folder)]
+    assert sorted(kept) == sorted(names)
+
+
+def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
+    """`--archive none`; the default beside a store in a file is a folder of its name."""
+    options = ["--archive", "none"]
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        assert router.post("one") == "000"
+        router.interrupt(signal.SIGTERM)
+    assert not (tmp_path / "store.db-archive").exists()
+
+
+def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    """A finished one that is cut, and one that a bit was changed in."""
+    shelf = Shelf(tmp_path, 64 * MIB, 60.0)
+    shelf.append(lines_of(4 * MIB))
+    shelf.turn()
+    (segment,) = found(tmp_path)
+    whole, content = segment.read()[0], segment.path.read_bytes()
+    segment.path.write_bytes(content[: len(content) // 2])
+    text, is_whole = segment.read()
+    assert not is_whole
+    assert whole.startswith(text)
+    assert len(text) > len(whole) / 4
+    segment.path.write_bytes(
+        bytes(b ^ 1 if at == len(content) // 2 else b for at, b in enumerate(content))
+    )
+    text, is_whole = segment.read()
+    assert len(text) > len(whole) / 4

@@ -1,0 +1,431 @@
+"""`trace`: by whatever an event is known, it is found, told whole, and forges nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from router.store.promises import DeliveryRow, Stage, State
+from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
+from tests.support.house import event
+from tests.support.inprocess import Ran, ran
+from tests.support.serving import SOON, always, serving, target, until
+from tests.support.shop import Shop, SqliteShop, dead
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def trace(folder: Path, *arguments: str) -> Ran:
+    """In an archive alone."""
+    return ran("trace", "--archive", folder, "--store", "none", *arguments)
+
+
+def story(folder: Path, *arguments: str) -> Any:
+    found = trace(folder, "--format", "json", *arguments)
+    assert found.code == 0, found.err
+    assert found.json["kind"] == "story"
+    return found.json
+
+
+def names(found: Ran) -> list[str]:
+    """The events of a table."""
+    assert found.code == 0, found.err
+    return [json.loads(each)["event_id"] for each in found.lines]
+
+
+# By what an event is found.
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "one",
+        "request-of-one",
+        "x.y.z.1",
+        "x.y.*",
+        "?.y.z.1",
+        TRACE,
+        "order 库",
+        "17",
+        "deep",
+        "hash",
+    ],
+)
+def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str) -> None:
+    """Its id, its request's, its key, a pattern, its trace, an id in `changes`, its body's hash."""
+    changes = [*map(str, range(20, 60)), "order 库", 17, {"id": "deep"}]
+    sent = json.dumps({"changes": changes}, ensure_ascii=False).encode()
+    one = told("one", body=sent, event_key="x.y.z.1", trace_id=TRACE, changes=["20"])
+    keep(tmp_path, told("two"), one, told("three"))
+    digest = json.loads(one)["body"]
+    assert story(tmp_path, digest[:8] if word == "hash" else word)["event_id"] == "one"
+
+
+def test_what_is_only_like_it_is_not_found(tmp_path: Path) -> None:
+    """A part of an id, a word of another field, a key without its wildcard."""
+    keep(tmp_path, told("one", body=event(changes=["order-17"])))
+    for word in ("order", "order-1", "cert", "a.gs", "on", "acknowledged", "request-of"):
+        assert trace(tmp_path, word).code == 1, word
+
+
+def test_one_of_ten_thousand_is_found_by_an_id_of_the_business(tmp_path: Path) -> None:
+    """Across segments, finished and not."""
+    for part in range(10):
+        lines = [told(f"event-{part}-{n}", ago=3600 - part * 60 - n / 20) for n in range(1000)]
+        keep(tmp_path, *lines)
+    assert story(tmp_path, "event-3-777")["event_id"] == "event-3-777"
+
+
+def test_a_table_has_each_event_once_and_the_newest_first(tmp_path: Path) -> None:
+    """Over the segments of two processes that wrote at the same time."""
+    keep(
+        tmp_path,
+        told("one", ago=90, code="500"),
+        told("one", ago=50, request=2),
+        told("four", ago=10),
+    )
+    keep(tmp_path, told("two", ago=70), told("three", ago=30))
+    assert names(trace(tmp_path, "a.gs.*", "--format", "json")) == ["four", "three", "one", "two"]
+    text = trace(tmp_path, "a.gs.*", "--limit", "2")
+    assert [each.split()[2] for each in text.lines[1:3]] == ["four", "three"]
+    assert text.lines[3:] == ["and more: --limit, --since"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--since 45s", ["five", "four", "three"]),
+        ("--until 45s", ["two", "one"]),
+        ("--since 80s --until 45s", ["two"]),
+        ("--failed", ["five", "four", "two"]),
+        ("--code 700", ["four", "two"]),
+        ("--code 500", ["five", "two"]),
+        ("--target audit", ["four", "three"]),
+        ("a.gs.* --target audit --failed", ["four"]),
+        ("one three", ["three", "one"]),
+    ],
+)
+def test_what_narrows_it_down(tmp_path: Path, options: str, expected: list[str]) -> None:
+    """Every filter has to fit; of several words any."""
+    keep(
+        tmp_path,
+        told("one", ago=90),
+        told("two", ago=70, code="500", targets={"ledger": REFUSED}),
+        told("three", ago=40, targets={"ledger": ACKNOWLEDGED, "audit": ACKNOWLEDGED}),
+        told("four", ago=20, targets={"ledger": ACKNOWLEDGED, "audit": REFUSED}),
+        told("five", ago=10, code="500", unqueued=True),
+    )
+    found = trace(tmp_path, *options.split(), "--format", "json")
+    if len(expected) == 1:
+        assert found.json["event_id"] == expected[0]
+    else:
+        assert names(found) == expected
+
+
+# How it is told.
+
+
+def test_one_event_is_told_whole(tmp_path: Path) -> None:
+    """By real processes: every request and what it was told, the receiver's words, what was
+    skipped, how it stands and what comes next."""
+    with target() as ledger, target(always("700")) as audit:
+        ebaas = {"waits": ["1h"], "retries": 20}
+        both = {"ledger": ledger, "audit": audit}
+        with serving(tmp_path, both, ebaas=ebaas) as router:
+            assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
+            until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
+            found = ran("trace", "order-1", "--store", tmp_path / "store.db")
+            router.interrupt(signal.SIGTERM)
+    assert found.code == 0, found.err
+    text = found.out
+    assert "request 1 of 21: EBaaS was told 500" in text
+    assert "request 2 of 21: EBaaS was told 500" in text
+    assert len(re.findall(r"audit +required .*700", text)) == 2
+    assert re.search(r"ledger +required +skipped: acknowledged", text)
+    assert re.search(r"next: EBaaS's request 3, in 59m", text)
+
+
+def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
+    """Also when nothing of it is open any more."""
+    queue = {"retries": 2, "waits": ["50ms"]}
+    with (
+        target() as ledger,
+        target(always("700")) as audit,
+        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, queue=queue) as router,
+    ):
+        assert router.post("order-1") == "000"
+        until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
+        found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
+    steps = found.json["steps"]
+    assert [(step["what"], step.get("retry")) for step in steps] == [
+        ("request", None),
+        ("retried", 1),
+        ("dead_letter", 2),
+    ]
+    assert found.json["deliveries"][0]["state"] == "dead"
+
+
+@pytest.mark.parametrize("archive", ["auto", "none"])
+def test_a_failed_attempt_is_told_once(tmp_path: Path, archive: str) -> None:
+    """In the receiver's words, whether the archive has it, or the store alone."""
+    options = ["--archive", archive]
+    with (
+        target(always("700")) as audit,
+        serving(tmp_path, {"audit": audit}, ebaas={"waits": ["1h"]}, options=options) as router,
+    ):
+        assert router.post("order-1") == "500"
+        until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
+        place = ("--store", tmp_path / "store.db", "--archive", archive)
+        found = ran("trace", "order-1", *place)
+    assert found.code == 0, found.err
+    assert len(re.findall("audit.*'700'", found.out)) == 1
+    assert "next: EBaaS's request 2" in found.out
+
+
+def test_what_was_acknowledged_long_ago_is_told_too(tmp_path: Path) -> None:
+    """No store has it; the archive does."""
+    keep(tmp_path, told("one", ago=3 * 86400))
+    found = trace(tmp_path, "one")
+    assert "EBaaS was told 000" in found.out
+    assert found.lines[-1] == "next: nothing, it is settled"
+
+
+def test_a_person_s_action_is_a_part_of_it(tmp_path: Path) -> None:
+    """Who replayed what, and when."""
+    shop = SqliteShop(tmp_path / "store.db")
+    shop.add("one", dead())
+    shop.close()
+    store = ["--store", str(tmp_path / "store.db")]
+    assert ran("deliveries", "replay", "--event", "one", "--as", "mia", *store).code == 0
+    found = ran("trace", "one", "--archive", "none", *store)
+    assert "replay by 'mia': ledger" in found.out
+    assert "next: retry 1 of ledger, now" in found.out
+
+
+def test_bodies_are_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    """They may be secret."""
+    sent = event(changes=["one", "canary"])
+    keep(tmp_path, told("one", body=sent, changes=["one"]))
+    assert "canary" not in trace(tmp_path, "one").out
+    assert trace(tmp_path, "one", "--body").lines[-1] == sent.decode()
+    assert story(tmp_path, "one", "--body")["body"] == sent.decode()
+
+
+def test_an_event_that_no_route_matches_is_told(tmp_path: Path) -> None:
+    """It has no id of its own; its request has."""
+    fields: dict[str, Any] = {"code": "500", "request_id": "r-1", "event_key": "x.y.z.1"}
+    keep(tmp_path, line("unmatched", payload=event(changes=["order-1"]).decode(), **fields))
+    found = trace(tmp_path, "order-1")
+    assert "no route matches" in found.out
+    assert "EBaaS was told 500" in found.out
+
+
+# Where is looked.
+
+
+@pytest.mark.parametrize("word", ["one", "r", "order-1", "a.gs.cert.1", "a.gs.*"])
+def test_the_store_is_enough(shop: Shop, word: str) -> None:
+    """What is open is found without any archive, by its body too."""
+    awaiting = DeliveryRow("ledger", State.AWAITING)
+    shop.add("one", awaiting, stage=Stage.OPEN, body=event(changes=["order-1"]))
+    nowhere_else = ("--store", shop.option, "--archive", "none")
+    assert ran("trace", word, *nowhere_else, "--format", "json").json["event_id"] == "one"
+    assert ran("trace", "cert", *nowhere_else).code == 1
+
+
+def _plain(line: bytes) -> bytes:
+    return line
+
+
+def _docker(line: bytes) -> bytes:
+    wrapped = {"log": line.decode(), "stream": "stdout", "time": "2026-11-26T13:04:11.123456789Z"}
+    return json.dumps(wrapped).encode() + b"\n"
+
+
+def _journald(line: bytes) -> bytes:
+    wrapped = {"__REALTIME_TIMESTAMP": "1764162251", "_PID": "1", "MESSAGE": line.decode().rstrip()}
+    return json.dumps(wrapped).encode() + b"\n"
+
+
+def _compose(line: bytes) -> bytes:
+    return b"router-1  | " + line
+
+
+def _containerd(line: bytes) -> bytes:
+    return b"2026-11-26T13:04:11.123456789Z stdout F " + line
+
+
+@pytest.mark.parametrize("wrapped", [_plain, _docker, _journald, _compose, _containerd])
+def test_a_log_is_read_as_collectors_wrap_it(
+    tmp_path: Path, wrapped: Callable[[bytes], bytes]
+) -> None:
+    """From a file and from stdin, which is gone through twice."""
+    lines = [
+        told("one", ago=70, payload=..., changes=["order 库"], code="500"),
+        told("two", ago=65, payload=...),
+        line("serving", url="http://127.0.0.1"),
+        line("retried", ago=60, event_id="one", target="ledger", reason="timeout", retry=1),
+    ]
+    log = b"".join(map(wrapped, lines))
+    (tmp_path / "log").write_bytes(log)
+    from_file = ran("trace", "order 库", "--log", tmp_path / "log", "--format", "json")
+    from_stdin = ran("trace", "order 库", "--log", "-", "--format", "json", stdin=log)
+    assert from_file.json == from_stdin.json
+    assert [step["what"] for step in from_file.json["steps"]] == ["request", "retried"]
+    assert len(ran("trace", "--failed", "--log", tmp_path / "log").lines) > 3
+
+
+def test_what_archive_and_log_both_have_is_told_once(tmp_path: Path) -> None:
+    """The same line at the same time."""
+    one = told("one")
+    (tmp_path / "log").write_bytes(one)
+    keep(tmp_path / "archive", one)
+    assert len(story(tmp_path / "archive", "one", "--log", str(tmp_path / "log"))["steps"]) == 1
+
+
+def test_no_such_event_says_where_was_looked(tmp_path: Path) -> None:
+    """One line, with how far back each reaches; exit 1."""
+    keep(tmp_path, told("one"))
+    found = trace(tmp_path, "two")
+    assert (found.code, found.out) == (1, "")
+    assert re.fullmatch(
+        r"ebaas-router: no such event; looked in the archive \(back to \S+Z\)\n", found.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        ([], 2, "which event?"),
+        (["x", "--since", "yesterday"], 2, "--since: 'yesterday' is neither"),
+        (["x", "--log", "nothing.log"], 3, "there is no file nothing.log"),
+        (["x", "--archive", "nothing"], 3, "there is no such folder"),
+        (["x", "--store", "nothing.db"], 3, "there is no such file"),
+        (["x", "--limit", "0"], 2, "--limit"),
+        ([""], 2, "empty"),
+    ],
+)
+def test_what_cant_be_done_says_why(arguments: list[str], code: int, why: str) -> None:
+    """One line, no path of the machine, no traceback."""
+    found = ran("trace", *arguments)
+    assert (found.code, found.out) == (code, "")
+    assert why in found.err
+    assert found.err.count("\n") == 1
+
+
+# What can't be trusted.
+
+
+def test_lines_that_are_cut_or_garbled_are_counted(tmp_path: Path) -> None:
+    """The rest is told all the same."""
+    one, two = told("one", ago=90, code="500"), told("one", request=2)
+    garbled = [
+        one[:200] + b"\n",
+        b'{"time":"x","happening":"event","event_id":"one"}\n',
+        b"one\xff\n",
+    ]
+    older = b'{"time":"2026-11-26T12:00:00.000Z","happening":"event","event_id":"one"}\n'
+    keep(tmp_path, one, *garbled, older, two[:-20])
+    found = trace(tmp_path, "one", "--format", "json")
+    assert len(found.json["steps"]) == 2
+    assert "could not be read" in found.err
+
+
+HOSTILE = [
+    "\x1b[2J\x1b[31mred",
+    "\r\nnext: nothing, it is settled",
+    "\u202e\u2066txt.exe",
+    "\x00\x07\x08",
+    "\x9b31m\x85",
+    "\u2028\u2029\ufeff\u200b",
+    "a\tb   ledger    acknowledged",
+    "'; '\"",
+    "😀" * 300,
+    "x" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:8]))
+def test_no_words_forge_a_line_a_colour_or_a_column(tmp_path: Path, text: str) -> None:
+    """Whatever a receiver, a body, or somebody else's log says."""
+    said = {**REFUSED, "msg": text, "code": text, "detail": text, "reason": text, "as": text}
+    fields: dict[str, Any] = {
+        "event_key": text,
+        "changes": [text],
+        "trace_id": text,
+        "routes": [text],
+    }
+    hostile = told("one", ago=70, targets={"ledger": said, text: said}, **fields)
+    plain = told(
+        "one", ago=70, targets={"ledger": REFUSED, "x": REFUSED}, trace_id="t", changes=["c"]
+    )
+    later = line("retried", event_id="one", target=text, cause=text, retry=1, reason=text)
+    keep(
+        tmp_path / "plain", plain, line("retried", event_id="one", target="x", reason="x", retry=1)
+    )
+    keep(tmp_path / "hostile", hostile, later)
+    found, expected = trace(tmp_path / "hostile", "one"), trace(tmp_path / "plain", "one")
+    assert found.code == 0, found.err
+    assert len(found.lines) == len(expected.lines)
+    assert all(each.isprintable() for each in found.lines)
+    assert [each for each in found.lines if each.startswith("next")] == expected.lines[-1:]
+    keep(tmp_path / "hostile", told("two"))
+    table = trace(tmp_path / "hostile", "--since", "1h")
+    assert len(table.lines) == 3
+    assert all(each.isprintable() for each in table.lines)
+
+
+def test_what_strangers_say_stands_in_quotes(tmp_path: Path) -> None:
+    """So that nothing of it looks like a column, or like what the router says itself."""
+    text = "x  ledger  acknowledged"
+    names = ("as", "reason", "skipped", "code", "msg")
+    said = {**REFUSED, **dict.fromkeys(names, text)}
+    fields: dict[str, Any] = dict.fromkeys(("event_key", "trace_id", "request_id", "cause"), text)
+    one = told("one", targets={text: said}, changes=[text], routes=[text], **fields)
+    later = line("retried", event_id="one", target=text, cause=text, retry=1, reason=text)
+    found = trace(keep(tmp_path, one, later), "one").out
+    assert found.count(text) > 10
+    assert found.count(f"'{text}'") == found.count(text)
+
+
+def test_random_bytes_are_no_traceback(tmp_path: Path) -> None:
+    """A log of noise, and lines whose members are of any kind."""
+    random = Random(7)
+    kinds: list[Any] = [None, True, 17, -0.5, "x", [], {}, ["x"], {"ledger": 1}, 10**400]
+    fields = list(json.loads(told("one")))
+    with (tmp_path / "log").open("wb") as log:
+        for _ in range(500):
+            log.write(b'one {"' + random.randbytes(60) + b"\n")
+            members = json.loads(told("one"))
+            for name in random.sample(fields, 3):
+                members[name] = random.choice(kinds)
+            log.write(json.dumps(members).encode() + b"\n")
+    found = ran("trace", "one", "--log", tmp_path / "log")
+    assert found.code == 0
+    assert "could not be read" in found.err
+
+
+def test_a_kill_at_any_moment_leaves_what_can_be_traced(tmp_path: Path) -> None:
+    """What failed is in the store whatever happens; what went well is in the archive a moment
+    later."""
+    random = Random(11)
+    with target() as ledger, target(lambda name, _: "700" if "bad" in name else "000") as other:
+        for number in range(4):
+            with serving(tmp_path, {"ledger": ledger, "other": other}, ebaas=SOON) as router:
+                good = f"good-{number}"
+                assert router.post(good) == "000"
+                bad = [f"bad-{number}-{each}" for each in range(random.randrange(1, 30))]
+                assert {router.post(name) for name in bad} == {"500"}
+                router.process.send_signal(signal.SIGKILL)
+                router.wait()
+            for name in bad:
+                assert ran("trace", name, "--store", tmp_path / "store.db").code == 0, name
+    for number in range(3):
+        assert ran("trace", f"good-{number}", "--store", tmp_path / "store.db").code in (0, 1)

@@ -1,0 +1,249 @@
+"""`archive list`, `export` and `replay` as people run them, on each kind of store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from router.store.promises import DeliveryRow, Stage, State
+from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told
+from tests.support.command import running
+from tests.support.house import event, routes
+from tests.support.inprocess import Ran, ran
+from tests.support.serving import serving, target, until
+from tests.support.shop import Shop, SqliteShop, dead
+
+
+def archive(folder: Path, verb: str, *arguments: str | Path) -> Ran:
+    return ran("archive", verb, "--archive", folder, *arguments)
+
+
+def replay(folder: Path, shop: Shop, *arguments: str | Path) -> Ran:
+    usual = ("--target", "ledger", "--since", "1h", "--rate", "1000/s")
+    return archive(folder, "replay", "--store", shop.option, *usual, *arguments)
+
+
+# What there is.
+
+
+def test_list_says_what_there_is(tmp_path: Path) -> None:
+    """From when to when, how many requests, by what was told and by target."""
+    keep(
+        tmp_path,
+        told("one", ago=7200),
+        told("two", ago=60, code="500", targets={"ledger": REFUSED, "audit": ACKNOWLEDGED}),
+        told("two", ago=50, request=2, payload=...),
+        line("retried", ago=40, event_id="two", target="audit", reason="timeout", retry=1),
+        line("unmatched", ago=30, code="500", event_key='"code":"000"', payload='{"as":"x"}'),
+    )
+    found = archive(tmp_path, "list", "--format", "json").json
+    assert (found["requests"], found["bodies"]) == (4, 3)
+    assert found["codes"] == {"000": 2, "500": 2}
+    assert found["targets"] == {"ledger": 3, "audit": 1}
+    assert found["later"]["retried"] == 1
+    assert found["first"] < found["last"]
+    assert "4, 3 with their bodies" in archive(tmp_path, "list").out
+
+
+def test_there_may_be_no_archive(tmp_path: Path) -> None:
+    """An empty one is no fault; none at all is."""
+    (tmp_path / "empty").mkdir()
+    assert archive(tmp_path / "empty", "list").lines == ["the archive is empty"]
+    assert archive(tmp_path / "empty", "export").out == ""
+    nothing = archive(tmp_path / "nothing", "list")
+    assert (nothing.code, nothing.err.count("\n")) == (3, 1)
+
+
+# Out of it.
+
+
+def test_export_writes_events_as_they_came(tmp_path: Path) -> None:
+    """Each once, one a line, the oldest first; what selects is as with trace."""
+    pretty = json.dumps(json.loads(event(changes=["a\u2028b"])), indent=1, ensure_ascii=False)
+    keep(
+        tmp_path,
+        told("one", ago=90, body=pretty.encode(), event_key="x.y.z.1"),
+        told("two", ago=80),
+        told("two", ago=70, request=2),
+        told("three", ago=60, payload=...),
+    )
+    found = archive(tmp_path, "export")
+    assert [json.loads(each)["changes"] for each in found.lines] == [["a\u2028b"], ["two"]]
+    assert "1 event left out: without a body" in found.err
+    assert len(archive(tmp_path, "export", "--match", "x.*").lines) == 1
+    assert len(archive(tmp_path, "export", "--limit", "1").lines) == 1
+
+
+def test_what_is_exported_is_read_by_diff_and_send(tmp_path: Path) -> None:
+    """So that a new routes.yaml is compared with what came."""
+    keep(tmp_path / "archive", told("one"))
+    out = archive(tmp_path / "archive", "export").out.encode()
+    table = tmp_path / "routes.yaml"
+    with target() as ledger:
+        table.write_text(json.dumps(routes({"ledger": ledger.url})))
+        compared = ran("diff", table, table, "--events", "-", stdin=out)
+        sent = ran("send", "-", "--url", ledger.url, stdin=out)
+    assert "1 event compared" in compared.out
+    assert sent.code == 0
+    assert [got.event for got in ledger.got] == ["one"]
+
+
+# Back from it.
+
+
+def test_a_replay_queues_what_the_target_was_to_get(tmp_path: Path, shop: Shop) -> None:
+    """Under the same id and body, in order of time, each event once; others' events are not."""
+    keep(
+        tmp_path / "archive",
+        told("two", ago=80, code="500"),
+        told("two", ago=70, request=2),
+        told("one", ago=90),
+        told("old", ago=7200),
+        told("other", targets={"audit": ACKNOWLEDGED}),
+        told("bodiless", payload=...),
+    )
+    done = replay(tmp_path / "archive", shop)
+    assert done.code == 0, done.err
+    assert done.lines[-1] == "2 deliveries replayed"
+    assert "1 event without a body, left out" in done.lines
+    assert shop.states() == {"one ledger": "queued ", "two ledger": "queued "}
+    order = shop.query("SELECT event_id FROM events ORDER BY seq")
+    assert [event_id for (event_id,) in order] == ["one", "two"]
+    ((verb, who, count),) = shop.query("SELECT verb, who, deliveries FROM actions")
+    assert (verb, count) == ("replay", 2)
+    assert "@" in who
+
+
+def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
+    """--dry-run counts; many are not queued without a yes."""
+    keep(tmp_path / "archive", *[told(f"event-{n}") for n in range(11)])
+    preview = replay(tmp_path / "archive", shop, "--dry-run")
+    assert preview.lines[-1] == "11 deliveries would be replayed"
+    unasked = replay(tmp_path / "archive", shop)
+    assert (unasked.code, "needs --yes" in unasked.err) == (2, True)
+    assert shop.states() == {}
+    assert replay(tmp_path / "archive", shop, "--yes").lines[-1] == "11 deliveries replayed"
+
+
+def test_what_is_still_in_hand_is_left_alone(tmp_path: Path, shop: Shop) -> None:
+    """EBaaS's retry, or the queue, is at it; what is over is queued again."""
+    shop.add("open", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN)
+    shop.add("queued", DeliveryRow("ledger", State.QUEUED, retries=3), stage=Stage.CLOSED)
+    shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
+    shop.add("dead", dead())
+    shop.add("elsewhere", DeliveryRow("audit", State.QUEUED), stage=Stage.CLOSED)
+    ids = ("open", "queued", "done", "dead", "elsewhere")
+    keep(tmp_path / "archive", *[told(event_id, ago=60 - n) for n, event_id in enumerate(ids)])
+    done = replay(tmp_path / "archive", shop)
+    assert done.lines[-2] == "3 deliveries replayed"
+    states = shop.states()
+    assert states.pop("open ledger") == "awaiting "
+    assert states.pop("elsewhere audit") == "queued "
+    assert states == {
+        f"{each} ledger": "queued " for each in ("queued", "done", "dead", "elsewhere")
+    }
+    assert shop.query("SELECT max(retries) FROM deliveries") == [(3,)]
+
+
+def test_the_stores_own_count_stays_right(tmp_path: Path, shop: Shop) -> None:
+    """By which its limits go: what is unsettled, by target."""
+    shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
+    shop.add("dead", dead())
+    keep(tmp_path / "archive", told("done"), told("dead"), told("new"))
+    assert replay(tmp_path / "archive", shop).code == 0
+    used = shop.query(
+        "SELECT state, sum(rows) FROM usage WHERE target = 'ledger' GROUP BY state ORDER BY state"
+    )
+    assert [(state, int(rows)) for state, rows in used if rows] == [("queued", 3)]
+
+
+def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Shop) -> None:
+    """Killed in its midst and run again, it queues every event once; run once more, it is a new
+    one."""
+    keep(tmp_path / "archive", *[told(f"event-{n}", ago=90 - n / 10) for n in range(60)])
+    options = ("--archive", str(tmp_path / "archive"), "--store", shop.option, "--yes")
+    words = ("archive", "replay", "--target", "ledger", "--since", "1h", *options)
+    with running(*words, "--rate", "20/s") as slow:
+        until(lambda: shop.states())
+        slow.process.send_signal(signal.SIGKILL)
+        slow.wait()
+    before = len(shop.states())
+    assert 0 < before < 60
+    # What has been sent meanwhile, and is shown no more.
+    shop.forget()
+    again = ran(*words, "--rate", "1000/s")
+    assert "going on with what" in again.err
+    assert again.lines[-1] == f"{60 - before} deliveries replayed"
+    assert len(shop.states()) == 60 - before
+    anew = ran(*words, "--rate", "1000/s", "--dry-run")
+    assert anew.lines[-1] == "60 deliveries would be replayed"
+
+
+def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> None:
+    """--backfill means those that it was in no plan of, unmatched ones that got their 000 too; a
+    target that routes.yaml does not have is a mistake."""
+    fields: dict[str, Any] = {"event_key": "a.gs.cert.1", "payload": event(changes=["x"]).decode()}
+    keep(
+        tmp_path / "archive",
+        told("one"),
+        told("two", targets={"audit": ACKNOWLEDGED}),
+        line("unmatched", code="000", request_id="r-1", **fields),
+        line("unmatched", code="500", request_id="r-2", **fields),
+    )
+    table = tmp_path / "routes.yaml"
+    table.write_text(json.dumps(routes({"audit": "http://127.0.0.1:1/"})))
+    wrong = replay(tmp_path / "archive", shop, "--backfill", "--config", table)
+    assert (wrong.code, "no target 'ledger'" in wrong.err) == (2, True)
+    table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
+    done = replay(tmp_path / "archive", shop, "--backfill", "--config", table)
+    assert done.lines[-1] == "2 deliveries replayed"
+    assert "two ledger" in shop.states()
+    assert "one ledger" not in shop.states()
+
+
+def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
+    """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
+    names = [f"event-{n}" for n in range(40)]
+    lines = [told(name, ago=90 - n / 10) for n, name in enumerate(names)]
+    keep(tmp_path / "store.db-archive", *lines)
+    limit = {"EBAAS_ROUTER_STORE_MAX_ROWS": "100"}
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, environ=limit) as router:
+        with patch.dict(os.environ, limit):
+            done = ran(
+                *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
+                *("--store", tmp_path / "store.db", "--rate", "1000/s"),
+            )
+        assert done.code == 0, done.err
+        assert "waiting: ledger's share of the store is full" in done.err
+        until(lambda: len(ledger.got) == 40)
+        retried = router.lines("retried")
+    assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
+    assert {each["cause"] for each in retried} == {"replay"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["replay"], "--target NAME"),
+        (["replay", "--target", "a", "--target", "b"], "One of them"),
+        (["replay", "--target", "ledger"], "--since TIME"),
+        (["replay", "--target", "x", "--since", "1h", "--rate", "fast"], "is not a rate"),
+        (["list", "--since", "1h"], "--since is for export, replay only"),
+        (["export", "--yes"], "--yes is for replay only"),
+    ],
+)
+def test_what_cant_be_meant_says_why(tmp_path: Path, arguments: list[str], why: str) -> None:
+    """One line, exit 2."""
+    keep(tmp_path, told("one"))
+    SqliteShop(tmp_path / "store.db").close()
+    found = ran("archive", *arguments, "--archive", tmp_path, "--store", tmp_path / "store.db")
+    assert (found.code, found.out) == (2, "")
+    assert why in found.err
+    assert found.err.count("\n") == 1

@@ -1,0 +1,227 @@
+"""`check`: what a load would find, without a server."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PATIENCE, ROOT, command, environment, run
+from tests.support.inprocess import Ran, ran
+
+#: In every value that nothing may print.
+CANARY = "canary-7f3a"
+
+GOOD = """\
+version: 1
+targets:
+  ledger: {url: http://127.0.0.1:9002/callback}
+  audit: {url: http://127.0.0.1:9003/callback}
+routes:
+  - name: all
+    match: "*"
+    required: [ledger]
+    optional: [audit]
+"""
+TWO_FAULTS = GOOD.replace("[audit]", "[adit]").replace("version: 1", "version: 2")
+UNUSED = GOOD.replace("    optional: [audit]\n", "")
+CASES = """\
+version: 1
+cases:
+  - key: a.gs.cert.1
+    required: [ledger]
+    optional: [audit]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they have short names, which is how output has them then."""
+    monkeypatch.chdir(tmp_path)
+
+
+def check(tmp_path: Path, text: str, *options: str, cases: str | None = None) -> Ran:
+    """`check` for this text as routes.yaml, with these cases beside it."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(text, encoding="utf-8")
+    if cases is not None:
+        (tmp_path / "routes.test.yaml").write_text(cases, encoding="utf-8")
+    return ran("check", path.name, *options)
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    """What is good is said too: how many routes and targets, and the start of the hash."""
+    result = check(tmp_path, GOOD)
+    assert (result.code, result.err) == (0, "")
+    assert len(result.lines) == 1
+    assert result.lines[0].startswith("routes.yaml is good: 1 route, 2 targets; ")
+
+
+def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
+    """All faults at once, each with its place, on stdout, where a script looks for results."""
+    result = check(tmp_path, TWO_FAULTS)
+    assert (result.code, result.err) == (1, "")
+    first, second = result.lines
+    assert first.startswith("routes.yaml:1:10: version: ")
+    assert second == "routes.yaml:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?"
+
+
+def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
+    """A terminal gets the line that a fault is about, and a caret below its place."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(TWO_FAULTS, encoding="utf-8")
+    shown, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("check", str(path)), stdout=terminal, cwd=ROOT, env=environment()
+    )
+    assert process.wait(PATIENCE) == 1
+    os.close(terminal)
+    lines = os.read(shown, 65536).decode().splitlines()
+    os.close(shown)
+    assert lines[3:] == [
+        f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
+        "        optional: [adit]",
+        "                   ^",
+    ]
+
+
+def test_a_warning_is_told_and_passes(tmp_path: Path) -> None:
+    """What is allowed but probably not meant is a warning, and the file is good."""
+    result = check(tmp_path, UNUSED)
+    assert result.code == 0
+    assert result.lines[0] == "warning: routes.yaml:4:3: targets.audit: no route uses this target"
+    assert result.lines[1].startswith("routes.yaml is good")
+
+
+def test_strict(tmp_path: Path) -> None:
+    """With --strict a warning fails, and the last line says that it did."""
+    result = check(tmp_path, UNUSED, "--strict")
+    assert result.code == 1
+    assert result.lines[-1] == "routes.yaml has warnings, which --strict does not allow"
+    assert check(tmp_path, GOOD, "--strict").code == 0
+
+
+def test_the_cases_beside_it_are_counted(tmp_path: Path) -> None:
+    """A tests file beside the configuration is read too, and its cases counted."""
+    result = check(tmp_path, GOOD, cases=CASES)
+    assert result.code == 0
+    assert result.lines[1] == "routes.test.yaml is good: 1 case"
+
+
+def test_a_fault_in_the_tests_file_is_a_fault(tmp_path: Path) -> None:
+    """A tests file that can't be read is told with its place, and fails."""
+    result = check(tmp_path, GOOD, cases=CASES.replace("required", "requried"))
+    assert result.code == 1
+    assert result.lines[1:] == [
+        "routes.test.yaml:4:5: cases[0]: unknown key 'requried', did you mean 'required'?"
+    ]
+
+
+def test_stdin() -> None:
+    """`-` is stdin; its problems carry that name."""
+    assert ran("check", "-", stdin=GOOD.encode()).lines[0].startswith("stdin is good: 1 route")
+    faulty = ran("check", "-", stdin=TWO_FAULTS.encode())
+    assert faulty.code == 1
+    assert faulty.lines[0].startswith("stdin:1:10: version: ")
+
+
+def test_without_a_file_it_takes_what_serve_would(tmp_path: Path) -> None:
+    """Without FILE, the variable of `serve` says which file is checked."""
+    path = tmp_path / "other.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    finished = run("check", environ={"EBAAS_ROUTER_CONFIG": str(path)})
+    assert finished.returncode == 0
+    assert finished.stdout.decode().startswith(f"{path} is good")
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "folder/missing.yaml"])
+def test_a_file_that_can_not_be_read_is_bad(tmp_path: Path, name: str) -> None:
+    """No file, or a directory: one line with its path as it was given, exit code 1."""
+    for given in (tmp_path / name, f"../{tmp_path.name}/{name}", "/", ".", ".."):
+        result = ran("check", given)
+        assert (result.code, len(result.lines)) == (1, 1)
+        assert result.out.startswith(f"{given}: can't be read: ")
+
+
+def test_where_it_looks_without_a_file() -> None:
+    """Without FILE it says where it looked, from the working folder on, and how to name another."""
+    said = ran("check").out
+    assert said.startswith("config/routes.yaml: can't be read: no such file or directory; ")
+    assert "working folder" in said
+    assert "--config" in said
+
+
+def test_the_option_that_other_commands_have(tmp_path: Path) -> None:
+    """--config is FILE in other words; both together are refused."""
+    (tmp_path / "other.yaml").write_text(GOOD)
+    assert ran("check", "--config", "other.yaml").lines[0].startswith("other.yaml is good")
+    assert ran("check", "--config", "other.yaml", "routes.yaml").code == 2
+
+
+def test_a_shells_pipe_is_read(tmp_path: Path) -> None:
+    """What `<(…)` stands for in a shell is a file to check like any other."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    line = f"{' '.join(command('check'))} <(cat '{path}')"
+    finished = subprocess.run(
+        ["bash", "-c", line], capture_output=True, cwd=ROOT, env=environment(), check=False
+    )
+    assert finished.returncode == 0, finished
+    assert b"is good: 1 route" in finished.stdout
+
+
+def test_json(tmp_path: Path) -> None:
+    """--format json is one object with the problems, the warnings and what was found good."""
+    result = check(tmp_path, UNUSED, "--format", "json", cases=CASES)
+    assert result.code == 0
+    said = result.json
+    assert len(said.pop("hash")) == 64
+    warning = said.pop("warnings")
+    assert [(each["line"], each["path"]) for each in warning] == [(4, "targets.audit")]
+    assert said == {
+        "good": True,
+        "file": "routes.yaml",
+        "problems": [],
+        "routes": 1,
+        "targets": 2,
+        "tests": "routes.test.yaml",
+        "cases": 1,
+    }
+
+
+def test_json_of_a_faulty_file(tmp_path: Path) -> None:
+    """Faults are objects with file, line, column, path and message."""
+    said = check(tmp_path, TWO_FAULTS, "--format", "json").json
+    assert not said["good"]
+    assert said["problems"][1] == {
+        "file": "routes.yaml",
+        "line": 9,
+        "column": 16,
+        "path": "routes[0].optional",
+        "message": "no target 'adit', did you mean 'audit'?",
+    }
+
+
+def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable's value is in nothing that `check` prints, faults included."""
+    monkeypatch.setenv("CANARY", f"{CANARY} not a URL")
+    text = GOOD.replace("http://127.0.0.1:9002/callback", "'${CANARY}'")
+    result = check(tmp_path, text.replace("[audit]", '["${CANARY}"]'))
+    assert result.code == 1
+    assert len(result.lines) >= 2
+    assert CANARY not in result.out + result.err
+
+
+def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
+    """Variables and secret files are looked up, as a load does."""
+    text = GOOD.replace("http://127.0.0.1:9002/callback", '"${file:url}"')
+    assert check(tmp_path, text).code == 1
+    (tmp_path / "url").write_text("http://127.0.0.1:9002/callback\n")
+    assert check(tmp_path, text, "--secrets-dir", str(tmp_path)).code == 0
+    finished = check(tmp_path, text, "--secrets-dir", str(tmp_path / "missing"))
+    assert finished.code == 1
+    assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
+    assert str(tmp_path) not in finished.out + finished.err

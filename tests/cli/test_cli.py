@@ -1,0 +1,371 @@
+"""The command line's own promises: help that teaches, settings, one clear line for a mistake."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli import COMMANDS
+from router.cli.options import Parser, add_settings, parse_url, read_settings
+from router.config.settings import SETTINGS, Settings
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
+from router.model.secret import Secret
+from router.telemetry.log import printable
+from tests.support.command import ROOT, Finished, command, environment, one_line, run
+
+HEAVY = (
+    "httpx",
+    "jsonschema",
+    "jsonschema_rs",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)
+
+
+def read(*arguments: str, **environ: str) -> Settings:
+    """The settings of `serve` with these options and variables (without their prefix)."""
+    parser = Parser("serve")
+    add_settings(parser)
+    variables = {f"EBAAS_ROUTER_{name}": text for name, text in environ.items()}
+    return read_settings(parser.read(arguments), variables)
+
+
+def complaint(finished: Finished) -> str:
+    """The one line that a wrong command line is answered with; nothing else, exit code 2."""
+    assert finished.returncode == 2
+    assert finished.stdout == b""
+    line = one_line(finished.stderr)
+    assert line.startswith("ebaas-router: ")
+    return line.removeprefix("ebaas-router: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_alone_it_lists_every_command(arguments: tuple[str, ...]) -> None:
+    """`ebaas-router` alone prints the commands, each with what it is for, and ends well."""
+    finished = run(*arguments)
+    assert finished.returncode == 0
+    listed = finished.stdout.decode().partition("commands:\n")[2].partition("\n\n")[0]
+    names = [line.split(maxsplit=1)[0] for line in listed.splitlines()]
+    assert names == list(COMMANDS)
+    assert all(len(line.split()) > 3 for line in listed.splitlines())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(name: str) -> None:
+    """A command's help has a paragraph, examples that name it, and its exit codes."""
+    finished = run(name, "--help")
+    assert finished.returncode == 0
+    text = finished.stdout.decode()
+    about, examples, exit_codes = (
+        text.partition("\n\n")[2].partition("\n\n")[0],
+        text.partition("\nexamples:\n")[2].partition("\n\n")[0],
+        text.partition("\nexit codes:\n")[2],
+    )
+    assert len(about) > 150
+    assert examples.count(f"ebaas-router {name}") >= 2
+    assert "\n  2   " in exit_codes
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("health", "--port", "1")])
+def test_help_and_health_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    """What has to be quick loads none of the large libraries."""
+    code = (
+        f"import sys; from router.cli import main; main({list(arguments)!r});"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment(), check=True
+    )
+    assert one_line(finished.stderr) == "[]"
+
+
+def test_version() -> None:
+    """`--version` is the program's name and, where it is installed, its version."""
+    finished = run("--version")
+    assert finished.returncode == 0
+    assert one_line(finished.stdout).startswith("ebaas-router ")
+
+
+def test_an_unknown_command_is_met_with_a_guess() -> None:
+    """A mistyped command is one line that names the likely one."""
+    assert complaint(run("sevre")) == "'sevre' is not a command, did you mean serve?"
+
+
+def test_an_unknown_option_is_met_with_a_guess() -> None:
+    """A mistyped option is one line that names the likely one."""
+    line = complaint(run("send", "--tipe", "cert"))
+    assert line.startswith("'--tipe' is not an option or argument, did you mean --type?")
+
+
+def test_an_abbreviated_option_is_refused() -> None:
+    """An option is given in full: an abbreviation may mean another one tomorrow."""
+    assert complaint(run("send", "--concurr", "2")).startswith("'--concurr' is not an option")
+
+
+def test_an_option_without_its_value_is_one_line() -> None:
+    """What argparse itself finds wrong is one line too."""
+    assert complaint(run("serve", "--port")).startswith("--port: expected one argument")
+
+
+def test_a_wrong_option_is_named() -> None:
+    """A wrong value from the command line names its option."""
+    line = complaint(run("serve", "--port", "80a"))
+    assert line == "--port: '80a' is not a port (0 to 65535)"
+
+
+def test_a_wrong_variable_is_named() -> None:
+    """A wrong value from the environment names its variable."""
+    line = complaint(run("serve", environ={"EBAAS_ROUTER_PORT": "80a"}))
+    assert line == "EBAAS_ROUTER_PORT: '80a' is not a port (0 to 65535)"
+
+
+def test_without_options_and_variables_every_setting_has_its_default() -> None:
+    """The defaults that help shows are the ones that hold."""
+    assert read() == Settings()
+    assert Settings().max_body == 1024 * 1024
+    assert Settings().drain_timeout == 15.0
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
+    """Help shows a setting's option, its default and its variable."""
+    setting = SETTINGS[name]
+    parser = Parser("serve")
+    add_settings(parser)
+    text = " ".join(parser.format_help().split())
+    assert f"{setting.option} {setting.metavar} " in text
+    assert f"(default {setting.default or 'none'}; {setting.variable})" in text
+
+
+def test_a_variable_sets() -> None:
+    """A variable counts where its option is not given."""
+    assert read(PORT="9000").port == 9000
+
+
+def test_the_option_wins() -> None:
+    """An option counts more than its variable, even than one that is wrong."""
+    assert read("--port", "9000", PORT="80a").port == 9000
+
+
+def test_an_empty_variable_is_none() -> None:
+    """A variable that is set to nothing counts as absent."""
+    assert read(PORT="", SCHEMA="") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("--config", "there/routes.yaml", Path("there/routes.yaml")),
+        ("--schema", "more.json", Path("more.json")),
+        ("--host", "::1", "::1"),
+        ("--port", "0", 0),
+        ("--port", "65535", 65535),
+        ("--path", "/", Secret("/")),
+        ("--path", "/ebaas/v1/callback", Secret("/ebaas/v1/callback")),
+        ("--trusted-proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+        ("--store", "none", None),
+        ("--store", "there/router.db", Path("there/router.db")),
+        ("--max-body", "65536", 65536),
+        ("--max-body", "64KiB", 65536),
+        ("--max-body", "2MiB", 2 * 1024 * 1024),
+        ("--max-requests", "1", 1),
+        ("--secrets-dir", "/run/secrets", Path("/run/secrets")),
+        ("--log-format", "json", "json"),
+        ("--drain-timeout", "1500ms", 1.5),
+    ],
+)
+def test_right_values(option: str, text: str, value: Any) -> None:
+    """What a setting accepts, and what it means."""
+    assert getattr(read(option, text), option[2:].replace("-", "_")) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--config", ""),
+        ("--host", ""),
+        ("--host", "http://localhost"),
+        ("--host", "a b"),
+        ("--port", ""),
+        ("--port", "-1"),
+        ("--port", "65536"),
+        ("--port", "٨٠"),
+        ("--port", "9" * 5000),
+        ("--path", ""),
+        ("--path", "callback"),
+        ("--path", "/callback?a=1"),
+        ("--path", "/callback#a"),
+        ("--path", "/{rest:path}"),
+        ("--path", "/a b"),
+        ("--path", "/%2e"),
+        ("--path", "/livez"),
+        ("--path", "/readyz"),
+        ("--trusted-proxies", "10.0.0.1/8"),
+        ("--trusted-proxies", "10.0.0.0/8,"),
+        ("--trusted-proxies", "proxy.example.com"),
+        ("--store", "mysql://db/router"),
+        ("--store", ""),
+        ("--store-connections", "0"),
+        ("--max-body", "0"),
+        ("--max-body", "1MB"),
+        ("--max-body", "-1"),
+        ("--max-body", "1.5MiB"),
+        ("--max-requests", "0"),
+        ("--max-requests", "many"),
+        ("--log-format", "xml"),
+        ("--drain-timeout", "30"),
+        ("--drain-timeout", "-1s"),
+        ("--drain-timeout", "9" * 400 + "h"),
+    ],
+)
+def test_wrong_values(option: str, text: str) -> None:
+    """What a setting does not accept is one line that starts with its option."""
+    with pytest.raises(SettingInvalid) as raised:
+        read(f"{option}={text}")
+    assert str(raised.value).startswith(f"{option}: ")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_service_link_is_explained() -> None:
+    """Kubernetes sets EBAAS_ROUTER_PORT by itself for a Service of that name; the line says so."""
+    with pytest.raises(SettingInvalid, match="Kubernetes"):
+        read(PORT="tcp://10.0.0.1:8080")
+
+
+def test_a_mistyped_variable_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that is nearly a setting is a warning that names the likely one."""
+    read(PROT="9000", MAXBODY="1")
+    ignored = "is not a setting and is ignored, did you mean"
+    assert capsys.readouterr().err.splitlines() == [
+        f"ebaas-router: EBAAS_ROUTER_MAXBODY {ignored} EBAAS_ROUTER_MAX_BODY?",
+        f"ebaas-router: EBAAS_ROUTER_PROT {ignored} EBAAS_ROUTER_PORT?",
+    ]
+
+
+def test_other_variables_are_not_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable that resembles no setting is somebody else's: a Kubernetes service link, say."""
+    read(SERVICE_HOST="10.0.0.1", PORT_8080_TCP="tcp://10.0.0.1:8080", TOKEN="secret")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1500ms", 1.5), ("8s", 8.0), ("0.5s", 0.5), ("2m", 120.0), ("1h", 3600.0), ("0s", 0.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """A duration is a number and its unit."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "8", "s", "-1s", "1 s", "1s ", "1S", "1e3s", ".5s", "1d"])
+def test_wrong_durations(text: str) -> None:
+    """Anything else is no duration, a bare number above all: its unit would be a guess."""
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "127.0.0.1:8080",
+        "ftp://127.0.0.1/",
+        "http://",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "http://[::1/",
+        "http://a b/",
+        "http://a/\n",
+        f"http://{'a' * 64}.example/",
+        "http://router:hunter2@127.0.0.1/",
+        "htp://router:hunter2@127.0.0.1/",
+    ],
+)
+def test_wrong_urls(text: str) -> None:
+    """What is no URL, or has a password in it, is refused without repeating the password."""
+    with pytest.raises(ValueError, match="URL") as raised:
+        parse_url(text)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_nothing_that_is_printed_moves_the_cursor() -> None:
+    """Control and invisible characters are shown as escapes, everything else as it is."""
+    assert printable("成功 \x1b[2J\u202e\ud800😀\U000e0001") == (
+        "成功 \\u001b[2J\\u202e\\ud800😀\\udb40\\udc01"
+    )
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    """With nobody to read its stdout a command ends quietly, as SIGPIPE would have ended it."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    finished = subprocess.run(
+        command("--help"),
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        check=False,
+    )
+    os.close(write_end)
+    assert finished.returncode == 141
+    assert finished.stderr == b""
+
+
+def test_a_full_disk_is_one_line() -> None:
+    """A stdout that takes nothing is said in one line."""
+    with Path("/dev/full").open("wb") as full:
+        finished = subprocess.run(
+            command("--version"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment(),
+            check=False,
+        )
+    assert finished.returncode == 1
+    assert one_line(finished.stderr) == "ebaas-router: No space left on device"
+
+
+def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
+    """A routes.yaml that is not there stops the start with one line, with its path as given."""
+    for path in (tmp_path / "missing.yaml", Path("no/missing.yaml")):
+        finished = run("serve", "--port", "0", "--config", str(path))
+        assert finished.returncode == 3
+        assert f"ebaas-router: {path}: can't be read" in one_line(finished.stderr)
+
+
+def test_args_are_a_namespace() -> None:
+    """A setting that a command does not offer is read from its variable or default all the same."""
+    assert read_settings(argparse.Namespace(), {"EBAAS_ROUTER_PORT": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [("/", "/"), ("/callback", "/callback"), ("/callback/", "/callback/"),
+     ("/callback/s3cret", "/callback/***"), ("/a/b/c", "/a/***"), ("//s3cret", "//***")],
+)  # fmt: skip
+def test_a_path_is_shown_up_to_its_first_segment(path: str, shown: str) -> None:
+    """What is behind it may be a secret, for a caller that can send no header."""
+    settings = read("--path", path)
+    assert str(settings.path) == shown
+    assert settings.path.reveal() == path
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("path", ["s3cret", "/callback/s3cret?x", "/callback/s3cret/%2e"])
+def test_a_wrong_path_is_not_repeated(path: str) -> None:
+    """It may have a secret in it all the same."""
+    with pytest.raises(SettingInvalid) as caught:
+        read("--path", path)
+    assert "s3cret" not in str(caught.value)

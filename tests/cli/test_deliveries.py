@@ -1,0 +1,532 @@
+"""`deliveries` as people run it: a real process on a real store, beside a router or without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from router.cli.times import age
+from router.delivery.rules import Cause
+from router.model.event import Attempt, Reason
+from router.store.attempts import Tried
+from router.store.promises import DeliveryRow, Stage, State
+from tests.delivery.test_queue import NO, opened
+from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
+from tests.support.inprocess import Ran, ran
+from tests.support.shop import Shop, SqliteShop, dead
+
+#: How many deliveries the large store has, if not as many as is quick. The long form, minutes, is
+#: `TEST_ROWS=1000000 pytest -o faulthandler_timeout=0 tests/cli/test_deliveries.py -k in_steps`.
+MANY = int(os.environ.get("TEST_ROWS", "0"))
+
+
+def cells(finished: Ran) -> list[list[str]]:
+    """The words of each line of a result."""
+    assert finished.code == 0, finished.err
+    return [line.split() for line in finished.lines]
+
+
+def complaint(finished: Ran, code: int) -> str:
+    """The only line of a run that ends with this code and has no result."""
+    assert (finished.code, finished.out) == (code, "")
+    (line,) = finished.err.splitlines()
+    return line
+
+
+# What is seen.
+
+
+def test_counts_come_first(shop: Shop) -> None:
+    """By target and state, what needs a person before the rest, with the oldest one's age. What is
+    settled is shown where it is asked for."""
+    shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
+    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=60)
+    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=5)
+    shop.acknowledged_later("two")
+    settled = cells(shop.run("list", "--state", "acknowledged"))
+    assert settled[1] == ["ledger2", "acknowledged", "1", "1m"]
+    assert cells(shop.run("list"))[1:] == [
+        ["audit", "queued", "1", "3h", "2m"],
+        ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
+        ["ledger", "awaiting", "1", "5s"],
+    ]
+
+
+def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
+    """Which is no fault, whatever is asked."""
+    assert cells(shop.run("list")) == [["no", "deliveries"]]
+    assert cells(shop.run("list", "--state", "dead")) == [["no", "deliveries"]]
+    assert shop.lines("list") == []
+    assert cells(shop.run("replay", "--match", "*"))[-1] == ["0", "deliveries", "replayed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--state dead", "one ledger, one audit, four ledger"),
+        ("--state queued --state awaiting", "two ledger, three ledger"),
+        ("--target audit", "one audit"),
+        ("--match a.gs.*", "one ledger, one audit, three ledger"),
+        ("--match *.[!4] --match nothing", "one ledger, one audit, two ledger, three ledger"),
+        ("--event four --event one --target ledger", "one ledger, four ledger"),
+        ("--older-than 1h", "three ledger, four ledger"),
+        ("--newer-than 3h --older-than 1h", "three ledger"),
+        ("--acknowledged-later only", "four ledger"),
+        ("--acknowledged-later exclude --state dead", "one ledger, one audit"),
+        ("--target certificates", ""),
+    ],
+)
+def test_what_is_selected_is_listed(shop: Shop, options: str, expected: str) -> None:
+    """Every filter has to fit; one that is repeated fits with any of its values."""
+    shop.add("one", dead(), dead("audit"))
+    shop.add("two", DeliveryRow("ledger", State.QUEUED), key="b.gs.cert.2")
+    awaiting = DeliveryRow("ledger", State.AWAITING)
+    shop.add("three", awaiting, stage=Stage.OPEN, key="a.gs.key.3", ago=2 * 3600)
+    shop.add("four", key="c.gs.cert.4", ago=4 * 3600)
+    shop.acknowledged_later("four")
+    assert set(shop.listed(*options.split())) == {each for each in expected.split(", ") if each}
+
+
+def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
+    """As text; as JSON everything comes, one line each."""
+    shop.add_many(120)
+    told = cells(shop.run("list", "--state", "dead"))
+    assert told[-1] == ["70", "more:", "--limit"]
+    assert sum({"target-0", "dead"} <= {*line} for line in told) == 1 + 13
+    assert len(shop.listed("--state", "dead")) == 120
+    assert len(shop.listed("--state", "dead", "--limit", "7")) == 7
+
+
+def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
+    """Where it stands with EBaaS, and each of its deliveries."""
+    shop.add(
+        "one", dead("audit", "code"), DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged")
+    )
+    told = shop.run("show", "one").out
+    assert "ended: EBaaS has given it up" in told
+    assert "21, the last answered" in told
+    (shown,) = shop.lines("show", "one")
+    assert [(d["target"], d["state"], d["reason"]) for d in shown["deliveries"]] == [
+        ("audit", "dead", "code"),
+        ("ledger", "acknowledged", "acknowledged"),
+    ]
+
+
+def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
+    """Each that failed, with when, how long, and what was said; how many between are not kept; and
+    where the sender is with its schedule."""
+    last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
+    row = DeliveryRow("ledger", State.AWAITING, "code", tried=Tried(last, request=3))
+    shop.add("one", row, stage=Stage.OPEN, ago=60)
+    told = shop.run("show", "one")
+    assert "next due" in told.out
+    assert "gives up in" in told.out
+    assert "code (200, code '700')" in told.out
+    words = "1970-01-01T02:00:00Z request 3 ledger 250 ms code 200 700: 库存不足"
+    assert words.split() in cells(told)
+    (shown,) = shop.lines("show", "one")
+    (attempt,) = shown["deliveries"][0]["attempts"]
+    assert attempt == {
+        "number": 1, "at": "1970-01-01T02:00:00Z", "ms": 250.0, "request": 3, "retry": None,
+        "reason": "code", "delivered": True, "status": 200, "code": "700", "msg": "库存不足",
+        "detail": "code '700'",
+    }  # fmt: skip
+
+
+def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
+    """It may be secret; and no character of it reaches the terminal as a command."""
+    body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
+    shop.add("one", body=body)
+    every = [shop.run("show", "one"), shop.run("list", "--state", "dead"), shop.run("list")]
+    every += [shop.run("show", "one", "--format", "json"), shop.run("replay", "--event", "one")]
+    assert all("hunter2" not in finished.out + finished.err for finished in every)
+    told = shop.run("show", "one", "--body").out
+    assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in told
+    (shown,) = shop.lines("show", "one", "--body")
+    assert shown["body"] == body.decode()
+
+
+def test_an_unknown_event_is_told(shop: Shop) -> None:
+    """In one line, with the exit code of something bad."""
+    assert "no such event" in complaint(shop.run("show", "nobody"), 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.9, "59s"), (60, "1m"), (7500, "2h 5m"), (90_061, "1d 1h"), (-5, "0s")],
+)
+def test_an_age_has_two_units(seconds: float, text: str) -> None:
+    """The largest ones; a clock that went back makes no age below zero."""
+    assert age(seconds) == text
+
+
+# What is done.
+
+
+def test_replayed_dead_letters_are_queued(shop: Shop) -> None:
+    """Those that were selected and no others; who and when is kept, with the selection's words."""
+    shop.add("one", dead(), dead("audit"))
+    shop.add("two", key="b.gs.cert.1")
+    finished = shop.run("replay", "--target", "ledger", "--match", "a.*", "--as", "alice")
+    assert cells(finished)[-1] == ["1", "delivery", "replayed"]
+    assert shop.states() == {
+        "one ledger": "queued timeout",
+        "one audit": "dead timeout",
+        "two ledger": "dead timeout",
+    }
+    assert shop.actions() == [("replay", "alice", "--target ledger --match 'a.*'", 1)]
+    assert "replayed by 'alice'" in shop.run("show", "one").out
+    assert "--match 'a.*'" in shop.run("list").out
+
+
+def test_who_acts_is_known_without_being_told(shop: Shop) -> None:
+    """The user and the host, as the system has them."""
+    shop.add("one")
+    shop.run("discard", "--event", "one")
+    ((_, who, _, _),) = shop.actions()
+    name, _, host = who.partition("@")
+    assert name
+    assert host == os.uname().nodename
+
+
+def test_discarded_deliveries_are_settled(shop: Shop) -> None:
+    """Dead letters, unless other states are named."""
+    shop.add("one", dead(), DeliveryRow("audit", State.QUEUED, "code"))
+    assert cells(shop.run("discard", "--event", "one"))[-1] == ["1", "delivery", "discarded"]
+    assert shop.states() == {"one ledger": "superseded discarded", "one audit": "queued code"}
+    shop.run("discard", "--event", "one", "--state", "queued")
+    assert shop.states()["one audit"] == "superseded discarded"
+
+
+def test_what_was_discarded_is_restored(shop: Shop) -> None:
+    """As it was, and nothing that was superseded otherwise; who did it is kept."""
+    shop.add("one", dead("ledger", "dns"), DeliveryRow("audit", State.SUPERSEDED, "code"))
+    before = shop.states()
+    shop.run("discard", "--event", "one")
+    assert cells(shop.run("restore", "--event", "one"))[-1] == ["1", "delivery", "restored"]
+    assert shop.states() == before
+    assert [each[0] for each in shop.actions()] == ["discard", "restore"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "row", "why"),
+    [
+        (
+            "replay",
+            DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"),
+            "ledger: acknowledged",
+        ),
+        ("replay", DeliveryRow("ledger", State.QUEUED, "code"), "ledger: queued: it is retried"),
+        ("replay", DeliveryRow("ledger", State.SUPERSEDED, "code"), "ledger: superseded by"),
+        ("restore", dead(), "ledger: dead"),
+    ],
+)
+def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, why: str) -> None:
+    """Of an event that was asked for: where its deliveries stand."""
+    shop.add("one", row)
+    finished = shop.run(verb, "--event", "one", "--event", "nobody")
+    assert finished.code == 0
+    assert why in finished.out
+    assert "event nobody: never kept" in finished.out
+
+
+def test_who_has_discarded_it_is_told(shop: Shop) -> None:
+    """And how that is taken back."""
+    shop.add("one")
+    shop.run("discard", "--event", "one", "--as", "bob")
+    (result,) = shop.lines("replay", "--event", "one")
+    (why,) = result["why"]
+    assert why.startswith("ledger: discarded by 'bob', 2")
+    assert "restore" in why
+
+
+def test_a_dry_run_changes_nothing(shop: Shop) -> None:
+    """It counts what would be done, however much that is, and asks nothing."""
+    shop.add_many(30)
+    finished = shop.run("replay", "--match", "*", "--dry-run")
+    assert cells(finished)[-1] == ["30", "deliveries", "would", "be", "replayed"]
+    assert shop.count(State.DEAD) == 30
+    assert shop.actions() == []
+    (result,) = shop.lines("discard", "--match", "*", "--dry-run")
+    assert (result["dry_run"], result["selected"], result["deliveries"]) == (True, 30, 0)
+
+
+def test_what_was_acknowledged_later_is_left_out_of_a_replay(shop: Shop) -> None:
+    """Unless asked for; what is left out is told."""
+    shop.add("one")
+    shop.add("two", body=b"[]")
+    shop.acknowledged_later("one")
+    finished = shop.run("replay", "--match", "*")
+    assert "1 was acknowledged later" in finished.out
+    assert shop.states() == {"one ledger": "dead timeout", "two ledger": "queued timeout"}
+    shop.run("replay", "--match", "*", "--acknowledged-later", "include")
+    assert shop.states()["one ledger"] == "queued timeout"
+
+
+def test_what_comes_after_the_look_is_not_touched(shop: Shop) -> None:
+    """Nobody was told of it, so nobody has agreed to it."""
+    shop.add("one")
+    shop.add("later", ago=-3600)
+    assert cells(shop.run("replay", "--match", "*"))[-1] == ["1", "delivery", "replayed"]
+    assert shop.states() == {"one ledger": "queued timeout", "later ledger": "dead timeout"}
+
+
+def test_many_need_a_confirmation(shop: Shop) -> None:
+    """Where nobody can be asked it has to be in the command line; ten are done without."""
+    shop.add_many(11)
+    finished = shop.run("replay", "--match", "*")
+    assert finished.code == 2
+    assert "to replay 11 deliveries needs --yes" in finished.err
+    assert shop.count(State.DEAD) == 11
+    assert shop.run("discard", "--event", "event-0").code == 0
+    assert shop.run("replay", "--match", "*").code == 0
+    assert shop.count(State.QUEUED) == 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "queued"), [(b"y\n", 0, 11), (b"n\n", 1, 0), (b"\n", 1, 0)]
+)
+def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) -> None:
+    """On a terminal; whatever is no yes is a no."""
+    shop.add_many(11)
+    mine, theirs = pty.openpty()
+    try:
+        os.write(mine, answer)
+        finished = process(*replay_all(shop)[:-1], stdin=theirs)
+    finally:
+        os.close(mine)
+        os.close(theirs)
+    assert finished.returncode == code
+    assert b"replay 11 deliveries? [y/N]" in finished.stderr
+    assert shop.count(State.QUEUED) == queued
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("replay", "--match '*' for all"),
+        ("discard --yes", "--match '*' for all"),
+        ("replay --state queued --match *", "what is queued is retried anyway"),
+        ("discard --state acknowledged --match *", "what is acknowledged is settled already"),
+        ("list --body", "--body is for show only"),
+        ("list --yes", "--yes is for replay, discard, restore only"),
+        ("list event", "EVENT_ID is for show only"),
+        ("show", "show EVENT_ID"),
+        ("show event --target one", "--target is for list, replay, discard, restore only"),
+        ("list --match [a", "has no end"),
+        ("list --older-than 5", "is not a duration"),
+        ("lst", "invalid choice"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(file: SqliteShop, line: str, why: str) -> None:
+    """And changes nothing."""
+    file.add("one")
+    assert why in complaint(file.run(*line.split()), 2)
+    assert file.count(State.DEAD) == 1
+
+
+@pytest.mark.parametrize("verb", ["list", "replay", "discard"])
+def test_a_target_that_nobody_knows_is_a_mistake(shop: Shop, tmp_path: Path, verb: str) -> None:
+    """One that is in the store, or in routes.yaml, is none; without that file nobody can say."""
+    shop.add("one", dead("ledger"))
+    config = tmp_path / "routes.yaml"
+    config.write_text('targets: {audit: {headers: {x: "${NOT_SET}"}}}')
+    options = (verb, "--config", str(config), "--target")
+    assert "did you mean ledger?" in complaint(shop.run(*options, "ledgre"), 2)
+    assert "did you mean audit?" in complaint(shop.run(*options, "audti"), 2)
+    assert shop.run(*options, "audit").code == 0
+    config.unlink()
+    untold = shop.run(*options, "ledgre")
+    assert untold.code == 0
+    assert "can't be told" in untold.err
+    assert shop.count(State.DEAD) == 1
+
+
+def test_each_verb_has_a_help_of_its_own() -> None:
+    """It has what the verb can be given, its examples, and nothing of the others."""
+    told = {verb: ran("deliveries", verb, "--help").out for verb in ("show", "replay")}
+    assert "usage: ebaas-router deliveries show" in told["show"]
+    assert "EVENT_ID" in told["show"]
+    assert "--body" in told["show"]
+    for other in ("--target", "--yes", "deliveries list", "deliveries replay"):
+        assert other not in told["show"]
+    assert "--dry-run" in told["replay"]
+    assert "--body" not in told["replay"]
+    assert "restore" not in told["replay"]
+
+
+# What is refused.
+
+
+def refused(path: Path | str) -> str:
+    """The one line that says why a store can't be used; it is named as it was given."""
+    line = complaint(ran("deliveries", "list", "--store", path), 3)
+    assert str(path) in line
+    return line
+
+
+def test_no_store_has_no_deliveries() -> None:
+    """`none` remembers nothing."""
+    assert "--store none" in refused("none")
+
+
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    """A mistyped name must not look like a store where all is well."""
+    assert "there is no such file" in refused(tmp_path / "store.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("PRAGMA user_version = 99", "a newer one wrote it"),
+        ("PRAGMA application_id = 1", "another program's database"),
+        ("DROP TABLE version", "empty or old"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
+    """Of a newer version, of another program, or never brought up to date."""
+    path = tmp_path / "store.db"
+    SqliteShop(path).close()
+    with sqlite3.connect(path) as other:
+        other.execute(how)
+    other.close()
+    assert why in refused(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"version: 1\n" * 1000])
+def test_what_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """Empty or not, byte for byte."""
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    assert f"can't use the store {path}" in refused(path)
+    assert path.read_bytes() == content
+
+
+# Beside a running router, and whatever befalls it.
+
+
+def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) -> None:
+    """Byte for byte, each once and under its own id; then it is acknowledged."""
+    bodies = {f"event-{n}": f'{{"n": {n}}}' for n in range(40)}
+    for event_id, body in bodies.items():
+        shop.add(event_id, body=body.encode())
+    with receiver("--format", "json") as ledger:
+        routes = tmp_path / "routes.yaml"
+        target = {"url": f"{ledger.url}/callback"}
+        route = {"name": "all", "match": "*", "required": ["ledger"]}
+        routes.write_text(
+            json.dumps({"version": 1, "targets": {"ledger": target}, "routes": [route]})
+        )
+        options = ("--config", str(routes), "--store", shop.option, "--port", "0")
+        with running("serve", *options) as router:
+            router.wait_for(lambda: any("serving" in line for line in router.stdout))
+            assert shop.run("replay", "--match", "*", "--yes").code == 0
+            until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
+            assert router.interrupt() == 0
+        came = [json.loads(line) for line in ledger.stdout]
+    assert sorted(one["headers"]["webhook-id"] for one in came) == sorted(bodies)
+    assert all(one["body"] == bodies[one["headers"]["webhook-id"]] for one in came)
+
+
+@pytest.mark.anyio
+async def test_the_queue_knows_what_a_person_has_queued(file: SqliteShop, tmp_path: Path) -> None:
+    """A replay's attempts say their cause, all of them; the router's own retries have none."""
+    file.add("own", DeliveryRow("one", State.QUEUED))
+    file.add("replayed", dead("one"))
+    process(*replay_all(file))
+    async with opened(tmp_path, "one") as scene:
+        scene.answers["one"] = NO
+        for count in (2, 4):
+            scene.time = time.time() + 1000 * count
+            await scene.until(count)
+        causes = [(retry.due.event_id, retry.cause) for retry in scene.retries]
+    assert sorted(causes) == [("own", None)] * 2 + [("replayed", Cause.REPLAY)] * 2
+
+
+def test_many_are_done_in_steps_with_exact_counts(shop: Shop) -> None:
+    """Some thousands here, a million in the long form; what is left is nothing."""
+    many = MANY or shop.many
+    shop.add_many(many)
+    result = json.loads(process(*replay_all(shop), "--format", "json").stdout)
+    assert (result["selected"], result["deliveries"]) == (many, many)
+    assert (shop.count(State.QUEUED), shop.count(State.DEAD)) == (many, 0)
+    (counted,) = [line["deliveries"] for line in shop.lines("list") if line["kind"] == "action"]
+    assert counted == many
+    listing = ("deliveries", "list", "--state", "queued", "--format", "json")
+    listed = process(*listing, "--store", shop.option).stdout
+    assert listed.count(b'"kind": "delivery"') == many
+
+
+def test_a_replay_that_is_killed_is_told_rightly(shop: Shop) -> None:
+    """What it has done is done and counted; run again it does the rest."""
+    shop.add_many(shop.many)
+    with running(*replay_all(shop)) as killed:
+        until(lambda: shop.count(State.QUEUED) > 0)
+        killed.process.send_signal(signal.SIGKILL)
+        killed.wait()
+    until(shop.is_alone)
+    done = shop.count(State.QUEUED)
+    assert [row[3] for row in shop.actions()] == [done]
+    assert shop.run("replay", "--match", "*", "--yes").code == 0
+    assert shop.count(State.QUEUED) == shop.many
+
+
+def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
+    """At once, with a line that says how far it got."""
+    shop.add_many(shop.many)
+    with running(*replay_all(shop)) as replaying:
+        until(lambda: shop.count(State.QUEUED) > 0)
+        with shop.locked():
+            if shop.count(State.QUEUED) == shop.many:
+                return
+            replaying.process.send_signal(signal.SIGINT)
+            replaying.wait_for(lambda: any("stopped: " in line for line in replaying.stderr))
+        assert replaying.wait() == 130
+    until(shop.is_alone)
+    assert shop.count(State.QUEUED) < shop.many
+    assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
+
+
+def test_a_store_that_stays_locked_is_told(shop: Shop) -> None:
+    """In one line, after some patience; nothing was done."""
+    shop.add("one")
+    with shop.locked():
+        finished = shop.run("replay", "--event", "one")
+    assert finished.code == 1
+    assert "the store failed (locked)" in finished.err
+    assert shop.count(State.DEAD) == 1
+
+
+def replay_all(shop: Shop) -> list[str]:
+    return ["deliveries", "replay", "--match", "*", "--store", shop.option, "--yes"]
+
+
+def process(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[bytes]:
+    """A whole run of its own, which gets the more time the more rows there are."""
+    return subprocess.run(
+        command(*arguments),
+        stdin=stdin,
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=PATIENCE + MANY / 1000,
+        check=False,
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

@@ -1,0 +1,245 @@
+"""`explain`: which routes an event matches, which field stopped the others, and the plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.routing.nearest import nearest
+from router.routing.table import Route, RouteTable, Target
+from tests.support.house import SAMPLE, event
+from tests.support.inprocess import Ran, ran
+
+CONFIG = """\
+version: 1
+targets:
+  certificates: {url: http://127.0.0.1:9001/callback}
+  ledger: {url: http://127.0.0.1:9002/callback}
+  audit: {url: http://127.0.0.1:9003/callback}
+routes:
+  - {name: under gs, match: a.gs.*, required: [certificates], optional: [ledger]}
+  - {name: to the auditors, match: ["*.cert.*", "*.key.*"], optional: [audit]}
+  - name: revoked
+    match: {event_key: a.*.cert.*, event_status: ["3", "4"]}
+    required: [ledger]
+  - {name: certs, match: a.gs.certs.*, required: [ledger]}
+  - {name: far, match: "zzz.*", required: [ledger]}
+  - {name: farther, match: "qqqqqqqqqqqqqqqqqqq", required: [ledger]}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = Path("routes.yaml")
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def explain(path: Path, *arguments: str, stdin: bytes = b"") -> Ran:
+    return ran("explain", "--config", path, *arguments, stdin=stdin)
+
+
+def section(result: Ran, title: str) -> list[str]:
+    """The lines of one section, without those around them."""
+    assert (result.code, result.err) == (0, "")
+    _, _, rest = result.out.partition(f"{title}:\n")
+    assert rest, result.out
+    return rest.partition("\n\n")[0].splitlines()
+
+
+def test_matching_routes_with_field_and_pattern(path: Path) -> None:
+    """Each matching route with its line, and per field the value and the pattern that matched."""
+    assert section(explain(path, "a.gs.cert.1"), "2 routes match") == [
+        "  'to the auditors'  routes.yaml:8",
+        "      event_key  'a.gs.cert.1'  matches '*.cert.*'",
+        "  'under gs'  routes.yaml:7",
+        "      event_key  'a.gs.cert.1'  matches 'a.gs.*'",
+    ]
+
+
+def test_the_nearest_that_do_not_match_and_what_stopped_them(path: Path) -> None:
+    """Three routes that don't match, the likeliest first, and the field that stopped each."""
+    told = section(
+        explain(path, "a.gs.cert.1"), "4 routes do not match; the nearest 3, --all shows every one"
+    )
+    assert told == [
+        "  'certs'  routes.yaml:12",
+        "      event_key  'a.gs.cert.1'  is not 'a.gs.certs.*'   <-- this stops it",
+        "  'revoked'  routes.yaml:9",
+        "      event_status  '1'            is not '3' or '4'   <-- this stops it",
+        "      event_key     'a.gs.cert.1'  matches 'a.*.cert.*'",
+        "  'far'  routes.yaml:13",
+        "      event_key  'a.gs.cert.1'  is not 'zzz.*'   <-- this stops it",
+    ]
+
+
+def test_all_shows_every_route(path: Path) -> None:
+    """With --all no route is left out."""
+    told = section(explain(path, "a.gs.cert.1", "--all"), "4 routes do not match")
+    assert [line for line in told if "routes.yaml:" in line][3] == "  'farther'  routes.yaml:14"
+
+
+def test_the_plan_and_who_is_to_blame(path: Path) -> None:
+    """Each target, required ones first, and by which routes."""
+    assert section(explain(path, "a.gs.cert.3"), "plan") == [
+        "  certificates  required  by 'under gs'",
+        "  ledger        required  by 'revoked'; optional by 'under gs'",
+        "  audit         optional  by 'to the auditors'",
+    ]
+
+
+def test_a_paused_target_is_marked(path: Path) -> None:
+    """It is in the plan, and gets nothing."""
+    path.write_text(CONFIG.replace("9002/callback", "9002/callback, paused: true"))
+    assert section(explain(path, "a.gs.cert.3"), "plan")[1] == (
+        "  ledger        required  by 'revoked'; optional by 'under gs'; paused: it gets nothing"
+    )
+
+
+@pytest.mark.parametrize(("policy", "reply"), [("reject", "500"), ("accept", "000")])
+def test_unmatched(path: Path, policy: str, reply: str) -> None:
+    """Where no route matches, it is said what EBaaS is told."""
+    path.write_text(f"{CONFIG}unmatched: {policy}\n", encoding="utf-8")
+    result = explain(path, "b.hr.pass.1")
+    assert "no route matches" in result.lines
+    (line,) = section(result, "plan")
+    assert line.startswith(f"  unmatched: {policy}. EBaaS gets ")
+    assert reply in line
+
+
+def test_the_fields_come_from_the_keys_parts(path: Path) -> None:
+    """A key of four parts tells the other fields, and it is said where they come from."""
+    lines = explain(path, "a.gs.cert.1").lines
+    assert lines[:2] == [
+        "key     'a.gs.cert.1'",
+        "fields  source 'a', topic 'gs', type 'cert', status '1', from the key's four parts",
+    ]
+
+
+def test_a_key_of_other_parts_leaves_the_fields_unknown(path: Path) -> None:
+    """A key of three parts does not tell the other fields, and no guess is made."""
+    result = explain(path, "a.hr.cert", "--all")
+    assert "it has 3 parts, not four: the other fields are unknown" in result.lines[1]
+    assert "      event_status  (unknown)    is not '3' or '4'   <-- this stops it" in result.lines
+
+
+def test_an_event_from_stdin(path: Path) -> None:
+    """--event - reads a whole event, whose fields count and not those of its key."""
+    body = event(event_key="a.hr.cert.x", event_status="4")
+    result = explain(path, "--event", "-", stdin=body)
+    assert result.lines[1] == "fields  source 'a', topic 'gs', type 'cert', status '4'"
+    assert "'a.gs.cert.4', but the given one counts" in result.lines[2]
+    assert "  ledger  required  by 'revoked'" in result.lines
+
+
+def test_an_event_from_a_file(path: Path, tmp_path: Path) -> None:
+    """--event FILE reads the event from a file."""
+    (tmp_path / "event.json").write_bytes(SAMPLE)
+    result = explain(path, "--event", str(tmp_path / "event.json"))
+    assert (result.code, result.lines[0]) == (0, "key     'a.gs.cert.1'")
+
+
+def test_an_event_that_the_router_would_refuse(path: Path) -> None:
+    """What the contract does not allow is refused with the router's own words, exit code 1."""
+    result = explain(path, "--event", "-", stdin=event(event_type=""))
+    assert result.code == 1
+    assert result.lines == [
+        "refused: EBaaS gets 400 参数event_type不能为空 (event_type: minLength)"
+    ]
+
+
+def test_the_operators_schema_counts_too(path: Path) -> None:
+    """--schema FILE refuses what it would refuse at the router's door."""
+    schema = Path("more.json")
+    schema.write_text(json.dumps({"properties": {"event_source": {"enum": ["b"]}}}))
+    result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)
+    assert result.code == 1
+    assert "event_source" in result.out
+    schema.write_text("{")
+    result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("ebaas-router: --schema: more.json:1:2: not JSON")
+
+
+def test_json(path: Path) -> None:
+    """--format json has the event, the plan, who is to blame, and the routes field by field."""
+    said = explain(path, "a.gs.cert.3", "--format", "json").json
+    assert said["plan"] == {"required": ["certificates", "ledger"], "optional": ["audit"]}
+    assert said["unmatched"] is None
+    assert said["event"]["event_status"] == "3"
+    assert said["targets"][2] == {
+        "name": "ledger",
+        "required_by": ["revoked"],
+        "optional_by": ["under gs"],
+        "paused": False,
+    }
+    revoked = next(each for each in said["routes"] if each["name"] == "revoked")
+    assert revoked["fields"][0] == {
+        "field": "event_status",
+        "value": "3",
+        "patterns": ["3", "4"],
+        "pattern": "3",
+    }
+    assert explain(path, "x.y.z.1", "--format", "json").json["unmatched"] == "reject"
+
+
+def test_an_invalid_configuration_is_told(path: Path) -> None:
+    """Its problems are messages, exit code 1; for a machine they are the result."""
+    path.write_text(CONFIG.replace("[certificates]", "[certificate]"), encoding="utf-8")
+    result = explain(path, "a.gs.cert.1")
+    assert (result.code, result.out) == (1, "")
+    assert "did you mean 'certificates'?" in result.err
+    said = explain(path, "a.gs.cert.1", "--format", "json")
+    assert (said.code, said.err) == (1, "")
+    assert said.json["problems"][0]["path"] == "routes[0].required"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("a.gs.cert.1", "--event", "-"), ("",), ("--event", "missing.json")]
+)
+def test_wrong_arguments(path: Path, arguments: tuple[str, ...]) -> None:
+    """No event, two, an empty one, or a file that is not there: one line, exit code 2."""
+    result = explain(path, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_pattern_that_no_one_expects_is_cut_short(path: Path) -> None:
+    """Of many patterns the first are shown, and how many there are besides."""
+    many = [f"b{number}.*" for number in range(300)]
+    path.write_text(CONFIG.replace('"zzz.*"', json.dumps(many)), encoding="utf-8")
+    told = explain(path, "a.gs.cert.1", "--all").out
+    assert "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more" in told
+
+
+def _order(key: str, **patterns: Any) -> list[str]:
+    """The names of routes with these matches, the nearest to the key first."""
+    from router.model.event import Event
+
+    routes = [Route(name, match, ("T",)) for name, match in patterns.items()]
+    table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
+    explanation = table.explain(Event.of({"event_key": key}))
+    return [each.route.name for each in nearest(explanation.routes, len(routes))]
+
+
+def test_a_likeness_in_the_pattern_is_near() -> None:
+    """A pattern that is mistyped is nearer than one that is about something else."""
+    assert _order(
+        "a.gs.cert.1",
+        other={"event_key": ("b.*",)},
+        typo={"event_key": ("a.gs.crt.*",)},
+        matching={"event_key": ("a.*",)},
+    ) == ["typo", "other"]
+
+
+def test_a_field_that_matches_is_near() -> None:
+    """A route that one of two fields stops is nearer than one that nothing speaks for."""
+    assert _order(
+        "a.gs.cert.1",
+        nothing={"event_key": ("zz",), "event_type": ("qq",)},
+        half={"event_key": ("a.*",), "event_status": ("9",)},
+    ) == ["half", "nothing"]

@@ -1,0 +1,306 @@
+"""`receive` as a real process: a business endpoint that answers to order and prints what comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from router.contract.signing import Signer
+from router.model.secret import Secret
+from tests.support.command import PATIENCE, ROOT, command, environment, one_line, receiver, run
+from tests.support.house import SAMPLE
+
+FAILED = "服务调用异常，请稍后再试或联系管理员"
+
+
+def post(
+    url: str, body: bytes = SAMPLE, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        return client.post(url, content=body, headers=headers)
+
+
+def codes(url: str, count: int) -> list[str]:
+    return [post(url).json()["code"] for _ in range(count)]
+
+
+def test_it_acknowledges() -> None:
+    """A POST of JSON on any path gets the contract's success."""
+    with receiver() as target:
+        for path in ("/", "/callback", "/a/b?c=d"):
+            reply = post(target.url + path, headers={"x-request-id": "r-1"})
+            assert reply.status_code == 200
+            assert reply.headers["content-type"] == "application/json"
+            assert reply.json() == {"request_id": "r-1", "code": "000", "msg": "成功"}
+
+
+def test_it_prints_a_line_for_each_request() -> None:
+    """A line has the time, the key, the size, the webhook-id and the answer."""
+    with receiver() as target:
+        post(target.url + "/callback", headers={"webhook-id": "evt-7"})
+        target.wait_for(lambda: target.stdout)
+        time_, rest = target.stdout[0].split(maxsplit=1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time_)
+    assert rest == (
+        f"POST /callback  a.gs.cert.1  {len(SAMPLE)} bytes  webhook-id evt-7  -> 200 000"
+    )
+
+
+def test_it_derives_an_absent_key() -> None:
+    """An event without a key is shown with the one that its fields make."""
+    body = b'{"event_source":"b","event_topic":"c","event_type":"d","event_status":"2"}'
+    with receiver() as target:
+        post(target.url, body)
+        target.wait_for(lambda: target.stdout)
+        assert "  b.c.d.2  " in target.stdout[0]
+
+
+def test_json_lines_have_the_whole_request() -> None:
+    """With `--format json` a line is an object with the headers and the body besides."""
+    body = '{"event_key":"k","changes":["成功","\\n"]}'
+    with receiver("--format", "json") as target:
+        post(target.url + "/x", body.encode(), headers={"webhook-id": "evt-7", "x-more": "1"})
+        target.wait_for(lambda: target.stdout)
+        line = json.loads(target.stdout[0])
+    assert line["body"] == body
+    assert "成功" in target.stdout[0]
+    assert line["headers"]["x-more"] == "1"
+    del line["time"], line["body"], line["headers"]
+    assert line == {
+        "method": "POST",
+        "path": "/x",
+        "event_key": "k",
+        "webhook_id": "evt-7",
+        "bytes": len(body.encode()),
+        "status": 200,
+        "code": "000",
+    }
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_control_characters_are_escaped(form: str) -> None:
+    """Whatever comes, a request is one line that moves no cursor."""
+    with receiver("--format", form) as target:
+        key = "\x1b[31mred\n\u202e\x9b\u2028"
+        post(target.url + "/%1b%0a", json.dumps({"event_key": key}, ensure_ascii=False).encode())
+        post(target.url + "/end")
+        target.wait_for(lambda: any("/end" in line for line in target.stdout))
+        assert len(target.stdout) == 2
+        assert target.stdout[0].isprintable()
+        assert "\\u001b[31mred" in target.stdout[0]
+
+
+def test_code_status_and_msg_to_order() -> None:
+    """`--code`, `--status` and `--msg` are what is answered."""
+    with receiver("--code", "E42", "--status", "409", "--msg", "later") as target:
+        reply = post(target.url)
+    assert reply.status_code == 409
+    assert (reply.json()["code"], reply.json()["msg"]) == ("E42", "later")
+
+
+def test_a_code_that_fails_has_the_page_s_message() -> None:
+    """Without `--msg` a failure has the message of the page's 500."""
+    with receiver("--code", "500") as target:
+        reply = post(target.url)
+    assert reply.status_code == 200
+    assert reply.json()["msg"] == FAILED
+
+
+@pytest.mark.parametrize("status", ["204", "304"])
+def test_a_status_without_a_body_has_none(status: str) -> None:
+    """204 and 304 are answered as HTTP has it: with headers only."""
+    with receiver("--status", status) as target:
+        host, port = target.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(b"POST / HTTP/1.0\r\ncontent-length: 1\r\n\r\n1")
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"content-length" not in answer
+
+
+def test_delay() -> None:
+    """`--delay` passes before the answer, and after the request's line."""
+    with receiver("--delay", "300ms") as target:
+        started = time.monotonic()
+        post(target.url)
+        assert time.monotonic() - started >= 0.3
+
+
+def test_fail_first() -> None:
+    """`--fail-first` fails the first requests with code and status 500, and no later one."""
+    with receiver("--fail-first", "2") as target:
+        assert post(target.url).status_code == 500
+        assert codes(target.url, 3) == ["500", "000", "000"]
+
+
+def test_fail_rate_is_repeatable() -> None:
+    """`--fail-rate` fails a share of the requests, and with a `--seed` always the same ones."""
+    told = []
+    for _ in range(2):
+        with receiver("--fail-rate", "0.3", "--seed", "7") as target:
+            told.append(codes(target.url, 40))
+    assert told[0] == told[1]
+    assert 4 <= told[0].count("500") <= 20
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status"),
+    [("GET", b"", 405), ("PUT", SAMPLE, 405), ("POST", b"", 400), ("POST", b"{", 400)],
+)
+def test_anything_else_is_refused(method: str, body: bytes, status: int) -> None:
+    """What is no POST of JSON is refused in the contract's JSON."""
+    with receiver() as target, httpx.Client(trust_env=False) as client:
+        reply = client.request(method, target.url, content=body)
+    assert (reply.status_code, reply.json()["code"]) == (status, str(status))
+
+
+def test_what_is_no_http_is_one_line() -> None:
+    """It is told so, and so is whoever watches."""
+    with receiver() as target:
+        host, port = target.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(b"BAD\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        target.wait_for(lambda: len(target.stderr) == 2)
+    assert target.stderr[1].endswith('message="Invalid HTTP request received."')
+
+
+def test_a_taken_port_is_one_line() -> None:
+    """A port that is taken is one line and exit code 3."""
+    with receiver() as target:
+        port = target.url.rpartition(":")[2]
+        finished = run("receive", "--port", port)
+    assert finished.returncode == 3
+    assert f"127.0.0.1:{port}" in one_line(finished.stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_the_normal_end(number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it well, with a count of what was answered."""
+    with receiver("--fail-first", "1") as target:
+        codes(target.url, 3)
+        assert target.interrupt(number) == 0
+        assert target.stderr[-1] == "ebaas-router: received 3 requests; answered: 500 1, 000 2"
+        assert len(target.stderr) == 2
+
+
+def test_it_ends_with_its_reader() -> None:
+    """When nobody reads its lines any more it stops, quietly."""
+    ours, theirs = os.pipe()
+    with subprocess.Popen(
+        command("receive", "--port", "0"),
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        found = re.search(r"http://\S+:\d+", process.stderr.readline().decode())
+        assert found
+        os.close(theirs)
+        os.close(ours)
+        post(found.group())
+        _, messages = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 141
+    assert messages == b""
+
+
+def signed(secret: str, body: bytes = SAMPLE) -> dict[str, str]:
+    """The headers of a request that is signed now."""
+    now = str(int(time.time()))
+    signature = Signer([Secret(secret)]).sign(b"evt-7", now.encode(), body).decode()
+    return {"webhook-id": "evt-7", "webhook-timestamp": now, "webhook-signature": signature}
+
+
+def test_verify_tells_right_signatures_from_wrong_ones() -> None:
+    """By either of two secrets; what is not signed gets 401, and a line that says why."""
+    with receiver("--verify", "whsec_b2xkIHNlY3JldA==", "--verify", "the new secret") as target:
+        for secret in ("whsec_b2xkIHNlY3JldA==", "the new secret", "another one"):
+            post(target.url, headers=signed(secret))
+        refused = post(target.url)
+        target.wait_for(lambda: len(target.stdout) == 4)
+    assert (refused.status_code, refused.json()["code"]) == (401, "401")
+    assert [line.partition("  -> ")[2] for line in target.stdout] == [
+        "200 000  signature right",
+        "200 000  signature right",
+        "401 401  not trusted: no signature is right: another secret, or a changed body",
+        "401 401  not trusted: there is no webhook-id",
+    ]
+
+
+def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
+    """With all the headers that a target gets, each request under its own time; by another secret
+    it is not trusted."""
+    with receiver("--verify", "the new secret", "--format", "json") as target:
+        event = ("send", target.url, "--key", "a b.证", "--sign")
+        assert run(*event, "the new secret").returncode == 0
+        assert run(*event, "the old secret").returncode == 1
+        target.wait_for(lambda: len(target.stdout) == 2)
+    told = json.loads(target.stdout[0])["headers"]
+    assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= told.keys()
+    assert told["x-ebaas-event-key"] == "a%20b.%E8%AF%81"
+    assert told["x-ebaas-target"] == "ebaas-router"
+
+
+def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> None:
+    """In the words of routes.yaml; a JSON line says what came of it."""
+    (tmp_path / "signing").write_text("whsec_b2xkIHNlY3JldA==\n")
+    options = ("--secrets-dir", str(tmp_path), "--format", "json")
+    with receiver(
+        "--verify", "${file:signing}", "--verify", "${NONE:-raw one}", *options
+    ) as target:
+        post(target.url, headers=signed("whsec_b2xkIHNlY3JldA=="))
+        post(target.url, headers=signed("raw one"))
+        post(target.url)
+        target.wait_for(lambda: len(target.stdout) == 3)
+    told = [json.loads(line)["distrusted"] for line in target.stdout]
+    assert told == [None, None, "there is no webhook-id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("whsec_not!base64", "what follows whsec_ is not base64"),
+        ("", "a secret is empty"),
+        ("${NOBODY_SET_THIS}", "the variable 'NOBODY_SET_THIS' is not set, and has no default"),
+        ("${file:signing}", "there is no secrets directory to read a file from: see --secrets-dir"),
+    ],
+)
+def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
+    """And is not in it."""
+    finished = run("receive", "--port", "0", f"--verify={given}")
+    assert finished.returncode == 2
+    assert one_line(finished.stderr) == f"ebaas-router: --verify: {why}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--status", "99"),
+        ("--status", "101"),
+        ("--code", ""),
+        ("--fail-rate", "1.1"),
+        ("--fail-rate", "."),
+        ("--fail-first", "-1"),
+        ("--delay", "3"),
+        ("--seed", "x"),
+        ("--port", "65536"),
+        ("--format", "xml"),
+    ],
+)
+def test_wrong_options(arguments: tuple[str, str]) -> None:
+    """A wrong value is one line that names its option, exit code 2."""
+    finished = run("receive", "=".join(arguments))
+    assert finished.returncode == 2
+    assert one_line(finished.stderr).startswith(f"ebaas-router: {arguments[0]}: ")

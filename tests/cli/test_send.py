@@ -1,0 +1,408 @@
+"""`send` as a real process: EBaaS played against receivers that obey and servers that do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.contract.schedule import PLATFORM
+from tests.support.command import (
+    ROOT,
+    Finished,
+    Receiver,
+    answering,
+    closed_port,
+    command,
+    environment,
+    http_answer,
+    one_line,
+    receiver,
+    run,
+    running,
+)
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Receiver]:
+    """A receiver that acknowledges, one for all tests that need no other."""
+    with receiver("--format", "json") as started:
+        yield started
+
+
+def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any]:
+    """What the receiver got from a `send` with these arguments."""
+    before = len(target.stdout)
+    finished = run("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
+    assert finished.returncode == 0, finished.stderr
+    target.wait_for(lambda: len(target.stdout) > before)
+    line: dict[str, Any] = json.loads(target.stdout[before])
+    return line
+
+
+def told(finished: Finished) -> list[dict[str, Any]]:
+    """The lines of a run with `--format json`."""
+    return [json.loads(line) for line in finished.stdout.splitlines()]
+
+
+def test_it_prints_the_reply(target: Receiver) -> None:
+    """A success is one line with code, msg, request_id and time, exit code 0."""
+    finished = run("send", target.url, "--header", "x-request-id: r-1")
+    assert finished.returncode == 0
+    assert finished.stderr == b""
+    assert re.fullmatch(
+        r"code 000, 成功, request_id r-1, HTTP 200, \d+\.\d ms", one_line(finished.stdout)
+    )
+
+
+def test_json_has_the_same(target: Receiver) -> None:
+    """With `--format json` the reply is one object."""
+    finished = run("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
+    (line,) = told(finished)
+    assert line.pop("ms") > 0
+    assert line == {
+        "request": 1,
+        "of": 1,
+        "code": "000",
+        "msg": "成功",
+        "request_id": "r-1",
+        "status": 200,
+        "reason": None,
+        "detail": None,
+    }
+
+
+def test_without_options_the_event_is_the_page_s_sample(target: Receiver) -> None:
+    """`send` alone sends the platform page's sample, as JSON."""
+    got = sent(target)
+    assert json.loads(got["body"]) == {
+        "event_source": "a",
+        "event_topic": "gs",
+        "event_type": "cert",
+        "event_status": "1",
+        "event_key": "a.gs.cert.1",
+        "changes": ["id1", "id2"],
+    }
+    assert got["headers"]["content-type"] == "application/json"
+
+
+def test_the_event_from_options(target: Receiver) -> None:
+    """Each field has its option; the key follows the four unless it is given."""
+    four = ("--source", "b", "--topic", "t", "--type", "证书", "--status", "3")
+    event = json.loads(sent(target, *four, "--change", "7", "--change", "8")["body"])
+    assert event == {
+        "event_source": "b",
+        "event_topic": "t",
+        "event_type": "证书",
+        "event_status": "3",
+        "event_key": "b.t.证书.3",
+        "changes": ["7", "8"],
+    }
+    assert json.loads(sent(target, "--key", "other")["body"])["event_key"] == "other"
+
+
+def test_an_empty_key_is_left_out(target: Receiver) -> None:
+    """`--key ''` sends an event without a key."""
+    assert "event_key" not in json.loads(sent(target, "--key", "")["body"])
+
+
+def test_an_empty_field_is_sent_empty(target: Receiver) -> None:
+    """An empty option is an empty field, not the sample's: what it is refused with can be seen."""
+    assert json.loads(sent(target, "--topic", "")["body"])["event_topic"] == ""
+
+
+def test_a_file_is_sent_byte_for_byte(tmp_path: Path) -> None:
+    """FILE goes out as it is, whatever is in it; it and the URL may come in any order."""
+    body = b' {"a": 1e400,\r\n "a":"\xe6\x88\x90"}\n'
+    file = tmp_path / "event.json"
+    file.write_bytes(body)
+    with receiver("--format", "json") as target:
+        for arguments in ((str(file), target.url), (target.url, "--timeout", "5s", str(file))):
+            run("send", *arguments)
+        target.wait_for(lambda: len(target.stdout) == 2)
+        for line in target.stdout:
+            assert json.loads(line)["body"] == body.decode()
+
+
+def test_stdin_is_sent_byte_for_byte(target: Receiver) -> None:
+    """`-` is stdin, as it is."""
+    assert sent(target, "-", stdin=b'{ "event_key" : "k" }')["body"] == '{ "event_key" : "k" }'
+
+
+def test_headers_are_sent(target: Receiver) -> None:
+    """`--header` adds a header, and may replace content-type."""
+    got = sent(target, "--header", "X-Request-Id: r 7", "--header", "content-type:text/plain")
+    assert got["headers"]["x-request-id"] == "r 7"
+    assert got["headers"]["content-type"] == "text/plain"
+
+
+def test_any_other_code_is_bad() -> None:
+    """A code but 000 is exit code 1, whatever the HTTP status says."""
+    with receiver("--code", "0", "--status", "200") as target:
+        finished = run("send", target.url)
+    assert finished.returncode == 1
+    assert one_line(finished.stdout).startswith("code 0, ")
+
+
+def test_the_code_decides() -> None:
+    """EBaaS reads the code: 000 is a success beside any HTTP status."""
+    with receiver("--status", "500") as target:
+        assert run("send", target.url).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "detail"),
+    [
+        (b"", "reset", ""),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "reset", ""),
+        (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
+        (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
+        (http_answer('["000"]'), "not_json", "no JSON object"),
+        (http_answer("[" * 60000), "not_json", "nested too deeply"),
+        (http_answer('{"code":0}'), "code", "no code that is a string"),
+        (http_answer('{"code":500}'), "code", "no code that is a string"),
+        (http_answer('{"code":""}'), "code", "no code that is a string"),
+        (http_answer('{"msg":"000"}'), "code", "no code that is a string"),
+        (http_answer('{"code":"1","code":"000"}'), "not_json", "twice"),
+        (http_answer('{"code":"000"}' + " " * 70000), "too_large", ""),
+    ],
+)
+def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> None:
+    """What is no contract reply is told by its reason, exit code 1."""
+    with answering(answer) as url:
+        finished = run("send", url, "--format", "json")
+    assert (finished.returncode, finished.stderr) == (1, b"")
+    (line,) = told(finished)
+    assert (line["code"], line["reason"]) == (None, reason)
+    assert detail in (line["detail"] or "")
+
+
+def test_nobody_there() -> None:
+    """An address where nobody listens is one line, exit code 1."""
+    finished = run("send", f"http://127.0.0.1:{closed_port()}/")
+    assert finished.returncode == 1
+    assert one_line(finished.stdout).startswith("no contract reply: connect_refused")
+
+
+def test_a_reply_can_not_write_on_the_terminal() -> None:
+    """What a reply says is escaped and cut, so that it stays one line."""
+    reply = {"code": "\x1b[2J", "msg": "a\nb\r\u202e" + "x" * 9999, "request_id": "\x00"}
+    with answering(http_answer(json.dumps(reply))) as url:
+        finished = run("send", url)
+    line = one_line(finished.stdout)
+    assert line.isprintable()
+    assert line.startswith("code \\u001b[2J, a\\u000ab\\u000d\\u202exxx")
+    assert len(line) < 400
+
+
+def test_no_locale_makes_a_reply_unprintable(target: Receiver) -> None:
+    """Where stdout's encoding lacks a character, it is escaped."""
+    finished = run("send", target.url, environ={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
+    assert finished.returncode == 0
+    assert one_line(finished.stdout).startswith("code 000, \\u6210\\u529f, ")
+
+
+def test_many_codes_are_summed_up() -> None:
+    """However many codes come, the summary stays short, and adds up."""
+    numbers = iter(range(10**6))
+    with answering(lambda: http_answer(f'{{"code":"{next(numbers)}"}}')) as url:
+        finished = run("send", url, "--count", "50", "--format", "json")
+    codes = told(finished)[0]["codes"]
+    assert len(codes) == 21
+    assert codes["others"] == 30
+
+
+def test_the_timeout_ends_a_request() -> None:
+    """`--timeout` is the longest that a request takes, also where an answer has begun."""
+    with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", then="hold") as url:
+        started = time.monotonic()
+        finished = run("send", url, "--timeout", "2s", "--format", "json")
+        assert time.monotonic() - started < 30
+    assert told(finished)[0]["reason"] == "timeout"
+
+
+def test_retry_goes_on_until_it_succeeds() -> None:
+    """A failure is repeated after the waits, each request announced and told, until a 000."""
+    with receiver("--fail-first", "2") as target:
+        finished = run("send", target.url, "--waits", "10ms,20ms")
+    assert finished.returncode == 0
+    first, second, third = finished.stdout.decode().splitlines()
+    assert first.startswith("request 1 of 21: code 500, ")
+    assert second.startswith("request 2 of 21: code 500, ")
+    assert third.startswith("request 3 of 21: code 000, ")
+    assert finished.stderr.decode().splitlines() == [
+        "ebaas-router: request 2 of 21, in 0.01 s",
+        "ebaas-router: request 3 of 21, in 0.02 s",
+    ]
+
+
+def test_retry_gives_up_after_its_retries() -> None:
+    """When all retries are made the exit code is 1; the last wait repeats."""
+    with receiver("--code", "500") as target:
+        finished = run("send", target.url, "--waits", "1ms", "--retries", "3", "--format", "json")
+        target.wait_for(lambda: len(target.stdout) == 4)
+    assert finished.returncode == 1
+    assert [(line["request"], line["of"]) for line in told(finished)] == [
+        (number, 4) for number in (1, 2, 3, 4)
+    ]
+
+
+def test_a_retry_sends_the_same_bytes() -> None:
+    """A retry is the same event, byte for byte, as EBaaS would send it."""
+    with receiver("--fail-first", "1", "--format", "json") as target:
+        run("send", target.url, "--waits", "1ms")
+        target.wait_for(lambda: len(target.stdout) == 2)
+        first, second = (json.loads(line)["body"] for line in target.stdout)
+    assert first == second
+
+
+def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
+    """`--retry` alone waits as EBaaS does; Ctrl-C ends it with what is known, exit code 130."""
+    with receiver("--code", "500") as target, running("send", target.url, "--retry") as sending:
+        sending.wait_for(lambda: sending.stderr)
+        assert sending.stderr == ["ebaas-router: request 2 of 21, in 1 s"]
+        assert PLATFORM.waits[0] == 1
+        assert sending.interrupt() == 130
+    assert sending.stderr[1:] == ["ebaas-router: interrupted after 1 of 21 requests"]
+    assert sending.stdout[0].startswith("request 1 of 21: code 500")
+
+
+def test_count_counts() -> None:
+    """`--count` sends so many, counts the codes and sums up the times."""
+    with receiver("--fail-first", "5") as target:
+        finished = run("send", target.url, "--count", "40", "--concurrency", "4")
+        target.wait_for(lambda: len(target.stdout) == 40)
+    assert finished.returncode == 1
+    assert finished.stderr == b""
+    rate, counted, latency = finished.stdout.decode().splitlines()
+    assert re.fullmatch(r"40 of 40 requests in [\d.]+ s, [\d.]+ a second", rate)
+    assert counted == "codes: 000 35, 500 5"
+    assert re.fullmatch(r"latency: (p50|p90|p99|max) .* ms", latency)
+
+
+def test_count_as_json(target: Receiver) -> None:
+    """The summary of a load as one object; all good is exit code 0."""
+    finished = run("send", target.url, "--count", "25", "--concurrency", "5", "--format", "json")
+    assert finished.returncode == 0
+    (summary,) = told(finished)
+    assert summary["codes"] == {"000": 25}
+    assert (summary["requests"], summary["done"], summary["concurrency"]) == (25, 25, 5)
+    times = [summary["ms"][name] for name in ("p50", "p90", "p99", "max")]
+    assert times == sorted(times)
+    assert summary["per_second"] > 0
+
+
+def test_concurrency_is_kept_and_kept_to() -> None:
+    """`--concurrency C` is C requests at a time: not fewer, never more."""
+    with receiver("--delay", "200ms") as target:
+        finished = run(
+            "send", target.url, "--count", "12", "--concurrency", "4", "--format", "json"
+        )
+    assert 0.6 <= told(finished)[0]["seconds"] < 1.8
+
+
+def test_failures_are_counted_by_reason() -> None:
+    """Requests without a reply are counted by why there was none."""
+    url = f"http://127.0.0.1:{closed_port()}/"
+    finished = run("send", url, "--count", "7", "--format", "json")
+    assert finished.returncode == 1
+    assert told(finished)[0]["codes"] == {"connect_refused": 7}
+
+
+def test_ctrl_c_prints_the_summary_so_far() -> None:
+    """A load that is interrupted sums up what has come back, exit code 130."""
+    with receiver("--delay", "50ms") as target:
+        arguments = ("send", target.url, "--count", "100000", "--format", "json")
+        with running(*arguments) as sending:
+            target.wait_for(lambda: len(target.stdout) >= 5)
+            assert sending.interrupt() == 130
+    summary = json.loads(sending.stdout[0])
+    assert summary["requests"] == 100000
+    assert 3 <= summary["done"] < 1000
+    assert summary["codes"] == {"000": summary["done"]}
+    assert not any("Traceback" in line for line in sending.stderr)
+
+
+def test_a_long_load_shows_how_far_it_is() -> None:
+    """A load that takes longer than two seconds says on stderr how far it is."""
+    with (
+        receiver("--delay", "50ms") as target,
+        running("send", target.url, "--count", "100000") as sending,
+    ):
+        sending.wait_for(lambda: sending.stderr)
+        sending.interrupt()
+    assert re.fullmatch(r"ebaas-router: \d+ of 100000, \d+ with code 000", sending.stderr[0])
+
+
+def test_on_a_terminal_progress_is_redrawn() -> None:
+    """On a terminal the progress is one line, redrawn, and gone at the end."""
+    ours, theirs = pty.openpty()
+    with receiver("--delay", "20ms") as target:
+        process = subprocess.Popen(
+            command("send", target.url, "--count", "30"),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            cwd=ROOT,
+            env=environment(),
+        )
+        output, _ = process.communicate(timeout=20)
+    os.close(theirs)
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert output.decode().startswith("30 of 30 requests")
+    assert re.search(r"\r\x1b\[Kebaas-router: \d+ of 30, \d+ with code 000\r", drawn)
+    assert drawn.endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        (("127.0.0.1:8080/callback",), "'127.0.0.1:8080/callback' can't be read: "),
+        (("ftp://127.0.0.1/",), "URL: 'ftp://127.0.0.1/' is not a URL"),
+        (("http://[::1/",), "URL: "),
+        (("--url", "nonsense"), "--url: 'nonsense' is not a URL"),
+        (("missing.json",), "'missing.json' can't be read: No such file"),
+        (("/etc",), "'/etc' can't be read: Is a directory"),
+        (("a.json", "b.json"), "one FILE and one URL"),
+        (("http://a/", "--url", "http://b/"), "one FILE and one URL"),
+        (("-", "--source", "a"), "--source: can't be given with FILE"),
+        (("--header", "nonsense"), "--header: 'nonsense' is not a header"),
+        (("--header", "a: b\r\nc: d"), "--header: 'a' is not a header"),
+        (("--header", "Host: b"), "--header: host can't be set"),
+        (("--timeout", "10"), "--timeout: '10' is not a duration"),
+        (("--waits", "1s,,2s"), "--waits: '' is not a duration"),
+        (("--retries", "0"), "--retries: '0' is not a whole number"),
+        (("--count", "0"), "--count: '0' is not a whole number"),
+        (("--count", "5", "--retry"), "--count can't be given with --retry"),
+        (("--concurrency", "5"), "--concurrency: needs --count"),
+    ],
+)
+def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
+    """What can't be sent is one line that says why, exit code 2."""
+    finished = run("send", *arguments)
+    assert finished.returncode == 2
+    assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")
+
+
+def test_an_argument_that_is_no_utf_8_goes_out_as_it_is() -> None:
+    """Bytes that are no UTF-8 reach the other side, which is there to refuse them."""
+    with receiver("--format", "json") as target:
+        finished = subprocess.run(
+            [*command("send", target.url, "--source"), b"\xff"],
+            capture_output=True,
+            cwd=ROOT,
+            env=environment(),
+            check=False,
+        )
+        target.wait_for(lambda: target.stdout)
+        assert json.loads(target.stdout[0])["status"] == 400
+    assert one_line(finished.stdout).startswith("code 400, ")

@@ -1,0 +1,342 @@
+"""The tests file and `test`: cases read strictly, run as the router runs, counted as coverage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.config import cases
+from router.config.cases import Case
+from router.model.errors import ConfigInvalid
+from router.model.event import Event
+from tests.support.command import run
+from tests.support.inprocess import Ran, ran
+
+CONFIG = """\
+version: 1
+targets:
+  certificates: {url: http://127.0.0.1:9001/callback}
+  ledger: {url: http://127.0.0.1:9002/callback}
+  audit: {url: http://127.0.0.1:9003/callback}
+routes:
+  - {name: under gs, match: a.gs.*, required: [certificates, ledger]}
+  - {name: to the auditors, match: "*.cert.*", optional: [audit]}
+  - {name: revoked, match: {event_status: ["3", "4"]}, required: [ledger]}
+"""
+
+
+def parse(*given: Any, version: int = 1) -> tuple[Case, ...]:
+    """A tests file with these cases (JSON is YAML)."""
+    text = json.dumps({"version": version, "cases": list(given)})
+    return cases.parse(text.encode(), "routes.test.yaml")
+
+
+def faults(*given: Any) -> list[str]:
+    """What is wrong with them, without the file's name and place."""
+    with pytest.raises(ConfigInvalid) as raised:
+        parse(*given)
+    return [f"{problem.path}: {problem.message}" for problem in raised.value.problems]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a routes.yaml, where commands run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "routes.yaml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+def judged(folder: Path, text: str, *options: str) -> Ran:
+    """`test` with these cases in the tests file beside routes.yaml."""
+    (folder / "routes.test.yaml").write_text(f"version: 1\ncases:\n{text}", encoding="utf-8")
+    return ran("test", "--config", "routes.yaml", *options)
+
+
+# Reading.
+
+
+def test_a_key_is_a_whole_event() -> None:
+    """A key of four parts tells the other fields."""
+    (case,) = parse({"key": "a.gs.cert.1", "required": ["ledger"]})
+    assert case.event == Event("a", "gs", "cert", "1", "a.gs.cert.1", b"")
+    assert (case.name, case.expected, case.exact) == ("a.gs.cert.1", {"ledger": "required"}, True)
+
+
+def test_an_event_may_leave_fields_to_its_key() -> None:
+    """Fields that an event has count; the others come from its key."""
+    event = {"event_key": "a.gs.cert.1", "event_status": "3"}
+    (case,) = parse({"event": event, "unmatched": True})
+    assert case.event == Event("a", "gs", "cert", "3", "a.gs.cert.1", b"")
+
+
+def test_an_event_may_leave_the_key_to_its_fields() -> None:
+    """A key that is not given is derived from all four fields, as for a callback."""
+    four = {"event_source": "a", "event_topic": "g.s", "event_type": "x", "event_status": "1"}
+    (case,) = parse({"event": four, "unmatched": True})
+    assert case.event.event_key == "a.g.s.x.1"
+
+
+def test_a_case_knows_its_place() -> None:
+    """A case has the file's name and its own line, and a name where it is given one."""
+    text = """\
+version: 1
+cases:
+- key: a.b.c.d
+  unmatched: true
+- {name: second, key: x, unmatched: true}
+"""
+    first, second = cases.parse(text.encode(), "routes.test.yaml")
+    assert (first.file, first.line, second.line, second.name) == (
+        "routes.test.yaml",
+        3,
+        5,
+        "second",
+    )
+
+
+def test_a_dollar_is_a_character() -> None:
+    """A tests file has no variables: what it says does not depend on where it is read."""
+    (case,) = parse({"key": "a.${HOME}.c.d", "required": ["x"]})
+    assert case.event.event_key == "a.${HOME}.c.d"
+
+
+@pytest.mark.parametrize(
+    ("case", "fault"),
+    [
+        ({"required": ["x"]}, "cases[0]: has no key or event"),
+        (
+            {"key": "k", "event": {"event_key": "k"}, "required": ["x"]},
+            "cases[0]: has a key and an event; one of them is meant",
+        ),
+        (
+            {"event": {"event_status": "3"}, "required": ["x"]},
+            "cases[0]: its event needs event_key, or all four other fields",
+        ),
+        ({"key": "k"}, "cases[0]: expects nothing: say required, optional or unmatched: true"),
+        (
+            {"key": "k", "unmatched": False},
+            "cases[0]: expects nothing: say required, optional or unmatched: true",
+        ),
+        (
+            {"key": "k", "unmatched": True, "optional": ["x"]},
+            "cases[0]: is unmatched, so it can't have targets",
+        ),
+        (
+            {"key": "k", "unmatched": True, "exact": False},
+            "cases[0]: is unmatched, so it can't have targets",
+        ),
+        ({"key": "k", "required": ["x", "x"]}, "cases[0].required: 'x' is here twice"),
+        (
+            {"key": "k", "required": ["x"], "optional": ["x"]},
+            "cases[0].optional: 'x' is required here already",
+        ),
+        (
+            {"key": "k", "requierd": ["x"]},
+            "cases[0]: unknown key 'requierd', did you mean 'required'?",
+        ),
+        (
+            {"key": 7, "required": ["x"]},
+            'cases[0].key: YAML reads this as a number, put it in quotes: "7"',
+        ),
+        (
+            {"key": "k", "unmatched": "true"},
+            "cases[0].unmatched: true or false is meant: take off the quotes",
+        ),
+        (
+            {"key": "k", "unmatched": "ture"},
+            "cases[0].unmatched: 'ture' is not true or false, did you mean 'true'?",
+        ),
+    ],
+)
+def test_faults(case: Any, fault: str) -> None:
+    """What is wrong with a case is said, with its path."""
+    assert fault in faults(case)
+
+
+def test_every_fault_at_once() -> None:
+    """All faults of a file are told together, in its order."""
+    said = faults({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
+    assert [each.partition(":")[0] for each in said] == ["cases[0]", "cases[1]", "cases[2]"]
+
+
+_WORDS = (
+    "version: 1\n", "cases:\n", "- ", "  key: ", "  event: ", "{event_key: ", "a.b.c.d", "}", "\n",
+    "  required: ", "  optional: ", "[x]", "[", "]", "  unmatched: ", "true", "*", "&a", "  <<: ",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=20).map("".join).map(str.encode) | st.binary())
+def test_any_bytes_are_cases_or_problems(content: bytes) -> None:
+    """Whatever a tests file has in it, it is read or told what is wrong; nothing else is raised."""
+    with contextlib.suppress(ConfigInvalid):
+        cases.parse(content, "routes.test.yaml")
+
+
+# Running.
+
+
+def test_cases_that_hold(folder: Path) -> None:
+    """Where every case holds, it is said how many there are, and what they cover."""
+    result = judged(
+        folder,
+        """\
+- {key: a.gs.key.1, required: [certificates, ledger]}
+- {key: b.hr.cert.1, optional: [audit]}
+- {key: b.hr.key.4, required: [ledger]}
+- {key: b.hr.key.1, unmatched: true}
+""",
+    )
+    assert (result.code, result.err) == (0, "")
+    assert result.lines == ["4 cases, every one holds", "3 of 3 routes covered, 100 %"]
+
+
+def test_what_is_different_is_said(folder: Path) -> None:
+    """A case that fails has its place, each target that differs, and the routes behind it."""
+    result = judged(
+        folder,
+        """\
+- name: certificates
+  key: a.gs.cert.1
+  required: [certificates, audit]
+  optional: [ledgr]
+""",
+    )
+    assert result.code == 1
+    absent = "is not in the plan; there is no such target, did you mean ledger?"
+    assert result.lines[:6] == [
+        "routes.test.yaml:3: certificates (a.gs.cert.1)",
+        "    audit   expected required  is optional by routes.yaml:8",
+        "    ledger  expected nothing   is required by routes.yaml:7",
+        f"    ledgr   expected optional  {absent}",
+        "1 case: 1 failed",
+        "routes.yaml:9: no case matches 'revoked'",
+    ]
+
+
+def test_the_routes_that_make_a_target_required_are_blamed(folder: Path) -> None:
+    """Where one route requires a target and another has it as optional, the first is named."""
+    path = folder / "routes.yaml"
+    path.write_text(CONFIG.replace("optional: [audit]", "optional: [ledger]"), encoding="utf-8")
+    result = judged(folder, "- {key: a.gs.cert.1, required: [certificates]}\n")
+    assert result.lines[1] == "    ledger  expected nothing  is required by routes.yaml:7"
+
+
+def test_an_event_that_nothing_matches(folder: Path) -> None:
+    """Where targets were expected and no route matches, that is said; and the other way round."""
+    result = judged(folder, "- {key: b.x.y.z, required: [ledger]}\n")
+    assert result.lines[1:3] == [
+        "    ledger  expected required  is not in the plan",
+        "    no route matches",
+    ]
+    result = judged(folder, "- {key: b.x.cert.z, unmatched: true}\n")
+    assert (result.code, result.lines[1]) == (
+        1,
+        "    audit  expected nothing  is optional by routes.yaml:8",
+    )
+
+
+def test_a_partial_expectation(folder: Path) -> None:
+    """With exact: false the plan may have more targets, but those named have to be as named."""
+    line = "- {key: a.gs.cert.1, exact: false, %s: [audit]}\n"
+    assert judged(folder, line % "optional").code == 0
+    result = judged(folder, line % "required")
+    assert (result.code, result.lines[1]) == (
+        1,
+        "    audit  expected required  is optional by routes.yaml:8",
+    )
+
+
+def test_the_routes_that_no_case_tries(folder: Path) -> None:
+    """Routes that no case matches are told by line and name; the percentage is never rounded up."""
+    result = judged(folder, "- {key: b.hr.cert.1, optional: [audit]}\n")
+    assert result.code == 0
+    assert result.lines[1:] == [
+        "routes.yaml:7: no case matches 'under gs'",
+        "routes.yaml:9: no case matches 'revoked'",
+        "1 of 3 routes covered, 33.3 %",
+    ]
+
+
+@pytest.mark.parametrize(("percent", "code"), [("33.3", 0), ("33.4", 1), ("100", 1), ("0", 0)])
+def test_fail_under(folder: Path, percent: str, code: int) -> None:
+    """--fail-under fails where fewer of the routes are covered, and only there."""
+    result = judged(folder, "- {key: b.hr.cert.1, optional: [audit]}\n", "--fail-under", percent)
+    assert result.code == code
+    assert (result.lines[-1] == f"that is under {percent} %") == bool(code)
+
+
+@pytest.mark.parametrize("percent", ["101", "-1", "many", "50%", "1e1"])
+def test_a_wrong_percentage(folder: Path, percent: str) -> None:
+    """What is no percentage is one line, exit code 2."""
+    result = judged(folder, "", f"--fail-under={percent}")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("ebaas-router: --fail-under: ")
+
+
+def test_several_files(folder: Path) -> None:
+    """Cases of several files count together, stdin's too."""
+    (folder / "one.yaml").write_text(
+        "version: 1\ncases: [{key: a.gs.key.1, required: [certificates, ledger]}]"
+    )
+    result = ran(
+        "test",
+        "--config",
+        folder / "routes.yaml",
+        folder / "one.yaml",
+        "-",
+        stdin=b"version: 1\ncases: [{key: x.x.cert.1, unmatched: true}]",
+    )
+    assert result.code == 1
+    assert result.lines[0] == "stdin:2: x.x.cert.1"
+    assert result.lines[-1] == "2 of 3 routes covered, 66.6 %"
+
+
+def test_json(folder: Path) -> None:
+    """--format json is one object: the cases that failed, and the coverage."""
+    result = judged(folder, "- {key: a.gs.cert.3, required: [ledger]}\n", "--format", "json")
+    said = result.json
+    assert result.code == 1
+    assert (said["cases"], said["covered"], said["percent"], said["missed"]) == (1, 3, 100.0, [])
+    (failed,) = said["failed"]
+    assert failed["differences"] == [
+        {"target": "audit", "expected": None, "actual": "optional"},
+        {"target": "certificates", "expected": None, "actual": "required"},
+    ]
+    assert failed["routes"] == ["revoked", "to the auditors", "under gs"]
+    assert (failed["file"], failed["line"]) == ("routes.test.yaml", 3)
+
+
+def test_an_invalid_tests_file_is_told(folder: Path) -> None:
+    """Faults of the tests file are messages with their place, exit code 1."""
+    result = judged(folder, "- {key: a.b.c.d, requried: [x]}\n")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("routes.test.yaml:3:")
+
+
+def test_no_tests_file(folder: Path) -> None:
+    """Where there is no tests file, nothing holds: one line that names it, exit code 1."""
+    result = ran("test", "--config", "routes.yaml")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "routes.test.yaml: can't be read: no such file or directory\n"
+
+
+def test_both_files_are_told(folder: Path) -> None:
+    """Faults of the configuration and of the tests file are told in one go."""
+    (folder / "routes.yaml").write_text("version: 2\n")
+    result = judged(folder, "- {key: a.b.c.d}\n")
+    assert "routes.yaml:1:" in result.err
+    assert "routes.test.yaml:3:" in result.err
+
+
+def test_as_a_process(folder: Path) -> None:
+    """Exit code and streams are what a CI sees: the result on stdout, nothing on stderr."""
+    judged(folder, "- {key: x.x.cert.1, unmatched: true}\n")
+    finished = run("test", "--config", str(folder / "routes.yaml"))
+    assert (finished.returncode, finished.stderr) == (1, b"")
+    assert finished.stdout.decode().startswith(f"{folder}/routes.test.yaml:3: x.x.cert.1\n")

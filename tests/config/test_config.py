@@ -1,0 +1,847 @@
+"""routes.yaml is read strictly: every fault is found, placed and explained, and nothing else.
+
+Each file in `testdata/routes` has one fault, after which it is named, and beside it the text that
+a terminal shows for it. After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/config/test_config.py`
+writes these texts anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import random
+import re
+import string
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jsonschema
+import pytest
+import trustme
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router import config
+from router.config.document import MAX_SIZE, composer, syntax
+from router.config.editor_schema import editor_schema
+from router.config.legible import legible
+from router.config.loading import Caller, Config
+from router.config.redundancy import redundant
+from router.config.shape import RoutesFile
+from router.contract.schedule import PLATFORM, Schedule
+from router.delivery.target.breaker import BreakerPolicy
+from router.delivery.target.rate import Rate
+from router.model.errors import ConfigInvalid, Problem
+from router.model.event import Event
+from router.model.secret import Secret
+from router.net.client_tls import Tls
+from router.net.egress import Egress
+from router.routing.table import Route, RouteTable, Target
+from tests.support.engines import pem
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "config/routes.yaml"
+FILES = sorted((Path(__file__).parent / "testdata/routes").glob("*.yaml"))
+
+#: In every value that no text may show.
+CANARY = "canary-7f3a"
+ENVIRON = {"CANARY": CANARY, "TWO_LINES": f"{CANARY}\n{CANARY}", "OPEN_SET": f"{CANARY}.[gs"}
+
+
+def document(target: Any = None, route: Any = None, **top: Any) -> str:
+    """A small valid routes.yaml (JSON is YAML) with changes to its target, its route, its top."""
+    return json.dumps(
+        {
+            "version": 1,
+            "targets": {"ledger": {"url": "http://127.0.0.1:9002/callback", **(target or {})}},
+            "routes": [{"name": "all", "match": "*", "required": ["ledger"], **(route or {})}],
+            **top,
+        },
+        ensure_ascii=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A secrets directory with everything in it that may go wrong."""
+    folder = tmp_path_factory.mktemp("house") / "secrets"
+    (folder / "folder").mkdir(parents=True)
+    (folder.parent / "outside").write_text(CANARY)
+    (folder / "token").write_text(f"{CANARY}\n")
+    (folder / "linked").symlink_to("folder/../token")
+    (folder / "leads-out").symlink_to("../outside")
+    (folder / "circle").symlink_to("circle")
+    (folder / "binary").write_bytes(b"\xff" + CANARY.encode())
+    (folder / "large").write_text(CANARY * 100_000)
+    certify(folder)
+    return folder
+
+
+def certify(folder: Path) -> None:
+    """Certificates and keys, right ones and others."""
+    authority, other = trustme.CA(), trustme.CA()
+    client = authority.issue_cert("router.example")
+    # Around the certificates there may be anything.
+    old = authority.issue_cert("router.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    (folder / "old.pem").write_bytes(old.cert_chain_pems[0].bytes())
+    (folder / "old.key").write_bytes(old.private_key_pem.bytes())
+    (folder / "ca.pem").write_text(f"# {CANARY}, Autorità\n" + pem(authority) + pem(other))
+    (folder / "client.pem").write_bytes(client.cert_chain_pems[0].bytes())
+    (folder / "client.key").write_bytes(client.private_key_pem.bytes())
+    (folder / "other.key").write_bytes(other.issue_cert("x.example").private_key_pem.bytes())
+    # Signed by an authority, and none itself.
+    (folder / "leaf.pem").write_bytes(client.cert_chain_pems[0].bytes())
+    for name, inside in (("broken", CANARY), ("empty", "AAAA")):
+        lines = ("-----BEGIN CERTIFICATE-----", inside, "-----END CERTIFICATE-----")
+        (folder / f"{name}.pem").write_text("\n".join(lines))
+
+
+def parse(text: str | bytes, secrets: Path | None = None, **environ: str) -> Config:
+    content = text.encode() if isinstance(text, str) else text
+    return config.parse(content, "routes.yaml", environ, secrets)
+
+
+def faults(text: str | bytes, secrets: Path | None = None, **environ: str) -> list[Problem]:
+    with pytest.raises(ConfigInvalid) as raised:
+        parse(text, secrets, **environ)
+    return list(raised.value.problems)
+
+
+def header(text: str, secrets: Path | None = None, **environ: str) -> str:
+    """What `text` is as the value of a target's header."""
+    loaded = parse(document({"headers": {"x-token": text}}), secrets, **environ)
+    return loaded.table.targets["ledger"].headers[0][1].reveal()
+
+
+def verdict(path: Path, secrets: Path | None) -> str:
+    """What a terminal shows about a file."""
+    content = path.read_bytes()
+    source = legible(content, RoutesFile)
+    try:
+        loaded = config.parse(content, path.name, ENVIRON, secrets)
+    except ConfigInvalid as error:
+        return "".join(f"{source.excerpt(problem)}\n" for problem in error.problems)
+    warnings = [f"warning: {source.excerpt(problem)}\n" for problem in loaded.warnings]
+    return "".join(warnings) or "no problem\n"
+
+
+# Every fault, one file each.
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_fault(path: Path, secrets: Path) -> None:
+    """A file with one fault gives the golden text: what is wrong, where, and what was meant."""
+    golden = path.with_suffix(".txt")
+    said = verdict(path, secrets)
+    if "UPDATE_GOLDEN" in os.environ:
+        golden.write_text(said, encoding="utf-8")
+    assert said == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_fault_without_libyaml(path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyYAML has no libyaml, a file is judged alike."""
+    if path.stem in ("nested_a_thousand_deep", "yaml_version_absurd"):
+        pytest.skip("libyaml gives up earlier, at another place")
+    monkeypatch.setattr(composer, "PARSER", yaml.SafeLoader)
+    assert verdict(path, secrets) == path.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+def problems(path: Path, secrets: Path | None) -> tuple[Problem, ...]:
+    try:
+        return config.load(path, ENVIRON, secrets).warnings
+    except ConfigInvalid as error:
+        return error.problems
+
+
+def test_one_fault_each(secrets: Path) -> None:
+    """At least forty files have one fault and give one problem, and none gives more."""
+    counts = {path.stem: len(problems(path, secrets)) for path in FILES}
+    assert sum(counts.values()) >= 40
+    assert {name: n for name, n in counts.items() if n != (not name.startswith("ok_"))} == {}
+
+
+def test_every_syntax_error_has_a_file() -> None:
+    """Each explanation of a syntax error is in one of the golden texts."""
+    said = "".join(path.with_suffix(".txt").read_text(encoding="utf-8") for path in FILES)
+    meanings = [mistake.meaning for mistake in [*syntax.MISTAKES, syntax.UNKNOWN]]
+    assert [meaning for meaning in meanings if meaning not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "warned"), [(0o644, 0o755, 1), (0o640, 0o755, 0), (0o644, 0o700, 0)]
+)
+def test_a_secret_that_everybody_can_read_is_warned_about(
+    tmp_path: Path, file: int, folder: int, warned: int
+) -> None:
+    """A secret file that everybody on the machine can get at is a warning where it is used, and its
+    value is not in it."""
+    secret = tmp_path / "token"
+    secret.write_text(CANARY)
+    secret.chmod(file)
+    tmp_path.chmod(folder)
+    loaded = parse(document({"headers": {"x-token": "${file:token}"}}), tmp_path)
+    found = [str(each) for each in loaded.warnings if "everybody" in str(each)]
+    assert len(found) == warned
+    assert CANARY not in "".join(found)
+    assert all("targets.ledger.headers" in each for each in found)
+
+
+def test_no_value_is_shown(secrets: Path) -> None:
+    """No text about any file has the value of a variable or of a secret file in it."""
+    assert not [path.stem for path in FILES if CANARY in verdict(path, secrets)]
+
+
+# What no file in a repository can show.
+
+
+def missing(folder: Path) -> Path:
+    return folder / "routes.yaml"
+
+
+def folder_instead(folder: Path) -> Path:
+    (folder / "routes.yaml").mkdir()
+    return folder / "routes.yaml"
+
+
+def pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "routes.yaml")
+    return folder / "routes.yaml"
+
+
+def too_large(folder: Path) -> Path:
+    (folder / "routes.yaml").write_bytes(b"#" * (MAX_SIZE + 1))
+    return folder / "routes.yaml"
+
+
+def loop(folder: Path) -> Path:
+    (folder / "routes.yaml").symlink_to("routes.yaml")
+    return folder / "routes.yaml"
+
+
+def odd_name(folder: Path) -> Path:
+    return folder / "routes.yaml\0"
+
+
+def without_secrets(folder: Path) -> Path:
+    (folder / "routes.yaml").write_text(document({"url": "${file:token}"}))
+    return folder / "routes.yaml"
+
+
+def too_many_values(folder: Path) -> Path:
+    (folder / "routes.yaml").write_text("[" + "1," * (composer.MAX_NODES + 1) + "]")
+    return folder / "routes.yaml"
+
+
+UNUSABLE: dict[Callable[[Path], Path], str] = {
+    missing: "can't be read: no such file or directory",
+    folder_instead: "can't be read: is a directory",
+    pipe: "is no regular file",
+    too_large: "is larger than 32 MiB",
+    loop: "can't be read: too many levels of symbolic links",
+    odd_name: "is not a file's name",
+    without_secrets: "there is no secrets directory to read a file from: see --secrets-dir",
+    too_many_values: "has more than 50 values",
+}
+
+
+@pytest.mark.parametrize("make", UNUSABLE, ids=lambda make: make.__name__)
+def test_unusable(
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no file, or too much of one, is one clear line with its path as it was given."""
+    monkeypatch.setattr(composer, "MAX_NODES", 50)
+    with pytest.raises(ConfigInvalid) as raised:
+        config.load(make(tmp_path), {}, None)
+    [problem] = raised.value.problems
+    assert problem.message == UNUSABLE[make]
+    assert problem.file.rstrip("\0") == str(tmp_path / "routes.yaml")
+
+
+@pytest.mark.parametrize("folder", [None, Path("missing")])
+def test_a_secrets_directory_that_is_missing_is_told_once(folder: Path | None) -> None:
+    """Files that all want the secrets directory give one problem without it, at the first."""
+    routes = [{"name": "all", "match": "*", "required": ["ledger"]}]
+    url = "http://127.0.0.1:9002/callback"
+    target = {"url": url, "secret": "${file:b}", "headers": {"x-token": "${file:a}"}}
+    ebaas = {"token": "${file:c}"}
+    text = {"version": 1, "targets": {"ledger": target}, "routes": routes, "ebaas": ebaas}
+    [problem] = faults(json.dumps(text, indent=1), folder)
+    assert (problem.line, problem.path) == (6, "targets.ledger.secret")
+    assert "secrets" in problem.message
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    """A file that may not be read is one clear line."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(document())
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(ConfigInvalid, match="can't be read: permission denied"):
+        config.load(path, {}, None)
+
+
+def test_every_check_has_a_file(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line of the code that reports a problem runs for a fault file, or for UNUSABLE."""
+    sites = list(_reports())
+    assert len(sites) > 60
+    ran: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_code.co_filename not in CHECKING:
+            return None
+        ran.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    monkeypatch.setattr(composer, "MAX_NODES", 500)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for path in FILES:
+            problems(path, secrets)
+        for make in UNUSABLE:
+            own = tmp_path / make.__name__
+            own.mkdir()
+            problems(make(own), None)
+        monkeypatch.setattr(composer, "PARSER", yaml.SafeLoader)
+        problems(next(path for path in FILES if path.stem == "yaml_version_absurd"), None)
+    finally:
+        sys.settrace(before)
+    missed = [
+        f"{Path(file).name}:{first}"
+        for file, first, last in sites
+        if not any((file, line) in ran for line in range(first, last + 1))
+    ]
+    assert not missed
+
+
+CHECKING = {
+    str(path)
+    for folder in ("config", "document")
+    for path in (ROOT / "router" / folder).glob("*.py")
+    if path.name != "settings.py"
+}
+REPORTS = {"Fault", "Unresolved", "_unreadable", "_report", "_stop", "add"}
+
+
+def _reports() -> Iterator[tuple[str, int, int]]:
+    """Every call in the code that reports a problem: its file, its first and its last line."""
+    for file in CHECKING:
+        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                name = called.rpartition(".")[2]
+                if name in REPORTS and (name != "add" or "problems" in called):
+                    yield file, node.lineno, node.end_lineno or node.lineno
+
+
+# What a file that is good means.
+
+
+def test_shipped(tmp_path: Path) -> None:
+    """The shipped file has nothing to warn of, and writes out the defaults it claims to."""
+    loaded = config.load(SHIPPED, {}, None)
+    assert loaded.warnings == ()
+    assert (loaded.unmatched, loaded.ebaas, loaded.queue) == ("reject", Caller(), PLATFORM)
+
+
+def test_shipped_sample() -> None:
+    """The page's sample matches two shipped routes: two required targets, one optional."""
+    event = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"")
+    plan = config.load(SHIPPED, {}, None).table.match(event)
+    assert len(plan.routes) == 2
+    assert [target.name for target in plan.required] == ["certificates", "ledger"]
+    assert [target.name for target in plan.optional] == ["audit"]
+
+
+def test_defaults() -> None:
+    """What is left out has the documented default."""
+    loaded = parse(document())
+    target = loaded.table.targets["ledger"]
+    assert (loaded.unmatched, loaded.ebaas, loaded.queue) == ("reject", Caller(), PLATFORM)
+    assert target == Target("ledger", "http://127.0.0.1:9002/callback")
+
+
+def test_every_key() -> None:
+    """Each key of a file gets where it belongs, durations in seconds."""
+    path = next(path for path in FILES if path.stem == "ok_every_key")
+    loaded = parse(path.read_text(encoding="utf-8").replace("${file:token}", "t"), CANARY="c")
+    assert loaded.unmatched == "accept"
+    assert loaded.ebaas == Caller(
+        1.5,
+        Schedule((1.0, 30.0), 3),
+        0.0,
+        "ok",
+        token=(Secret("t-and-more-of-it"), Secret("sixteen-letters-")),
+        token_header="x-ebaas-token",
+        allow_from=tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32"))),
+    )
+    assert loaded.queue == Schedule((3600.0,), 0)
+    egress = Egress(public=True, networks=(ip_network("::1"),))
+    assert loaded.egress == egress
+    assert loaded.table.targets["a.b_c-D"] == Target(
+        "a.b_c-D",
+        "https://ledger.example.com:8443/callback?x=1",
+        timeout=1.2,
+        acknowledge="code",
+        max_in_flight=7,
+        headers=(
+            ("authorization", Secret("Bearer t")),
+            ("x-dollar", Secret("$5")),
+            ("x-canary", Secret("c")),
+        ),
+        secret=(
+            Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            Secret("c and some more of it"),
+        ),
+        breaker=BreakerPolicy(1.0, 5, within=60.0, pause=0.5, refusals="count"),
+        rate=Rate(2.5, 3),
+        owner="no",
+        tls=Tls.of(server_name="callback.example"),
+        egress=egress,
+    )
+    assert loaded.table.targets["other"] == Target(
+        "other",
+        "http://[::1]:9003/",
+        timeout=1.0,
+        acknowledge="status",
+        max_in_flight=3,
+        egress=egress,
+    )
+    assert loaded.table.routes == (
+        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=35),
+        Route(
+            "证书",
+            {
+                "event_source": ("a",),
+                "event_topic": ("gs", "h?"),
+                "event_type": ("[!x]*",),
+                "event_status": ("1", "2"),
+                "event_key": ("*.*.*.*",),
+            },
+            ("a.b_c-D",),
+            ("other",),
+            line=24,
+        ),
+    )
+
+
+def test_headers_are_not_printed() -> None:
+    """A configuration that is printed shows no header's value."""
+    loaded = parse(document({"headers": {"x-token": CANARY}}))
+    assert CANARY not in repr(loaded) + repr(loaded.table.targets)
+
+
+# Variables and secret files.
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${NAME}", "v"),
+        ("a${NAME}b${NAME}", "avbv"),
+        ("${NAME:-d}", "v"),
+        ("${OTHER:-d}", "d"),
+        ("${EMPTY:-d}", "d"),
+        ("${OTHER:-a:-b}", "a:-b"),
+        ("$$", "$"),
+        ("$${NAME}", "${NAME}"),
+        ("$$$$", "$$"),
+        ("${file:token}", CANARY),
+        ("Bearer ${file:linked}", f"Bearer {CANARY}"),
+    ],
+)
+def test_variable(text: str, value: str, secrets: Path) -> None:
+    """A variable is replaced within its value; a doubled dollar sign is one."""
+    assert header(text, secrets, NAME="v", EMPTY="") == value
+
+
+@pytest.mark.parametrize("value", ["${OTHER}", "$$", '", x-other: "y', "# c", "[a, b]", "*", "no"])
+def test_variable_is_text(value: str) -> None:
+    """What a variable has in it is never looked into: not for variables, not for YAML."""
+    assert header("${NAME}", NAME=value) == value
+
+
+def test_keys_have_no_variables() -> None:
+    """A variable in a key is not replaced."""
+    problems = faults(document({"headers": {"${NAME}": "v"}}), NAME="x-name")
+    assert [problem.message for problem in problems] == ["'${NAME}' is not a header's name"]
+
+
+@pytest.mark.parametrize(("content", "value"), [("a\n", "a"), ("a\r\n", "a"), ("a", "a")])
+def test_secret_line_end(content: str, value: str, tmp_path: Path) -> None:
+    """The line end that an editor puts at a secret file's end is not part of the secret."""
+    (tmp_path / "token").write_bytes(content.encode())
+    assert header("${file:token}", tmp_path) == value
+
+
+def test_secret_is_one_line(tmp_path: Path) -> None:
+    """Only one line end is taken off: what is left of two is refused."""
+    (tmp_path / "token").write_text("a\n\n")
+    assert len(faults(document({"headers": {"x-token": "${file:token}"}}), tmp_path)) == 1
+
+
+def test_hash_is_of_what_is_in_force(tmp_path: Path) -> None:
+    """The hash changes with the file, a variable it uses, a secret file it uses; with no other."""
+    text = document({"headers": {"x-a": "${A}", "x-b": "${file:b}"}})
+    (tmp_path / "b").write_text("1")
+    hashes = [
+        parse(text, tmp_path, A="1").hash,
+        parse(text, tmp_path, A="2").hash,
+        parse(text + " ", tmp_path, A="1").hash,
+    ]
+    assert parse(text, tmp_path, A="1", C="3").hash == hashes[0]
+    (tmp_path / "b").write_text("2")
+    hashes.append(parse(text, tmp_path, A="1").hash)
+    assert len(set(hashes)) == 4
+    assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes)
+
+
+# What is only warned of.
+
+
+def warnings(text: str) -> list[str]:
+    return [problem.message for problem in parse(text).warnings]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "127.9.9.9", "[::1]", "10.1.2.3", "192.168.0.1", "100.64.0.1", "[fd12::1]"),
+        *(
+            "ledger",
+            "ledger.default.svc",
+            "l.default.svc.cluster.local",
+            "l.corp.internal",
+            "l.local.",
+        ),
+    ],
+)
+def test_plain_http_within_the_house(host: str) -> None:
+    """Plain http to a host that is local is nothing to warn of."""
+    assert warnings(document({"url": f"http://{host}/"})) == []
+
+
+@pytest.mark.parametrize(
+    "host", ["ledger.example.com", "8.8.8.8", "[2606:4700::1]", "local.example"]
+)
+def test_plain_http_out_of_the_house(host: str) -> None:
+    """Plain http to any other host is warned of, https is not."""
+    assert len(warnings(document({"url": f"http://{host}/"}))) == 1
+    assert warnings(document({"url": f"https://{host}/"})) == []
+
+
+def test_only_required_targets_are_cut_off() -> None:
+    """An optional target may take longer than the reply: it holds nobody up."""
+    optional = {"required": ["other"], "optional": ["ledger"]}
+    text = json.loads(document({"timeout": "9s"}, optional))
+    text["targets"]["other"] = {"url": "http://127.0.0.1:9001/"}
+    assert warnings(json.dumps(text)) == []
+
+
+@pytest.mark.parametrize("pattern", ["a.gs.cert.1", "a.*", "*", "a.gs.cert?1", "a[.]b.c.d"])
+def test_patterns_for_keys(pattern: str) -> None:
+    """A pattern that a key of four parts can match is nothing to warn of."""
+    assert warnings(document(route={"match": pattern})) == []
+
+
+def test_patterns_for_other_fields() -> None:
+    """A pattern for another field need not look like a key."""
+    assert warnings(document(route={"match": {"event_topic": "gs"}})) == []
+
+
+PATTERNS = st.text("ab*?", min_size=1, max_size=3) | st.sampled_from(["*", "a*", "[ab]*", "?a*"])
+ROUTES = st.lists(
+    st.builds(
+        Route,
+        name=st.none(),
+        match=st.dictionaries(
+            st.sampled_from(["event_source", "event_key"]),
+            st.lists(PATTERNS, min_size=1, max_size=2).map(tuple),
+            min_size=1,
+        ),
+        required=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
+        optional=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
+    ),
+    min_size=2,
+    max_size=4,
+).map(lambda routes: [replace(route, name=str(at)) for at, route in enumerate(routes)])
+VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
+TARGETS = {name: Target(name, "http://h/") for name in "xy"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROUTES)
+def test_redundant_routes_can_go(routes: list[Route]) -> None:
+    """Without any of the routes that are called redundant, every event goes where it went."""
+    gone = {at for at, _ in redundant(routes)}
+    before = RouteTable(routes, TARGETS)
+    after = RouteTable([route for at, route in enumerate(routes) if at not in gone], TARGETS)
+    for source in VALUES:
+        for key in VALUES:
+            event = Event(source, "t", "t", "s", key, b"")
+            plan, left = before.match(event), after.match(event)
+            assert (plan.required, plan.optional) == (left.required, left.optional)
+            assert bool(plan.routes) == bool(left.routes)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        ({"event_key": ("a.gs.*",)}, {"event_key": ("a.gs.*",)}),
+        ({"event_key": ("a.*",)}, {"event_key": ("a.gs.cert.1",)}),
+        ({"event_key": ("a.*",)}, {"event_key": ("a.[gs]*", "a.x.*")}),
+        ({"event_key": ("b.*", "a.*")}, {"event_key": ("a.gs.*",), "event_status": ("1",)}),
+        ({"event_key": ("*",)}, {"event_key": ("*.cert.*",)}),
+        ({"event_key": ("*.cert.*",)}, {"event_key": ("*.cert.*",), "event_source": ("a",)}),
+    ],
+)
+def test_redundant_routes_are_found(wide: Any, narrow: Any) -> None:
+    """A route is redundant beside one that matches its patterns' beginnings, or the same."""
+    assert list(redundant([Route("n", narrow, ("x",)), Route("w", wide, ("x",))])) in (
+        [(0, 1)],
+        [(1, 0)],
+    )
+
+
+def test_many_twins_cost_little() -> None:
+    """Ten thousand routes with one pattern and targets of their own are not all compared."""
+    routes = [Route(f"r{n}", {"event_key": ("*",)}, (f"t{n}",)) for n in range(10_000)]
+    started = time.process_time()
+    assert list(redundant(routes)) == []
+    assert time.process_time() - started < 2
+
+
+def many(count: int, kind: str) -> str:
+    """A file with so many patterns: in one list, in routes of ten, in one field beside another."""
+    patterns = [f"a.gs.k{n}.*" for n in range(count)]
+    if kind == "routes":
+        routes = [
+            {"name": f"r{n}", "match": patterns[n : n + 10], "required": ["ledger"]}
+            for n in range(0, count, 10)
+        ]
+        return document(routes=routes)
+    field = {"event_type": patterns, "event_key": "a.*"}
+    match = {"list": patterns, "field": field, "exact": [p[:-1] + "1" for p in patterns]}[kind]
+    return document(route={"match": match})
+
+
+@pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])
+def test_patterns_cost_what_they_are(kind: str) -> None:
+    """A hundred thousand patterns, wherever they are, cost about four times a quarter of them:
+    what is quadratic costs sixteen times that."""
+
+    def cost(count: int) -> float:
+        text = many(count, kind)
+        started = time.process_time()
+        assert parse(text).warnings == ()
+        return time.process_time() - started
+
+    quarter = cost(25_000)
+    assert cost(100_000) < 11 * quarter
+
+
+def test_many_tokens_cost_what_they_are() -> None:
+    """No token is compared with every other."""
+    tokens = [f"token-of-very-many-{n:05}" for n in range(20_000)]
+    started = time.process_time()
+    assert parse(document(ebaas={"token": tokens})).warnings == ()
+    assert time.process_time() - started < 30
+
+
+def test_one_place_is_said_once() -> None:
+    """A fault that aliases repeat is one problem, at the place where it is to be mended."""
+    text = """
+version: 1
+targets:
+  a: {url: "http://127.0.0.1/", headers: &headers {host: a}}
+  b: {url: "http://127.0.0.1/", headers: *headers}
+routes:
+- {name: all, match: "*", required: [a, b]}
+"""
+    assert len(faults(text)) == 1
+
+
+# What editors are told.
+
+
+def test_editor_schema_is_of_these_declarations() -> None:
+    """The schema in the repository is the one that the loader's declarations make."""
+    written = (ROOT / "schemas/routes.schema.json").read_text(encoding="utf-8")
+    assert written == editor_schema(), "python -m router.config.editor_schema writes it anew"
+
+
+def test_editor_schema_describes_every_key() -> None:
+    """An editor has something to say about every key."""
+
+    def check(schema: Any) -> None:
+        for name, key in schema.get("properties", {}).items():
+            assert key.get("description"), name
+        for value in schema.values():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):
+                    check(each)
+
+    check(json.loads(editor_schema()))
+
+
+def test_editor_schema_accepts_what_loads() -> None:
+    """No file that loads is underlined."""
+    validator = jsonschema.Draft7Validator(json.loads(editor_schema()))
+    validator.check_schema(validator.schema)
+    for path in [SHIPPED, *FILES]:
+        if path.stem.startswith(("ok_", "warning_")) or path == SHIPPED:
+            validator.validate(yaml.safe_load(path.read_bytes()))
+
+
+#: What an editor can't know, by the beginning of the files' names: what names, variables, files and
+#: hosts are, and where YAML 1.1 reads a number or a boolean, how that was written.
+ONLY_THE_LOADER = (
+    "ok_", "warning_", "wide_comma", "wide_quotes",
+    "utf16", "tag_str", "key_twice", "name_twice", "header_twice",
+    "target_undefined", "target_required", "pattern_", "variable_", "secret_file_", "url_",
+    "allow_from_host_bits", "allow_from_mapped", "token_masked",
+    "egress_host_bits", "egress_rules_out", "tls_leads_out", "tls_not_there", "tls_broken",
+    "tls_empty", "tls_no_key", "tls_other_key", "tls_plain", "tls_yes",
+    "duration_too_long", "owner_exponent", "retries_octal", "retries_underscore",
+    "breaker_within_too_long", "breaker_yes", "paused_yes", "rate_octal", "secret_of_a_variable",
+)  # fmt: skip
+
+
+#: What is wrong with the document, whatever it says.
+NO_MATTER_OF_SHAPE = (
+    "aliases_explode", "alias_as_key", "nested_a_thousand_deep", "yaml_version_absurd",
+)  # fmt: skip
+
+
+def test_editor_schema_underlines_faults() -> None:
+    """Whatever is wrong by its shape alone is underlined in an editor too."""
+    validator = jsonschema.Draft7Validator(json.loads(editor_schema()))
+    accepted = []
+    for path in FILES:
+        if path.stem in NO_MATTER_OF_SHAPE:
+            continue
+        with contextlib.suppress(yaml.YAMLError):
+            if validator.is_valid(yaml.safe_load(path.read_bytes())):
+                accepted.append(path.stem)
+    assert [name for name in accepted if not name.startswith(ONLY_THE_LOADER)] == []
+
+
+# Anything at all.
+
+
+def load_or_refuse(content: bytes) -> None:
+    started = time.process_time()
+    with contextlib.suppress(ConfigInvalid):
+        config.parse(content, "routes.yaml", {}, None)
+    assert time.process_time() - started < 2
+
+
+PIECES = [
+    "version: 1\n", "targets:\n", "  a: {url: 'http://h/'}\n", "routes:\n", "  - name: n\n",
+    "    match: ", "    required: [a]\n", "ebaas:\n", "headers: ", "event_key: ", "0x7f.1",
+    "：", "，", "［", "“", "\u3000",
+    "&a ", "*a", "<<: *a\n", "[", "]", "{", "}", ": ", "- ", "? ", "\n", "  ", ", ", "'", '"',
+    "\\", "|\n", ">\n", "#", "!!", "%", "@", "~", "no", "012", "1_0", "8s", "${", "}", "$",
+    "[!", "---\n", "\t", "\ufeff", "é", "证", "\U0001f600", "=", "<<", "...\n", "http://", "a.gs.*",
+]  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
+def test_any_text(text: str) -> None:
+    """No text made of what such files are made of gives anything but a Config or ConfigInvalid."""
+    load_or_refuse(text.encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=2000))
+def test_any_bytes(content: bytes) -> None:
+    """Nor do any bytes."""
+    load_or_refuse(content)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_damage(data: st.DataObject) -> None:
+    """Nor does the shipped file with a piece cut out and another put in."""
+    content = SHIPPED.read_bytes()
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(start, min(len(content), start + 200)))
+    piece = data.draw(st.sampled_from(PIECES)).encode()
+    load_or_refuse(content[:start] + piece + content[end:])
+
+
+def shuffled(count: int, seed: int) -> list[str]:
+    """Names of the same letters, which are costly to tell apart."""
+    letters = random.Random(seed)
+    return ["".join(letters.sample(string.ascii_letters, 52)) for _ in range(count)]
+
+
+LARGEST = 64 * 1024
+HEAD = "version: 1\ntargets: {t: {url: 'http://h/'}}\nroutes:\n"
+HOSTILE = {
+    "brackets": "[" * LARGEST,
+    "braces": "{a: " * (LARGEST // 4),
+    "questions": "? " * (LARGEST // 2),
+    "dashes": "- " * (LARGEST // 2),
+    "items": "[" + "a," * (LARGEST // 2 - 1) + "]",
+    "keys": "".join(f"k{n:05}: 1\n" for n in range(LARGEST // 10)),
+    "one key": "k: 1\n" * (LARGEST // 5),
+    "targets": "targets:\n" + "".join(f" t{n:05}:\n" for n in range(LARGEST // 9 - 1)),
+    "undefined": document(
+        route={"required": [f"t{n:04}" for n in range(3000)]},
+        targets={f"u{n:04}": None for n in range(2000)},
+    ),
+    "alike": document(
+        route={"required": shuffled(500, 1)}, targets=dict.fromkeys(shuffled(500, 2))
+    ),
+    "long keys": document(**{"k" * 30_000: 1, "l" * 30_000: 2}),
+    "long paths": "k" * 30_000 + ": [" + "!t x," * 7_000 + "]",
+    "tabs": "a:\tb\n" * (LARGEST // 5),
+    "controls": "\0" * LARGEST,
+    "anchors": "a: &a {x: y}\n" + "".join(f"k{n:05}: *a\n" for n in range(LARGEST // 12)),
+    "merges": "a0: &a0 {x: y}\n"
+    + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}, k{n}: v}}\n" for n in range(1, 1500)),
+    "aliases": HEAD + "- &r {name: n, match: x, bad: y}\n" + "- *r\n" * 12_000,
+    "twins": HEAD + "".join(f"- {{name: n{n}, match: '*', required: [t]}}\n" for n in range(1400)),
+    "stars": document(route={"match": "*a" * 250}),
+    "dollars": document({"owner": "$" * 60_000}),
+    "digits": document({"owner": 0}).replace(": 0", ": " + "1" * 60_000 + "x"),
+    "number": document(version=int("9" * 4000)),
+    "wide line": "# " + "x" * (LARGEST - 10) + "\n: [",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile(text: str) -> None:
+    """No file of 64 KB takes more than about a second, whatever it is made for."""
+    assert len(text.encode()) <= LARGEST
+    load_or_refuse(text.encode())
+
+
+def test_report_has_an_end() -> None:
+    """Past a thousand problems the rest is only counted."""
+    problems = faults("".join(f"k{n}: 1\n" for n in range(5000)))
+    assert len(problems) == 1001
+    assert problems[0].message == "has 4003 more problems than are listed here"
+
+
+def test_ten_thousand_routes() -> None:
+    """A file of ten thousand routes loads in seconds, with their lines."""
+    routes = [{"name": f"r{n}", "match": f"a{n}.*", "required": ["ledger"]} for n in range(10_000)]
+    loaded = parse(json.dumps({**json.loads(document()), "routes": routes}, indent=0))
+    assert len(loaded.table.routes) == 10_000

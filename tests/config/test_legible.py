@@ -1,0 +1,158 @@
+"""Problems repeat no secret, wherever it stands and whatever is wrong near it.
+
+A configuration that has a secret in every way to write one down is damaged in every way at each of
+them. Whatever is told of it, to a file, a machine, a terminal, is searched. `tests/whole/test_canary.py`
+does the same with a whole router, its log and its ops port, and with fewer mistakes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from router import config
+from router.config.document import composer
+from router.config.legible import legible
+from router.config.shape import RoutesFile
+from router.model.errors import ConfigInvalid
+from tests.support.inprocess import ran
+
+#: What each secret begins with.
+MARK = "cnry"
+
+#: Every `S` that stands alone is a secret, each another one.
+FULL = """\
+version: 1
+unmatched: reject
+ebaas:
+  reply_within: 8s
+  token: [S, "S",
+    'S']   # S
+  token_header: x-token
+  allow_from: 10.0.0.0/8
+defaults: {timeout: 3s, breaker: {failures: 50%}}
+egress: [public, 10.0.0.0/8]
+targets:
+  flow: {url: "http://127.0.0.1:9001/S?a=S", headers: {X-A: Bearer S, x-b: "S", name: S}, secret: S}
+  ? ledger
+  : url: http://127.0.0.1:9002/${NOT_SET:-S}
+    headers:
+      Authorization: Bearer S
+      X-Quoted: "Bearer S"
+      X-Default: ${NOT_SET:-S}
+      ? X-Question
+      : S
+      name: S
+      version:
+        S
+      X-Lines: Bearer
+        S
+      X-Folded: >-
+        S
+    secret:
+      - S
+      # the old one: S
+      - "S"
+    tls:
+      ca: S
+      cert: S
+      key: |
+        S
+    rate: {per_second: 5}
+    owner: the team
+routes:
+  - name: all
+    match: [a.gs.*, "*.cert.1"]
+    required: [ledger]
+    optional: [flow]
+"""
+
+#: What is put in a secret's place; `S` is the secret.
+INSTEAD = [
+    "*S", "*S ", "&S x", "&S S", "@S", "%S", "`S", "!S", "!!S x", "|S", ">S", "{S}", "[S]", "{S",
+    "[S", "{S: x}", "{a: S, S}", '"S', "'S", 'S"', "S'", '"S\\q"', '"S"S', "S: S", "S:", ": S",
+    "x: S", "- S", "? S", "S, S", "S,S", "S]", "S}", "S # S", "S\n  S", "S\n        S: x",
+    "S\n\n\n          S", "\tS", "S\t", "S\x07", "S\ufffe", "S\xa0", "S：", "，S", "“S”", "${A:S}",
+    "${A S}", "$S", "${file:../S S}x$", "~", "S é", "'S''S", "<<: S", "*", "",
+]  # fmt: skip
+
+#: What is done to the line of a secret, as a pattern and what replaces it.
+LINES = [
+    (r"(\w)(\w)([\w-]*: )", r"\1\3"), (r"[\"'}\]]", ""), (r"^(.*)$", r"\1\n\1"), (r"^ ", ""),
+    *((": ", into) for into in (":", " ", "：", ":\xa0", ": : ", ": - ", ": {", ": [", ": '")),
+    *((": ", into) for into in (": &x ", ": *")),
+    *(("^", into) for into in (" ", "\xa0", "\t", "- ", "? ")),
+    *(("$", into) for into in ("\n[", " x: y", ", x", "\n  x")),
+]  # fmt: skip
+
+#: What is put into the lines above and below it.
+NEAR = ['"', "'", "[", "{", "x", ": x", "*", "&a", "- ", "\t", "，", "|", "---", "${"]
+
+
+def damaged() -> Iterator[str]:
+    """The text with one mistake, at each of its secrets."""
+    for found in re.finditer(r"\bS\b", FULL):
+        before, after = FULL[: found.start()], FULL[found.end() :]
+        for instead in INSTEAD:
+            yield before + instead + after
+        begin, end = before.rfind("\n") + 1, found.end() + after.index("\n")
+        for pattern, into in LINES:
+            line = re.sub(pattern, into, FULL[begin:end], count=1)
+            yield FULL[:begin] + line + FULL[end:]
+        for near in NEAR:
+            yield FULL[: begin - 1] + near + FULL[begin - 1 :]
+            yield FULL[:end] + near + FULL[end:]
+            yield FULL[: end + 1] + near + FULL[end + 1 :]
+
+
+def secret(text: str) -> bytes:
+    """`text` with its secrets."""
+    numbers = iter(range(1_000))
+    return re.sub(r"\bS\b", lambda _: f"{MARK}{next(numbers)}", text).encode()
+
+
+def told(content: bytes) -> str:
+    """All that is ever said of a configuration: the text and JSON of problems, and excerpts."""
+    try:
+        problems = config.parse(content, "f", {}, None).warnings
+    except ConfigInvalid as error:
+        problems = error.problems
+    source = legible(content, RoutesFile)
+    # Not only the lines that have a problem now.
+    excerpts = [source.excerpt(each) for each in problems] + list(
+        map(source.shown, range(1, FULL.count("\n")))
+    )
+    return "\n".join([*map(str, problems), *(repr(asdict(each)) for each in problems), *excerpts])
+
+
+@pytest.mark.parametrize("parser", ["CSafeLoader", "SafeLoader"])
+def test_no_problem_repeats_a_secret(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mistake at or near a secret brings any of them out."""
+    monkeypatch.setattr(composer, "PARSER", getattr(yaml, parser))
+    texts = [FULL, *damaged()]
+    leaks = [line for text in texts for line in told(secret(text)).splitlines() if MARK in line]
+    assert leaks == []
+
+
+def test_the_search_finds() -> None:
+    """What is looked for would be found: what is harmless is shown, and so would a secret be."""
+    for harmless in ("the team", "all", "a.gs"):
+        assert MARK in told(secret(re.sub(r"\bS\b", "x", FULL).replace(harmless, "S")))
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_check(format: str, tmp_path: Path) -> None:
+    """The same of the command itself, with one mistake of each kind."""
+    path = tmp_path / "routes.yaml"
+    texts = list(damaged())
+    for text in texts[:: len(texts) // 50]:
+        path.write_bytes(secret(text))
+        done = ran("check", path, "--format", format)
+        assert MARK not in done.out + done.err
+        assert format == "text" or json.loads(done.out)

@@ -1,0 +1,327 @@
+"""Reload: a changed routes.yaml comes in force whole or not at all. Real files, a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from router.app import App
+from router.config.loading import Config
+from router.config.reload import Reload, Source, Standing
+from router.config.settings import Settings
+from router.process.server import Server, listen
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from tests.support.command import ROOT, environment
+from tests.support.hostile import hostile
+from tests.support.house import PATIENCE, event, routes
+
+
+class Serving:
+    """`ebaas-router serve` as a process, and the log lines that it has written."""
+
+    def __init__(self, config: Path, log: Path, *options: str) -> None:
+        self._log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "router", "serve", "--config", str(config), "--port", "0",
+                 "--store", str(log.with_suffix(".db")), "--log-format", "json", *options],
+                stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(),
+            )  # fmt: skip
+        self.url = self.line("serving")["url"]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
+        # A loaded machine is not this test's matter.
+        return [line for line in lines if line["happening"] != "loop_lag"]
+
+    def line(self, happening: str, result: str = "", count: int = 1) -> dict[str, Any]:
+        """The `count`-th such line, as soon as it is there."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(json.JSONDecodeError):
+                found = [
+                    line
+                    for line in self.lines
+                    if line["happening"] == happening and line.get("result", "") == result
+                ]
+                if len(found) >= count:
+                    return found[count - 1]
+            time.sleep(0.01)
+        raise AssertionError(f"no line {happening} {result}: {self._log.read_text()}")
+
+    def hang_up(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def matches(self, key: str) -> bool:
+        """Whether a route matches the key now: else its line is `unmatched`."""
+        before = len(self.lines)
+        httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, trust_env=False)
+        while len(self.lines) == before:
+            time.sleep(0.005)
+        return bool(self.lines[before]["happening"] == "event")
+
+
+def table(match: str, **top: Any) -> str:
+    return json.dumps(routes({"nobody": "http://127.0.0.1:9/"}, match=match, **top))
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Starts a router on tmp_path's routes.yaml, which matches `one`."""
+    started: list[Serving] = []
+
+    def start(*options: str) -> Serving:
+        file = tmp_path / "routes.yaml"
+        if not file.exists():
+            file.write_text(table("one"))
+        started.append(Serving(file, tmp_path / "log", *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.terminate()
+        each.process.wait(PATIENCE)
+
+
+def test_an_editors_rename_is_taken(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """A file that is replaced by a rename comes in force by itself, and what changed is logged."""
+    router = serving()
+    new = tmp_path / "new"
+    new.write_text(table("two").replace('"all"', '"every"'))
+    new.rename(tmp_path / "routes.yaml")
+    line = router.line("reload", "taken")
+    assert (line["routes_added"], line["routes_removed"]) == (["every"], ["all"])
+    assert router.matches("two")
+    assert not router.matches("one")
+
+
+def test_sighup_takes_it_at_once_and_answers_when_nothing_changed(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """SIGHUP with no change says so, with the hash in force; it restarts nothing."""
+    router = serving()
+    in_force = router.line("serving")["config"]
+    router.hang_up()
+    assert router.line("reload", "unchanged")["config"] == in_force
+    (tmp_path / "routes.yaml").write_text(table("two"))
+    router.hang_up()
+    assert router.line("reload", "taken")["config"] != in_force
+    assert router.process.poll() is None
+
+
+def test_a_bad_edit_changes_nothing_and_a_good_one_recovers(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """A wrong file is refused with its errors and the hash still in force; a right one is taken."""
+    router = serving()
+    in_force = router.line("serving")["config"]
+    (tmp_path / "routes.yaml").write_text(table("two").replace('["nobody"]', '["nobdy"]'))
+    refused = router.line("reload", "refused")
+    assert refused["still"] == in_force
+    assert "did you mean 'nobody'?" in refused["problems"][0]
+    assert router.matches("one")
+    (tmp_path / "routes.yaml").write_text(table("one"))
+    assert router.line("reload", "unchanged")["config"] == in_force
+    (tmp_path / "routes.yaml").write_text(table("two"))
+    router.line("reload", "taken")
+    assert router.matches("two")
+
+
+def test_a_file_that_goes_and_comes_back(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """A removed file is a complaint, not an empty configuration; back again, it is taken."""
+    router = serving()
+    (tmp_path / "routes.yaml").unlink()
+    problem = router.line("reload", "refused")["problems"][0]
+    assert problem.startswith(f"{tmp_path / 'routes.yaml'}: can't be read")
+    assert router.matches("one")
+    (tmp_path / "routes.yaml").write_text(table("two"))
+    router.line("reload", "taken")
+    assert router.matches("two")
+
+
+def test_two_configmap_swaps_in_a_row(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """The way Kubernetes swaps a ConfigMap, a symlinked folder renamed, is seen each time."""
+    for number, match in enumerate(("one", "two", "three")):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "routes.yaml").write_text(table(match))
+    (tmp_path / "..data").symlink_to("..0")
+    (tmp_path / "routes.yaml").symlink_to("..data/routes.yaml")
+    router = serving()
+    for number, match in ((1, "two"), (2, "three")):
+        (tmp_path / "..tmp").symlink_to(f"..{number}")
+        (tmp_path / "..tmp").rename(tmp_path / "..data")
+        router.line("reload", "taken", number)
+        assert router.matches(match)
+
+
+def test_an_edit_is_seen_though_the_times_do_not_change(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """The content decides: an edit of the same size and mtime, as NFS may show it, is taken."""
+    router = serving()
+    file = tmp_path / "routes.yaml"
+    times = file.stat()
+    file.write_text(table("two"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file.stat().st_size == times.st_size
+    router.line("reload", "taken")
+    assert router.matches("two")
+
+
+def test_a_secret_file_that_changes_alone_is_taken(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """A rotated secret is a change of the configuration, and never printed."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "token").write_text("first-canary\n")
+    target = {"url": "http://127.0.0.1:9/", "headers": {"authorization": "Bearer ${file:token}"}}
+    (tmp_path / "routes.yaml").write_text(json.dumps(routes({"nobody": target})))
+    router = serving("--secrets-dir", str(secrets))
+    (secrets / "token").write_text("second-canary\n")
+    assert router.line("reload", "taken")["targets_changed"] == ["nobody"]
+    assert "-canary" not in (tmp_path / "log").read_text()
+
+
+# What a file looks like while it is written, with the times in the test's hand.
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
+    """A prefix can be valid YAML; a content is taken only when two looks agree, on SIGHUP too."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    taken: list[str] = []
+    source = Source(file, {}, None)
+    look = source.look()
+    standing = Standing(source.load(look.content), since=0.0, tried=0.0)
+
+    def take(config: Config) -> list[str]:
+        taken.append(config.table.routes[0].match["event_key"][0])
+        return []
+
+    async def swept() -> None:
+        pass
+
+    reload = Reload(
+        (source, look),
+        standing,
+        take,
+        swept,
+        Log(io.StringIO(), "json"),
+        Metrics(),
+        poll=0.01,
+        settle=0.2,
+    )
+    running = asyncio.create_task(reload.run())
+    for number in range(40):
+        file.write_text(table(f"half-{number}"))
+        reload.ask()
+        await asyncio.sleep(0.02)
+    file.write_text(table("whole"))
+    async with asyncio.timeout(PATIENCE):
+        while "whole" not in taken:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert len(taken) <= 3
+
+
+async def test_looks_that_are_asked_for_sweep_nothing(tmp_path: Path) -> None:
+    """However often SIGHUP comes, a target that has left stays for the requests that have it in
+    their plans, and wait for a slow store before they begin."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    source = Source(file, {}, None)
+    look = source.look()
+    standing = Standing(source.load(look.content), since=0.0, tried=0.0)
+    swept = 0
+
+    async def sweep() -> None:
+        nonlocal swept
+        swept += 1
+
+    lines = io.StringIO()
+    log, metrics = Log(lines, "json"), Metrics()
+    reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics, poll=PATIENCE)
+    running = asyncio.create_task(reload.run())
+    async with asyncio.timeout(PATIENCE):
+        for number in range(3):
+            reload.ask()
+            while lines.getvalue().count("unchanged") <= number:
+                await asyncio.sleep(0.01)
+    running.cancel()
+    assert swept == 0
+
+
+async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: Path) -> None:
+    """Reloaded over and over under load, each request is answered by one version, a target that
+    stays keeps its connection, and one that goes leaves nothing open."""
+    async with hostile("answers") as kept, hostile("answers") as odd, hostile("answers") as even:
+
+        def version(number: int) -> str:
+            other = odd if number % 2 else even
+            return json.dumps(routes({"kept": kept.url, "other": other.url, f"t{number}": odd.url}))
+
+        file = tmp_path / "routes.yaml"
+        file.write_text(version(0))
+        source = Source(file, {}, None)
+        look = source.look()
+        log = Log(io.StringIO(), "json")
+        app = App(
+            Settings(store=tmp_path / "store.db"),
+            source.load(look.content),
+            log,
+            watched=(source, look),
+        )
+        server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
+        serving = asyncio.create_task(server.serve())
+        await server.up()
+        try:
+            codes: list[str] = []
+            stop = asyncio.Event()
+
+            async def load(client: httpx.AsyncClient) -> None:
+                while not stop.is_set():
+                    reply = await client.post(server.url + "/callback", content=event())
+                    codes.append(reply.json()["code"])
+
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+                loading = [asyncio.create_task(load(client)) for _ in range(4)]
+                for number in range(1, 101):
+                    app._take(source.load(version(number).encode()))
+                    async with asyncio.timeout(PATIENCE):
+                        while len(codes) < 2 * number:
+                            await asyncio.sleep(0.001)
+                    # At once, while requests are about to begin with what has just left.
+                    await app._sender.sweep()
+                stop.set()
+                await asyncio.gather(*loading)
+            await app._sender.sweep()
+            await app._sender.sweep()
+            assert set(codes) == {"000"}
+            assert kept.connections <= 4
+            async with asyncio.timeout(PATIENCE):
+                while (
+                    odd.open + even.open > 12
+                ):  # each with four connections at most, kept ones too
+                    await asyncio.sleep(0.01)
+        finally:
+            server.stop()
+            await serving
+    assert (kept.open, odd.open, even.open) == (0, 0, 0)

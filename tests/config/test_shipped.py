@@ -1,0 +1,44 @@
+"""The configuration that is shipped does what its own tests file says, all of it."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import yaml
+
+from router.config.cases.editor_schema import editor_schema
+from tests.support.command import ROOT
+from tests.support.inprocess import ran
+
+CONFIG = ROOT / "config/routes.yaml"
+
+
+def test_every_case_holds_and_every_route_is_covered() -> None:
+    """`test` finds nothing in the shipped files, and no route that no case has tried."""
+    result = ran("test", "--config", CONFIG, "--fail-under", "100")
+    assert (result.code, result.err) == (0, "")
+    assert result.lines[-1].endswith("covered, 100 %")
+
+
+def test_nothing_about_it_is_dubious() -> None:
+    """`check --strict` has nothing to say about it."""
+    result = ran("check", CONFIG, "--strict")
+    assert (result.code, result.err) == (0, "")
+    assert [line.partition(":")[0] for line in result.lines] == [
+        f"{CONFIG} is good",
+        f"{CONFIG.with_name('routes.test.yaml')} is good",
+    ]
+
+
+def test_the_editors_schema_is_what_the_loader_reads_by() -> None:
+    """`schemas/routes.test.schema.json` is made of the declarations of the tests file."""
+    shipped = ROOT / "schemas/routes.test.schema.json"
+    assert shipped.read_text(encoding="utf-8") == editor_schema()
+
+
+def test_the_shipped_tests_file_meets_the_schema() -> None:
+    """What an editor would say of the shipped tests file is nothing."""
+    schema = json.loads((ROOT / "schemas/routes.test.schema.json").read_text(encoding="utf-8"))
+    cases = yaml.safe_load((ROOT / "config/routes.test.yaml").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(cases)

@@ -1,0 +1,576 @@
+"""The contract, both directions, over real sockets against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router import __version__
+from router.cli.trying.standin import StandIn
+from router.model.errors import StartFailed
+from router.model.secret import Secret
+from router.net.listening import listen
+from router.process.asgi_server import AsgiServer
+from tests.support.house import PATIENCE, SAMPLE, SERVER, House, event, house, routes
+from tests.support.servers import FOREIGN, OWN
+
+pytestmark = pytest.mark.anyio
+
+FAILED = "服务调用异常，请稍后再试或联系管理员"
+
+
+@asynccontextmanager
+async def accepting(**settings: Any) -> AsyncIterator[House]:
+    """A router that accepts every valid event: nothing matches, and that is accepted."""
+    table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
+    async with house(table, **settings) as running:
+        yield running
+
+
+@asynccontextmanager
+async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Any]]]:
+    """A business endpoint: its URL and the requests it got."""
+    seen: list[Any] = []
+    server = AsgiServer(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        yield server.url + "/callback", seen
+    finally:
+        server.stop()
+        await serving
+
+
+@pytest.fixture(scope="module", params=[OWN, *FOREIGN], autouse=True)
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The contract holds whatever serves it; GAPS are what another server has to itself."""
+    SERVER[0] = request.param
+    yield request.param
+    SERVER[0] = OWN
+
+
+@pytest.fixture(scope="module")
+async def accepted(server: str) -> AsyncIterator[tuple[House, list[Any]]]:
+    """A router with one target that acknowledges everything, and the requests that it gets; for
+    tests that leave no trace in it."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        yield router, seen
+
+
+async def test_success_has_the_code_the_message_and_a_request_id() -> None:
+    """A callback that every required target acknowledged gets the page's success sample."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        reply = await router.post()
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert list(reply.json()) == ["request_id", "code", "msg"]
+    assert reply.json()["code"] == "000"
+    assert reply.json()["msg"] == "成功"
+    assert str(uuid.UUID(reply.json()["request_id"])) == reply.json()["request_id"]
+    assert len(seen) == 1
+
+
+async def test_a_target_that_fails_makes_the_reply_500_and_is_not_named() -> None:
+    """A required target that says no is the page's 500, whose text names nobody."""
+    async with stand_in(code="500") as (url, _), house(routes({"one": url})) as router:
+        reply = await router.post()
+    assert reply.status_code == 500
+    assert reply.json()["code"] == "500"
+    assert reply.json()["msg"] == FAILED
+
+
+PAGE = ["event_source", "event_topic", "event_type", "event_status", "changes"]
+
+
+@pytest.mark.parametrize("field", PAGE)
+@pytest.mark.parametrize("value", [..., None, ""], ids=["absent", "null", "empty"])
+async def test_a_required_field_that_is_missing_is_named(
+    accepted: tuple[House, list[Any]], field: str, value: object
+) -> None:
+    """A required field that is absent, null or empty is a 400 in the page's own words."""
+    router, _ = accepted
+    reply = await router.post(event(**{field: value}))
+    assert reply.status_code == 400
+    assert reply.json()["code"] == "400"
+    assert reply.json()["msg"] == f"参数{field}不能为空"
+    assert reply.json()["request_id"]
+
+
+@pytest.mark.parametrize("field", [*PAGE, "event_key"])
+async def test_a_field_of_the_wrong_type_is_named_with_what_was_expected(
+    accepted: tuple[House, list[Any]], field: str
+) -> None:
+    """A field of the wrong type is a 400 that names it and the type."""
+    router, _ = accepted
+    expected = "数组" if field == "changes" else "字符串"
+    for value in (7, True, {"a": 1}, "text" if field == "changes" else ["text"]):
+        reply = await router.post(event(**{field: value}))
+        assert reply.status_code == 400
+        assert reply.json()["msg"] == f"参数{field}类型错误，应为{expected}"
+
+
+@pytest.mark.parametrize("first", range(len(PAGE) - 1))
+async def test_of_several_faults_the_first_in_the_pages_order_is_named(
+    accepted: tuple[House, list[Any]], first: int
+) -> None:
+    """Whatever the faults are, the field that stands first on the page is the one named."""
+    router, _ = accepted
+    faulty: dict[str, Any] = dict.fromkeys(PAGE[first:], 1)
+    faulty[PAGE[-1]] = ...
+    reply = await router.post(event(**faulty))
+    assert PAGE[first] in reply.json()["msg"]
+
+
+HOSTILE = {
+    "nothing": b"",
+    "not JSON": b"event_source=a",
+    "half a document": SAMPLE[:-1],
+    "two documents": SAMPLE + SAMPLE,
+    "an array": b"[" + SAMPLE + b"]",
+    "a string": b'"000"',
+    "null": b"null",
+    "not UTF-8": SAMPLE.replace(b"id1", b"\xff\xfe"),
+    "UTF-16": SAMPLE.decode().encode("utf-16"),
+    "overlong UTF-8": SAMPLE.replace(b"id1", b"\xc0\xaf"),
+    "a byte order mark": b"\xef\xbb\xbf" + SAMPLE,
+    "NaN": SAMPLE.replace(b'"id1"', b"NaN"),
+    "Infinity": SAMPLE.replace(b'"id1"', b"Infinity"),
+    "minus Infinity": SAMPLE.replace(b'"id1"', b"-Infinity"),
+    "a number out of range": SAMPLE.replace(b'"id1"', b"1e999"),
+    "a duplicate key": SAMPLE[:-1] + b',"event_source":"b"}',
+    "a duplicate key below": SAMPLE.replace(b'"id1"', b'[{"a":{"b":1,"b":2}}]'),
+    "a duplicate key by escape": SAMPLE[:-1] + b',"\\u0065vent_source":"b"}',
+    "a lone surrogate": SAMPLE.replace(b"id1", b"\\ud800"),
+    "a lone surrogate as a key": SAMPLE[:-1] + b',"\\udfff":1}',
+    "100,000 brackets": b"[" * 100_000,
+    "100,000 brackets in changes": SAMPLE.replace(b'"id1"', b"[" * 100_000 + b"]" * 100_000),
+    "100,000 objects": b'{"a":' * 100_000,
+    "an integer of 5,000 digits": SAMPLE.replace(b'"id1"', b"9" * 5000),
+    "a raw NUL in a string": SAMPLE.replace(b"id1", b"\x00"),
+    "a raw newline in a string": SAMPLE.replace(b"id1", b"\n"),
+    "a comment": SAMPLE + b"// yes",
+    "single quotes": SAMPLE.replace(b'"', b"'"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_body_is_a_400_of_the_contract(
+    accepted: tuple[House, list[Any]], name: str
+) -> None:
+    """Whatever the bytes are, the reply is the contract's 400 and nothing is forwarded."""
+    router, seen = accepted
+    before = len(seen)
+    reply = await router.post(HOSTILE[name])
+    assert reply.status_code == 400
+    assert reply.json()["code"] == "400"
+    assert "Traceback" not in router.stream.getvalue()
+    assert "fault" not in [line["happening"] for line in router.lines]
+    assert len(seen) == before
+
+
+FAITHFUL = {
+    "blanks and newlines": json.dumps(json.loads(SAMPLE), indent=4).encode() + b"\n",
+    "escaped slashes": SAMPLE.replace(b"id1", b"a\\/b"),
+    "an escaped NUL": SAMPLE.replace(b"id1", b"\\u0000"),
+    "surrogates in pairs": SAMPLE.replace(b"id1", b"\\ud83d\\ude00"),
+    "unknown fields": SAMPLE[:-1] + b',"tenant":{"id":7.0e1}}',
+    "numbers and objects as ids": SAMPLE.replace(b'"id1"', b'7,{"id":1.10},null'),
+    "a long integer": SAMPLE.replace(b'"id1"', b"9" * 4000),
+    "Chinese": SAMPLE.replace(b"id1", "证书".encode()),
+    "no changes": SAMPLE.replace(b'"id1","id2"', b""),
+    "a null key": event(event_key=None),
+}
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+async def test_the_body_reaches_every_target_byte_for_byte(name: str) -> None:
+    """What is valid is forwarded as it came: no byte more, less or other."""
+    body = FAITHFUL[name]
+    async with (
+        stand_in() as (first, seen_first),
+        stand_in() as (second, seen_second),
+        house(routes({"one": first}, {"two": second})) as router,
+    ):
+        reply = await router.post(body)
+        await router.line("event")
+    assert reply.json()["code"] == "000"
+    assert [request.body for request in seen_first + seen_second] == [body, body]
+
+
+@pytest.mark.parametrize("key", [..., None, ""], ids=["absent", "null", "empty"])
+async def test_a_key_that_is_not_given_is_derived(key: object) -> None:
+    """Without an event_key the four fields joined by dots are matched."""
+    async with (
+        stand_in() as (url, seen),
+        house(routes({"one": url}, match="a.gs.cert.9")) as router,
+    ):
+        reply = await router.post(event(event_key=key, event_status="9"))
+    assert reply.json()["code"] == "000"
+    assert len(seen) == 1
+
+
+async def test_a_given_key_is_matched_even_if_it_differs_from_the_fields() -> None:
+    """The given key wins; the log line shows both."""
+    async with stand_in() as (url, seen), house(routes({"one": url}, match="x.*")) as router:
+        reply = await router.post(event(event_key="x.y"))
+        line = await router.line("event")
+    assert reply.json()["code"] == "000"
+    assert (line["event_key"], line["derived_key"]) == ("x.y", "a.gs.cert.1")
+    assert len(seen) == 1
+
+
+async def test_no_route_is_a_500_unless_unmatched_is_accepted() -> None:
+    """`unmatched: reject` fails, `accept` acknowledges; both are logged."""
+    nobody = {"nobody": "http://127.0.0.1:9/"}
+    for unmatched, code in (("reject", "500"), ("accept", "000")):
+        async with house(routes(nobody, match="x.*", unmatched=unmatched)) as router:
+            reply = await router.post()
+            assert reply.json()["code"] == code
+            assert (await router.line("unmatched"))["event_key"] == "a.gs.cert.1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "msg"),
+    [
+        ("POST", "/", 404, "请求路径不存在"),
+        ("POST", "/callback/", 404, "请求路径不存在"),
+        ("POST", "/callback2", 404, "请求路径不存在"),
+        ("GET", "/callback", 405, "请求方法不支持"),
+        ("PUT", "/callback", 405, "请求方法不支持"),
+        ("OPTIONS", "/callback", 405, "请求方法不支持"),
+        ("POST", "/livez", 405, "请求方法不支持"),
+    ],
+)
+async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
+    accepted: tuple[House, list[Any]], method: str, path: str, status: int, msg: str
+) -> None:
+    """404 and 405 carry code, message and request id like every reply."""
+    router, _ = accepted
+    reply = await router.http.request(method, router.url + path, content=SAMPLE)
+    assert reply.status_code == status
+    assert reply.json()["code"] == str(status)
+    assert reply.json()["msg"] == msg
+    assert reply.json()["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/callback", "POST"), ("/livez", "GET, HEAD"), ("/readyz", "GET, HEAD")],
+)
+async def test_a_405_says_what_is_allowed(
+    accepted: tuple[House, list[Any]], path: str, allowed: str
+) -> None:
+    """In the header that HTTP has for it."""
+    router, _ = accepted
+    reply = await router.http.delete(router.url + path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
+async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
+    """What only begins, ends or is written like one of them is none; an escape is what it means."""
+    router, _ = accepted
+    told = {
+        path: (await router.http.get(router.url + path)).status_code
+        for path in ("/livez/", "/livez%0a", "/x/livez", "/LIVEZ", "/%6civez?x=y")
+    }
+    assert list(told.values()) == [404, 404, 404, 404, 200]
+
+
+async def test_the_probes_speak_the_contract_too() -> None:
+    """`/livez` and `/readyz` are 200 with the contract's success; a HEAD gets the head of that."""
+    async with accepting() as router:
+        for path in ("/livez", "/readyz"):
+            reply = await router.http.get(router.url + path)
+            assert (reply.status_code, reply.json()["code"]) == (200, "000")
+            bare = await router.http.head(router.url + path)
+            assert (bare.status_code, bare.content) == (200, b"")
+            assert bare.headers["content-length"] == reply.headers["content-length"]
+
+
+async def test_the_path_can_be_renamed() -> None:
+    """`--path` moves the endpoint, and the old path is gone."""
+    async with accepting(path=Secret("/ebaas/in")) as router:
+        assert (await router.post(path="/ebaas/in")).json()["code"] == "000"
+        assert (await router.post(path="/callback")).status_code == 404
+
+
+async def test_the_content_type_is_not_judged() -> None:
+    """A body that parses counts, whatever the request calls it."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
+            reply = await router.post(headers={"content-type": content_type})
+            assert reply.json()["code"] == "000"
+    assert {dict(request.headers)["content-type"] for request in seen} == {"application/json"}
+
+
+async def test_a_content_encoding_is_refused() -> None:
+    """A compressed body is a 415; `identity` is none."""
+    async with accepting() as router:
+        for encoding in ("gzip", "br", "gzip, identity"):
+            reply = await router.post(headers={"content-encoding": encoding})
+            assert (reply.status_code, reply.json()["code"]) == (415, "415")
+        for plain in ("identity", "Identity", ""):
+            reply = await router.post(headers={"content-encoding": plain})
+            assert reply.json()["code"] == "000"
+
+
+async def test_every_content_encoding_is_read(server: str) -> None:
+    """Whichever of two comes last; some servers refuse two by themselves."""
+    async with accepting() as router:
+        for two in (("gzip", "identity"), ("identity", "gzip"), ("", "gzip")):
+            headers = [("content-encoding", each) for each in two]
+            reply = await router.post(headers=headers)
+            assert (reply.status_code, reply.json()["code"]) == (415, "415")
+
+
+async def test_a_declared_body_that_is_too_large_is_refused() -> None:
+    """A content-length over `--max-body` is a 413; one byte less is read."""
+    async with accepting(max_body=len(SAMPLE)) as router:
+        assert (await router.post(SAMPLE)).status_code == 200
+        reply = await router.post(SAMPLE + b" ")
+        assert (reply.status_code, reply.json()["code"]) == (413, "413")
+        assert reply.json()["msg"] == "请求体过大"
+
+
+async def test_a_chunked_body_is_refused_while_it_streams_and_memory_stays_bounded() -> None:
+    """An endless chunked body gets its 413 before it ends, at the cost of a few buffers."""
+    async with accepting(max_body=100_000) as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(router.url.split(":")[-1]))
+        writer.write(b"POST /callback HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        tracemalloc.start()
+
+        async def send_without_end() -> None:
+            while True:
+                writer.write(chunk)
+                await writer.drain()
+
+        sending = asyncio.create_task(send_without_end())
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readuntil(b"}")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            sending.cancel()
+            writer.close()
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["code"] == "413"
+    assert peak < 20 * 1024 * 1024
+
+
+async def test_what_is_not_http_is_answered_in_the_contracts_json(server: str) -> None:
+    """A broken request line gets the contract's 400, or another server's own, and the connection
+    closes."""
+    async with accepting() as router:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(router.url.split(":")[-1]))
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    if server == OWN:
+        assert json.loads(body)["code"] == "400"
+
+
+async def test_http_status_ok_answers_200_throughout() -> None:
+    """With `http_status: ok` every POST to the callback path is a 200; the body tells the truth."""
+    nobody = {"nobody": "http://127.0.0.1:9/"}
+    table = routes(nobody, match="x.*", ebaas={"http_status": "ok"})
+    async with house(table, max_body=1000) as router:
+        for body, headers, code in (
+            (SAMPLE, {}, "500"),
+            (b"{", {}, "400"),
+            (b" " * 1001, {}, "413"),
+            (SAMPLE, {"content-encoding": "gzip"}, "415"),
+        ):
+            reply = await router.post(body, headers=headers)
+            assert (reply.status_code, reply.json()["code"]) == (200, code)
+
+
+async def test_a_sane_request_id_is_kept_and_any_other_replaced() -> None:
+    """The caller's x-request-id is echoed and passed on where it is a plain token."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        reply = await router.post(headers={"x-request-id": "abc-1.2:3"})
+        assert reply.json()["request_id"] == "abc-1.2:3"
+        for hostile in ("", "a b", "a" * 129, 'a"b', "a;b"):
+            reply = await router.post(headers={"x-request-id": hostile})
+            assert uuid.UUID(reply.json()["request_id"])
+    assert dict(seen[0].headers)["x-request-id"] == "abc-1.2:3"
+
+
+async def test_targets_get_exactly_the_listed_headers() -> None:
+    """A target sees the router's headers and its own configured ones, none of the caller's."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with (
+        stand_in() as (url, seen),
+        house(routes({"one": {"url": url, "headers": {"Authorization": "Bearer t"}}})) as router,
+    ):
+        await router.post(
+            event(event_key="a b\r\nx: y/证"),
+            headers={"traceparent": trace, "cookie": "c=1", "x-forwarded-for": "1.2.3.4"},
+        )
+    headers = dict(seen[0].headers)
+    assert set(headers) == {
+        "host",
+        "accept",
+        "user-agent",
+        "content-type",
+        "content-length",
+        "x-request-id",
+        "x-ebaas-event-key",
+        "x-ebaas-target",
+        "webhook-id",
+        "webhook-timestamp",
+        "traceparent",
+        "authorization",
+    }
+    assert headers["content-type"] == "application/json"
+    assert headers["x-ebaas-event-key"] == "a%20b%0D%0Ax%3A%20y%2F%E8%AF%81"
+    assert headers["x-ebaas-target"] == "one"
+    assert headers["accept"] == "application/json"
+    assert headers["user-agent"] == f"ebaas-router/{__version__}"
+    assert headers["traceparent"] == trace
+    assert headers["authorization"] == "Bearer t"
+    assert uuid.UUID(headers["webhook-id"])
+    assert headers["webhook-timestamp"].isdigit()
+
+
+async def test_a_target_may_have_its_own_user_agent() -> None:
+    """`headers` of a target stand in place of what every target gets, and beside it nowhere."""
+    own = {"User-Agent": "house/7", "Accept": "*/*"}
+    async with (
+        stand_in() as (url, seen),
+        house(routes({"one": {"url": url, "headers": own}})) as router,
+    ):
+        await router.post()
+    sent = [pair for pair in seen[0].headers if pair[0] in ("user-agent", "accept")]
+    assert sorted(sent) == [("accept", "*/*"), ("user-agent", "house/7")]
+
+
+async def test_an_invalid_trace_context_is_not_passed_on() -> None:
+    """A traceparent that is not W3C's is dropped, its state with it."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        invalid = "00-" + "0" * 32 + "-" + "1" * 16 + "-01"
+        await router.post(headers={"traceparent": invalid, "tracestate": "a=1"})
+        assert "trace_id" not in await router.line("event")
+    assert {"traceparent", "tracestate"}.isdisjoint(dict(seen[0].headers))
+
+
+@pytest.mark.parametrize(
+    ("states", "passed"),
+    [(["a=1"], "a=1"), (["a=1", "b=2"], "a=1,b=2"), (["a=" + "x" * 511], None), (["a=\xe4"], None)],
+)
+async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str | None) -> None:
+    """Of several headers one list; what is too long, or no ASCII, is left out."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        fields = [("traceparent", trace), *(("tracestate", each) for each in states)]
+        await router.post(headers=[(n, v.encode("latin-1")) for n, v in fields])
+        assert (await router.line("event"))["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert dict(seen[0].headers).get("tracestate") == passed
+
+
+async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
+    """One callback more than `--max-requests` is told to come again, at once."""
+    async with (
+        stand_in(delay=0.5) as (url, seen),
+        house(routes({"one": url}), max_requests=1) as router,
+    ):
+        first = asyncio.create_task(router.post())
+        async with asyncio.timeout(PATIENCE):
+            while not seen:
+                await asyncio.sleep(0.005)
+        second = await router.post()
+        assert (second.status_code, second.json()["code"]) == (503, "503")
+        assert (await first).json()["code"] == "000"
+        assert (await router.post()).json()["code"] == "000"
+
+
+async def test_bodies_that_trickle_in_take_up_no_place() -> None:
+    """With more unfinished bodies than `--max-requests`, a whole callback is still answered."""
+    head = b"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+    async with accepting(max_requests=2) as router:
+        port = int(router.url.split(":")[-1])
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        for _, writer in slow:
+            writer.write(head)
+        for _ in range(20):
+            assert (await router.post()).json()["code"] == "000"
+        for _, writer in slow:
+            writer.close()
+
+
+OPERATOR = {
+    "required": ["tenant"],
+    "properties": {
+        "event_status": {"enum": ["1", "2"]},
+        "event_type": {"pattern": "^c"},
+        "changes": {"items": {"type": "string", "maxLength": 8}, "minItems": 1},
+        "tenant": {"type": "string"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "msg"),
+    [
+        ({"tenant": "t"}, None),
+        ({}, "参数tenant不能为空"),
+        ({"tenant": ""}, None),
+        ({"tenant": 7}, "参数tenant类型错误，应为字符串"),
+        ({"tenant": "t", "event_status": "9"}, "参数event_status的值不在允许的范围内"),
+        ({"tenant": "t", "event_type": "x"}, "参数event_type格式错误"),
+        ({"tenant": "t", "changes": ["123456789"]}, "参数changes[0]长度不符合要求"),
+        ({"tenant": "t", "changes": []}, "参数changes长度不符合要求"),
+        ({"event_status": "9"}, "参数event_status的值不在允许的范围内"),
+        ({"event_source": ""}, "参数event_source不能为空"),
+    ],
+)
+async def test_an_operators_schema_adds_rules(
+    tmp_path: Path, fields: dict[str, Any], msg: str | None
+) -> None:
+    """`--schema` is enforced in the same voice; it loosens nothing of the contract."""
+    file = tmp_path / "stricter.json"
+    file.write_text(json.dumps(OPERATOR))
+    async with accepting(schema=file) as router:
+        reply = await router.post(event(**fields))
+    if msg is None:
+        assert reply.json()["code"] == "000"
+    else:
+        assert (reply.status_code, reply.json()["msg"]) == (400, msg)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ('{"type": "strng"}', "mine.json: at /type: no valid schema"),
+        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "at /properties/a: $ref"),
+        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "at /properties/a: $ref"),
+        ('{"$schema": "https://x.invalid/draft"}', "at /$schema: an unknown dialect"),
+        ('{"type": "object"', "mine.json:1:18: not JSON"),
+        ("[]", "mine.json: a schema is a JSON object"),
+        ("[" * 100_000, "mine.json: nested too deeply"),
+        (b"\xff", "mine.json: not UTF-8"),
+    ],
+)
+async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
+    tmp_path: Path, schema: str | bytes, said: str
+) -> None:
+    """A broken schema, or one that would have to be fetched, is one line with its place."""
+    file = tmp_path / "mine.json"
+    file.write_bytes(schema if isinstance(schema, bytes) else schema.encode())
+    with pytest.raises(StartFailed, match=r"mine\.json") as caught:
+        async with accepting(schema=file):
+            pass
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)

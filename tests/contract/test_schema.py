@@ -1,0 +1,146 @@
+"""The quick validator never lets pass what the reference refuses."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from router.contract.schema import Schema, shipped_schema
+from router.model.errors import StartFailed
+
+NAMES = ("a", "event_key", "changes", "é")
+TYPES = ("string", "null", "boolean", "integer", "number", "array", "object")
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=2**53 - 1, max_value=2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0, 1, 0.0, -0.0, 1.0, 1e300, "", "0", "é", "e\u0301", "\U0001f600"]),
+    st.text(max_size=4),
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+sizes = st.integers(0, 4)
+
+
+def _keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.one_of(
+                st.sampled_from(TYPES),
+                st.lists(st.sampled_from(TYPES), min_size=1, max_size=3, unique=True),
+            ),
+            "enum": st.lists(values, min_size=1, max_size=3),
+            "const": values,
+            "minLength": sizes,
+            "maxLength": sizes,
+            "required": st.lists(st.sampled_from(NAMES), max_size=3, unique=True),
+            "properties": st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+            "additionalProperties": inner,
+            "minProperties": sizes,
+            "maxProperties": sizes,
+            "items": inner,
+            "prefixItems": st.lists(inner, min_size=1, max_size=3),
+            "minItems": sizes,
+            "maxItems": sizes,
+            "allOf": st.lists(inner, min_size=1, max_size=2),
+            "anyOf": st.lists(inner, min_size=1, max_size=2),
+            "not": inner,
+        },
+    )
+
+
+schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(schemas, values)
+def test_the_two_validators_agree(document: Any, value: Any) -> None:
+    """Whatever schema an operator writes, and whatever comes: both let the same things pass."""
+    faults = list(Schema(document, "s.json").faults(value))
+    assert (faults == []) is Draft202012Validator(document).is_valid(value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from([*NAMES, "event_source", "event_topic"]), values))
+def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
+    """The shipped schema, and objects that are nearly callbacks."""
+    path = shipped_schema("callback.schema.json")
+    usual = {"event_source": "a", "event_topic": "b", "event_type": "c", "event_status": "1"}
+    value = {**usual, "changes": [], **value}
+    expected = Draft202012Validator(json.loads(path.read_text())).is_valid(value)
+    assert (list(Schema.load(path).faults(value)) == []) is expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"properties": {"a": {"format": "date"}}},
+        {"items": {"multipleOf": 0.1}},
+        {"$defs": {"x": {"type": "string"}}, "$ref": "#/$defs/x"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"},
+    ],
+)
+def test_where_they_may_differ_the_reference_alone_decides(document: dict[str, Any]) -> None:
+    """Formats, arithmetic, references and older dialects."""
+    assert Schema(document, "s.json")._passes is None
+
+
+#: Python's own expressions would take longer for it than there are years.
+SLOW = "a" * 50 + "b"
+
+
+@pytest.mark.parametrize(
+    ("document", "value"),
+    [
+        ({"pattern": "^(a+)+$"}, SLOW),
+        ({"multipleOf": 1, "pattern": "^(a+)+$"}, SLOW),
+        ({"propertyNames": {"pattern": "^(a+)+$"}}, {SLOW: 1}),
+        ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, {SLOW: 1}),
+        ({"uniqueItems": True}, [0, *(x for n in range(50_000) for x in (n, str(n), [n]))]),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "properties": {"a": {"$ref": "#"}},
+                "pattern": "^(a+)+$",
+            },
+            {"a": SLOW},
+        ),
+    ],
+)
+def test_no_value_makes_a_rule_take_long(document: dict[str, Any], value: Any) -> None:
+    """What backtracks, or compares each with each, would take minutes at the least."""
+    began = time.thread_time()
+    assert list(Schema(document, "s.json").faults(value))
+    assert time.thread_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"pattern": "(?=a)b"}, 's.json: at /: the pattern "(?=a)b" can\'t'),
+        ({"items": {"pattern": r"(a)\1"}}, "s.json: at /items: the pattern"),
+        ({"patternProperties": {"(?!a)": {}}}, "s.json: at /: the pattern"),
+        ({"items": {"$id": "x", "$schema": Draft202012Validator.META_SCHEMA["$id"]}}, "at /items"),
+        ({"patternProperties": {"a": {}}, "not": {"unevaluatedProperties": False}}, "in one"),
+    ],
+)
+def test_what_could_take_long_ends_the_start(document: dict[str, Any], says: str) -> None:
+    """A rule that nothing can check in a time that grows with the value alone is refused."""
+    with pytest.raises(StartFailed) as refused:
+        Schema(document, "s.json")
+    assert says in str(refused.value)

@@ -1,0 +1,383 @@
+"""How one bad target is contained: breaker, rate and pause, the whole router on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router import config
+from router.contract.signing import Signer
+from router.model.secret import Secret
+from router.ops.status import Reports, status_of
+from tests.support.house import PATIENCE, House, event, house, routes
+
+pytestmark = pytest.mark.anyio
+
+#: The queue looks again soon enough to be waited for, and never gives up.
+SOON = {"queue": {"retries": 1000, "waits": ["50ms"]}}
+
+#: It opens at the third failure of three, for longer than any test takes.
+BREAKER = {"failures": "100%", "of_at_least": 3, "within": "10m", "pause": "1h"}
+
+
+class Endpoint:
+    """A target that answers with `status`, and acknowledges where that is 200."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        #: Its requests: when they came, their headers and their bodies.
+        self.times: list[float] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        #: The most that were there at a time, and it answers nobody before this is set.
+        self.open = self.most = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.url = ""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        self.bodies.append(await reader.readexactly(int(fields["content-length"])))
+        self.times.append(time.monotonic())
+        self.headers.append(fields)
+        self.open += 1
+        self.most = max(self.most, self.open)
+        await self.may_answer.wait()
+        self.open -= 1
+        body = b'{"code":"000"}'
+        head = f"HTTP/1.1 {self.status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        writer.write(head.encode() + b"\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def endpoint() -> AsyncIterator[Endpoint]:
+    target = Endpoint()
+    async with await asyncio.start_server(target, "127.0.0.1", 0) as server:
+        target.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield target
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+def rows(store: Path) -> list[tuple[str, str, int]]:
+    """Each delivery in the store: its state, its reason and the retries that it has had."""
+    with closing(sqlite3.connect(store)) as connection:
+        return connection.execute("SELECT state, reason, retries FROM deliveries").fetchall()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def post(router: House, name: object) -> str:
+    """The code of the reply to an event like no other."""
+    return str((await router.post(event(changes=[name]))).json()["code"])
+
+
+async def reason(router: House, count: int, target: str = "one") -> str:
+    """Why the attempt at the target ended so, in the `count`-th event."""
+    return str((await router.line("event", count))["targets"][target]["reason"])
+
+
+def take(router: House, table: Mapping[str, Any]) -> None:
+    """Take another routes.yaml into force."""
+    router.app._take(config.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
+
+
+def numbers(router: House, target: str = "one") -> dict[str, Any]:
+    return router.app.report()["metrics"]["targets"][target]
+
+
+# The breaker.
+
+
+async def test_a_required_target_that_fails_is_left_in_peace(store: Path) -> None:
+    """After three failures the fourth event fails without a request; log, metrics and status say
+    why."""
+    async with endpoint() as one:
+        one.status = 503
+        table = routes({"one": {"url": one.url, "breaker": BREAKER}})
+        async with house(table, store=store) as router:
+            for n in range(4):
+                assert await post(router, n) == "500"
+            assert await reason(router, 4) == "breaker_open"
+            assert len(one.bodies) == 3
+            assert (await router.line("breaker"))["state"] == "open"
+            assert numbers(router)["breaker"] == {"closed": 0, "open": 1, "half_open": 0}
+            assert numbers(router)["breaker_opened"] == 1
+            status = status_of(Reports([router.app.report()]), time.time())
+            assert "targets: one has its breaker open" in status["reasons"]
+            assert status["targets"]["each"]["one"]["last_failure"]["reason"] == "status"
+
+
+async def test_a_probe_lets_everything_through_again(store: Path) -> None:
+    """Once the pause is over and the target well."""
+    async with endpoint() as one:
+        one.status = 503
+        breaker = {**BREAKER, "pause": "100ms"}
+        async with house(
+            routes({"one": {"url": one.url, "breaker": breaker}}), store=store
+        ) as router:
+            for n in range(3):
+                await post(router, n)
+            one.status = 200
+            async with asyncio.timeout(PATIENCE):
+                while await post(router, "again") != "000":
+                    await asyncio.sleep(0.01)
+            states = [line["state"] for line in router.lines if line["happening"] == "breaker"]
+            assert states == ["open", "half_open", "closed"]
+            assert await post(router, "and again") == "000"
+
+
+async def test_an_optional_targets_deliveries_wait_for_its_breaker(store: Path) -> None:
+    """What comes while it is open costs no retry, and is delivered once a probe gets through."""
+    async with endpoint() as good, endpoint() as one, endpoint() as two:
+        one.status = two.status = 503
+        both = {"one": {"url": one.url, "breaker": BREAKER}, "two": two.url}
+        table = routes({"good": good.url}, both, **SOON)
+        async with house(table, store=store) as router:
+            await post(router, "first")
+            await router.line("breaker")  # the queue alone opens it
+            for n in range(5):
+                assert await post(router, n) == "000"
+            assert await reason(router, 6) == "breaker_open"
+            looked = len(two.bodies) + 20
+            await until(lambda: len(two.bodies) > looked)  # the queue has been at it
+            assert [row for row in rows(store) if row[1] == "breaker_open"] == [
+                ("queued", "breaker_open", 0)
+            ] * 5
+            assert len(one.bodies) == 3
+            one.status = two.status = 200
+            take(router, routes({"good": good.url}, {**both, "one": one.url}, **SOON))
+            await until(lambda: {row[0] for row in rows(store)} == {"acknowledged"})
+            assert len(one.bodies) == 3 + 6
+
+
+async def test_a_refusal_opens_nothing_unless_it_is_told_to(store: Path) -> None:
+    """A 422 is an answer of a target that works; with `refusals: count` it is a failure."""
+    async with endpoint() as one:
+        one.status = 422
+        table = routes({"one": {"url": one.url, "breaker": BREAKER}})
+        async with house(table, store=store) as router:
+            for n in range(6):
+                await post(router, n)
+            assert len(one.bodies) == 6
+            strict = {"url": one.url, "breaker": {**BREAKER, "refusals": "count"}}
+            take(router, routes({"one": strict}))
+            for n in range(6, 12):
+                await post(router, n)
+            assert len(one.bodies) == 6 + 3
+
+
+async def test_an_open_breaker_survives_a_reload_of_something_else(store: Path) -> None:
+    """It is still open when the target's timeout has changed, and new when its own policy has."""
+    async with endpoint() as one:
+        one.status = 503
+        table = routes({"one": {"url": one.url, "breaker": BREAKER}})
+        async with house(table, store=store) as router:
+            for n in range(3):
+                await post(router, n)
+            take(router, routes({"one": {"url": one.url, "breaker": BREAKER, "timeout": "4s"}}))
+            await post(router, "still open")
+            assert len(one.bodies) == 3
+            other = {**BREAKER, "pause": "30m"}
+            take(router, routes({"one": {"url": one.url, "breaker": other, "timeout": "4s"}}))
+            await post(router, "another breaker")
+            assert len(one.bodies) == 4
+
+
+async def test_attempts_that_are_broken_off_do_not_open_it(store: Path) -> None:
+    """A stop ends what is in flight; that says nothing of the target."""
+    async with endpoint() as one:
+        one.may_answer.clear()
+        table = routes({"one": {"url": one.url, "breaker": BREAKER}})
+        async with house(table, store=store) as router:
+            posts = [asyncio.create_task(post(router, n)) for n in range(5)]
+            await until(lambda: one.open == 5)
+            await router.app.hurry()
+            assert await asyncio.gather(*posts) == ["500"] * 5
+            assert numbers(router)["breaker"]["closed"] == 1
+        one.may_answer.set()
+
+
+# The rate.
+
+
+async def test_a_required_delivery_waits_for_its_turn(store: Path) -> None:
+    """Six at once at five a second, one of them at once: all get their 000, after a second."""
+    async with endpoint() as one:
+        limited = {"url": one.url, "rate": {"per_second": 5, "burst": 1}}
+        async with house(routes({"one": limited}), store=store) as router:
+            started = time.monotonic()
+            codes = await asyncio.gather(*(post(router, n) for n in range(6)))
+        assert codes == ["000"] * 6
+        assert one.times[-1] - started >= 1.0
+
+
+async def test_a_required_delivery_whose_turn_comes_too_late_fails(store: Path) -> None:
+    """At once, for that is known at once; EBaaS's schedule is the retry."""
+    async with endpoint() as one:
+        limited = {"url": one.url, "rate": {"per_second": 0.01, "burst": 1}}
+        async with house(routes({"one": limited}), store=store) as router:
+            assert [await post(router, n) for n in range(2)] == ["000", "500"]
+            assert await reason(router, 2) == "rate_limited"
+            assert rows(store) == [("awaiting", "rate_limited", 0)]
+        assert len(one.bodies) == 1
+
+
+async def test_an_optional_delivery_over_the_rate_is_queued_at_once(store: Path) -> None:
+    """It waits in no line, though its turn would come before the reply is due."""
+    async with endpoint() as good, endpoint() as one:
+        limited = {"url": one.url, "rate": {"per_second": 0.2, "burst": 1}}
+        async with house(routes({"good": good.url}, {"one": limited}), store=store) as router:
+            codes = await asyncio.gather(*(post(router, n) for n in range(2)))
+            assert codes == ["000", "000"]
+            reasons = [await reason(router, count) for count in (1, 2)]
+            assert sorted(reasons) == ["acknowledged", "rate_limited"]
+
+
+async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:
+    """The 000 does not wait; each is delivered by one request, and no sooner than the rate lets
+    them."""
+    async with endpoint() as good, endpoint() as one:
+        limited = {"url": one.url, "rate": {"per_second": 20, "burst": 2}}
+        async with house(
+            routes({"good": good.url}, {"one": limited}, **SOON), store=store
+        ) as router:
+            started = time.monotonic()
+            for n in range(12):
+                assert await post(router, n) == "000"
+            await until(lambda: len(one.bodies) == 12)
+            await until(lambda: {row[0] for row in rows(store)} <= {"acknowledged"})
+            assert numbers(router)["attempts"]["acknowledged"] == 12
+        assert one.times[-1] - started >= (12 - 2) / 20
+
+
+async def test_a_rate_survives_a_reload_of_something_else(store: Path) -> None:
+    """What was used up stays used up."""
+    async with endpoint() as one:
+        rate = {"per_second": 0.01, "burst": 1}
+        async with house(routes({"one": {"url": one.url, "rate": rate}}), store=store) as router:
+            assert await post(router, 1) == "000"
+            take(router, routes({"one": {"url": one.url, "rate": rate, "timeout": "4s"}}))
+            assert await post(router, 2) == "500"
+
+
+# The pause.
+
+
+async def test_a_paused_targets_deliveries_wait_without_an_attempt(store: Path) -> None:
+    """They are not even taken from the store. Unpaused, all are delivered, few at a time."""
+    async with endpoint() as good, endpoint() as one, endpoint() as two:
+        two.status = 503
+        both = {"one": {"url": one.url, "paused": True}, "two": two.url}
+        async with house(routes({"good": good.url}, both, **SOON), store=store) as router:
+            for n in range(40):
+                assert await post(router, n) == "000"
+            assert await reason(router, 1) == "paused"
+            looked = len(two.bodies) + 100
+            await until(lambda: len(two.bodies) > looked)  # the queue has been at it
+            assert [row for row in rows(store) if row[1] == "paused"] == [
+                ("queued", "paused", 0)
+            ] * 40
+            assert sum(numbers(router)["retries"].values()) == 0
+            assert numbers(router)["paused"] == 1
+            one.may_answer.clear()
+            take(router, routes({"good": good.url}, {**both, "one": one.url}, **SOON))
+            await until(lambda: one.open == 8)
+            one.may_answer.set()
+            two.status = 200
+            await until(lambda: {row[0] for row in rows(store)} == {"acknowledged"})
+        assert (len(one.bodies), one.most) == (40, 8)
+
+
+async def test_a_paused_required_target_fails_its_events(store: Path) -> None:
+    """A 000 without it would be a lie; the retry after the pause is delivered."""
+    async with endpoint() as one:
+        async with house(routes({"one": {"url": one.url, "paused": True}}), store=store) as router:
+            assert await post(router, "x") == "500"
+            assert await reason(router, 1) == "paused"
+            take(router, routes({"one": one.url}))
+            assert await post(router, "x") == "000"
+        assert len(one.bodies) == 1
+
+
+async def test_without_a_store_what_is_held_back_is_told_as_lost() -> None:
+    """Nobody tries it again. For its rate it waits all the same: the 000 does not wait for it."""
+    async with endpoint() as good, endpoint() as one, endpoint() as two:
+        paused = {"url": one.url, "paused": True}
+        limited = {"url": two.url, "rate": {"per_second": 10, "burst": 1}}
+        table = routes({"good": good.url}, {"one": paused, "two": limited})
+        async with house(table) as router:
+            assert [await post(router, n) for n in range(3)] == ["000"] * 3
+            assert (await router.line("lost", 3))["target"] == "one"
+            assert len(two.bodies) == 3
+            assert "two" not in {line.get("target") for line in router.lines}
+
+
+# Signatures, and a target that is not there.
+
+
+async def test_every_attempt_is_signed_anew_under_one_id(store: Path) -> None:
+    """By both secrets; a retry has the same id, its own time, and a signature for that."""
+    async with endpoint() as one:
+        one.status = 503
+        secrets = ["the old secret of this target", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+        async with house(
+            routes({"one": {"url": one.url, "secret": secrets}}), store=store
+        ) as router:
+            assert await post(router, "成功") == "500"
+            one.status = 200
+            assert await post(router, "成功") == "000"
+    assert len({headers["webhook-id"] for headers in one.headers}) == 1
+    for headers, body in zip(one.headers, one.bodies, strict=True):
+        assert len(headers["webhook-signature"].split(" ")) == 2
+        for secret in secrets:
+            why = Signer([Secret(secret)]).why_not(headers, body, time.time())
+            assert why == ""
+
+
+async def test_without_a_secret_nothing_is_signed(store: Path) -> None:
+    """There is no empty header either."""
+    async with endpoint() as one, house(routes({"one": one.url}), store=store) as router:
+        await post(router, "x")
+    assert "webhook-signature" not in one.headers[0]
+
+
+async def test_a_target_that_is_gone_is_told_at_once(store: Path) -> None:
+    """A 410 is a line with since when; it is still called, and its return is a line as well."""
+    async with endpoint() as one:
+        one.status = 410
+        table = routes({"one": {"url": one.url, "owner": "ledger team"}})
+        async with house(table, store=store) as router:
+            await post(router, 1)
+            failing = await router.line("failing")
+            assert (failing["target"], failing["owner"]) == ("one", "ledger team")
+            assert (failing["reason"], failing["status"]) == ("status", 410)
+            since = numbers(router)["failing_since"]
+            assert time.time() - 60 < since <= time.time()
+            take(router, routes({"one": {"url": one.url, "owner": "ledger team", "timeout": "4s"}}))
+            await post(router, 2)
+            assert len(one.bodies) == 2
+            one.status = 200
+            assert await post(router, 3) == "000"
+            recovered = await router.line("recovered")
+            assert (recovered["since"], recovered["attempts"]) == (failing["since"], 2)
+            assert numbers(router)["failing_since"] == 0
+            assert len([line for line in router.lines if line["happening"] == "failing"]) == 1

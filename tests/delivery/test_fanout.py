@@ -1,0 +1,257 @@
+"""Fan-out and reply, the whole router against targets that misbehave, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from tests.support.hostile import hostile
+from tests.support.house import PATIENCE, event, house, routes
+
+pytestmark = pytest.mark.anyio
+
+#: Behaviour to the reason in the event's line, and how often the target saw the request.
+HOSTILE = {
+    "refuses": ("connect_refused", 0),
+    "never_accepts": ("connect_timeout", 0),
+    "hangs": ("timeout", 0),
+    "says_nothing": ("timeout", 1),
+    "answers_late": ("timeout", 1),
+    "drips": ("timeout", 1),
+    "drips_headers": ("timeout", 1),
+    "resets_before": ("reset", 1),
+    "closes_before": ("reset", 1),
+    "resets_within_headers": ("reset", 1),
+    "resets_within_body": ("reset", 1),
+    "closes_within_body": ("reset", 1),
+    "closes_within_chunks": ("reset", 1),
+    "endless_headers": ("too_large", 1),
+    "huge_declared": ("too_large", 1),
+    "huge_chunked": ("too_large", 1),
+    "speaks_smtp": ("protocol", 0),
+    "no_content": ("empty", 1),
+    "not_modified": ("status", 1),
+    "moved": ("redirect", 1),
+    "found": ("redirect", 1),
+    "temporary": ("redirect", 1),
+    "status_500": ("status", 1),
+    "code_500": ("code", 1),
+    "code_0": ("code", 1),
+    "code_number": ("code", 1),
+    "code_blank": ("code", 1),
+    "html": ("not_json", 1),
+    "empty": ("empty", 1),
+    "array": ("not_json", 1),
+    "gzip": ("encoded", 1),
+}
+
+KIND = ("resets_after", "closes_after", "http_1_0", "informational", "chunked", "says_close")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
+    """Whatever a required target does but acknowledge, the reply is 500, the reason is one word,
+    the request is not sent twice, and a sound target beside it is reached."""
+    reason, seen = HOSTILE[name]
+    async with hostile(name) as bad, hostile("answers") as good:
+        # Short where it has to pass; where it must not, long enough for a busy machine.
+        timeout = "500ms" if reason.endswith("timeout") else "10s"
+        targets = {"bad": {"url": bad.url, "timeout": timeout}, "good": good.url}
+        async with house(routes(targets)) as router:
+            reply = await router.post()
+            line = await router.line("event")
+        requests = len(bad.requests) if hasattr(bad, "requests") else 0
+    assert (reply.status_code, reply.json()["code"]) == (500, "500")
+    assert line["targets"]["bad"]["reason"] == reason
+    assert line["targets"]["good"]["reason"] == "acknowledged"
+    assert (requests, len(good.requests)) == (seen, 1)
+
+
+@pytest.mark.parametrize("name", KIND)
+async def test_an_odd_but_sound_answer_acknowledges(name: str) -> None:
+    """HTTP that is unusual but right is no failure."""
+    async with hostile(name) as target, house(routes({"one": target.url})) as router:
+        reply = await router.post()
+    assert reply.json()["code"] == "000"
+
+
+@pytest.mark.parametrize("name", ["refuses", "says_nothing", "code_500", "huge_chunked"])
+async def test_an_optional_targets_failure_never_counts(name: str) -> None:
+    """An optional target can fail in any way: the reply is 000 and does not wait for it, and its
+    loss is logged with its owner."""
+    async with hostile(name) as bad, hostile("answers") as good:
+        optional = {"bad": {"url": bad.url, "timeout": "1s", "owner": "team x"}}
+        async with house(routes({"good": good.url}, optional)) as router:
+            started = time.monotonic()
+            reply = await router.post()
+            waited = time.monotonic() - started
+            event_line, lost = await router.line("event"), await router.line("lost")
+    assert reply.json()["code"] == "000"
+    assert waited < 1.0 or name != "says_nothing"
+    assert event_line["targets"]["bad"]["as"] == "optional"
+    assert (lost["target"], lost["owner"]) == ("bad", "team x")
+
+
+async def test_an_event_with_only_optional_targets_is_acknowledged_at_once() -> None:
+    """Nothing required: nothing to wait for."""
+    async with hostile("says_nothing") as bad:
+        optional = {"bad": {"url": bad.url, "timeout": "500ms"}}
+        async with house(routes(optional=optional)) as router:
+            reply = await router.post()
+            line = await router.line("event")
+    assert reply.json()["code"] == "000"
+    assert line["targets"]["bad"]["reason"] == "timeout"
+    assert line["targets"]["bad"]["late"] is True
+
+
+async def test_all_targets_are_called_at_once() -> None:
+    """Five targets of a plan hold their answers until all five have the request."""
+    together = asyncio.Barrier(5)
+
+    async def answer_together(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await together.wait()
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"code":"000"}')
+        await writer.drain()
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        urls = {}
+        for number in range(5):
+            server = await stack.enter_async_context(
+                await asyncio.start_server(answer_together, "127.0.0.1", 0)
+            )
+            urls[f"t{number}"] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with house(routes(urls)) as router:
+            assert (await router.post()).json()["code"] == "000"
+
+
+async def test_the_reply_goes_out_by_reply_within_and_the_attempt_runs_on() -> None:
+    """A target slower than `reply_within` makes the reply 500 in time; its late acknowledgement
+    is still in the event's line."""
+    async with hostile("answers_late", seconds=1.0) as slow:
+        table = routes({"slow": slow.url}, ebaas={"reply_within": "300ms"})
+        async with house(table) as router:
+            started = time.monotonic()
+            reply = await router.post()
+            waited = time.monotonic() - started
+            line = await router.line("event")
+    assert reply.json()["code"] == "500"
+    assert waited < 1.0
+    slow_line = line["targets"]["slow"]
+    assert (slow_line["reason"], slow_line["late"]) == ("acknowledged", True)
+
+
+async def test_a_failure_waits_until_every_required_target_is_decided() -> None:
+    """One failed target does not end the request: a retry would overlap what is in flight."""
+    async with (
+        hostile("code_500") as bad,
+        hostile("answers_late", seconds=0.3) as slow,
+        house(routes({"bad": bad.url, "slow": slow.url})) as router,
+    ):
+        await router.post()
+        line = await router.line("event")
+    assert line["targets"]["slow"]["reason"] == "acknowledged"
+    assert "late" not in line["targets"]["slow"]
+
+
+async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
+    """With its places and its line full of hung attempts, a target is `saturated` for itself
+    alone, and holds no more connections than its places."""
+    async with hostile("says_nothing") as hung, hostile("answers") as good:
+        table = {
+            "version": 1,
+            "targets": {
+                "hung": {"url": hung.url, "timeout": "3s", "max_in_flight": 4},
+                "good": {"url": good.url},
+            },
+            "routes": [
+                {"name": "hung", "match": "hung.*", "required": ["hung"]},
+                {"name": "good", "match": "good.*", "required": ["good"]},
+            ],
+        }
+        async with house(table) as router:
+            stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(20)]
+            async with asyncio.timeout(PATIENCE):
+                while hung.open < 4:
+                    await asyncio.sleep(0.005)
+            honest = [await router.post(event(event_key="good.1")) for _ in range(50)]
+            assert all(not task.done() for task in stuck[:4])
+            replies = await asyncio.gather(*stuck)
+            await router.line("event", 70)
+            reasons = Counter(
+                line["targets"]["hung"]["reason"]
+                for line in router.lines
+                if line["happening"] == "event" and "hung" in line["targets"]
+            )
+    assert {reply.json()["code"] for reply in honest} == {"000"}
+    assert {reply.json()["code"] for reply in replies} == {"500"}
+    assert reasons == {"timeout": 4, "saturated": 16}
+    assert hung.connections == 4
+
+
+async def test_no_target_may_hold_more_than_its_share_of_all_requests() -> None:
+    """However large its `max_in_flight`, a target holds at most half of `--max-requests`, so that
+    one that hangs leaves the house open for the others."""
+    async with hostile("says_nothing") as hung, hostile("answers") as good:
+        table = {
+            "version": 1,
+            "targets": {
+                "hung": {"url": hung.url, "timeout": "2s", "max_in_flight": 1000},
+                "good": {"url": good.url},
+            },
+            "routes": [
+                {"name": "hung", "match": "hung.*", "required": ["hung"]},
+                {"name": "good", "match": "good.*", "required": ["good"]},
+            ],
+        }
+        async with house(table, max_requests=20) as router:
+            stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(18)]
+            async with asyncio.timeout(PATIENCE):
+                while sum(task.done() for task in stuck) < 8:
+                    await asyncio.sleep(0.005)
+            assert (await router.post(event(event_key="good.1"))).json()["code"] == "000"
+            assert not all(task.done() for task in stuck)
+            await asyncio.gather(*stuck)
+    assert hung.connections == 10
+
+
+async def test_the_next_event_uses_the_connection_again() -> None:
+    """Connections are kept alive: ten events in turn need one."""
+    async with hostile("answers") as target, house(routes({"one": target.url})) as router:
+        for _ in range(10):
+            assert (await router.post()).json()["code"] == "000"
+        assert target.accepted == 1
+
+
+async def test_a_stale_connection_costs_no_event() -> None:
+    """A target that closes its idle connections is called on a new one, once per event."""
+    async with hostile("closes_after") as target, house(routes({"one": target.url})) as router:
+        for _ in range(5):
+            assert (await router.post()).json()["code"] == "000"
+        assert (target.accepted, len(target.requests)) == (5, 5)
+
+
+async def test_a_target_that_several_routes_name_is_called_once() -> None:
+    """The plan is the union: required wins over optional, and each target gets one request."""
+    async with hostile("answers") as target:
+        table: dict[str, Any] = {
+            "version": 1,
+            "targets": {"one": {"url": target.url}},
+            "routes": [
+                {"name": "first", "match": "a.*", "optional": ["one"]},
+                {"name": "second", "match": "*.1", "required": ["one"]},
+                {"name": "third", "match": {"event_topic": "gs"}, "optional": ["one"]},
+            ],
+        }
+        async with house(table) as router:
+            await router.post()
+            line = await router.line("event")
+        assert len(target.requests) == 1
+    assert line["targets"]["one"]["as"] == "required"
+    assert line["routes"] == ["first", "second", "third"]

@@ -1,0 +1,114 @@
+"""What an attempt says of its target, and since when a target acknowledges nothing. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.delivery.target.breaker import BreakerPolicy
+from router.delivery.target.gate import Gate, failed
+from router.delivery.target.rate import Rate
+from router.delivery.target.streak import AGAIN, FIRST, Streak
+from router.model.event import OWN_DOING, Attempt, Reason
+from router.routing.table import Target
+
+YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
+
+
+def status(number: int) -> Attempt:
+    return Attempt(Reason.STATUS, True, 0.1, number)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "says"),
+    [
+        (YES, False),
+        (Attempt(Reason.TIMEOUT, True, 5.0), True),
+        (Attempt(Reason.CONNECT_REFUSED, False, 0.1), True),
+        (Attempt(Reason.NOT_JSON, True, 0.1, 200), True),
+        (status(500), True),
+        (status(429), True),
+        (status(408), True),
+        (status(400), False),
+        (status(404), False),
+        (status(410), False),
+        (Attempt(Reason.CODE, True, 0.1, 200), False),
+        *((Attempt(reason, False, 0.1), None) for reason in sorted(OWN_DOING)),
+    ],
+)
+def test_what_an_attempt_says_of_its_target(attempt: Attempt, says: bool | None) -> None:
+    """A refusal of the event is an answer of a target that works, unless refusals count."""
+    assert failed(attempt, refusals=False) is says
+    assert failed(attempt, refusals=True) is (None if says is None else not attempt.acknowledged)
+
+
+def gate(target: Target, before: Gate | None = None) -> Gate:
+    return Gate(target, before, lambda *_: None, lambda: 1000.0)
+
+
+def test_a_gate_gives_room_for_what_could_begin() -> None:
+    """None where it is shut, one for a probe, what the rate gives, and else any number."""
+    url = "http://127.0.0.1/"
+    rate = Rate(2.0, 3)
+    assert gate(Target("one", url)).room(1.0) > 1000
+    assert gate(Target("one", url, rate=rate)).room(1.0) == 5
+    assert gate(Target("one", url, rate=rate, paused=True)).room(1.0) == 0
+    time = 1000.0
+    policy = BreakerPolicy(1.0, of_at_least=1, pause=10.0)
+    shut = Gate(Target("one", url, breaker=policy), None, lambda *_: None, lambda: time)
+    shut.end(shut.begin(), status(500))
+    assert shut.room(1.0) == 0
+    time += 10.0
+    assert shut.room(1.0) == 1
+    turn = shut.begin()
+    assert shut.room(1.0) == 0
+    shut.end(turn, None)
+    assert shut.room(1.0) == 1
+
+
+def test_a_breaker_is_kept_for_the_same_address_alone() -> None:
+    """Another address is another endpoint: what failed there says nothing of it."""
+    policy = BreakerPolicy(1.0, of_at_least=1)
+    before = gate(Target("one", "http://127.0.0.1/", breaker=policy))
+    before.end(before.begin(), status(500))
+    same = Target("one", "http://127.0.0.1/", timeout=1.0, breaker=policy)
+    other = Target("one", "http://127.0.0.2/", breaker=policy)
+    assert gate(same, before).refusal is Reason.BREAKER_OPEN
+    assert gate(other, before).refusal is None
+
+
+def test_a_streak_is_told_after_a_while_then_every_hour() -> None:
+    """With when it began; what the router itself holds back neither begins nor ends it."""
+    streak = Streak()
+    assert streak.look(Attempt(Reason.PAUSED, False, 0.0), 500.0) is None
+    assert streak.since == 0
+    assert streak.look(status(500), 1000.0) is None
+    assert streak.look(Attempt(Reason.BREAKER_OPEN, False, 0.0), 1000.0 + FIRST) is None
+    told = streak.look(status(500), 1000.0 + FIRST)
+    assert told is not None
+    assert (told.since, told.attempts, told.last) == (1000.0, 2, status(500))
+    assert streak.look(status(500), 1000.0 + FIRST + AGAIN - 1) is None
+    assert streak.look(status(500), 1000.0 + FIRST + AGAIN) is not None
+    over = streak.look(YES, 9000.0)
+    assert over is not None
+    assert (over.since, over.attempts, over.last) == (1000.0, 4, YES)
+    assert (streak.since, streak.look(YES, 9001.0)) == (0, None)
+
+
+def test_a_short_streak_is_not_told() -> None:
+    """Neither that it was nor that it is over."""
+    streak = Streak()
+    for now in (1000.0, 1001.0, 1299.0):
+        assert streak.look(status(503), now) is None
+    assert streak.look(YES, 1299.5) is None
+
+
+@pytest.mark.parametrize("number", [404, 410])
+def test_a_target_that_is_not_there_is_told_once_at_once(number: int) -> None:
+    """And then like any other."""
+    streak = Streak()
+    assert streak.look(status(500), 1000.0) is None
+    told = streak.look(status(number), 1001.0)
+    assert told is not None
+    assert told.since == 1000.0
+    assert streak.look(status(number), 1002.0) is None
+    assert streak.look(status(number), 1001.0 + AGAIN) is not None

@@ -1,0 +1,198 @@
+"""What an answer means: only a plain yes in the target's own terms acknowledges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from router.contract.words import MAX_CODE, MAX_MSG
+from router.delivery.target.judge import is_usual, judge, read_contract
+from router.model.event import Reason
+from router.model.secret import Secret
+from router.routing.table import Target
+from router.transport.engine import Answer, Failure
+
+CODE = Target("one", "http://127.0.0.1/")
+STATUS = Target("one", "http://127.0.0.1/", acknowledge="status")
+
+YES = b'{"code":"000","msg":"\xe6\x88\x90\xe5\x8a\x9f"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, YES, Reason.ACKNOWLEDGED),
+        (201, YES, Reason.ACKNOWLEDGED),
+        (200, b' {"code": "\\u0030\\u0030\\u0030"} ', Reason.ACKNOWLEDGED),
+        (500, YES, Reason.STATUS),
+        (304, b"", Reason.STATUS),
+        (404, b"", Reason.STATUS),
+        (301, YES, Reason.REDIRECT),
+        (302, YES, Reason.REDIRECT),
+        (307, YES, Reason.REDIRECT),
+        (204, b"", Reason.EMPTY),
+        (200, b" \r\n", Reason.EMPTY),
+        (200, b'{"code":"0"}', Reason.CODE),
+        (200, b'{"code":"500"}', Reason.CODE),
+        (200, b'{"code":"000 "}', Reason.CODE),
+        (200, b'{"code":0}', Reason.CODE),
+        (200, b'{"code":["000"]}', Reason.CODE),
+        (200, b'{"msg":"000"}', Reason.CODE),
+        (200, b'{"code":"500","code":"000"}', Reason.NOT_JSON),
+        (200, b'["000"]', Reason.NOT_JSON),
+        (200, b'"000"', Reason.NOT_JSON),
+        (200, b"000", Reason.NOT_JSON),
+        (200, b"<html>000</html>", Reason.NOT_JSON),
+        (200, b"\xef\xbb\xbf" + YES, Reason.NOT_JSON),
+        (200, YES[:-1], Reason.NOT_JSON),
+        (200, b"[" * 60_000, Reason.NOT_JSON),
+    ],
+)
+def test_an_answer_has_one_reason(status: int, body: bytes, reason: Reason) -> None:
+    """A target with `acknowledge: code` has to answer 2xx with the code `"000"`, a string."""
+    attempt = judge(Answer(status, body), CODE, 1.5, 0.0)
+    assert attempt.reason is reason
+    assert attempt.delivered
+    assert (attempt.status, attempt.seconds) == (status, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (200, Reason.ACKNOWLEDGED),
+        (204, Reason.ACKNOWLEDGED),
+        (299, Reason.ACKNOWLEDGED),
+        (302, Reason.REDIRECT),
+        (304, Reason.STATUS),
+        (500, Reason.STATUS),
+    ],
+)
+def test_a_target_that_acknowledges_by_status_needs_only_a_2xx(status: int, reason: Reason) -> None:
+    """`acknowledge: status` asks for nothing but the status."""
+    assert judge(Answer(status, b"", encoding="gzip"), STATUS, 0.0, 0.0).reason is reason
+
+
+def test_a_compressed_answer_is_not_guessed_at() -> None:
+    """A content-encoding that nobody asked for is a failure of its own name."""
+    attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)
+    assert attempt.reason is Reason.ENCODED
+
+
+def test_a_failure_keeps_what_is_known_of_delivery() -> None:
+    """Whether the request may have been delivered comes through from the engine."""
+    for delivered in (True, False):
+        failure = Failure(Reason.RESET, delivered, 200, "closed")
+        attempt = judge(failure, CODE, 0.5, 0.0)
+        assert (attempt.reason, attempt.delivered, attempt.status) == (Reason.RESET, delivered, 200)
+
+
+def test_what_a_target_says_is_quoted_short_and_harmless() -> None:
+    """A code that tries to write a log line of its own is cut and escaped."""
+    body = b'{"code":"\\u001b[31m\\n' + b"x" * 1000 + b'"}'
+    detail = judge(Answer(200, body), CODE, 0.0, 0.0).detail
+    assert detail.isprintable()
+    assert len(detail) < 80
+
+
+_texts = st.text(max_size=8) | st.sampled_from(["000", "\x7f", "\u2028", "\\", '"', "成功"])
+_members = st.lists(
+    st.tuples(st.sampled_from(["request_id", "code", "msg", "data"]), _texts | st.just("000")),
+    max_size=4,
+)
+
+
+@st.composite
+def _bodies(draw: st.DrawFn) -> bytes:
+    """Objects much like the contract's, their members in any order and number, a byte amiss."""
+    colon, comma = draw(st.sampled_from([":", ": "])), draw(st.sampled_from([",", ", "]))
+    plainly = draw(st.booleans())
+    members = [
+        json.dumps(name) + colon + json.dumps(text, ensure_ascii=plainly)
+        for name, text in draw(_members)
+    ]
+    body = ("{" + comma.join(members) + "}").encode("utf-8", "surrogatepass")
+    at, gone = draw(st.integers(0, len(body))), draw(st.integers(0, 1))
+    instead = draw(st.sampled_from([b"", b"", b"\xff", b"\n", b'"', b"\\", b"\x00", b","]))
+    return body[:at] + instead + body[at + gone :]
+
+
+@given(_bodies())
+@example(YES)
+@example(b'{"request_id": "7", "code": "000", "msg": "ok"}')
+@example(b'{"code":"000","msg":"\xed\xa0\x80"}')
+@example(b'{"code":"000","msg":"\xff"}')
+@example(b'{"code":"000","code":"500"}')
+def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(body: bytes) -> None:
+    """The short way never says more than the long one."""
+    if is_usual(body):
+        assert read_contract(body) == (Reason.ACKNOWLEDGED, "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        YES,
+        b'{"code":"000"}',
+        b'{"request_id": "b372", "code": "000", "msg": "ok"}',
+        b'{ "code":"000" }',
+    ],
+)
+def test_the_usual_acknowledgements_are_known_at_a_glance(body: bytes) -> None:
+    """As the platform's page, json.dumps and JSON.stringify write them."""
+    assert is_usual(body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "msg"),
+    [
+        (
+            200,
+            '{"code":"700","msg":"库存不足, order 17 locked"}',
+            "700",
+            "库存不足, order 17 locked",
+        ),
+        (500, '{"code":"500","msg":"later"}', "500", "later"),
+        (502, "<html>\r\n  <h1>Bad gateway</h1></html>", "", "<html> <h1>Bad gateway</h1></html>"),
+        (200, '{"code":700,"msg":"a number"}', "", '{"code":700,"msg":"a number"}'),
+        (200, '{"code":"700","msg":null}', "700", '{"code":"700","msg":null}'),
+        (200, "", "", ""),
+    ],
+)
+def test_a_failed_attempt_has_the_receivers_words(
+    status: int, body: str, code: str, msg: str
+) -> None:
+    """Its code and message; of what is no contract answer the beginning of its text."""
+    attempt = judge(Answer(status, body.encode()), CODE, 0.0, 7.0)
+    assert (attempt.code, attempt.msg, attempt.at) == (code, msg, 7.0)
+
+
+def test_what_acknowledges_says_nothing() -> None:
+    """A good answer is not looked at any further."""
+    attempt = judge(Answer(200, YES), CODE, 0.0, 7.0)
+    assert (attempt.code, attempt.msg, attempt.at) == ("", "", 7.0)
+
+
+@given(
+    st.text(max_size=300), st.sampled_from(["\x1b[31m", "\x00", "\u202e", "\r\n", "\x9b", "\u2066"])
+)
+def test_a_receivers_words_are_harmless(text: str, naughty: str) -> None:
+    """One short line, whatever is sent: no escape, bidi mark, NUL or line break is left."""
+    body = json.dumps({"code": naughty + text, "msg": text + naughty}).encode()
+    for raw in (body, naughty.encode() + body, body[: len(body) // 2], b"\xff\xfe" + body):
+        attempt = judge(Answer(500, raw), CODE, 0.0, 0.0)
+        assert attempt.code.isprintable()
+        assert attempt.msg.isprintable()
+        assert len(attempt.code) <= MAX_CODE
+        assert len(attempt.msg) <= MAX_MSG
+
+
+def test_a_targets_own_secrets_are_masked_in_its_words() -> None:
+    """A receiver that repeats our token to us does not bring it into logs and stores."""
+    secrets = (("authorization", Secret("Bearer canary-1234")),)
+    target = replace(CODE, headers=secrets, secret=(Secret("whsec-canary"),))
+    body = b'{"code":"401","msg":"canary-1234 is not whsec-canary"}'
+    assert judge(Answer(401, body), target, 0.0, 0.0).msg == "*** is not ***"

@@ -1,0 +1,303 @@
+"""The queue at work on a real store: what is due is sent, by its waits, fair among targets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.delivery.memory import Memory
+from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, InForce, Queue, Retry, shares
+from router.delivery.rules import TARGET_REMOVED
+from router.delivery.target.sender import Envelope
+from router.model.event import Attempt, Event, Reason
+from router.routing.table import Target
+from router.store.promises import (
+    DeliveryRow,
+    Ended,
+    Letter,
+    Record,
+    Stage,
+    State,
+    StoreFailed,
+    StoreLimits,
+    Usage,
+)
+from router.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+
+T = 20.0
+TERMS = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0, 20.0), 2))
+YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
+NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
+
+
+@dataclass
+class Scene:
+    """A worker, its store, its targets, and a clock that the test moves."""
+
+    store: SqliteStore = field(init=False)
+    memory: Memory = field(init=False)
+    worker: Queue = field(init=False)
+    time: float = 1_000_000.0
+    targets: dict[str, Target] = field(default_factory=dict)
+    #: What each target answers; one that has none hangs until `released`.
+    answers: dict[str, Attempt] = field(default_factory=dict)
+    #: How many more attempts a target may have; those that are not here, any number.
+    rooms: dict[str, int] = field(default_factory=dict)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[tuple[str, Envelope]] = field(default_factory=list)
+    busy: Counter[str] = field(default_factory=Counter)
+    busiest: Counter[str] = field(default_factory=Counter)
+    retries: list[Retry] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
+    troubles: list[StoreFailed] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def send(
+        self, target: Target, envelope: Envelope, common: bytes, patience: float
+    ) -> asyncio.Future[Attempt]:
+        return asyncio.create_task(self._send(target, envelope))
+
+    def room(self, target: Target) -> int:
+        return self.rooms.get(target.name, MAX_IN_FLIGHT)
+
+    async def _send(self, target: Target, envelope: Envelope) -> Attempt:
+        self.sent.append((target.name, envelope))
+        self.busy[target.name] += 1
+        self.busiest[target.name] = max(self.busiest[target.name], self.busy[target.name])
+        self.busiest[""] = max(self.busiest[""], self.busy.total())
+        try:
+            await asyncio.sleep(0)
+            if target.name not in self.answers:
+                await self.released.wait()
+            return self.answers[target.name]
+        finally:
+            self.busy[target.name] -= 1
+
+    def retried(self, retry: Retry) -> None:
+        self.retries.append(retry)
+
+    def ended(self, ended: Ended) -> None:
+        self.ends.append(ended)
+
+    def broken(self, error: Exception) -> None:
+        raise error
+
+    def failed(self, error: StoreFailed) -> None:
+        self.troubles.append(error)
+
+    def back(self, seconds: float) -> None:
+        """What ends is told by test_faults.py."""
+
+    def usage(self, usage: Usage, now: float) -> None:
+        self.used = usage
+
+    async def queue(self, event_id: str, target: str, body: bytes = b"{}") -> None:
+        record = Record(event_id, Stage.CLOSED, 0.0, 1, 0.0, 0.0, 0.0, 0.0)
+        event = Event("a", "b", "c", "1", "a.b.c.1", body)
+        letter = Letter(event, hashlib.sha256(body).digest(), "request", "trace")
+        row = DeliveryRow(target, State.QUEUED, "timeout", self.time)
+        await self.store.add(record, letter, [row], T)
+
+    async def until(self, count: int) -> None:
+        """Look at what is due until so many retries are over."""
+        async with asyncio.timeout(T):
+            while len(self.retries) < count:
+                await self.worker.send_due()
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.targets = {name: Target(name, "http://127.0.0.1/") for name in targets}
+    limits = StoreLimits(1 << 30, 1_000_000, share=1.0)
+    scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
+    scene.memory = Memory(scene.store)
+    in_force = lambda: InForce(scene.targets, TERMS)  # noqa: E731
+    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, Random(1), poll=0.01)
+    try:
+        yield scene
+    finally:
+        for task in list(scene.worker._in_flight):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await scene.store.close()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with opened(tmp_path, "one", "two") as scene:
+        yield scene
+
+
+async def states(scene: Scene, body: bytes = b"{}") -> list[DeliveryRow]:
+    found = await scene.store.find(hashlib.sha256(body).digest(), T)
+    return [row for kept in found for row in kept.rows]
+
+
+async def test_what_is_due_is_sent_as_it_was(scene: Scene) -> None:
+    """Byte for byte, under the event's own id; then it is acknowledged."""
+    scene.answers["one"] = YES
+    await scene.queue("event", "one", b'{"body": 1}')
+    await scene.until(1)
+    ((name, envelope),) = scene.sent
+    assert (name, envelope.event_id, envelope.event.body) == ("one", "event", b'{"body": 1}')
+    assert (envelope.request_id, envelope.traceparent) == ("request", "trace")
+    (row,) = await states(scene, b'{"body": 1}')
+    assert row.state is State.ACKNOWLEDGED
+
+
+async def test_a_failure_is_due_again_after_its_wait(scene: Scene) -> None:
+    """And not before; the waits are the queue's, with a little added."""
+    scene.answers["one"] = NO
+    await scene.queue("event", "one")
+    await scene.until(1)
+    (row,) = await states(scene)
+    assert (row.state, row.reason, row.retries) == (State.QUEUED, "connect_refused", 1)
+    assert scene.time + 20 <= row.due_at <= scene.time + 24
+    scene.time = row.due_at - 0.1
+    await scene.worker.send_due()
+    assert len(scene.sent) == 1
+    scene.time += 0.1
+    await scene.until(2)
+
+
+async def test_what_runs_out_of_retries_is_a_dead_letter(scene: Scene) -> None:
+    """With the reason of its last attempt."""
+    scene.answers["one"] = NO
+    await scene.queue("event", "one")
+    for count in (1, 2):
+        await scene.until(count)
+        scene.time += 100
+    (row,) = await states(scene)
+    assert (row.state, row.reason, row.retries) == (State.DEAD, "connect_refused", 2)
+    await scene.worker.send_due()
+    assert len(scene.sent) == 2
+
+
+async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> None:
+    """They are not sent anywhere, and say why."""
+    await scene.queue("event", "gone")
+    await scene.until(1)
+    (row,) = await states(scene)
+    assert (row.state, row.reason) == (State.DEAD, TARGET_REMOVED)
+    assert scene.sent == []
+
+
+async def test_a_target_that_hangs_delays_nobody_else(tmp_path: Path) -> None:
+    """Two thousand of its deliveries are due before anybody's; the others' go out at once."""
+    others = [f"other{n}" for n in range(5)]
+    async with opened(tmp_path, "dead", *others) as scene:
+        await asyncio.gather(*(scene.queue(f"dead-{n}", "dead") for n in range(2000)))
+        for _ in range(5):
+            await scene.worker.send_due()
+        scene.answers |= dict.fromkeys(others, YES)
+        scene.time += 1
+        await asyncio.gather(*(scene.queue(f"{n}-{o}", o) for o in others for n in range(20)))
+        await scene.until(100)
+        assert scene.busiest["dead"] <= MAX_PER_TARGET
+        assert {retry.row.target for retry in scene.retries} == set(others)
+
+
+async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
+    """However many targets hang."""
+    names = [f"dead{n}" for n in range(30)]
+    async with opened(tmp_path, *names) as scene:
+        await asyncio.gather(*(scene.queue(f"{n}-{o}", o) for o in names for n in range(10)))
+        for _ in range(10):
+            await scene.worker.send_due()
+            await asyncio.sleep(0.001)
+        assert scene.busiest[""] == MAX_IN_FLIGHT
+        assert set(scene.busy) == set(names)
+
+
+def test_the_next_place_goes_to_whoever_has_fewest() -> None:
+    """Places are dealt one by one, each target up to its own bound."""
+    assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
+    assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
+    assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
+    assert shares({"a": 8}, {"d": MAX_IN_FLIGHT}) == {}
+    assert shares({}, {}) == {}
+
+
+async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
+    """What a process took before it died is sent by another, once no attempt can be in flight."""
+    async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
+        await dead.queue("event", "one")
+        await dead.worker.send_due()
+        other.answers["one"] = YES
+        await other.worker.send_due()
+        assert other.sent == []
+        other.time += 60
+        await other.until(1)
+        assert [row.state for row in await states(other)] == [State.ACKNOWLEDGED]
+
+
+async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
+    """A request that is just calling that target for the same event is not repeated."""
+    ended = asyncio.create_task(asyncio.sleep(0.01, YES))
+    scene.memory.attempts["event", "one"] = ended
+    await scene.queue("event", "one")
+    await scene.until(1)
+    assert scene.sent == []
+    assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
+
+
+async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
+    """What they await becomes a dead letter."""
+    record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
+    letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
+    await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
+    await scene.worker.tidy()
+    assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]
+
+
+async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
+    """However seldom the queue is looked at when there is nothing to do; a target that hangs
+    holds nobody back."""
+    scene.answers["one"] = YES
+    await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
+    await scene.queue("two-0", "two")
+    scene.worker._poll = 3600
+    stopping = asyncio.Event()
+    running = asyncio.create_task(scene.worker.run(stopping))
+    async with asyncio.timeout(T):
+        while len(scene.retries) < 5 * MAX_PER_TARGET:
+            await asyncio.sleep(0.001)
+    stopping.set()
+    scene.answers["two"] = YES
+    scene.released.set()
+    await running
+
+
+async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
+    """And takes nothing new."""
+    await scene.queue("event", "one")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(scene.worker.run(stopping))
+    async with asyncio.timeout(T):
+        while not scene.sent:
+            await asyncio.sleep(0.001)
+    stopping.set()
+    await scene.queue("another", "one")
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    scene.answers["one"] = YES
+    scene.released.set()
+    await running
+    assert [retry.row.state for retry in scene.retries] == [State.ACKNOWLEDGED]
+    assert len(scene.sent) == 1

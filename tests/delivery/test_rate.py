@@ -1,0 +1,160 @@
+"""A target's pace: a rate with a burst, a fair line, nothing lost. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.delivery.target.rate import Bucket, Pace, Rate
+from tests.model.loop import VirtualLoop
+
+
+def play(rate: Rate, scene: Callable[[Pace], Awaitable[None]]) -> None:
+    """A scene on a loop whose time is a number."""
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(_within(scene, rate, loop))
+    finally:
+        loop.close()
+
+
+async def _within(scene: Callable[[Pace], Awaitable[None]], rate: Rate, loop: VirtualLoop) -> None:
+    await scene(Pace(rate, loop.time))
+
+
+@given(
+    waits=st.lists(st.floats(0.0, 3.0), max_size=60),
+    per_second=st.sampled_from([0.5, 2.0, 10.0]),
+    burst=st.integers(1, 5),
+)
+def test_no_span_of_time_gives_more_than_its_rate(
+    waits: list[float], per_second: float, burst: int
+) -> None:
+    """Between any two takings there are at most the burst and the rate's for the time between."""
+    time = 1000.0
+    bucket = Bucket(Rate(per_second, burst), lambda: time)
+    taken: list[float] = []
+    for wait in waits:
+        time += wait
+        if bucket.take():
+            taken.append(time)
+        else:
+            assert bucket.seconds_until(1) > 0
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            allowed = burst + per_second * (taken[last] - taken[first])
+            assert last - first + 1 <= allowed + 1e-6
+
+
+def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
+    """Two of six at once, then one each half second, in the order in which they came."""
+    began: list[tuple[int, float]] = []
+
+    async def scene(pace: Pace) -> None:
+        async def one(number: int) -> None:
+            assert await pace.take(10.0, line=10)
+            began.append((number, round(asyncio.get_running_loop().time(), 3)))
+
+        await asyncio.gather(*(one(number) for number in range(6)))
+
+    play(Rate(2.0, burst=2), scene)
+    assert began == [(0, 0.0), (1, 0.0), (2, 0.5), (3, 1.0), (4, 1.5), (5, 2.0)]
+
+
+def test_who_would_wait_too_long_is_told_at_once() -> None:
+    """Only as many wait as can begin in time; no time passes for the others."""
+
+    async def scene(pace: Pace) -> None:
+        takes = [asyncio.create_task(pace.take(1.0, line=10)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert [take.done() for take in takes] == [True, False, False, True, True]
+        assert [await take for take in takes] == [True, True, True, False, False]
+        assert asyncio.get_running_loop().time() <= 1.001
+
+    play(Rate(2.0, burst=1), scene)
+
+
+def test_the_line_is_bounded() -> None:
+    """Whoever finds it full is told at once, however patient."""
+
+    async def scene(pace: Pace) -> None:
+        assert await pace.take(0.0, line=0)
+        waiting = asyncio.create_task(pace.take(1000.0, line=1))
+        await asyncio.sleep(0)
+        assert pace.waiting == 1
+        assert not await pace.take(1000.0, line=1)
+        assert await waiting
+
+    play(Rate(1.0, burst=1), scene)
+
+
+def test_nobody_slips_in_before_who_waits() -> None:
+    """A token that has come for the first in line is not for one who asks in that moment."""
+
+    async def scene(pace: Pace) -> None:
+        loop = asyncio.get_running_loop()
+        assert await pace.take(0.0, line=1)
+        waiting = asyncio.create_task(pace.take(5.0, line=1))
+        await asyncio.sleep(0)
+        assert isinstance(loop, VirtualLoop)
+        loop.jump(1.0)
+        assert not await pace.take(0.0, line=5)
+        assert await waiting
+
+    play(Rate(1.0, burst=1), scene)
+
+
+def test_who_leaves_makes_the_others_wait_no_longer() -> None:
+    """A caller that is gone, and one that is cancelled, take no token with them."""
+
+    async def scene(pace: Pace) -> None:
+        loop = asyncio.get_running_loop()
+        gone = loop.create_future()
+        assert await pace.take(0.0, line=5)
+        leaves = asyncio.create_task(pace.take(9.0, 5, gone))
+        cancelled = asyncio.create_task(pace.take(9.0, 5))
+        stays = asyncio.create_task(pace.take(9.0, 5))
+        await asyncio.sleep(0)
+        gone.set_result(None)
+        cancelled.cancel()
+        assert not await leaves
+        assert await stays
+        assert loop.time() == pytest.approx(1.0)
+
+    play(Rate(1.0, burst=1), scene)
+
+
+def test_no_token_is_lost_or_made() -> None:
+    """After any mix of takers, cancellations and callers that go, the rate is still the rate."""
+    dice = Random(7)
+    began: list[float] = []
+
+    async def scene(pace: Pace) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def one() -> None:
+            gone = loop.create_future()
+            if dice.random() < 0.3:
+                loop.call_later(dice.uniform(0.0, 2.0), gone.cancel)
+            if await pace.take(dice.choice((0.0, 0.5, 3.0)), line=8, gone=gone):
+                began.append(loop.time())
+
+        takers = []
+        for _ in range(2000):
+            takers.append(asyncio.create_task(one()))
+            if dice.random() < 0.2:
+                loop.call_later(dice.uniform(0.0, 1.0), takers[-1].cancel)
+            await asyncio.sleep(dice.choice((0.0, 0.01, 0.1)))
+        await asyncio.gather(*takers, return_exceptions=True)
+        assert pace.waiting == 0
+        await asyncio.sleep(10.0)
+        assert pace.room(0.0) == 3
+
+    play(Rate(10.0, burst=3), scene)
+    span = began[-1] - began[0]
+    assert 0.9 * 10 * span <= len(began) <= 10 * span + 4

@@ -1,0 +1,385 @@
+"""Delivery memory, the whole router with a real store: whom a retry reaches, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.contract.replies import ACKNOWLEDGED, FAILED
+from tests.support.command import run
+from tests.support.hostile import hostile
+from tests.support.house import PATIENCE, SAMPLE, House, event, house, routes
+from tests.support.rows import query
+
+pytestmark = pytest.mark.anyio
+
+#: Retries of the queue come soon enough to be waited for.
+SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+class Flaky:
+    """A target that fails as often as it is told to, and acknowledges from then on."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        #: The ids that it was called with, one for each request.
+        self.ids: list[str] = []
+        #: It answers nobody before this is set.
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        await reader.readexactly(int(fields["content-length"]))
+        self.ids.append(fields["webhook-id"])
+        code = "500" if len(self.ids) <= self.failures else "000"
+        await self.may_answer.wait()
+        body = f'{{"code":"{code}"}}'
+        answer = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(answer.encode() + body.encode())
+        await writer.drain()
+        writer.close()
+
+
+async def served(flaky: Flaky) -> tuple[asyncio.Server, str]:
+    server = await asyncio.start_server(flaky, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+def rows(store: Path) -> dict[str, str]:
+    """The deliveries in the store: the targets and their states."""
+    connection = sqlite3.connect(store)
+    try:
+        return dict(connection.execute("SELECT target, state FROM deliveries").fetchall())
+    finally:
+        connection.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:
+    """One of two required targets fails once: the retry goes there alone, under the same id, and
+    the line says which request it was and what it skipped."""
+    flaky, steady = Flaky(1), Flaky(0)
+    one, one_url = await served(flaky)
+    two, two_url = await served(steady)
+    async with (
+        one,
+        two,
+        house(routes({"flaky": one_url, "steady": two_url}), store=store) as router,
+    ):
+        first = await router.post()
+        again = await router.post()
+        line = await router.line("event", 2)
+    assert (first.json()["code"], again.json()["code"]) == ("500", "000")
+    assert (len(flaky.ids), len(steady.ids)) == (2, 1)
+    assert len({*flaky.ids, *steady.ids}) == 1
+    assert (line["request"], line["of"]) == (2, 21)
+    assert line["targets"]["steady"] == {"as": "required", "skipped": "acknowledged"}
+
+
+async def test_a_healthy_event_leaves_nothing_behind(store: Path) -> None:
+    """All have acknowledged: no row is written, optional targets included, and the same body again
+    is a new event."""
+    async with hostile("answers") as one, hostile("answers") as two:
+        async with house(routes({"one": one.url}, {"two": two.url}), store=store) as router:
+            for _ in range(3):
+                assert (await router.post()).json()["code"] == "000"
+        assert (len(one.requests), len(two.requests)) == (3, 3)
+    assert rows(store) == {}
+
+
+async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
+    """The 000 does not wait for it, the queue goes on until it is acknowledged, under one id."""
+    flaky = Flaky(2)
+    server, url = await served(flaky)
+    async with server, hostile("answers") as good:
+        table = routes({"good": good.url}, {"flaky": url}, **SOON)
+        async with house(table, store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            await until(lambda: rows(store)["flaky"] == "acknowledged")
+            await router.line("retried", 2)
+    assert len(flaky.ids) == 3
+    assert len(set(flaky.ids)) == 1
+
+
+async def test_an_optional_delivery_ends_as_a_dead_letter(store: Path) -> None:
+    """Out of retries, it is kept and told as an error."""
+    async with hostile("code_500") as bad:
+        async with house(routes(optional={"bad": bad.url}, **SOON), store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            line = await router.line("dead_letter")
+        assert len(bad.requests) == 4
+    assert (line["level"], line["target"], line["reason"]) == ("error", "bad", "code")
+    assert rows(store) == {"bad": "dead"}
+
+
+async def test_what_is_queued_survives_a_restart(store: Path) -> None:
+    """Another run of the router takes up the queue where the last one left it."""
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server:
+        table = routes(optional={"flaky": url}, queue={"retries": 1, "waits": ["2s"]})
+        async with house(table, store=store) as router:
+            await router.post()
+        assert rows(store) == {"flaky": "queued"}
+        async with house(table, store=store) as router:
+            await router.line("retried")
+    assert len(set(flaky.ids)) == 1
+    assert rows(store) == {"flaky": "acknowledged"}
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["closes", "closes its side alone"])
+async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path, half: bool) -> None:
+    """The event is recorded while its slow target still works, and its late acknowledgement counts:
+    the retry calls nobody again. Who still listens is told nothing: his event is recorded."""
+    async with hostile("answers_late", seconds=1.0) as slow, hostile("answers") as quick:
+        table = routes({"slow": slow.url, "quick": quick.url})
+        async with house(table, store=store) as router:
+            await hang_up(router, slow, half)
+            await until(lambda: rows(store) == {"slow": "awaiting", "quick": "acknowledged"})
+            line = await router.line("event")
+            again = await router.post()
+            second = await router.line("event", 2)
+        assert (len(slow.requests), len(quick.requests)) == (1, 1)
+    assert (line["code"], line["targets"]["slow"]["late"]) == ("", True)
+    assert again.json()["code"] == "000"
+    assert {each["skipped"] for each in second["targets"].values()} == {"acknowledged"}
+
+
+async def hang_up(router: House, slow: Any, half: bool = False) -> None:
+    """POST the sample, and go away once the slow target has it; or say only that no more comes."""
+    host, port = router.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
+    writer.write(head.encode() + SAMPLE)
+    await writer.drain()
+    await until(lambda: slow.requests)
+    if half:
+        writer.write_eof()
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_retry_joins_the_attempt_in_flight(store: Path) -> None:
+    """A target that outlives `reply_within` is not called twice at a time."""
+    async with hostile("answers_late", seconds=1.5) as slow:
+        table = routes({"slow": slow.url}, ebaas={"reply_within": "500ms"})
+        async with house(table, store=store) as router:
+            replies = [(await router.post()).json()["code"] for _ in range(2)]
+            async with asyncio.timeout(PATIENCE):
+                while replies[-1] != "000":
+                    replies.append((await router.post()).json()["code"])
+            lines = [line for line in router.lines if line["happening"] == "event"]
+        assert len(slow.requests) == 1
+    assert replies[:2] == ["500", "500"]
+    assert any(line["targets"]["slow"].get("joined") for line in lines)
+
+
+async def test_an_optional_target_over_its_share_makes_its_events_fail(store: Path) -> None:
+    """Where its delivery can't be queued the event is not acknowledged: nothing may be lost."""
+    async with hostile("answers") as good, hostile("code_500") as bad:
+        table = routes({"good": good.url}, {"bad": bad.url})
+        async with house(table, store=store, store_max_rows=4) as router:
+            kept = await router.post(event(event_key="a.gs.cert.1"))
+            lost = await router.post(event(event_key="a.gs.cert.2"))
+            line = await router.line("event", 2)
+    assert (kept.json()["msg"], lost.json()["msg"]) == (ACKNOWLEDGED.msg, FAILED.msg)
+    assert line["unqueued"] is True
+
+
+async def test_an_asked_for_time_is_given(store: Path) -> None:
+    """`Retry-After` on a 503 puts the next attempt off, up to the longest wait."""
+    ask = (
+        b"HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    )
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ask)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(busy, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        table = routes(optional={"busy": url}, queue={"retries": 5, "waits": ["1s", "600s"]})
+        async with house(table, store=store) as router:
+            await router.post()
+            await router.line("event")
+    connection = sqlite3.connect(store)
+    query = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
+    [(wait,)] = connection.execute(query).fetchall()
+    connection.close()
+    assert wait == pytest.approx(600, abs=5)
+
+
+async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> None:
+    """A retry of EBaaS neither makes it nor queues it anew, and gets its 000 without it."""
+    flaky, audit = Flaky(2), Flaky(10**6)
+    one, one_url = await served(flaky)
+    two, two_url = await served(audit)
+    # The queue has its turn when the test is over.
+    table = routes({"flaky": one_url}, {"audit": two_url}, queue={"retries": 5, "waits": ["600s"]})
+    async with one, two, house(table, store=store) as router:
+        await router.post()
+        await until(lambda: rows(store).get("audit") == "queued")
+        calls = len(audit.ids)
+        which = ("--state", "queued", "--match", "*", "--store", str(store))
+        await asyncio.to_thread(run, "deliveries", "discard", *which)
+        assert (await router.post()).status_code == 500
+        assert (await router.post()).status_code == 200
+        assert rows(store) == {"flaky": "acknowledged", "audit": "superseded"}
+        assert len(audit.ids) == calls
+
+
+async def test_a_store_that_fills_up_is_told(store: Path) -> None:
+    """From half of a target's share on there is a warning that names the target."""
+    async with (
+        hostile("code_500") as bad,
+        house(routes({"bad": bad.url}), store=store, store_max_rows=4) as router,
+    ):
+        await router.post()
+        line = await router.line("store_fuller")
+    assert (line["level"], line["target"], line["fullness"]) == ("warning", "bad", 1.0)
+
+
+async def test_a_backlog_does_not_fail_at_its_targets_own_bound(store: Path) -> None:
+    """The queue starts no more at a time than a target may have in flight, and waiting for a place
+    costs no retry: all are delivered in the end, each once."""
+    flaky = Flaky(6)
+    server, url = await served(flaky)
+    audit = {"url": url, "max_in_flight": 1}
+    async with server:
+        table = routes(optional={"audit": audit}, queue={"retries": 1, "waits": ["100ms"]})
+        async with house(table, store=store) as router:
+            for number in range(6):
+                await router.post(event(event_key=f"a.gs.cert.{number}"))
+            await until(lambda: len(flaky.ids) == 12)
+            await router.line("retried", 6)
+            dead = [line for line in router.lines if line["happening"] == "dead_letter"]
+    assert dead == []
+
+
+async def test_the_queue_outlives_a_folder_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    """Whatever happens to the disk, the queue goes on once it is there again."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    folder.mkdir()
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server, hostile("code_500") as bad:
+        table = routes({"bad": bad.url}, {"flaky": url}, queue={"retries": 9, "waits": ["1s"]})
+        async with house(table, store=folder / "store.db") as router:
+            await router.post()
+            await until(lambda: rows(folder / "store.db").get("flaky") == "queued")
+            folder.rename(away)
+            await router.post(event(event_key="a.gs.cert.2"))
+            line = await router.line("event", 2)
+            away.rename(folder)
+            await until(lambda: rows(folder / "store.db").get("flaky") == "acknowledged")
+    assert line["unrecorded"] == "unreachable"
+
+
+async def test_a_request_that_took_too_long_to_come_is_not_forwarded(store: Path) -> None:
+    """There would be no time left to answer for it, or to record it: 408, and nobody is called."""
+    async with hostile("answers") as good:
+        table = routes({"good": good.url}, ebaas={"reply_within": "200ms"})
+        async with house(table, store=store) as router:
+            host, port = router.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
+            writer.write(head.encode() + SAMPLE[:-1])
+            await asyncio.sleep(0.3)
+            writer.write(SAMPLE[-1:])
+            status = await reader.readline()
+            writer.close()
+    assert status.startswith(b"HTTP/1.1 408 ")
+    assert good.requests == []
+
+
+async def test_who_has_its_reply_has_not_hung_up(store: Path) -> None:
+    """A connection that ends after the reply costs an optional target that is still in line
+    nothing: its delivery goes on."""
+    async with hostile("answers_late", seconds=0.3) as slow, hostile("answers") as good:
+        optional = {"slow": {"url": slow.url, "max_in_flight": 1}}
+        async with house(routes({"good": good.url}, optional)) as router:
+            for _ in range(2):
+                await router.post(headers={"connection": "close"})
+            await router.line("event", 2)
+        assert len(slow.requests) == 2
+
+
+async def test_failed_attempts_are_kept_in_the_receivers_words(store: Path) -> None:
+    """Of a request, of the queue, and one that has outlived its reply; a good one leaves none, and
+    the event's line has the words as well."""
+    async with (
+        hostile("code_500") as bad,
+        hostile("answers") as good,
+        hostile("hangs") as silent,
+    ):
+        slow = {"url": silent.url, "timeout": "500ms"}
+        table = routes({"good": good.url}, {"bad": bad.url, "slow": slow}, **SOON)
+        async with house(table, store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            line = await router.line("event")
+            await router.line("retried", 2)
+
+            def kept() -> list[tuple[Any, ...]]:
+                return [
+                    *query(
+                        store,
+                        "SELECT target, request, retry, reason, code FROM attempts ORDER BY at",
+                    )
+                ]
+
+            await until(lambda: {("slow", 1, 0, "timeout", ""), ("bad", 1, 0, "code", "500"),
+                                 ("bad", 0, 1, "code", "500")} <= {*kept()})  # fmt: skip
+    assert "good" not in {row[0] for row in kept()}
+    told = line["targets"]["bad"]
+    assert (told["code"], line["targets"]["good"].get("code")) == ("500", None)
+    assert told["msg"]
+    assert line["level"] == "info"
+
+
+async def test_an_events_line_tells_what_it_is_known_by(store: Path) -> None:
+    """The ids in `changes`, twenty at most and none too long, and the body's hash; a failure is a
+    warning. `--log-changes off` leaves the ids out."""
+    ids = ["id1", "证书", 7, {"id": 8}, "x" * 100, *map(str, range(30))]
+    body = json.dumps({**json.loads(SAMPLE), "changes": ids}).encode()
+    async with hostile("code_500") as bad:
+        for changes in (True, False):
+            async with house(routes({"bad": bad.url}), store=store, log_changes=changes) as router:
+                assert (await router.post(body)).json()["code"] == "500"
+                line = await router.line("event")
+            assert line["level"] == "warning"
+            assert line["body"] == hashlib.sha256(body).hexdigest()[:12]
+            first = ["id1", "证书", "7", '{"id": 8}', "x" * 64, *map(str, range(15))]
+            assert line.get("changes") == (first if changes else None)
+
+
+async def test_what_is_lost_is_an_error() -> None:
+    """With no memory a failed optional delivery is nobody's any more."""
+    async with (
+        hostile("code_500") as bad,
+        hostile("answers") as good,
+        house(routes({"good": good.url}, {"bad": bad.url})) as router,
+    ):
+        assert (await router.post()).json()["code"] == "000"
+        assert (await router.line("event"))["level"] == "error"
+        assert (await router.line("lost"))["level"] == "error"

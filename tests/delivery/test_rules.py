@@ -1,0 +1,241 @@
+"""The rules of delivery memory as decisions: each row is one thing that has to follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.delivery import rules
+from router.delivery.rules import TARGET_REMOVED, Cause, Result
+from router.model.event import Attempt, Reason
+from router.store.promises import DeliveryRow, Kept, Record, Stage, State
+
+NOW = 1_000_000.0
+QUEUE = Schedule((1.0, 30.0), 3)
+TERMS = Terms(ebaas=PLATFORM, grace=60.0, reply_within=8.0, queue=QUEUE)
+
+YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
+NO = Attempt(Reason.CODE, True, 0.1, 200)
+
+
+def record(**fields: Any) -> Record:
+    new = Record("event", Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 9999)
+    return replace(new, **fields)
+
+
+def kept(**fields: Any) -> Kept:
+    return Kept(record(**fields), ())
+
+
+def row(state: State, **fields: Any) -> DeliveryRow:
+    return replace(DeliveryRow("one", state, "timeout"), **fields)
+
+
+def result(
+    attempt: Attempt | None,
+    before: State | None = None,
+    *,
+    required: bool = True,
+) -> Result:
+    found = None if before is None else row(before)
+    return Result("one", required, attempt, found, over_at=NOW + 5)
+
+
+def test_a_body_is_known_by_its_bytes() -> None:
+    """One blank more is another event."""
+    assert rules.digest_of(b'{"a":1}') == rules.digest_of(b'{"a":1}')
+    assert rules.digest_of(b'{"a":1}') != rules.digest_of(b'{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("fields", "claimable"),
+    [
+        ({}, True),
+        ({"credit_until": NOW}, True),
+        ({"credit_until": NOW - 1}, False),
+        ({"spent": True}, False),
+        ({"stage": Stage.CLOSED}, False),
+        ({"stage": Stage.ENDED}, False),
+    ],
+)
+def test_what_may_be_claimed(fields: dict[str, Any], claimable: bool) -> None:
+    """An open record whose acknowledgements still count."""
+    assert rules.claimable(record(**fields), NOW) is claimable
+
+
+def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
+    """Of several that may be, before or after now."""
+    found = [kept(event_id=f"{at:+}", due_at=NOW + at) for at in (-40, -3, 5, 60)]
+    found.append(kept(event_id="spent", due_at=NOW, spent=True))
+    names = []
+    while nearest := rules.nearest(found, NOW):
+        names.append(nearest.record.event_id)
+        found.remove(nearest)
+    assert names == ["-3", "+5", "-40", "+60"]
+
+
+@pytest.mark.parametrize(
+    ("found", "alone", "cause"),
+    [
+        ([], True, None),
+        ([], False, None),
+        ([kept(stage=Stage.CLOSED), kept(stage=Stage.ENDED)], False, None),
+        ([kept(credit_until=NOW - 1)], True, Cause.EXPIRED),
+        ([kept(spent=True)], True, Cause.EXPIRED),
+        ([kept()], False, Cause.OVERLAP),
+    ],
+)
+def test_why_a_target_may_see_an_event_again(
+    found: list[Kept], alone: bool, cause: Cause | None
+) -> None:
+    """Where an open record was not claimed there is a word for it."""
+    assert rules.cause(found, alone=alone) is cause
+
+
+@pytest.mark.parametrize(
+    ("state", "as_required", "as_optional"),
+    [
+        (None, True, True),
+        (State.ACKNOWLEDGED, False, False),
+        (State.AWAITING, True, True),
+        (State.QUEUED, True, False),
+        (State.SUPERSEDED, True, True),
+        (State.DEAD, True, True),
+    ],
+)
+def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
+    """Not who has acknowledged, nor who is queued, unless routes require it now."""
+    before = None if state is None else row(state)
+    assert rules.wants(before, required=True) is as_required
+    assert rules.wants(before, required=False) is as_optional
+
+
+def test_the_first_failure_opens_a_record() -> None:
+    """Its retry is due after the first wait, its credit lasts twice that and the grace."""
+    opened = rules.opened("event", NOW - 8, NOW, TERMS, spent=False)
+    assert (opened.stage, opened.requests, opened.first_at) == (Stage.OPEN, 1, NOW - 8)
+    assert opened.due_at == NOW + 1
+    assert opened.credit_until == NOW + 2 * 1 + 60
+    assert opened.ends_at == NOW - 8 + PLATFORM.total() + 21 * 8 + 60
+
+
+def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
+    """The seventh retry is an hour away."""
+    failed = rules.failed(record(requests=7), NOW + 400, TERMS, spent=False)
+    assert failed.due_at == NOW + 400 + 3600
+    assert failed.credit_until == NOW + 400 + 2 * 3600 + 60
+    assert failed.first_at == NOW
+
+
+def test_the_last_failure_ends_the_record() -> None:
+    """After one request and all its retries the caller makes no other."""
+    assert rules.failed(record(requests=20), NOW, TERMS, spent=False).stage is Stage.OPEN
+    assert rules.failed(record(requests=21), NOW, TERMS, spent=False).stage is Stage.ENDED
+
+
+def test_what_is_spent_stays_spent() -> None:
+    """Neither another failure nor another request gives credit back."""
+    assert rules.failed(record(spent=True), NOW, TERMS, spent=False).spent
+    assert rules.failed(record(), NOW, TERMS, spent=True).spent
+
+
+def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
+    """Though each of its requests takes all the time it has."""
+    at = NOW
+    for wait in PLATFORM.all_waits():
+        at += TERMS.reply_within + wait
+    assert at <= rules.ends_at(NOW, TERMS) - TERMS.reply_within
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (result(YES), row(State.ACKNOWLEDGED, reason="acknowledged")),
+        (result(YES, State.DEAD), row(State.ACKNOWLEDGED, reason="acknowledged")),
+        (result(NO), row(State.AWAITING, reason="code")),
+        (result(None), row(State.AWAITING, reason="")),
+        (result(NO, State.QUEUED), row(State.AWAITING, reason="code")),
+        (result(None, State.ACKNOWLEDGED), None),
+        (result(YES, required=False), row(State.ACKNOWLEDGED, reason="acknowledged")),
+        (result(NO, required=False), row(State.QUEUED, reason="code", due_at=NOW + 1)),
+        (result(None, required=False), row(State.QUEUED, reason="", due_at=NOW + 5)),
+        (result(NO, State.DEAD), row(State.AWAITING, reason="code")),
+        (result(None, State.QUEUED, required=False), None),
+        (result(NO, State.DEAD, required=False), None),
+        (result(None, State.ACKNOWLEDGED, required=False), None),
+    ],
+)
+def test_what_a_failed_request_leaves(given: Result, left: DeliveryRow | None) -> None:
+    """A required delivery awaits the caller's retry, an optional one is queued."""
+    assert rules.rows_after([given], record(), NOW, TERMS) == ([] if left is None else [left])
+
+
+def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
+    """Nobody will retry it but a person."""
+    ended = record(stage=Stage.ENDED)
+    assert rules.rows_after([result(NO)], ended, NOW, TERMS) == [row(State.DEAD, reason="code")]
+
+
+@pytest.mark.parametrize(
+    ("before", "targets", "left"),
+    [
+        (State.AWAITING, ["one"], State.SUPERSEDED),
+        (State.QUEUED, ["one"], State.SUPERSEDED),
+        (State.AWAITING, [], State.SUPERSEDED),
+        (State.QUEUED, [], State.DEAD),
+        (State.ACKNOWLEDGED, [], None),
+        (State.DEAD, [], None),
+    ],
+)
+def test_what_becomes_of_a_delivery_that_left_the_plan(
+    before: State, targets: list[str], left: State | None
+) -> None:
+    """Superseded; a queued one whose target is gone is a dead letter that says so."""
+    found = rules.left_behind({"one": row(before)}, ["two"], targets)
+    assert [each.state for each in found] == ([] if left is None else [left])
+    assert all(each.reason == TARGET_REMOVED for each in found if each.state is State.DEAD)
+    assert rules.left_behind({"one": row(before)}, ["one"], targets) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "settled"),
+    [
+        (result(YES), True),
+        (result(NO), False),
+        (result(None, State.ACKNOWLEDGED), True),
+        (result(None, State.QUEUED), False),
+        (result(None, State.QUEUED, required=False), True),
+        (result(NO, State.QUEUED, required=False), False),
+        (result(None, required=False), False),
+    ],
+)
+def test_what_is_settled(given: Result, settled: bool) -> None:
+    """Acknowledged, or an optional delivery that is queued already."""
+    assert given.settled is settled
+
+
+def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
+    """A wait after each failure, the last one again; then it is a dead letter with its reason."""
+    queued = row(State.QUEUED, retries=0)
+    waits = []
+    while queued.state is State.QUEUED:
+        queued = rules.retried(queued, NO, NOW, QUEUE)
+        waits.append(queued.due_at - NOW if queued.state is State.QUEUED else None)
+        queued = replace(queued, retries=queued.retries + 1)
+    assert waits == [1.0, 30.0, 30.0, None]
+    assert (queued.state, queued.reason) == (State.DEAD, "code")
+
+
+def test_jitter_only_adds() -> None:
+    """A retry is spread, and never sooner than its wait."""
+    assert rules.retried(row(State.QUEUED), NO, NOW, QUEUE, jitter=0.2).due_at == NOW + 1.2
+
+
+@pytest.mark.parametrize(("asked", "due"), [(0.5, 1.0), (20.0, 20.0), (86400.0, 30.0)])
+def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float) -> None:
+    """No sooner than the target asks, and never later than the queue would wait at most."""
+    busy = Attempt(Reason.STATUS, True, 0.1, 503, retry_after=asked)
+    assert rules.retried(row(State.QUEUED), busy, NOW, QUEUE).due_at == NOW + due

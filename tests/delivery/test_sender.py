@@ -1,0 +1,163 @@
+"""Attempts from their place to their end: begun at once, ended once, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import unquote
+
+import pytest
+
+from router.delivery.observer import Observer
+from router.delivery.target.sender import Envelope, Sender
+from router.model.event import Attempt, Event, Reason
+from router.net.client_tls import Tls
+from router.net.egress import Egress
+from router.routing.table import Target
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from router.transport.engine import Answer, Failure, T, TargetExchange
+from tests.support.engines import ENGINES, Engine, until
+from tests.support.hostile import hostile
+
+pytestmark = pytest.mark.anyio
+
+EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
+ENVELOPE = Envelope(EVENT, "id", "request")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+def send(
+    sender: Sender,
+    target: Target,
+    gone: asyncio.Future[None] | None = None,
+    patience: float = 1.0,
+) -> asyncio.Future[Attempt]:
+    return sender.send(target, ENVELOPE, ENVELOPE.lines(), patience, gone)
+
+
+def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
+    """How many are in flight to the target `one`, and how many wait for a place."""
+    sender.measure()
+    numbers = metrics.of("one")
+    return numbers.in_flight, numbers.waiting
+
+
+@asynccontextmanager
+async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
+    metrics = Metrics()
+    sender = Sender([target], engine, 100, metrics, Observer(Log(io.StringIO()), metrics))
+    try:
+        yield sender, metrics
+    finally:
+        await sender.close()
+
+
+def test_a_key_comes_out_of_its_header_as_it_was() -> None:
+    """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
+    for code in range(1, 256):
+        key = f"a.{chr(code)}41"
+        envelope = ENVELOPE._replace(event=EVENT._replace(event_key=key))
+        (said,) = re.findall(
+            "x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", envelope.lines().decode()
+        )
+        assert unquote(said) == key
+
+
+async def test_a_place_is_given_back_once_an_attempt_has_ended(engine: Engine) -> None:
+    """However many attempts have ended, each place is free again."""
+    async with hostile("answers") as served:
+        one = Target("one", served.url, max_in_flight=2)
+        async with sending(engine, one) as (sender, metrics):
+            for _ in range(3):
+                ended = await asyncio.gather(*(send(sender, one) for _ in range(4)))
+                assert {attempt.reason for attempt in ended} == {Reason.ACKNOWLEDGED}
+                assert places(sender, metrics) == (0, 0)
+    assert metrics.of("one").attempts[Reason.ACKNOWLEDGED] == 12
+
+
+async def test_a_cancelled_attempt_closes_its_connection_and_gives_its_place_back(
+    engine: Engine,
+) -> None:
+    """In flight or in line, cancelled it leaves nothing, and its place is the next one's."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            first, second = send(sender, one), send(sender, one)
+            await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            first.cancel()
+            await until(lambda: len(served.requests) == 2)
+            third = send(sender, one)
+            await until(lambda: places(sender, metrics) == (1, 1))
+            third.cancel()
+            second.cancel()
+            await until(lambda: places(sender, metrics) == (0, 0) and served.open == 0)
+    assert first.cancelled()
+    assert len(served.requests) == 2
+
+
+async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
+    """An attempt whose caller hangs up before its turn is not begun."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            first, second = send(sender, one), send(sender, one, gone)
+            await until(lambda: places(sender, metrics) == (1, 1))
+            gone.set_result(None)
+            attempt = await second
+            assert (attempt.reason, attempt.delivered) == (Reason.SATURATED, False)
+            first.cancel()
+    assert len(served.requests) <= 1
+
+
+class Broken:
+    """A pool with a fault of its own."""
+
+    def __init__(self, url: str, tls: Tls, egress: Egress) -> None: ...
+
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> TargetExchange[T]:
+        raise ZeroDivisionError
+
+    async def close(self) -> None: ...
+
+
+async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
+    """It is raised where the attempt is waited for, not where it is begun, and costs no place."""
+    one = Target("one", "http://127.0.0.1/", max_in_flight=1)
+    async with sending(Broken, one) as (sender, metrics):
+        for _ in range(3):
+            flight = send(sender, one)
+            with pytest.raises(ZeroDivisionError):
+                await flight
+        assert places(sender, metrics) == (0, 0)
+
+
+async def test_who_has_waited_for_longer_than_a_target_was_kept_still_gets_there(
+    engine: Engine,
+) -> None:
+    """The queue, say, with what a slow store gave it; and what that opens is swept as well."""
+    async with hostile("answers") as served:
+        one = Target("one", served.url)
+        async with sending(engine, one) as (sender, _):
+            sender.adopt([])
+            for _ in range(2):
+                await sender.sweep()
+            assert sender.room(one) > 0
+            assert (await send(sender, one)).acknowledged
+            for _ in range(2):
+                await sender.sweep()
+            await until(lambda: served.open == 0)

@@ -1,0 +1,259 @@
+"""Who may come in: networks, chains of proxies, tokens; as values, without a socket."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from router.model.secret import Secret
+from router.net.access import Access, Denial, Tokens
+from router.net.networks import Address, Networks, NotANetwork, address_of, network_of
+from router.net.proxies import caller_of
+
+TOKEN = "a-token-of-some-length"
+
+
+def networks(*texts: str) -> Networks:
+    return Networks(map(network_of, texts))
+
+
+def tokens(*texts: str, header: str = "authorization") -> Tokens:
+    return Tokens([Secret(text) for text in texts], header)
+
+
+# Networks.
+
+
+@pytest.mark.parametrize(
+    ("network", "inside", "outside"),
+    [
+        ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
+        ("10.0.0.0/8", "::ffff:10.0.0.1", "::10.0.0.1"),
+        ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
+        ("0.0.0.0/0", "255.255.255.255", "::1"),
+        ("::/0", "::1", "10.0.0.1"),
+        ("::1", "::1", "::2"),
+        ("2001:db8::/32", "2001:db8:ffff::", "2001:db9::"),
+        ("fe80::/10", "fe80::1%eth0", "fec0::1"),
+    ],
+)
+def test_a_network_has_its_addresses(network: str, inside: str, outside: str) -> None:
+    """IPv4 and IPv6 are apart, but for IPv4 addresses that a socket writes as IPv6."""
+    first, second = address_of(inside), address_of(outside)
+    assert first is not None
+    assert second is not None
+    assert first in networks(network, "203.0.113.0/24", "2001:db8::/33")
+    assert second not in networks(network)
+
+
+@given(st.lists(st.tuples(st.ip_addresses(), st.integers(0, 32)), max_size=8), st.ip_addresses())
+def test_networks_agree_with_the_standard_library(
+    drawn: list[tuple[Address, int]], other: Address
+) -> None:
+    """An address is in them where `ipaddress` finds it in one of them."""
+    given = [ip_network(f"{address}/{length}", strict=False) for address, length in drawn]
+    asked = [other, *(each.network_address for each in given)]
+    for address in asked:
+        expected = any(address in network for network in given)
+        assert (address in Networks(given)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "likely"),
+    [
+        ("10.0.0.1/8", "10.0.0.0/8"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_what_was_likely_meant_is_said(text: str, likely: str) -> None:
+    """Bits behind the prefix, or a mapped network, are an error that has the right one."""
+    with pytest.raises(NotANetwork) as caught:
+        network_of(text)
+    assert caught.value.likely == likely
+    assert str(network_of(likely)).startswith(likely)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "10.0.0", "10.0.0.0/33", "10.0.0.0/255.0.0.0", "10.0.0.0/", "010.0.0.0/8", "::/129",
+     "10.0.0.0/-1", "10.0.0.0/8 ", "fe80::1%eth0", "localhost", "1.2.3.4:80", "\uff11.2.3.4"],
+)  # fmt: skip
+def test_what_is_no_network(text: str) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(NotANetwork) as caught:
+        network_of(text)
+    assert caught.value.likely == ""
+
+
+# Proxies.
+
+#: `near` is the proxy that is connected, `far` one in front of it; both are trusted.
+NEAR, FAR = "10.0.0.1", "10.0.0.2"
+TRUSTED = networks("10.0.0.0/24", "2001:db8:1::/64")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "caller"),
+    [
+        # Nobody is in front of the router: whatever a caller claims counts for nothing.
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["10.9.9.9"], "192.0.2.1"),
+        ("::ffff:192.0.2.1", ["10.9.9.9"], "192.0.2.1"),
+        # One proxy, two, and one over IPv6.
+        (NEAR, ["192.0.2.1"], "192.0.2.1"),
+        (f"::ffff:{NEAR}", ["192.0.2.1"], "192.0.2.1"),
+        (NEAR, [f"192.0.2.1, {FAR}"], "192.0.2.1"),
+        ("2001:db8:1::5", ["2001:db8:2::1"], "2001:db8:2::1"),
+        # What the caller itself has sent stands to the left, and is not looked at.
+        (NEAR, ["10.9.9.9, 192.0.2.1"], "192.0.2.1"),
+        (NEAR, ["10.9.9.9, 192.0.2.1", FAR], "192.0.2.1"),
+        (NEAR, ["nonsense, 192.0.2.1"], "192.0.2.1"),
+        (NEAR, ["10.9.9.9", "192.0.2.1"], "192.0.2.1"),
+        # Ports, brackets, blanks, a mapped address.
+        (NEAR, ["192.0.2.1:4711"], "192.0.2.1"),
+        (NEAR, ["[2001:db8:2::1]:4711"], "2001:db8:2::1"),
+        (NEAR, ["[2001:db8:2::1]"], "2001:db8:2::1"),
+        (NEAR, [" \t192.0.2.1\t "], "192.0.2.1"),
+        (NEAR, ["::ffff:192.0.2.1"], "192.0.2.1"),
+        # All of them are proxies: the first one called, or the one that is connected.
+        (NEAR, [f"{FAR}, {NEAR}"], FAR),
+        (NEAR, [], NEAR),
+        # What a trusted proxy says can't be read.
+        (NEAR, [""], None),
+        (NEAR, ["unknown"], None),
+        (NEAR, ["_hidden"], None),
+        (NEAR, ["192.0.2.1,"], None),
+        (NEAR, [f"192.0.2.1, , {FAR}"], None),
+        (NEAR, ["192.0.2.1", ""], None),
+        (NEAR, ["192.0.2.1 192.0.2.2"], None),
+        (NEAR, ["192.0.2.1;proto=https"], None),
+        (NEAR, ["192.0.2.1/8"], None),
+        (NEAR, ["192.0.2"], None),
+        (NEAR, ["192.0.2.1:999999"], None),
+        (NEAR, ["0192.0.2.1"], None),
+        (NEAR, ["example.com"], None),
+        (NEAR, ["\uff1192.0.2.1"], None),
+        # Who is connected has no address.
+        ("", [], None),
+        ("", ["192.0.2.1"], None),
+    ],
+)  # fmt: skip
+def test_chains_of_proxies(peer: str, forwarded: list[str], caller: str | None) -> None:
+    """The address is the first from the right that no trusted proxy has."""
+    found = caller_of(peer, [each.encode() for each in forwarded], TRUSTED)
+    assert found == (None if caller is None else ip_address(caller))
+
+
+def test_without_trusted_proxies_the_peer_counts() -> None:
+    """The header is not read where nobody may set it."""
+    assert caller_of("192.0.2.1", [b"10.0.0.1"], Networks()) == ip_address("192.0.2.1")
+
+
+_entries = st.binary(max_size=24) | st.ip_addresses().map(lambda address: str(address).encode())
+
+
+@given(st.text(max_size=20) | st.just(NEAR), st.lists(st.lists(_entries).map(b", ".join)))
+@example(NEAR, [b"\xff\x00," * 4000])
+@example(NEAR, [b"1" * 16384])
+@example(NEAR, [b"10.0.0.1," * 1800 + b"10.0.0.1"])
+def test_reading_never_raises(peer: str, forwarded: list[bytes]) -> None:
+    """Whatever comes, an address that is not trusted comes out, or a trusted one, or none."""
+    found = caller_of(peer, forwarded, TRUSTED)
+    assert found is None or address_of(str(found)) == found
+
+
+@given(st.lists(_entries).map(b", ".join), st.sampled_from(["192.0.2.1", "2001:db8:2::1"]))
+def test_nobody_can_claim_to_be_another(claim: bytes, caller: str) -> None:
+    """Whatever a caller sends along, behind a proxy that adds its address it is that address."""
+    added = [claim, caller.encode()]
+    assert caller_of(NEAR, added, TRUSTED) == ip_address(caller)
+    assert caller_of(NEAR, [b", ".join(added)], TRUSTED) == ip_address(caller)
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize(
+    "value",
+    [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}", f" Bearer {TOKEN} "],
+)
+def test_a_token_lets_in(value: str) -> None:
+    """As RFC 9110 has it: the scheme in any case, blanks between as many as there are."""
+    assert tokens(TOKEN).barrier([(b"authorization", value.encode())]) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer{TOKEN}", f"Bearer {TOKEN}x",
+     f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN} {TOKEN}", f"Bearer {TOKEN.upper()}", "Bearer \xff",
+     f"Bearer {TOKEN},Bearer {TOKEN}", f"Bearer\t{TOKEN}"],
+)  # fmt: skip
+def test_anything_else_does_not(value: str) -> None:
+    """A wrong token, another scheme, or something besides it."""
+    headers = [(b"authorization", value.encode("latin-1"))]
+    assert tokens(TOKEN).barrier(headers) is Denial.WRONG
+
+
+def test_without_a_token() -> None:
+    """No such header is told apart from a wrong one, in the log."""
+    headers = [(b"host", b"x"), (b"x-token", TOKEN.encode())]
+    assert tokens(TOKEN).barrier(headers) is Denial.MISSING
+
+
+def test_two_tokens_in_one_request() -> None:
+    """Which of them a proxy has looked at nobody knows."""
+    header = (b"authorization", f"Bearer {TOKEN}".encode())
+    assert tokens(TOKEN).barrier([header, header]) is Denial.WRONG
+
+
+def test_a_list_rotates() -> None:
+    """While a list has both, the old and the new token are good, in any place of it."""
+    for at in range(3):
+        several = ["first-token", "second-token"]
+        several.insert(at, TOKEN)
+        assert tokens(*several).barrier([(b"authorization", f"Bearer {TOKEN}".encode())]) is None
+    old = [(b"authorization", b"Bearer an-older-one")]
+    assert tokens("first-token", "second-token").barrier(old) is Denial.WRONG
+
+
+def test_another_header_has_the_token_alone() -> None:
+    """A header of the operator's choice has no scheme."""
+    named = tokens(TOKEN, header="x-ebaas-token")
+    assert named.barrier([(b"x-ebaas-token", TOKEN.encode())]) is None
+    for name, value in ((b"x-ebaas-token", b"Bearer "), (b"authorization", b"Bearer ")):
+        assert named.barrier([(name, value + TOKEN.encode())]) is not None
+
+
+# The door as a whole.
+
+BEARER = [(b"authorization", f"Bearer {TOKEN}".encode())]
+
+
+def test_an_open_door() -> None:
+    """Without tokens and networks anybody may come in."""
+    door = Access(tokens())
+    assert door.is_open
+    assert door.barrier("", []) is None
+
+
+def test_both_are_needed() -> None:
+    """The address is looked at first: a stranger is told nothing of its token."""
+    door = Access(tokens(TOKEN), networks("192.0.2.0/24"))
+    assert not door.is_open
+    assert door.barrier("192.0.2.1", BEARER) is None
+    assert door.barrier("192.0.2.1", []) is Denial.MISSING
+    assert door.barrier("198.51.100.1", BEARER) is Denial.ADDRESS
+    assert door.barrier("198.51.100.1", []) is Denial.ADDRESS
+
+
+def test_an_address_that_can_not_be_told_is_refused() -> None:
+    """A proxy that says nonsense opens nothing."""
+    door = Access(tokens(), networks("0.0.0.0/0", "::/0"), TRUSTED)
+    assert door.barrier(NEAR, [(b"x-forwarded-for", b"unknown")]) is Denial.UNKNOWN
+    assert door.barrier(NEAR, [(b"x-forwarded-for", b"192.0.2.1")]) is None
+    assert not door.is_open

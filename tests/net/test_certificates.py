@@ -1,0 +1,110 @@
+"""The certificate of a listener: what is wrong with it is said before it serves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from router.model.errors import StartFailed
+from router.net.certificates import Pair
+from router.net.server_tls import server_context, warnings
+from tests.support.certificates import issued
+
+DAY = 24 * 3600.0
+
+#: Its password is `x`; it opens nothing.
+ENCRYPTED = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIH0MF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBAh48ScHoka9Qa6lWo/
+CJbcAgIIADAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQK3KF8HdLm63Xzb5c
+DQqQkwSBkFrVqdIvUDzS6kX3HNDNC/WYOphTspX+W8vy9N1aOD4I74ZczI0nxgUt
+vToPIl2ti2HpvkbLfWvCcq1YA+crpxB4zr1hduJkLTSh59R9ebFQGF9EQxMsK/OU
+W+zaboIQR/hIVyacu/za2hBx/l8BJxFznPNdPs5dLS9XpBH3ZMwykgCJQixZDooP
+fevUuJlsgw==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+
+
+def why(pair: Pair) -> str:
+    """The one line that a start ends with."""
+    with pytest.raises(StartFailed) as caught:
+        server_context(pair)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_good_pair(tmp_path: Path) -> None:
+    """It is taken, and nothing is dubious about it."""
+    pair = issued(tmp_path)
+    server_context(pair)
+    assert warnings(pair, time.time()) == []
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """The file is named, as it was given."""
+    pair = issued(tmp_path)
+    missing = tmp_path / "missing.pem"
+    gone = f"{missing} can't be read: no such file or directory"
+    assert why(Pair(missing, pair.key)).endswith(gone)
+    assert why(Pair(pair.cert, missing)).endswith(gone)
+    assert why(Pair(tmp_path, pair.key)).endswith("can't be read: is a directory")
+
+
+def test_the_key_of_another(tmp_path: Path) -> None:
+    """A key that does not belong to the certificate."""
+    one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
+    assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
+
+
+def test_files_the_wrong_way_round(tmp_path: Path) -> None:
+    """A key is no certificate, nor is a text file."""
+    pair = issued(tmp_path)
+    text = tmp_path / "text"
+    text.write_text("no PEM")
+    assert why(Pair(pair.key, pair.cert)).endswith("cert.key has no certificate in PEM in it")
+    assert why(Pair(text, pair.key)).endswith("text has no certificate in PEM in it")
+    assert why(Pair(pair.cert, text)).endswith("text has no key in PEM in it")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    """What looks like PEM and is none."""
+    pair = issued(tmp_path)
+    pair.cert.write_text(pair.cert.read_text().replace("M", "!", 40))
+    assert why(pair).endswith(f"{pair.cert} and {pair.key} can't be used together")
+
+
+def test_an_expired_one(tmp_path: Path) -> None:
+    """No caller would trust it."""
+    assert "cert.pem has expired on 20" in why(issued(tmp_path, days=-0.5))
+
+
+def test_one_that_is_not_valid_yet(tmp_path: Path) -> None:
+    """Nor one from tomorrow on."""
+    assert "cert.pem is not valid before 20" in why(issued(tmp_path, since=1))
+
+
+def test_a_key_with_a_password(tmp_path: Path) -> None:
+    """Nobody is asked for it on the terminal."""
+    pair = issued(tmp_path)
+    pair.key.write_text(ENCRYPTED)
+    assert "cert.key needs a password" in why(pair)
+
+
+def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
+    """A warning says what to do."""
+    pair = issued(tmp_path)
+    pair.key.chmod(0o644)
+    tmp_path.chmod(0o755)
+    assert warnings(pair, time.time()) == [
+        f"--tls-key: everybody on this machine can read {pair.key}: chmod 600"
+    ]
+
+
+def test_one_that_expires_soon(tmp_path: Path) -> None:
+    """A fortnight before its end there is a warning; a day earlier there is none."""
+    pair = issued(tmp_path, days=90)
+    last = pair.validity()[1]
+    assert warnings(pair, last - 15 * DAY) == []
+    assert warnings(pair, last - 13 * DAY)[0].startswith(f"--tls-cert: {pair.cert} expires on 20")

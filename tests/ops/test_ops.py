@@ -1,0 +1,496 @@
+"""The ops port over real HTTP: what it shows of the service, and of what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from router import config
+from router.config.loading import Config
+from router.config.reload import Standing
+from router.model.errors import Problem, StartFailed
+from router.model.event import Reason
+from router.model.secret import Secret
+from router.net.access import Tokens
+from router.net.http.limits import Limits
+from router.ops import port as ops_module
+from router.ops.guard import SAFE, refuse, tokens_of
+from router.ops.port import limits_of, ops_app
+from router.ops.report import MAX_TOLD_PROBLEMS, Report, report
+from router.ops.status import Reports
+from router.process.server import DEFAULT_LIMITS, Server, listen
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from tests.support.house import PATIENCE, routes
+
+pytestmark = pytest.mark.anyio
+
+#: Planted where a configuration takes a secret.
+CANARY = "canary-5d1f"
+
+NONE = Tokens([])
+
+
+def configured(**top: Any) -> Config:
+    targets = {
+        "ledger": {
+            "url": f"https://ledger.example.com/hook?token={CANARY}",
+            "headers": {"authorization": f"Bearer {CANARY}"},
+            "owner": "payments",
+        }
+    }
+    document = routes(targets, {"audit": "https://audit.example.com/"}, **top)
+    return config.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
+
+
+class Process:
+    """One process of the service, as far as it reports."""
+
+    def __init__(self, **top: Any) -> None:
+        self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
+        self.metrics = Metrics()
+        self.metrics.adopt(self.standing.config.table.targets)
+        self.metrics.reload_successful = 1
+        self.ready = True
+        self.lag = 0.001
+
+    @property
+    def report(self) -> Report:
+        """As the parent gets it."""
+        store = ("sqlite", "")
+        said = report(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
+        carried: Report = json.loads(json.dumps(said))
+        return carried
+
+
+@dataclass
+class Ops:
+    """A running ops port, and whom it asks."""
+
+    url: str
+    http: httpx.AsyncClient
+    reports: Reports
+    log: io.StringIO
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.http.get(self.url + path, **options)
+
+    async def status(self) -> dict[str, Any]:
+        response = await self.get("/status")
+        assert response.status_code == 200
+        said: dict[str, Any] = response.json()
+        return said
+
+    async def reasons(self) -> list[str]:
+        """Why the service is degraded; `status` and the checks agree with it."""
+        said = await self.status()
+        assert said["status"] == ("degraded" if said["reasons"] else "ok")
+        checks = {name: check for name, check in said.items() if isinstance(check, Mapping)}
+        bad = [name for name, check in checks.items() if not check.get("ok", True)]
+        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in said["reasons"]))
+        reasons: list[str] = said["reasons"]
+        return reasons
+
+
+@asynccontextmanager
+async def serving(
+    *processes: Process, silent: int = 0, tokens: Tokens = NONE, limits: Limits = DEFAULT_LIMITS
+) -> AsyncIterator[Ops]:
+    """An ops port that asks these processes anew for each request."""
+    stream = io.StringIO()
+
+    async def gather() -> Reports:
+        return replace(ops.reports, living=[process.report for process in processes])
+
+    app = ops_app(gather, tokens, Log(stream, "json"))
+    server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
+    task = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            ops = Ops(server.url, client, Reports([], silent=silent), stream)
+            yield ops
+    finally:
+        server.stop()
+        await task
+
+
+# /metrics.
+
+
+async def test_a_scrape_is_of_all_processes() -> None:
+    """`/metrics` sums up what the living and the dead have counted."""
+    one, other, dead = Process(), Process(), Process()
+    for process in (one, other, dead):
+        process.metrics.event("000", 0.1)
+    async with serving(one, other) as ops:
+        ops.reports = Reports([], retired=[dead.report["metrics"]])
+        response = await ops.get("/metrics")
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = response.text.splitlines()
+    assert 'ebaas_router_events_total{code="000"} 3.0' in lines
+    assert "ebaas_router_processes 2.0" in lines
+
+
+async def test_a_scraper_gets_the_format_it_asks_for() -> None:
+    """`Accept` decides, as Prometheus sends it."""
+    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    async with serving(Process()) as ops:
+        response = await ops.get("/metrics", headers={"accept": accept})
+    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1")
+    assert response.text.endswith("# EOF\n")
+
+
+# /status.
+
+
+async def test_all_is_well() -> None:
+    """A healthy service is `ok`, without a reason, and shows the configuration in force."""
+    async with serving(Process(), Process()) as ops:
+        assert await ops.reasons() == []
+        said = await ops.status()
+    assert said["configuration"]["hash"] == configured().hash
+    assert said["configuration"]["since"] == "1970-01-01T00:16:40Z"
+    assert said["processes"]["answering"] == 2
+    assert said["store"]["kind"] == "sqlite"
+    assert said["targets"]["each"]["ledger"]["owner"] == "payments"
+    assert said["targets"]["each"]["audit"]["last_acknowledged"] is None
+
+
+async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
+    """`/status` says that the last reload was refused, and what the loader said; at most so many
+    problems, and how many there are besides."""
+    process = Process()
+    problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
+    process.standing.successful, process.standing.problems = False, tuple(problems)
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        shown = (await ops.status())["configuration"]["last_reload"]
+    assert reason.endswith("30 wrong")
+    assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
+    assert (len(shown["problems"]), shown["more"]) == (MAX_TOLD_PROBLEMS, 30 - MAX_TOLD_PROBLEMS)
+
+
+async def test_one_process_that_refused_is_not_hidden_by_another() -> None:
+    """A reload that only one of the processes refused is shown, whichever was tried last."""
+    good, bad = Process(), Process()
+    good.standing.tried = 2000.0
+    bad.standing.successful, bad.standing.problems = False, (Problem("r", 1, 1, "", "wrong"),)
+    async with serving(good, bad) as ops:
+        (reason,) = await ops.reasons()
+    assert "1 wrong" in reason
+
+
+async def test_two_configurations_at_a_time_are_seen() -> None:
+    """Processes that do not have the same configuration in force are degraded."""
+    async with serving(Process(), Process(unmatched="accept")) as ops:
+        reasons = await ops.reasons()
+    assert reasons == ["configuration: the processes have 2 different ones in force"]
+
+
+async def test_nodes_that_differ_for_long_are_seen() -> None:
+    """For a minute it is a roll-out, after that a node that was forgotten."""
+    process = Process()
+    process.metrics.configurations_differ = 59.0
+    async with serving(process) as ops:
+        assert await ops.reasons() == []
+        process.metrics.configurations_differ = 75.0
+        assert await ops.reasons() == ["configuration: the nodes have run different ones for 75 s"]
+
+
+async def test_a_target_that_fails_is_named_with_its_reason() -> None:
+    """A target whose last attempt failed is failing, until it acknowledges; with what is known of
+    the failure beside its reason."""
+    process = Process()
+    process.metrics.of("ledger").attempt(Reason.CODE, 5.0, time.time(), 200, "code '200'")
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith("targets: ledger fails: code (200, code '200') at 2")
+        process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
+        assert await ops.reasons() == []
+        ledger = (await ops.status())["targets"]["each"]["ledger"]
+    failure = ledger["last_failure"]
+    said = (failure["reason"], failure["status"], failure["detail"])
+    assert said == ("code", 200, "code '200'")
+    assert ledger["last_acknowledged"] is not None
+
+
+async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> None:
+    """The newest of what all processes have seen of a target counts."""
+    one, other = Process(), Process()
+    one.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, time.time())
+    async with serving(one, other) as ops:
+        assert len(await ops.reasons()) == 1
+        other.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
+        assert await ops.reasons() == []
+
+
+async def test_dead_letters_wait_for_a_person() -> None:
+    """A dead letter is a reason, also one whose target is in no configuration any more."""
+    process = Process()
+    process.metrics.of("ledger").unsettled["dead"] = 1
+    process.metrics.of("gone").unsettled["dead"] = 2
+    async with serving(process) as ops:
+        reasons = await ops.reasons()
+    assert reasons == [
+        "targets: ledger has 1 dead letter",
+        "targets: (removed) has 2 dead letters",
+    ]
+
+
+async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
+    """The store's last error counts for a minute."""
+    process = Process()
+    process.metrics.store_failed("disk_full")
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith("store: disk_full, last at ")
+        process.metrics.store_failed_at = time.time() - 120
+        assert await ops.reasons() == []
+        assert (await ops.status())["store"]["error"] == "disk_full"
+
+
+async def test_a_store_is_degraded_from_half_full_on() -> None:
+    """The alarm comes while there is still room."""
+    process = Process()
+    process.metrics.store_fullness = 0.49
+    async with serving(process) as ops:
+        assert await ops.reasons() == []
+        process.metrics.store_fullness = 0.5
+        assert await ops.reasons() == ["store: 50% full"]
+
+
+async def test_a_blocked_loop_is_named_with_its_process() -> None:
+    """A process whose loop was blocked lately is degraded."""
+    process = Process()
+    process.lag = 1.25
+    async with serving(process, Process()) as ops:
+        (reason,) = await ops.reasons()
+    assert reason.startswith("loop: process ")
+    assert reason.endswith("was blocked for 1.25 s in the last minute")
+
+
+async def test_processes_that_do_not_answer_are_counted() -> None:
+    """A worker that is silent, or is not ready, makes the service degraded, and is no error."""
+    draining = Process()
+    draining.ready = False
+    async with serving(Process(), draining, silent=1) as ops:
+        not_ready, silent = await ops.reasons()
+    assert not_ready.endswith("is not ready")
+    assert silent == "processes: 1 of 3 do not answer"
+
+
+async def test_a_service_without_a_living_process_says_so() -> None:
+    """Where no process answers at all, there is still a report and a scrape."""
+    async with serving(silent=2) as ops:
+        assert await ops.reasons() == [
+            "processes: 2 of 2 do not answer",
+            "processes: none answers",
+        ]
+        assert "ebaas_router_processes 0.0" in (await ops.get("/metrics")).text.splitlines()
+
+
+async def test_nothing_secret_is_shown() -> None:
+    """No address of a target, no header's value: neither in the status nor in the metrics."""
+    process = Process()
+    process.metrics.of("ledger").attempt(Reason.DNS, 0.1, time.time())
+    async with serving(process) as ops:
+        shown = (await ops.get("/status")).text + (await ops.get("/metrics")).text
+    assert "ledger" in shown
+    assert CANARY not in shown
+    assert "example.com" not in shown
+
+
+# Anything else.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/", "404"),
+        ("GET", "/metrics/", "404"),
+        ("GET", "/callback", "404"),
+        ("POST", "/metrics", "405"),
+        ("DELETE", "/status", "405"),
+    ],
+)
+async def test_what_is_not_there_is_refused_in_the_contracts_json(
+    method: str, path: str, code: str
+) -> None:
+    """The ops port has two paths, to be read only; errors are the contract's JSON."""
+    async with serving(Process()) as ops:
+        response = await ops.http.request(method, ops.url + path)
+    assert response.status_code == int(code)
+    assert response.json()["code"] == code
+    assert set(response.json()) == {"request_id", "code", "msg"}
+
+
+async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asked gets the contract's JSON, the log the fault."""
+    async with serving(Process()) as ops:
+        ops.reports = None  # type: ignore[assignment]
+        response = await ops.get("/status")
+    assert (response.status_code, response.json()["code"]) == (500, "500")
+    assert response.headers["cache-control"] == "no-store"
+    assert [record.name for record in caplog.records] == ["uvicorn.error"]
+
+
+# The token.
+
+PATHS = ("/metrics", "/status", "/elsewhere", "/")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_with_a_token_nothing_answers_without_it(path: str) -> None:
+    """Whatever is asked for is a 401 in the contract's JSON; with the token it is what it is."""
+    tokens = Tokens([Secret("old-ops-token"), Secret("new-ops-token")])
+    async with serving(Process(), tokens=tokens) as ops:
+        for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
+            refused = await ops.get(path, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (401, "401")
+            assert refused.headers["www-authenticate"] == "Bearer"
+        for token in ("old-ops-token", "new-ops-token"):
+            expected = 200 if path in ("/metrics", "/status") else 404
+            assert (await ops.get(path, headers=bearer(token))).status_code == expected
+        lines = [json.loads(line) for line in ops.log.getvalue().splitlines()]
+    assert [line["why"] for line in lines] == [
+        "at the ops port: no token",
+        "at the ops port: a wrong token",
+        "at the ops port: a wrong token",
+    ]
+    assert "token" not in ops.log.getvalue().replace("no token", "").replace("a wrong token", "")
+
+
+@pytest.mark.parametrize("tokens", [NONE, Tokens([Secret("an-ops-token")])])
+async def test_safe_headers(tokens: Tokens) -> None:
+    """No answer may be stored, framed, run or read by another site's page; none tells a version."""
+    async with serving(Process(), tokens=tokens) as ops:
+        for path in PATHS:
+            answer = await ops.get(path, headers={"origin": "https://elsewhere.example.com"})
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+            assert not [name for name in answer.headers if name.startswith("access-control-")]
+            assert not answer.headers.keys() & {"server", "x-powered-by", "via"}
+
+
+async def test_a_preflight_is_refused() -> None:
+    """Another site's page gets no permission to ask."""
+    async with serving(Process()) as ops:
+        asked = {"origin": "https://elsewhere.example.com", "access-control-request-method": "GET"}
+        answer = await ops.http.options(ops.url + "/status", headers=asked)
+        assert answer.status_code == 405
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_file_of_tokens(tmp_path: Path) -> None:
+    """Each line is a token that is good; blanks around it and blank lines count for nothing."""
+    path = tmp_path / "tokens"
+    path.write_text("\n first-token\r\nsecond-token \n\n")
+    tokens = tokens_of(path)
+    for token in ("first-token", "second-token"):
+        assert tokens.barrier([(b"authorization", f"Bearer {token}".encode())]) is None
+    assert tokens.barrier([(b"authorization", b"Bearer ")]) is not None
+    assert not tokens_of(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "tokens can't be read: no such file or directory"),
+        (b"", "tokens has no token in it"),
+        (b" \n\n", "tokens has no token in it"),
+        (b"canary two\n", "a token in tokens has a blank in it"),
+        (b"canary\x00\n", "a token in tokens has a blank in it"),
+        (b"canary\xff\n", "tokens has more than ASCII in it"),
+    ],
+)
+def test_a_file_that_has_no_usable_token(
+    tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start ends with one line, which names the file as it was given, and no token."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("tokens")
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StartFailed) as caught:
+        tokens_of(path)
+    assert str(caught.value) == f"--ops-token-file: {why}"
+
+
+# What its callers may use up.
+
+SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
+
+
+async def said(ops: Ops, *packets: bytes) -> bytes:
+    """All that comes back on one connection."""
+    reader, writer = await asyncio.open_connection(*ops.url.removeprefix("http://").split(":"))
+    for packet in packets:
+        with suppress(ConnectionError):
+            writer.write(packet)
+            await writer.drain()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+TOP = b"GET /status HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("packets", "status"),
+    [
+        ([TOP] + [b"A: b\r\n" * 2_000] * 100, b"431"),
+        ([TOP, b"A: " + b"x" * 1_000_000], b"431"),
+        ([b"GET /" + b"x" * 1_000_000], b"414"),
+        ([b"nonsense\r\n\r\n"], b"400"),
+        ([TOP + b"Host: y\r\n\r\n"], b"400"),
+        ([TOP], b"408"),
+    ],
+    ids=["headers without end", "a large header", "a large target", "no HTTP", "two", "slow"],
+)
+async def test_its_callers_are_bounded(packets: list[bytes], status: bytes) -> None:
+    """A head has the callback port's bounds in size and time, and what is said then has the headers
+    of all its answers."""
+    async with serving(Process(), limits=SOON) as ops:
+        answer = await said(ops, *packets)
+    assert answer.startswith(b"HTTP/1.1 %b " % status)
+    for name, value in SAFE:
+        assert b"\r\n%b: %b\r\n" % (name, value) in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == status.decode()
+
+
+async def test_who_says_nothing_is_closed() -> None:
+    """It holds no connection for longer than at the callback port."""
+    async with serving(Process(), limits=SOON) as ops:
+        assert await said(ops) == b""
+
+
+async def test_its_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond them each is told 503, with the headers of all its answers."""
+    monkeypatch.setattr(ops_module, "CONNECTIONS", 2)
+    async with serving(Process()) as ops:
+        address = ops.url.removeprefix("http://").split(":")
+        held = [await asyncio.open_connection(*address) for _ in range(2)]
+        answer = await said(ops, TOP + b"\r\n")
+        for _, writer in held:
+            writer.close()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\ncache-control: no-store\r\n" in answer

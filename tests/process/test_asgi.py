@@ -1,0 +1,225 @@
+"""The router as an ASGI application: under another server's command line, with middleware, mounted
+in a larger application, and driven without any server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router import config
+from router.app import App
+from router.config.settings import Settings
+from router.net.listening import listen
+from router.telemetry.log import Log
+from tests.support.command import PATIENCE, ROOT, environment, one_line
+from tests.support.house import SAMPLE, routes
+from tests.support.servers import FOREIGN, OWN, served
+from tests.support.serving import Target, target
+
+pytestmark = pytest.mark.anyio
+
+
+class Correlated:
+    """As asgi-correlation-id does it: the request's id goes back in a header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope.get("headers", ())).get(b"x-trace", b"none")
+
+        async def correlated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-trace", given))
+            await send(message)
+
+        await self._app(scope, receive, correlated)
+
+
+class Rewriting:
+    """Has a word in the body, as one that decrypts would."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def rewritten() -> Message:
+            message = await receive()
+            message["body"] = message.get("body", b"").replace(b"id1", b"id9")
+            return message
+
+        await self._app(scope, rewritten, send)
+
+
+class Timed(BaseHTTPMiddleware):
+    """Starlette's own kind."""
+
+    async def dispatch(self, request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["x-timed"] = "yes"
+        return response
+
+
+class Broken:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raise ZeroDivisionError
+        await self._app(scope, receive, send)
+
+
+@pytest.fixture
+def one() -> Iterator[Target]:
+    with target() as made:
+        yield made
+
+
+def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
+    """The application of one target, and what it logs."""
+    stream = io.StringIO()
+    loaded = config.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
+    given = Settings(**{"store": None, **settings})
+    made = [Middleware(each) for each in middleware]
+    return App(given, loaded, Log(stream, "json"), middleware=made), stream
+
+
+@asynccontextmanager
+async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]:
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with (
+        served(server, app, listener),
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("server", [OWN, *FOREIGN])
+async def test_middleware_sees_requests_and_replies(one: Target, server: str) -> None:
+    """Of its own making or Starlette's, it has its word in the request's body and in the reply's
+    headers, of callbacks, probes and refusals alike."""
+    app, _ = made(one, Correlated, Timed, Rewriting)
+    async with asked(app, server) as client:
+        for path, body, status in (("/callback", SAMPLE, 200), ("/nowhere", b"", 404)):
+            reply = await client.post(path, content=body, headers={"x-trace": "7"})
+            assert reply.status_code == status
+            assert (reply.headers["x-trace"], reply.headers["x-timed"]) == ("7", "yes")
+            assert reply.json()["code"] == ("000" if status == 200 else "404")
+        assert (await client.get("/livez")).headers["x-timed"] == "yes"
+    assert [got.event for got in one.got] == ["id9"]
+
+
+async def test_a_fault_in_a_middleware_is_the_contracts_500(one: Target) -> None:
+    """Nobody is told more."""
+    app, _ = made(one, Broken)
+    async with asked(app) as client:
+        reply = await client.post("/callback", content=SAMPLE)
+    assert (reply.status_code, reply.json()["code"]) == (500, "500")
+
+
+async def test_it_is_driven_without_a_server(one: Target) -> None:
+    """By httpx's transport for ASGI, within its lifespan."""
+    app, stream = made(one)
+    transport = httpx.ASGITransport(app)
+    async with app.lifespan(), httpx.AsyncClient(transport=transport) as client:
+        for path, code in (("/callback", "000"), ("/nowhere", "404")):
+            reply = await client.post(f"http://router{path}", content=SAMPLE)
+            assert reply.json()["code"] == code
+    assert '"happening":"event"' in stream.getvalue()
+
+
+async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
+    """Whose lifespan has the router's in it."""
+    app, _ = made(one)
+    larger = Starlette(routes=[Mount("/ebaas", app)], lifespan=lambda _: app.lifespan())
+    async with asked(larger) as client:
+        assert (await client.post("/ebaas/callback", content=SAMPLE)).json()["code"] == "000"
+        assert (await client.get("/ebaas/readyz")).status_code == 200
+        assert (await client.post("/ebaas/callback/", content=SAMPLE)).json()["code"] == "404"
+
+
+# As a command.
+
+
+def variables(folder: Path, one: Target, **more: str) -> dict[str, str]:
+    file = folder / "routes.yaml"
+    file.write_text(json.dumps(routes({"one": one.url})))
+    given = {"CONFIG": str(file), "STORE": str(folder / "store.db"), "LOG_FORMAT": "json", **more}
+    return environment({f"EBAAS_ROUTER_{name}": value for name, value in given.items()})
+
+
+def uvicorn(port: int, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", "--factory", "router.asgi:create_app"),
+            *("--port", str(port), "--lifespan", "on"),
+        ],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
+    """The settings are in the variables that `serve` has; it ends by a signal, and its log line is
+    there."""
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    process = uvicorn(port, variables(tmp_path, one, PATH="/ebaas/in"))
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            async with asyncio.timeout(PATIENCE):
+                while not await ready(client, f"http://127.0.0.1:{port}/readyz"):
+                    await asyncio.sleep(0.05)
+            reply = await client.post(f"http://127.0.0.1:{port}/ebaas/in", content=SAMPLE)
+        assert reply.json()["code"] == "000"
+        process.terminate()
+        out, _ = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    assert [line["happening"] for line in lines] == ["config", "event", "stopping"]
+    assert "anybody who reaches" in lines[0]["problem"]
+
+
+async def ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("MAX_BODY", "much", "EBAAS_ROUTER_MAX_BODY: "), ("CONFIG", "none.yaml", "none.yaml")],
+)
+async def test_what_can_not_be_used_ends_the_start(
+    tmp_path: Path, one: Target, name: str, value: str, said: str
+) -> None:
+    """With one line, and no traceback, whatever the server."""
+    process = uvicorn(1, variables(tmp_path, one, **{name: value}))
+    _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    assert process.returncode != 0
+    assert one_line(err).startswith("ebaas-router: ")
+    assert said in one_line(err)

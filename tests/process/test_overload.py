@@ -1,0 +1,161 @@
+"""Past what it can do the router refuses at once; what it has begun it does rightly.
+
+How much it still does at five times its capacity is measured by bench/overload.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.command import PATIENCE
+from tests.support.house import event
+from tests.support.serving import Serving, Target, target, until
+from tests.support.wire import Answer, Line, post
+
+#: So many that no one of them is ever asked to hold more than its share of the room.
+TARGETS = 16
+
+
+class Scene:
+    """A router with room for some callbacks, and targets that keep every answer back."""
+
+    def __init__(self) -> None:
+        self._may_answer = threading.Event()
+        #: The names of the events that targets have been sent.
+        self.begun: list[str] = []
+        self.router: Serving
+
+    def answer(self, name: str, _: str) -> str:
+        self.begun.append(name)
+        self._may_answer.wait(PATIENCE)
+        return "000"
+
+    def release(self) -> None:
+        """Let the targets answer, now and from now on."""
+        self._may_answer.set()
+
+
+@contextmanager
+def scene(folder: Path, room: int, **policy: Any) -> Iterator[Scene]:
+    played = Scene()
+    with target(played.answer) as endpoint:
+        config = folder / "routes.yaml"
+        config.write_text(json.dumps(table(endpoint, policy)))
+        options = ("--max-requests", str(room))
+        played.router = Serving(config, folder / "store.db", options, {})
+        try:
+            yield played
+        finally:
+            played.release()
+            played.router.close()
+
+
+def table(endpoint: Target, policy: dict[str, Any]) -> dict[str, Any]:
+    """One server is all targets; the key says which."""
+    names = [f"t{number}" for number in range(TARGETS)]
+    return {
+        "version": 1,
+        "targets": {name: {"url": f"{endpoint.url}/{name}", **policy} for name in names},
+        "routes": [{"name": name, "match": f"{name}.*", "required": [name]} for name in names],
+    }
+
+
+def say(line: Line, name: str, to: int = 0) -> None:
+    """Send an event of that name, for that target."""
+    line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
+
+
+def heard(line: Line) -> Answer:
+    answer = line.hear()
+    assert answer is not None
+    return answer
+
+
+def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: Path) -> None:
+    """Of five times as many callers as it has room for, the router refuses four fifths with 503
+    while the others still wait, begins nothing for those, and acknowledges the others."""
+    with scene(tmp_path, room=8) as played, ExitStack() as stack:
+        lines = [stack.enter_context(Line(played.router.port)) for _ in range(40)]
+        for number, line in enumerate(lines):
+            say(line, f"event {number}", to=number)
+        with ThreadPoolExecutor(len(lines)) as pool:
+            replies = [pool.submit(heard, line) for line in lines]
+            until(lambda: sum(reply.done() for reply in replies) == 32)
+            refused = [reply.result() for reply in replies if reply.done()]
+            played.release()
+            codes = Counter(reply.result().says["code"] for reply in replies)
+    assert {(each.status, each.says["code"]) for each in refused} == {(503, "503")}
+    assert codes == {"503": 32, "000": 8}
+    assert len(played.begun) == 8
+
+
+def test_once_there_is_room_it_is_itself_again(tmp_path: Path) -> None:
+    """Who was refused is acknowledged on the same connection as soon as there is room."""
+    with scene(tmp_path, room=2) as played, ExitStack() as stack:
+        one, two, more = (stack.enter_context(Line(played.router.port)) for _ in range(3))
+        say(one, "one", to=1)
+        say(two, "two", to=2)
+        until(lambda: len(played.begun) == 2)
+        say(more, "more", to=3)
+        assert heard(more).says["code"] == "503"
+        played.release()
+        assert [heard(line).says["code"] for line in (one, two)] == ["000", "000"]
+        say(more, "more", to=3)
+        assert heard(more).says["code"] == "000"
+
+
+def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
+    """A caller that goes away leaves its room to the next one before its target has answered."""
+    with scene(tmp_path, room=2) as played, ExitStack() as stack:
+        stays, goes = (stack.enter_context(Line(played.router.port)) for _ in range(2))
+        say(stays, "stays", to=1)
+        say(goes, "goes", to=2)
+        until(lambda: len(played.begun) == 2)
+        goes.reset()
+        with ThreadPoolExecutor(1) as pool:
+            code = pool.submit(insist, played.router)
+            until(lambda: "follows" in played.begun)
+            played.release()
+            assert code.result() == "000"
+        assert heard(stays).says["code"] == "000"
+
+
+def insist(router: Serving) -> str:
+    """Send an event until it is not refused; the code it gets then."""
+    code = "503"
+    while code == "503":
+        with Line(router.port) as line:
+            say(line, "follows", to=3)
+            code = heard(line).says["code"]
+    return code
+
+
+def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
+    """An event whose caller hangs up while it waits in a target's line never reaches the target,
+    and leaves its place in the line to the next one."""
+    with scene(tmp_path, room=64, max_in_flight=1) as played, ExitStack() as stack:
+        first, goes, follows = (stack.enter_context(Line(played.router.port)) for _ in range(3))
+        say(first, "first")
+        until(lambda: len(played.begun) == 1)
+        say(goes, "goes")
+        look_around(played.router)
+        goes.reset()
+        look_around(played.router)
+        say(follows, "follows")
+        look_around(played.router)
+        played.release()
+        assert [heard(line).says["code"] for line in (first, follows)] == ["000", "000"]
+    assert played.begun == ["first", "follows"]
+
+
+def look_around(router: Serving) -> None:
+    """Give the router the time to act on what it has got: it answers some probes meanwhile."""
+    for _ in range(20):
+        assert router.ready() == 200

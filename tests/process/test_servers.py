@@ -1,0 +1,188 @@
+"""What each server gives to the one application: docs/servers.md says it, and here it is tried."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from router.cli.trying.standin import StandIn
+from router.net.listening import listen
+from router.process.asgi_server import AsgiServer
+from tests.support.command import ROOT
+from tests.support.disputed import DISPUTED
+from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes
+from tests.support.servers import FOREIGN, OWN
+from tests.support.wire import PROBE, post
+
+pytestmark = pytest.mark.anyio
+
+PAGE = ROOT / "docs" / "servers.md"
+
+#: How long an answer is waited for to what is not whole, in seconds: `serve` waits for less here.
+LONG_ENOUGH = 1.5
+
+
+@dataclass
+class Scene:
+    """A router under one server, and a target that takes half a second."""
+
+    router: House
+    #: What the target got.
+    got: list[Any]
+
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection(*self.router.address)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+    async def ask(self, raw: bytes) -> bytes:
+        async with self.line() as (reader, writer):
+            writer.write(raw)
+            return await status(reader, 2 * LONG_ENOUGH)
+
+
+async def status(reader: asyncio.StreamReader, seconds: float = PATIENCE) -> bytes:
+    """The status of what comes, `b""` where nothing does."""
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(seconds):
+            return (await reader.readline())[9:12]
+    return b""
+
+
+@asynccontextmanager
+async def scene(delay: float = 0.0, **top: Any) -> AsyncIterator[Scene]:
+    got: list[Any] = []
+    endpoint = AsgiServer(StandIn(on_request=got.append, delay=delay), listen("127.0.0.1", 0))
+    answering = asyncio.create_task(endpoint.serve())
+    await endpoint.up()
+    try:
+        async with house(routes({"one": endpoint.url}, **top)) as router:
+            yield Scene(router, got)
+    finally:
+        endpoint.stop()
+        await answering
+
+
+async def disputed_heads() -> str:
+    async with scene() as it:
+        statuses = await asyncio.gather(*(it.ask(raw) for raw in DISPUTED.values()))
+    return f"{statuses.count(b'200')} let through"
+
+
+async def its_own_400() -> str:
+    async with scene() as it, it.line() as (reader, writer):
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+        _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    return "the contract's JSON" if b'"code"' in body else "its own words"
+
+
+async def half_a_head() -> str:
+    async with scene() as it, it.line() as (reader, writer):
+        writer.write(post()[:30])
+        return {b"408": "408"}.get(await status(reader, LONG_ENOUGH), "waits")
+
+
+async def a_large_head() -> str:
+    async with scene() as it:
+        told = await it.ask(post(*[b"A: " + b"x" * 1000] * 500))
+    return "served" if told == b"200" else "refused"
+
+
+async def an_offer_of_http_2() -> str:
+    offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
+    async with scene() as it:
+        told = (await it.ask(post(*offer))).decode()
+        return "served" if told == "200" and it.got else f"{told}, its body is dropped"
+
+
+async def an_expectation() -> str:
+    async with scene() as it, it.line() as (reader, writer):
+        writer.write(post(b"Expect: 100-continue")[: -len(SAMPLE)])
+        told = await status(reader, LONG_ENOUGH)
+        return "asked for its body" if told == b"100" else "waits"
+
+
+async def a_hang_up() -> str:
+    async with scene(delay=0.6) as it:
+        async with it.line() as (_, writer):
+            writer.write(post())
+            await until(lambda: it.got)
+        line = await it.router.line("event")
+        return "noticed" if line["code"] == "" else "not noticed"
+
+
+async def a_stop() -> str:
+    async with scene(delay=0.5) as it:
+        reader, writer = await asyncio.open_connection(*it.router.address)
+        writer.write(post())
+        await until(lambda: it.got)
+    told = await status(reader)
+    writer.close()
+    return "its reply" if told == b"200" else told.decode() or "cut"
+
+
+async def a_late_attempt() -> str:
+    """The reply is out at `reply_within`, and the target still has the event."""
+    async with (
+        scene(delay=1.5, ebaas={"reply_within": "500ms"}) as it,
+        it.line() as (reader, writer),
+    ):
+        writer.write(post())
+        await reader.readuntil(b"}")
+        writer.write(PROBE)
+        told = await status(reader, 0.5)
+        return "served meanwhile" if told == b"200" else "waits for it"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+ROWS: dict[str, Callable[[], Awaitable[str]]] = {
+    f"{len(DISPUTED)} heads that no two parsers read alike": disputed_heads,
+    "what is no HTTP is told so in": its_own_400,
+    "a head that stops half way": half_a_head,
+    "a head of 500 KB": a_large_head,
+    "a callback that offers HTTP/2 (Java's HttpClient)": an_offer_of_http_2,
+    "a callback with `expect: 100-continue`": an_expectation,
+    "a caller that hangs up": a_hang_up,
+    "a callback in flight when it is stopped": a_stop,
+    "the next request, while an attempt outlives the reply": a_late_attempt,
+}
+
+
+def table() -> dict[str, dict[str, str]]:
+    """What the page says: by row, then by server."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    start = next(at for at, row in enumerate(cells) if "granian" in row)
+    names = cells[start][1:]
+    return {
+        row[0]: dict(zip(names, row[1:], strict=True))
+        for row in cells[start + 2 :]
+        if len(row) == 6
+    }
+
+
+@pytest.fixture(params=[OWN, *FOREIGN])
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    SERVER[0] = request.param
+    yield request.param
+    SERVER[0] = OWN
+
+
+@pytest.mark.parametrize("row", ROWS)
+async def test_the_page_says_what_a_server_gives(server: str, row: str) -> None:
+    """Each cell of its table is what comes of trying."""
+    found = await ROWS[row]()
+    assert table()[row][server] == found

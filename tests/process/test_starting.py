@@ -1,0 +1,117 @@
+"""How a process starts: a signal at any moment of it, and streams that are closed. Real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PATIENCE, ROOT, closed_port, command, environment
+from tests.support.serving import until
+
+Started = subprocess.Popen[bytes]
+
+
+@contextmanager
+def started(*arguments: str, before: Callable[[], object] | None = None) -> Iterator[Started]:
+    """A process in a group of its own, which ends with the block; `before` runs in it first."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if before is not None:
+            before()
+
+    process = subprocess.Popen(
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        start_new_session=True,
+        preexec_fn=prepare,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def serve(*options: str) -> tuple[str, ...]:
+    return ("serve", "--port", "0", "--store", "none", *options)
+
+
+def handles(process: Started, number: int, how: str) -> bool:
+    """Whether a signal is caught (`SigCgt`) or ignored (`SigIgn`) by a process."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (mask,) = (line.split()[1] for line in lines if line.startswith(how))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def is_ours(process: Started) -> bool:
+    """Whether Python has begun, which ignores SIGPIPE, and left Ctrl-C to the router."""
+    begun = handles(process, signal.SIGPIPE, "SigIgn")
+    return begun and not handles(process, signal.SIGINT, "SigCgt")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
+    """By the system's default action or as told; without a traceback, and none is lost."""
+    for moment in range(8):
+        with started(*serve()) as process:
+            until(lambda process=process: is_ours(process))  # type: ignore[misc]
+            time.sleep(moment * 0.06)  # any moment will do
+            process.send_signal(number)
+            _, told = process.communicate(timeout=PATIENCE)
+            assert (process.returncode in (-number, 0), told) == (True, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_is_a_stop(number: signal.Signals) -> None:
+    """Once the parent heeds signals, whatever its workers are at: exit code 0, and no message."""
+    for moment in range(6):
+        with started(*serve("--workers", "2")) as process:
+            until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
+            time.sleep(moment * 0.1)  # any moment will do
+            os.killpg(process.pid, number)
+            _, told = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, told) == (0, b"")
+
+
+def test_a_closed_stdout_is_no_fault() -> None:
+    """What is printed goes nowhere, and the exit code is the command's own."""
+    with started("check", before=lambda: os.close(1)) as process:
+        _, told = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, told) == (0, b"")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_serves_and_stops_without_any_stream(workers: str) -> None:
+    """With stdin, stdout and stderr closed, no socket or store comes to their numbers."""
+    port = str(closed_port())
+    options = ("--workers", workers, "--port", port)
+    with started(*serve(*options), before=lambda: os.closerange(0, 3)) as process:
+        until(lambda: process.poll() is not None or ready(int(port)))
+        streams = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)}
+        process.terminate()
+        assert (process.wait(PATIENCE), streams) == (0, {os.devnull})
+
+
+def ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,365 @@
+"""How `serve` stops: nobody who was let in goes without a reply. Real processes and signals."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import PATIENCE, one_line, run, running
+from tests.support.serving import Serving, Target, body, serving, target, until
+from tests.support.wire import PROBE, Answer, Line, post
+
+#: Longer than any test.
+NEVER = "10m"
+
+#: A routes.yaml by which a request waits for its target for as long as a test does.
+PATIENT: dict[str, Any] = {"defaults": {"timeout": "60s"}, "ebaas": {"reply_within": "60s"}}
+
+
+class Gate:
+    """A target whose answers wait until it is opened."""
+
+    def __init__(self, endpoint: Target) -> None:
+        self.target = endpoint
+        self._open = threading.Event()
+        #: How many requests have come.
+        self.come = 0
+        endpoint.code = self._code
+
+    def _code(self, *_: str) -> str:
+        self.come += 1
+        self._open.wait(PATIENCE)
+        return "000"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@contextmanager
+def gated(folder: Path, *options: str) -> Iterator[tuple[Serving, Gate]]:
+    """A router whose only target answers nothing yet."""
+    with target() as endpoint:
+        gate = Gate(endpoint)
+        try:
+            with serving(folder, {"gate": endpoint}, options=options, **PATIENT) as router:
+                yield router, gate
+        finally:
+            gate.open()
+
+
+@contextmanager
+def plain(folder: Path, *options: str) -> Iterator[Serving]:
+    """A router whose only target acknowledges at once."""
+    with (
+        target() as endpoint,
+        serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
+    ):
+        yield router
+
+
+def heard(line: Line) -> Answer:
+    answer = line.hear()
+    assert answer is not None
+    return answer
+
+
+def is_closed(router: Serving) -> bool:
+    """Whether nobody listens any more."""
+    with socket.socket() as attempt:
+        attempt.settimeout(PATIENCE)
+        return attempt.connect_ex(("127.0.0.1", router.port)) != 0
+
+
+def troubles(router: Serving) -> list[str]:
+    """What nobody should have to read."""
+    return [*router.stderr, *(line for line in router.stdout if "library" in line)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_during_the_delay_it_is_not_ready_and_still_serves(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """From the signal on `/readyz` says 503, while callbacks are taken, on fresh connections and
+    on kept ones, and every reply ends its connection. The exit code is 0."""
+    with plain(tmp_path, "--drain-delay", NEVER) as router, Line(router.port) as kept:
+        kept.say(PROBE)
+        assert not heard(kept).ends
+        assert router.ready() == 200
+        router.process.send_signal(number)
+        until(lambda: router.ready() == 503)
+        assert router.post("fresh") == "000"
+        kept.say(post())
+        answer = heard(kept)
+        assert answer.status == 200
+        assert answer.ends
+        assert router.interrupt(number) == 0  # hurries
+        assert troubles(router) == []
+
+
+def test_who_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
+    """Connections that the process has not accepted yet when it is told to stop are taken and
+    answered, all of them."""
+    with plain(tmp_path) as router, ExitStack() as stack:
+        router.process.send_signal(signal.SIGSTOP)
+        lines = [stack.enter_context(Line(router.port)) for _ in range(20)]
+        router.process.send_signal(signal.SIGTERM)
+        for line in lines:
+            line.say(post())
+        router.process.send_signal(signal.SIGCONT)
+        assert [heard(line).status for line in lines] == [200] * 20
+        assert router.wait() == 0
+
+
+def test_who_is_let_in_while_it_stops_is_served(tmp_path: Path) -> None:
+    """Of callers who connect all the time, up to the end, each is served or refused: no connection
+    that was made is reset."""
+    with plain(tmp_path, "--workers", "2") as router:
+        outcomes: Counter[str] = Counter()
+        callers = [
+            threading.Thread(target=connect_and_ask, args=(router, outcomes)) for _ in range(16)
+        ]
+        for caller in callers:
+            caller.start()
+        until(lambda: outcomes["200"] > 200)
+        router.process.send_signal(signal.SIGTERM)
+        for caller in callers:
+            caller.join(PATIENCE)
+        assert router.wait() == 0
+        assert set(outcomes) == {"200", "refused"}
+        assert outcomes["refused"] == 16
+
+
+def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
+    """One connection after the other, until nobody listens."""
+    while True:
+        try:
+            line = Line(router.port)
+        except ConnectionRefusedError:
+            break
+        with line:
+            try:
+                line.say(PROBE)
+                answer = line.hear()
+                outcomes[str(answer.status) if answer else "closed"] += 1
+            except OSError as error:
+                outcomes[type(error).__name__] += 1
+    outcomes["refused"] += 1
+
+
+def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
+    """What has been sent on a kept connection when the process is told to stop gets its reply; a
+    connection on which nothing comes is closed without a word."""
+    with plain(tmp_path) as router, Line(router.port) as used, Line(router.port) as idle:
+        for line in (used, idle):
+            line.say(PROBE)
+            assert not heard(line).ends
+        router.process.send_signal(signal.SIGSTOP)
+        router.process.send_signal(signal.SIGTERM)
+        used.say(post())
+        router.process.send_signal(signal.SIGCONT)
+        assert heard(used).ends
+        assert idle.hear() is None
+        assert router.wait() == 0
+
+
+def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
+    """A request whose target is slow gets its 000 after the socket has closed."""
+    with gated(tmp_path, "--drain-timeout", NEVER) as (router, gate), Line(router.port) as line:
+        line.say(post())
+        until(lambda: gate.come)
+        router.process.send_signal(signal.SIGTERM)
+        until(lambda: is_closed(router))
+        gate.open()
+        answer = heard(line)
+        assert answer.says["code"] == "000"
+        assert answer.ends
+        assert router.wait() == 0
+        assert troubles(router) == []
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["at the end of its time", "when hurried"])
+def test_what_is_not_finished_is_told(tmp_path: Path, signals: int) -> None:
+    """A request that is still in flight when `--drain-timeout` is over, or a second signal comes,
+    gets the contract's reply, not a reset, and nothing is logged of tasks and tracebacks."""
+    patience = "300ms" if signals == 1 else NEVER
+    with gated(tmp_path, "--drain-timeout", patience) as (router, gate), Line(router.port) as line:
+        line.say(post())
+        until(lambda: gate.come)
+        for _ in range(signals):
+            router.process.send_signal(signal.SIGTERM)
+            until(lambda: is_closed(router))
+        answer = heard(line)
+        assert answer.says["code"] in ("500", "503")
+        assert answer.ends
+        assert router.wait() == 0
+        assert troubles(router) == []
+
+
+def test_a_request_that_is_coming_is_told_when_time_is_up(tmp_path: Path) -> None:
+    """A caller who is still sending when the time is over gets 503."""
+    with plain(tmp_path, "--drain-timeout", "300ms") as router, Line(router.port) as line:
+        line.say(post()[:-1])
+        router.process.send_signal(signal.SIGTERM)
+        assert heard(line).says["code"] == "503"
+        assert router.wait() == 0
+
+
+def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    """What fails once the loop runs is exit code 3 and one line, as before it."""
+    (tmp_path / "file").write_text("")
+    finished = run("serve", "--port", "0", "--store", str(tmp_path / "file" / "store.db"))
+    assert finished.returncode == 3
+    assert one_line(finished.stderr).startswith("ebaas-router: ")
+    assert finished.stdout == b""
+
+
+def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
+    """A SIGTERM while the process still reads its files ends it as told, with exit code 0, even
+    where it is a container's first process, to which the system's own handling does nothing; a
+    SIGHUP does nothing then."""
+    schema = tmp_path / "schema.json"
+    os.mkfifo(schema)
+    options = ("--schema", str(schema), "--port", "0", "--store", "none")
+    with running("serve", *options) as router, ExitStack() as stack:
+        until(lambda: is_read(schema, stack))
+        # Only then is it sure to hear: a signal right before it waits is not heard while it waits.
+        until(lambda: is_waiting(router.process.pid))
+        router.process.send_signal(signal.SIGHUP)
+        assert router.interrupt(signal.SIGTERM) == 0
+        assert router.stderr == []
+
+
+def is_read(pipe: Path, stack: ExitStack) -> bool:
+    """Whether somebody reads the pipe; then they have nothing to read until the stack ends."""
+    try:
+        stack.callback(os.close, os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process sleeps until something comes."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S"
+
+
+# A rolling restart.
+
+
+class Balancer:
+    """Routers by their port: the ones that are ready, as a health check sees them."""
+
+    def __init__(self) -> None:
+        self.routers: list[Serving] = []
+        self.ready: list[Serving] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._check)
+
+    def __enter__(self) -> Balancer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(PATIENCE)
+
+    def _check(self) -> None:
+        while not self._over.wait(0.02):
+            self.ready = [router for router in list(self.routers) if router.ready() == 200]
+
+
+class Caller(threading.Thread):
+    """Sends one callback after the other, each once, on connections that it keeps."""
+
+    def __init__(self, balancer: Balancer, over: threading.Event, seed: int) -> None:
+        super().__init__()
+        self._balancer = balancer
+        self._over = over
+        self._random = random.Random(seed)
+        self._kept: dict[int, Line] = {}
+        #: What came of each event, by its name.
+        self.codes: dict[str, str] = {}
+
+    def run(self) -> None:
+        while not self._over.wait(self._random.choice((0.0, 0.01, 0.3))):
+            port = self._random.choice(self._balancer.ready).port
+            name = f"{self.name}-{len(self.codes)}"
+            self.codes[name] = self._call(port, name)
+        for line in self._kept.values():
+            line.socket.close()
+
+    def _call(self, port: int, name: str) -> str:
+        try:
+            line = self._line(port)
+            line.say(post(body=body(name)))
+            answer = line.hear()
+        except OSError as error:
+            return type(error).__name__
+        if answer is not None and not answer.ends:
+            self._kept[port] = line
+        else:
+            line.socket.close()
+        return answer.says["code"] if answer else "closed"
+
+    def _line(self, port: int) -> Line:
+        """A kept connection, if it has not been closed meanwhile, or a fresh one."""
+        line = self._kept.pop(port, None)
+        if line is not None:
+            if is_open(line.socket):
+                return line
+            line.socket.close()
+        return Line(port)
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Whether nothing has come on an idle connection, its end included."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    return not readable
+
+
+def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
+    """Under load, with callers that keep connections and repeat nothing, two routers behind a
+    health check, one of them with workers, are replaced one after the other: every callback gets
+    its 000, each is delivered once, and both routers end well."""
+    over = threading.Event()
+    with target() as endpoint, ExitStack() as stack:
+
+        def start(number: int) -> Serving:
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            options = ("--drain-delay", "1s", "--workers", str(1 + number % 2))
+            router = serving(folder, {"one": endpoint}, options=options, **PATIENT)
+            return stack.enter_context(router)
+
+        balancer = Balancer()
+        balancer.routers = [start(0), start(1)]
+        stack.enter_context(balancer)
+        until(lambda: len(balancer.ready) == 2)
+        callers = [Caller(balancer, over, seed) for seed in range(6)]
+        for caller in callers:
+            caller.start()
+        for number in (2, 3):
+            leaving = balancer.routers[0]
+            leaving.process.send_signal(signal.SIGTERM)
+            assert leaving.wait() == 0
+            balancer.routers = [*balancer.routers[1:], start(number)]
+            until(lambda: len(balancer.ready) == 2)
+        over.set()
+        for caller in callers:
+            caller.join(PATIENCE)
+        codes = {name: code for caller in callers for name, code in caller.codes.items()}
+        assert len(codes) > 50
+        assert {name: code for name, code in codes.items() if code != "000"} == {}
+        assert sorted(got.event for got in endpoint.got) == sorted(codes)

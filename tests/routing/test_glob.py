@@ -1,0 +1,205 @@
+"""Glob: what a pattern matches, and which patterns are refused."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from router.routing.glob import Glob, GlobInvalid
+from tests.support import naive
+
+#: Text in which every character means something to a pattern, or nearly so.
+_soup = st.text("ab.1*?[]!", max_size=9)
+_ranges = st.text("abcd-[]!*?^&|~\\", max_size=9)
+_values = st.text("ab.1[]!-^\n", max_size=9)
+
+#: What a pattern may consist of, and text that each of them fits.
+_FITS = [("a", "a"), (".", "."), ("*", ""), ("*", "ab."), ("?", "b"), ("[a.]", "."), ("[!a]", "b")]
+_fitted = st.lists(st.sampled_from(_FITS), max_size=9).map(
+    lambda pieces: ("".join(text for text, _ in pieces), "".join(fits for _, fits in pieces))
+)
+_any_pair = st.tuples(_soup, _values) | _fitted
+
+
+def _glob(pattern: str) -> Glob:
+    """The pattern compiled; an invalid one is no case for the property at hand."""
+    try:
+        return Glob(pattern)
+    except GlobInvalid:
+        assume(False)
+        raise
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "matches"),
+    [
+        ("a.gs.cert.1", "a.gs.cert.1", True),
+        ("a.gs.cert.1", "a.gs.cert.10", False),
+        ("a.gs.cert.1", "b.a.gs.cert.1", False),
+        ("a.gs.*", "a.gs.cert.1", True),
+        ("a.gs.*", "a.gs.", True),
+        ("a.gs.*", "a.gs", False),
+        ("a.gs.*", "a.gsx.cert.1", False),
+        ("*.revoked", "a.gs.cert.revoked", True),
+        ("*.revoked", "a.gs.cert.revoked.", False),
+        ("*.revoked", "revoked", False),
+        ("*.cert123.*", "a.gs.cert123.1", True),
+        ("*.cert123.*", "a.gs.cert1234.1", False),
+        ("*.cert123.*", ".cert123.", True),
+        ("a.*.cert.*", "a.x.y.cert.1", True),
+        ("a.*.cert.*", "a.cert.1", False),
+        ("a.*.a", "a.a", False),
+        ("a.*.a", "a..a", True),
+        ("*ab*ab*", "abab", True),
+        ("*ab*ab*", "ab", False),
+        ("aa*aa", "aaa", False),
+        ("*aa*aa", "aaa", False),
+        ("**", "", True),
+        ("*", "", True),
+        ("*", "two\nlines", True),
+        ("a*c", "a\nc", True),
+        ("a?c", "a\nc", True),
+        ("", "", True),
+        ("", "a", False),
+        ("?", "", False),
+        ("?", "a", True),
+        ("?", "ab", False),
+        ("?*", "", False),
+        ("*?", "a", True),
+        ("a.?.*", "a..*", False),
+        ("a.?.*", "a.b.", True),
+        ("[34]", "3", True),
+        ("[34]", "5", False),
+        ("[34]", "34", False),
+        ("[3-5]", "4", True),
+        ("[3-5]", "-", False),
+        ("[35-]", "-", True),
+        ("[!3-5]", "4", False),
+        ("[!3-5]", "6", True),
+        ("[!3]", "", False),
+        ("[!- ]", "x", True),
+        ("[!- ]", "-", False),
+        ("[!3]", "\n", True),
+        ("[]]", "]", True),
+        ("[!]]", "]", False),
+        ("[!]]", "a", True),
+        ("[*]", "*", True),
+        ("[*]", "a", False),
+        ("a[[]b[?]", "a[b?", True),
+        ("a]", "a]", True),
+        ("[^a]", "^", True),
+        ("[^a]", "b", False),
+        ("[a!]", "!", True),
+        ("a.gs", "A.gs", False),
+        ("a.GS.*", "a.gs.1", False),
+        ("[a-z]", "A", False),
+        (r"a\d", "a1", False),
+        (r"a\*", r"a\b", True),
+        ("(a|b)+$", "(a|b)+$", True),
+        ("a.b", "axb", False),
+        ("证书.?", "证书.吊", True),
+        ("?", "😀", True),
+        ("?", "e\u0301", False),
+        ("[一-龥]", "证", True),
+        ("a\0*", "a\0b", True),
+    ],
+)
+def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, matches: bool) -> None:
+    """Stars, single characters and sets, each over the whole value and case-sensitive."""
+    assert Glob(pattern).matches(value) is matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("[", "'['"),
+        ("[]", "'[]'"),
+        ("[!]", "'[!]'"),
+        ("[!", "'[!'"),
+        ("a.[bc", "'[bc'"),
+        ("a.[bc.*.?", "'[bc.*.?'"),
+        ("[a]*[b", "'[b'"),
+        ("*]a[", "'['"),
+        ("[z-a]", "'z-a'"),
+        ("a.[!a-c9-0]", "'9-0'"),
+        ("[\n", r"'[\n'"),
+        ("[" * 100_000, "…"),
+    ],
+)
+def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, told: str) -> None:
+    """A set without an end and a range that runs backwards are named, in a line of text."""
+    with pytest.raises(GlobInvalid) as refused:
+        Glob(pattern)
+    text = str(refused.value)
+    assert told in text
+    assert text.isprintable()
+    assert len(text) < 120
+
+
+@pytest.mark.parametrize(
+    ("pattern", "end", "matches"),
+    [
+        ("*a*a*a*b", "", False),
+        ("*a*a*a*b", "b", True),
+        ("a*" * 200 + "b", "", False),
+        ("*a*a*a*b*c", "c", False),
+        ("*a?a*a?b*", "c", False),
+        ("*a?a*a?b*", "bc", True),
+        ("*[ab]*[ab]*[ab]*[!a]", "", False),
+        ("*[ab]*[ab]*[ab]*[!a]", "b", True),
+        ("?*?*?*?*?*?*[b]", "", False),
+        ("*" + "a" * 500 + "?c*", "bc", True),
+        ("*" + "a" * 500 + "?c*", "c", True),
+        ("*" + "a" * 500 + "[!a]c*", "c", False),
+    ],
+)
+def test_a_hostile_value_is_answered_at_once(pattern: str, end: str, matches: bool) -> None:
+    """A long run that nearly fits does not make a pattern go back; else this never ends."""
+    assert Glob(pattern).matches("a" * 100_000 + end) is matches
+
+
+@given(_any_pair)
+def test_it_means_what_the_naive_reading_means(pair: tuple[str, str]) -> None:
+    """Any text is either refused or matches just what the plainest reading does."""
+    pattern, value = pair
+    try:
+        glob = Glob(pattern)
+    except GlobInvalid:
+        with pytest.raises(ValueError):  # noqa: PT011  the reference says no more
+            naive.matches(pattern, value)
+    else:
+        assert glob.matches(value) is naive.matches(pattern, value)
+
+
+@given(_any_pair | st.tuples(_ranges, _values))
+def test_it_means_what_fnmatch_means(pair: tuple[str, str]) -> None:
+    """What isn't refused matches as in the standard library."""
+    pattern, value = pair
+    assert _glob(pattern).matches(value) is fnmatchcase(value, pattern)
+
+
+@given(st.text())
+def test_text_without_special_characters_matches_itself_alone(text: str) -> None:
+    """A literal pattern is an equality, and a set makes a literal of a special character."""
+    escaped = "".join(f"[{character}]" if character in "*?[" else character for character in text)
+    assert Glob(escaped).matches(text)
+    assert not Glob(escaped).matches(text + "a")
+    assert not Glob(escaped).matches("a" + text + "b")
+
+
+@given(_fitted)
+def test_what_matches_has_the_literals_in_order(pair: tuple[str, str]) -> None:
+    """An index may rely on `literals`: first at the start, last at the end, others between."""
+    pattern, value = pair
+    glob = Glob(pattern)
+    assert glob.matches(value)
+    first, *others = glob.literals
+    assert value.startswith(first)
+    assert value.endswith(glob.literals[-1])
+    at = len(first)
+    for literal in others:
+        at = value.index(literal, at) + len(literal)
+    assert others or value == first

@@ -1,0 +1,425 @@
+"""RouteTable: which targets an event goes to, and why."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import FrozenInstanceError
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.model.event import FIELDS, Event
+from router.routing.glob import GlobInvalid
+from router.routing.table import Plan, Route, RouteTable, Target
+from tests.support import naive
+
+TARGETS = {name: Target(name, f"http://{name}.example.com/") for name in "ABCDE"}
+
+
+def event(key: str = "a.gs.cert.1", **fields: str) -> Event:
+    """The page's sample with another key, or other fields."""
+    sample = {"source": "a", "topic": "gs", "type": "cert", "status": "1", **fields}
+    named = {f"event_{name}": value for name, value in sample.items()}
+    return Event(**named, event_key=key, body=b"")
+
+
+def route(name: str, required: str = "", optional: str = "", **match: str | Sequence[str]) -> Route:
+    """A route whose targets are one letter each, and whose fields go without their `event_`."""
+    patterns = {
+        f"event_{field}": (given,) if isinstance(given, str) else tuple(given)
+        for field, given in match.items()
+    }
+    return Route(name, patterns, tuple(required), tuple(optional))
+
+
+def table(*routes: Route) -> RouteTable:
+    return RouteTable(routes, TARGETS)
+
+
+def _names(routes: Sequence[Route]) -> str:
+    return " ".join(route.name for route in routes)
+
+
+def matching(routes: RouteTable, event: Event) -> str:
+    """The names of the routes that match, in the plan's order."""
+    return _names(routes.match(event).routes)
+
+
+def letters(targets: Sequence[Target]) -> str:
+    return "".join(target.name for target in targets)
+
+
+def naive_matches(route: Route, event: Event) -> bool:
+    return all(
+        any(naive.matches(pattern, getattr(event, field)) for pattern in patterns)
+        for field, patterns in route.match.items()
+    )
+
+
+_pieces = st.sampled_from(("a", "b", ".", "1", "]", "*", "?", "[ab]", "[!a]", "[.1]", "[]a]"))
+_patterns = st.lists(_pieces, max_size=6).map("".join)
+_values = st.text("ab.1]", max_size=7)
+_events = st.builds(Event, *[_values] * len(FIELDS), st.just(b""), st.just(()))
+_targets = st.lists(st.sampled_from("ABCDE"), max_size=3).map(tuple)
+
+
+@st.composite
+def _routes(draw: st.DrawFn) -> list[Route]:
+    # Few patterns for many routes, so that routes share literals.
+    patterns = draw(st.lists(_patterns, min_size=1, max_size=8))
+    lists = st.lists(st.sampled_from(patterns), max_size=3).map(tuple)
+    matches = st.dictionaries(st.sampled_from(FIELDS), lists, max_size=3)
+    drawn = draw(st.lists(st.tuples(matches, _targets, _targets), max_size=40))
+    return [Route(f"r{at:02}", *each) for at, each in enumerate(drawn)]
+
+
+@given(_routes(), st.lists(_events, min_size=1, max_size=5))
+def test_a_plan_is_what_a_naive_reading_of_the_routes_gives(
+    routes: list[Route], events: list[Event]
+) -> None:
+    """For any table and events: the routes, and the union of their targets, by name."""
+    made = RouteTable(routes, TARGETS)
+    for each in events * 2:  # the second time from memory
+        expected = [route for route in routes if naive_matches(route, each)]
+        required = {name for route in expected for name in route.required}
+        optional = {name for route in expected for name in route.optional} - required
+        plan = made.match(each)
+        assert list(plan.routes) == expected
+        assert letters(plan.required) == "".join(sorted(required))
+        assert letters(plan.optional) == "".join(sorted(optional))
+
+
+@given(_routes(), _events, st.randoms(use_true_random=False))
+def test_order_never_changes_a_result(
+    routes: list[Route], event: Event, chance: random.Random
+) -> None:
+    """Shuffled routes, targets and lists give the same plan."""
+    shuffled = [
+        Route(
+            each.name,
+            {name: _shuffled(each.match[name], chance) for name in _shuffled(each.match, chance)},
+            _shuffled(each.required, chance),
+            _shuffled(each.optional, chance),
+        )
+        for each in _shuffled(routes, chance)
+    ]
+    targets = {name: TARGETS[name] for name in _shuffled(TARGETS, chance)}
+    assert _story(RouteTable(shuffled, targets).match(event)) == _story(
+        RouteTable(routes, TARGETS).match(event)
+    )
+
+
+def _shuffled(items: Any, chance: random.Random) -> tuple[Any, ...]:
+    return tuple(chance.sample(list(items), len(items)))
+
+
+def _story(plan: Plan) -> tuple[object, ...]:
+    return plan.required, plan.optional, [route.name for route in plan.routes]
+
+
+@given(_routes(), _events)
+def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
+    """The same plan, the same routes, and targets for the reasons that the routes give."""
+    made = RouteTable(routes, TARGETS)
+    explanation = made.explain(event)
+    assert explanation.plan == made.match(event)
+    assert [each.route for each in explanation.routes] == list(made.routes)
+    assert tuple(e.route for e in explanation.routes if e.matched) == explanation.plan.routes
+    assert {e.target.name for e in explanation.targets if e.required} == {
+        target.name for target in explanation.plan.required
+    }
+    assert {e.target.name for e in explanation.targets if not e.required} == {
+        target.name for target in explanation.plan.optional
+    }
+
+
+@given(_routes(), _events)
+def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: Event) -> None:
+    """Each field with its value and the first of its patterns that matches it, or none."""
+    for told in RouteTable(routes, TARGETS).explain(event).routes:
+        assert [each.field for each in told.fields] == [f for f in FIELDS if f in told.route.match]
+        for each in told.fields:
+            assert each.value == getattr(event, each.field)
+            assert each.patterns == told.route.match[each.field]
+            fitting = [p for p in each.patterns if naive.matches(p, each.value)]
+            assert each.pattern == (fitting[0] if fitting else None)
+
+
+def test_every_matching_route_counts() -> None:
+    """The plan is the union of the matching routes' targets, each once, by name."""
+    routes = table(
+        route("under gs", required="CA", optional="D", key="a.gs.*"),
+        route("certificates", required="AB", optional="ED", type="cert"),
+        route("others", required="E", key="b.*"),
+    )
+    plan = routes.match(event())
+    assert letters(plan.required) == "ABC"
+    assert letters(plan.optional) == "DE"
+    assert [each.name for each in plan.routes] == ["certificates", "under gs"]
+
+
+def test_required_wins() -> None:
+    """A target that any matching route requires is required, and not optional as well."""
+    routes = table(
+        route("one", optional="AB", key="*"),
+        route("two", required="A", key="a.*"),
+        route("three", required="B", key="b.*"),
+    )
+    plan = routes.match(event())
+    assert (letters(plan.required), letters(plan.optional)) == ("A", "B")
+
+
+def test_every_field_has_to_match() -> None:
+    """Fields are joined by and, the patterns of a field by or."""
+    routes = table(route("revoked", key="a.*.cert.*", status=["3", "4"]))
+    assert matching(routes, event("a.gs.cert.4", status="4")) == "revoked"
+    assert matching(routes, event("a.gs.cert.5", status="5")) == ""
+    assert matching(routes, event("a.gs.key.4", status="4")) == ""
+
+
+@pytest.mark.parametrize("field", [name.removeprefix("event_") for name in FIELDS])
+def test_each_field_is_matched_by_its_own_value(field: str) -> None:
+    """A route of one field looks at that field, and at no other."""
+    routes = table(route("it", **{field: "x[yz]*"}), route("rare", **{field: "xyz"}))
+    assert matching(routes, event(**{field: "xyz"})) == "it rare"
+    others = {name.removeprefix("event_"): "xyz" for name in FIELDS}
+    assert matching(routes, event(**{**others, field: "y"})) == ""
+
+
+def test_the_given_key_is_matched_not_the_derived_one() -> None:
+    """Where the key differs from the fields, a route of the key sees the key."""
+    routes = table(route("given", key="k"), route("derived", key="a.gs.cert.1"))
+    assert matching(routes, event("k")) == "given"
+
+
+def test_an_event_that_no_route_matches_has_an_empty_plan() -> None:
+    """Unmatched: no targets and no routes, in an empty table too."""
+    assert table(route("other", required="A", key="b.*")).match(event()) == Plan((), (), ())
+    assert RouteTable([], {}).match(event()) == Plan((), (), ())
+
+
+def test_a_route_may_match_and_lead_nowhere() -> None:
+    """Its plan has the route, so the event counts as matched."""
+    assert [each.name for each in table(route("nowhere", key="*")).match(event()).routes]
+
+
+def test_a_route_that_names_no_field_matches_every_event() -> None:
+    """There is nothing that could fail to match."""
+    assert matching(table(route("all")), event()) == "all"
+
+
+def test_a_field_without_patterns_matches_no_event() -> None:
+    """Any of none is never true, whatever the other fields say."""
+    assert matching(table(route("none", key=[], source="a"), route("no", key=[])), event()) == ""
+
+
+def test_an_exact_key_with_special_characters_is_found_by_sets() -> None:
+    """`[*]` is a star itself, and an escaped key matches no other."""
+    routes = table(route("literal", key="a[*].[[]gs].[?]"))
+    assert matching(routes, event("a*.[gs].?")) == "literal"
+    assert matching(routes, event("ab.[gs].x")) == ""
+
+
+def test_empty_values_are_values() -> None:
+    """An empty field is matched by `*` and by an empty pattern, and by nothing else."""
+    routes = table(route("star", source="*"), route("empty", source=""), route("one", source="?*"))
+    assert matching(routes, event(source="")) == "empty star"
+
+
+def test_values_of_any_script_are_matched() -> None:
+    """Characters are compared as they are: no normalising, no folding of case."""
+    routes = table(
+        route("prefix", key="证书.*"), route("one", key="*.?"), route("infix", key="*书.吊*")
+    )
+    assert matching(routes, event("证书.吊")) == "infix one prefix"
+    assert matching(routes, event("a.😀")) == "one"
+    assert matching(table(route("it", key="é")), event("e\u0301")) == ""
+    assert matching(table(route("it", key="STRASSE")), event("straße")) == ""
+
+
+def test_hostile_keys_are_answered() -> None:
+    """A key of 100 KB that nearly fits is looked up at once; else this never ends."""
+    routes = table(
+        route("stars", key="*a*a*a*b"),
+        route("sets", key="*[ab]*[ab]*?b*c"),
+        route("infix", key="*" + "a" * 50 + "b*"),
+        *(route(f"near {n}", key=f"*{'a' * n}c*") for n in range(1, 20)),
+    )
+    assert matching(routes, event("a" * 100_000)) == ""
+    assert matching(routes, event("a" * 100_000 + "b")) == "infix stars"
+
+
+def test_many_distinct_events_are_answered_rightly() -> None:
+    """More events than a table remembers, twice over."""
+    routes = table(*(route(f"r{n:04}", required="A", key=f"a.{n}.*") for n in range(1000)))
+    for turn in range(10_000):
+        assert matching(routes, event(f"a.{turn % 1000}.{turn}")) == f"r{turn % 1000:04}"
+
+
+@pytest.mark.parametrize(
+    ("length", "routes", "events", "megabytes"),
+    [(900, 1, 20_000, 7), (50_000, 1, 500, 1), (50, 400, 500, 1)],
+)
+def test_what_a_table_remembers_is_bounded(
+    length: int, routes: int, events: int, megabytes: int
+) -> None:
+    """Neither many events, nor long ones, nor such as match very many routes fill the memory."""
+    made = table(*(route(f"r{n}", key="a*") for n in range(routes)))
+    tracemalloc.start()
+    try:
+        for turn in range(events):
+            made.match(event("a" * length + str(turn)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < megabytes * 1_000_000
+
+
+def test_a_plan_of_very_many_routes_is_given_every_time() -> None:
+    """What is too large to be remembered is found anew."""
+    routes = table(*(route(f"r{n:03}", optional="AB", key="a.*") for n in range(300)))
+    for _ in range(2):
+        plan = routes.match(event())
+        assert len(plan.routes) == 300
+        assert letters(plan.optional) == "AB"
+
+
+_SHAPES: Mapping[str, tuple[Callable[[int], Route], Event]] = {
+    "exact": (lambda n: route(f"r{n}", key=f"a.gs.cert{n}.1"), event("a.gs.cert7.1")),
+    "prefix": (lambda n: route(f"r{n}", key=f"a.gs{n}.*"), event("a.gs7.cert.1")),
+    "suffix": (lambda n: route(f"r{n}", key=f"*.cert.{n}"), event("a.gs.cert.7")),
+    "infix": (lambda n: route(f"r{n}", key=f"*.cert{n}.*"), event("a.gs.cert7.1")),
+    "infix of many lengths": (
+        lambda n: route(f"r{n}", key=f"*.{n}{'x' * (n % 40)}.*"),
+        event("a.gs.7xxxxxxx.1"),
+    ),
+    "several stars": (lambda n: route(f"r{n}", key=f"a.*.cert{n}.*"), event("a.gs.cert7.1")),
+    "one field": (lambda n: route(f"r{n}", topic=f"gs{n}.*"), event(topic="gs7.1")),
+    "two fields": (
+        lambda n: route(f"r{n}", source=f"s{n % 50}", topic=f"gs{n // 50}"),
+        event(source="s7", topic="gs0"),
+    ),
+    "a list": (lambda n: route(f"r{n}", key=[f"a.{n}.*", f"b.{n}.*"], type="cert"), event("b.7.1")),
+    "sets": (lambda n: route(f"r{n}", key=f"a.gs{n}.*.[34]"), event("a.gs7.cert.3")),
+}
+
+
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_a_look_up_does_the_same_work_among_ten_routes_and_thousands(shape: str) -> None:
+    """Counted in calls, not in seconds: at most a few probes more."""
+    make, sought = _SHAPES[shape]
+    few, many = (table(*map(make, range(count))) for count in (10, 2_500))
+    assert matching(many, sought) == matching(few, sought) == "r7"
+    assert _work(many, sought) <= _work(few, sought) + 30
+
+
+def _work(routes: RouteTable, sought: Event) -> int:
+    """How many calls, of Python and of C, it takes to look up an event that is not remembered."""
+    unseen = sought._replace(event_status="not seen before")
+    calls = 0
+
+    def count(frame: FrameType, what: str, argument: object) -> None:
+        nonlocal calls
+        calls += what in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        routes.match(unseen)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_explain_says_which_field_stopped_a_route() -> None:
+    """For every route each field it names: the pattern that matched, or all that did not."""
+    routes = table(
+        route("revoked", required="A", key=["b.*", "a.*.cert.*"], status=["3", "4"]),
+        route("under gs", required="B", key="a.gs.*"),
+    )
+    revoked, under_gs = routes.explain(event()).routes
+    status, key = revoked.fields
+    assert (status.field, status.value, status.patterns) == ("event_status", "1", ("3", "4"))
+    assert not status.matched
+    assert key.pattern == "a.*.cert.*"
+    assert (revoked.matched, under_gs.matched) == (False, True)
+
+
+def test_explain_says_which_routes_planned_a_target() -> None:
+    """Per target those that require it and those that name it as optional."""
+    routes = table(
+        route("one", required="B", optional="AC", key="*"),
+        route("two", required="C", key="a.*"),
+        route("three", required="AD", key="b.*"),
+    )
+    told = [
+        (each.target.name, each.required, _names(each.required_by), _names(each.optional_by))
+        for each in routes.explain(event()).targets
+    ]
+    assert told == [
+        ("A", False, "", "one"),
+        ("B", True, "one", ""),
+        ("C", True, "two", "one"),
+    ]
+
+
+def test_a_table_cannot_be_changed() -> None:
+    """Its targets are read-only, its routes a tuple by name, and a caller's dict is copied."""
+    targets = dict(TARGETS)
+    routes = RouteTable([route("two", required="A", key="*"), route("one")], targets)
+    targets.clear()
+    assert [each.name for each in routes.routes] == ["one", "two"]
+    assert routes.targets == TARGETS
+    with pytest.raises(TypeError):
+        routes.targets["A"] = TARGETS["B"]  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        routes.routes[0].name = "three"  # type: ignore[misc]
+    assert letters(routes.match(event()).required) == "A"
+
+
+def test_a_pattern_that_cannot_be_read_makes_no_table() -> None:
+    """An unclosed set is an error when the table is made, not when an event comes."""
+    with pytest.raises(GlobInvalid, match="no end"):
+        table(route("it", key="a.[bc"))
+
+
+@pytest.mark.parametrize(
+    ("routes", "told"),
+    [
+        ([route("it"), route("other"), route("it")], "two routes are named 'it'"),
+        ([route("it", required="X")], "route 'it': no target is named 'X'"),
+        ([route("it", optional="AX")], "route 'it': no target is named 'X'"),
+        ([route("it", colour="*")], "route 'it': no field is named 'event_colour'"),
+    ],
+)
+def test_names_that_cannot_be_meant_make_no_table(routes: list[Route], told: str) -> None:
+    """A name used twice, a target or a field that no one knows."""
+    with pytest.raises(ValueError, match=told):
+        table(*routes)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32))
+def test_a_table_of_hundreds_agrees_with_the_naive_reading(seed: int) -> None:
+    """Enough routes on few literals that they are filed several anchors deep."""
+    chance = random.Random(seed)
+
+    def pattern() -> str:
+        return "".join(chance.choice(("a.", "b.", ".a", "*", "*", "?", "1")) for _ in range(5))
+
+    fields = ("event_source", "event_key")
+    routes = [
+        Route(f"r{at:03}", {field: (pattern(),) for field in chance.sample(fields, 1 + at % 2)})
+        for at in range(400)
+    ]
+    made = table(*routes)
+    for _ in range(20):
+        source, key = ("".join(chance.choices("ab.1", k=chance.randint(3, 9))) for _ in range(2))
+        each = event(key, source=source)
+        assert list(made.match(each).routes) == [r for r in routes if naive_matches(r, each)]

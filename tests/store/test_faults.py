@@ -1,0 +1,333 @@
+"""What befalls a store's disk, its file and its lock, met by the whole router as a real process:
+docs/faults.md is the table. The long ones run with LONG=1, which `make faults` sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+
+from router.model.event import Event
+from router.store.promises import DeliveryRow, Letter, Record, Settlement, Stage, State
+from router.store.sqlite.file import connect
+from router.store.sqlite.reading import find, queue, usage
+from router.store.sqlite.rows import Rows
+from tests.support.command import PATIENCE, ROOT, one_line, run
+from tests.support.disks import Disks, quick_folder
+from tests.support.faults import after, at_once, during, line_of, scene
+from tests.support.filled import NO_LIMITS, fill
+from tests.support.house import routes
+from tests.support.serving import until
+
+LONG = "LONG" in os.environ
+
+long = pytest.mark.skipif(not LONG, reason="a long one: make faults")
+
+#: Of a store, and the process that has it open.
+Fault = Callable[[Path, int], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    with closing(Disks(tmp_path)) as own:
+        yield own
+
+
+@pytest.fixture
+def quick() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
+# The faults. Each is there while its block lasts.
+
+
+@contextmanager
+def full_disk(store: Path, _: int) -> Iterator[None]:
+    """Somebody else takes every byte that is left."""
+    filler = store.parent / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def read_only(store: Path, _: int) -> Iterator[None]:
+    """The file can't be written to any more, not even by root, nor by who has it open."""
+    if shutil.which("chattr") is None:
+        pytest.skip("no chattr on this machine")
+    files = [str(store), f"{store}-wal"]
+    subprocess.run(["chattr", "+i", *files], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *files], check=True)
+
+
+@contextmanager
+def locked(store: Path, _: int) -> Iterator[None]:
+    """Another program has begun to write, and does not come to an end."""
+    with closing(sqlite3.connect(store, isolation_level=None, timeout=PATIENCE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@contextmanager
+def failing_fsync(_: Path, pid: int) -> Iterator[None]:
+    """The disk takes what is written, and says that it could not keep it."""
+    with traced(pid, "error=EIO"):
+        yield
+
+
+@contextmanager
+def hanging_fsync(_: Path, pid: int) -> Iterator[None]:
+    """The disk does not answer for ten minutes."""
+    with traced(pid, "delay_enter=600s"):
+        yield
+
+
+@contextmanager
+def slow_fsync(_: Path, pid: int) -> Iterator[None]:
+    """The disk takes 100 ms for each commit: within what a reply has left for it."""
+    with traced(pid, "delay_enter=100ms"):
+        yield
+
+
+@contextmanager
+def traced(pid: int, what: str) -> Iterator[None]:
+    """Let strace do this to each of the process's fsyncs; it steps out of the way at the end."""
+    if not (shutil.which("strace") or (ROOT / ".tools/strace/usr/bin/strace").exists()):
+        pytest.skip("no strace on this machine; scripts/strace fetches it")
+    calls = "fdatasync,fsync"
+    command = [str(ROOT / "scripts/strace"), "-f", "-o", "/dev/null", "-p", str(pid)]
+    command += ["-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
+    strace = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        until(lambda: strace.poll() is not None or is_traced(pid))
+        if strace.poll() is not None:
+            pytest.skip("strace may not look at another process here")
+        yield
+    finally:
+        strace.send_signal(signal.SIGTERM)
+        strace.wait(PATIENCE)
+
+
+def is_traced(pid: int) -> bool:
+    """Whether all of its threads are."""
+    statuses = ((each / "status").read_text() for each in Path(f"/proc/{pid}/task").iterdir())
+    return all("TracerPid:\t0\n" not in status for status in statuses)
+
+
+class Case(NamedTuple):
+    """A fault, and the disk that it needs."""
+
+    fault: Fault
+    #: The log's words for it; none where what fails is kept all the same.
+    words: set[str]
+    disk: Callable[[Disks], Path] | None = None
+
+
+CASES = [
+    pytest.param(
+        Case(full_disk, {"full", "disk_full"}, disk=lambda disks: disks.tmpfs(40)), id="full_disk"
+    ),
+    pytest.param(
+        Case(read_only, {"read_only", "io"}, disk=lambda disks: disks.ext4(64)),
+        id="read_only",
+        marks=long,
+    ),
+    pytest.param(Case(locked, {"slow", "locked"}), id="locked"),
+    pytest.param(Case(failing_fsync, {"io"}), id="failing_fsync"),
+    pytest.param(Case(hanging_fsync, {"slow"}), id="hanging_fsync", marks=long),
+    pytest.param(Case(slow_fsync, set()), id="slow_fsync", marks=long),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fault_costs_memory_and_nothing_else(
+    case: Case, tmp_path: Path, quick: Path, disks: Disks
+) -> None:
+    """While it lasts healthy events get their 000, failing ones their 500, `/readyz` stays 200, and
+    nothing is acknowledged that could not be kept. Once it is over all is as before, without a
+    restart: what was recorded before it is still known, and what fails is recorded again."""
+    folder = case.disk(disks) if case.disk else quick
+    store = folder / "store.db"
+    with scene(tmp_path, store) as at:
+        assert at.router.post("fails-before") == "500"
+        assert at.router.post("queues-before") == "000"
+        with case.fault(store, at.router.process.pid):
+            during(at, case.words)
+        after(at)
+        assert len(at.strong.of("fails-before")) == 1
+        assert len({got.webhook_id for got in at.weak.of("fails-before")}) == 1
+
+
+def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
+    """After the lines that say that it fails there is one that says that it works again, and after
+    how long; one that never failed has none."""
+    store = quick / "store.db"
+    with scene(tmp_path, store) as at:
+        assert at.router.post("fails-before") == "500"
+        assert not at.router.lines("store_back")
+        with locked(store, at.router.process.pid):
+            at.router.wait_for(lambda: at.router.lines("store"))
+            assert not at.router.lines("store_back")
+        at.router.wait_for(lambda: at.router.lines("store_back"))
+        at.healed.set()
+        assert at.router.post("fails-before") == "000"
+        (line,) = at.router.lines("store_back")
+        assert (line["level"], line["seconds"] >= 2.0) == ("info", True)
+
+
+@long
+def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> None:
+    """A power cut of the disk alone: the router forwards without a memory until it is mounted
+    again, and then goes on with what is on it. The 000s that were given blindly can't be told from
+    what was recorded before, so that the retries of that are delivered in full."""
+    place = disks.ext4(64)
+    with scene(tmp_path, place / "store.db") as at:
+        assert at.router.post("fails-before") == "500"
+        assert at.router.post("queues-before") == "000"
+        disks.cut_power(place)
+        during(at, {"io", "unreachable"})
+        disks.restore_power(place)
+        after(at)
+
+
+def test_a_file_that_is_damaged_in_use_costs_memory_alone(quick: Path) -> None:
+    """Until it is moved out of the way events are forwarded without a memory; the next start
+    refuses it, with one line, and starts with a new one."""
+    store = quick / "store.db"
+    fill(store, 1000)
+    with scene(quick, store) as at:
+        overwrite(store)
+        assert at.router.post("healthy") == "000"
+        codes = at_once(at.router, "fails", "queues", "healthy-beside")
+        assert codes == ["500", "500", "000"]
+        assert line_of(at.router, "500", 1)["unrecorded"] in {"corrupt", "io", "sqlite"}
+        assert at.router.ready() == 200
+    assert refusal(quick, store).endswith(
+        f"can't use the store {store}: it is damaged, or no database"
+    )
+    for file in quick.glob("store.db*"):
+        file.rename(quick / f"broken-{file.name}")
+    with scene(quick, store) as at:
+        assert at.router.post("queues") == "000"
+
+
+def overwrite(store: Path) -> None:
+    """Put noise into every page but the first, which has the file's version."""
+    with store.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(store.stat().st_size - 4096))
+
+
+def refusal(folder: Path, store: Path) -> str:
+    """What `serve` says instead of starting."""
+    config = str(folder / "routes.yaml")
+    finished = run("serve", "--config", config, "--store", str(store), "--port", "0")
+    assert finished.returncode == 3
+    return one_line(finished.stderr)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        pytest.param(full_disk, "the disk is full", id="full_disk"),
+        pytest.param(locked, "another process holds it locked", id="locked"),
+    ],
+)
+def test_a_start_needs_a_store_that_works(
+    fault: Fault, why: str, quick: Path, disks: Disks
+) -> None:
+    """A fault that is there at the start is told in one line, with exit code 3."""
+    (quick / "routes.yaml").write_text(json.dumps(routes({"one": "http://127.0.0.1:1/"})))
+    folder = disks.tmpfs(2) if fault is full_disk else quick
+    fill(folder / "store.db", 10)
+    with fault(folder / "store.db", 0):
+        assert refusal(quick, folder / "store.db").endswith(why)
+
+
+#: How many unsettled events a long file has.
+MANY = 1_000_000 if LONG else 5_000
+
+
+@pytest.fixture(scope="module")
+def lengthy() -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        fill(Path(folder) / "store.db", MANY)
+        yield Path(folder)
+
+
+def test_a_long_file_is_as_quick_as_a_short_one(lengthy: Path, quick: Path) -> None:
+    """A look-up, a claim, a close, and each step of the queue take as many of SQLite's steps beside
+    many unsettled events as beside ten."""
+    fill(quick / "short.db", 10)
+    assert steps_of(lengthy / "store.db") == steps_of(quick / "short.db")
+
+
+def steps_of(store: Path) -> dict[str, int]:
+    """How many steps SQLite takes for each of what a request and the worker do."""
+    record = Record("new", Stage.OPEN, 1.0, 1, 1.0, 2.0, 3.0, 4.0)
+    letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", b"body"), b"digest", "request")
+    rows = [DeliveryRow("strong", State.AWAITING), DeliveryRow("side", State.QUEUED)]
+    closed = replace(record, stage=Stage.CLOSED)
+    settlement = Settlement(closed, rows[:1], b"digest", ["strong"], 2.0)
+    connection = connect(store)
+    with closing(connection):
+        writing = Rows(connection, NO_LIMITS)
+        work: dict[str, Callable[[], object]] = {
+            "miss": lambda: find(connection, b"nothing"),
+            "add": lambda: writing.add(record, letter, rows),
+            "find": lambda: find(connection, b"digest"),
+            "settle": lambda: writing.settle(settlement),
+            "queue": lambda: queue(connection),
+            "take": lambda: writing.take("side", 10.0, 20.0, 8),
+            "acknowledge": lambda: writing.acknowledge("new", "side", 10.0),
+            "end": lambda: writing.end(10.0, 200),
+            "usage": lambda: usage(connection, NO_LIMITS),
+            "prune": lambda: writing.prune(1e6, 200),
+        }
+        return {name: steps(connection, each) for name, each in work.items()}
+
+
+def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
+    """How many instructions of SQLite's virtual machine it takes."""
+    taken = 0
+
+    def count() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    connection.set_progress_handler(count, 1)
+    work()
+    connection.set_progress_handler(None, 0)
+    return taken
+
+
+def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
+    """A start, a record, its retry, and a queued delivery go as ever."""
+    limits = ("--store-max-bytes", "1000GiB", "--store-max-rows", "100000000")
+    with scene(lengthy, lengthy / "store.db", *limits) as at:
+        assert at.router.post("fails-once") == "500"
+        assert at.router.post("queues-once") == "000"
+        at.healed.set()
+        assert at.router.post("fails-once") == "000"
+        until(lambda: at.aside.of("queues-once")[-1].code == "000")
+        assert len(at.strong.of("fails-once")) == 1

@@ -1,0 +1,291 @@
+"""Several routers on one PostgreSQL: real processes that share what is remembered, the list of
+them, and a database that is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from router.model.errors import StartFailed
+from router.ops.heartbeat import Heartbeat
+from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
+from router.store.postgres import Address, PostgresStore
+from router.store.postgres.address import SCHEMA
+from router.store.promises import StoreLimits
+from router.store.url import parse_database
+from router.telemetry.metrics import Metrics
+from tests.support.command import one_line, run
+from tests.support.inprocess import Ran, ran
+from tests.support.postgres import PASSWORD, USER, Database, Server
+from tests.support.serving import SOON, Serving, Target, serving, states, target, until
+from tests.support.sockets import HOST
+
+#: How long an in-process test waits, in seconds.
+T = 20.0
+
+LIMITS = StoreLimits(1 << 30, 1 << 20)
+
+
+@contextmanager
+def nodes(
+    folder: Path, database: Database, required: Mapping[str, Target], count: int = 2, **more: Any
+) -> Iterator[list[Serving]]:
+    """So many routers of these targets on one database, each with files of its own."""
+    with ExitStack() as stack:
+        started = []
+        for number in range(count):
+            own = folder / f"node-{number}"
+            own.mkdir(parents=True)
+            started.append(stack.enter_context(serving(own, required, store=database, **more)))
+        yield started
+
+
+def listed(database: Database, *options: str) -> Ran:
+    """What `nodes` prints."""
+    with patch.dict(os.environ, EBAAS_ROUTER_STORE=database.dsn):
+        return ran("nodes", *options)
+
+
+def age_rows(database: Database, seconds: float, pid: int | None = None) -> None:
+    """As if so much time had passed since they were written."""
+    which = "true" if pid is None else f"pid = {pid}"
+    database.rows(f"UPDATE {SCHEMA}.nodes SET seen_at = seen_at - {seconds} WHERE {which}")
+
+
+def rows(database: Database) -> list[str]:
+    return [name for (name,) in database.rows(f"SELECT node_id FROM {SCHEMA}.nodes")]
+
+
+# What they share.
+
+
+def test_a_retry_at_another_node_reaches_only_who_still_needs_it(
+    tmp_path: Path, database: Database
+) -> None:
+    """Under the same id: what one node has recorded the other one knows."""
+    answers = iter(["500", "000"])
+    with (
+        target() as certificates,
+        target(lambda *_: next(answers)) as ledger,
+        nodes(tmp_path, database, {"certificates": certificates, "ledger": ledger}) as (one, two),
+    ):
+        assert one.post("a") == "500"
+        assert two.post("a") == "000"
+        assert [got.code for got in certificates.of("a")] == ["000"]
+        assert [got.code for got in ledger.of("a")] == ["500", "000"]
+        assert len({got.webhook_id for got in (*certificates.got, *ledger.got)}) == 1
+
+
+def test_what_a_killed_node_had_in_hand_another_takes_over(
+    tmp_path: Path, database: Database
+) -> None:
+    """Once its lease is over; nothing waits for the node that is gone."""
+    held = True
+
+    def code(*_: str) -> str:
+        until(lambda: not held)
+        return "000"
+
+    with (
+        target() as ledger,
+        target(code) as audit,
+        nodes(tmp_path, database, {"ledger": ledger}, optional={"audit": audit}, queue=SOON) as (
+            one,
+            two,
+        ),
+    ):
+        assert one.post("a") == "000"
+        assert states(database)["a"]["audit"] == "queued"
+        one.process.send_signal(signal.SIGKILL)
+        one.wait()
+        held = False
+        database.rows(f"UPDATE {SCHEMA}.deliveries SET due_at = due_at - 600")
+        until(lambda: states(database)["a"]["audit"] == "acknowledged")
+        assert two.post("b") == "000"
+
+
+# The list of them.
+
+
+def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database) -> None:
+    """All well is exit code 0; one that was killed is gone, and one that was stopped leaves no
+    row."""
+    with target() as ledger, nodes(tmp_path, database, {"ledger": ledger}) as (one, two):
+        until(lambda: len(listed(database, "--format", "json").lines) == 2)
+        finished = listed(database, "--format", "json")
+        said = [json.loads(line) for line in finished.lines]
+        assert (finished.code, finished.err) == (0, "")
+        assert {(node["pid"], node["address"]) for node in said} == {
+            (each.process.pid, f"http://127.0.0.1:{each.port}/callback") for each in (one, two)
+        }
+        assert len({node["config"] for node in said}) == 1
+        one.process.send_signal(signal.SIGKILL)
+        one.wait()
+        age_rows(database, GONE + 1, one.process.pid)
+        finished = listed(database)
+        assert finished.code == 1
+        assert "gone, silent for" in finished.out
+        assert finished.lines[-1] == "2 nodes, 1 of them gone"
+        assert two.interrupt(signal.SIGTERM) == 0
+        assert [json.loads(line)["pid"] for line in listed(database, "--format", "json").lines] == [
+            one.process.pid
+        ]
+
+
+@pytest.mark.anyio
+async def test_who_runs_something_else_is_named(database: Database) -> None:
+    """Beside most, in configuration and in version; exit code 1."""
+    async with opened(database) as store:
+        assert store.nodes is not None
+        for each in (
+            node("one", "usual"),
+            node("two", "usual"),
+            node("three", "old"),
+            replace(node("four", "usual"), version="2"),
+        ):
+            await store.nodes.beat(replace(each, host=each.node_id), T)
+        finished = await asyncio.to_thread(listed, database)
+    noted = {line.split()[0]: line.partition("  another ")[2] for line in finished.lines[1:5]}
+    assert finished.code == 1
+    assert noted == {
+        "one": "",
+        "two": "",
+        "three": "configuration; ledger: timeout, 1970-01-01T00:00:01Z",
+        "four": "version; ledger: timeout, 1970-01-01T00:00:01Z",
+    }
+
+
+def test_only_postgresql_has_nodes(tmp_path: Path) -> None:
+    """A file has one node; the line says where to look instead."""
+    finished = run("nodes", "--store", str(tmp_path / "store.db"))
+    assert finished.returncode == 3
+    assert "/status" in one_line(finished.stderr)
+
+
+def node(name: str, config: str) -> Node:
+    return Node(
+        node_id=name,
+        host="host",
+        pid=1,
+        address="http://host:8080/callback",
+        version="1",
+        config=config,
+        uptime=60.0,
+        ready=True,
+        figures={"events": 7},
+        troubles=(Trouble(1.5, "ledger: timeout"),),
+    )
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[PostgresStore]:
+    store = await PostgresStore.open(Address.parse(database.dsn), LIMITS)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def present(store: PostgresStore, describe: Callable[[], Node]) -> AsyncIterator[Metrics]:
+    """A process among others, and what it counts."""
+    assert store.nodes is not None
+    metrics = Metrics()
+    beating = asyncio.create_task(Heartbeat(store.nodes, describe, metrics, beat=0.01).run())
+    try:
+        yield metrics
+    finally:
+        beating.cancel()
+        await asyncio.wait({beating})
+
+
+async def comes_true(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(T):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_different_configurations_are_timed(database: Database) -> None:
+    """For as long as two are in force; one that is gone has none, and its row goes with time."""
+    mine = node("mine", "new")
+    async with opened(database) as store, present(store, lambda: mine) as metrics:
+        assert store.nodes is not None
+        await store.nodes.beat(node("other", "old"), T)
+        await comes_true(lambda: metrics.configurations_differ > 0)
+        assert metrics.nodes == 2
+        first = metrics.configurations_differ
+        await comes_true(lambda: metrics.configurations_differ > first)
+        mine = replace(mine, config="old")
+        await comes_true(lambda: metrics.configurations_differ == 0)
+        mine = replace(mine, config="new")
+        database.rows(
+            f"UPDATE {SCHEMA}.nodes SET seen_at = seen_at - {GONE + 1} WHERE host = 'host'"
+        )
+        await comes_true(lambda: metrics.nodes == 1 and metrics.configurations_differ == 0)
+        age_rows(database, FORGOTTEN)
+        await comes_true(
+            lambda: database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == [("mine",)]
+        )
+    assert database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == []
+
+
+# A database that is not there yet.
+
+
+def test_a_database_that_is_away_at_the_start_is_waited_for(
+    tmp_path: Path, postgresql: Server
+) -> None:
+    """Not ready, and says why; callbacks are told to come again; then it is ready by itself."""
+    with (
+        postgresql.database() as database,
+        target() as ledger,
+        ExitStack() as stack,
+    ):
+        with postgresql.down():
+            router = stack.enter_context(serving(tmp_path, {"ledger": ledger}, store=database))
+            assert router.ask("GET", "/readyz") == (503, "503")
+            assert router.post("a") == "503"
+            assert ledger.got == []
+        until(lambda: router.ready() == 200)
+        assert router.post("a") == "000"
+        assert router.lines("store_awaited")[0]["error"] == "unreachable"
+        (line,) = router.lines("store_opened")
+        assert line["store"] == f"postgresql://{HOST}:{postgresql.port}/{database.name}"
+
+
+def test_what_waiting_cannot_mend_ends_the_start(tmp_path: Path, database: Database) -> None:
+    """A wrong password, say: exit code 3 and one line, without the password."""
+    store = database.dsn.replace(":not%2Fso%40secret@", ":hunter2@")
+    finished = run("serve", "--port", "0", environ={"EBAAS_ROUTER_STORE": store})
+    assert finished.returncode == 3
+    assert b"serving" not in finished.stdout
+    line = one_line(finished.stderr)
+    assert "password authentication failed" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.anyio
+async def test_the_password_may_be_in_a_file(tmp_path: Path, database: Database) -> None:
+    """Which is read for each connection, so that a new one is taken up by itself."""
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    url = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
+    address = Address.of(parse_database(url), file)
+    await (await PostgresStore.open(address, LIMITS)).close()
+    file.write_text("another")
+    with pytest.raises(StartFailed, match="password authentication failed"):
+        await PostgresStore.open(address, LIMITS)
+    file.unlink()
+    with pytest.raises(StartFailed, match="--store-password-file: there is no such file"):
+        await PostgresStore.open(address, LIMITS)

@@ -1,0 +1,451 @@
+"""What befalls a PostgreSQL server and the way to it, met by the whole router as a real process:
+docs/faults.md is the table. The long ones run with LONG=1, which `make postgresql` sets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from subprocess import CalledProcessError
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from urllib.request import urlopen
+
+import pytest
+
+from tests.store.test_faults import long
+from tests.support.command import PATIENCE
+from tests.support.disks import Disks
+from tests.support.faults import Scene, after, during, line_of, scene
+from tests.support.postgres import USER, Database, Server
+from tests.support.proxy import Loss, Proxy, proxy
+from tests.support.serving import Target, serving, states, target, unsettled, until
+from tests.support.sockets import HeldPort, listens
+
+
+class Ground(NamedTuple):
+    """What a router with a database stands on."""
+
+    server: Server
+    #: As the router has it, through the proxy.
+    database: Database
+    way: Proxy
+
+
+@pytest.fixture
+def ground(postgresql: Server, database: Database) -> Iterator[Ground]:
+    with proxy(postgresql.port) as way:
+        yield Ground(postgresql, database.through(way.port), way)
+
+
+#: It is there while its block lasts.
+Fault = Callable[[Ground], AbstractContextManager[None]]
+
+
+def stopped(at: Ground) -> AbstractContextManager[None]:
+    """As for maintenance: connections are ended, new ones refused."""
+    return at.server.down()
+
+
+def crashed(at: Ground) -> AbstractContextManager[None]:
+    return at.server.down(immediately=True)
+
+
+def frozen(at: Ground) -> AbstractContextManager[None]:
+    """Its processes do nothing, and their sockets stay open."""
+    return at.server.hanging()
+
+
+def cut_off(at: Ground) -> AbstractContextManager[None]:
+    """A network that drops every packet."""
+    return at.way.hanging()
+
+
+def refused(at: Ground) -> AbstractContextManager[None]:
+    return at.way.refusing()
+
+
+def resetting(at: Ground) -> AbstractContextManager[None]:
+    """Each connection breaks as soon as something is asked on it."""
+    return at.way.cutting()
+
+
+def slow(at: Ground) -> AbstractContextManager[None]:
+    """100 ms for each message: within what a reply has left for the store."""
+    return at.way.slow(0.1)
+
+
+def read_only(at: Ground) -> AbstractContextManager[None]:
+    """As a server is that has lost its place to another, and does not know yet."""
+    return at.server.reloaded(default_transaction_read_only="on")
+
+
+@contextmanager
+def crowded(at: Ground) -> Iterator[None]:
+    """Others have all connections that there are."""
+    at.server.rows(f"ALTER DATABASE {at.database.name} CONNECTION LIMIT 0")
+    at.way.cut()
+    try:
+        yield
+    finally:
+        at.server.rows(f"ALTER DATABASE {at.database.name} CONNECTION LIMIT -1")
+
+
+#: The words for a server that can't be asked; `slow` also comes where the machine is too busy.
+AWAY = {"unreachable", "lost", "slow"}
+
+
+class Case(NamedTuple):
+    fault: Fault
+    #: The log's words for it; none where what fails is kept all the same.
+    words: set[str]
+    #: Look-ups go on.
+    readable: bool = False
+
+
+CASES = [
+    pytest.param(Case(stopped, AWAY), id="stopped"),
+    pytest.param(Case(crashed, AWAY), id="crashed", marks=long),
+    pytest.param(Case(frozen, AWAY), id="frozen", marks=long),
+    pytest.param(Case(cut_off, AWAY), id="cut_off", marks=long),
+    pytest.param(Case(refused, AWAY), id="refused", marks=long),
+    pytest.param(Case(resetting, AWAY), id="resetting", marks=long),
+    pytest.param(Case(slow, set(), readable=True), id="slow", marks=long),
+    pytest.param(Case(read_only, {"read_only", *AWAY}), id="read_only", marks=long),
+    pytest.param(Case(crowded, {"connections", *AWAY}), id="crowded", marks=long),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fault_costs_memory_and_nothing_else(case: Case, ground: Ground, tmp_path: Path) -> None:
+    """While it lasts healthy events get their 000, failing ones their 500, `/readyz` stays 200, and
+    nothing is acknowledged that could not be kept. Once it is over all is as before, without a
+    restart: what was recorded before it is still there, and what fails is recorded again."""
+    with scene(tmp_path, ground.database) as at:
+        assert at.router.post("fails-before") == "500"
+        assert at.router.post("queues-before") == "000"
+        with case.fault(ground):
+            during(at, case.words)
+        after(at)
+        if case.readable:
+            assert len(at.strong.of("fails-before")) == 1
+
+
+def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
+    """A router that finds no server says so in one line, takes no events, and is not ready; it
+    tries again by itself until there is one."""
+    with ExitStack() as fault, target() as strong:
+        fault.enter_context(ground.way.refusing())
+        with serving(tmp_path, {"strong": strong}, store=ground.database) as router:
+            router.wait_for(lambda: router.lines("store_awaited"))
+            assert (router.ready(), router.post("early")) == (503, "503")
+            assert not strong.got
+            fault.close()
+            until(lambda: router.ready() == 200)
+            (line,) = router.lines("store_awaited")
+            assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
+            assert router.post("now") == "000"
+
+
+@long
+def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: Path) -> None:
+    """A balancer that took out every node whose store is away would forward nothing: `/readyz`
+    stays 200, `/status` says what is wrong, and the log says when it is over."""
+    ops = HeldPort()
+    options = ("--ops-port", str(ops.number))
+    with closing(ops), scene(tmp_path, ground.database, *options) as at:
+        with ground.server.down():
+            assert at.router.post("fails") == "500"
+            until(lambda: not status(ops.number)["store"]["ok"])
+            assert at.router.ready() == 200
+            assert status(ops.number)["status"] == "degraded"
+            at.router.wait_for(lambda: at.router.lines("store"))
+        at.router.wait_for(lambda: at.router.lines("store_back"))
+
+
+def status(port: int) -> dict[str, Any]:
+    with urlopen(f"http://127.0.0.1:{port}/status", timeout=PATIENCE) as answer:
+        said: dict[str, Any] = json.load(answer)
+    return said
+
+
+# A commit whose outcome nobody knows: the server has made it, and the connection breaks.
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_a_connection_that_breaks_once_costs_nothing(
+    loss: Loss, ground: Ground, tmp_path: Path
+) -> None:
+    """Whether the server has got what was asked or not: it is asked again, and comes to pass once.
+    The failure is recorded, the queued delivery is queued, and the close has its 000."""
+    with scene(tmp_path, ground.database) as at:
+        with ground.way.losing(sign_of("fails-once"), loss, once=True):
+            assert at.router.post("fails-once") == "500"
+        with ground.way.losing(sign_of("queues-once"), loss, once=True):
+            assert at.router.post("queues-once") == "000"
+        assert ground.way.lost == 2
+        at.healed.set()
+        ((event_id,),) = ground.database.rows("SELECT event_id FROM events WHERE stage = 'open'")
+        with ground.way.losing(event_id.encode(), loss, once=True):
+            assert at.router.post("fails-once") == "000"
+        assert ground.way.lost == 3
+        assert [got.code for got in at.weak.of("fails-once")] == ["500", "000"]
+        assert len(at.strong.of("fails-once")) == 1
+        until(lambda: at.aside.of("queues-once")[-1].code == "000")
+
+
+@long
+def test_a_record_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
+    """As often as it is tried: it is told as a failure that may not be recorded, and the retry gets
+    its 000 from every target's own acknowledgement, whether the record is found or not."""
+    with scene(tmp_path, ground.database) as at:
+        with ground.way.losing(sign_of("fails-record"), Loss.ANSWERING):
+            assert at.router.post("fails-record") == "500"
+            assert line_of(at.router, "500", 1)["unrecorded"] in AWAY
+        at.healed.set()
+        until(lambda: at.router.post("fails-record") == "000")
+        assert at.weak.of("fails-record")[-1].code == "000"
+        assert "awaiting" not in states(at.store).get("fails-record", {}).values()
+
+
+@long
+def test_a_queued_delivery_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
+    """There is no 000 on it. What was queued all the same is delivered, and so is the retry."""
+    with scene(tmp_path, ground.database) as at:
+        with ground.way.losing(sign_of("queues-lost"), Loss.ANSWERING):
+            assert at.router.post("queues-lost") == "500"
+        at.healed.set()
+        until(lambda: at.router.post("queues-lost") == "000")
+        until(lambda: not unsettled(at.store))
+        assert at.aside.of("queues-lost")[-1].code == "000"
+
+
+@long
+def test_a_close_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
+    """The retry whose close may have failed is told as a failure. The next one is delivered as what
+    it may be, a new event: no 000 rests on what another may have used up."""
+    with scene(tmp_path, ground.database) as at:
+        assert at.router.post("fails-close") == "500"
+        ((event_id,),) = ground.database.rows("SELECT event_id FROM events")
+        at.healed.set()
+        with ground.way.losing(event_id.encode(), Loss.ANSWERING):
+            assert at.router.post("fails-close") == "500"
+        until(lambda: at.router.post("fails-close") == "000")
+        assert [got.code for got in at.weak.of("fails-close")] == ["500", "000", "000"]
+        assert ground.database.rows("SELECT event_id FROM events WHERE stage = 'open'") == []
+
+
+def sign_of(name: str) -> bytes:
+    """What of an event's record is nowhere else: its name, in the body, as it is sent."""
+    return name.encode().hex().encode()
+
+
+#: How much a standby has yet to replay, in bytes; no row where there is none.
+_BEHIND = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication"
+
+
+@long
+def test_a_failover(ground: Ground, tmp_path: Path) -> None:
+    """The server is lost, and another takes its address: first as a standby, which refuses every
+    write, then in its place. What was recorded is known there, and no router is started anew."""
+    standby = Server(primary=ground.server)
+    with closing(standby):
+        standby.start()
+        database = Database(standby, ground.database.name, ground.way.port)
+        with scene(tmp_path, database) as at:
+            assert at.router.post("fails-before") == "500"
+            assert at.router.post("queues-before") == "000"
+            until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+            assert {"fails-before", "queues-before"} <= states(database).keys()
+            with ground.server.down(immediately=True):
+                ground.way.to = standby.port
+                ground.way.cut()
+                during(at, {"read_only", *AWAY})
+                until(lambda: is_refused(at))
+                standby.rows("SELECT pg_promote()")
+                after(at)
+
+
+def is_refused(at: Scene) -> bool:
+    """The router has found the new server, which takes no writes."""
+    at.router.post("fails-there")
+    return any(line.get("unrecorded") == "read_only" for line in at.router.lines("event"))
+
+
+# Disks.
+
+
+@pytest.fixture
+def disk(postgresql: Server) -> Iterator[Path]:
+    """A small one, which the server may write to."""
+    with TemporaryDirectory(dir=postgresql.folder) as folder, closing(Disks(Path(folder))) as own:
+        Path(folder).chmod(0o711)
+        place = own.tmpfs(64)
+        shutil.chown(place, *postgresql.owner)
+        yield place
+
+
+@contextmanager
+def filled(place: Path) -> Iterator[None]:
+    """Somebody else takes every byte that is left."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def overfill(at: Scene, words: set[str]) -> None:
+    """Record events until there is no room for one."""
+    for number in range(2000):
+        assert at.router.post(f"fails-{number}") == "500"
+        if line_of(at.router, "500", number + 1).get("unrecorded") in words:
+            return
+    pytest.fail("there was room for all of them")
+
+
+@long
+def test_a_full_disk_of_the_database(ground: Ground, disk: Path, tmp_path: Path) -> None:
+    """The server lives, and has no room for another row: events go on, and are recorded again as
+    soon as there is."""
+    ground.server.rows(f"CREATE TABLESPACE small LOCATION '{disk}'")
+    ground.server.rows(f"ALTER DATABASE {ground.database.name} SET TABLESPACE small")
+    try:
+        with scene(tmp_path, ground.database) as at:
+            with filled(disk):
+                overfill(at, {"disk_full"})
+                assert at.router.post("healthy") == "000"
+                assert at.router.ready() == 200
+            recovers(at)
+    finally:
+        ground.server.rows(f"ALTER DATABASE {ground.database.name} SET TABLESPACE pg_default")
+        ground.server.rows("DROP TABLESPACE small")
+
+
+@long
+def test_a_full_disk_of_the_log(disk: Path, tmp_path: Path) -> None:
+    """The server ends itself, for it can't write its log ahead. Events go on without it, and all is
+    as before once there is room and somebody has started it."""
+    server = Server(wal=disk / "wal")
+    with closing(server):
+        server.start()
+        with server.database() as database, scene(tmp_path, database) as at:
+            assert at.router.post("fails-before") == "500"
+            assert at.router.post("queues-before") == "000"
+            with filled(disk):
+                with pytest.raises(CalledProcessError):
+                    until(lambda: not server.rows("SELECT pg_switch_wal()"))
+                until(lambda: not listens(server.port))
+                during(at, AWAY)
+            server.start()
+            after(at)
+
+
+def recovers(at: Scene) -> None:
+    """The first of many events that failed is still known, and so is a new one."""
+    until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
+    at.healed.set()
+    for name in ("fails-0", "fails-after"):
+        assert at.router.post(name) == "000"
+    until(lambda: at.router.post("queues-after") == "000")
+    assert states(at.store)["fails-after"]["weak"] == "acknowledged"
+
+
+# Two nodes.
+
+
+def test_a_node_that_is_cut_off_with_a_claim(ground: Ground, tmp_path: Path) -> None:
+    """A node has claimed a record when the network takes the store from it. The caller's next
+    retry goes on with the record at the other node; the first one's answer is no 000, whatever it
+    has come to, for it could not close what it had claimed."""
+    holding, go = threading.Event(), threading.Event()
+    times = count(1)
+
+    def hesitates(_: str, __: str) -> str:
+        match next(times):
+            case 1:
+                return "500"
+            case 2:
+                holding.set()
+                assert go.wait(PATIENCE)
+        return "000"
+
+    with (
+        target() as strong,
+        target(hesitates) as weak,
+        serving(folder(tmp_path, "one"), both(strong, weak), store=ground.database) as one,
+        serving(folder(tmp_path, "two"), both(strong, weak), store=beside(ground)) as two,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert one.post("claimed") == "500"
+        first = threads.submit(one.post, "claimed")
+        assert holding.wait(PATIENCE)
+        with ground.way.hanging():
+            assert two.post("claimed") == "000"
+            go.set()
+            assert first.result(PATIENCE) == "500"
+        assert len(strong.of("claimed")) == 1
+        until(lambda: "store" not in one.lines("event")[-1] and one.post("after") == "000")
+        assert states(ground.database).get("claimed", {}).get("weak") == "acknowledged"
+
+
+def folder(parent: Path, name: str) -> Path:
+    made = parent / name
+    made.mkdir()
+    return made
+
+
+#: A router has long had an answer, and so knows that the server is there.
+CONNECTED = (
+    f"SELECT pid FROM pg_stat_activity WHERE usename = '{USER}' AND state = 'idle' "
+    "AND state_change < clock_timestamp() - interval '500 ms'"
+)
+
+
+@long
+def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
+    """A 000 that was given while the store was away may have been owed to a record. A node that
+    stops before its upkeep comes to it takes that record's credit all the same."""
+    holding, go = threading.Event(), threading.Event()
+
+    def holds(name: str, _: str) -> str:
+        if name == "held":
+            holding.set()
+            assert go.wait(PATIENCE)
+        return "500" if name == "recorded" else "000"
+
+    with (
+        target(holds) as strong,
+        serving(tmp_path, {"strong": strong}, store=ground.database) as router,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert router.post("recorded") == "500"
+        with ground.way.refusing():
+            assert router.post("blindly") == "000"
+            held = threads.submit(router.post, "held")
+            assert holding.wait(PATIENCE)
+            router.process.send_signal(signal.SIGTERM)
+            router.wait_for(lambda: router.lines("stopping"))
+        until(lambda: ground.database.rows(CONNECTED))
+        go.set()
+        assert held.result(PATIENCE) == "000"
+        assert router.wait() == 0
+    assert ground.database.rows("SELECT spent_up_to > 0 FROM credit") == [("t",)]
+
+
+def both(strong: Target, weak: Target) -> dict[str, Target]:
+    return {"strong": strong, "weak": weak}
+
+
+def beside(ground: Ground) -> Database:
+    """The same database, not through the proxy."""
+    return ground.database.through(ground.server.port)

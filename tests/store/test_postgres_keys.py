@@ -1,0 +1,44 @@
+"""Patterns of keys as PostgreSQL reads them: what fits there is what fits everywhere."""
+
+from __future__ import annotations
+
+from random import Random
+
+from router.routing.glob import Glob, GlobInvalid
+from router.store.postgres.keys import regex
+from router.store.postgres.texts import escaped
+from tests.support.postgres import Server
+
+#: What means something to a glob, to a regular expression, to SQL or to a terminal.
+ALPHABET = "ab.-]^!\\\\\0\0\x01[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
+
+COUNT = 300
+
+
+def case(random: Random) -> tuple[Glob, str]:
+    """A pattern, and a value that has a chance to fit it."""
+    while True:
+        text = "".join(random.choices(ALPHABET + "**??[[]]--", k=random.randrange(9)))
+        try:
+            pattern = Glob(text)
+        except GlobInvalid:
+            continue
+        if random.random() < 0.5:
+            return pattern, text.replace("*", "ab").replace("?", random.choice(ALPHABET))
+        return pattern, "".join(random.choices(ALPHABET, k=random.randrange(7)))
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def test_a_pattern_fits_the_same_keys_as_in_routes(postgresql: Server) -> None:
+    """Whatever characters it has: no pattern finds more, or less, than its route would match."""
+    random = Random(7)
+    cases = [case(random) for _ in range(COUNT)]
+    terms = [f"({quoted(escaped(value))} ~ {quoted(regex(pattern))})" for pattern, value in cases]
+    ((found,),) = postgresql.rows(f"SELECT ARRAY[{', '.join(terms)}]::text")
+    fits = [word == "t" for word in found.strip("{}").split(",")]
+    expected = [pattern.matches(value) for pattern, value in cases]
+    assert COUNT / 5 < sum(expected) < COUNT * 4 / 5
+    assert fits == expected

@@ -1,0 +1,128 @@
+"""Power cuts: a real `serve` on a real file system that loses what was not made durable.
+
+It runs with LONG=1, which `make power-cut` sets; ROUNDS=25 makes that many cuts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from router.delivery.queue import LEASE_MARGIN
+from tests.support.command import PATIENCE
+from tests.support.disks import Disks
+from tests.support.serving import SOON, Serving, Target, serving, target, unsettled, until
+
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+
+#: Callers at a time: enough that commits are grouped.
+CALLERS = 16
+
+#: How long a delivery may be leased, in seconds, with a target's timeout of 5.
+LEASE = 5 + LEASE_MARGIN
+
+pytestmark = pytest.mark.skipif("LONG" not in os.environ, reason="a long one: make power-cut")
+
+
+class Targets:
+    """`strong` acknowledges all; `weak` and `aside` what is not theirs to fail, and in the end
+    all."""
+
+    def __init__(self, strong: Target, weak: Target, aside: Target) -> None:
+        self.strong, self.weak, self.aside = strong, weak, aside
+        self._healed = threading.Event()
+        weak.code = lambda name, _: self._code(name, "fails")
+        aside.code = lambda name, _: self._code(name, "queues")
+
+    def heal(self) -> None:
+        self._healed.set()
+
+    def _code(self, name: str, prefix: str) -> str:
+        return "500" if name.startswith(prefix) and not self._healed.is_set() else "000"
+
+    @contextmanager
+    def router(self, folder: Path, store: Path) -> Iterator[Serving]:
+        required = {"strong": self.strong, "weak": self.weak}
+        with serving(folder, required, {"aside": self.aside}, store, queue=SOON) as router:
+            yield router
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_what_was_answered_survives_a_power_cut(seed: int, tmp_path: Path) -> None:
+    """Every failure that was told is on the disk, and every optional delivery of what has got its
+    000; after the restart retries go only where they are needed, and all is settled."""
+    with (
+        target() as strong,
+        target() as weak,
+        target() as aside,
+        closing(Disks(tmp_path)) as disks,
+    ):
+        targets = Targets(strong, weak, aside)
+        place = disks.ext4(64)
+        store = place / "store.db"
+        with targets.router(tmp_path, store) as router:
+            with load(router) as codes:
+                time.sleep(Random(seed).uniform(0.3, 2.0))
+                router.process.kill()
+                disks.cut_power(place)
+            router.wait()
+            unrecorded = sum("unrecorded" in line for line in router.lines("event"))
+        disks.restore_power(place)
+        lost = lost_of(codes, store)
+        print(f"cut {seed}: {len(codes)} events answered, {len(lost)} lost")
+        assert (lost, unrecorded) == ([], 0)
+        targets.heal()
+        with targets.router(tmp_path, store) as router:
+            settle(router, codes, store, strong)
+
+
+@contextmanager
+def load(router: Serving) -> Iterator[dict[str, str]]:
+    """While it lasts events come without a pause: half of them fail, half have something to queue.
+    What was answered, and its code."""
+    codes: dict[str, str] = {}
+    numbers = count()
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.is_set():
+            number = next(numbers)
+            name = f"fails-{number}" if number % 2 else f"queues-{number}"
+            if code := router.post(name):
+                codes[name] = code
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        calls = [callers.submit(call) for _ in range(CALLERS)]
+        until(lambda: len(codes) > CALLERS)
+        try:
+            yield codes
+        finally:
+            over.set()
+    for each in calls:
+        each.result()
+
+
+def lost_of(codes: dict[str, str], store: Path) -> list[str]:
+    """What was answered and is not there."""
+    kept = {name for name, _ in unsettled(store)}
+    return [name for name in codes if name not in kept]
+
+
+def settle(router: Serving, codes: dict[str, str], store: Path, strong: Target) -> None:
+    assert {code for name, code in codes.items() if name.startswith("queues")} == {"000"}
+    # What was recorded though its caller never heard of it waits for its retry as well.
+    awaiting = {name for name, _ in unsettled(store) if name.startswith("fails")}
+    with ThreadPoolExecutor(CALLERS) as callers:
+        assert set(callers.map(router.post, awaiting)) == {"000"}
+    assert [name for name in awaiting if len(strong.of(name)) != 1] == []
+    # What was in flight is leased to the process that died.
+    until(lambda: not unsettled(store), LEASE + PATIENCE)

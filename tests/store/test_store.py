@@ -1,0 +1,925 @@
+"""What every store that remembers promises: one suite for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.model.event import Attempt, Event, Reason
+from router.routing.glob import Glob
+from router.store.attempts import LAST, Tried, size_of
+from router.store.none import NoStore
+from router.store.ops import (
+    DISCARDED,
+    STEP,
+    Action,
+    Count,
+    Entry,
+    Later,
+    Ops,
+    Selection,
+    Verb,
+    carry_out,
+)
+from router.store.postgres import Address, PostgresStore
+from router.store.postgres.ops import PostgresOps
+from router.store.promises import (
+    DeliveryRow,
+    Letter,
+    Record,
+    Settlement,
+    Stage,
+    State,
+    Store,
+    StoreFailed,
+    StoreFull,
+    StoreLimits,
+    Usage,
+)
+from router.store.sqlite import SqliteStore
+from router.store.sqlite.ops import SqliteOps
+from tests.store.test_faults import long
+from tests.support.postgres import Database, Server, pgbouncer
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = StoreLimits(
+    max_bytes=64 * 1024 * 1024, max_rows=100_000, keep_settled=60.0, keep_dead=600.0
+)
+
+#: More than any call here needs, in seconds.
+T = 20.0
+
+NOW = 1_000_000.0
+
+_numbers = itertools.count()
+
+
+class Place:
+    """Where a store of some kind is. Opened twice, it is one store for two processes."""
+
+    def __init__(
+        self,
+        store: Callable[[StoreLimits], Awaitable[Store]],
+        ops: Callable[[StoreLimits], Awaitable[Ops]],
+    ) -> None:
+        self._store = store
+        self._ops = ops
+
+    @classmethod
+    def in_sqlite(cls, folder: Path) -> Place:
+        path = folder / "store.db"
+        return cls(
+            partial(SqliteStore.open, path),
+            partial(SqliteOps.open, path, now=lambda: NOW),
+        )
+
+    @classmethod
+    def in_postgresql(cls, database: Database) -> Place:
+        """A schema of its own: a new database for each test takes longer than most tests."""
+        address = Address.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
+        return cls(
+            partial(PostgresStore.open, address),
+            partial(PostgresOps.open, address, now=lambda: NOW),
+        )
+
+    @asynccontextmanager
+    async def store(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Store]:
+        store = await self._store(limits)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def ops(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Ops]:
+        """As people open it beside the router."""
+        ops = await self._ops(limits)
+        try:
+            yield ops
+        finally:
+            await ops.close()
+
+
+PLACES = [
+    "sqlite",
+    pytest.param("shared_database", marks=pytest.mark.postgresql, id="postgresql"),
+    pytest.param("pooled_database", marks=[pytest.mark.postgresql, long], id="pgbouncer"),
+]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return Place.in_sqlite(tmp_path)
+    return Place.in_postgresql(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgresql: Server) -> Iterator[Database]:
+    with postgresql.database() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def pooled_database(shared_database: Database) -> Iterator[Database]:
+    with pgbouncer(shared_database) as pooled:
+        yield pooled
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[Store]:
+    async with place.store() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ops(place: Place, store: Store) -> AsyncIterator[Ops]:
+    """The same store, as people open it beside the router."""
+    async with place.ops() as opened:
+        yield opened
+
+
+def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> Letter:
+    event = Event("a", "b", "c", "1", key, body)
+    return Letter(event, hashlib.sha256(body).digest(), "request", "trace")
+
+
+def record(**fields: Any) -> Record:
+    new = Record(
+        event_id=f"event-{next(_numbers)}",
+        stage=Stage.OPEN,
+        first_at=NOW,
+        requests=1,
+        replied_at=NOW,
+        due_at=NOW + 1,
+        credit_until=NOW + 62,
+        ends_at=NOW + 1000,
+    )
+    return replace(new, **fields)
+
+
+def awaiting(target: str = "one") -> DeliveryRow:
+    return DeliveryRow(target, State.AWAITING, "timeout")
+
+
+def queued(target: str = "one", due_at: float = NOW) -> DeliveryRow:
+    return DeliveryRow(target, State.QUEUED, "timeout", due_at)
+
+
+def acknowledged(target: str = "one") -> DeliveryRow:
+    return DeliveryRow(target, State.ACKNOWLEDGED, "acknowledged")
+
+
+async def add(store: Store, *rows: DeliveryRow, body: bytes = b"{}", **fields: Any) -> Record:
+    added = record(**fields)
+    await store.add(added, letter(body), rows, T)
+    return added
+
+
+def settlement(of: Record, *rows: DeliveryRow, **fields: Any) -> Settlement:
+    reached = [row.target for row in rows if row.state is State.ACKNOWLEDGED]
+    digest = letter().digest
+    return Settlement(replace(of, **fields), rows, digest, reached, NOW + 5)
+
+
+async def found(store: Store, body: bytes = b"{}") -> dict[str, Record]:
+    kept = await store.find(letter(body).digest, T)
+    return {each.record.event_id: each.record for each in kept}
+
+
+async def states(store: Store, of: Record, body: bytes = b"{}") -> dict[str, State]:
+    for kept in await store.find(letter(body).digest, T):
+        if kept.record.event_id == of.event_id:
+            return {row.target: row.state for row in kept.rows}
+    return {}
+
+
+async def test_what_is_added_is_found_by_its_body_alone(store: Store) -> None:
+    """A record comes back as it was written, with its rows; another body finds nothing."""
+    added = await add(store, awaiting("one"), acknowledged("two"), queued("three", NOW + 9))
+    (kept,) = await store.find(letter().digest, T)
+    assert kept.record == added
+    assert {row.target: row for row in kept.rows} == {
+        "one": awaiting("one"),
+        "two": acknowledged("two"),
+        "three": queued("three", NOW + 9),
+    }
+    assert await store.find(letter(b"other").digest, T) == ()
+
+
+async def test_open_records_are_found_first(store: Store) -> None:
+    """However many closed events have the same body, an open one is not hidden by them."""
+    for _ in range(40):
+        await add(store, stage=Stage.CLOSED)
+    opened = await add(store, awaiting())
+    for _ in range(40):
+        await add(store, stage=Stage.ENDED)
+    kept = await store.find(letter().digest, T)
+    assert kept[0].record == opened
+    assert len(kept) < 60
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff" * 7, b"x" * 1024 * 1024])
+async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> None:
+    """Whatever the bytes, up to 1 MiB, and whatever the key, a NUL included."""
+    key = "a.\x00.\U0001f600.'\"%"
+    await store.add(record(), letter(body, key), [queued()], T)
+    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
+    assert due.letter == letter(body, key)
+
+
+async def test_a_settled_record_is_what_was_left(store: Store) -> None:
+    """Settling writes the record and the rows given, and leaves the others as they are."""
+    opened = await add(store, awaiting("one"), awaiting("two"), acknowledged("three"))
+    left = settlement(opened, acknowledged("one"), requests=2, replied_at=NOW + 5)
+    assert await store.settle(left, T)
+    assert (await found(store))[opened.event_id] == left.record
+    assert await states(store, opened) == {
+        "one": State.ACKNOWLEDGED,
+        "two": State.AWAITING,
+        "three": State.ACKNOWLEDGED,
+    }
+
+
+@pytest.mark.parametrize("stage", [Stage.CLOSED, Stage.ENDED])
+async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: Stage) -> None:
+    """Of two requests that close one record, one is told that it has changed nothing."""
+    opened = await add(store, awaiting())
+    assert await store.settle(settlement(opened, acknowledged(), stage=stage), T)
+    assert not await store.settle(settlement(opened, awaiting(), stage=Stage.CLOSED), T)
+    assert (await found(store))[opened.event_id].stage is stage
+    assert await states(store, opened) == {"one": State.ACKNOWLEDGED}
+
+
+async def test_only_one_of_many_closes(place: Place) -> None:
+    """Also when they come at once, from two processes."""
+    async with place.store() as one, place.store() as two:
+        opened = await add(one, awaiting())
+        closing = settlement(opened, acknowledged(), stage=Stage.CLOSED)
+        closes = [store.settle(closing, T) for store in (one, two) * 10]
+        assert sum(await asyncio.gather(*closes)) == 1
+
+
+async def test_acknowledged_stays_acknowledged(store: Store) -> None:
+    """A late acknowledgement is not undone by a request that has not heard of it."""
+    opened = await add(store, awaiting("one"), awaiting("two"))
+    assert await store.acknowledge(opened.event_id, "one", NOW, T)
+    assert await store.settle(settlement(opened, awaiting("one"), queued("two")), T)
+    assert await states(store, opened) == {"one": State.ACKNOWLEDGED, "two": State.QUEUED}
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_any_delivery_can_be_acknowledged(store: Store, state: State) -> None:
+    """Whatever has become of it meanwhile."""
+    added = await add(store, DeliveryRow("one", state))
+    assert await store.acknowledge(added.event_id, "one", NOW, T)
+    assert await states(store, added) == {"one": State.ACKNOWLEDGED}
+    assert not await store.acknowledge(added.event_id, "two", NOW, T)
+    assert not await store.acknowledge("no event", "one", NOW, T)
+
+
+async def test_closing_spends_the_other_records_of_the_body(store: Store) -> None:
+    """And no record of another body."""
+    one, two = await add(store, awaiting()), await add(store, awaiting())
+    other = await add(store, awaiting(), body=b"other")
+    assert await store.settle(settlement(one, acknowledged(), stage=Stage.CLOSED), T)
+    records = await found(store)
+    assert records[two.event_id].spent
+    assert not records[one.event_id].spent
+    assert not (await found(store, b"other"))[other.event_id].spent
+
+
+async def test_failing_spends_nothing(store: Store) -> None:
+    """A record that stays open takes nothing from the others."""
+    one, two = await add(store, awaiting()), await add(store, awaiting())
+    assert await store.settle(settlement(one, awaiting()), T)
+    assert not (await found(store))[two.event_id].spent
+
+
+async def test_spending_all_reaches_what_is_there(store: Store) -> None:
+    """Every record of any body, and none that is added later; it can't be undone by settling."""
+    before = await add(store, awaiting())
+    await store.spend_all(T)
+    after = await add(store, awaiting())
+    assert await store.settle(settlement(before, awaiting(), requests=2), T)
+    records = await found(store)
+    assert records[before.event_id].spent
+    assert not records[after.event_id].spent
+
+
+async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
+    """Open deliveries to the targets reached are superseded, and nothing else."""
+    whole = await add(store, awaiting("one"), queued("two"), acknowledged("three"))
+    part = await add(store, awaiting("one"), awaiting("four"))
+    closed = await add(store, queued("two"), stage=Stage.CLOSED)
+    ids = [whole.event_id, part.event_id, closed.event_id, "no event"]
+    await store.supersede(ids, ["one", "two", "three"], NOW, T)
+    records = await found(store)
+    assert records[whole.event_id].stage is Stage.ENDED
+    assert records[part.event_id].stage is Stage.OPEN
+    assert records[part.event_id].spent
+    assert await states(store, whole) == {
+        "one": State.SUPERSEDED,
+        "two": State.SUPERSEDED,
+        "three": State.ACKNOWLEDGED,
+    }
+    assert await states(store, part) == {"one": State.SUPERSEDED, "four": State.AWAITING}
+    assert await states(store, closed) == {"two": State.QUEUED}
+
+
+async def test_due_deliveries_are_leased_once(place: Place) -> None:
+    """Two processes never get the same one; when the lease is over it is due again."""
+    async with place.store() as one, place.store() as two:
+        for n in range(20):
+            await add(one, queued(due_at=NOW + n))
+        taken = await asyncio.gather(
+            *(s.take("one", NOW + 99, NOW + 200, 8, T) for s in (one, two))
+        )
+        ids = [due.event_id for each in taken for due in each]
+        assert len(ids) == len(set(ids)) == 16
+        assert len(await one.take("one", NOW + 99, NOW + 200, 99, T)) == 4
+        assert await two.take("one", NOW + 199, NOW + 300, 99, T) == ()
+        assert len(await two.take("one", NOW + 200, NOW + 300, 99, T)) == 20
+
+
+async def test_what_is_due_first_is_taken_first(store: Store) -> None:
+    """And what is not due is not taken, nor what another target is due."""
+    late, soon = await add(store, queued(due_at=NOW + 5)), await add(store, queued(due_at=NOW + 1))
+    await add(store, queued("two", NOW), awaiting("one"))
+    await add(store, queued(due_at=NOW + 50))
+    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 1, T)] == [soon.event_id]
+    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 9, T)] == [late.event_id]
+
+
+async def test_the_queue_tells_each_targets_first(store: Store) -> None:
+    """One entry for each target that has queued deliveries."""
+    await add(store, queued("one", NOW + 7), queued("two", NOW + 1), awaiting("three"))
+    await add(store, queued("one", NOW + 3))
+    assert await store.queue(T) == {"one": NOW + 3, "two": NOW + 1}
+
+
+async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
+    """A result that comes after the lease was given anew changes nothing."""
+    added = await add(store, queued())
+    (first,) = await store.take("one", NOW, NOW + 10, 9, T)
+    (second,) = await store.take("one", NOW + 10, NOW + 20, 9, T)
+    again = replace(second.row, due_at=NOW + 30, retries=1, reason="code")
+    assert not await store.finish(first, again, NOW + 11, T)
+    assert await store.finish(second, again, NOW + 12, T)
+    assert not await store.finish(second, again, NOW + 13, T)
+    (third,) = await store.take("one", NOW + 30, NOW + 40, 9, T)
+    assert (third.event_id, third.row) == (added.event_id, again)
+
+
+async def test_a_superseded_delivery_is_not_finished(store: Store) -> None:
+    """The worker's failure does not bring back what another event has made needless."""
+    added = await add(store, queued(), awaiting("two"))
+    (due,) = await store.take("one", NOW, NOW + 10, 9, T)
+    await store.supersede([added.event_id], ["one"], NOW, T)
+    assert not await store.finish(due, due.row, NOW, T)
+    assert (await states(store, added))["one"] is State.SUPERSEDED
+
+
+async def test_a_record_ends_when_its_time_has_passed(store: Store) -> None:
+    """What it awaits becomes a dead letter; what is queued stays so; and it ends once."""
+    added = await add(store, awaiting("one"), queued("two"), acknowledged("three"), requests=3)
+    await add(store, awaiting(), ends_at=NOW + 2000)
+    assert await store.end(NOW + 999, 10, T) == ()
+    (ended,) = await store.end(NOW + 1000, 10, T)
+    assert (ended.event_id, ended.requests, ended.dead) == (added.event_id, 3, {"one": "timeout"})
+    assert await store.end(NOW + 1000, 10, T) == ()
+    assert await states(store, added) == {
+        "one": State.DEAD,
+        "two": State.QUEUED,
+        "three": State.ACKNOWLEDGED,
+    }
+
+
+async def test_ending_and_pruning_go_in_steps(store: Store) -> None:
+    """No more than asked for in one commit."""
+    for _ in range(5):
+        await add(store, awaiting())
+    assert [len(await store.end(NOW + 1000, 2, T)) for _ in range(4)] == [2, 2, 1, 0]
+    assert [await store.prune(NOW + 9999, 2, T) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_only_what_is_over_is_pruned_and_after_its_time(store: Store) -> None:
+    """Settled events for a while, dead letters for longer, unsettled ones never."""
+    await add(store, awaiting(), body=b"open", ends_at=NOW + 1e9)
+    await add(store, queued(), body=b"queued", stage=Stage.CLOSED)
+    settled = await add(store, queued("two"), body=b"settled", stage=Stage.CLOSED)
+    await add(store, awaiting(), body=b"dead")
+    await store.end(NOW + 1000, 10, T)
+    await store.acknowledge(settled.event_id, "two", NOW + 1000, T)
+    assert await store.prune(NOW + 1059, 10, T) == 0
+    assert await store.prune(NOW + 1060, 10, T) == 1
+    assert await found(store, b"settled") == {}
+    assert await store.prune(NOW + 1600, 10, T) == 1
+    assert await store.prune(NOW + 1e8, 10, T) == 0
+    assert await found(store, b"open")
+    assert await found(store, b"queued")
+
+
+async def test_usage_is_counted_through_every_change(store: Store) -> None:
+    """Unsettled deliveries by target and state, whatever way they have come and gone."""
+    one = await add(store, awaiting("one"), queued("two"), acknowledged("three"))
+    await add(store, awaiting("one"), ends_at=NOW + 10)
+    assert (await store.usage(T)).rows == 2
+    await store.end(NOW + 10, 10, T)
+    await store.settle(settlement(one, acknowledged("one"), stage=Stage.CLOSED), T)
+    usage = await store.usage(T)
+    counts = {key: count for key, count in usage.deliveries.items() if count}
+    assert counts == {("two", State.QUEUED): 1, ("one", State.DEAD): 1}
+    await store.acknowledge(one.event_id, "two", NOW, T)
+    await store.prune(NOW + 9999, 10, T)
+    usage = await store.usage(T)
+    assert (usage.rows, usage.bytes, usage.fullest) == (0, 0, 0.0)
+
+
+async def test_a_full_store_takes_nothing_new(place: Place) -> None:
+    """And still lets everything that is there go on to its end; then there is room again."""
+    limits = replace(LIMITS, max_rows=3, share=1.0)
+    async with place.store(limits) as store:
+        opened = [await add(store, awaiting()) for _ in range(3)]
+        assert (await store.usage(T)).fullest == 1.0
+        with pytest.raises(StoreFull) as full:
+            await add(store, awaiting())
+        assert not full.value.targets
+        assert await store.settle(settlement(opened[0], acknowledged(), stage=Stage.CLOSED), T)
+        assert await store.prune(NOW + 9999, 10, T) == 1
+        await add(store, awaiting())
+
+
+async def test_one_target_fills_its_share_alone(place: Place) -> None:
+    """Past it only events that need room for that target are refused, and it is named."""
+    limits = replace(LIMITS, max_rows=100, share=0.1)
+    async with place.store(limits) as store:
+        for _ in range(10):
+            await add(store, awaiting("dead"))
+        with pytest.raises(StoreFull) as full:
+            await add(store, awaiting("dead"), awaiting("other"))
+        assert full.value.targets == {"dead"}
+        opened = await add(store, awaiting("other"))
+        with pytest.raises(StoreFull):
+            await store.settle(settlement(opened, queued("dead"), stage=Stage.CLOSED), T)
+        assert (await found(store))[opened.event_id].stage is Stage.OPEN
+
+
+async def test_a_body_counts_in_bytes(place: Place) -> None:
+    """A few large bodies fill the store as well as many small ones."""
+    async with place.store(replace(LIMITS, max_bytes=300_000, share=1.0)) as store:
+        await add(store, awaiting(), body=b"x" * 200_000)
+        with pytest.raises(StoreFull):
+            await add(store, awaiting(), body=b"y" * 200_000)
+        assert await found(store, b"y" * 200_000) == {}
+
+
+async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> None:
+    """Writes that share a commit fail and succeed each for itself."""
+    async with place.store(replace(LIMITS, max_rows=100, share=0.05)) as store:
+        writes = [add(store, awaiting("dead" if n % 2 else f"t{n}")) for n in range(40)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        refused = [result for result in results if isinstance(result, StoreFull)]
+        assert len(refused) == 15
+        assert (await store.usage(T)).rows == 25
+
+
+async def test_what_was_written_is_there_after_closing(place: Place) -> None:
+    """Opened again it is the same store."""
+    async with place.store() as store:
+        added = await add(store, awaiting())
+        await store.spend_all(T)
+    async with place.store() as store:
+        assert (await found(store))[added.event_id] == replace(added, spent=True)
+
+
+async def test_a_call_ends_by_its_timeout(store: Store) -> None:
+    """Whatever the store is doing: here it has no time at all."""
+    with pytest.raises(StoreFailed):
+        await store.add(record(), letter(), [awaiting()], 0.0)
+
+
+async def test_a_write_that_was_too_late_grants_nothing(store: Store) -> None:
+    """Whether it has come to pass or not, its acknowledgements don't count."""
+    for _ in range(50):
+        with pytest.raises(StoreFailed):
+            await store.add(record(), letter(), [awaiting()], 0.0)
+    await add(store, awaiting(), body=b"another")
+    assert all(each.spent for each in (await found(store)).values())
+
+
+async def test_many_at_once(store: Store) -> None:
+    """A thousand records written and read at the same time are all there."""
+    bodies = [os.urandom(16) for _ in range(1000)]
+    await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
+    for body in bodies:
+        assert await found(store, body)
+
+
+# What people ask of it and do with it.
+
+
+def dead(target: str = "one") -> DeliveryRow:
+    return DeliveryRow(target, State.DEAD, "timeout", retries=20)
+
+
+def action(verb: Verb = Verb.REPLAY, **fields: Any) -> Action:
+    made = Action(f"action-{next(_numbers)}", verb, "alice", "--state dead", NOW)
+    return replace(made, **fields)
+
+
+async def entries(ops: Ops, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
+    return [entry async for page in ops.pages(selection, 3) for entry in page]
+
+
+async def rows(ops: Ops, of: Record) -> dict[str, DeliveryRow]:
+    dossier = await ops.dossier(of.event_id)
+    assert dossier is not None
+    return {entry.row.target: entry.row for entry in dossier.entries}
+
+
+async def later(store: Store, *of: Record, target: str = "one") -> None:
+    """Another event with the same body is acknowledged."""
+    await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
+
+
+async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Ops) -> None:
+    """Settled ones too, each with the age of its oldest and how many were acknowledged later."""
+    await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
+    marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
+    await later(store, marked)
+    assert set(await ops.counts(Selection())) == {
+        Count("one", State.DEAD, 2, 1, NOW - 9),
+        Count("two", State.ACKNOWLEDGED, 1, 0, NOW - 5),
+        Count("two", State.QUEUED, 1, 0, NOW - 9),
+    }
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), "0one 0two 1one 2one 2two 3one"),
+        (Selection(targets=("two",)), "0two 2two"),
+        (Selection(targets=("two", "one", "none")), "0one 0two 1one 2one 2two 3one"),
+        (Selection(states=(State.QUEUED,)), "0two"),
+        (Selection(states=(State.QUEUED, State.AWAITING)), "0two 2one"),
+        (Selection(targets=("one",), states=(State.QUEUED,)), ""),
+        (Selection(event_ids=("event-2",)), "2one 2two"),
+        (Selection(event_ids=("event-1", "event-3", "no event")), "1one 3one"),
+        (Selection(event_ids=("event-1",), targets=("two",)), ""),
+        (Selection(keys=(Glob("a.gs.*"),)), "0one 0two 1one"),
+        (Selection(keys=(Glob("a.gs.cert.1"), Glob("*.[!x]"))), "0one 0two 1one 2one 2two"),
+        (Selection(keys=(Glob("*\x00*"),)), "3one"),
+        (Selection(keys=(Glob("A.*"),)), ""),
+        (Selection(since=NOW - 20), "0one 0two 1one 2one 2two"),
+        (Selection(until=NOW - 20), "3one"),
+        (Selection(since=NOW - 30, until=NOW - 10), "2one 2two 3one"),
+        (Selection(acknowledged_later=Later.ONLY), "1one"),
+        (Selection(acknowledged_later=Later.EXCLUDE), "0one 0two 2one 2two 3one"),
+    ],
+)
+async def test_every_part_of_a_selection_counts(
+    store: Store, ops: Ops, selection: Selection, expected: str
+) -> None:
+    """Pages and counts agree; patterns are those of routes, and a key may have any character."""
+    rows = (
+        (dead("one"), queued("two")),
+        (dead("one"),),
+        (awaiting("one"), acknowledged("two")),
+        (dead("one"),),
+    )
+    keys = ("a.gs.cert.1", "a.gs.key.2", "b.gs.cert.2", "c.\x00.\U0001f600.x")
+    for n, (of, key) in enumerate(zip(rows, keys, strict=True)):
+        one = record(event_id=f"event-{n}", first_at=NOW - 10 * n, stage=Stage.ENDED)
+        await store.add(one, letter(b"%d" % n, key), of, T)
+    await later(store, record(event_id="event-1"))
+    found = await entries(ops, selection)
+    assert " ".join(f"{e.event_id[-1]}{e.row.target}" for e in found) == expected
+    assert sum(count.deliveries for count in await ops.counts(selection)) == len(found)
+
+
+async def test_pages_show_each_once_whatever_changes(store: Store, ops: Ops) -> None:
+    """In the order of recording, while what was shown is changed and more is recorded."""
+    added = [await add(store, dead()) for _ in range(10)]
+    seen = []
+    async for page in ops.pages(Selection(), 3):
+        assert len(page) <= 3
+        seen += [entry.event_id for entry in page]
+        await ops.act(action(Verb.DISCARD), page)
+        if len(seen) == 3:
+            added.append(await add(store, dead()))
+    assert seen == [each.event_id for each in added]
+
+
+async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Ops) -> None:
+    """The record, what its targets get, and every delivery."""
+    kept = record(requests=3, stage=Stage.ENDED, spent=True)
+    await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
+    dossier = await ops.dossier(kept.event_id)
+    assert dossier is not None
+    assert (dossier.record, dossier.letter) == (kept, letter(b"\x00\xff", "k"))
+    assert [entry.row for entry in dossier.entries] == [dead("one"), queued("two")]
+    assert await ops.dossier("no event") is None
+
+
+async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Ops) -> None:
+    """It starts over with its retries, its reason stays to be seen, and whoever takes it knows."""
+    added = await add(store, dead("one"), dead("two"), stage=Stage.ENDED)
+    assert await ops.act(action(), await entries(ops, Selection(targets=("one",)))) == 1
+    assert await rows(ops, added) == {"one": queued("one", NOW), "two": dead("two")}
+    assert await store.queue(T) == {"one": NOW}
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert due.replayed
+    assert await store.finish(due, replace(due.row, due_at=NOW + 60, retries=1), NOW, T)
+    (due,) = await store.take("one", NOW + 60, NOW + 99, 9, T)
+    assert due.replayed
+    assert (due.event_id, due.row.retries) == (added.event_id, 1)
+
+
+async def test_what_was_never_replayed_is_not_taken_for_it(store: Store) -> None:
+    """The router's own retries are no person's."""
+    await add(store, queued())
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert not due.replayed
+
+
+async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: Ops) -> None:
+    """A person's action ends where a request writes the delivery anew."""
+    added = await add(store, queued("one"), awaiting("two"))
+    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    assert await store.settle(settlement(added, queued("one")), T)
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    assert not due.replayed
+    assert [entry.action for entry in await entries(ops)] == [None, None]
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_each_verb_is_for_its_states_alone(
+    store: Store, ops: Ops, verb: Verb, state: State
+) -> None:
+    """Only a dead letter is replayed; only what is not settled is discarded; only what a person
+    has discarded is restored."""
+    before = DeliveryRow("one", state, "code")
+    added = await add(store, before)
+    changed = await ops.act(action(verb), await entries(ops))
+    after = (await rows(ops, added))["one"]
+    if verb is Verb.REPLAY:
+        assert changed == (state is State.DEAD)
+        assert after.state is (State.QUEUED if changed else state)
+    elif verb is Verb.RESTORE:
+        assert (changed, after) == (0, before)
+    else:
+        assert changed == (state in (State.DEAD, State.QUEUED, State.AWAITING))
+        assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)
+
+
+async def test_discarding_settles(store: Store, ops: Ops) -> None:
+    """The event is shown as long as a settled one, and no room is taken up for the target."""
+    added = await add(store, dead("one"), queued("two"), stage=Stage.ENDED)
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert not any((await store.usage(T)).deliveries.values())
+    assert await store.prune(NOW + 59, 9, T) == 0
+    assert await store.prune(NOW + 60, 9, T) == 1
+    assert await ops.dossier(added.event_id) is None
+
+
+async def test_discarding_does_not_end_a_record(store: Store, ops: Ops) -> None:
+    """The caller's retry still finds it, and calls only whom it has to; then no dead letter."""
+    added = await add(store, awaiting("one"), acknowledged("two"))
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert (await found(store))[added.event_id] == added
+    (ended,) = await store.end(NOW + 1000, 9, T)
+    assert ended.dead == {}
+
+
+async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Ops) -> None:
+    """An attempt that was in flight is not unsaid; if it fails, that changes nothing."""
+    added = await add(store, queued("one"), queued("two"))
+    (one,) = await store.take("one", NOW, NOW + 60, 9, T)
+    await store.take("two", NOW, NOW + 60, 9, T)
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert not await store.finish(one, one.row, NOW, T)
+    assert await store.acknowledge(added.event_id, "two", NOW, T)
+    after = await rows(ops, added)
+    assert after["one"] == DeliveryRow("one", State.SUPERSEDED, DISCARDED, NOW + 60)
+    assert after["two"].state is State.ACKNOWLEDGED
+
+
+async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Ops) -> None:
+    """Acknowledged, replayed by another, or made good by another event meanwhile."""
+    added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
+    seen = await entries(ops)
+    await store.acknowledge(added[0].event_id, "one", NOW, T)
+    await ops.act(action(), seen[1:2])
+    await later(store, added[2])
+    assert await ops.act(action(), seen) == 1
+    states = [(await rows(ops, each))["one"].state for each in added]
+    assert states == [State.ACKNOWLEDGED, State.QUEUED, State.DEAD, State.QUEUED]
+
+
+async def test_of_two_people_one_replays(place: Place, store: Store, ops: Ops) -> None:
+    """However often and from wherever it is asked for at once."""
+    for _ in range(20):
+        await add(store, dead())
+    async with place.ops() as other:
+        seen = await entries(ops)
+        acts = (each.act(action(), seen) for each in (ops, other) * 3)
+        assert sum(await asyncio.gather(*acts)) == 20
+
+
+async def test_who_did_what_is_kept(store: Store, ops: Ops) -> None:
+    """With every step, on every delivery, newest first; as long as dead letters, then it goes."""
+    for _ in range(5):
+        await add(store, dead(), stage=Stage.ENDED)
+    seen = await entries(ops)
+    replay, discard = action(), action(Verb.DISCARD, who="bob", what="--event x")
+    assert [await ops.act(replay, part) for part in (seen[:2], seen[2:4])] == [2, 2]
+    assert await ops.act(discard, seen[4:]) == 1
+    after = [replace(discard, deliveries=1), replace(replay, deliveries=4)]
+    assert list(await ops.actions(9)) == after
+    assert await ops.actions(1) == (after[0],)
+    assert [entry.action for entry in await entries(ops)] == [after[1]] * 4 + [after[0]]
+    await store.prune(NOW + 599, 1, T)
+    assert len(await ops.actions(9)) == 2
+    await store.prune(NOW + 600, 1, T)
+    assert await ops.actions(9) == ()
+
+
+async def test_an_action_goes_in_steps(store: Store, ops: Ops) -> None:
+    """None is larger than the router can wait for, and together they are all."""
+    await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
+    steps = [step async for step in carry_out(ops, action(), Selection(states=(State.DEAD,)))]
+    assert [step.taken for step in steps] == [STEP, STEP, 50]
+    assert all(step.changed == step.taken for step in steps)
+    counts = await ops.counts(Selection())
+    assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+
+
+async def test_what_fills_the_store_most_is_named(place: Place) -> None:
+    """The target whose share it is, or the store as a whole."""
+    async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
+        assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
+        for _ in range(10):
+            await add(store, awaiting("one"))
+        usage = await store.usage(T)
+        assert (usage.fullest, usage.fullest_of) == (0.2, "one")
+        for _ in range(30):
+            await add(store, acknowledged("one"))
+        usage = await store.usage(T)
+        assert (usage.fullest, usage.fullest_of) == (0.4, "")
+
+
+def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> Tried:
+    attempt = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, at, "700", "库存不足")
+    return Tried(attempt._replace(**fields), request, retry)
+
+
+async def kept_attempts(ops: Ops, of: Record, target: str = "one") -> tuple[Tried, ...]:
+    dossier = await ops.dossier(of.event_id)
+    assert dossier is not None
+    return dossier.attempts.get(target, ())
+
+
+async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Ops) -> None:
+    """Whatever writes the row, in the receiver's own words; in order, each with its number."""
+    opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
+    again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
+    assert await store.settle(settlement(opened, again, requests=2), T)
+    (due,) = await store.take("two", NOW, NOW + 60, 1, T)
+    retried = replace(queued("two", NOW + 9), retries=1, tried=failed(NOW + 2, 0, 1))
+    assert await store.finish(due, retried, NOW, T)
+    assert await kept_attempts(ops, opened) == (
+        failed()._replace(number=1),
+        again.tried._replace(number=2) if again.tried else None,
+    )
+    assert await kept_attempts(ops, opened, "two") == (failed(NOW + 2, 0, 1)._replace(number=1),)
+
+
+async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Ops) -> None:
+    """However many there were; the numbers tell how many are not."""
+    opened = await add(store, replace(awaiting(), tried=failed()))
+    for number in range(2, 31):
+        row = replace(awaiting(), tried=failed(NOW + number, number))
+        assert await store.settle(settlement(opened, row, requests=number), T)
+    numbers = [each.number for each in await kept_attempts(ops, opened)]
+    assert numbers == [1, *range(11, 31)]
+    assert len(numbers) == 1 + LAST
+
+
+async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Ops) -> None:
+    """It tells a reason that was not known, and changes nothing else; a delivery that is not there
+    gets none."""
+    opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
+    for target in ("one", "two", "three"):
+        await store.missed(opened.event_id, target, failed(), T)
+    await store.missed("no event", "one", failed(), T)
+    after = await rows(ops, opened)
+    assert after == {"one": queued("one"), "two": DeliveryRow("two", State.QUEUED, "code", NOW + 9)}
+    assert [len(await kept_attempts(ops, opened, name)) for name in ("one", "two")] == [1, 1]
+
+
+async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Ops) -> None:
+    """What has not come to pass is not told."""
+    opened = await add(store, queued())
+    (due,) = await store.take("one", NOW, NOW + 60, 1, T)
+    assert await store.acknowledge(opened.event_id, "one", NOW, T)
+    assert not await store.finish(due, replace(queued(), tried=failed()), NOW, T)
+    assert await kept_attempts(ops, opened) == ()
+
+
+async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
+    """Of the store and of their target's share; all of it is given back."""
+    limits = replace(LIMITS, max_rows=10, max_bytes=10_000, share=1.0, keep_dead=0.0)
+    async with place.store(limits) as store:
+        opened = await add(store, awaiting(), stage=Stage.ENDED)
+        before = await store.usage(T)
+        await store.missed(opened.event_id, "one", failed(msg="x" * 200), T)
+        after = await store.usage(T)
+        assert after.bytes - before.bytes == size_of(failed(msg="x" * 200)) > 200
+        assert after.deliveries[("one", State.AWAITING)] == 1
+        assert await store.acknowledge(opened.event_id, "one", NOW, T)
+        assert await store.prune(NOW + 1000, 10, T) == 1
+        left = await store.usage(T)
+        assert (left.rows, left.bytes, left.fullest) == (0, 0, 0.0)
+
+
+async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
+    """A target whose share is full has none kept, and all else goes on."""
+    limits = replace(LIMITS, max_rows=2, share=0.5)
+    async with place.store(limits) as store, place.ops(limits) as ops:
+        opened = await add(store, awaiting("one"), queued("two", NOW + 9))
+        assert (await store.usage(T)).full >= {"one", "two"}
+        row = replace(awaiting(), tried=failed(NOW + 1, 2))
+        assert await store.settle(settlement(opened, row, requests=2), T)
+        await store.missed(opened.event_id, "two", failed(), T)
+        assert (await found(store))[opened.event_id].requests == 2
+        assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
+
+
+async def test_a_trace_goes_with_its_letter(store: Store) -> None:
+    """Its state too."""
+    sent = letter()._replace(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+    await store.add(record(), sent, [queued()], T)
+    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
+    assert due.letter == sent
+
+
+@pytest.mark.parametrize(
+    "before", [awaiting(), queued(due_at=NOW + 7), DeliveryRow("one", State.DEAD, "dns")]
+)
+async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryRow) -> None:
+    """The delivery stands as it did, its retries and its room included."""
+    before = replace(before, retries=3)
+    added = await add(store, before)
+    used = (await store.usage(T)).deliveries
+    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
+    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
+    assert (await rows(ops, added))["one"] == before
+    assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
+
+
+async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Ops) -> None:
+    """What it was awaited from is restored as a dead letter."""
+    added = await add(store, awaiting(), ends_at=NOW + 1)
+    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
+    await store.end(NOW + 2, 10, T)
+    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
+    assert (await rows(ops, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
+
+
+async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> None:
+    """The event that superseded it, or that was acknowledged later."""
+    await add(store, awaiting("one"))
+    await add(store, awaiting("two"))
+    one, two = [entry.event_id for entry in await entries(ops)]
+    await store.supersede([one], ["one"], NOW, T, "event-x")
+    closing = await add(store, awaiting("two"))
+    assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
+    by = {entry.event_id: entry.later_event for entry in await entries(ops)}
+    assert (by[one], by[two]) == ("event-x", closing.event_id)
+
+
+async def test_none_remembers_nothing_and_says_so() -> None:
+    """Nothing is found, nothing is due, and what would have to be durable is refused."""
+    store: Store = NoStore()
+    assert not store.remembers
+    with pytest.raises(StoreFailed):
+        await store.add(record(), letter(), [awaiting()], T)
+    assert await store.find(letter().digest, T) == ()
+    assert not await store.settle(settlement(record()), T)
+    assert not await store.acknowledge("event", "one", NOW, T)
+    assert await store.queue(T) == {}
+    assert await store.take("one", NOW, NOW, 1, T) == ()
+    assert await store.end(NOW, 1, T) == ()

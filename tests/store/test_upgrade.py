@@ -1,0 +1,280 @@
+"""A store that the version before has made: brought up to date, and gone back from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from router.model.errors import StartFailed
+from router.model.event import Attempt, Reason
+from router.store.attempts import Tried
+from router.store.ops import Action, Dossier, Ops, Selection, Verb
+from router.store.postgres import Address, PostgresStore
+from router.store.postgres.migrating import AHEAD
+from router.store.postgres.ops import PostgresOps
+from router.store.postgres.schema import SCHEMA_VERSION as SCHEMA_VERSION
+from router.store.postgres.schema import migration
+from router.store.promises import State, StoreFailed, StoreLimits
+from router.store.sqlite import SqliteStore
+from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.schema import SCHEMA_VERSION
+from tests.chaos.boundaries import COMMITS
+from tests.support.command import ROOT, environment
+from tests.support.postgres import Database, Server
+
+pytestmark = pytest.mark.anyio
+
+#: Made by the program of the first version: four events, an open one, a closed one, and two that
+#: are dead, one of whose deliveries a person has discarded. Never made anew.
+FIRST = Path(__file__).parent / "testdata/store/v1.db"
+
+EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 5)]
+
+T = 20.0
+
+LIMITS = StoreLimits(max_bytes=2**30, max_rows=1_000_000)
+
+TRIED = Tried(Attempt(Reason.STATUS, True, 0.1, 503, at=1.0, msg="busy"), retry=5, number=1)
+
+#: Opens the file that it is given, in a process of its own.
+OPENING = "import sys; from pathlib import Path; from router.store.sqlite.file import prepare; "
+OPENING += "prepare(Path(sys.argv[1])).close()"
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return Path(shutil.copy(FIRST, tmp_path / "store.db"))
+
+
+async def looked_at(ops: Ops) -> list[Dossier]:
+    found = [await ops.dossier(event_id) for event_id in EVENTS]
+    return [dossier for dossier in found if dossier is not None]
+
+
+def standing(dossiers: Sequence[Dossier]) -> list[dict[str, tuple[str, str]]]:
+    return [{e.row.target: (e.row.state, e.row.reason) for e in d.entries} for d in dossiers]
+
+
+#: What the file has.
+STANDING = [
+    {"certificates": ("acknowledged", "acknowledged"), "ledger": ("awaiting", "code")},
+    {"audit": ("queued", "timeout")},
+    {"ledger": ("dead", "status")},
+    {"audit": ("dead", "target_removed"), "ledger": ("superseded", "discarded")},
+]
+
+
+@pytest.fixture
+async def upgraded(first: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]:
+    store = await SqliteStore.open(first, LIMITS)
+    ops = await SqliteOps.open(first, LIMITS)
+    try:
+        yield store, ops
+    finally:
+        await ops.close()
+        await store.close()
+
+
+async def test_a_file_of_the_first_version_is_as_it_was(
+    upgraded: tuple[SqliteStore, SqliteOps],
+) -> None:
+    """Every event, body and delivery, the queue, what takes up room, and who has acted."""
+    store, ops = upgraded
+    dossiers = await looked_at(ops)
+    assert standing(dossiers) == STANDING
+    assert [json.loads(each.letter.event.body)["changes"] for each in dossiers] == [
+        [f"id{number}"] for number in range(1, 5)
+    ]
+    assert dossiers[0].record.requests == 3
+    assert await store.queue(T) == {"audit": 4_000_000_000.0}
+    assert (await store.usage(T)).deliveries == {
+        ("audit", State.DEAD): 1,
+        ("audit", State.QUEUED): 1,
+        ("ledger", State.AWAITING): 1,
+        ("ledger", State.DEAD): 1,
+    }
+    assert [each.who for each in await ops.actions(9)] == ["ops@example"]
+
+
+async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteOps]) -> None:
+    """Attempts are kept with what was there, and what was discarded then is restored."""
+    store, ops = upgraded
+    (due,) = await store.take("audit", 5e9, 6e9, 9, T)
+    assert await store.finish(due, replace(due.row, tried=TRIED), 5e9, T)
+    entries = [e async for page in ops.pages(Selection(event_ids=(EVENTS[3],)), 9) for e in page]
+    assert await ops.act(Action("undo", Verb.RESTORE, "ops", "", 1.0), entries) == 1
+    dossiers = await looked_at(ops)
+    assert dossiers[1].attempts == {"audit": (TRIED,)}
+    assert standing(dossiers)[3]["ledger"] == ("dead", "")
+
+
+async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
+    """Its look at the header lets it in; what it writes is counted, and what it deletes takes the
+    attempts along."""
+    await (store := await SqliteStore.open(first, LIMITS)).missed(EVENTS[2], "ledger", TRIED, T)
+    await store.close()
+    with closing(sqlite3.connect(first, isolation_level=None)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        old.execute("DELETE FROM deliveries WHERE seq = 3")
+        old.execute("DELETE FROM bodies WHERE seq = 3")
+        old.execute("DELETE FROM events WHERE seq = 3")
+        assert old.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
+        assert old.execute("SELECT bytes FROM usage WHERE target = ''").fetchone() == (3 * 1131,)
+    await (await SqliteStore.open(first, LIMITS)).close()
+
+
+async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> None:
+    """With a line that says what to do."""
+    with closing(sqlite3.connect(first)) as newer:
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StartFailed, match="start that, or put back the copy"):
+        await SqliteStore.open(first, LIMITS)
+
+
+def killed_at(call: str, number: int, path: Path) -> bool:
+    """Whether the process that opens the file was killed before that call, which may be none."""
+    inject = f"inject={call}:signal=KILL:when={number}"
+    tracing = [str(ROOT / "scripts/strace"), "-f", "-o", os.devnull, "-e", f"trace={call}"]
+    opening = [*tracing, "-e", inject, sys.executable, "-c", OPENING, str(path)]
+    done = subprocess.run(opening, cwd=ROOT, env=environment(), capture_output=True, check=False)
+    if b"ptrace" in done.stderr or b"not installed" in done.stderr:
+        pytest.skip("strace may not look at another process here")
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize("call", COMMITS)
+async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) -> None:
+    """Before any write or sync of it: the next start finds the file as it was, and goes on.
+
+    `CRASH_POINTS=all` tries every one, else it is a few."""
+    step = 1 if os.environ.get("CRASH_POINTS") == "all" else (7 if call == "pwrite64" else 1)
+    for number in range(1, 200, step):
+        path = Path(shutil.copy(FIRST, tmp_path / f"{number}.db"))
+        if not killed_at(call, number, path):
+            break
+        store = await SqliteStore.open(path, LIMITS)
+        ops = await SqliteOps.open(path, LIMITS)
+        assert standing(await looked_at(ops)) == STANDING
+        await ops.close()
+        await store.close()
+    assert number > 1
+
+
+# PostgreSQL.
+
+
+def make_first(database: Database, schema: str) -> None:
+    """As a node of the first version makes it, by the scripts of then, which never change."""
+    with psycopg.connect(database.dsn) as old:
+        old.execute(f"CREATE SCHEMA {schema}")
+        old.execute(migration(1, schema))
+        old.execute(f"INSERT INTO {schema}.version VALUES (1)")
+
+
+class Old:
+    """A node of the first version, by what it says to the database."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._connection = psycopg.connect(database.dsn, autocommit=True)
+        self._schema = schema
+
+    def call(self, function: str, *values: Any) -> list[tuple[Any, ...]]:
+        marks = ", ".join(["%s"] * len(values))
+        sql = f"SELECT * FROM {self._schema}.{function}({marks})"
+        return self._connection.execute(sql, values).fetchall()
+
+    def add(self, event_id: str, *rows: dict[str, Any]) -> None:
+        ask = {"event_id": event_id, "digest": "\\x00", "stage": "open", "first_at": 1.0,
+               "requests": 1, "replied_at": 1.0, "due_at": 2.0, "credit_until": 1e9,
+               "ends_at": 1e9, "spent": False, "size": 1000, "request_id": "r",
+               "traceparent": "", "event_source": "a", "event_topic": "b", "event_type": "c",
+               "event_status": "1", "event_key": "a.b.c.1", "rows": list(rows),
+               "deadline": 1e12}  # fmt: skip
+        limits = {"max_bytes": 1e9, "max_rows": 1e6, "share": 1.0, "keep_settled": 60.0,
+                  "keep_dead": 60.0}  # fmt: skip
+        self.limits = json.dumps(limits)
+        self.call("add", json.dumps([ask]), [b"{}"], self.limits)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def row(target: str, state: str = "awaiting") -> dict[str, Any]:
+    return {"target": target, "state": state, "reason": "code", "due_at": 1.0, "retries": 0}
+
+
+@pytest.mark.postgresql
+async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> None:
+    """One that came first goes on while the next one brings the schema up to date: it adds, finds,
+    takes, finishes, settles and deletes as it did; each sees what the other does."""
+    with postgresql.database() as database:
+        make_first(database, "shared")
+        old, address = Old(database, "shared"), Address.parse(f"{database.dsn}?schema=shared")
+        old.add("before", row("one"), row("two", "queued"))
+        new = await PostgresStore.open(address, LIMITS)
+        ops = await PostgresOps.open(address, LIMITS)
+        try:
+            assert (await new.find(b"\0", T))[0].record.event_id == "before"
+            await new.missed("before", "one", TRIED, T)
+            old.add("after", row("two", "queued"))
+            taken = old.call("take", "two", 5.0, 99.0, 9, "lease")
+            assert [len(each) for each in taken] == [16, 16]
+            done = {"event_id": "before", "lease": "lease", "now": 6.0} | row("two", "dead")
+            assert old.call("finish", json.dumps([done]), old.limits) == [(True,)]
+            again = {"event_id": "before", "digest": "\\x00", "stage": "open", "first_at": 1.0,
+                     "requests": 2, "replied_at": 1.0, "due_at": 2.0, "credit_until": 1e9,
+                     "ends_at": 2.0, "spent": False, "rows": [row("one")], "reached": [],
+                     "at": 7.0, "token": "t"}  # fmt: skip
+            assert old.call("settle", json.dumps([again]), old.limits) == [(True, None)]
+            assert {each[1] for each in old.call("used")} <= {"", *map(str, State)}
+            dossier = await ops.dossier("before")
+            assert dossier is not None
+            assert dossier.attempts == {"one": (TRIED,)}
+            assert [e.row.state for e in dossier.entries] == [State.AWAITING, State.DEAD]
+            assert len(old.call("end_over", 3.0, 9, old.limits)) == 1
+            assert old.call("prune", 1e9, 9, old.limits) == [(1,)]
+            assert await ops.dossier("before") is None
+            assert (await new.usage(T)).bytes == 1000
+        finally:
+            await ops.close()
+            await new.close()
+            old.close()
+
+
+@pytest.mark.postgresql
+async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Server) -> None:
+    """It gives up and is tried again, so that nobody waits in line behind it."""
+    with postgresql.database() as database:
+        make_first(database, "busy")
+        address = Address.parse(f"{database.dsn}?schema=busy")
+        with psycopg.connect(database.dsn) as reader:
+            reader.execute("SELECT * FROM busy.deliveries").fetchall()
+            with pytest.raises(StoreFailed):
+                await PostgresStore.open(address, LIMITS)
+        await (await PostgresStore.open(address, LIMITS)).close()
+
+
+@pytest.mark.postgresql
+async def test_a_schema_that_is_too_new_is_refused(postgresql: Server) -> None:
+    """One version further is not."""
+    with postgresql.database() as database:
+        address = Address.parse(f"{database.dsn}?schema=later")
+        await (await PostgresStore.open(address, LIMITS)).close()
+        with psycopg.connect(database.dsn, autocommit=True) as newer:
+            newer.execute("UPDATE later.version SET version = %s", [SCHEMA_VERSION + AHEAD])
+            await (await PostgresStore.open(address, LIMITS)).close()
+            newer.execute("UPDATE later.version SET version = version + 1")
+        with pytest.raises(StartFailed, match="start that, or put back the copy"):
+            await PostgresStore.open(address, LIMITS)

@@ -1,0 +1,68 @@
+"""What is in an archive, as a test looks at it, and what a test puts in one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from router.archive import Shelf
+from router.archive.reading import Scan, time_of
+from router.telemetry.log import Lines
+from tests.support.house import event
+
+_LINES = Lines("json")
+
+ACKNOWLEDGED = {"as": "required", "reason": "acknowledged", "ms": 1.5, "status": 200}
+REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足"}
+
+
+def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
+    """The lines of one kind, the oldest first; all of them can be read."""
+    scan = Scan(folder, oldest_first=True)
+    lines = [json.loads(line) for line in scan]
+    assert scan.cut == 0
+    return [line for line in lines if line["happening"] == happening]
+
+
+def told(event_id: str, ago: float = 60.0, body: bytes | None = None, **fields: Any) -> bytes:
+    """The line of an event that was told so many seconds ago; its id is in its `changes`."""
+    sent = event(changes=[event_id]) if body is None else body
+    usual = {
+        "code": "000",
+        "ms": 2.0,
+        "request_id": f"request-of-{event_id}",
+        "event_id": event_id,
+        "request": 1,
+        "of": 21,
+        "targets": {"ledger": ACKNOWLEDGED},
+        "routes": ["all"],
+        "event_key": "a.gs.cert.1",
+        "bytes": len(sent),
+        "body": hashlib.sha256(sent).hexdigest()[:12],
+        "payload": sent.decode(),
+    }
+    fields = {name: value for name, value in {**usual, **fields}.items() if value is not ...}
+    return line("event", ago, **fields)
+
+
+def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
+    """One that may be longer than a log's."""
+    members = {"time": _LINES.stamp(time.time() - ago), "level": "info", "happening": happening}
+    return json.dumps({**members, **fields}, separators=(",", ":")).encode() + b"\n"
+
+
+def keep(folder: Path, *lines: bytes) -> Path:
+    """Put a segment with these into an archive, each written at its own time."""
+    clock = [time.time()]
+    shelf = Shelf(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
+    for each in lines:
+        with suppress(ValueError):
+            clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()
+        shelf.append(each)
+    shelf.close()
+    return folder

@@ -1,0 +1,30 @@
+"""Certificates in files, as a router is given them."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trustme
+
+from router.net.certificates import Pair
+
+
+def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1) -> Pair:
+    """A certificate for 127.0.0.1 of an authority of its own, in files, good for so many days."""
+    now = datetime.now(UTC)
+    first, last = now + timedelta(days=since), now + timedelta(days=days)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / f"{name}.ca"))
+    made = authority.issue_cert("127.0.0.1", not_before=first, not_after=last)
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    cert.write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    key.chmod(0o600)
+    return Pair(cert, key)
+
+
+def trusting(folder: Path, name: str = "cert") -> ssl.SSLContext:
+    """A caller that trusts whom `issued` has asked."""
+    return ssl.create_default_context(cafile=folder / f"{name}.ca")

@@ -1,0 +1,76 @@
+"""The engines under test, a pool of one of them, and what their suites wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import trustme
+
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
+from router.transport.engine import Answer, Failure, Pool, as_it_came, lines_of
+from router.transport.httpx_engine import HttpxPool
+from router.transport.native import NativePool
+
+Engine = Callable[..., Pool]
+
+#: Every engine runs every row.
+ENGINES: dict[str, Engine] = {"native": NativePool, "httpx": HttpxPool}
+
+HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
+BODY = b'{"changes":["id1"]}'
+
+#: For what has to come in time, however loaded the machine is; and for what never comes.
+LONG, SHORT = 10.0, 0.3
+
+AUTHORITY = trustme.CA()
+
+
+@asynccontextmanager
+async def opened(
+    engine: Engine, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE
+) -> AsyncIterator[Pool]:
+    pool = engine(url, tls=tls, egress=egress)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer | Failure:
+    return await begun(pool, timeout, body)
+
+
+def begun(
+    pool: Pool, timeout: float = LONG, body: bytes = BODY
+) -> asyncio.Future[Answer | Failure]:
+    return pool.post(lines_of(HEADERS), body, timeout, as_it_came)
+
+
+async def until(condition: Callable[[], bool], seconds: float = LONG) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def certified(
+    name: str = "127.0.0.1", *, by: trustme.CA = AUTHORITY, ends: datetime | None = None
+) -> ssl.SSLContext:
+    """What a target needs to speak TLS under that name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    by.issue_cert(name, not_after=ends).configure_cert(context)
+    return context
+
+
+def trusting(**more: Any) -> Tls:
+    """Trusts AUTHORITY and nobody else."""
+    return Tls.of(pem(AUTHORITY), **more)
+
+
+def pem(authority: trustme.CA) -> str:
+    return authority.cert_pem.bytes().decode()

@@ -1,0 +1,106 @@
+"""A router whose store something befalls, and what then has to hold whatever it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from router.delivery.queue import LEASE_MARGIN
+from tests.support.house import PATIENCE
+from tests.support.rows import Store
+from tests.support.serving import (
+    SOON,
+    Code,
+    Serving,
+    Target,
+    serving,
+    states,
+    target,
+    unsettled,
+    until,
+)
+
+#: Short: a failure waits for the store while that is stuck, at most for a second.
+REPLY_WITHIN = {"ebaas": {"reply_within": "2s"}}
+
+
+class Scene(NamedTuple):
+    """A router with three targets, which answer 500 to some events until they are `healed`:
+    `weak`, which is required, to `fails-…`, and `aside`, which is optional, to `queues-…`."""
+
+    router: Serving
+    store: Store
+    strong: Target
+    weak: Target
+    aside: Target
+    healed: threading.Event
+
+
+@contextmanager
+def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
+    healed = threading.Event()
+
+    def fails(prefix: str) -> Code:
+        return lambda name, _: "500" if name.startswith(prefix) and not healed.is_set() else "000"
+
+    with (
+        target() as strong,
+        target(fails("fails")) as weak,
+        target(fails("queues")) as aside,
+        serving(
+            folder,
+            {"strong": strong, "weak": weak},
+            {"aside": aside},
+            store,
+            options,
+            queue=SOON,
+            **REPLY_WITHIN,
+        ) as router,
+    ):
+        yield Scene(router, store, strong, weak, aside, healed)
+
+
+def during(at: Scene, words: set[str]) -> None:
+    """No words: what fails is kept all the same."""
+    assert at.router.post("healthy") == "000"
+    codes = at_once(at.router, "fails-meanwhile", "queues-meanwhile", "healthy-beside")
+    assert codes == ["500", "500" if words else "000", "000"]
+    assert len(at.strong.of("fails-meanwhile")) == 1
+    assert at.router.ready() == 200
+    assert at.router.post("healthy-still") == "000"
+    if words:
+        line = line_of(at.router, "500", 2)
+        assert line["unrecorded"] in words, line
+
+
+def after(at: Scene) -> None:
+    # What could not be kept comes back with the caller's retries, which succeed once it can be.
+    until(lambda: at.router.post("queues-meanwhile") == "000")
+    until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
+    at.healed.set()
+    for name in ("fails-before", "fails-meanwhile", "fails-after"):
+        assert at.router.post(name) == "000"
+    # What was taken from the queue as the store went away is tried again when its lease is over.
+    until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
+    for name in ("queues-before", "queues-meanwhile"):
+        assert at.aside.of(name)[-1].code == "000"
+
+
+def at_once(router: Serving, *names: str) -> list[str]:
+    """The codes of events that are posted at the same time."""
+    with ThreadPoolExecutor(len(names)) as threads:
+        return list(threads.map(router.post, names))
+
+
+def line_of(router: Serving, code: str, number: int) -> dict[str, Any]:
+    """The log line of the `number`-th event that was told this code."""
+
+    def found() -> list[dict[str, Any]]:
+        return [line for line in router.lines("event") if line["code"] == code]
+
+    router.wait_for(lambda: len(found()) >= number)
+    return found()[number - 1]

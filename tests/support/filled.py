@@ -1,0 +1,63 @@
+"""A store's file with as many unsettled events as are asked for, by SQL in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+from router.store.promises import StoreLimits
+from router.store.sqlite import SqliteStore
+from router.store.sqlite.file import connect
+
+#: More than any test puts into a file.
+NO_LIMITS = StoreLimits(max_bytes=1 << 50, max_rows=1 << 50)
+
+_EVENTS = """
+WITH RECURSIVE filled (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM filled WHERE n < :count)
+INSERT INTO events (event_id, digest, stage, first_at, requests, replied_at, due_at, credit_until,
+    ends_at, spent, size, request_id, traceparent,
+    event_source, event_topic, event_type, event_status, event_key)
+SELECT 'filled-' || n, randomblob(32), 'open', :now, 1, :now, :due_at, :due_at,
+    :due_at, 0, 1200, 'filled', '', 'a', 'gs', 'cert', '1', 'a.gs.cert.1'
+FROM filled
+"""
+_BODIES = "INSERT INTO bodies SELECT seq, zeroblob(150) FROM events"
+_DELIVERIES = """
+INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
+SELECT seq, targets.value, CASE targets.key WHEN 0 THEN 'awaiting' ELSE 'queued' END,
+    'code', :due_at, 0, :now
+FROM events, json_each(:targets) AS targets
+"""
+
+
+def fill(
+    path: Path,
+    count: int,
+    wait: float = 86400.0,
+    targets: tuple[str, str] = ("strong", "aside"),
+) -> None:
+    """Make the file, with `count` open events: the first target is awaited, the other is queued,
+    and all of it is due `wait` seconds from now."""
+    asyncio.run(_make(path))
+    now = time.time()
+    values = {
+        "count": count,
+        "now": now,
+        "due_at": now + wait,
+        "targets": json.dumps(targets),
+    }
+    connection = connect(path)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for script in (_EVENTS, _BODIES, _DELIVERIES) if count else ():
+            connection.execute(script, {name: values[name] for name in values if name in script})
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.close()
+
+
+async def _make(path: Path) -> None:
+    await (await SqliteStore.open(path, NO_LIMITS)).close()

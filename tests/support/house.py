@@ -1,0 +1,106 @@
+"""The router as a test runs it: the real application on a real server and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from router import config
+from router.app import App
+from router.config.settings import Settings
+from router.net.listening import listen, url_of
+from router.telemetry.log import Log
+from tests.support.servers import OWN, served
+
+#: The sample of the platform's page, byte for byte an event of its own.
+SAMPLE = (
+    b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
+    b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
+)
+
+#: The server that houses have, which a suite may change for itself.
+SERVER = [OWN]
+
+#: How long a test waits for a condition before it fails, in seconds.
+PATIENCE = 20.0
+
+
+def event(**fields: Any) -> bytes:
+    """The sample with other fields; a field that is `...` is left out."""
+    members = {**json.loads(SAMPLE), **fields}
+    return json.dumps({k: v for k, v in members.items() if v is not ...}).encode()
+
+
+@dataclass
+class House:
+    """A running router and what it said."""
+
+    url: str
+    #: Where it is reached, host and port.
+    address: tuple[str, int]
+    http: httpx.AsyncClient
+    app: App
+    stream: io.StringIO = field(default_factory=io.StringIO)
+
+    async def post(self, body: bytes = SAMPLE, path: str = "/callback", **options: Any) -> Any:
+        return await self.http.post(self.url + path, content=body, **options)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log, but for what it says of the machine: a loaded one is no test's matter."""
+        lines = [json.loads(line) for line in self.stream.getvalue().splitlines()]
+        return [line for line in lines if line["happening"] != "loop_lag"]
+
+    async def line(self, happening: str, count: int = 1) -> dict[str, Any]:
+        """The `count`-th log line of that happening, as soon as it is there."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = [line for line in self.lines if line["happening"] == happening]
+                if len(found) >= count:
+                    return found[count - 1]
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def house(
+    routes: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
+    **settings: Any,
+) -> AsyncIterator[House]:
+    """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
+    stream = io.StringIO()
+    settings.setdefault("store", None)
+    loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
+    app = App(Settings(**settings), loaded, Log(stream, "json"))
+    listener = listen(host, 0)
+    port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
+    async with (
+        served(SERVER[0], app, listener),
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+    ):
+        yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
+
+
+def routes(
+    required: Mapping[str, Any] | None = None,
+    optional: Mapping[str, Any] | None = None,
+    match: Any = "*",
+    **top: Any,
+) -> dict[str, Any]:
+    """A routes.yaml with one route; targets by name are a URL or a mapping of their policy."""
+    both = {**(required or {}), **(optional or {})}
+    targets = {name: {"url": t} if isinstance(t, str) else t for name, t in both.items()}
+    route: dict[str, Any] = {"name": "all", "match": match}
+    if required:
+        route["required"] = list(required)
+    if optional:
+        route["optional"] = list(optional)
+    return {"version": 1, "targets": targets, "routes": [route], **top}

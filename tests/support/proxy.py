@@ -1,0 +1,202 @@
+"""A TCP proxy in front of a server, where a test does to connections what networks do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tests.support.command import PATIENCE
+from tests.support.sockets import HOST, HeldPort, reset
+
+
+class Loss(Enum):
+    """When a connection breaks at a message."""
+
+    #: Before the server gets it.
+    ASKING = auto()
+    #: When the server has answered, and before its client knows.
+    ANSWERING = auto()
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """One connection's two ends."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter | None = None
+    #: It breaks with the server's next answer.
+    doomed: bool = False
+
+    def reset(self) -> None:
+        for end in (self.client, self.server):
+            if end is not None:
+                reset(end)
+
+
+class Proxy:
+    """Listens at a port of its own, in a thread of its own; its methods are for the test's."""
+
+    def __init__(self, to: int) -> None:
+        #: The port of this machine that new connections are taken to.
+        self.to = to
+        self._held = HeldPort()
+        self.port = self._held.number
+        #: How many connections have been lost with a message.
+        self.lost = 0
+        self._delay = 0.0
+        self._losing: tuple[bytes, Loss] | None = None
+        self._once = False
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._links: set[_Link] = set()
+        self._listener: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._do(self._listen())
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._links)
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are taken."""
+        self._do(self._cut())
+
+    @contextmanager
+    def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
+        """Every connection breaks on which something is sent that has this in it, or only the
+        first one."""
+        self._losing, self._once = (message, loss), once
+        try:
+            yield
+        finally:
+            self._losing = None
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """Every connection is reset, a new one as soon as something is sent on it."""
+        with self.losing(b"", Loss.ASKING):
+            self.cut()
+            yield
+
+    @contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """While the block runs, each message to the server is held up for so long."""
+        self._delay = seconds
+        try:
+            yield
+        finally:
+            self._delay = 0.0
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Nothing gets through, and nobody is told: what a network does that drops packets."""
+        self._do(self._hang())
+        try:
+            yield
+        finally:
+            self._do(self._flow())
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Every connection is reset, and new ones are refused."""
+        self._do(self._refuse())
+        try:
+            yield
+        finally:
+            self._do(self._listen())
+
+    def close(self) -> None:
+        self._do(self._refuse())
+        self._do(self._flow())
+        self._do(self._finished())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+        self._held.close()
+
+    def _do(self, what: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE)
+
+    async def _listen(self) -> None:
+        self._listener = await asyncio.start_server(self._serve, sock=self._held.listen())
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await self._cut()
+
+    async def _cut(self) -> None:
+        for link in self._links:
+            link.reset()
+
+    async def _hang(self) -> None:
+        self._flows.clear()
+
+    async def _flow(self) -> None:
+        self._flows.set()
+
+    async def _finished(self) -> None:
+        me = asyncio.current_task()
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not me))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = _Link(writer)
+        self._links.add(link)
+        try:
+            await self._flows.wait()
+            answers, link.server = await asyncio.open_connection(HOST, self.to)
+            await asyncio.gather(self._ask(link, reader), self._answer(link, answers))
+        except OSError:
+            pass
+        finally:
+            link.reset()
+            self._links.discard(link)
+
+    async def _ask(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        assert link.server is not None
+        while message := await reader.read(65536):
+            await self._flows.wait()
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            if self._losing is not None and self._losing[0] in message:
+                link.doomed = True
+                self.lost += 1
+                loss = self._losing[1]
+                if self._once:
+                    self._losing = None
+                if loss is Loss.ASKING:
+                    break
+            link.server.write(message)
+            await link.server.drain()
+        else:
+            with suppress(OSError):
+                link.server.write_eof()
+            return
+        link.reset()
+
+    async def _answer(self, link: _Link, answers: asyncio.StreamReader) -> None:
+        while message := await answers.read(65536):
+            await self._flows.wait()
+            if link.doomed:
+                break
+            link.client.write(message)
+            await link.client.drain()
+        link.reset()
+
+
+@contextmanager
+def proxy(to: int) -> Iterator[Proxy]:
+    """To that port of this machine."""
+    started = Proxy(to)
+    try:
+        yield started
+    finally:
+        started.close()

@@ -1,0 +1,40 @@
+"""The rows of a store, whichever it is, asked beside whoever writes, in one SQL for all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.support.command import PATIENCE
+
+
+class Database(Protocol):
+    """One of a PostgreSQL server."""
+
+    dsn: str
+
+    def rows(self, sql: str) -> Sequence[tuple[Any, ...]]: ...
+
+
+#: A file of SQLite's, or a database.
+Store = Path | Database
+
+
+def option(store: Store) -> str:
+    """What `--store` is given."""
+    return str(store) if isinstance(store, Path) else store.dsn
+
+
+def query(store: Store, sql: str) -> Sequence[tuple[Any, ...]]:
+    """All rows. Events' bodies are in `letters`, `encode` makes text of bytes; PostgreSQL's values
+    come as text."""
+    if not isinstance(store, Path):
+        return store.rows(sql)
+    connection = sqlite3.connect(f"{store.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    with closing(connection):
+        connection.create_function("encode", 2, lambda content, _: content.hex())
+        connection.execute("CREATE TEMP VIEW letters AS SELECT * FROM bodies")
+        return connection.execute(sql).fetchall()

@@ -1,0 +1,102 @@
+"""The ASGI servers that the router is tried under: `serve`'s own, and what others run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hypercorn.asyncio
+import hypercorn.config
+import uvicorn
+from granian.constants import Interfaces
+from granian.server.embed import Server as Granian
+
+from router.net.http.limits import Limits
+from router.process.server import Server
+
+OWN = "serve"
+FOREIGN = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian")
+
+#: Seconds that a stop has.
+_STOP = 1
+
+#: What `serve` waits for is short enough for a test.
+_LIMITS = Limits(receive=1.0)
+
+
+@asynccontextmanager
+async def served(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
+    """The application at this socket's address, until the block ends; our own server, if it is."""
+    if name == OWN:
+        own = Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)
+        stop: Callable[[], object] = own.stop
+        serving = asyncio.create_task(own.serve())
+        await own.up()
+    else:
+        own, address = None, listener.getsockname()[:2]
+        work, stop = _FOREIGN[name.partition("-")[0]](app, listener, name)
+        serving = asyncio.ensure_future(work)
+        await _up(address, serving)
+    try:
+        yield own
+    finally:
+        stop()
+        await serving
+
+
+async def _up(address: Any, serving: asyncio.Future[None]) -> None:
+    async with asyncio.timeout(20):
+        while not serving.done():
+            try:
+                _, writer = await asyncio.open_connection(*address)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
+    await serving
+
+
+Started = tuple[Awaitable[None], Callable[[], object]]
+
+
+def _uvicorn(app: Any, listener: socket.socket, name: str) -> Started:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=name.partition("-")[2],
+            lifespan="on",
+            log_config=None,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_STOP,
+        )
+    )
+    return server.serve([listener]), lambda: setattr(server, "should_exit", True)
+
+
+def _hypercorn(app: Any, listener: socket.socket, _: str) -> Started:
+    stopped = asyncio.Event()
+    config = hypercorn.config.Config()
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]
+    config.graceful_timeout = _STOP
+    listener.close()
+    return hypercorn.asyncio.serve(app, config, shutdown_trigger=stopped.wait), stopped.set
+
+
+def _granian(app: Any, listener: socket.socket, _: str) -> Started:
+    """It takes no socket, so that another process might take the port in between."""
+    host, port = listener.getsockname()[:2]
+    listener.close()
+    server = Granian(app, host, port, interface=Interfaces.ASGI, log_enabled=False)
+    return server.serve(), server.stop
+
+
+_FOREIGN: dict[str, Callable[[Any, socket.socket, str], Started]] = {
+    "uvicorn": _uvicorn,
+    "hypercorn": _hypercorn,
+    "granian": _granian,
+}

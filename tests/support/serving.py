@@ -1,0 +1,204 @@
+"""A real `serve` process with a store, its targets beside it, and EBaaS as it meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from tests.support.command import PATIENCE, Running
+from tests.support.house import event, routes
+from tests.support.rows import Store, option, query
+
+#: Waits that a test can sit out.
+SOON = {"retries": 20, "waits": ["200ms"]}
+
+
+def body(name: str) -> bytes:
+    """An event like no other."""
+    return event(changes=[name])
+
+
+def name_of(body: bytes) -> str:
+    name: str = json.loads(body)["changes"][0]
+    return name
+
+
+class Got(NamedTuple):
+    """One request at a target."""
+
+    event: str
+    webhook_id: str
+    code: str
+
+
+#: What a target answers, by the event's name and its `webhook-id`; `lost` breaks the connection.
+Code = Callable[[str, str], str]
+
+
+def always(code: str) -> Code:
+    return lambda *_: code
+
+
+_ACKNOWLEDGES = always("000")
+
+
+class Target(ThreadingHTTPServer):
+    """A business endpoint that answers by `code`, in threads of the test's process."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.code = code
+        #: What has come, in the order in which it was answered.
+        self.got: list[Got] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/callback"
+
+    def of(self, name: str) -> list[Got]:
+        """What has come of one event."""
+        return [each for each in self.got if each.event == name]
+
+    def handle_error(self, *_: Any) -> None:
+        """A router that was killed in the midst of a request."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Head and body are two writes: together with a delayed acknowledgement that would cost 40 ms.
+    disable_nagle_algorithm = True
+    server: Target
+
+    def do_POST(self) -> None:
+        name = name_of(self.rfile.read(int(self.headers["content-length"])))
+        webhook_id = self.headers["webhook-id"]
+        code = self.server.code(name, webhook_id)
+        # Before the answer: whoever has that may look here.
+        self.server.got.append(Got(name, webhook_id, code))
+        if code == "lost":
+            self.close_connection = True
+            return
+        answer = json.dumps({"code": code}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing to say."""
+
+
+@contextmanager
+def target(code: Code = _ACKNOWLEDGES) -> Iterator[Target]:
+    server = Target(code)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(PATIENCE)
+
+
+class Serving(Running):
+    """`serve` on a free port, once it is ready."""
+
+    def __init__(
+        self, config: Path, store: Store, options: Sequence[str], environ: Mapping[str, str]
+    ) -> None:
+        with patch.dict(os.environ, environ):
+            super().__init__(
+                *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
+                *("--log-format", "json", *options),
+            )
+        try:
+            self.wait_for(lambda: self.lines("serving") or self.process.poll() is not None)
+            url = self.lines("serving")[0]["url"]
+        except BaseException:
+            self.close()
+            raise
+        self.port = int(url.rsplit(":", 1)[1].split("/")[0])
+
+    def lines(self, happening: str) -> list[dict[str, Any]]:
+        """The log lines of one kind."""
+        each = (json.loads(line) for line in list(self.stdout))
+        return [line for line in each if line["happening"] == happening]
+
+    def post(self, name: str) -> str:
+        """The code of the reply to one request of an event; `""` where none came."""
+        return self.ask("POST", "/callback", body(name))[1]
+
+    def ready(self) -> int:
+        """What `/readyz` says."""
+        return self.ask("GET", "/readyz")[0]
+
+    def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, str]:
+        """The status and the code of a reply; 0 and `""` where none came."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        with closing(connection):
+            try:
+                connection.request(method, path, content)
+                answer = connection.getresponse()
+                code: str = json.loads(answer.read())["code"]
+            except (OSError, HTTPException):
+                return 0, ""
+            return answer.status, code
+
+
+@contextmanager
+def serving(
+    folder: Path,
+    required: Mapping[str, Target],
+    optional: Mapping[str, Target] | None = None,
+    store: Store | None = None,
+    options: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    **top: Any,
+) -> Iterator[Serving]:
+    """A router of these targets; its files are in `folder`."""
+    table = routes(_urls(required), _urls(optional or {}), **top)
+    config = folder / "routes.yaml"
+    config.write_text(json.dumps(table))
+    started = Serving(config, store or folder / "store.db", options, environ or {})
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def _urls(targets: Mapping[str, Target]) -> dict[str, str]:
+    return {name: each.url for name, each in targets.items()}
+
+
+def states(store: Store) -> dict[str, dict[str, str]]:
+    """What the store holds: each event's name, and where its deliveries stand, by target."""
+    found: dict[str, dict[str, str]] = {}
+    for content, target, state in query(store, _DELIVERIES):
+        found.setdefault(name_of(bytes.fromhex(content)), {})[target] = state
+    return found
+
+
+def unsettled(store: Store) -> list[tuple[str, str]]:
+    """The events' names and the targets that something is still to be done for."""
+    found = query(store, f"{_DELIVERIES} WHERE state IN ('awaiting', 'queued')")
+    return [(name_of(bytes.fromhex(content)), target) for content, target, _ in found]
+
+
+_DELIVERIES = "SELECT encode(body, 'hex'), target, state FROM letters JOIN deliveries USING (seq)"
+
+
+def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

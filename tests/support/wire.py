@@ -1,0 +1,267 @@
+"""Raw bytes to a router and back: the router on the loop it has in production, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from router import config
+from router.app import App
+from router.cli.trying.standin import Received, StandIn
+from router.config.settings import Settings
+from router.net.http.limits import Limits
+from router.process.asgi_server import AsgiServer
+from router.process.server import Server, listen
+from router.telemetry.log import Log
+from tests.support.house import PATIENCE, SAMPLE, routes
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
+
+
+def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") -> bytes:
+    """A callback with these headers besides its host and length."""
+    length = b"Content-Length: %d" % len(body)
+    lines = [b"POST " + target + b" HTTP/1.1", b"Host: x", length, *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def head(*lines: bytes) -> bytes:
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes:
+    """A callback whose body is these bytes as they are."""
+    top = head(b"POST /callback HTTP/1.1", b"Host: x", line)
+    return top + b"".join(parts)
+
+
+def chunk(data: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
+
+
+@dataclass
+class Answer:
+    """One reply as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ends(self) -> bool:
+        """Whether it says that the connection closes."""
+        return self.headers.get("connection") == "close"
+
+    @property
+    def says(self) -> dict[str, str]:
+        """Its body, which is the contract's whatever the status."""
+        said: dict[str, str] = json.loads(self.body)
+        assert list(said) == ["request_id", "code", "msg"]
+        assert all(isinstance(value, str) and value for value in said.values())
+        assert said["code"] == ("000" if self.status == 200 else str(self.status))
+        assert self.headers["content-type"] == "application/json"
+        return said
+
+
+class Line:
+    """One connection to a router, and what came back on it."""
+
+    def __init__(
+        self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(PATIENCE)
+        try:
+            self.socket.connect(("127.0.0.1", port))
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
+        except OSError:
+            self.socket.close()
+            raise
+        self._come = b""
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def say(self, *packets: bytes, pause: float = 0.002) -> None:
+        for packet in packets:
+            self.socket.sendall(packet)
+            if len(packets) > 1:
+                time.sleep(pause)  # so that they come apart
+
+    def half_close(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def hear(self) -> Answer | None:
+        """The next answer, None where the connection ends before one. Half an answer is none."""
+        if not self._come_to(b"\r\n\r\n"):
+            assert self._come == b""
+            return None
+        top, _, self._come = self._come.partition(b"\r\n\r\n")
+        line, *fields = top.split(b"\r\n")
+        match = _STATUS_LINE.fullmatch(line)
+        assert match, line
+        headers = dict(each.decode("ascii").split(": ", 1) for each in fields)
+        size = int(headers.get("content-length", "0"))
+        while len(self._come) < size:
+            assert self.come(), "the connection ended within an answer"
+        body, self._come = self._come[:size], self._come[size:]
+        return Answer(int(match[1]), headers, body)
+
+    def _come_to(self, end: bytes) -> bool:
+        while end not in self._come:
+            if not self.come():
+                return False
+        return True
+
+    def come(self) -> bool:
+        """Wait for more of an answer. False where the connection has ended."""
+        more = self.socket.recv(65536)
+        self._come += more
+        return more != b""
+
+    def hear_all(self) -> list[Answer]:
+        """Every answer until the connection ends."""
+        return list(iter(self.hear, None))
+
+
+@dataclass
+class Running:
+    """A router that accepts every event, all of them at one stand-in target."""
+
+    port: int
+    server: Server
+    loop: asyncio.AbstractEventLoop
+    #: What the target got.
+    events: list[Received] = field(default_factory=list)
+    #: What was logged as an error, or by a library at all.
+    troubles: list[str] = field(default_factory=list)
+    _stopped: bool = False
+
+    def line(self, **options: Any) -> Line:
+        return Line(self.port, **options)
+
+    def ask(self, *packets: bytes) -> Answer:
+        """One answer on a connection of its own."""
+        with self.line() as line:
+            line.say(*packets)
+            answer = line.hear()
+        assert answer is not None
+        return answer
+
+    def stop(self) -> None:
+        """Once; by the second time the loop may be gone."""
+        if not self._stopped:
+            self._stopped = True
+            self.loop.call_soon_threadsafe(self.server.stop)
+
+    def connections(self) -> int:
+        return len(self.server.tally.connections)
+
+    def wait_for_connections(self, count: int) -> None:
+        wait_until(lambda: self.connections() == count)
+
+
+class _Troubles(logging.Handler):
+    def __init__(self, into: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._into.append(self.format(record))
+
+
+@contextmanager
+def running(
+    limits: Limits,
+    delay: float = 0.0,
+    send_buffer: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
+) -> Iterator[Running]:
+    """A router and its target, which answers after `delay` seconds, until the block ends.
+
+    Its store is its own: another one with the same bodies must not claim its events.
+    """
+    up = threading.Event()
+    events: list[Received] = []
+    troubles: list[str] = []
+    made: list[Running] = []
+    stream = io.StringIO()
+
+    async def serve() -> None:
+        stand_in = StandIn(on_request=events.append, delay=delay)
+        target = AsgiServer(stand_in, listen("127.0.0.1", 0))
+        table = routes({"target": target.url + "/callback"})
+        loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+        listener = listen("127.0.0.1", 0)
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
+        router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
+        port = listener.getsockname()[1]
+        made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
+        answering = asyncio.create_task(target.serve())
+        await target.up()
+        serving = asyncio.create_task(router.serve())
+        await router.up()
+        up.set()
+        await serving
+        target.stop()
+        await answering
+
+    def main() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    handler = _Troubles(troubles)
+    logging.getLogger().addHandler(handler)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store.db"
+        thread = threading.Thread(target=main)
+        thread.start()
+        assert up.wait(PATIENCE)
+        try:
+            yield made[0]
+        finally:
+            made[0].stop()
+            thread.join(PATIENCE)
+            logging.getLogger().removeHandler(handler)
+            lines = stream.getvalue().splitlines()
+            troubles += [line for line in lines if '"level":"error"' in line]

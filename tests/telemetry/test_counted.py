@@ -1,0 +1,307 @@
+"""What the whole router counts of what happens to it, as its own report and scrape show it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from router.app import App
+from router.config.reload import Source
+from router.config.settings import Settings
+from router.ops.status import Reports, status_of
+from router.telemetry.log import Log
+from router.telemetry.metrics import REMOVED, Metrics
+from tests.delivery.test_retry import SOON, Flaky, hang_up, served, until
+from tests.support.hostile import hostile
+from tests.support.house import House, event, house, routes
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+def counted(router: House) -> Metrics:
+    """The router's numbers, those that are read included."""
+    router.app.metrics.snapshot()
+    return router.app.metrics
+
+
+def some(counts: dict[str, float]) -> dict[str, float]:
+    """The numbers that are not 0."""
+    return {word: number for word, number in counts.items() if number}
+
+
+async def test_an_event_is_counted_once_and_each_of_its_attempts() -> None:
+    """One reply, one duration; one attempt at each target, and nothing is left in flight."""
+    async with (
+        hostile("answers") as good,
+        hostile("code_500") as bad,
+        house(routes({"good": good.url}, {"bad": bad.url})) as router,
+    ):
+        await router.post()
+        await router.line("event")
+        metrics = counted(router)
+    assert some(metrics.events) == {"000": 1}
+    assert sum(metrics.event_seconds.counts) == 1
+    assert some(metrics.of("good").attempts) == {"acknowledged": 1}
+    assert some(metrics.of("bad").attempts) == {"code": 1}
+    assert sum(metrics.of("bad").attempt_seconds.counts) == 1
+    assert (metrics.requests_in_flight, metrics.of("good").in_flight) == (0, 0)
+
+
+async def test_what_is_in_flight_is_read_when_somebody_asks() -> None:
+    """While a target works on an event, the request and the attempt are in flight."""
+    async with (
+        hostile("answers_late", seconds=1.0) as slow,
+        house(routes({"slow": slow.url})) as router,
+    ):
+        asking = asyncio.create_task(router.post())
+        await until(lambda: counted(router).of("slow").in_flight == 1)
+        metrics = counted(router)
+        assert metrics.requests_in_flight == 1
+        assert (metrics.requests_limit, metrics.of("slow").limit) == (1024, 64)
+        await asking
+
+
+async def test_what_is_no_event_is_counted_by_what_it_was_told() -> None:
+    """Refused callbacks have their code and their field; a wrong path and method have theirs."""
+    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+        await router.post(event(event_topic=""))
+        await router.post(b"[]")
+        await router.post(path="/elsewhere")
+        await router.http.get(router.url + "/callback")
+        metrics = counted(router)
+    assert some(metrics.refused) == {"400": 2, "404": 1, "405": 1}
+    assert some(metrics.invalid) == {"event_topic": 1, "body": 1}
+    assert some(metrics.events) == {}
+
+
+async def test_an_event_that_no_route_matches_is_counted() -> None:
+    """It is an event, and has its reply."""
+    async with (
+        hostile("answers") as good,
+        house(routes({"good": good.url}, match="other.*")) as router,
+    ):
+        await router.post()
+        metrics = counted(router)
+    assert (metrics.unmatched, some(metrics.events)) == (1, {"500": 1})
+
+
+async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
+    """It claims its record, and each target that it leaves in peace is a duplicate avoided."""
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server, hostile("answers") as steady:
+        table = routes({"flaky": url, "steady": steady.url})
+        async with house(table, store=store) as router:
+            for _ in range(2):
+                await router.post()
+            await router.line("event", 2)
+            metrics = counted(router)
+    assert (metrics.claims, some(metrics.repeats)) == (1, {})
+    assert (metrics.of("flaky").avoided, metrics.of("steady").avoided) == (0, 1)
+    assert some(metrics.of("flaky").attempts) == {"code": 1, "acknowledged": 1}
+    assert sum(metrics.store_commit.counts) >= 2
+
+
+async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
+    """What is queued is shown with its age, each retry by its reason, and then the dead letter."""
+    async with (
+        hostile("code_500") as bad,
+        house(routes(optional={"bad": bad.url}, **SOON), store=store) as router,
+    ):
+        await router.post()
+        metrics = router.app.metrics
+        await until(lambda: metrics.of("bad").unsettled["queued"] == 1)
+        assert metrics.store_events == 1
+        assert metrics.store_bytes > 0
+        assert metrics.oldest_unsettled >= 0
+        await router.line("dead_letter")
+        assert some(metrics.of("bad").retries) == {"code": 3}
+        assert some(metrics.of("bad").dead_letters) == {"code": 1}
+        await until(lambda: some(metrics.of("bad").unsettled) == {"dead": 1})
+        assert metrics.oldest_unsettled == 0
+
+
+async def test_what_the_caller_gives_up_on_is_a_dead_letter(store: Path) -> None:
+    """When the last request of the schedule fails, its required delivery is a dead letter at once,
+    and is told and counted as one."""
+    async with hostile("code_500") as bad:
+        table = routes({"bad": bad.url}, ebaas={"retries": 0})
+        async with house(table, store=store) as router:
+            await router.post()
+            line = await router.line("dead_letter")
+            metrics = counted(router)
+    assert (line["target"], line["reason"]) == ("bad", "code")
+    assert some(metrics.of("bad").dead_letters) == {"code": 1}
+
+
+async def test_a_record_that_nobody_claims_is_counted_when_it_ends(store: Path) -> None:
+    """A caller that does not come back with the same bytes shows."""
+    async with hostile("code_500") as bad:
+        ebaas = {"retries": 1, "waits": ["100ms"], "grace": "100ms", "reply_within": "1s"}
+        async with house(routes({"bad": bad.url}, ebaas=ebaas), store=store) as router:
+            await router.post()
+            await router.line("dead_letter")
+            metrics = counted(router)
+    assert metrics.never_claimed == 1
+    assert some(metrics.of("bad").dead_letters) == {"code": 1}
+
+
+async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
+    """Where the store is full, the event fails all the same, and the metric says why it left no
+    record."""
+    async with (
+        hostile("code_500") as bad,
+        house(routes({"bad": bad.url}), store=store, store_max_rows=1) as router,
+    ):
+        for key in ("a.gs.cert.1", "a.gs.cert.2"):
+            await router.post(event(event_key=key))
+        await router.line("event", 2)
+        metrics = counted(router)
+    assert some(metrics.unrecorded) == {"full": 1}
+    assert some(metrics.store_errors) == {"full": 1}
+    assert metrics.store_error == "full"
+
+
+async def test_a_caller_that_is_gone_is_counted_without_a_duration(store: Path) -> None:
+    """Nobody waited for that reply."""
+    async with (
+        hostile("answers_late", seconds=0.5) as slow,
+        house(routes({"slow": slow.url}), store=store) as router,
+    ):
+        await hang_up(router, slow)
+        await router.line("event")
+        metrics = counted(router)
+    assert some(metrics.events) == {"gone": 1}
+    assert sum(metrics.event_seconds.counts) == 0
+
+
+async def test_without_a_store_what_is_lost_is_counted() -> None:
+    """An optional delivery that nobody retries shows at its target."""
+    async with (
+        hostile("answers") as good,
+        hostile("code_500") as bad,
+        house(routes({"good": good.url}, {"bad": bad.url})) as router,
+    ):
+        await router.post()
+        await router.line("lost")
+        metrics = counted(router)
+    assert (metrics.of("bad").lost, metrics.of("good").lost) == (1, 0)
+
+
+async def test_a_router_reports_how_it_does(store: Path) -> None:
+    """A fresh router is well: ready, its configuration, its store."""
+    async with (
+        hostile("answers") as good,
+        house(routes({"good": good.url}), store=store) as router,
+    ):
+        said = status_of(Reports([router.app.report()]), time.time())
+    # How fast the machine is does not matter here.
+    assert [why for why in said["reasons"] if not why.startswith("loop: ")] == []
+    assert said["store"]["kind"] == "sqlite"
+    assert said["configuration"]["targets"] == 1
+
+
+async def test_a_caller_that_gives_up_half_way_is_counted() -> None:
+    """Its request never became whole; it is no event."""
+    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+        host, port = router.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await until(lambda: router.app.metrics.hung_up)
+    assert some(router.app.metrics.events) == {}
+
+
+async def test_an_event_that_could_not_be_queued_is_counted(store: Path) -> None:
+    """All required targets have acknowledged, and there is no room for an optional one."""
+    async with (
+        hostile("answers") as good,
+        hostile("code_500") as bad,
+        house(
+            routes({"good": good.url}, {"bad": bad.url}), store=store, store_max_rows=4
+        ) as router,
+    ):
+        for key in ("a.gs.cert.1", "a.gs.cert.2"):
+            await router.post(event(event_key=key))
+        await router.line("event", 2)
+        metrics = counted(router)
+    assert metrics.unqueued == 1
+    assert some(metrics.events) == {"000": 1, "500": 1}
+
+
+async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
+    """Beside another request with the same body there is no telling whose record is whose."""
+    flaky, answered = Flaky(10), asyncio.Event()
+    flaky.may_answer = answered
+    server, url = await served(flaky)
+    async with server, house(routes({"flaky": url}), store=store) as router:
+        answered.set()
+        await router.post()
+        answered.clear()
+        both = asyncio.gather(router.post(), router.post())
+        await until(lambda: len(flaky.ids) == 3)
+        answered.set()
+        await both
+        await router.line("event", 3)
+        metrics = counted(router)
+    assert metrics.claims == 1
+    assert some(metrics.repeats) == {"overlap": 1}
+
+
+async def test_a_fault_of_the_router_is_counted() -> None:
+    """An exception that nobody expected is a number, besides a line in the log."""
+    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+        router.app._callbacks.forwarder = object()  # type: ignore[assignment]
+        assert (await router.post()).status_code == 500
+        metrics = counted(router)
+    assert metrics.faults == 1
+
+
+async def test_the_loop_is_watched_while_the_router_runs() -> None:
+    """Its lag is measured from the start."""
+    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+        await until(lambda: sum(router.app.metrics.loop_lag.counts))
+
+
+async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> None:
+    """A refused file changes nothing but the alarm, a good one the targets whose series there
+    are."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(json.dumps(routes({"old": "http://127.0.0.1:9/"})))
+    source = Source(file, {}, None)
+    look = source.look()
+    config = source.load(look.content)
+    log = Log(io.StringIO(), "json")
+    app = App(Settings(store=None), config, log, watched=(source, look))
+    metrics = app.metrics
+    watching = asyncio.create_task(app.reload.run())
+
+    async def edited(text: str, result: str) -> None:
+        before = metrics.reloads[result]
+        if text:
+            file.write_text(text)
+        app.reload.ask()
+        await until(lambda: metrics.reloads[result] == before + 1)
+        metrics.snapshot()
+
+    await edited("", "unchanged")
+    assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
+    await edited("version: 1", "refused")
+    assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
+    assert status_of(Reports([app.report()]), time.time())["status"] == "degraded"
+    await edited(json.dumps(routes({"new": "http://127.0.0.1:9/"})), "taken")
+    watching.cancel()
+    assert metrics.reload_successful == 1
+    assert metrics.configuration != {"hash": config.hash}
+    assert set(metrics.targets) == {"new", REMOVED}

@@ -1,0 +1,744 @@
+"""Log lines: what one looks like, that none holds anybody up, and what repeats is summed up."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import pytest
+
+from router.telemetry.log import Format, Log, place_of
+from router.telemetry.log.foreign import own_words
+from router.telemetry.log.lines import MAX_LINE, MAX_TEXT
+from router.telemetry.log.sums import FIRST, KINDS, WINDOW
+from router.telemetry.log.writer import BOUND
+from tests.support.command import PATIENCE, ROOT, closed_port, command, environment
+from tests.support.house import SAMPLE, routes
+from tests.support.wire import wait_until
+
+FORMATS: tuple[Format, ...] = ("json", "console")
+
+#: 2026-11-25T12:00:00Z
+NOON = 1795608000.0
+
+
+class Clock:
+    """A time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Kept:
+    """A log in memory, and its lines."""
+
+    def __init__(self, format: Format = "json") -> None:
+        self.clock = Clock()
+        self._stream = io.StringIO()
+        self.log = Log(self._stream, format, clock=self.clock)
+
+    @property
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+# What a line looks like.
+
+
+def test_a_json_line() -> None:
+    """Time, level and happening come first, then the fields as they were given, in ASCII."""
+    kept = Kept()
+    kept.log.info("event", event_key="a.证书.1", targets={"ledger": {"ms": 1.5}}, routes=["all"])
+    assert kept.text == (
+        '{"time":"2026-11-25T12:00:00.000Z","level":"info","happening":"event",'
+        '"event_key":"a.\\u8bc1\\u4e66.1","targets":{"ledger":{"ms":1.5}},"routes":["all"]}\n'
+    )
+
+
+def test_a_console_line() -> None:
+    """People get names and values, quoted where they have to be, and nothing that is empty."""
+    kept = Kept("console")
+    kept.log.warning("lost", target="ledger", owner="", why='a "b"', at=["证书", "x=y"], n=None)
+    assert kept.text == (
+        '2026-11-25T12:00:00.000Z warning lost target=ledger why="a \\"b\\"" at=[证书, "x=y"]'
+        " n=None\n"
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_line_without_fields(format: Format) -> None:
+    """A happening may have nothing more to say."""
+    kept = Kept(format)
+    kept.log.info("stopped")
+    assert kept.text in (
+        '{"time":"2026-11-25T12:00:00.000Z","level":"info","happening":"stopped"}\n',
+        "2026-11-25T12:00:00.000Z info    stopped\n",
+    )
+
+
+def test_the_time_goes_on() -> None:
+    """Each line has its own time, to the millisecond, forwards and back."""
+    kept = Kept()
+    for offset in (0.0, 0.25, 1.5, 86400.75, -0.5):
+        kept.clock.now = NOON + offset
+        kept.log.info("event")
+    assert [line["time"][8:] for line in kept.lines] == [
+        "25T12:00:00.000Z",
+        "25T12:00:00.250Z",
+        "25T12:00:01.500Z",
+        "26T12:00:00.750Z",
+        "25T11:59:59.500Z",
+    ]
+
+
+HOSTILE = (
+    "\n", "\r\n", "\x00", "\x1b[2J", "\x07", "\x7f", "\x85", "\x9b31m", "\u2028", "\u2029",
+    "\u202e", "\u2066", "\u200b", "\ufeff", "\ud800", "\U000e0001", "\u00a0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str) -> None:
+    """Whatever a value has in it, and wherever, the line stays one line of visible characters."""
+    kept = Kept(format)
+    kept.log.info("event", key=f"a{text}b", members=[text, {text: text}], targets={text: 1})
+    line = kept.text.removesuffix("\n")
+    assert line.isprintable()
+    if format == "json":
+        assert json.loads(line)["key"] == f"a{text}b"
+
+
+def test_fields_cannot_pose_as_the_lines_own() -> None:
+    """A field that is named as one of the line's own gets another name."""
+    kept = Kept()
+    kept.log.write("info", "event", {"time": "never", "level": "none", "happening": "x", "cut": 1})
+    (line,) = kept.lines
+    assert (line["time"], line["level"]) == ("2026-11-25T12:00:00.000Z", "info")
+    assert (line["happening"], line["time_"], line["happening_"]) == ("event", "never", "x")
+    assert kept.text.count('"time":') == 1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "huge",
+    [
+        "x" * 1_000_000,
+        "证" * 1_000_000,
+        "\U000e0001" * 1_000_000,
+        ["y" * 200] * 10_000,
+        {f"target {n}": {"reason": "timeout", "detail": "z" * 99} for n in range(1_000)},
+        [["\U000e0001" * 100] * 20] * 20,
+    ],
+    ids=["text", "wide text", "escaped text", "list", "mapping", "deep list"],
+)
+def test_a_huge_value_is_cut(format: Format, huge: Any) -> None:
+    """A line has a bound, and says what had to go."""
+    kept = Kept(format)
+    kept.log.info("event", ms=1.5, event_key=huge, event_id="e-1")
+    assert len(kept.text.encode()) <= MAX_LINE
+    assert "e-1" in kept.text
+    if format == "json":
+        (line,) = kept.lines
+        assert (line["cut"], line["ms"]) == (["event_key"], 1.5)
+    else:
+        assert "cut=[event_key]" in kept.text
+
+
+def test_a_long_text_is_cut_to_its_beginning() -> None:
+    """What is shown of a text is how it begins."""
+    kept = Kept()
+    kept.log.info("event", fits="x" * MAX_TEXT, long="y" * (MAX_TEXT + 1))
+    (line,) = kept.lines
+    assert line["fits"] == "x" * MAX_TEXT
+    assert line["long"] == "y" * MAX_TEXT + "…"
+    assert line["cut"] == ["long"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_values_that_are_no_plain_data(format: Format) -> None:
+    """Of an object there is its kind, for its text may be a secret; and no line is missing."""
+    kept = Kept(format)
+    kept.log.info("one", error=ValueError("the-secret"), at=[Path("/secret")])
+    kept.log.info("two", ms=float("nan"))
+    kept.log.info("three", odd={("a",): 1})
+    assert [happening in kept.text for happening in ("one", "two", "three")] == [True] * 3
+    assert "ValueError" in kept.text
+    assert "secret" not in kept.text
+    if format == "json":
+        assert kept.lines[1]["ms"] is None
+
+
+# What repeats.
+
+
+def refuse(log: Log, times: int, why: str = "event_type: required") -> None:
+    for number in range(times):
+        log.warning("refused", code="400", ms=0.1, request_id=f"r{number}", why=why)
+
+
+def test_repeated_trouble_is_summed_up() -> None:
+    """The first lines of a kind are written; the rest is one line that says how many and when."""
+    kept = Kept()
+    refuse(kept.log, FIRST)
+    kept.clock.now += 10
+    refuse(kept.log, 100)
+    kept.clock.now += 20
+    refuse(kept.log, 1)
+    assert len(kept.lines) == FIRST
+    kept.clock.now = NOON + WINDOW
+    kept.log.info("event")
+    assert kept.lines[FIRST:] == [
+        {
+            "time": "2026-11-25T12:01:00.000Z",
+            "level": "warning",
+            "happening": "refused",
+            "count": 101,
+            "first": "2026-11-25T12:00:10.000Z",
+            "last": "2026-11-25T12:00:30.000Z",
+            "code": "400",
+            "why": "event_type: required",
+        },
+        {"time": "2026-11-25T12:01:00.000Z", "level": "info", "happening": "event"},
+    ]
+
+
+def test_each_window_begins_anew() -> None:
+    """Trouble that goes on is some lines and a sum in each window."""
+    kept = Kept()
+    for _ in range(3):
+        refuse(kept.log, FIRST + 7)
+        kept.clock.now += WINDOW
+    kept.log.close()
+    assert len(kept.lines) == 3 * (FIRST + 1)
+    assert [line["count"] for line in kept.lines if "count" in line] == [7, 7, 7]
+
+
+def test_kinds_are_told_apart() -> None:
+    """One kind's many lines don't hide another's first."""
+    kept = Kept()
+    refuse(kept.log, 100)
+    refuse(kept.log, 1, why="changes: type")
+    assert kept.lines[-1]["why"] == "changes: type"
+
+
+def test_a_flood_of_kinds_is_bounded() -> None:
+    """However many kinds come, so many are told apart, and the others are counted together."""
+    kept = Kept()
+    for number in range(10_000):
+        refuse(kept.log, 1, why=f"{number}" + "x" * 1_000)
+    assert len(kept.lines) == KINDS
+    kept.log.close()
+    others = kept.lines[KINDS:]
+    assert [(line["count"], line["others"]) for line in others] == [(10_000 - KINDS, True)]
+
+
+def test_events_are_never_summed_up() -> None:
+    """What becomes of an event is always its own line, a dead letter no less."""
+    kept = Kept()
+    for _ in range(100):
+        kept.log.info("event", event_id="e")
+        kept.log.error("dead_letter", event_id="e")
+    assert len(kept.lines) == 200
+
+
+def test_a_clock_that_is_set_back_ends_the_window() -> None:
+    """No sum waits for a time that comes twice."""
+    kept = Kept()
+    refuse(kept.log, FIRST + 3)
+    kept.clock.now -= 3600
+    kept.log.info("event")
+    assert kept.lines[FIRST]["count"] == 3
+
+
+def test_a_sum_comes_by_itself(tmp_path: Path) -> None:
+    """A sum is written when its window is over, though nothing more happens."""
+    clock = Clock()
+    with (tmp_path / "log").open("w") as stream:
+        log = Log(stream, "json", clock=clock)
+    refuse(log, FIRST + 3)
+    clock.now += WINDOW
+    wait_until(lambda: '"count":3' in (tmp_path / "log").read_text())
+    log.close()
+
+
+# What can't be written.
+
+
+class Pipe:
+    """A pipe that a log writes to, and that is read when the test says so."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        self.stream = os.fdopen(self._writer, "w")
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every line until the last one who can write has closed."""
+        self.stream.close()
+        with os.fdopen(self.reader, "rb") as stream:
+            return [json.loads(line) for line in stream]
+
+
+def fill(log: Log, count: int, size: int = 1_000) -> None:
+    for number in range(count):
+        log.info("event", number=number, text="x" * size)
+
+
+def test_a_full_pipe_holds_nobody_up() -> None:
+    """Where nobody reads, lines wait up to the bound and are then lost; what is read later is
+    whole, in order, and says how many there were besides."""
+    pipe = Pipe()
+    log = Log(pipe.stream, "json")
+    count = 2 * BOUND // 1_000
+    fill(log, count)
+    assert 0 < log.lost < count
+    lost = log.lost
+    pipe.stream.close()
+    lines = _read_until(pipe.reader, "lines_lost")
+    numbers = [line["number"] for line in lines if line["happening"] == "event"]
+    # A write that was under way may have made room for some of the last.
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == count - lost
+    assert [line["count"] for line in lines if line["happening"] == "lines_lost"] == [lost]
+    assert log.lost == lost
+    log.close()
+    os.close(pipe.reader)
+
+
+def _read_until(descriptor: int, happening: str) -> list[dict[str, Any]]:
+    read = b""
+    while f'"happening":"{happening}"'.encode() not in read or not read.endswith(b"\n"):
+        more = os.read(descriptor, 65536)
+        assert more, "the log ended"
+        read += more
+    return [json.loads(line) for line in read.splitlines()]
+
+
+def test_closing_does_not_wait_for_ever() -> None:
+    """A log whose pipe is stuck gives up in time."""
+    pipe = Pipe()
+    log = Log(pipe.stream, "json")
+    fill(log, 1_000)
+    log.close(0.1)
+    log.info("event")
+    assert log.lost == 1
+    assert len(pipe.read()) == 1_000
+
+
+def test_a_closed_reader_costs_lines_alone() -> None:
+    """Nobody reads any more: lines are lost and counted, and nothing is raised."""
+    pipe = Pipe()
+    os.close(pipe.reader)
+    log = Log(pipe.stream, "json")
+    fill(log, 100)
+    wait_until(lambda: log.lost == 100)
+    log.close()
+    assert log.lost == 100
+    pipe.stream.close()
+
+
+def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
+    """Once somebody reads again, a line says how many were lost."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as stream:
+        log = Log(stream, "json")
+    os.close(first)
+    fill(log, 10)
+    wait_until(lambda: log.lost == 10)
+    second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(second, True)
+    log.info("event", number=10)
+    lines = _read_until(second, "lines_lost")
+    assert [line.get("number", line.get("count")) for line in lines] == [10, 10]
+    log.close()
+    os.close(second)
+
+
+def test_a_full_disk_costs_lines_alone() -> None:
+    """/dev/full refuses all: lines are lost and counted."""
+    with Path("/dev/full").open("w") as stream:
+        log = Log(stream, "json")
+    fill(log, 100)
+    wait_until(lambda: log.lost == 100)
+    log.close()
+
+
+def test_a_non_blocking_pipe_loses_nothing() -> None:
+    """Somebody may have made stdout non-blocking, for it is shared: all lines arrive."""
+    pipe = Pipe()
+    os.set_blocking(pipe.stream.fileno(), False)
+    log = Log(pipe.stream, "json")
+    fill(log, 1_000)
+    pipe.stream.close()
+    read = b""
+    while read.count(b"\n") < 1_000:
+        read += os.read(pipe.reader, 512)
+    log.close()
+    assert [json.loads(line)["number"] for line in read.splitlines()] == list(range(1_000))
+    assert log.lost == 0
+    os.close(pipe.reader)
+
+
+def test_no_stream_at_all() -> None:
+    """A process without stdout loses its lines."""
+    stdout, sys.stdout = sys.stdout, None
+    try:
+        log = Log()
+    finally:
+        sys.stdout = stdout
+    log.info("event")
+    assert log.lost == 1
+
+
+# What needs a process of its own.
+
+
+def script(
+    text: str, stdout: int | IO[Any] = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_a_line_that_was_torn_is_ended(tmp_path: Path) -> None:
+    """Where a file took half a line, the next one does not continue it."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        done = script(
+            """
+            import resource, signal, time
+            from router.telemetry.log import Log
+
+            log = Log(format="json")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
+            for number in range(5):
+                log.info("event", number=number)
+            while log.lost < 2:
+                time.sleep(0.01)
+            for number in range(3):
+                log.info("none of it")
+            while log.lost < 5:
+                time.sleep(0.01)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            log.info("after")
+            while "lines_lost" not in open("/dev/stdout").read():
+                time.sleep(0.01)
+            """,
+            stream,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    whole, torn, *after = path.read_text().splitlines()[2:]
+    assert json.loads(whole)["number"] == 2
+    assert 0 < len(torn) < len(whole)
+    assert [json.loads(line)["happening"] for line in after] == ["after", "lines_lost"]
+    assert json.loads(after[-1])["count"] == 5
+
+
+def test_the_last_lines_are_written_at_the_end() -> None:
+    """A process that just ends has written all its lines, sums included, also on an exception."""
+    done = script(
+        """
+        from router.telemetry.log import Log, take_library_lines
+
+        log = Log(format="json")
+        take_library_lines(log)
+        for number in range(5_000):
+            log.info("event", number=number)
+            log.warning("refused", code="400", why="w")
+        raise ValueError("the-secret")
+        """
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["number"] for line in lines if "number" in line] == list(range(5_000))
+    assert [line["count"] for line in lines if "count" in line] == [5_000 - FIRST]
+    faults = [line["at"] for line in lines if line["happening"] == "fault"]
+    assert faults == ["ValueError in <module>, <string> line 9"]
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_forked_process_has_a_log_of_its_own() -> None:
+    """After a fork parent and child both write, each line once and by its own process."""
+    done = script(
+        """
+        import os, warnings
+        from router.telemetry.log import Log
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+        log = Log(format="json")
+        for number in range(500):
+            log.info("before", number=number)
+            log.warning("refused", code="400", why="w")
+        child = os.fork()
+        for number in range(500):
+            log.info("child" if child == 0 else "parent", number=number)
+        log.close()
+        if child == 0:
+            os._exit(log.lost)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + log.lost)
+        """
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for happening in ("before", "child", "parent"):
+        numbers = [line["number"] for line in lines if line["happening"] == happening]
+        assert numbers == list(range(500))
+    assert [line["count"] for line in lines if "count" in line] == [500 - FIRST]
+
+
+def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:
+    """Lines that fit into PIPE_BUF stay whole, however full the pipe."""
+    code = (
+        "import os\n"
+        "from router.telemetry.log import Log\n"
+        "os.write(2, b'.'), os.read(0, 1)\n"
+        "log = Log(format='json')\n"
+        "for number in range(1_000): log.info('event', text='x' * (number % 3_000))\n"
+    )
+    reader, writer = os.pipe()
+    ready, up = os.pipe()
+    start, go = os.pipe()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=start,
+            stdout=writer,
+            stderr=up,
+            cwd=ROOT,
+            env=environment(),
+        )
+        for _ in range(3)
+    ]
+    assert b"".join(os.read(ready, 1) for _ in processes) == b"..."
+    for descriptor in (writer, ready, up, start, go):
+        os.close(descriptor)
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        lines = b"".join(iter(lambda: stream.read(1_000), b"")).splitlines()
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0, 0]
+    assert len([json.loads(line) for line in lines]) == 3_000
+
+
+# What others say.
+
+
+def record(message: object, *args: object, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("library", level, __file__, 1, message, args, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (record("Invalid HTTP request received."), "Invalid HTTP request received."),
+        (record("Exception in application\nTraceback: SECRET"), "Exception in application"),
+        (record("Executing %s took %.3f s", b"SECRET", 0.25), "Executing bytes took 0.250 s"),
+        (record("no %(x)s", {"x": "SECRET"}), "no str"),
+        (record("Exception in callback f() at <SECRET>"), "Exception in callback f() at"),
+        (record("wrong value 'SECRET'"), "wrong value"),
+        (record("Error in f() at /SECRET/app.py:4"), "Error in f() at app.py:4"),
+        (record("see https://user:SECRET@host/?SECRET now"), "see https://… now"),
+        (record("%s at https://%s/", 3, "SECRET"), "3 at https://…"),
+        (record("%d items", "SECRET"), "%d items"),
+        (record(ValueError("SECRET")), "ValueError"),
+        (record(""), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_of_a_foreign_message_there_are_its_own_words(given: logging.LogRecord, shown: str) -> None:
+    """A library's own words are repeated, and the numbers; nothing else that it was given."""
+    assert own_words(given) == shown
+    assert "SECRET" not in shown
+
+
+def test_a_place_has_no_path_and_no_text() -> None:
+    """An exception is told by its kind and where it was raised."""
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        json.loads("{the-secret")
+    assert place_of(caught.value).startswith("JSONDecodeError in raw_decode, decoder.py line ")
+    assert place_of(ValueError("the-secret")) == "ValueError"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
+    """Libraries, warnings, exceptions that nobody caught: lines alone, and no secret in them."""
+    done = script(
+        f"""
+        import asyncio, gc, logging, threading, warnings
+        from router.telemetry.log import Log, take_library_lines
+
+        take_library_lines(Log(format={format!r}))
+
+        def fail():
+            raise ValueError("SECRET")
+
+        async def lose(): fail()
+
+        async def main():
+            asyncio.get_running_loop().call_soon(fail)
+            task = asyncio.create_task(lose())
+            await asyncio.sleep(0.01)
+            del task
+            gc.collect()
+
+        class Odd:
+            def __del__(self): fail()
+
+        logging.getLogger("some").warning("a warning of %s", "SECRET")
+        logging.getLogger("some").info("SECRET")
+        try:
+            fail()
+        except ValueError:
+            logging.getLogger("some").exception("failed:\\nSECRET")
+        warnings.warn("SECRET")
+        asyncio.run(main(), debug=True)
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        Odd()
+        fail()
+        """
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    text = done.stdout.decode()
+    assert "SECRET" not in text
+    assert "Traceback" not in text
+    if format == "json":
+        lines = [json.loads(line) for line in text.splitlines()]
+        at = "ValueError in fail, <string> line 8"
+        assert [(line.get("message"), line.get("at")) for line in lines] == [
+            ("a warning of str", None),
+            ("failed:", at),
+            ("a warning", "UserWarning in <string> line 28"),
+            ("Exception in callback fail() at", at),
+            ("Task exception was never retrieved", at),
+            (None, at),
+            (None, at),
+            (None, at),
+        ]
+
+
+# A whole router.
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "routes.yaml"
+    path.write_text(json.dumps(routes({"nobody": "http://127.0.0.1:9/"})))
+    return path
+
+
+class Serving:
+    """`serve` with a stdout of the test's choice."""
+
+    def __init__(self, table: Path, stdout: int | None, *, close: bool = False) -> None:
+        self.url = f"http://127.0.0.1:{closed_port()}"
+        arguments = ["--port", self.url.rpartition(":")[2], "--config", str(table)]
+        own = {"EBAAS_ROUTER_STORE": "none", "EBAAS_ROUTER_OPS_PORT": "0"}
+        self.process = subprocess.Popen(
+            command("serve", "--log-format", "json", *arguments),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment(own),
+            preexec_fn=(lambda: os.close(1)) if close else None,
+        )
+        wait_until(self._is_up)
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            return httpx.get(self.url + "/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def post(self) -> str:
+        reply = httpx.post(
+            self.url + "/callback", content=SAMPLE, trust_env=False, timeout=PATIENCE
+        )
+        return str(reply.json()["code"])
+
+    def stop(self) -> tuple[int, bytes]:
+        """The exit code and what was said on stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        _, said = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def started() -> Iterator[list[Serving]]:
+    """Routers that are ended with the test, whatever becomes of it."""
+    every: list[Serving] = []
+    yield every
+    for each in every:
+        each.process.kill()
+        each.process.communicate()
+
+
+def test_sigterm_leaves_no_line_behind(table: Path, started: list[Serving]) -> None:
+    """A router that is told to stop writes the lines of all its events, and that it stopped."""
+    reader, writer = os.pipe()
+    started.append(router := Serving(table, writer))
+    os.close(writer)
+    assert [router.post() for _ in range(20)] == ["500"] * 20
+    assert router.stop() == (0, b"")
+    with os.fdopen(reader, "rb") as stream:
+        happenings = [json.loads(line)["happening"] for line in stream]
+    assert happenings.count("event") == 20
+    assert happenings[-1] == "stopped"
+
+
+def test_a_router_whose_log_nobody_reads_serves_and_stops(
+    table: Path, started: list[Serving]
+) -> None:
+    """A full pipe keeps no event from its reply, and the process from its end only for a moment."""
+    reader, writer = os.pipe()
+    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
+    started.append(router := Serving(table, writer))
+    os.close(writer)
+    assert router.post() == "500"
+    assert router.stop() == (0, b"")
+    os.close(reader)
+
+
+@pytest.mark.parametrize("stdout", ["closed", "full", "unread"])
+def test_a_router_without_a_log_serves(stdout: str, table: Path, started: list[Serving]) -> None:
+    """No stdout, a full disk, a reader that has gone: events go on, and stderr stays empty."""
+    if stdout == "closed":
+        router = Serving(table, None, close=True)
+    elif stdout == "full":
+        full = os.open("/dev/full", os.O_WRONLY)
+        router = Serving(table, full)
+        os.close(full)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        router = Serving(table, writer)
+        os.close(writer)
+    started.append(router)
+    assert [router.post(), router.post()] == ["500", "500"]
+    assert router.stop() == (0, b"")

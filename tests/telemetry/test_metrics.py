@@ -1,0 +1,367 @@
+"""What is counted, what a scrape shows of it, and how several processes' numbers become one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from router.contract.schema import shipped_schema
+from router.delivery.rules import Cause
+from router.model.event import FIELDS, Reason
+from router.store.promises import UNSETTLED
+from router.store.sqlite.file import _WORDS as SQLITE_WORDS
+from router.telemetry.metrics import REMOVED, Metrics, Snapshot, merged, render
+from router.telemetry.metrics.instruments import Metric
+from router.telemetry.metrics.snapshot import PROCESS, TARGET
+from tests.support.command import ROOT
+
+#: Unix time, in seconds.
+NOW = 1.8e9
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def series(snapshot: Snapshot) -> Series:
+    """Every sample of a scrape, by its name and labels."""
+    families = parse_text(render(snapshot, "")[1].decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(snapshot: Snapshot, name: str, **labels: str) -> float:
+    return series(snapshot)["ebaas_router_" + name, frozenset(labels.items())]
+
+
+def counting(*targets: str) -> Metrics:
+    metrics = Metrics()
+    metrics.adopt(targets)
+    return metrics
+
+
+def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, frozenset[object]]]:
+    """The samples that a metric has from the start for these labels."""
+    name = metric.full_name
+    if metric.kind == "histogram":
+        bounds = [f"{float(bound)}" for bound in metric.buckets] + ["+Inf"]
+        yield from ((f"{name}_bucket", frozenset({**labels, "le": b}.items())) for b in bounds)
+        yield f"{name}_count", frozenset(labels.items())
+        yield f"{name}_sum", frozenset(labels.items())
+    elif metric.label is None:
+        yield name, frozenset(labels.items())
+    else:
+        for word in metric.label.values:
+            yield name, frozenset({**labels, metric.label.name: word}.items())
+
+
+# What a scrape shows.
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    """A fresh process shows every number of the table at 0, for every target and every reason."""
+    shown = series(counting("ledger", "audit").snapshot())
+    wanted = {
+        sample
+        for metric in PROCESS.values()
+        if metric.kind != "info"
+        for sample in expected(metric, {})
+    } | {
+        sample
+        for metric in TARGET.values()
+        for target in ("ledger", "audit", REMOVED)
+        for sample in expected(metric, {"target": target})
+    }
+    assert {sample for sample in shown if not sample[0].endswith("_info")} == wanted
+    not_zero = {name for (name, _), number in shown.items() if number}
+    assert not_zero == {"ebaas_router_build_info", "ebaas_router_processes"}
+
+
+def test_a_scraper_may_ask_for_openmetrics() -> None:
+    """`Accept` chooses the format; both show the same samples."""
+    metrics = counting("ledger")
+    metrics.configuration = {"hash": "abc"}
+    snapshot = metrics.snapshot()
+    content_type, body = render(snapshot, "application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+    assert samples == series(snapshot)
+    assert render(snapshot, "*/*")[0].startswith("text/plain")
+
+
+def test_every_name_keeps_the_conventions() -> None:
+    """Counters end in `_total`, durations in `_seconds`, and nothing else does."""
+    for metric in [*PROCESS.values(), *TARGET.values()]:
+        assert re.fullmatch("[a-z]+(_[a-z]+)*", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.name.endswith("_info") == (metric.kind == "info")
+        assert metric.kind != "histogram" or metric.unit == "seconds"
+        assert metric.help.endswith(".")
+        assert (metric.kind == "histogram") == bool(metric.buckets)
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+
+
+def test_every_name_is_there_once() -> None:
+    """No two lines of the table share a name."""
+    names = [metric.name for metric in [*PROCESS.values(), *TARGET.values()]]
+    assert len(names) == len(set(names))
+
+
+# Counting.
+
+
+def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
+    """An attempt adds one to its target's reason, and its seconds to the right bucket."""
+    metrics = counting("ledger", "audit")
+    metrics.of("ledger").attempt(Reason.TIMEOUT, 4.7, NOW)
+    snapshot = metrics.snapshot()
+    assert value(snapshot, "attempts_total", target="ledger", reason="timeout") == 1
+    assert value(snapshot, "attempts_total", target="audit", reason="timeout") == 0
+    name = "attempt_duration_seconds_bucket"
+    assert value(snapshot, name, target="ledger", le="4.5") == 0
+    assert value(snapshot, name, target="ledger", le="5.0") == 1
+    assert value(snapshot, name, target="ledger", le="+Inf") == 1
+    assert value(snapshot, "attempt_duration_seconds_sum", target="ledger") == 4.7
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(8.0, "8.0"), (8.01, "9.0"), (99.0, "+Inf")])
+def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
+    """A time that is a bucket's bound is within it; what is above all bounds is in the last."""
+    metrics = counting()
+    metrics.event("000", seconds)
+    buckets = {
+        dict(labels)["le"]: number
+        for (name, labels), number in series(metrics.snapshot()).items()
+        if name == "ebaas_router_event_duration_seconds_bucket"
+    }
+    assert next(le for le, number in buckets.items() if number) == bound
+
+
+def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
+    """A target's last acknowledgement is shown with its time, and a failure does not change it."""
+    ledger = counting("ledger").of("ledger")
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    assert ledger.last_acknowledged == NOW
+    assert (ledger.last_failure, ledger.failed_at) == ("", 0)
+    ledger.attempt(Reason.DNS, 0.1, NOW + 1)
+    assert ledger.last_acknowledged == NOW
+    assert (ledger.last_failure, ledger.failed_at) == ("dns", NOW + 1)
+
+
+def test_what_is_not_counted_is_read_for_each_snapshot() -> None:
+    """A reading is taken when somebody asks, not before."""
+    metrics, in_flight = counting("ledger"), [0]
+
+    def read() -> None:
+        metrics.of("ledger").in_flight = in_flight[0]
+
+    metrics.readings.append(read)
+    for number in (3, 2):
+        in_flight[0] = number
+        assert value(metrics.snapshot(), "attempts_in_flight", target="ledger") == number
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ("event_topic", "event_topic"),
+        ("changes[3].id", "changes"),
+        ("", "body"),
+        ("tenant", "other"),
+        ("event_topic\n", "other"),
+        ("reason", "other"),
+    ],
+)
+def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> None:
+    """The field is one of the contract's; whatever else a body has in it is `other`."""
+    metrics = counting()
+    metrics.invalid_at(place)
+    assert {name for name, number in metrics.invalid.items() if number} == {field}
+
+
+@given(st.text())
+def test_no_body_makes_a_series(place: str) -> None:
+    """Nobody can make the number of series grow from outside."""
+    metrics = counting()
+    before = set(series(metrics.snapshot()))
+    metrics.invalid_at(place)
+    assert set(series(metrics.snapshot())) == before
+
+
+# Reloads.
+
+
+def test_a_target_that_stays_keeps_its_numbers() -> None:
+    """A reload neither loses what was counted for a target that stays, nor its prepared numbers."""
+    metrics = counting("ledger")
+    ledger = metrics.of("ledger")
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    metrics.adopt(["audit", "ledger"])
+    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    name = "attempts_total"
+    assert value(metrics.snapshot(), name, target="ledger", reason="acknowledged") == 2
+
+
+def test_the_series_of_a_removed_target_go() -> None:
+    """No series names a target that is in no configuration; should it come back it begins at 0."""
+    metrics = counting("ledger", "audit")
+    metrics.of("audit").attempt(Reason.DNS, 0.1, NOW)
+    metrics.adopt(["ledger"])
+    assert b'"audit"' not in render(metrics.snapshot(), "")[1]
+    metrics.adopt(["ledger", "audit"])
+    assert value(metrics.snapshot(), "attempts_total", target="audit", reason="dns") == 0
+
+
+def test_what_happens_to_a_removed_target_is_still_counted() -> None:
+    """It is counted together for all of them."""
+    metrics = counting("ledger", "audit")
+    metrics.adopt(["ledger"])
+    metrics.of("audit").dead_letters["target_removed"] += 1
+    name = "dead_letters_total"
+    assert value(metrics.snapshot(), name, target=REMOVED, reason="target_removed") == 1
+
+
+# Several processes.
+
+
+def two() -> tuple[Metrics, Metrics]:
+    one, other = counting("ledger"), counting("ledger")
+    for metrics, code in ((one, "000"), (other, "500")):
+        metrics.event(code, 0.1)
+        metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+        metrics.of("ledger").in_flight = 2
+    return one, other
+
+
+def test_counters_and_histograms_of_all_processes_are_summed() -> None:
+    """What two workers have counted is shown as one, word by word and bucket by bucket."""
+    one, other = two()
+    both = merged([one.snapshot(), other.snapshot()], [])
+    assert value(both, "events_total", code="000") == 1
+    assert value(both, "events_total", code="500") == 1
+    assert value(both, "event_duration_seconds_count") == 2
+    assert value(both, "event_duration_seconds_bucket", le="0.05") == 0
+    assert value(both, "event_duration_seconds_bucket", le="0.1") == 2
+    assert value(both, "attempts_total", target="ledger", reason="acknowledged") == 2
+
+
+def test_a_dead_worker_still_counts_but_has_nothing_in_flight() -> None:
+    """Counters and histograms never go back because a worker died; its gauges go with it."""
+    one, other = two()
+    both = merged([one.snapshot()], [other.snapshot()])
+    assert value(both, "events_total", code="500") == 1
+    assert value(both, "event_duration_seconds_count") == 2
+    assert value(both, "attempts_in_flight", target="ledger") == 2
+    assert value(both, "processes") == 1
+
+
+def test_many_dead_workers_can_be_kept_as_one() -> None:
+    """Retired snapshots merged one after the other say the same as all of them at once."""
+    one, other = two()
+    third = counting("ledger")
+    living = [counting("ledger", "audit").snapshot()]
+    dead = [each.snapshot() for each in (one, other, third)]
+    kept = merged([], [merged([], dead[:2]), dead[2]])
+    assert merged(living, [kept]) == merged(living, dead)
+
+
+def test_a_dead_worker_brings_no_removed_target_back() -> None:
+    """Targets are those of the living; before any of them has answered, those of the last ones."""
+    old = counting("ledger", "audit")
+    living = counting("ledger")
+    assert set(merged([living.snapshot()], [old.snapshot()])["targets"]) == {"ledger", REMOVED}
+    assert set(merged([], [old.snapshot()])["targets"]) == {"ledger", "audit", REMOVED}
+
+
+def test_gauges_become_one_as_the_table_says() -> None:
+    """What every worker sees of the same thing is not added up, and the worst one counts."""
+    one, other = two()
+    one.reload_successful, other.reload_successful = 1, 0
+    one.store_bytes, other.store_bytes = 500, 400
+    one.configuration, other.configuration = {"hash": "old"}, {"hash": "new"}
+    both = merged([one.snapshot(), other.snapshot()], [])
+    assert value(both, "reload_last_successful") == 0
+    assert value(both, "store_size_bytes") == 500
+    assert value(both, "attempts_in_flight", target="ledger") == 4
+    assert value(both, "processes") == 2
+    assert value(both, "configuration_info", hash="old") == 1
+    assert value(both, "configuration_info", hash="new") == 1
+
+
+def test_nobody_has_answered_yet() -> None:
+    """No process at all is no error: every number is 0."""
+    shown = series(merged([], []))
+    assert shown
+    assert set(shown.values()) == {0}
+
+
+def test_a_snapshot_travels_as_json() -> None:
+    """What a worker sends to its parent arrives as it was."""
+    one, _ = two()
+    snapshot = one.snapshot()
+    assert json.loads(json.dumps(snapshot)) == snapshot
+
+
+def test_a_snapshot_does_not_change_any_more() -> None:
+    """What is counted later is in the next one."""
+    metrics = counting("ledger")
+    before = metrics.snapshot()
+    said = json.dumps(before)
+    metrics.event("000", 0.1)
+    metrics.of("ledger").attempt(Reason.DNS, 1.0, NOW)
+    assert json.dumps(before) == said
+
+
+# The words, and the pages.
+
+
+def words(name: str) -> tuple[str, ...]:
+    label = {**PROCESS, **TARGET}[name].label
+    assert label is not None
+    return label.values
+
+
+def test_the_words_are_those_of_the_code() -> None:
+    """Labels are the words that logs and the code have, all of them and no other."""
+    assert set(words("attempts")) == set(Reason)
+    assert set(words("repeats")) == set(Cause)
+    assert set(words("unsettled")) == set(UNSETTLED)
+    assert set(SQLITE_WORDS.values()) < set(words("store_errors"))
+    schema = json.loads(shipped_schema("callback.schema.json").read_text("utf-8"))
+    assert set(words("invalid")) == {*schema["properties"], "body", "other"}
+    assert set(FIELDS) < set(words("invalid"))
+
+
+def test_the_page_is_up_to_date() -> None:
+    """docs/metrics.md is what the table makes it: `make docs`."""
+    made = subprocess.run(
+        [sys.executable, "-m", "scripts.metrics_page"], capture_output=True, cwd=ROOT, check=True
+    )
+    assert (ROOT / "docs/metrics.md").read_text("utf-8") == made.stdout.decode()
+
+
+@pytest.mark.parametrize("page", ["ops.md", "alerts.yml", "alerts.test.yml"])
+def test_the_pages_ask_for_what_there_is(page: str) -> None:
+    """Every query names a metric, a label and a reason that a scrape has."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    shown = series(counting("ledger").snapshot())
+    names = {name for name, _ in shown} | {"ebaas_router_configuration_info"}
+    asked = set(re.findall(r"ebaas_router_[a-z_]+", text))
+    assert asked
+    assert asked <= names
+    bounds = {dict(labels).get("le") for _, labels in shown}
+    assert set(re.findall(r'bucket\{le="([^"]+)"\}', text)) <= bounds

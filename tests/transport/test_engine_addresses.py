@@ -1,0 +1,205 @@
+"""Where connections go: look-ups, the addresses they find, and the one place to refuse one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from router.model.event import Reason
+from router.net.egress import Egress
+from router.transport import names
+from router.transport.engine import Answer, Failure
+from tests.support.engines import ENGINES, LONG, SHORT, Engine, opened, post, until
+from tests.support.hostile import hostile, never_accepts
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+class Resolver:
+    """The system's resolver: what it finds, in that order, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.found = ["127.0.0.1"]
+        #: What it fails with instead, where it is not 0.
+        self.error = 0
+        self.asked = 0
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def getaddrinfo(self, _: Any, port: int, *__: Any, **___: Any) -> list[Any]:
+        self.asked += 1
+        self.answers.wait(LONG)
+        if self.error or not self.found:
+            error = self.error or socket.EAI_NONAME
+            raise socket.gaierror(error, "Name or service not known")
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            for address in self.found
+        ]
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    resolver = Resolver()
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
+        yield resolver
+
+
+def url(port: int) -> str:
+    return f"http://ledger.example:{port}/"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_an_address_is_not_looked_up(engine: Engine, resolver: Resolver, host: str) -> None:
+    """A target that is named by its address is reached while no name's look-up comes to an end."""
+    resolver.answers.clear()
+    async with opened(engine, f"http://{host}:9/") as pool:
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert came.reason in (Reason.CONNECT_REFUSED, Reason.UNREACHABLE)
+    assert resolver.asked == 0
+
+
+async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
+    """Many connections at once, and those soon after, take one look-up."""
+    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
+        for _ in range(2):
+            came = await asyncio.gather(*(post(pool) for _ in range(4)))
+            assert all(isinstance(each, Answer) for each in came)
+    assert (resolver.asked, target.accepted) == (1, 8)
+
+
+async def test_addresses_do_not_last(
+    engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is made when the last look-up is older than TTL takes a new one."""
+    monkeypatch.setattr(names, "TTL", 0.0)
+    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
+        for _ in range(3):
+            assert isinstance(await post(pool), Answer)
+    assert resolver.asked == 3
+
+
+async def test_a_failed_look_up_is_not_kept(engine: Engine, resolver: Resolver) -> None:
+    """A name without an address is `dns`, and reached as soon as it has one."""
+    async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
+        resolver.found = []
+        assert await post(pool) == Failure(
+            Reason.DNS, delivered=False, detail="Name or service not known"
+        )
+        resolver.found = ["127.0.0.1"]
+        assert isinstance(await post(pool), Answer)
+
+
+async def test_who_gives_up_does_not_end_the_look_up_of_others(
+    engine: Engine, resolver: Resolver
+) -> None:
+    """Of two posts that wait for one look-up, one is cancelled, and the other is answered."""
+    resolver.answers.clear()
+    async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
+        first, second = (asyncio.create_task(post(pool)) for _ in range(2))
+        await until(lambda: resolver.asked == 1)
+        first.cancel()
+        await asyncio.wait([first])
+        resolver.answers.set()
+        assert isinstance(await second, Answer)
+    assert resolver.asked == 1
+
+
+async def test_a_hanging_look_up_has_the_attempts_timeout(
+    engine: Engine, resolver: Resolver
+) -> None:
+    """An attempt whose name is not answered for is `dns` in time, and its pool ends in time."""
+    resolver.answers.clear()
+    async with opened(engine, url(9)) as pool:
+        came = await post(pool, 0.1)
+        posting = asyncio.create_task(post(pool))
+        await asyncio.sleep(0)
+    assert came == Failure(Reason.DNS, delivered=False, detail="no answer in time")
+    assert await posting == Failure(Reason.STOPPED, delivered=False)
+    assert resolver.asked == 1
+    resolver.answers.set()
+
+
+async def test_a_name_outlives_its_resolver(
+    engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the resolver hangs or can't tell, what it last said is still used, and not for ever."""
+    monkeypatch.setattr(names, "TTL", 0.0)
+    monkeypatch.setattr(names, "RESOLVER_WAIT", 0.05)
+    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
+        assert isinstance(await post(pool), Answer)
+        resolver.error = socket.EAI_AGAIN
+        assert isinstance(await post(pool), Answer)
+        resolver.answers.clear()
+        assert isinstance(await post(pool), Answer)
+        monkeypatch.setattr(names, "STALE", 0.0)
+        assert await post(pool, SHORT) == Failure(
+            Reason.DNS, delivered=False, detail="no answer in time"
+        )
+        resolver.answers.set()
+
+
+async def test_a_name_that_is_gone_is_not_used(
+    engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the resolver says that there is no such name any more, what it said before is void."""
+    monkeypatch.setattr(names, "TTL", 0.0)
+    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
+        assert isinstance(await post(pool), Answer)
+        resolver.found = []
+        for _ in range(2):
+            came = await post(pool)
+            assert isinstance(came, Failure)
+            assert came.reason is Reason.DNS
+
+
+async def test_every_address_has_its_turn(engine: Engine, resolver: Resolver) -> None:
+    """Where the first address refuses and the second hangs, the third is used, and used again."""
+    resolver.found = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+    async with hostile("says_close") as target:
+        with never_accepts("127.0.0.3", target.port):
+            async with opened(engine, url(target.port)) as pool:
+                assert isinstance(await post(pool, 1.0), Answer)
+                resolver.found.reverse()
+                assert isinstance(await post(pool, 1.0), Answer)
+    assert target.accepted == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_an_address_can_be_refused(engine: Engine, resolver: Resolver, scheme: str) -> None:
+    """What egress does not allow is not connected to, whatever the name it was found by."""
+    resolver.found = ["127.0.0.1", "127.0.0.2"]
+    async with hostile("answers") as target:
+        for name in ("ledger.example", "127.0.0.1"):
+            where = f"{scheme}://{name}:{target.port}/"
+            async with opened(engine, where, egress=Egress(public=True)) as pool:
+                came = await post(pool)
+            assert came == Failure(Reason.FORBIDDEN, delivered=False, detail="no public address")
+    assert target.accepted == 0
+
+
+async def test_of_several_addresses_those_allowed_are_used(
+    engine: Engine, resolver: Resolver
+) -> None:
+    """Where a name has addresses of either kind, it is reached by one that may be connected to."""
+    resolver.found = ["169.254.169.254", "127.0.0.1", "0.0.0.0"]
+    async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
+        assert isinstance(await post(pool), Answer)
+    assert target.accepted == 1

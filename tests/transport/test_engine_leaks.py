@@ -1,0 +1,95 @@
+"""What is left of very many exchanges: nothing.
+
+EXCHANGES=100000 is the long form; it needs pytest's `-o faulthandler_timeout=0`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from router.transport.engine import Answer, Failure, Pool
+from router.transport.native import NativePool
+from router.transport.native.connection import TargetConnection
+from tests.support.engines import begun, certified, opened, post, trusting, until
+from tests.support.hostile import BEHAVIOURS, hostile
+
+pytestmark = pytest.mark.anyio
+
+EXCHANGES = int(os.environ.get("EXCHANGES", "1000"))
+
+#: How many run at once.
+CROWD = 32
+
+#: What can be met without an order; among it, the ends of every kind.
+TARGETS = sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"})
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+async def test_many_exchanges_with_faults_leave_nothing() -> None:
+    """Sockets, tasks and connections are as before, whatever the exchanges have been through."""
+    dice = random.Random(6)
+    async with hostile("answers") as target, opened(NativePool, target.url) as pool:
+        await post(pool)  # what is made once for all stays
+    before = open_files(), asyncio.all_tasks()
+    async with pools() as met:
+        left = iter(range(EXCHANGES))
+        ended = await asyncio.gather(*(visitor(met, dice, left) for _ in range(CROWD)))
+    await until(lambda: (open_files(), asyncio.all_tasks()) == before)
+    await until(lambda: connections() == 0)
+    assert sum(ended) > EXCHANGES / 3
+
+
+@asynccontextmanager
+async def pools() -> AsyncIterator[Mapping[str, Pool]]:
+    """A pool for each target, some over TLS, one for nobody, and one by a name."""
+    async with AsyncExitStack() as stack:
+        urls: dict[str, str] = {}
+        for name in TARGETS:
+            tls = certified() if len(urls) % 3 == 0 else None
+            urls[name] = (await stack.enter_async_context(hostile(name, tls=tls))).url
+        urls["refuses"] = (await stack.enter_async_context(hostile("refuses"))).url
+        urls["no TLS"] = urls["says_nothing"].replace("http:", "https:")
+        urls["by name"] = urls["answers"].replace("127.0.0.1", "localhost")
+        yield {
+            name: await stack.enter_async_context(opened(NativePool, url, trusting()))
+            for name, url in urls.items()
+        }
+
+
+async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[int]) -> int:
+    """Posts to one target after another, and gives some up. Returns how many it did not."""
+    ended = 0
+    for _ in left:
+        pool = met[dice.choice(sorted(met))]
+        posting = begun(pool, dice.choice((0.001, 0.01, 0.05, 0.3)))
+        if dice.random() < 0.3:
+            for _ in range(dice.randrange(20)):
+                await asyncio.sleep(0)
+            posting.cancel()
+        await asyncio.wait([posting])
+        if not posting.cancelled():
+            assert isinstance(posting.result(), Answer | Failure)
+            ended += 1
+    return ended
+
+
+def connections() -> int:
+    """How many are in memory, whatever their state."""
+    gc.collect()
+    return sum(isinstance(each, TargetConnection) for each in gc.get_objects())
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

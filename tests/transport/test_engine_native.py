@@ -1,0 +1,283 @@
+"""What the native engine promises besides what every engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.model.event import Reason
+from router.net.batching import COMPANY
+from router.net.client_tls import system_trust
+from router.net.egress import Egress
+from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
+from router.transport.native import NativePool, pool
+from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from router.transport.native.connection import TargetConnection
+from tests.support.engines import (
+    AUTHORITY,
+    BODY,
+    ENGINES,
+    LONG,
+    SHORT,
+    Engine,
+    certified,
+    opened,
+    post,
+    trusting,
+    until,
+)
+from tests.support.hostile import YES, answer, hostile
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+# Connections.
+
+
+async def test_idle_connections_go_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been idle for KEEP_ALIVE is closed, whether or not another request comes."""
+    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.05)
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await asyncio.gather(*(post(opening) for _ in range(4)))
+        await until(lambda: target.open == 0)
+        await asyncio.gather(*(post(opening) for _ in range(4)))
+        await until(lambda: target.open == 0)
+
+
+async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection older than MAX_AGE takes no further request, however busy it has been."""
+    monkeypatch.setattr(pool, "MAX_AGE", 0.05)
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        async with asyncio.timeout(LONG):
+            while target.accepted < 2:
+                assert isinstance(await post(opening), Answer)
+        await until(lambda: target.open == 1)
+
+
+async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
+    """Targets that do not read cost no copy of what they are sent."""
+    body = b" " * 20_000_000
+    async with hostile("hangs") as target, opened(NativePool, target.url) as opening:
+        tracemalloc.start()
+        try:
+            came = await asyncio.gather(*(post(opening, SHORT, body) for _ in range(4)))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert came == [Failure(Reason.TIMEOUT, delivered=True)] * 4
+    assert peak < 10_000_000
+
+
+async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
+    """A target that acknowledges before it reads gets the request whole, also one so short that
+    nobody had to wait before its last byte was handed over."""
+    loop = asyncio.get_running_loop()
+    connection = TargetConnection(lambda _: None, lambda _: None)
+    with narrow_pair() as (ours, target):
+        await loop.create_connection(lambda: connection, sock=ours)
+        coming = TargetExchange(as_it_came, loop)
+        connection.begin(coming, b"", b" " * 60_000, loop.time() + LONG)
+        await loop.sock_sendall(target, answer(YES))
+        await until(lambda: connection._incoming is not None)
+        assert not coming.done()
+        size = 0
+        while size < 60_000:
+            size += len(await loop.sock_recv(target, 65536))
+        assert await asyncio.wait_for(coming, LONG) == Answer(200, YES)
+        assert connection.is_idle
+        connection.close()
+
+
+@contextmanager
+def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection by TCP that takes up but little of what is not read."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = socket.socket()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.connect(listener.getsockname())
+        ours.setblocking(False)
+        target, _ = listener.accept()
+        target.setblocking(False)
+        with ours, target:
+            yield ours, target
+
+
+async def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
+    """In company a request waits for the turn's end: cancelled by then it costs nothing."""
+    told: list[Answer | Failure] = []
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        opening.post(b"", BODY, LONG, told.append).cancel()
+        assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
+        assert len(target.requests) == 2 * COMPANY
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+async def test_what_is_cancelled_on_its_way_ends_with_its_connection() -> None:
+    """At once, and also on a connection that it has not opened."""
+    told: list[Answer | Failure] = []
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await post(opening)
+        opening.post(b"", BODY, LONG, told.append).cancel()
+        assert told == [Failure(Reason.STOPPED, delivered=True)]
+        await until(lambda: target.open == 0)
+
+
+async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
+    """What has not been begun by then has not been delivered for certain."""
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        waiting = opening.post(b"", BODY, LONG, as_it_came)
+        await opening.close()
+        assert waiting.done()
+        stopped = [Failure(Reason.STOPPED, delivered=True)] * COMPANY
+        assert await asyncio.gather(*company) == stopped
+        assert await waiting == Failure(Reason.STOPPED, delivered=False)
+
+
+async def test_what_waits_for_its_turn_is_answered_like_the_others() -> None:
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        more = [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
+        answers = await asyncio.gather(*company, *more)
+        assert answers == [Answer(200, YES)] * (2 * COMPANY)
+        assert len(target.requests) == 3 * COMPANY
+
+
+async def test_a_fault_of_our_own_ends_what_waits_for_its_turn() -> None:
+    """It is told to whoever waits, and its place is given back."""
+    loop, told = asyncio.get_running_loop(), list[Answer | Failure]()
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        company = await in_company(opening)
+        waiting = opening.post(b"", BODY, LONG, told.append)
+        loop.set_task_factory(no_task)
+        await asyncio.sleep(0)
+        loop.set_task_factory(None)
+        with pytest.raises(RuntimeError, match="no task"):
+            await asyncio.wait_for(waiting, LONG)
+        assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+async def test_a_fault_of_our_own_while_a_connection_opens_is_told() -> None:
+    """To whoever waits, and its place is given back."""
+    told: list[Answer | Failure] = []
+    async with (
+        hostile("answers") as target,
+        opened(NativePool, target.url, egress=Faulty()) as opening,
+    ):
+        with pytest.raises(RuntimeError, match="faulty"):
+            await asyncio.wait_for(opening.post(b"", BODY, LONG, told.append), LONG)
+    assert told == [Failure(Reason.STOPPED, delivered=False)]
+
+
+class Faulty(Egress):
+    def refusal(self, address: str) -> str:
+        raise RuntimeError("faulty")
+
+
+def no_task(_: asyncio.AbstractEventLoop, work: Any, **__: Any) -> Any:
+    work.close()
+    raise RuntimeError("no task")
+
+
+async def in_company(opening: Pool) -> list[asyncio.Future[Answer | Failure]]:
+    """So many requests in flight that the next one waits for the end of the loop's turn."""
+    await asyncio.gather(*(post(opening) for _ in range(COMPANY)))
+    return [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
+
+
+async def test_deadlines_are_each_their_own() -> None:
+    """A short deadline that follows a long one on its connection is kept, and a long one after."""
+    async with (
+        hostile("answers_late", seconds=SHORT) as target,
+        opened(NativePool, target.url) as opening,
+    ):
+        assert isinstance(await post(opening, LONG), Answer)
+        assert await post(opening, SHORT / 3) == Failure(Reason.TIMEOUT, delivered=True)
+        assert isinstance(await post(opening, LONG), Answer)
+        assert isinstance(await post(opening, LONG), Answer)
+
+
+@pytest.mark.parametrize("begun", [b"x: ", b"content-length: 5000\r\n\r\n"])
+def test_an_answer_has_so_many_reads(begun: bytes) -> None:
+    """An answer that drips in by more reads than it may take is too large by their number."""
+    incoming = Incoming()
+    incoming.feed(b"HTTP/1.1 200 OK\r\n" + begun)
+    for _ in range(MAX_PIECES - 1):
+        incoming.feed(b"y")
+    with pytest.raises(Unfit) as unfit:
+        incoming.feed(b"y")
+    assert unfit.value.reason is Reason.TOO_LARGE
+
+
+# TLS.
+
+
+async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A target is told the host's name and HTTP/1.1 before anything is sent."""
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    names: list[str | None] = []
+    tls = certified("localhost")
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    tls.sni_callback = lambda _, name, __: names.append(name)
+    system_trust.cache_clear()
+    try:
+        async with hostile("answers", tls=tls) as target:
+            url = target.url.replace("127.0.0.1", "localhost")
+            async with opened(NativePool, url) as opening:
+                assert isinstance(await post(opening), Answer)
+            assert target.peers[0].tls.selected_alpn_protocol() == "http/1.1"
+    finally:
+        system_trust.cache_clear()
+    assert names == ["localhost"]
+
+
+@pytest.mark.parametrize("leave", [True, False])
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+async def test_an_answer_that_ends_with_its_tls_connection(engine: Engine, leave: bool) -> None:
+    """It is whole whether TLS took leave or not: what is lost of a yes is no yes."""
+    async with (
+        target_over_tls(b"HTTP/1.1 200 OK\r\n\r\n" + YES, leave) as url,
+        opened(engine, url, tls=trusting()) as opening,
+    ):
+        assert await post(opening) == Answer(200, YES)
+
+
+@asynccontextmanager
+async def target_over_tls(answer: bytes, leave: bool) -> AsyncIterator[str]:
+    """A target that answers one request, and ends the connection with TLS's leave or without."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as connected:
+                connected.settimeout(LONG)
+                session = certified().wrap_socket(connected, server_side=True)
+                received = b""
+                while not received.endswith(BODY):
+                    received += session.recv(65536)
+                session.sendall(answer)
+                if leave:
+                    with suppress(OSError):
+                        session.unwrap()
+                session.close()
+
+        serving = asyncio.create_task(asyncio.to_thread(serve))
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        await serving

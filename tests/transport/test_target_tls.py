@@ -1,0 +1,312 @@
+"""TLS to a target, as `tls` in routes.yaml says it: real certificates, both engines."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from router.config.loading import Config
+from router.config.reload import Source
+from router.model.event import Reason
+from router.model.secret import Secret
+from router.net.certificates import BadCertificate
+from router.net.client_tls import USUAL, Tls
+from router.transport.engine import Answer, Failure
+from tests.delivery.test_sender import send, sending
+from tests.support.engines import (
+    AUTHORITY,
+    ENGINES,
+    LONG,
+    SHORT,
+    Engine,
+    certified,
+    opened,
+    pem,
+    post,
+    trusting,
+    until,
+)
+from tests.support.hostile import YES, Hostile, hostile
+from tests.support.house import routes
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+def asking() -> ssl.SSLContext:
+    """A target that speaks to whom AUTHORITY vouches for, and to nobody else."""
+    context = certified()
+    context.verify_mode = ssl.CERT_REQUIRED
+    AUTHORITY.configure_trust(context)
+    return context
+
+
+def shown(by: trustme.CA = AUTHORITY, name: str = "router.example") -> dict[str, Any]:
+    """What the router shows: a certificate of that authority."""
+    pair = by.issue_cert(name)
+    cert = "".join(each.bytes().decode() for each in pair.cert_chain_pems)
+    return {"cert": cert, "key": Secret(pair.private_key_pem.bytes().decode())}
+
+
+def plain_authority() -> tuple[str, ssl.SSLContext]:
+    """An authority as `openssl req -x509` makes it, which says nothing of what its key is for; and
+    a target that it vouches for."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
+    own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
+    host = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    )
+    leaf = signed(name, own, x509.Name([]), key).add_extension(host, True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = leaf.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM)
+    chain += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with trustme.Blob(chain).tempfile() as path:
+        context.load_cert_chain(path)
+    return ca.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), context
+
+
+def signed(
+    by: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    name: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return x509.CertificateBuilder(
+        by, name, key.public_key(), x509.random_serial_number(),
+        now - timedelta(days=1), now + timedelta(days=1),
+    )  # fmt: skip
+
+
+def between() -> tuple[str, ssl.SSLContext]:
+    """An authority that another one has signed, alone, and a target that it vouches for."""
+    authority = trustme.CA().create_child_ca()
+    return pem(authority), certified(by=authority)
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
+    """Why the client refuses the server, by OpenSSL's word."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    other = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for side in (one, other):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                return error.reason or ""
+    return ""
+
+
+def whom(target: Hostile, at: int = -1) -> str:
+    """Whom a target has spoken to, by the name in the certificate that it was shown."""
+    certificate: Any = target.peers[at].tls.getpeercert()
+    return str(certificate["subjectAltName"][0][1])
+
+
+async def test_a_certificate_is_shown(engine: Engine) -> None:
+    """A target that asks for a certificate is shown the router's, and answers."""
+    async with (
+        hostile("answers", tls=asking()) as target,
+        opened(engine, target.url, trusting(**shown())) as pool,
+    ):
+        assert await post(pool) == Answer(200, YES)
+        assert whom(target) == "router.example"
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [({}, "tlsv13 alert certificate required"), (shown(trustme.CA()), "tlsv1 alert unknown ca")],
+    ids=["none", "of another authority"],
+)
+async def test_the_wrong_certificate_is_shown(
+    engine: Engine, more: dict[str, Any], detail: str
+) -> None:
+    """A target that asks for a certificate and is shown none, or another's, says which it was."""
+    async with (
+        hostile("wants_certificate", context=asking()) as target,
+        opened(engine, target.https, trusting(**more)) as pool,
+    ):
+        came = await post(pool)
+    # Only the client's side of the handshake is over by then: the request may be on its way.
+    assert came == Failure(Reason.TLS, delivered=True, detail=detail)
+
+
+@pytest.mark.parametrize("authority", [plain_authority, between], ids=lambda make: make.__name__)
+async def test_an_authority_of_the_house(
+    engine: Engine, authority: Callable[[], tuple[str, ssl.SSLContext]]
+) -> None:
+    """Whoever is in `ca` is trusted on every Python: one made by a plain `openssl req -x509`, and
+    one that another has signed."""
+    ca, context = authority()
+    async with (
+        hostile("answers", tls=context) as target,
+        opened(engine, target.url, Tls.of(ca)) as pool,
+    ):
+        assert await post(pool) == Answer(200, YES)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before, Python asks for less by itself")
+def test_the_plain_authority_is_one_that_python_refuses() -> None:
+    """What the test above is made with is refused by Python's own defaults, from 3.13 on."""
+    ca, context = plain_authority()
+    assert handshake(ssl.create_default_context(cadata=ca), context) == "CERTIFICATE_VERIFY_FAILED"
+
+
+async def test_a_name_of_its_own(engine: Engine) -> None:
+    """The target's certificate has to have `server_name`, which is also what the target hears."""
+    names: list[str | None] = []
+    context = certified("ledger.example")
+    context.sni_callback = lambda _, name, __: names.append(name)
+    async with hostile("answers", tls=context) as target:
+        async with opened(engine, target.url, trusting(server_name="ledger.example")) as pool:
+            assert isinstance(await post(pool), Answer)
+        async with opened(engine, target.url, trusting(server_name="other.example")) as pool:
+            came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, False)
+    assert "not valid for 'other.example'" in came.detail
+    assert names == ["ledger.example", "other.example"]
+
+
+async def test_a_target_that_nobody_vouches_for(engine: Engine) -> None:
+    """Without verification, and only then, any certificate will do, whatever its name."""
+    context = certified("elsewhere.example", by=trustme.CA())
+    async with hostile("answers", tls=context) as target:
+        async with opened(engine, target.url, USUAL) as pool:
+            came = await post(pool)
+        async with opened(engine, target.url, Tls.of(verify=False)) as pool:
+            assert isinstance(await post(pool), Answer)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.TLS
+
+
+async def test_a_hung_handshake_says_so(engine: Engine) -> None:
+    """A handshake that does not end is told from a connection that does not come about."""
+    async with hostile("hangs") as target, opened(engine, target.https, trusting()) as pool:
+        for timeout in (SHORT, 2.0, LONG):  # on a slow machine to connect takes some of it
+            came = await post(pool, timeout)
+            if isinstance(came, Failure) and came.detail:
+                break
+    assert came == Failure(
+        Reason.CONNECT_TIMEOUT, delivered=False, detail="the TLS handshake did not end"
+    )
+
+
+async def test_plain_http_on_the_tls_port(engine: Engine) -> None:
+    """A target that speaks plain HTTP at once where TLS is meant is `tls`, and says why."""
+    async with hostile("speaks_smtp") as target, opened(engine, target.https, trusting()) as pool:
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, False)
+    assert came.detail in ("wrong version number", "record layer failure")
+
+
+# Reload.
+
+
+def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
+    """The configuration of a router that is shown as `name`, its certificates in files."""
+    pair = shown(name=name)
+    (folder / "ca.pem").write_text(pem(AUTHORITY))
+    (folder / "client.pem").write_text(pair["cert"])
+    (folder / "client.key").write_text(pair["key"].reveal())
+    files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+    tls = {key: f"${{file:{file}}}" for key, file in files.items()}
+    path = folder / "routes.yaml"
+    path.write_text(json.dumps(routes({"ledger": {"url": url, "tls": tls}})))
+    source = Source(path, {}, folder)
+    return source, source.load(path.read_bytes())
+
+
+async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
+    """A look notices new certificates; the next attempt is made with them, one of a request that
+    began before still with the old ones, and what the old ones had opened is closed at last."""
+    async with hostile("answers", tls=asking()) as target:
+        source, before = configured(tmp_path, "old.example", target.url)
+        first, mark = before.table.targets["ledger"], source.look().mark
+        async with sending(engine, first) as (sender, _):
+            assert (await send(sender, first)).acknowledged
+            _, after = configured(tmp_path, "new.example", target.url)
+            second = after.table.targets["ledger"]
+            assert source.look().mark != mark
+            assert after.hash != before.hash
+            sender.adopt([second])
+            for each in (second, first):
+                assert (await send(sender, each)).acknowledged
+            assert [whom(target, at) for at in range(2)] == ["old.example", "new.example"]
+            assert target.accepted == 2
+            for _ in range(3):
+                await sender.sweep()
+            await until(lambda: target.open == 1)
+            assert (await send(sender, second)).acknowledged
+            assert target.accepted == 2
+
+
+def test_the_same_files_keep_connections(tmp_path: Path) -> None:
+    """What is read anew from files that have not changed is the same to the router."""
+    source, before = configured(tmp_path, "router.example", "https://ledger.example/")
+    again = source.load(source.path.read_bytes())
+    assert again.table.targets == before.table.targets
+    assert again.hash == before.hash
+
+
+# Certificates that end.
+
+
+def test_what_ends_first() -> None:
+    """It is the client's certificate, or the last of those that may vouch for the target."""
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def ends(days: float) -> dict[str, Any]:
+        pair = AUTHORITY.issue_cert("router.example", not_after=now + timedelta(days=days))
+        key = Secret(pair.private_key_pem.bytes().decode())
+        return {"cert": pair.cert_chain_pems[0].bytes().decode(), "key": key}
+
+    assert USUAL.expires == 0
+    assert Tls.of(**ends(7)).expires == (now + timedelta(days=7)).timestamp()
+    expired = Tls.of(**ends(-1))
+    assert expired.expires < time.time()
+    assert trusting(**ends(7)).expires == Tls.of(**ends(7)).expires
+    assert trusting().expires > time.time()
+
+
+def test_an_authority_is_read_whole() -> None:
+    """One that can't be read is an error: with fewer the router would trust others than meant."""
+    one = pem(AUTHORITY)
+    for broken in ("no certificate", one + one.replace("MII", "!!!", 1)):
+        with pytest.raises(BadCertificate, match="ca has a certificate that can't be read"):
+            Tls.of(broken)
+
+
+def test_no_print_shows_a_key() -> None:
+    """Neither certificates nor keys are in what is printed of it."""
+    assert "-----" not in repr(trusting(**shown()))
+    assert "PRIVATE" not in repr(trusting(**shown()).key)

@@ -1,0 +1,713 @@
+"""What every engine promises, over real sockets, against targets that do all they can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gzip
+import logging
+import os
+import resource
+import socket
+import ssl
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from router.model.event import Reason
+from router.net.client_tls import USUAL, system_trust
+from router.transport.causes import Forbidden, connect_cause, most_telling
+from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
+from tests.support.engines import (
+    AUTHORITY,
+    BODY,
+    ENGINES,
+    HEADERS,
+    LONG,
+    SHORT,
+    Engine,
+    begun,
+    certified,
+    opened,
+    post,
+    trusting,
+    until,
+)
+from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
+from tests.support.sockets import HOST
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """Engines run on uvloop as well as on the standard library's own loop."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
+# What is sent.
+
+
+async def test_exactly_these_bytes_are_on_the_wire(engine: Engine) -> None:
+    """The target sees `host`, the given headers in order, `content-length`, and the body."""
+    async with hostile("answers") as target, opened(engine, target.url + "?a=1&b=%20") as pool:
+        lines = lines_of([(b"X-Mixed", b"K\xc3\xa9pt"), (b"x-mixed", b"")])
+        await pool.post(lines, b"\x00\xff\r\n", LONG, as_it_came)
+    assert target.requests == [
+        b"POST /callback?a=1&b=%%20 HTTP/1.1\r\n"
+        b"host: 127.0.0.1:%d\r\n"
+        b"X-Mixed: K\xc3\xa9pt\r\n"
+        b"x-mixed: \r\n"
+        b"content-length: 4\r\n"
+        b"\r\n"
+        b"\x00\xff\r\n" % target.port
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+async def test_a_body_of_any_size_arrives_whole(engine: Engine, size: int) -> None:
+    """The body arrives byte for byte, none and a large one included."""
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool, body=body), Answer)
+    assert target.requests[0].partition(b"\r\n\r\n")[2] == body
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable sends nothing to the proxy."""
+    async with hostile("answers") as target, hostile("answers") as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with opened(engine, target.url) as pool:
+            assert isinstance(await post(pool), Answer)
+    assert proxy.accepted == 0
+
+
+async def test_cookies_are_not_kept(engine: Engine) -> None:
+    """A cookie that a target sets is not sent back to it."""
+    async with hostile("cookie") as target, opened(engine, target.url) as pool:
+        await post(pool)
+        await post(pool)
+    assert target.requests[0] == target.requests[1]
+
+
+# Answers.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "body"),
+    [
+        ("answers", 200, YES),
+        ("status_500", 500, YES),
+        ("status_503", 503, b"later"),
+        ("code_0", 200, b'{"code":"0"}'),
+        ("code_number", 200, b'{"code":0}'),
+        ("code_blank", 200, b'{"code":"000 "}'),
+        ("html", 200, b"<!doctype html><p>000</p>"),
+        ("empty", 200, b""),
+        ("array", 200, b'["000"]'),
+        ("gzip", 200, gzip.compress(YES, mtime=0)),
+        ("no_content", 204, b""),
+        ("not_modified", 304, b""),
+        ("moved", 301, YES),
+        ("found", 302, YES),
+        ("temporary", 307, YES),
+        ("moved_nowhere", 301, YES),
+        ("chunked", 200, YES),
+        ("informational", 200, YES),
+        ("http_1_0", 200, YES),
+        ("says_close", 200, YES),
+        ("closes_after", 200, YES),
+        ("resets_after", 200, YES),
+        ("goes_beyond", 200, YES),
+        ("goes_beyond_chunks", 200, YES),
+        ("goes_beyond_chunks_whole", 200, YES),
+    ],
+)
+async def test_an_answer_is_handed_over_as_it_came(
+    engine: Engine, behaviour: str, status: int, body: bytes
+) -> None:
+    """A whole answer's status and body are handed over, and nothing is followed or decoded."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert (came.status, came.body) == (status, body)
+    assert len(target.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "encoding"), [("gzip", "gzip"), ("identity", ""), ("answers", "")]
+)
+async def test_the_encoding_is_told(engine: Engine, behaviour: str, encoding: str) -> None:
+    """An answer says how its body is encoded, in lower case, where it is."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert came.encoding == encoding
+
+
+async def test_retry_after_is_told(engine: Engine) -> None:
+    """An answer carries its `retry-after` as it came."""
+    async with hostile("status_503") as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert came.retry_after == "120"
+
+
+async def test_an_answer_may_come_before_the_request_was_read(engine: Engine) -> None:
+    """A target that refuses a request by its headers is understood."""
+    async with hostile("refuses_early") as target, opened(engine, target.url) as pool:
+        came = await post(pool, body=b" " * 2_000_000)
+    assert isinstance(came, Answer)
+    assert came.status == 413
+
+
+async def test_the_largest_answer_is_read(engine: Engine) -> None:
+    """An answer of MAX_ANSWER bytes is read; with one byte more it is too large."""
+    largest = answer(b"x" * MAX_ANSWER)
+    async with hostile("answers", answer=largest) as target, opened(engine, target.url) as pool:
+        came = await post(pool)
+    assert isinstance(came, Answer)
+    assert len(came.body) == MAX_ANSWER
+    larger = answer(b"x" * (MAX_ANSWER + 1))
+    async with hostile("answers", answer=larger) as target, opened(engine, target.url) as pool:
+        refused = await post(pool)
+    assert isinstance(refused, Failure)
+    assert refused.reason is Reason.TOO_LARGE
+
+
+# Failures.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "timeout", "expected", "seen"),
+    [
+        ("refuses", LONG, Failure(Reason.CONNECT_REFUSED, delivered=False), 0),
+        ("never_accepts", SHORT, Failure(Reason.CONNECT_TIMEOUT, delivered=False), 0),
+        ("hangs", SHORT, Failure(Reason.TIMEOUT, delivered=True), 0),
+        ("says_nothing", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("answers_late", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("drips", SHORT, Failure(Reason.TIMEOUT, delivered=True, status=200), 1),
+        ("drips_headers", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("endless_informational", SHORT, Failure(Reason.TIMEOUT, delivered=True), 1),
+        ("resets_at_once", LONG, Failure(Reason.RESET, delivered=True), 0),
+        ("closes_at_once", LONG, Failure(Reason.RESET, delivered=True), 0),
+        ("resets_before", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("closes_before", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("resets_within_headers", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("closes_within_headers", LONG, Failure(Reason.RESET, delivered=True), 1),
+        ("resets_within_body", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("closes_within_body", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("closes_within_chunks", LONG, Failure(Reason.RESET, delivered=True, status=200), 1),
+        ("endless_headers", LONG, Failure(Reason.TOO_LARGE, delivered=True), 1),
+        ("endless_header_line", LONG, Failure(Reason.TOO_LARGE, delivered=True), 1),
+        ("endless_chunk_header", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_declared", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_chunked", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_chunk", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("huge_unframed", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("tiny_chunks", LONG, Failure(Reason.TOO_LARGE, delivered=True, status=200), 1),
+        ("speaks_smtp", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("speaks_tls", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("speaks_http_2", LONG, Failure(Reason.PROTOCOL, delivered=True), 0),
+        ("two_lengths", LONG, Failure(Reason.PROTOCOL, delivered=True), 1),
+        ("bad_chunk", LONG, Failure(Reason.PROTOCOL, delivered=True, status=200), 1),
+        ("switches_protocol", LONG, Failure(Reason.PROTOCOL, delivered=True), 1),
+    ],
+)
+async def test_a_failure_is_a_value(
+    engine: Engine, behaviour: str, timeout: float, expected: Failure, seen: int
+) -> None:
+    """A target's failure has its reason, says what may have been delivered, and is not repeated."""
+    # On a busy machine a short timeout may pass before the target has the request: then a long one.
+    for patience in (timeout, 20 * timeout):
+        async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+            came = await post(pool, patience)
+            if await _has(target, seen):
+                break
+    assert isinstance(came, Failure)
+    assert came._replace(detail="") == expected
+    assert str(target.port) not in came.detail
+    assert len(target.requests) == seen
+    assert target.accepted <= 1
+
+
+async def _has(target: Hostile, seen: int) -> bool:
+    """Whether that many requests have come, or do so in a moment."""
+    with suppress(TimeoutError):
+        await until(lambda: len(target.requests) == seen, 1.0)
+    return len(target.requests) == seen
+
+
+async def test_the_timeout_is_for_the_whole_exchange(engine: Engine) -> None:
+    """A body that drips faster than the timeout does not outlast it."""
+    async with hostile("drips", seconds=SHORT / 10) as target, opened(engine, target.url) as pool:
+        came = await post(pool, SHORT)
+    assert isinstance(came, Failure)
+    assert came.reason is Reason.TIMEOUT
+
+
+async def test_a_request_that_nobody_reads_has_its_timeout(engine: Engine) -> None:
+    """A body too large for the sockets' buffers does not keep the attempt beyond its timeout."""
+    async with hostile("hangs") as target, opened(engine, target.url) as pool:
+        came = await post(pool, SHORT, body=b" " * 20_000_000)
+    assert came == Failure(Reason.TIMEOUT, delivered=True)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "no..where", "xn--a.invalid", "x" * 64])
+async def test_a_name_without_an_address(engine: Engine, host: str) -> None:
+    """A host whose name has no address, or can have none, is `dns`, and nothing was delivered."""
+    async with opened(engine, f"http://{host}/callback") as pool:
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.DNS, False)
+    assert came.detail
+
+
+async def test_a_name_whose_addresses_all_refuse(engine: Engine) -> None:
+    """A host with several addresses is refused where each of them refuses."""
+    async with (
+        hostile("refuses") as target,
+        opened(engine, f"http://localhost:{target.port}/callback") as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.CONNECT_REFUSED, False)
+
+
+def test_of_several_addresses_a_refusal_counts() -> None:
+    """Where one address is out of reach, one forbidden, and another refuses, the host refuses."""
+    errors = [
+        OSError(errno.ENETUNREACH, ""),
+        Forbidden(errno.EACCES, "a link-local address"),
+        TimeoutError(),
+        ConnectionRefusedError(errno.ECONNREFUSED, ""),
+    ]
+    told = []
+    while errors:
+        told.append(connect_cause(most_telling(errors)))
+        errors.pop()
+    assert told == [
+        (Reason.CONNECT_REFUSED, "Connection refused"),
+        (Reason.CONNECT_TIMEOUT, ""),
+        (Reason.FORBIDDEN, "a link-local address"),
+        (Reason.UNREACHABLE, "Network is unreachable"),
+    ]
+
+
+async def test_an_address_out_of_reach(engine: Engine) -> None:
+    """What the system will not connect to is `unreachable`, in the system's words."""
+    async with opened(engine, "http://127.255.255.255/callback") as pool:
+        came = await post(pool)
+    assert came == Failure(Reason.UNREACHABLE, delivered=False, detail="Network is unreachable")
+
+
+async def test_a_fault_of_our_own_is_no_failure(engine: Engine) -> None:
+    """Lines that are no bytes raise, and are not blamed on the target."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        with pytest.raises((TypeError, AttributeError)):
+            await pool.post(7, BODY, LONG, as_it_came)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-forged: 1", b"a\nx-forged: 1", b"a\r", b"a\0"])
+def test_a_header_cannot_become_two(value: bytes) -> None:
+    """A header with a line break in it never gets as far as a pool."""
+    with pytest.raises(ValueError, match="a line break in a header"):
+        lines_of([(b"x-event-key", value)])
+
+
+# TLS.
+
+
+async def test_tls_is_spoken(engine: Engine) -> None:
+    """A target with a certificate of a trusted authority is spoken to, on a kept connection."""
+    async with (
+        hostile("answers", tls=certified()) as target,
+        opened(engine, target.url, tls=trusting()) as pool,
+    ):
+        assert await post(pool) == await post(pool) == Answer(200, YES)
+    assert (target.accepted, len(target.requests)) == (1, 2)
+
+
+async def test_the_environment_can_name_whom_to_trust(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the engine is told nothing else, SSL_CERT_FILE names the authorities."""
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    system_trust.cache_clear()
+    try:
+        async with (
+            hostile("answers", tls=certified()) as target,
+            opened(engine, target.url) as pool,
+        ):
+            assert isinstance(await post(pool), Answer)
+    finally:
+        system_trust.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("tls", "detail"),
+    [
+        (certified(by=trustme.CA()), "unable to get local issuer certificate"),
+        (certified("elsewhere.example"), "not valid for '127.0.0.1'"),
+        (certified(ends=datetime.now(UTC) - timedelta(days=1)), "certificate has expired"),
+    ],
+    ids=["untrusted", "wrong host", "expired"],
+)
+async def test_a_certificate_is_verified(engine: Engine, tls: ssl.SSLContext, detail: str) -> None:
+    """A certificate that proves nothing is `tls`, says why, and nothing was delivered."""
+    async with (
+        hostile("answers", tls=tls) as target,
+        opened(engine, target.url, tls=trusting()) as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, False)
+    assert detail in came.detail
+    assert target.requests == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "timeout", "reason"),
+    [
+        ("hangs", SHORT, Reason.CONNECT_TIMEOUT),
+        ("speaks_smtp", LONG, Reason.TLS),
+        ("answers", SHORT, Reason.CONNECT_TIMEOUT),
+        ("closes_at_once", LONG, Reason.TLS),
+        ("resets_at_once", LONG, Reason.TLS),
+    ],
+)
+async def test_a_handshake_that_comes_to_nothing(
+    engine: Engine, behaviour: str, timeout: float, reason: Reason
+) -> None:
+    """A target that speaks no TLS on a TLS port has seen nothing of the request."""
+    async with (
+        hostile(behaviour) as target,
+        opened(engine, target.https, tls=trusting()) as pool,
+    ):
+        came = await post(pool, timeout)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (reason, False)
+
+
+async def test_a_target_that_wants_a_certificate(engine: Engine) -> None:
+    """A target that breaks TLS off after the handshake may have seen the request."""
+    tls = certified()
+    tls.verify_mode = ssl.CERT_REQUIRED
+    async with (
+        hostile("wants_certificate", context=tls) as target,
+        opened(engine, target.https, tls=trusting()) as pool,
+    ):
+        came = await post(pool)
+    assert isinstance(came, Failure)
+    assert (came.reason, came.delivered) == (Reason.TLS, True)
+    assert came.detail == "tlsv13 alert certificate required"
+
+
+# Connections.
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    ["answers", "status_500", "moved", "no_content", "not_modified", "chunked", "informational"],
+)
+async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
+    """Requests in a row take one connection."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        for _ in range(3):
+            assert isinstance(await post(pool), Answer)
+    assert (target.accepted, len(target.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        "goes_beyond",
+        "goes_beyond_chunks",
+        "goes_beyond_chunks_whole",
+        "goes_beyond_no_content",
+        "speaks_unasked",
+        "says_close",
+        "says_close_only",
+        "http_1_0",
+        "http_1_0_kept",
+        "closes_after",
+        "resets_after",
+    ],
+)
+async def test_a_connection_that_is_spent_is_replaced(engine: Engine, behaviour: str) -> None:
+    """What follows an answer, an end or forged bytes, never touches the next request."""
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        first = await post(pool)
+        forged = len(FORGED) if behaviour == "speaks_unasked" else 0
+        await until(lambda: target.sent >= len(answer(YES)) + forged if forged else True)
+        if behaviour in ("closes_after", "resets_after"):
+            await until(lambda: target.open == 0)
+        assert await post(pool) == first
+    assert isinstance(first, Answer)
+    assert (target.accepted, len(target.requests)) == (2, 2)
+
+
+async def test_what_waits_unread_is_no_answer_to_the_next_request(engine: Engine) -> None:
+    """An answer that has come before its request ends the connection, read by anyone or not."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool), Answer)
+        target.peers[0].say(FORGED)
+        assert await post(pool) == Answer(200, YES)
+    assert (target.accepted, len(target.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize("speaks_tls", [False, True])
+async def test_what_came_before_the_first_request_is_no_answer(
+    engine: Engine, speaks_tls: bool
+) -> None:
+    """A target that answers on a new connection before it was asked has not acknowledged."""
+    with socket.create_server((HOST, 0)) as listener:
+        said = threading.Event()
+        context = certified() if speaks_tls else None
+        if context is not None:  # there the target's word is the last one of the handshake
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        url = f"{'https' if speaks_tls else 'http'}://{HOST}:{listener.getsockname()[1]}/"
+        target = threading.Thread(target=_forge, args=(listener, context, said))
+        target.start()
+        async with opened(engine, url, trusting() if speaks_tls else USUAL) as pool:
+            posted = begun(pool)
+            while not (said.wait(0.02) or posted.done()):
+                await asyncio.sleep(0)
+            assert await posted == Failure(Reason.PROTOCOL, delivered=True)
+        target.join()
+
+
+def _forge(listener: socket.socket, context: ssl.SSLContext | None, said: threading.Event) -> None:
+    """Answer the first caller at once, and read nothing but its end."""
+    caller, _ = listener.accept()
+    caller.settimeout(LONG)
+    # Else it would wait until the session's ticket has been seen, and come after the request.
+    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if context is not None:
+        caller = context.wrap_socket(caller, server_side=True)
+    with caller, suppress(OSError):
+        caller.sendall(FORGED)
+        said.set()
+        while caller.recv(4096):
+            pass
+
+
+async def test_a_target_is_not_blamed_for_the_routers_want_of_files(engine: Engine) -> None:
+    """Where no file can be opened the reason is the router's own, for a name as for an address."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        with no_file_left():
+            result = await post(pool)
+        assert result == Failure(Reason.OUT_OF_FILES, delivered=False, detail="Too many open files")
+        assert isinstance(await post(pool), Answer)
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """This process can't open one more file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_what_may_have_been_delivered_is_not_sent_again(engine: Engine) -> None:
+    """A target that closes a kept connection on reading the next request has seen it once."""
+    async with hostile("closes_on_the_next") as target, opened(engine, target.url) as pool:
+        assert isinstance(await post(pool), Answer)
+        assert await post(pool) == Failure(Reason.RESET, delivered=True)
+        await until(lambda: target.open == 0)
+    assert (target.accepted, len(target.requests)) == (1, 2)
+
+
+async def test_an_idle_connection_is_not_kept_for_long(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was idle for KEEP_ALIVE is closed, not used."""
+    monkeypatch.setattr(sys.modules[engine.__module__], "KEEP_ALIVE", 0.05)
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        await asyncio.gather(*(post(pool) for _ in range(4)))
+        assert target.open > 0
+        await asyncio.sleep(0.1)
+        accepted = target.accepted
+        await post(pool)
+        assert target.accepted == accepted + 1
+        await until(lambda: target.open == 1)
+
+
+async def test_there_are_no_more_connections_than_posts_at_a_time(engine: Engine) -> None:
+    """However many posts there are, what was used once is used again."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+
+        async def visitor() -> None:
+            for _ in range(40):
+                assert await post(pool) == Answer(200, YES)
+
+        await asyncio.gather(*(visitor() for _ in range(5)))
+    assert target.accepted <= 5
+
+
+@pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
+async def test_cancelling_at_any_moment_closes_the_connection(
+    engine: Engine, tls: ssl.SSLContext | None
+) -> None:
+    """A post cancelled after any number of the loop's turns leaves nothing open."""
+    async with hostile("answers", tls=tls) as target:
+        cancelled, turns = True, 0
+        while cancelled:
+            async with opened(engine, target.url, tls=trusting()) as pool:
+                if cancelled := await _cancelled_after(turns, pool):
+                    await until(lambda: target.open == 0)
+                assert isinstance(await post(pool), Answer)
+                await _cancelled_after(turns, pool)
+                assert isinstance(await post(pool), Answer)
+            await until(lambda: target.open == 0)
+            turns += 1
+    assert turns > 3
+
+
+async def _cancelled_after(turns: int, pool: Pool) -> bool:
+    """Whether a post could be cancelled then; it may have been whole already."""
+    results: list[Answer | Failure] = []
+    posting = pool.post(lines_of(HEADERS), BODY, LONG, results.append)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    posting.cancel()
+    await until(lambda: results != [])
+    await asyncio.wait([posting])
+    assert len(results) == 1
+    return isinstance(results[0], Failure)
+
+
+# The end.
+
+
+async def test_closing_breaks_off_what_is_in_flight(engine: Engine) -> None:
+    """What is in flight when the pool closes is `stopped`, and says whether it was delivered."""
+    async with hostile("says_nothing") as target:
+        pool = engine(target.url)
+        sent = begun(pool)
+        await until(lambda: len(target.requests) == 1)
+        waiting = begun(pool)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(LONG / 2):
+            await pool.close()
+        assert sent.done()
+        assert waiting.done()
+        assert sent.result() == Failure(Reason.STOPPED, delivered=True)
+        assert waiting.result() == Failure(Reason.STOPPED, delivered=False)
+        await until(lambda: target.open == 0)
+
+
+async def test_closing_breaks_off_connecting(engine: Engine) -> None:
+    """An attempt that has no connection yet when the pool closes is `stopped`, not delivered."""
+    async with hostile("never_accepts") as target:
+        pool = engine(target.url)
+        connecting = begun(pool)
+        await asyncio.wait([connecting], timeout=SHORT)
+        await pool.close()
+        assert await connecting == Failure(Reason.STOPPED, delivered=False)
+
+
+@pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
+async def test_closing_at_any_moment_ends_the_post(
+    engine: Engine, tls: ssl.SSLContext | None
+) -> None:
+    """A pool closed after any number of the loop's turns has stopped its post by then."""
+    async with hostile("says_nothing", tls=tls) as target:
+        for turns in range(30):
+            pool = engine(target.url, tls=trusting())
+            posting = begun(pool)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(LONG / 2):
+                await pool.close()
+                came = await posting
+            assert isinstance(came, Failure)
+            assert came.reason is Reason.STOPPED
+        await until(lambda: target.open == 0)
+
+
+async def test_a_closed_pool_sends_nothing(engine: Engine) -> None:
+    """After close() a post is `stopped`, and close() can be called again."""
+    async with hostile("answers") as target:
+        pool = engine(target.url)
+        await post(pool)
+        await pool.close()
+        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
+        await pool.close()
+    assert len(target.requests) == 1
+
+
+async def test_nothing_is_left_after_close(engine: Engine) -> None:
+    """A closed pool has no task and no connection, whatever it has been through."""
+    before = asyncio.all_tasks()
+    for behaviour in ("answers", "says_nothing", "huge_declared", "closes_within_body"):
+        async with hostile(behaviour) as target:
+            async with opened(engine, target.url) as pool:
+                await asyncio.gather(*(post(pool, SHORT) for _ in range(8)))
+            await until(lambda: target.open == 0)
+    await until(lambda: asyncio.all_tasks() == before)
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["huge_declared", "huge_chunked", "huge_chunk", "huge_unframed", "endless_headers"]
+)
+async def test_memory_is_bounded(engine: Engine, behaviour: str) -> None:
+    """An answer without end takes a few times MAX_ANSWER, not what the target sends."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        await post(pool)  # what is imported at the first request is no answer's cost
+    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                await post(pool)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 60 * MAX_ANSWER
+    assert target.sent < 100_000_000
+
+
+async def test_crumbs_cost_little(engine: Engine) -> None:
+    """An answer in chunks of one byte does not keep the processor from the other targets."""
+    async with hostile("tiny_chunks") as target, opened(engine, target.url) as pool:
+        before = time.process_time()
+        for _ in range(3):
+            await post(pool)
+        assert time.process_time() - before < 1.0
+    assert len(target.requests) == 3
+
+
+async def test_an_engine_logs_nothing(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """What an attempt came to is its result; no library below writes a line about it."""
+    with caplog.at_level(logging.DEBUG):
+        for behaviour in ("answers", "closes_before", "refuses"):
+            async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+                await post(pool)
+    assert [record for record in caplog.records if record.name != "asyncio"] == []

@@ -1,0 +1,346 @@
+"""The door of a running router: who may come in is decided before a body is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from http.client import HTTPConnection
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.trying.standin import StandIn
+from router.net.listening import listen
+from router.process.asgi_server import AsgiServer
+from tests.support.command import PATIENCE, closed_port
+from tests.support.house import SAMPLE, House, house, routes
+from tests.support.serving import Serving, body, serving, target
+from tests.support.wire import chunk, chunked, post
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "a-token-of-some-length"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+@asynccontextmanager
+async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
+    """A router with such a door, and a target that acknowledges; `settings` are the router's."""
+    settings = options.pop("settings", {})
+    stand_in = AsgiServer(StandIn(), listen("127.0.0.1", 0))
+    answering = asyncio.create_task(stand_in.serve())
+    await stand_in.up()
+    table = routes({"one": stand_in.url + "/callback"}, ebaas=options)
+    try:
+        async with house(table, host=host, **settings) as router:
+            yield router
+    finally:
+        stand_in.stop()
+        await answering
+
+
+async def code(router: House, **headers: str) -> str:
+    """What a callback with these headers is told; the HTTP status says the same."""
+    reply = await router.post(headers=headers)
+    said = reply.json()
+    assert list(said) == ["request_id", "code", "msg"]
+    assert reply.status_code == (200 if said["code"] == "000" else int(said["code"]))
+    told: str = said["code"]
+    return told
+
+
+async def raw(router: House, data: bytes) -> bytes:
+    """All that comes back for these bytes, of a caller that says no more and waits for the end."""
+    reader, writer = await asyncio.open_connection(*router.address)
+    writer.write(data)
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_token() -> None:
+    """With it an event goes through, without it there is a 401, and no target hears of it."""
+    async with behind(token=["an-older-token-here", TOKEN]) as router:
+        assert await code(router, **BEARER) == "000"
+        assert await code(router, authorization="Bearer an-older-token-here") == "000"
+        assert await code(router) == "401"
+        assert await code(router, authorization=f"Bearer {TOKEN}x") == "401"
+        await router.line("refused", 2)
+        events = [line for line in router.lines if line["happening"] == "event"]
+        refused = [line["why"] for line in router.lines if line["happening"] == "refused"]
+    assert len(events) == 2
+    assert refused == ["no token", "a wrong token"]
+    assert router.app.metrics.refused["401"] == 2
+
+
+async def test_a_token_in_another_header() -> None:
+    """The operator may name one; then `authorization` is not looked at."""
+    async with behind(token=TOKEN, token_header="X-EBaaS-Token") as router:
+        assert await code(router, **{"x-ebaas-token": TOKEN}) == "000"
+        assert await code(router, **BEARER) == "401"
+
+
+PACKETS = {"sized": post(), "in chunks": chunked(chunk(SAMPLE), b"0\r\n\r\n")}
+
+
+@pytest.mark.parametrize("packet", PACKETS.values(), ids=PACKETS)
+async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: bytes) -> None:
+    """In one packet with it, whatever says its size."""
+    async with behind(token=TOKEN) as router:
+        reader, writer = await asyncio.open_connection(*router.address)
+        with closing(writer):
+            writer.write(packet)
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+        assert await code(router, **BEARER, **{"x-request-id": "let-in"}) == "000"
+        await router.line("event")
+        events = [line for line in router.lines if line["happening"] == "event"]
+    assert [event["request_id"] for event in events] == ["let-in"]
+
+
+async def test_the_401_says_how() -> None:
+    """As RFC 9110 wants it."""
+    async with behind(token=TOKEN) as router:
+        assert (await router.post()).headers["www-authenticate"] == "Bearer"
+        assert "www-authenticate" not in (await router.post(headers=BEARER)).headers
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [("127.0.0.0/8", "000"), ("127.0.0.1", "000"), ("10.0.0.0/8", "403"), ("::1", "403")],
+)
+async def test_networks(allowed: str, expected: str) -> None:
+    """The peer's address is what counts, whatever it says of itself."""
+    async with behind(allow_from=allowed) as router:
+        for claim in ({}, {"x-forwarded-for": "10.0.0.1"}, {"x-forwarded-for": "127.0.0.1"}):
+            assert await code(router, **claim) == expected
+        if expected == "403":
+            line = await router.line("refused", 3)
+            assert line["caller"] == "127.0.0.1"
+            assert router.app.metrics.refused["403"] == 3
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="the machine has no IPv6")
+@pytest.mark.parametrize(
+    ("host", "allowed", "expected"),
+    [
+        ("::1", "::1", "000"),
+        ("::1", "127.0.0.1", "403"),
+        ("::", "127.0.0.1", "000"),
+        ("::", "::/0", "403"),
+    ],
+)
+async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> None:
+    """An IPv6 caller has its own address; an IPv4 one at a socket for both has its IPv4 address."""
+    async with behind(host, allow_from=[allowed]) as router:
+        assert await code(router) == expected
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ("192.0.2.7", "000"),
+        ("10.9.9.9, 192.0.2.7", "000"),
+        ("192.0.2.7, 127.0.0.2", "000"),
+        ("192.0.2.7, 198.51.100.1", "403"),
+        ("198.51.100.1", "403"),
+        ("192.0.2.7, nonsense", "403"),
+        ("", "403"),
+    ],
+)
+async def test_behind_proxies(forwarded: str, expected: str) -> None:
+    """A trusted proxy says where a request comes from; what it can't say lets nobody in."""
+    proxies = {"trusted_proxies": LOOPBACK}
+    async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
+        assert await code(router, **{"x-forwarded-for": forwarded}) == expected
+        assert await code(router) == "403"
+
+
+async def test_what_a_proxy_says_is_not_repeated() -> None:
+    """The log has an address, or says that there is none."""
+    proxies = {"trusted_proxies": LOOPBACK}
+    async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
+        await code(router, **{"x-forwarded-for": "198.51.100.1"})
+        await code(router, **{"x-forwarded-for": "nonsense"})
+        assert (await router.line("refused"))["caller"] == "198.51.100.1"
+        assert (await router.line("refused", 2))["caller"] == "unknown"
+    assert "nonsense" not in router.stream.getvalue()
+
+
+async def test_the_body_is_not_waited_for() -> None:
+    """A refusal is told when the head is there; the caller is not asked for its body."""
+    async with behind(token=TOKEN) as router:
+        head = b"POST /callback HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+        for more in (b"\r\n", b"\r\n{", b"Expect: 100-continue\r\n\r\n"):
+            answer = await raw(router, head + more)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert b"100 Continue" not in answer
+            assert b"connection: close" in answer
+
+
+async def test_probes_are_exempt() -> None:
+    """A balancer or kubelet has no token and any address."""
+    async with behind(token=TOKEN, allow_from="192.0.2.0/24") as router:
+        for path in ("/livez", "/readyz"):
+            assert (await router.http.get(router.url + path)).status_code == 200
+        assert await code(router, **BEARER) == "403"
+
+
+async def test_for_callers_that_read_no_error_status() -> None:
+    """`http_status: ok` holds for refusals at the door as well."""
+    async with behind(token=TOKEN, http_status="ok") as router:
+        reply = await router.post()
+        assert (reply.status_code, reply.json()["code"]) == (200, "401")
+
+
+async def test_many_refusals_are_summed_up() -> None:
+    """A flood of them makes a few lines, and every one is counted."""
+    async with behind(token=TOKEN) as router:
+        for _ in range(30):
+            await code(router)
+        assert router.app.metrics.refused["401"] == 30
+        assert len([line for line in router.lines if line["happening"] == "refused"]) <= 5
+
+
+# Whole processes.
+
+OPEN = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
+
+
+def told(router: Serving, path: str = "/callback", **headers: str) -> str:
+    """The code that a callback with these headers gets."""
+    with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
+        connection.request("POST", path, body("x"), headers)
+        code: str = json.loads(connection.getresponse().read())["code"]
+    return code
+
+
+def warned(router: Serving) -> list[str]:
+    return [line["problem"] for line in router.lines("config")]
+
+
+def edited(router: Serving, folder: Path, **ebaas: Any) -> None:
+    """Have another door taken into force."""
+    path = folder / "routes.yaml"
+    taken = len(router.lines("reload"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ebaas": ebaas}))
+    router.process.send_signal(signal.SIGHUP)
+    router.wait_for(lambda: len(router.lines("reload")) > taken)
+
+
+def test_a_reload_swaps_the_door(tmp_path: Path) -> None:
+    """The token of an edited file counts at once; one that opens the door is warned about."""
+    (tmp_path / "token").write_text("the-first-token-there-is\n")
+    options = ("--host", "0.0.0.0", "--secrets-dir", str(tmp_path))
+    first = {"token": "${file:token}"}
+    with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=first) as router:
+        assert told(router, authorization="Bearer the-first-token-there-is") == "000"
+        edited(router, tmp_path, token=["${file:token}", TOKEN])
+        assert told(router, authorization="Bearer the-first-token-there-is") == "000"
+        assert told(router, **BEARER) == "000"
+        edited(router, tmp_path, token=[TOKEN])
+        assert told(router, authorization="Bearer the-first-token-there-is") == "401"
+        assert told(router, **BEARER) == "000"
+        assert warned(router) == []
+        edited(router, tmp_path)
+        assert told(router) == "000"
+        router.wait_for(lambda: warned(router) == [OPEN])
+
+
+@pytest.mark.parametrize(
+    ("host", "door", "warnings"),
+    [
+        ("127.0.0.1", {}, []),
+        ("localhost", {}, []),
+        ("0.0.0.0", {}, [OPEN]),
+        ("0.0.0.0", {"allow_from": "127.0.0.1"}, []),
+        ("0.0.0.0", {"token": TOKEN}, []),
+    ],
+)
+def test_starting_wide_open(
+    tmp_path: Path, host: str, door: dict[str, Any], warnings: list[str]
+) -> None:
+    """On an address that others reach an open door is told in one line."""
+    with (
+        target() as one,
+        serving(tmp_path, {"one": one}, options=("--host", host), ebaas=door) as router,
+    ):
+        assert warned(router) == warnings
+
+
+def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
+    """It is warned about at the start, by its path."""
+    tokens = tmp_path / "ops"
+    tokens.write_text("a-token-of-the-ops-port")
+    tokens.chmod(0o644)
+    tmp_path.chmod(0o755)
+    options = ("--ops-token-file", str(tokens), "--ops-port", str(closed_port()))
+    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
+        assert warned(router) == [
+            f"--ops-token-file: everybody on this machine can read {tokens}: chmod 600"
+        ]
+
+
+def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
+    """It is warned about at the start, as one of the callbacks' is; the line that tells of the
+    serving has the store and the ops port, where the token is asked for."""
+    tokens, port = tmp_path / "ops", closed_port()
+    tokens.write_text("a-token-of-the-ops-port\nfifteen-letters\n")
+    tokens.chmod(0o600)
+    options = ("--ops-token-file", str(tokens), "--ops-port", str(port))
+    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
+        assert warned(router) == [
+            "--ops-token-file: a token is shorter than 16 characters: it can be guessed"
+        ]
+        (line,) = router.lines("serving")
+        assert line["store"].endswith("store.db")
+        assert line["ops"] == f"http://127.0.0.1:{port}"
+
+
+def test_no_header_tells_what_answers(tmp_path: Path) -> None:
+    """Neither a product nor a version, whatever the reply."""
+    with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:
+        asked = [
+            ("POST", "/callback", BEARER),
+            ("POST", "/callback", {}),
+            ("GET", "/callback", {}),
+            ("GET", "/elsewhere", {}),
+            ("GET", "/livez", {}),
+            ("GET", "/readyz", {}),
+            ("BREW", "/", {}),
+        ]
+        for method, path, headers in asked:
+            with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
+                connection.request(method, path, body("x"), headers)
+                names = {name.lower() for name in connection.getresponse().headers}
+            known = {"content-type", "content-length", "connection", "date", "allow"}
+            assert names - known <= {"www-authenticate"}
+
+
+def test_workers_have_the_door(tmp_path: Path) -> None:
+    """Each of them reads it; what is dubious is told once."""
+    options = ("--workers", "2", "--host", "0.0.0.0", "--trusted-proxies", "127.0.0.1")
+    door = {"allow_from": "192.0.2.0/24"}
+    with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=door) as router:
+        for _ in range(8):
+            assert told(router) == "403"
+            assert told(router, **{"x-forwarded-for": "192.0.2.1"}) == "000"
+        assert warned(router) == []
+
+
+def test_a_secret_path(tmp_path: Path) -> None:
+    """For a caller that can send no header: its path is a secret, and nothing prints it."""
+    options = ("--path", "/callback/s3cret-segment")
+    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
+        assert told(router, "/callback/s3cret-segment") == "000"
+        assert told(router, "/callback/another") == "404"
+        assert router.lines("serving")[0]["url"].endswith("/callback/***")
+        router.interrupt()
+    assert "s3cret" not in "".join(router.stdout + router.stderr)

@@ -1,0 +1,134 @@
+"""Replies in company: each waits for the end of the loop's turn, and none is lost or overtaken."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from router.net.batching import COMPANY
+from router.net.http.limits import Tally
+from router.process.server import Server, listen
+from tests.support.engines import LONG, until
+from tests.support.wire import head
+
+pytestmark = pytest.mark.anyio
+
+_POST = (b"POST / HTTP/1.1", b"Host: x", b"X-Request-Id: 1")
+REQUEST = head(*_POST, b"Content-Length: 0")
+WAITING = head(*_POST, b"Content-Length: 5", b"Expect: 100-continue")
+BROKEN = b"\0\r\n\r\n"
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+async def test_a_caller_that_says_no_more_gets_its_reply() -> None:
+    async with asked() as (caller, call):
+        await answer_while(call, lambda: caller.shutdown(socket.SHUT_WR))
+        assert await heard(caller, b"\r\n\r\n{") == ["200 OK"]
+
+
+async def test_no_interim_reply_overtakes_the_one_before() -> None:
+    async with asked() as (caller, call):
+        await answer_while(call, lambda: caller.send(WAITING))
+        assert await heard(caller, b"100 Continue\r\n\r\n") == ["200 OK", "100 Continue"]
+
+
+async def test_no_refusal_overtakes_the_reply_before() -> None:
+    async with asked() as (caller, call):
+        await answer_while(call, lambda: caller.send(BROKEN))
+        assert await heard(caller, b'"400"') == ["200 OK", "400 Bad Request"]
+
+
+async def test_a_connection_that_is_ended_says_what_waits() -> None:
+    async with asked() as (caller, call):
+        await call.answer()
+        for connection in call.tally.connections:
+            connection.end()
+        assert await heard(caller, b"\r\n\r\n{") == ["200 OK"]
+
+
+class Held:
+    """An application whose requests are answered by the test."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.send: Any = None
+        self._over = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["type"] == "http":
+            self.send = send
+            await self._over.wait()
+
+    async def answer(self) -> None:
+        """No turn of the loop passes meanwhile."""
+        headers = [(b"content-length", b"2")]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"{}"})
+        self._over.set()
+
+
+@asynccontextmanager
+async def asked() -> AsyncIterator[tuple[socket.socket, Held]]:
+    """A caller, and its request that has yet to be answered, in company."""
+    held = Held()
+    server = Server(held, listen("127.0.0.1", 0))
+    held.tally = server.tally
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    with company(server.tally), socket.create_connection(server.listener.getsockname()) as caller:
+        caller.setblocking(False)
+        caller.send(REQUEST)
+        try:
+            await until(lambda: held.send is not None)
+            yield caller, held
+        finally:
+            for connection in list(server.tally.connections):
+                connection.abort()
+            await until(lambda: not server.tally.connections)
+    server.stop()
+    server.hurry()
+    await serving
+
+
+@contextmanager
+def company(tally: Tally) -> Iterator[None]:
+    others = [asyncio.create_task(asyncio.sleep(LONG)) for _ in range(COMPANY + 1)]
+    tally.tasks.update(others)
+    yield
+    for other in others:
+        other.cancel()
+    tally.tasks.difference_update(others)
+
+
+async def answer_while(call: Held, act: Callable[[], object]) -> None:
+    """Reply so that the reply waits at the moment that the caller's act is seen.
+
+    asyncio looks at its sockets before it does what is due, and uvloop after that.
+    """
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        act()
+        await asyncio.sleep(0)
+        await call.answer()
+    else:
+        await call.answer()
+        act()
+
+
+async def heard(caller: socket.socket, last: bytes) -> list[str]:
+    """The status of each reply in what comes, up to where `last` is in it or the end."""
+    loop, said, more = asyncio.get_running_loop(), b"", b"."
+    while last not in said and more:
+        more = await asyncio.wait_for(loop.sock_recv(caller, 65536), LONG)
+        said += more
+    parts = said.decode().split("HTTP/1.1 ")[1:]
+    return [part.partition("\r\n")[0] for part in parts]

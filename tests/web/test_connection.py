@@ -1,0 +1,798 @@
+"""The callback port under raw bytes: one answer per request, in the contract's JSON, or none."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+from unittest.mock import ANY
+from urllib.parse import unquote
+
+import h11
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.net.http.head import Head, read
+from router.net.http.limits import Limits
+from tests.conftest import examples
+from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
+from tests.support.house import SAMPLE
+from tests.support.wire import (
+    PROBE,
+    Answer,
+    Line,
+    Running,
+    chunk,
+    chunked,
+    head,
+    post,
+    running,
+    wait_until,
+)
+
+#: Deadlines that pass within a test.
+SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
+#: How much later than its deadline something may be seen to happen here, in seconds.
+SLACK = 3.0
+
+MAX_BODY = 100_000
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[Running]:
+    with running(Limits(linger=5.0), max_body=MAX_BODY) as router:
+        yield router
+    assert router.troubles == []
+
+
+@pytest.fixture
+def hasty() -> Iterator[Running]:
+    """A router whose deadlines pass within a test."""
+    with running(SOON) as router:
+        yield router
+    assert router.troubles == []
+
+
+class Row(NamedTuple):
+    """What is said on one connection, in one packet or several, and what comes of it."""
+
+    packets: bytes | tuple[bytes, ...]
+    #: Every status that comes back, in order.
+    statuses: tuple[int, ...]
+    #: Whether the connection then serves another request, or closes.
+    stays: bool
+    #: How many events reach the target.
+    events: int
+
+
+def good(*packets: bytes) -> Row:
+    """One callback, delivered."""
+    return Row(packets, (200,), stays=True, events=1)
+
+
+def last(status: int, *packets: bytes, events: int = 0) -> Row:
+    """One answer, and the connection closes."""
+    return Row(packets, (status,), stays=False, events=events)
+
+
+def bad(*packets: bytes) -> Row:
+    """What is answered once, with 400, and goes no further."""
+    return last(400, *packets)
+
+
+SMUGGLED = post(body=SAMPLE.replace(b'"1"', b'"9"'))
+
+#: First lines that are none of this port's, some of people who took it for another.
+MISTAKEN = {
+    "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(9, 99)),
+    "a short TLS greeting": b"\x16\x03\x01",
+    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+    "an SSH greeting": b"SSH-2.0-OpenSSH_9.2p1\r\n",
+    "an SMTP greeting": b"EHLO example.com\r\n",
+    "a PROXY header": b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + post(),
+    "HTTP/0.9": b"GET /\r\n",
+    "HTTP/0.9 as a version": head(b"GET /livez HTTP/0.9", b"Host: x"),
+    "HTTP/1.2": head(b"GET /livez HTTP/1.2", b"Host: x"),
+    "HTTP/2.0": head(b"GET /livez HTTP/2.0", b"Host: x"),
+    "HTTP/11": head(b"GET /livez HTTP/11", b"Host: x"),
+    "a version of two digits": head(b"GET /livez HTTP/1.10", b"Host: x"),
+    "http in lower case": head(b"GET /livez http/1.1", b"Host: x"),
+    "no version": head(b"GET /livez", b"Host: x"),
+    "no target": head(b"GET  HTTP/1.1", b"Host: x"),
+    "no method": head(b" /livez HTTP/1.1", b"Host: x"),
+    "two blanks": head(b"GET  /livez HTTP/1.1", b"Host: x"),
+    "a tab for a blank": head(b"GET\t/livez HTTP/1.1", b"Host: x"),
+    "a blank at the end": head(b"GET /livez HTTP/1.1 ", b"Host: x"),
+    "a blank in the target": head(b"GET /li vez HTTP/1.1", b"Host: x"),
+    "a method that is no token": head(b"GE(T /livez HTTP/1.1", b"Host: x"),
+    "NUL in the target": head(b"GET /livez\x00 HTTP/1.1", b"Host: x"),
+    "a target that is no ASCII": head("GET /证 HTTP/1.1".encode(), b"Host: x"),
+    "a fragment": head(b"GET /livez#a HTTP/1.1", b"Host: x"),
+    "a target without a slash": head(b"GET livez HTTP/1.1", b"Host: x"),
+    "an asterisk": head(b"GET * HTTP/1.1", b"Host: x"),
+    "an authority": head(b"GET x:80 HTTP/1.1", b"Host: x"),
+    "another host's target": post(target=b"http://y/callback"),
+    "a target with a user": post(target=b"http://u:p@x/callback"),
+    "a target without a host": post(target=b"http:///callback"),
+    "another scheme's target": post(target=b"ftp://x/callback"),
+    "only the end of a line": b"\r\n\r\n\x00",
+    "a bare CR before the line": b"\r" + post(),
+    "a bare LF before the line": b"\n" + post(),
+    "a bare CR after a blank line": b"\r\n\r" + post(),
+}
+
+#: Chunks that are not what they say.
+BAD_CHUNKS = {
+    "a chunk that is longer than it says": chunked(b"2\r\n" + SAMPLE + b"\r\n", END),
+    "a chunk that is shorter than it says": chunked(b"ff\r\n" + SAMPLE + b"\r\n", END, b"x" * 255),
+    "a signed chunk": chunked(b"+" + ALL, END),
+    "a negative chunk": chunked(b"-1\r\n" + SAMPLE, END),
+    "0x before a size": chunked(b"0x" + ALL, END),
+    "a blank before a size": chunked(b" " + ALL, END),
+    "a blank after a size": chunked(chunk(SAMPLE, b" "), END),
+    "no size": chunked(b"\r\n" + SAMPLE + b"\r\n", END),
+    "a size that is none": chunked(b"xyz\r\n" + SAMPLE + b"\r\n", END),
+    "a size beyond 64 bits": chunked(b"1" + b"0" * 16 + b"\r\n" + SAMPLE, END),
+    "a bare LF after a size": chunked(ALL.replace(b"\r\n", b"\n", 1), END),
+    "a bare LF after the data": chunked(ALL[:-2] + b"\n", END),
+    "no line break after the data": chunked(ALL[:-2], END),
+    "a bare LF after an extension": chunked(chunk(SAMPLE, b";a").replace(b"\r", b"", 1), END),
+    "a control character in an extension": chunked(chunk(SAMPLE, b";\x01"), END),
+    "a line break in a quoted extension": chunked(chunk(SAMPLE, b';a="\r\n"'), END),
+    "an extension without end": chunked(b"3;" + b"a" * 40_000),
+    "too long an extension": chunked(ALL, chunk(b"", b";" + b"a" * 40_000)),
+    "a bare LF at the end": chunked(ALL, b"0\n\n"),
+    "a bare LF at the very end": chunked(ALL, b"0\r\n\n"),
+    "a trailer that is none": chunked(ALL, b"0\r\nA b\r\n\r\n"),
+    "a trailer with a bare LF": chunked(ALL, b"0\r\nA: b\n\r\n"),
+    "a folded trailer": chunked(ALL, b"0\r\nA: b\r\n c\r\n\r\n"),
+    "a length as a trailer": chunked(ALL, b"0\r\nContent-Length: 3\r\n\r\n"),
+    "a coding as a trailer": chunked(ALL, b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "trailers without end": chunked(ALL, b"0\r\n" + b"A: b\r\n" * 6_000),
+    "too many trailers": chunked(ALL, b"0\r\n" + b"A: b\r\n" * 6_000 + b"\r\n"),
+    "chunks of nothing but size": chunked(b"".join([b"0" * 50 + b"1\r\nx\r\n"] * 1_000)),
+}
+
+TABLE = {
+    **{name: bad(raw) for name, raw in (DISPUTED | MISTAKEN | BAD_CHUNKS).items()},
+    # What is unusual, and served.
+    "a callback": good(post()),
+    "byte for byte": good(*(bytes([byte]) for byte in post())),
+    "head and body apart": good(post()[: -len(SAMPLE)], SAMPLE),
+    "a line's end in two packets": good(post()[:24], post()[24:]),
+    "blank lines before": good(b"\r\n\r\n" + post()),
+    "blank lines before, apart": good(b"\r", b"\n\r\n", post()),
+    "a blank line after": good(post() + b"\r\n"),
+    "a blank line after, apart": good(post() + b"\r", b"\n"),
+    "header names in any case": good(bare(b"hOST: x", LENGTH.upper())),
+    "blanks around values": good(bare(b"Host:\t x ", LENGTH + b" \t")),
+    "no blank before values": good(bare(b"Host:x", LENGTH.replace(b" ", b""))),
+    "bytes beyond ASCII in a value": good(post("A: 证".encode())),
+    "an empty host": good(bare(b"Host:", LENGTH)),
+    "a host by address": good(bare(b"Host: [::1]:8080", LENGTH)),
+    "a query": good(post(target=b'/callback?a=[1]&b={"c"|}')),
+    "an escaped path": good(post(target=b"/%63allback")),
+    "an absolute target": good(post(target=b"http://x/callback?a=b")),
+    "an absolute target in capitals": good(post(target=b"HTTP://X/callback")),
+    "an https target": good(post(target=b"https://x/callback")),
+    "an absolute target without a path": Row(
+        post(target=b"http://x"), (404,), stays=True, events=0
+    ),
+    "a hundred headers": good(post(*[b"A: b"] * 98)),
+    "Java's offer of HTTP/2": good(
+        post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
+    ),
+    "an offer of WebSocket": good(post(b"connection: upgrade", b"UPGRADE: websocket")),
+    "an offer with chunks": good(
+        chunked(ALL, END, line=CHUNKED + b"\r\nConnection: Upgrade\r\nUpgrade: h2c")
+    ),
+    "two offers": good(post(b"Connection: Upgrade", b"Upgrade: h2c", b"Upgrade: websocket")),
+    "one chunk": good(chunked(ALL, END)),
+    "chunked in capitals": good(chunked(ALL, END, line=b"TRANSFER-ENCODING: CHUNKED")),
+    "chunks apart": good(chunked(), ALL[:9], ALL[9:], END[:1], END[1:]),
+    "chunks of one byte": good(chunked(*(chunk(bytes([byte])) for byte in SAMPLE), END)),
+    "a size in capitals, with zeros": good(chunked(b"%08X\r\n%b\r\n" % (len(SAMPLE), SAMPLE), END)),
+    "a chunk extension": good(chunked(chunk(SAMPLE, b';a=b;c="d e"'), END)),
+    "a trailer": good(chunked(ALL, b"0\r\nA: b\r\n\r\n")),
+    "trailers that would matter as headers": good(
+        chunked(ALL, b"0\r\nHost: y\r\nContent-Encoding: gzip\r\nExpect: miracles\r\n\r\n")
+    ),
+    "a trailer that offers": good(
+        chunked(ALL, b"0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    ),
+    "a probe": Row(PROBE, (200,), stays=True, events=0),
+    "a probe with a body": Row(
+        head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc",
+        (200,),
+        stays=True,
+        events=0,
+    ),
+    "another method": Row(
+        head(b"DELETE /callback HTTP/1.1", b"Host: x"), (405,), stays=True, events=0
+    ),
+    "another path": Row(post(target=b"/nowhere"), (404,), stays=True, events=0),
+    "a path of escapes": Row(post(target=b"/%ff%00%2e%zz"), (404,), stays=True, events=0),
+    # What ends the connection by itself.
+    "connection: close": last(200, post(b"Connection: close"), events=1),
+    "connection: close as a trailer": last(
+        200, chunked(ALL, b"0\r\nConnection: close\r\n\r\n"), events=1
+    ),
+    "HTTP/1.0": last(200, b"POST /callback HTTP/1.0\r\n" + LENGTH + b"\r\n\r\n" + SAMPLE, events=1),
+    "HTTP/1.0 that would stay": last(
+        200, post(b"Connection: keep-alive").replace(b"/1.1", b"/1.0"), events=1
+    ),
+    # Methods and targets that this port has no use for.
+    "CONNECT": last(405, head(b"CONNECT x:443 HTTP/1.1", b"Host: x")),
+    "CONNECT to a path": last(405, head(b"CONNECT /callback HTTP/1.1", b"Host: x"), post()),
+    "TRACE": last(405, head(b"TRACE /callback HTTP/1.1", b"Host: x")),
+    "OPTIONS *": last(405, head(b"OPTIONS * HTTP/1.1", b"Host: x")),
+    "a method of nobody's": last(405, head(b"FOO /callback HTTP/1.1", b"Host: x")),
+    "a method in lower case": last(405, post().replace(b"POST", b"post")),
+    "a method of another protocol": last(405, head(b"SOURCE /x HTTP/1.1", b"Host: x")),
+    # Expect.
+    "expect with its body": good(post(b"Expect: 100-continue")),
+    "expect where there is no body": Row(
+        post(b"Expect: 100-continue", body=b""), (400,), stays=True, events=0
+    ),
+    "expect with too large a body": last(
+        413, bare(b"Host: x", b"Content-Length: 1000000", b"Expect: 100-continue")[: -len(SAMPLE)]
+    ),
+    "expect on another path": last(
+        404, post(b"Expect: 100-continue", target=b"/nowhere")[: -len(SAMPLE)]
+    ),
+    "expect of something else": last(417, post(b"Expect: miracles")),
+    "expect twice": bad(post(b"Expect: 100-continue", b"Expect: 100-continue")),
+    "expect in HTTP/1.0": last(
+        200,
+        post(b"Expect: 100-continue")[: -len(SAMPLE)].replace(b"/1.1", b"/1.0"),
+        SAMPLE,
+        events=1,
+    ),
+    # Sizes.
+    "too long a target": last(414, post(target=b"/" + b"x" * 8_200)),
+    "a line without end": last(414, b"GET /" + b"x" * 8_200),
+    "a target in pieces": last(414, *[b"GET /" + b"x" * 1_000] + [b"x" * 1_000] * 9),
+    "too large a header": last(431, post(b"A: " + b"x" * 16_400)),
+    "a header without end": last(431, post()[:25] + b"A: " + b"x" * 16_400),
+    "too many headers": last(431, post(*[b"A: b"] * 99)),
+    "headers without end": last(431, *[post()[:25]] + [b"A: b\r\n" * 20] * 9),
+    "too large a body": last(413, post(body=b"x" * (MAX_BODY + 1))[:9_000]),
+    "too large a chunk": last(413, chunked(chunk(b"x" * (MAX_BODY + 9))[:-9])),
+    "too many chunks": last(413, chunked(*[chunk(b"x" * 1_000)] * 101)),
+    # More than one request at a time: the first is answered, and the connection ends with it.
+    "two requests": last(200, post() + SMUGGLED, events=1),
+    "a request and a part of one": last(200, post() + SMUGGLED[:9], events=1),
+    "a request and rubbish": last(200, post() + b"\x00\x01\x02", events=1),
+    "a request, a blank line, another": last(200, post() + b"\r\n" + SMUGGLED, events=1),
+    "two chunked requests": last(200, chunked(ALL, END) * 2, events=1),
+    "a request after connection: close": last(200, post(b"Connection: close") + SMUGGLED, events=1),
+    "a request after HTTP/1.0": last(200, post().replace(b"/1.1", b"/1.0") + SMUGGLED, events=1),
+    "a request after no length": Row(
+        head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED, (404,), stays=False, events=0
+    ),
+    "a request after an offer": last(
+        200, post(b"Connection: Upgrade", b"Upgrade: h2c") + SMUGGLED, events=1
+    ),
+    "a bad request and a good one": bad(bare(b"Host: x", LENGTH, CHUNKED) + SMUGGLED),
+    "a hundred requests": last(200, post() * 100, events=1),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_raw_bytes(router: Running, name: str) -> None:
+    """Each row has exactly its answers, the connection ends or serves on, its events arrive."""
+    row = TABLE[name]
+    packets = row.packets if isinstance(row.packets, tuple) else (row.packets,)
+    before = len(router.events)
+    with router.line() as line:
+        line.say(*packets)
+        answers = [line.hear() for _ in row.statuses]
+        assert [answer and answer.status for answer in answers] == list(row.statuses)
+        final = answers[-1]
+        assert final is not None
+        assert final.says
+        assert final.ends is not row.stays
+        if row.stays:
+            line.say(PROBE)
+            alive = line.hear()
+            assert alive is not None
+            assert alive.status == 200
+        else:
+            assert line.hear() is None
+    assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
+
+
+@pytest.mark.parametrize("name", DISPUTED)
+def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
+    """What is in dispute is refused before httptools sees it, which refuses some of it too."""
+    top, end, _ = DISPUTED[name].partition(b"\r\n\r\n")
+    assert read(top + end) == 400
+
+
+def test_known_heads_take_little_memory() -> None:
+    """However many heads come, and however large they are: of those that differ few are kept."""
+    tracemalloc.start()
+    try:
+        for size in (10, 160):
+            more = b"".join(b"%d: %b\r\n" % (n, b"x" * size) for n in range(90))
+            for n in range(1_000):
+                assert isinstance(read(b"GET /%d HTTP/1.1\r\nHost: x\r\n%b\r\n" % (n, more)), Head)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 6 * 1024 * 1024
+
+
+def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
+    """HEAD gets the probe's head alone, and the connection stays in step."""
+    with router.line() as line:
+        line.say(PROBE.replace(b"GET", b"HEAD"))
+        assert line.socket.recv(65536).endswith(b"\r\n\r\n")
+        line.say(PROBE)
+        alive = line.hear()
+    assert alive is not None
+    assert alive.says
+
+
+@pytest.mark.parametrize("expect", [b"Expect: 100-continue", b"EXPECT:100-CONTINUE"])
+def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
+    router: Running, expect: bytes
+) -> None:
+    """`100 Continue` comes when the body will be read, and then the one reply."""
+    before = len(router.events)
+    with router.line() as line:
+        for _ in range(2):
+            line.say(post(expect)[: -len(SAMPLE)])
+            asked = line.hear()
+            assert asked == Answer(100, {}, b"")
+            line.say(SAMPLE)
+            answer = line.hear()
+            assert answer is not None
+            assert answer.status == 200
+    assert len(router.events) - before == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (bare(b"Host: x", LENGTH, b"Transfer-Encoding: x", b"X-Request-Id: abc-1"), 400),
+        (chunked(b"xyz", line=CHUNKED + b"\r\nx-request-id: abc-1"), 400),
+        (post(b"X-Request-Id: abc-1", target=b"/nowhere"), 404),
+        (post(b"X-Request-Id:abc-1 \t", b"Expect: x"), 417),
+    ],
+)
+def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, status: int) -> None:
+    """The caller's request id comes back however early its request was refused."""
+    answer = router.ask(raw)
+    assert answer.status == status
+    assert answer.says["request_id"] == "abc-1"
+
+
+@pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
+def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -> None:
+    """Whoever stops speaking within a request is told so; nothing is forwarded."""
+    before = len(router.events)
+    with router.line() as line:
+        line.say(part)
+        line.half_close()
+        assert [answer.status for answer in line.hear_all()] == [400]
+    assert len(router.events) == before
+
+
+def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> None:
+    """A caller that connects and goes is owed nothing."""
+    with router.line() as line:
+        line.half_close()
+        assert line.hear_all() == []
+
+
+@pytest.mark.parametrize(
+    ("top", "status"),
+    [
+        (post(body=b"", target=b"/nowhere").replace(b"Length: 0", b"Length: 20000000"), 404),
+        (post(body=b"").replace(b"Length: 0", b"Length: 20000000"), 413),
+        (post(body=b"", target=b"/").replace(b"Host: x", b"Host: x\r\nHost: y"), 400),
+        (chunked(b"%x\r\n" % 20_000_000), 413),
+    ],
+    ids=["404", "413", "400", "413 chunked"],
+)
+def test_an_early_refusal_arrives_while_the_body_is_still_sent(
+    router: Running, top: bytes, status: int
+) -> None:
+    """A caller that sends 20 MB without listening gets its answer after them, and no reset."""
+    with router.line() as line:
+        line.say(top)
+        for _ in range(200):
+            line.say(b"x" * 100_000)
+        assert [answer.status for answer in line.hear_all()] == [status]
+
+
+def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None:
+    """A body that is refused and then turns out broken has had its one answer."""
+    with router.line() as line:
+        line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
+        answer = line.hear()
+        assert answer is not None
+        assert answer.status == 413
+        line.say(b"\r\nno size\r\n")
+        assert line.hear_all() == []
+
+
+def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
+    """What is pipelined in a packet of its own gets no answer, and the first one still does."""
+    with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
+        line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
+        assert [answer.status for answer in line.hear_all()] == [200]
+        assert [event.body for event in router.events] == [SAMPLE]
+
+
+def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
+    """Some clients end a body with a line break; their connection lives on."""
+    with running(Limits(), delay=0.3) as router, router.line() as line:
+        for _ in range(2):
+            line.say(post(), b"\r\n", pause=0.05)
+            answer = line.hear()
+            assert answer is not None
+            assert answer.status == 200
+            assert not answer.ends
+
+
+# Deadlines. What trickles in comes faster than any of them.
+
+
+def trickle(line: Line, data: bytes) -> float:
+    """Say this byte by byte until the router has had enough: seconds until then."""
+    began = time.monotonic()
+    line.socket.settimeout(0.02)
+    for byte in data:
+        try:
+            line.say(bytes([byte]))
+            line.come()
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        break
+    line.socket.settimeout(20.0)
+    return time.monotonic() - began
+
+
+def was(seconds: float, limit: float) -> bool:
+    return limit - 0.05 < seconds < limit + SLACK
+
+
+def test_a_connection_that_says_nothing_is_closed(hasty: Running) -> None:
+    """A fresh connection has `first_byte` seconds; then it closes without a word."""
+    began = time.monotonic()
+    with hasty.line() as line:
+        assert line.hear_all() == []
+    assert was(time.monotonic() - began, SOON.first_byte)
+
+
+def test_blank_lines_are_nothing_said(hasty: Running) -> None:
+    """Line breaks before a request, even without end, win no time."""
+    with hasty.line() as line:
+        seconds = trickle(line, b"\r\n" * 1_000)
+        assert line.hear_all() == []
+    assert was(seconds, SOON.first_byte)
+
+
+def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
+    """A head has `receive` seconds from its first byte, however busily it trickles."""
+    with hasty.line() as line:
+        seconds = trickle(line, post(b"A: " + b"x" * 9_000))
+        assert [answer.status for answer in line.hear_all()] == [408]
+    assert was(seconds, SOON.receive)
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
+def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
+    """The deadline is for head and body together; nothing of such a request is forwarded."""
+    slow = chunk(b"x") * 1_000 if chunks else b"x" * 9_000
+    top = chunked() if chunks else post(body=slow)[: -len(slow)]
+    with hasty.line() as line:
+        line.say(top)
+        seconds = trickle(line, slow)
+        answers = line.hear_all()
+    assert [answer.status for answer in answers] == [408]
+    assert answers[0].says
+    assert was(seconds, SOON.receive)
+    assert hasty.events == []
+
+
+def test_an_idle_connection_is_closed() -> None:
+    """From its reply on the next request has `keep_alive` seconds to begin; blank lines win
+    none."""
+    with running(SOON, delay=0.3) as router, router.line() as line:
+        line.say(post())
+        assert line.hear()
+        seconds = trickle(line, b"\r\n" * 1_000)
+        assert line.hear_all() == []
+    assert was(seconds, SOON.keep_alive)
+
+
+def test_each_request_has_its_own_deadline(hasty: Running) -> None:
+    """A connection that is used lives on beyond all of its deadlines."""
+    began = time.monotonic()
+    with hasty.line() as line:
+        while time.monotonic() - began < 2 * SOON.receive:
+            line.say(post()[:40], post()[40:], pause=0.1)
+            answer = line.hear()
+            assert answer is not None
+            assert answer.status == 200
+
+
+def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
+    """While the targets work, no deadline of the front's runs."""
+    with running(SOON, delay=3 * SOON.receive) as router:
+        assert router.ask(post()).status == 200
+
+
+def test_a_peer_that_never_reads_is_reset() -> None:
+    """Replies that nobody takes are held for `reply` seconds, and are never many."""
+    with running(SOON, send_buffer=4096) as router:
+        with router.line(receive_buffer=2048) as line:
+            router.wait_for_connections(1)
+            said = 0
+            while router.connections():
+                if router.server.tally.answered == said and said < 1_000:
+                    line.say(PROBE)
+                    said += 1
+                time.sleep(0.0005)
+        assert said < 1_000
+        assert router.server.tally.refused["unread"] == 1
+
+
+def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
+    """After its refusal a connection lingers for `linger` seconds, whatever still comes."""
+    with hasty.line() as line:
+        line.say(b"\x00")
+        answer = line.hear()
+        assert answer is not None
+        assert answer.status == 400
+        assert was(trickle(line, b"x" * 1_000), 0.0)  # it has said that no more will come
+        began = time.monotonic()
+        hasty.wait_for_connections(0)
+    assert time.monotonic() - began < SOON.linger + SLACK
+
+
+# Connections.
+
+
+def test_one_connection_too_many_gets_503_but_for_probes() -> None:
+    """Beyond the limit callbacks are told to come again and probes are answered."""
+    with running(Limits(connections=2, reserve=1, linger=5.0)) as router:
+        with router.line() as first, router.line() as second:
+            router.wait_for_connections(2)
+            for raw, status in ((post(), 503), (PROBE, 200), (b"\x00", 400), (post(), 503)):
+                with router.line() as extra:
+                    extra.say(raw)
+                    assert [answer.status for answer in extra.hear_all()] == [status]
+                router.wait_for_connections(2)
+            for line in (first, second):
+                line.say(post())
+                answer = line.hear()
+                assert answer is not None
+                assert answer.status == 200
+        router.wait_for_connections(0)
+        assert router.ask(post()).status == 200
+        assert len(router.events) == 3
+
+
+def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
+    """Where even the reserve is taken nothing is read: 503, and closed, so that there are never
+    more than the two together."""
+    limits = Limits(connections=1, reserve=2, linger=5.0)
+    with running(limits) as router, router.line(), router.line(), router.line():
+        router.wait_for_connections(3)
+        for _ in range(5):
+            with router.line() as extra:
+                assert [answer.status for answer in extra.hear_all()] == [503]
+                router.wait_for_connections(3)
+
+
+def test_in_a_full_house_the_silent_make_room() -> None:
+    """When there is no room, whoever has nothing to say for `linger` seconds goes, long before
+    the usual deadlines."""
+    with (
+        running(Limits(connections=2, reserve=2, linger=0.4)) as router,
+        router.line() as silent,
+        router.line() as slow,
+        router.line() as extra,
+    ):
+        began = time.monotonic()
+        slow.say(post()[:9])
+        extra.say(post()[:9])
+        while router.ask(post()).status != 200:
+            time.sleep(0.05)
+        assert was(time.monotonic() - began, 0.4)
+        assert silent.hear_all() == []
+
+
+def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
+    """While the house stays full a caller that is slow gets 503, and so does one that was too
+    many and has said nothing."""
+    with (
+        running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
+        router.line() as answered,
+        router.line() as slow,
+    ):
+        answered.say(post())
+        slow.say(post()[:9])
+        router.wait_for_connections(2)
+        with router.line() as extra:
+            assert [answer.status for answer in slow.hear_all()] == [503]
+            assert [answer.status for answer in extra.hear_all()] == [503]
+
+
+# Memory.
+
+
+def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
+    """Of many half sent bodies those beyond the bound get 503; whole and small ones never do."""
+    with ExitStack() as stack:
+        router = stack.enter_context(running(Limits(unfinished=80_100), max_body=200_000))
+        lines = [stack.enter_context(router.line()) for _ in range(4)]
+        for line in lines:
+            line.say(post(body=b" " * 200_000)[:40_000])
+        wait_until(lambda: router.server.tally.refused["503"] == 2)
+        small = stack.enter_context(router.line())
+        small.say(post(b"A: " + b"x" * 200)[: -len(SAMPLE)])
+        wait_until(lambda: router.server.tally.unfinished > 80_100)
+        small.say(SAMPLE)
+        answer = small.hear()
+        assert answer is not None
+        assert answer.status == 200
+        assert router.ask(post()).status == 200
+        assert router.server.tally.unfinished == 80_000
+        for line in lines:
+            line.half_close()
+        statuses = [answer.status for line in lines for answer in line.hear_all()]
+        assert sorted(statuses) == [400, 400, 503, 503]
+        assert router.server.tally.unfinished == 0
+
+
+def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
+    """What a connection that is reset had brought counts no more."""
+    with router.line() as line:
+        line.say(post(body=b" " * 50_000)[:40_000])
+        wait_until(lambda: router.server.tally.unfinished > 0)
+        line.reset()
+    wait_until(lambda: router.server.tally.unfinished == 0)
+
+
+def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
+    """The bound on what is said around chunks grows with the body."""
+    body = SAMPLE + b" " * 40_000
+    chunks = [chunk(body[at : at + 8]) for at in range(0, len(body), 8)]
+    with running(Limits()) as router:
+        assert router.ask(chunked(*chunks, END)).status == 200
+        assert [event.body for event in router.events] == [body]
+
+
+# Stopping.
+
+
+def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
+    """A request that has begun to come, or is being answered, gets its reply."""
+    with (
+        running(Limits(), delay=0.5) as router,
+        router.line() as idle,
+        router.line() as head_coming,
+        router.line() as body_coming,
+        router.line() as answering,
+    ):
+        idle.say(PROBE)
+        assert idle.hear()
+        head_coming.say(post()[:30])
+        body_coming.say(post()[:-9])
+        answering.say(post())
+        while not router.events:
+            time.sleep(0.005)
+        router.stop()
+        assert idle.hear_all() == []
+        head_coming.say(post()[30:])
+        body_coming.say(post()[-9:])
+        for line in (answering, head_coming, body_coming):
+            (answer,) = line.hear_all()
+            assert answer.status == 200
+            assert answer.ends
+
+
+# Whatever the bytes are.
+
+HEADERS = [
+    *(b"Host: x\r\n", b"A: b\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n"),
+    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\n"),
+    *(b"Expect: 100-continue\r\n", b"Content-Encoding: identity\r\n", b"Upgrade: websocket\r\n"),
+]
+PIECES = [
+    *(bytes([byte]) for byte in b"\r\n\t :,;0\x00\xff"),
+    *(b"\r\n\r\n", b"http://x", b"HTTP/1.0", b"GET /livez HTTP/1.1\r\n"),
+    *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"ffffffffffffffff\r\n"),
+]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """A request with headers more, with bytes cut out and put in, or none at all."""
+    raw = draw(st.sampled_from([post(), post(), chunked(ALL, END), PROBE, b""]))
+    line, end, rest = raw.partition(b"\r\n")
+    raw = line + end + b"".join(draw(st.lists(st.sampled_from(HEADERS), max_size=3))) + rest
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(raw)))
+        until = draw(st.integers(at, min(len(raw), at + 9)))
+        raw = raw[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=8)) + raw[until:]
+    return raw
+
+
+@examples(100)
+@given(raw=spoilt())
+def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
+    """Any bytes in one packet get at most one answer, the contract's, and make one event at most;
+    the router serves on."""
+    before = len(router.events)
+    with router.line() as line:
+        line.say(raw)
+        answers = []
+        try:
+            line.socket.settimeout(0.05)
+            answers += line.hear_all()
+        except TimeoutError:
+            line.socket.settimeout(20.0)
+            line.half_close()
+            answers += line.hear_all()
+    final = [answer for answer in answers if answer.status != 100]
+    assert len(final) <= 1
+    for answer in final:
+        assert answer.says
+    assert router.ask(PROBE).status == 200
+    assert len(router.events) - before <= 1
+
+
+@examples(300)
+@given(raw=spoilt())
+def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
+    """Of a head that passes, httptools and h11 read the same line and headers as the front."""
+    top = raw[: raw.find(b"\r\n\r\n") + 4]
+    passed = read(top)
+    if isinstance(passed, Head):
+        path = passed.scope["path"] if b" /" in top.partition(b"\r\n")[0] else ANY
+        heard = (passed.method, path, passed.fields)
+        assert heard == by_httptools(top)
+        assert heard == by_h11(top)
+
+
+def by_httptools(top: bytes) -> tuple[object, ...]:
+    class Heard:
+        def __init__(self) -> None:
+            self.target = b""
+            self.headers: list[tuple[bytes, bytes]] = []
+
+        def on_url(self, url: bytes) -> None:
+            self.target += url
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    heard = Heard()
+    parser = httptools.HttpRequestParser(heard)
+    with suppress(httptools.HttpParserUpgrade):
+        parser.feed_data(top)
+    return parser.get_method(), path_in(heard.target), heard.headers
+
+
+def by_h11(top: bytes) -> tuple[object, ...]:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=100_000)
+    connection.receive_data(top)
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    return request.method, path_in(request.target), list(request.headers)
+
+
+def path_in(target: bytes) -> str:
+    return unquote(target.partition(b"?")[0].decode("ascii"))

@@ -1,0 +1,331 @@
+"""Any ASGI application behind the hardened connection: what it says arrives, framed as HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from router.net.http.limits import Limits
+from router.process.server import DEFAULT_LIMITS, Server, listen
+from tests.support.engines import until
+
+pytestmark = pytest.mark.anyio
+
+Answer = Callable[[Any, Any], Awaitable[None]]
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+OLD = b"GET / HTTP/1.0\r\n\r\n"
+
+
+class Application:
+    """Answers every request as it was told to, and keeps what it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.scopes: list[Any] = []
+        self.errors: list[BaseException] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        self.scopes.append(scope)
+        try:
+            await self._answer(receive, send)
+        except Exception as error:
+            self.errors.append(error)
+            raise
+
+
+@asynccontextmanager
+async def served(
+    application: Any, limits: Limits = DEFAULT_LIMITS
+) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """And one connection to it."""
+    server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    reader, writer = await asyncio.open_connection(*server.listener.getsockname())
+    try:
+        yield server, reader, writer
+    finally:
+        writer.close()
+        server.stop()
+        await serving
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(data: bytes = b"", more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def saying(*messages: dict[str, Any]) -> Answer:
+    async def answer(_: Any, send: Any) -> None:
+        for message in messages:
+            await send(dict(message))
+
+    return answer
+
+
+LENGTH = (b"content-length", b"6")
+PARTS = (body(b"abc", more=True), body(b"", more=True), body(b"def"))
+
+#: By what is asked and said: what comes after the head, and whether the connection stays.
+ROWS = {
+    "in one": (GET, (start(LENGTH), body(b"abcdef")), b"abcdef", True),
+    "in parts": (GET, (start(LENGTH), *PARTS), b"abcdef", True),
+    "of no known length": (GET, (start(), *PARTS), b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n", True),
+    "of no known length, empty": (GET, (start(), body()), b"0\r\n\r\n", True),
+    "chunked by its own word": (
+        GET,
+        (start((b"Transfer-Encoding", b"chunked")), body(b"abc")),
+        b"3\r\nabc\r\n0\r\n\r\n",
+        True,
+    ),
+    "to HEAD": (HEAD, (start(LENGTH), body(b"abcdef")), b"", True),
+    "to HEAD, of no known length": (HEAD, (start(), *PARTS), b"", True),
+    "none at all": (GET, (start(status=204), body()), b"", True),
+    "to HTTP/1.0": (OLD, (start(LENGTH), body(b"abcdef")), b"abcdef", False),
+    "to HTTP/1.0, of no known length": (OLD, (start(), *PARTS), b"abcdef", False),
+    "with connection: close": (
+        GET,
+        (start(LENGTH, (b"Connection", b"close")), body(b"abcdef")),
+        b"abcdef",
+        False,
+    ),
+    "of a status that nobody knows": (GET, (start(LENGTH, status=299), *PARTS), b"abcdef", True),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_body(name: str) -> None:
+    """Whatever is said in whichever parts: the peer can tell where it ends."""
+    asked, messages, said, stays = ROWS[name]
+    async with served(Application(saying(*messages))) as (_, reader, writer):
+        for _ in range(2 if stays else 1):
+            writer.write(asked)
+            top = await reader.readuntil(b"\r\n\r\n")
+            assert top.startswith(b"HTTP/1.1 %d " % messages[0]["status"])
+            assert (b"connection: close" in top) is not stays
+            if said.endswith(b"0\r\n\r\n"):
+                assert top.count(b"\r\ntransfer-encoding: chunked\r\n") == 1
+            assert top.count(b"\r\ndate: ") == 1
+            assert await reader.readexactly(len(said)) == said
+        if not stays:
+            assert await reader.read() == b""
+
+
+async def test_a_scope_is_asgis() -> None:
+    """With everything that the specification asks for, and nothing that is shared with others."""
+    application = Application(saying(start(LENGTH), body(b"abcdef")))
+    raw = b"POST /a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n"
+    async with served(application) as (server, reader, writer):
+        for _ in range(2):
+            writer.write(raw)
+            await reader.readuntil(b"abcdef")
+        client = writer.get_extra_info("sockname")
+    one, two = application.scopes
+    del one["extensions"], two["extensions"]
+    assert one == two
+    assert one["headers"] is not two["headers"]
+    assert one["state"] is not two["state"]
+    assert one == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "query_string": b"c=%20d",
+        "root_path": "",
+        "headers": [(b"host", b"x"), (b"x-a", b"1"), (b"content-length", b"0")],
+        "client": client,
+        "server": server.listener.getsockname() if server.listener.fileno() > 0 else one["server"],
+        "state": {},
+    }
+
+
+async def test_a_stream_is_seen_as_it_is_said() -> None:
+    """The head of one leaves before its first part, each part by itself, and a peer that goes is
+    told to the application."""
+    over = asyncio.Event()
+    heard: list[Any] = []
+
+    async def answer(receive: Any, send: Any) -> None:
+        heard.append(await receive())
+        await send(start((b"content-type", b"text/event-stream")))
+        await over.wait()
+        await send(body(b"data: 1\n\n", more=True))
+        heard.append(await receive())
+
+    async with served(Application(answer)) as (_, reader, writer):
+        writer.write(GET)
+        assert b"text/event-stream" in await reader.readuntil(b"\r\n\r\n")
+        over.set()
+        assert await reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: 1\n\n\r\n"
+        writer.close()
+        await until(lambda: len(heard) == 2)
+    assert heard == [
+        {"type": "http.request", "body": b"", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+
+async def test_who_sends_much_waits_for_who_reads_little() -> None:
+    """A stream holds no more than a little of what its peer has not read."""
+    sent = 0
+
+    async def answer(_: Any, send: Any) -> None:
+        nonlocal sent
+        await send(start())
+        for _ in range(1_000):
+            await send(body(b"x" * 10_000, more=True))
+            sent += 10_000
+        await send(body())
+
+    async with served(Application(answer)) as (_, reader, writer):
+        writer.write(GET)
+        await until(lambda: sent > 0)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.1)
+        assert sent < 8_000_000
+        while not (await reader.read(1_000_000)).endswith(b"0\r\n\r\n"):
+            pass
+    assert sent == 10_000_000
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (),
+        (body(),),
+        (start((b"a", b"b\r\nc: d")), body()),
+        (start((b"a\n", b"b")), body()),
+        (start(LENGTH), body(b"abc")),
+        (start(LENGTH), body(b"abcdefg")),
+        (start(LENGTH), start(LENGTH)),
+    ],
+)
+async def test_what_is_no_response_is_a_500(
+    messages: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application that says nothing, or what is no response, is logged; its caller is told."""
+    with caplog.at_level(logging.ERROR):
+        async with served(Application(saying(*messages))) as (_, reader, writer):
+            writer.write(GET)
+            answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b'"code":"500"' in answer
+    assert len(caplog.records) == 1
+
+
+async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has some of it sees that the rest is missing."""
+
+    async def answer(_: Any, send: Any) -> None:
+        await send(start())
+        await send(body(b"abc", more=True))
+        raise ZeroDivisionError
+
+    with caplog.at_level(logging.ERROR):
+        async with served(Application(answer)) as (_, reader, writer):
+            writer.write(GET)
+            assert (await whatever(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
+    assert len(caplog.records) == 1
+
+
+async def whatever(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the connection ends, or is reset."""
+    come = b""
+    try:
+        while more := await reader.read(1_000):
+            come += more
+    except ConnectionError:
+        pass
+    return come
+
+
+async def test_a_call_may_outlive_its_response() -> None:
+    """The next request is served meanwhile, and what is said after the end goes nowhere."""
+    over = asyncio.Event()
+    after: list[Any] = []
+
+    async def answer(receive: Any, send: Any) -> None:
+        await saying(start(LENGTH), body(b"abcdef"))(receive, send)
+        await over.wait()
+        await send(body(b"more"))
+        after.append(await receive())
+
+    async with served(Application(answer)) as (server, reader, writer):
+        for _ in range(3):
+            writer.write(GET)
+            await reader.readuntil(b"abcdef")
+        assert len(server.tally.tasks) == 3
+        over.set()
+        await until(lambda: not server.tally.tasks)
+        writer.write(GET)
+        assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200 ")
+    assert after == [{"type": "http.disconnect"}] * 4
+
+
+async def test_a_body_is_not_read_before_it_is_wanted() -> None:
+    """An application that takes its time holds a little of it, and gets all of it in the end."""
+    may = asyncio.Event()
+    got = bytearray()
+
+    async def answer(receive: Any, send: Any) -> None:
+        await may.wait()
+        more = True
+        while more:
+            message = await receive()
+            got.extend(message["body"])
+            more = message["more_body"]
+        await saying(start(LENGTH), body(b"abcdef"))(receive, send)
+
+    size = 20_000_000
+    async with served(Application(answer)) as (server, reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        writer.write(b"x" * size)
+        before = -1
+        while before != server.tally.unfinished or before <= 0:
+            before = server.tally.unfinished
+            await asyncio.sleep(0.1)
+        assert before < 2_000_000
+        may.set()
+        await reader.readuntil(b"abcdef")
+    assert len(got) == size
+
+
+async def test_the_state_of_a_lifespan_is_each_requests_own() -> None:
+    """What the lifespan leaves in it, every scope has."""
+    seen: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            scope["state"]["answer"] = 42
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            return
+        seen.append(scope["state"])
+        scope["state"]["more"] = 1
+        await saying(start(LENGTH), body(b"abcdef"))(receive, send)
+
+    async with served(application) as (_, reader, writer):
+        for _ in range(2):
+            writer.write(GET)
+            await reader.readuntil(b"abcdef")
+    assert seen == [{"answer": 42, "more": 1}] * 2
+    assert seen[0] is not seen[1]

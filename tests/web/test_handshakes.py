@@ -1,0 +1,228 @@
+"""The router behind TLS of its own: the same replies and the same limits, over real sockets."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.net.certificates import Pair
+from router.net.http.limits import Limits
+from router.net.server_tls import server_context
+from tests.support.certificates import issued, trusting
+from tests.support.command import one_line, run
+from tests.support.serving import Target, serving, target
+from tests.support.wire import PROBE, Running, head, post, running, wait_until
+
+#: Deadlines that a test can sit out.
+SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a certificate, its key, and the authority that callers trust."""
+    made = tmp_path_factory.mktemp("tls")
+    issued(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Pair:
+    return Pair(folder / "cert.pem", folder / "cert.key")
+
+
+@contextmanager
+def secured(pair: Pair, limits: Limits = Limits(), **options: Any) -> Iterator[Running]:  # noqa: B008 - frozen
+    with running(limits, tls=server_context(pair), **options) as router:
+        yield router
+    assert router.troubles == []
+
+
+def test_callbacks(folder: Path, pair: Pair) -> None:
+    """One connection serves one request after the other."""
+    with secured(pair) as router, router.line(tls=trusting(folder)) as line:
+        for _ in range(3):
+            line.say(post())
+            answer = line.hear()
+            assert answer is not None
+            assert answer.says["code"] == "000"
+            assert not answer.ends
+    assert len(router.events) == 3
+
+
+def test_a_large_body(folder: Path, pair: Pair) -> None:
+    """A body of many packets comes whole; one that is too large gets its 413, and no reset."""
+    with secured(pair, max_body=100_000) as router:
+        for size, code in ((90_000, "400"), (150_000, "413"), (900_000, "413")):
+            with router.line(tls=trusting(folder)) as line:
+                line.say(post(body=b" " * size))
+                answer = line.hear()
+                assert answer is not None
+                assert answer.says["code"] == code
+                assert not answer.ends or code == "413"
+
+
+def test_only_what_is_current(pair: Pair) -> None:
+    """TLS 1.2 is the oldest, HTTP/1.1 the only thing spoken over it."""
+    context = server_context(pair)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
+    """By the time that a request has to arrive; an honest caller notices nothing of it."""
+    with secured(pair, SOON) as router, router.line() as silent, router.line() as slow:
+        slow.say(b"\x16\x03\x01")
+        with router.line(tls=trusting(folder)) as honest:
+            honest.say(post())
+            assert honest.hear() is not None
+        assert silent.hear() is None
+        assert slow.hear() is None
+        wait_until(lambda: router.server.tally.refused["tls"] == 2)
+
+
+def test_plain_http_is_cut(pair: Pair) -> None:
+    """Nothing is said in plain text on a port that speaks TLS."""
+    with secured(pair) as router, router.line() as line:
+        line.say(PROBE)
+        assert line.hear() is None
+        wait_until(lambda: router.server.tally.refused["tls"] == 1)
+
+
+def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
+    """They count as connections do: beyond the limit they have a moment, beyond the reserve none,
+    and then there is room again."""
+    limits = Limits(connections=2, reserve=1, first_byte=60, receive=60, linger=0.25)
+    with secured(pair, limits) as router:
+        held = [router.line() for _ in range(3)]
+        wait_until(lambda: len(router.server.tally.tasks) == 3)
+        with router.line() as another:
+            assert another.hear() is None
+        assert router.server.tally.refused["503"] == 1
+        assert held[2].hear() is None
+        for line in held:
+            line.socket.close()
+        wait_until(lambda: not router.server.tally.tasks)
+        with router.line(tls=trusting(folder)) as honest:
+            honest.say(post())
+            assert honest.hear() is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
+)
+def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None) -> None:
+    """Who has shaken hands and then says nothing, or not enough, is cut as anybody is."""
+    with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
+        if said:
+            line.say(said)
+        answer = line.hear()
+        assert (answer.says["code"] if answer else None) == code
+        assert line.hear_all() == []
+
+
+def test_wrong_http_is_answered_once(folder: Path, pair: Pair) -> None:
+    """In the contract's JSON, and then the connection ends as TLS has it: no cut."""
+    with secured(pair) as router, router.line(tls=trusting(folder)) as line:
+        line.say(head(b"POST /callback HTTP/1.1", b"Host: x", b"Host: y"))
+        answers = line.hear_all()
+    assert [answer.says["code"] for answer in answers] == ["400"]
+
+
+def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
+    """What is in flight is finished; who is still silent does not hold the stop up."""
+    with secured(pair, SOON, delay=0.5) as router, router.line() as silent:
+        with router.line(tls=trusting(folder)) as line:
+            line.say(post())
+            wait_until(lambda: router.events != [])
+            router.stop()
+            answer = line.hear()
+        assert answer is not None
+        assert (answer.says["code"], answer.ends) == ("000", True)
+        assert silent.hear() is None
+
+
+# Whole processes.
+
+
+def options(pair: Pair) -> tuple[str, ...]:
+    return ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+
+
+@pytest.fixture
+def one() -> Iterator[Target]:
+    with target() as made:
+        yield made
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_commands_speak_to_it(
+    tmp_path: Path, folder: Path, pair: Pair, one: Target, workers: str
+) -> None:
+    """`health` finds it ready, `send --ca` sends to it; an untrusting caller hears why not."""
+    more = ("--workers", workers, *options(pair))
+    with serving(tmp_path, {"one": one}, options=more) as router:
+        url = f"https://127.0.0.1:{router.port}"
+        assert router.lines("serving")[0]["url"] == f"{url}/callback"
+        own = run("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
+        assert (own.returncode, own.stdout) == (0, b"ready\n")
+        ca = ("--ca", str(folder / "cert.ca"))
+        assert run("health", "--url", url, *ca).returncode == 0
+        assert "000" in one_line(run("send", "--url", f"{url}/callback", *ca).stdout)
+        assert "certificate" in one_line(run("health", "--url", url).stdout)
+        assert "tls" in one_line(run("send", "--url", f"{url}/callback").stdout)
+
+
+def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
+    """One line says what is wrong."""
+    with serving(tmp_path, {"one": one}) as router:
+        asked = run("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
+    assert asked.returncode == 1
+    assert "does not speak TLS" in one_line(asked.stdout)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_certificate_that_can_not_be_used(tmp_path: Path, workers: str) -> None:
+    """The start ends with one line and exit code 3."""
+    expired = issued(tmp_path, "old", days=-0.5)
+    done = run("serve", "--port", "0", "--workers", workers, *options(expired))
+    assert done.returncode == 3
+    assert "old.pem has expired on 20" in one_line(done.stderr)
+
+
+def test_half_a_pair() -> None:
+    """A certificate without its key is a mistake in the command line."""
+    done = run("serve", "--tls-cert", "cert.pem")
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_dubious_pair(tmp_path: Path, one: Target, workers: str) -> None:
+    """A key that anybody may read is warned about, and so is an end that is near."""
+    near = issued(tmp_path, days=3)
+    near.key.chmod(0o644)
+    tmp_path.chmod(0o755)
+    more = ("--workers", workers, *options(near))
+    with serving(tmp_path, {"one": one}, options=more) as router:
+        warned = [line["problem"] for line in router.lines("config")]
+    assert len(warned) == 2
+    assert warned[0].endswith("cert.key: chmod 600")
+    assert "cert.pem expires on 20" in warned[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "can't be read"), ("no PEM", "has no certificate in PEM in it")]
+)
+def test_an_authority_that_can_not_be_used(tmp_path: Path, content: str | None, why: str) -> None:
+    """`--ca` names a file that is none: a mistake in the command line, told in one line."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    done = run("send", "--url", "https://127.0.0.1:1/", "--ca", str(path))
+    assert done.returncode == 2
+    assert why in one_line(done.stderr)
+    assert str(path) in one_line(done.stderr)

@@ -1,0 +1,106 @@
+"""The limits on the callback port, each as its option: a real process that has small ones."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from router.config.settings import parse_patience
+from tests.support.serving import Serving, serving, target
+from tests.support.wire import PROBE, Line, head, post
+
+OPTIONS = (
+    *("--max-body", "2KiB", "--max-head", "1KiB", "--max-headers", "5", "--max-connections", "4"),
+    *("--receive-timeout", "500ms", "--keep-alive", "800ms"),
+)
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with (
+        target() as one,
+        serving(tmp_path_factory.mktemp("router"), {"one": one}, options=OPTIONS) as router,
+    ):
+        yield router
+
+
+def statuses(router: Serving, *packets: bytes) -> list[int]:
+    """All that comes back on a connection of its own until that is closed."""
+    with Line(router.port) as line:
+        line.say(*packets)
+        return [answer.status for answer in line.hear_all()]
+
+
+def test_max_body(router: Serving) -> None:
+    """A body beyond `--max-body` gets 413."""
+    assert statuses(router, post(body=b" " * 2049)) == [413]
+
+
+def test_max_head(router: Serving) -> None:
+    """A head beyond `--max-head` gets 431; one of half the size passes."""
+    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", b"A: " + b"b" * 500)) == [200]
+    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", b"A: " + b"b" * 1000)) == [431]
+
+
+def test_max_headers(router: Serving) -> None:
+    """Headers beyond `--max-headers` get 431."""
+    some = [b"A: b"] * 4
+    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", *some)) == [200]
+    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", b"A: b", *some)) == [431]
+
+
+def test_receive_timeout_of_a_request(router: Serving) -> None:
+    """A request that is not whole after `--receive-timeout` gets 408."""
+    assert statuses(router, post()[:-1]) == [408]
+
+
+def test_receive_timeout_of_a_silent_connection(router: Serving) -> None:
+    """A connection that says nothing for `--receive-timeout` is closed."""
+    assert statuses(router) == []
+
+
+def test_keep_alive(router: Serving) -> None:
+    """A connection that is idle for `--keep-alive` is closed; until then it serves."""
+    with Line(router.port) as line:
+        for _ in range(2):
+            line.say(PROBE)
+            answer = line.hear()
+            assert answer is not None
+            assert not answer.ends
+        assert line.hear() is None
+
+
+def test_a_request_that_has_come_is_answered_though_keep_alive_is_over(router: Serving) -> None:
+    """A process that was held up looks at what has come before it closes what seems idle."""
+    with Line(router.port) as line:
+        line.say(PROBE)
+        assert line.hear()
+        router.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)  # longer than --keep-alive
+        line.say(post())
+        router.process.send_signal(signal.SIGCONT)
+        answer = line.hear()
+        assert answer is not None
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("text", ["0s", "99ms", "10"])
+def test_a_time_that_lets_nobody_through_is_no_setting(text: str) -> None:
+    """`--receive-timeout` and `--keep-alive` are 100 ms at least."""
+    with pytest.raises(ValueError, match=text):
+        parse_patience(text)
+
+
+def test_max_connections(router: Serving) -> None:
+    """On a connection beyond `--max-connections` a callback gets 503, a probe its answer."""
+    lines = [Line(router.port) for _ in range(4)]
+    for line in lines:
+        line.say(PROBE)
+        assert line.hear()
+    assert statuses(router, post()) == [503]
+    assert statuses(router, PROBE) == [200]
+    for line in lines:
+        line.socket.close()

@@ -1,0 +1,233 @@
+"""Slow callers by the hundred, and honest ones among them.
+
+`LORIS=2000 make test ARGS=tests/web/test_loris.py` is the full size; it takes half a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from router import config
+from router.app import App
+from router.config.settings import Settings
+from router.net.http.limits import Limits
+from router.process.server import Server, listen, run
+from router.telemetry.log import Log
+from tests.support.house import PATIENCE, SAMPLE, routes
+from tests.support.wire import PROBE, Line, chunk, chunked, post
+
+#: How many connections are slow at a time, and for how many seconds.
+LORIS = int(os.environ.get("LORIS", "300"))
+SECONDS = 4.0 if LORIS < 1000 else 25.0
+
+#: Deadlines that pass several times within the test.
+LIMITS = Limits(first_byte=SECONDS / 4, receive=SECONDS / 4, reply=SECONDS / 4)
+
+#: What a slow connection may cost the router's memory at most, in bytes, and what all may.
+EACH = 40_000
+ALL = LIMITS.unfinished + 40_000_000
+
+
+def serve(ready: Connection) -> None:
+    """A router in a process of its own that accepts every event and forwards none."""
+    table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
+    loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+    app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
+    listener = listen("127.0.0.1", 0)
+    # Small, so that replies that nobody reads are soon stuck.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server = Server(app, listener, drain_timeout=1, limits=LIMITS)
+
+    async def announce() -> None:
+        ready.send(listener.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ready.fileno(), stop, loop)
+
+    def stop(loop: asyncio.AbstractEventLoop) -> None:
+        """The test has closed its end, or has died."""
+        loop.remove_reader(ready.fileno())
+        server.stop()
+
+    run(server, then=announce)
+
+
+@contextmanager
+def router() -> Iterator[tuple[int, int]]:
+    """Its port and its process id."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(theirs,))
+    process.start()
+    theirs.close()
+    try:
+        assert ours.poll(PATIENCE)
+        assert process.pid is not None
+        yield ours.recv(), process.pid
+    finally:
+        ours.close()
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+
+
+def silent() -> Iterator[bytes]:
+    """Says nothing."""
+    return itertools.repeat(b"")
+
+
+def trickles_a_head() -> Iterator[bytes]:
+    yield post()[:25]
+    yield from itertools.repeat(b"A: b\r\n")
+
+
+def trickles_a_body() -> Iterator[bytes]:
+    yield post(body=b" " * 9_000)[:200]
+    yield from itertools.repeat(b" ")
+
+
+def trickles_chunks() -> Iterator[bytes]:
+    yield chunked()
+    yield from itertools.repeat(chunk(b" "))
+
+
+def trickles_after_much() -> Iterator[bytes]:
+    """Sends most of the largest body that is allowed, and then takes its time."""
+    top = post(body=b" " * 1_000_000)
+    yield from (top[at : at + 100_000] for at in range(0, 900_000, 100_000))
+    yield from itertools.repeat(b" ")
+
+
+def never_reads() -> Iterator[bytes]:
+    return itertools.repeat(PROBE)
+
+
+KINDS = [
+    silent,
+    trickles_a_head,
+    trickles_a_body,
+    trickles_chunks,
+    trickles_after_much,
+    never_reads,
+]
+
+
+class Slow:
+    """One slow connection after the other."""
+
+    def __init__(self, port: int, kind: int) -> None:
+        self._port = port
+        self._kind = KINDS[kind % len(KINDS)]
+        #: How often the router has ended the connection.
+        self.ended = 0
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self._socket.connect(("127.0.0.1", self._port))
+        self._says = self._kind()
+
+    def go_on(self) -> None:
+        """Say the next little thing; connect anew where the connection has been ended."""
+        try:
+            with contextlib.suppress(BlockingIOError):
+                self._socket.send(next(self._says))
+            if self._kind is not never_reads:
+                with contextlib.suppress(BlockingIOError):
+                    while self._socket.recv(4096):
+                        pass
+                    raise ConnectionResetError
+        except OSError:
+            self.close()
+            self.ended += 1
+            self._connect()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Honest(threading.Thread):
+    """A caller that means well, on a kept connection or a fresh one, in one piece or in two."""
+
+    def __init__(self, port: int, until: float) -> None:
+        super().__init__()
+        self._port = port
+        self._until = until
+        self.answers: Counter[str] = Counter()
+        #: The longest wait for an answer, in seconds.
+        self.longest = 0.0
+
+    def run(self) -> None:
+        pieces = itertools.cycle([(post(),), (post()[: -len(SAMPLE)], SAMPLE)])
+        while time.monotonic() < self._until:
+            with Line(self._port) as line:
+                for _ in range(10):
+                    began = time.monotonic()
+                    self.answers[self._ask(line, next(pieces))] += 1
+                    self.longest = max(self.longest, time.monotonic() - began)
+            time.sleep(0.002)
+
+    def _ask(self, line: Line, packets: tuple[bytes, ...]) -> str:
+        try:
+            line.say(*packets)
+            answer = line.hear()
+        except OSError as error:
+            return type(error).__name__
+        return answer.says["code"] if answer else "closed"
+
+
+def memory_of(process: int) -> int:
+    """What the process has in memory, in bytes."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_slow_callers_cost_honest_ones_nothing() -> None:
+    """Among slow connections of every kind honest callers get their answers, 999 of 1,000 at
+    least; the slow ones are ended, and what they make the router hold is bounded."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < LORIS + 200:
+        pytest.skip("too few open files are allowed here")
+    with router() as (port, process):
+        before = most = memory_of(process)
+        until = time.monotonic() + SECONDS
+        slow = [Slow(port, number) for number in range(LORIS)]
+        honest = [Honest(port, until) for _ in range(4)]
+        for caller in honest:
+            caller.start()
+        while time.monotonic() < until:
+            for connection in slow:
+                connection.go_on()
+            most = max(most, memory_of(process))
+            time.sleep(SECONDS / 200)
+        for caller in honest:
+            caller.join(PATIENCE)
+        for connection in slow:
+            connection.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    answers = sum((caller.answers for caller in honest), Counter())
+    assert answers["000"] > 20  # enough for the share below to mean something
+    assert answers["000"] >= 0.999 * answers.total()
+    assert max(caller.longest for caller in honest) < 15.0
+    assert most - before < ALL + EACH * LORIS
+    for number, kind in enumerate(KINDS):
+        assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind.__name__

@@ -1,0 +1,421 @@
+"""Secrets stay secret: a distinctive one in every place that takes one, and all output is searched.
+
+The router runs with Python's own debugging on and its libraries at debug, with targets that fail in
+every way, edits that are broken, callers that are wrong, and a planted fault that has the body in
+its text. What is logged by design is no canary: the five fields that routes match, a request id
+that is a sane token, and a target's code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.command import (
+    PATIENCE,
+    ROOT,
+    answering,
+    closed_port,
+    environment,
+    http_answer,
+    run,
+)
+from tests.support.house import event
+from tests.support.inprocess import ran
+from tests.support.wire import wait_until
+
+#: What every canary begins with, and nothing else does.
+MARK = "cnry"
+
+#: The name of the secret file and of the variables.
+FILE, VARIABLE, PATH, QUERY = "token", "LEDGER_TOKEN", "LEDGER_PATH", "LEDGER_QUERY"
+
+#: Those of the callers' token, and the file of the ops port's.
+DOOR_FILE, DOOR_VARIABLE, OPS_FILE = "door", "DOOR_TOKEN", "ops"
+
+#: Debugging to the full, and a fault whose text is the body, in the midst of a real router.
+ROUTER = """
+import logging, sys, warnings
+from router.cli import main
+from router.contract.intake import Intake
+
+read = Intake.read
+
+def faulty(intake, body):
+    for name in ("", "httpx", "httpcore", "asyncio", "starlette", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    if b"make-a-fault" in body:
+        logging.getLogger("library").error("it was %s", body)
+        logging.getLogger("library").warning(f"failed: {body!r}")
+        warnings.warn(repr(body))
+        raise ValueError(body)
+    return read(intake, body)
+
+Intake.read = faulty
+sys.exit(main())
+"""
+
+
+def canary(place: str) -> str:
+    return f"{MARK}-{place}"
+
+
+ENVIRON = {
+    VARIABLE: canary("variable"),
+    PATH: canary("path"),
+    QUERY: canary("query"),
+    DOOR_VARIABLE: canary("door-variable"),
+    "PYTHONASYNCIODEBUG": "1",
+    "PYTHONDEVMODE": "1",
+    "PYTHONWARNINGS": "default",
+}
+
+#: What the target that works is sent, and must have got.
+SENT = ("variable", "file", "default", "literal", "path", "query", "changes", "unknown")
+
+
+class Target:
+    """A business endpoint that acknowledges, and remembers all that it was sent."""
+
+    def __init__(self) -> None:
+        self.got = ""
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        target = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                target.got += f"{self.path}\n{self.headers}\n{body.decode()}\n"
+                answer = json.dumps({"code": "000", "msg": canary("message")}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(answer)))
+                self.send_header("set-cookie", canary("cookie"))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing: the test's own output is not what is searched."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join(PATIENCE)
+
+
+def failing() -> dict[str, bytes]:
+    """Answers that don't acknowledge, each with a canary in all that is not logged by design."""
+    said = canary("answer")
+    location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{said}\r\ncontent-length: 0\r\n\r\n"
+    return {
+        "code": http_answer(json.dumps({"code": "500", "msg": said, said: said})),
+        "status": http_answer(said, "500 " + said),
+        "no-json": http_answer("<html>" + said),
+        "array": http_answer(json.dumps([said])),
+        "protocol": said.encode() + b"\r\n\r\n",
+        "reset": b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n" + said.encode(),
+        "redirect": location.encode(),
+        "header": b"HTTP/1.1 200 OK\r\nx: " + said.encode() + b"\x00\r\n\r\n",
+    }
+
+
+def target(url: str, **more: Any) -> dict[str, Any]:
+    """A target that has a secret in each place that takes one."""
+    headers = {
+        "authorization": f"Bearer ${{{VARIABLE}}}",
+        "x-file": f"${{file:{FILE}}}",
+        "x-default": f"${{NOT_SET:-{canary('default')}}}",
+        "x-literal": canary("literal"),
+    }
+    return {
+        "url": f"{url}/${{{PATH}}}?key=${{{QUERY}}}",
+        "headers": headers,
+        "secret": [f"${{file:{FILE}}}", canary("signing")],
+        **more,
+    }
+
+
+@contextmanager
+def table(good: Target) -> Iterator[dict[str, Any]]:
+    """A routes.yaml with the target that works as required and all the others as optional."""
+    with ExitStack() as stack:
+        targets = {"good": target(stack.enter_context(good.serving()), timeout="10s")}
+        for name, answer in failing().items():
+            targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
+        plain = stack.enter_context(answering(b"no TLS"))
+        targets["tls"] = target(plain.replace("http:", "https:"))
+        targets["refused"] = target(f"http://127.0.0.1:{closed_port()}")
+        targets["name"] = target("http://name.invalid")
+        optional = [name for name in targets if name != "good"]
+        route = {"name": "all", "match": "a.*", "required": ["good"], "optional": optional}
+        tokens = [f"${{file:{DOOR_FILE}}}", f"${{{DOOR_VARIABLE}}}", canary("door-literal")]
+        ebaas = {"token": tokens}
+        yield {"version": 1, "ebaas": ebaas, "targets": targets, "routes": [route]}
+
+
+def broken(table: dict[str, Any]) -> dict[str, str]:
+    """Edits of it that can't be used, each with a canary at or beside what is wrong."""
+    text = json.dumps(table, indent=1)
+    missing = text.replace(f"${{{VARIABLE}}}", "${NOT_THERE} " + canary("beside"))
+    userinfo = re.sub("http://127", f"http://{canary('user')}:{canary('password')}@127", text)
+    return {
+        "syntax": text.replace('"x-literal": ', '"x-literal": [', 1),
+        "missing": missing,
+        "userinfo": userinfo,
+        "fragment": text.replace(f"?key=${{{QUERY}}}", "#" + canary("fragment")),
+        "number": text.replace('"timeout": "2s"', f'"timeout": "${{{VARIABLE}}}"'),
+        "unquoted": text.replace(f'"{canary("literal")}"', "12345"),
+        "control": text.replace(canary("literal"), canary("literal") + "\\u0007"),
+        "header": text.replace('"x-literal"', '"host"'),
+        "file": text.replace(f"${{file:{FILE}}}", "${file:../" + FILE + "}"),
+        "door-blank": text.replace(canary("door-literal"), canary("door") + " " + canary("blank")),
+        "door-list": text.replace(f'"{canary("door-literal")}"', f'["{canary("door-list")}"]'),
+        "door-missing": text.replace(f"${{file:{DOOR_FILE}}}", "${file:no} " + canary("door")),
+        "door-syntax": text.replace(f'"{canary("door-literal")}"', f'"{canary("door-syntax")}'),
+        "alias": text.replace(f'"{canary("door-literal")}"', f"*{canary('alias')}"),
+        "anchor": text.replace('"all"', "&{0} a, &{0} b: c".format(canary("anchor"))),
+        "dash": text.replace("${NOT_SET:-", "${NOT_SET:"),
+        "comma": text.replace(f'"{canary("door-literal")}"', f"{{a: b,{canary('comma')}}}"),
+        "network": text.replace('"ebaas": {', f'"ebaas": {{"allow_from": "${{{DOOR_VARIABLE}}}",'),
+        "token-header": text.replace('"ebaas": {', '"ebaas": {"token_header": "host",'),
+        "colon": "a: b: " + canary("colon") + "\n" + text,
+    }
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / FILE).write_text(canary("file"))
+    (folder / DOOR_FILE).write_text(canary("door-file") + "\n")
+    (folder / OPS_FILE).write_text(canary("ops-token") + "\n")
+    return folder
+
+
+def found(*outputs: bytes | str) -> set[str]:
+    """The canaries in there, and whatever else must not be."""
+    text = "\n".join(each.decode() if isinstance(each, bytes) else each for each in outputs)
+    return {*re.findall(rf"{MARK}[\w-]*|Traceback|{ROOT}", text)}
+
+
+def test_the_search_finds() -> None:
+    """What is looked for would be found."""
+    assert found(f"a {canary('x')}'", b"Traceback (most") == {canary("x"), "Traceback"}
+
+
+def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]]:
+    """The command lines that read a configuration and print something of it."""
+    common = ("--secrets-dir", str(secrets))
+    sample = path.with_name("event.json")
+    sample.write_text(event(changes=[canary("changes")]).decode())
+    yield ("check", str(path), *common, "--format", format)
+    yield ("config", str(path), *common, "--format", format)
+    yield ("explain", "a.gs.cert.1", "--config", str(path), *common, "--format", format)
+    yield ("explain", "--event", str(sample), "--config", str(path), *common)
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_commands(
+    format: str, tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What prints a configuration shows no secret, whether the file is right or wrong."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "routes.yaml"
+    with table(Target()) as right:
+        for edit, text in {"": json.dumps(right), **broken(right)}.items():
+            path.write_text(text)
+            for arguments in commands(path, secrets, format):
+                done = ran(*arguments)
+                assert (done.code == 0) == (edit == ""), (edit, arguments)
+                assert found(done.out, done.err) == set(), (edit, arguments)
+
+
+def test_processes(tmp_path: Path, secrets: Path) -> None:
+    """The same holds for whole processes, with Python's debugging on."""
+    path = tmp_path / "routes.yaml"
+    store = ("--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
+    with table(Target()) as right:
+        path.write_text(json.dumps(right))
+        for arguments in commands(path, secrets, "json"):
+            done = run(*arguments, environ=ENVIRON)
+            assert (done.returncode, found(done.stdout, done.stderr)) == (0, set())
+        path.write_text(broken(right)["missing"])
+        for arguments in (("serve", "--config", str(path)), ("serve", *store)):
+            done = run(*arguments, environ=ENVIRON)
+            assert done.returncode in (2, 3)
+            assert found(done.stdout, done.stderr) == set()
+
+
+def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`diff` sees that a token has changed, and shows neither."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    old, new, events = (tmp_path / name for name in ("old.yaml", "new.yaml", "events.log"))
+    events.write_bytes(event())
+    with table(Target()) as right:
+        text = json.dumps(right)
+        old.write_text(text)
+        new.write_text(text.replace(canary("door-literal"), canary("door-rotated")))
+        common = ("--secrets-dir", str(secrets), "--events", str(events))
+        for format in ("text", "json"):
+            done = ran("diff", str(old), str(new), *common, "--format", format)
+            assert "ebaas.token" in done.out
+            assert found(done.out, done.err) == set()
+
+
+class Running:
+    """The router as `ROUTER` has it, and all that came out of it."""
+
+    def __init__(self, folder: Path, secrets: Path, format: str) -> None:
+        self._out = folder / "out"
+        self.port, self._ops_port = closed_port(), closed_port()
+        options = {
+            "config": folder / "routes.yaml",
+            "port": self.port,
+            "ops_port": self._ops_port,
+            "store": folder / "store.db",
+            "secrets_dir": secrets,
+            "ops_token_file": secrets / OPS_FILE,
+            "path": f"/callback/{canary('segment')}",
+            "log_format": format,
+        }
+        named = {f"EBAAS_ROUTER_{name.upper()}": str(value) for name, value in options.items()}
+        with self._out.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ROUTER, "serve"],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=environment({**ENVIRON, **named}),
+            )
+        self.replies: list[str] = []
+        self.wait_for("serving")
+
+    @property
+    def said(self) -> str:
+        return self._out.read_text()
+
+    def wait_for(self, words: str, count: int = 1) -> None:
+        wait_until(lambda: len(re.findall(words, self.said)) >= count)
+
+    def post(self, body: bytes, token: str = "door-file", **options: Any) -> int:
+        url = f"http://127.0.0.1:{self.port}/callback/{canary('segment')}"
+        headers = {"authorization": f"Bearer {canary(token)}", **options.pop("headers", {})}
+        options |= {"timeout": PATIENCE, "trust_env": False}
+        reply = httpx.post(url, content=body, headers=headers, **options)
+        self._keep(reply)
+        return reply.status_code
+
+    def get(self, path: str, *, ops: bool = False) -> None:
+        url = f"http://127.0.0.1:{self._ops_port if ops else self.port}{path}"
+        for token in ("ops-token", "wrong-ops-token"):
+            headers = {"authorization": f"Bearer {canary(token)}"}
+            self._keep(httpx.get(url, headers=headers, timeout=PATIENCE, trust_env=False))
+
+    def _keep(self, reply: httpx.Response) -> None:
+        self.replies.append(f"{reply.headers}\n{reply.text}")
+
+    def say(self, data: bytes) -> None:
+        """Raw bytes, and all that comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as line:
+            line.sendall(data)
+            line.shutdown(socket.SHUT_WR)
+            self.replies.append(line.makefile("rb").read().decode())
+
+
+@contextmanager
+def running(folder: Path, secrets: Path, format: str) -> Iterator[Running]:
+    router = Running(folder, secrets, format)
+    try:
+        yield router
+        router.process.terminate()
+        assert router.process.wait(PATIENCE) == 0
+    finally:
+        router.process.kill()
+        router.process.wait(PATIENCE)
+
+
+def call(router: Running) -> None:
+    """Right and wrong callers, with secrets in all that they send."""
+    secret = {"x-secret": canary("caller"), "cookie": canary("caller-cookie")}
+    full = event(changes=[canary("changes")], unknown={canary("unknown"): canary("unknown")})
+    assert router.post(full, headers=secret, params={"token": canary("parameter")}) == 200
+    assert router.post(full, "door-variable") == router.post(full, "door-literal") == 200
+    assert router.post(full, "wrong-token") == 401
+    assert router.post(full, headers={"authorization": canary("no-scheme")}) == 401
+    assert router.post(full, headers={"x-request-id": "no token: " + canary("id")}) == 200
+    assert router.post(event(event_key="unmatched", changes=[canary("changes")])) == 500
+    assert router.post(event(event_topic=..., changes=[canary("changes")])) == 400
+    assert router.post(event(changes=canary("changes"))) == 400
+    assert router.post(b'{"%b":1,"%b":1}' % ((canary("twice").encode(),) * 2)) == 400
+    assert router.post(canary("no-json").encode()) == 400
+    assert router.post(full + b"\xff") == 400
+    assert router.post(full, headers={"content-encoding": canary("encoding")}) == 415
+    assert router.post(event(changes=["make-a-fault", canary("fault")])) == 500
+    mark = canary("raw").encode()
+    router.say(b"POST /" + mark + b" HTTP/1.1\r\nHost: a\r\nHost: " + mark + b"\r\n\r\n")
+    router.say(b"POST /callback HTTP/1.1\r\nHost: a\r\n" + mark + b"\r\n\r\n" + mark)
+    router.say(b"POST /callback HTTP/1.1\r\nHost: a\r\ncontent-length: 99\r\n\r\n" + mark)
+    segment = canary("segment").encode()
+    router.say(b"GET /callback/" + segment + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    router.say(b"POST /callback/" + segment + b"/x HTTP/1.1\r\nHost: a\r\n\r\n")
+    router.get(f"/{canary('place')}?{canary('parameter')}")
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
+    """A router in all kinds of trouble tells no secret: in its log, its replies, its ops port."""
+    good = Target()
+    path = tmp_path / "routes.yaml"
+    with table(good) as right:
+        path.write_text(json.dumps(right))
+        with running(tmp_path, secrets, format) as router:
+            call(router)
+            _ask_ops(router)
+            for number, text in enumerate(broken(right).values(), 1):
+                _replace(path, text)
+                router.process.send_signal(signal.SIGHUP)
+                router.wait_for('result"?[=:]"?refused', number)
+                router.get("/status", ops=True)  # it shows what is wrong
+            _ask_ops(router)
+            assert router.post(event(changes=[canary("changes")])) == 200
+        names = [*failing(), "tls", "refused", "name"]
+    assert [name for name in names if name not in router.said] == []
+    assert [place for place in SENT if canary(place) not in good.got] == []
+    assert "ValueError in faulty" in router.said
+    # The log tells the ids of what has changed and what targets say; nobody else is told.
+    assert found(router.said) == {canary("answer"), canary("changes")}
+    assert found(*router.replies) == set()
+    if format == "json":
+        assert all(json.loads(line) for line in router.said.splitlines())
+
+
+def _ask_ops(router: Running) -> None:
+    for path in ("/metrics", "/status", f"/{canary('place')}"):
+        router.get(path, ops=True)
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)

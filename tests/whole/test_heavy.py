@@ -1,0 +1,114 @@
+"""The largest of everything at once holds up neither probes nor other events.
+
+The wire, the targets and the router share the machine with other tests, so medians are held to
+bounds. Of a probe it is 1 ms, and 200 with all bodies read on the loop; of an event 80 and 700.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from router.contract.intake import LARGE, MAX_NAMES
+from router.transport.engine import MAX_ANSWER
+from tests.support.house import event, house, routes
+from tests.support.serving import Serving, target
+
+pytestmark = pytest.mark.anyio
+
+#: The bodies that were seen to take the most, and what each is answered.
+LARGEST = {
+    "a key": (event(event_key="a" * 1_000_000), "400"),
+    "a key that is encoded": (event(event_key="é" * 150_000), "400"),
+    "the fields of a derived key": (
+        event(event_key=None, event_type="a" * 500_000, event_status="b" * 500_000),
+        "400",
+    ),
+    "names that are just allowed": (event(event_key="é" * (MAX_NAMES - 8)), "500"),
+    "ids": (event(changes=["id"] * 170_000), "000"),
+    "ids of which none is allowed": (event(changes=[1] * (LARGE // 4)), "400"),
+    "objects": (event(changes=[{}] * 250_000), "400"),
+    "ids that make a pattern backtrack": (event(changes=["a" * 1000 + "!"] * 15), "400"),
+}
+
+SCHEMA = {"properties": {"changes": {"items": {"type": "string", "pattern": "^(a+|id[0-9]*)+$"}}}}
+
+
+@contextmanager
+def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
+    """Somebody sends this body again and again, and is told this each time."""
+    over, told = threading.Event(), set[str]()
+
+    def send() -> None:
+        while not over.is_set():
+            told.add(router.ask("POST", "/callback", body)[1])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sender.join()
+    # One that waits too long for its reading on a busy machine is refused in time.
+    assert told <= {code, "408"}
+
+
+def seconds(ask: Callable[[], object], expected: object) -> float:
+    began = time.monotonic()
+    assert ask() == expected
+    return time.monotonic() - began
+
+
+def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
+    """While each of the worst bodies is sent without a pause, to targets that sign and that answer
+    as long as they may, `/livez` and an event of the usual size are answered soon."""
+    schema, config = tmp_path / "schema.json", tmp_path / "routes.yaml"
+    schema.write_text(json.dumps(SCHEMA))
+    lie = "x" * (MAX_ANSWER - 100)
+    with target() as honest, target(lambda *_: lie) as liar:
+        signed = {"url": honest.url, "secret": ["one" * 9, "two" * 9]}
+        table = routes({"honest": signed}, {"liar": liar.url}, match="*.cert.*")
+        config.write_text(json.dumps(table))
+        router = Serving(config, tmp_path / "store.db", ("--schema", str(schema)), {})
+        try:
+            probes, events = _measured(router)
+        finally:
+            router.close()
+    assert median(probes) < 0.1, sorted(probes)
+    assert median(events) < 0.4, sorted(events)
+
+
+def _measured(router: Serving) -> tuple[list[float], list[float]]:
+    """What 20 probes and 20 events took while all of the largest came."""
+    with ExitStack() as all_of_them:
+        for body, code in LARGEST.values():
+            all_of_them.enter_context(sending(router, body, code))
+        probes = [seconds(lambda: router.ask("GET", "/livez")[0], 200) for _ in range(20)]
+        events = [seconds(lambda: router.post("id"), "000") for _ in range(20)]
+    return probes, events
+
+
+async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest() -> None:
+    """As long as they may be they are routed, with a given key and with a derived one."""
+    async with house(
+        routes(match="nothing", unmatched="accept", optional={"a": "http://[::1]:9"})
+    ) as router:
+        rest = sum(map(len, ("a", "gs", "1")))
+        for fields, longest in (
+            ({"event_key": "é", "event_type": "b" * (MAX_NAMES - rest - 1)}, "event_type"),
+            ({"event_key": None, "event_type": "b" * (MAX_NAMES - rest)}, "event_type"),
+            ({"event_key": "k" * (MAX_NAMES - rest - 4)}, "event_key"),
+        ):
+            fits = await router.post(event(**fields))
+            assert fits.json()["code"] == "000"
+            reply = await router.post(event(**{**fields, longest: f"{fields[longest]}b"}))
+            said = {"code": "400", "msg": f"参数{longest}长度不符合要求"}
+            assert {**said, **reply.json()} == {**reply.json(), **said}

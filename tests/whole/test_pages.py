@@ -1,0 +1,188 @@
+"""The pages in docs/ that promise something: what they name is there, what they show works."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.contract.signing import Signer
+from router.model.event import Reason
+from router.model.secret import Secret
+from tests.support.command import PATIENCE, ROOT, run
+from tests.support.serving import body, serving, target
+
+DOCS = ROOT / "docs"
+
+_TEST = re.compile(r"`(?:(tests/[a-z_/]+\.py)(?:::)?)?(test_\w+)?(?:\[(\w+)\])?`")
+
+
+def named_tests(page: str) -> list[tuple[str, str, str]]:
+    """The tests that a page names: the file, the function, the parameter's id."""
+    text = (DOCS / page).read_text()
+    found = (match.groups(default="") for match in _TEST.finditer(text))
+    return [
+        (file or "tests/store/test_faults.py", function, parameter)
+        for file, function, parameter in found
+        if file or function
+    ]
+
+
+@pytest.mark.parametrize("page", ["faults.md", "guarantees.md", "../SECURITY.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    """With its parameter, where one is named."""
+    named = named_tests(page)
+    assert len(named) > 10
+    for file, function, parameter in named:
+        source = (ROOT / file).read_text()
+        names = {
+            node.name
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert not function or function in names, (file, function)
+        assert not parameter or f'"{parameter}"' in source, (file, parameter)
+
+
+def example(page: str) -> dict[str, Any]:
+    """What the page's Python defines."""
+    defined: dict[str, Any] = {}
+    exec(compile("\n".join(blocks(page, "python")), page, "exec"), defined)
+    return defined
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's code in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
+    """Its answer is lost once: the retry comes under the same id, and is answered without doing the
+    work again. The same content as a new event is done again."""
+    defined = example("receivers.md")
+    done: list[dict[str, Any]] = []
+    defined["work"] = lambda event, _: done.append(event)
+
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as database:
+        database.execute("CREATE TABLE done (webhook_id TEXT PRIMARY KEY)")
+
+        def answer(name: str, webhook_id: str) -> str:
+            code: str = defined["handle"](webhook_id, body(name), database)["code"]
+            return code if len(receiver.got) else "lost"
+
+        with target(answer) as receiver, serving(tmp_path, {"receiver": receiver}) as router:
+            assert router.post("event") == "500"
+            assert router.post("event") == "000"
+            assert len(done) == 1
+            assert router.post("event") == "000"
+        assert [got.code for got in receiver.got] == ["lost", "000", "000"]
+        first, again, anew = (got.webhook_id for got in receiver.got)
+        assert first == again != anew
+        assert len(done) == 2
+
+
+def test_the_whole_endpoint_of_the_page_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does the work of what `send` signs by its secret, and refuses another's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", SECRET)
+    defined = example("receivers.md")
+    done: list[dict[str, Any]] = []
+    defined["work"] = lambda event, _: done.append(event)
+    with defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"]) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/callback"
+        try:
+            assert run("send", url, "--sign", SECRET).returncode == 0
+            assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+    assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
+
+
+def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
+    """What the page's transaction began is undone, so that the retry does it."""
+    defined = example("receivers.md")
+    tries: list[str] = []
+
+    def work(_: object, database: sqlite3.Connection) -> None:
+        tries.append("once more")
+        if len(tries) == 1:
+            raise sqlite3.OperationalError
+
+    defined["work"] = work
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE done (webhook_id TEXT PRIMARY KEY)")
+        with pytest.raises(sqlite3.OperationalError):
+            defined["handle"]("id", body("event"), database)
+        for _ in range(2):
+            assert defined["handle"]("id", body("event"), database)["code"] == "000"
+    assert len(tries) == 2
+
+
+def test_every_reason_is_explained() -> None:
+    """The page for ops has a row for each."""
+    page = (ROOT / "docs" / "ops.md").read_text()
+    assert [reason for reason in Reason if f"| `{reason}` |" not in page] == []
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = '{"changes":["成功"]}'
+
+
+def requests() -> list[tuple[bool, dict[str, str], str]]:
+    """Requests as a receiver may get them: whether each is to be trusted, its headers, its body."""
+    now = int(time.time())
+
+    def signed(at: int, *secrets: str) -> dict[str, str]:
+        stamp, signer = str(at), Signer(map(Secret, secrets))
+        signature = signer.sign(b"id", stamp.encode(), BODY.encode()).decode()
+        return {"webhook-id": "id", "webhook-timestamp": stamp, "webhook-signature": signature}
+
+    right, rotated = signed(now, SECRET), signed(now, "another of some length", SECRET)
+    return [
+        (True, right, BODY),
+        (True, rotated, BODY),
+        (False, right, BODY + " "),
+        (False, {**right, "webhook-id": "other"}, BODY),
+        (False, {**right, "webhook-timestamp": str(now + 1)}, BODY),
+        (False, signed(now, "another of some length"), BODY),
+        (False, signed(now - 400, SECRET), BODY),
+        (False, signed(now + 400, SECRET), BODY),
+        (False, {**right, "webhook-signature": "v1,é"}, BODY),
+        (False, {**right, "webhook-timestamp": "soon"}, BODY),
+        (False, {}, BODY),
+    ]
+
+
+def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
+    """By one of the router's signatures, for this body, now."""
+    trusted = example("receivers.md")["trusted"]
+    for right, headers, text in requests():
+        assert trusted(SECRET, headers, text.encode()) is right, headers
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here: scripts/bench-tools has it")
+def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -> None:
+    """The same requests, run by Node.js."""
+    [code] = blocks("receivers.md", "javascript")
+    cases = json.dumps([[headers, text] for _, headers, text in requests()])
+    script = tmp_path / "receiver.mjs"
+    asked = f"trusted({json.dumps(SECRET)}, headers, Buffer.from(body))"
+    told = f"{cases}.map(([headers, body]) => {asked})"
+    script.write_text(f"{code}\nconsole.log(JSON.stringify({told}));\n")
+    done = subprocess.run(["node", script], capture_output=True, timeout=PATIENCE, check=True)
+    assert json.loads(done.stdout) == [right for right, _, _ in requests()]

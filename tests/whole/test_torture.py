@@ -1,0 +1,158 @@
+"""What comes from outside stays what it is: a key that wants to be a header, an answer that wants
+to be a log line or a metric, a request in any pieces. Real sockets.
+
+`make torture` takes many times as many examples, and others each time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import unquote
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.contract.words import MAX_MSG
+from router.net.http.limits import Limits
+from tests.conftest import examples
+from tests.support.hostile import answer, hostile
+from tests.support.house import event, house, routes
+from tests.support.wire import PROBE, Line, Running, running
+from tests.web.test_connection import spoilt
+
+# What events carry towards targets.
+
+KEYS = {
+    "a line break": "a.gs.x\r\nx-forged: 1",
+    "a bare line feed": "a.gs.x\nx-forged: 1",
+    "a whole request": "a.gs.x\r\n\r\nPOST /callback HTTP/1.1\r\nhost: x\r\n\r\n",
+    "nul": "a.gs.\0",
+    "another script": "a.gs.证书.1",
+    "an emoji": "a.gs.🔏.1",
+    "blanks around": " a.gs.x\t",
+    "what is encoded already": "a.gs.%0d%0ax-forged: 1",
+    "a terminal's orders": "a.gs.\x1b]0;forged\x07",
+    "8 KB": "a.gs." + "k" * 8_192,
+    "8 KB of another script": "a.gs." + "证" * 2_730,
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", KEYS)
+async def test_no_key_becomes_a_header(name: str) -> None:
+    """Whatever an event's key is, a target gets the event once, with the headers it always gets and
+    no other; the key among them says what it was, or is not there where no server would take it."""
+    key = KEYS[name]
+    async with hostile("answers") as target, house(routes({"one": target.url})) as router:
+        plain = await router.post(event(event_key="a.gs.cert.1"))
+        reply = await router.post(event(event_key=key))
+    assert (plain.json()["code"], reply.json()["code"]) == ("000", "000")
+    usual, odd = map(request, target.requests)
+    assert odd.keys() <= usual.keys()
+    assert usual.keys() - odd.keys() <= {b"x-ebaas-event-key"}
+    assert unquote(odd.get(b"x-ebaas-event-key", b"").decode()) in (key, "")
+    assert max(map(len, odd.values())) <= 4_096
+
+
+def request(raw: bytes) -> dict[bytes, bytes]:
+    """The headers of a request as a server by the book reads them; it has a body, and an end."""
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(raw)
+    top = server.next_event()
+    assert isinstance(top, h11.Request)
+    while not isinstance(event := server.next_event(), h11.EndOfMessage):
+        assert isinstance(event, h11.Data)
+    assert server.trailing_data == (b"", False)
+    assert len(dict(top.headers)) == len(list(top.headers))
+    return dict(top.headers)
+
+
+# What targets answer.
+
+WORDS = '\x1b[31m"}\n{"level":"error","happening":"forged"}\r\n\u2028\u202e' + "w" * 4_096
+
+ANSWERS = {
+    "code": answer(json.dumps({"code": WORDS}).encode()),
+    "msg": answer(json.dumps({"code": "500", "msg": WORDS}).encode()),
+    "key": answer(json.dumps({WORDS: 1}).encode()),
+    "no json": answer(WORDS.encode()),
+    "encoding": answer(b"{}", 'Content-Encoding: x"},{forged=\\"1\\"'),
+    "retry-after": answer(b"{}", 'Retry-After: 9"}\\nforged 1', status="503 Unavailable"),
+    "reason phrase": answer(b"{}", status='500 "forged\x1b[31m'),
+    "status": answer(b"{}", status="599 x"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
+    """Whatever a target answers, an event has its one line with the fields it always has, nothing
+    of the answer but a short, harmless quotation, and the metrics have no series more."""
+    async with (
+        hostile("answers", answer=ANSWERS["msg"]) as usual,
+        hostile("answers", answer=ANSWERS[name]) as odd,
+        house(routes({"usual": usual.url, "odd": odd.url})) as router,
+    ):
+        await router.post()
+        line = await router.line("event")
+        scraped = router.app.report()
+        text = router.stream.getvalue()
+        happenings = [each["happening"] for each in router.lines]
+    assert happenings == ["event"]
+    said = line["targets"]["odd"]
+    assert said.keys() - line["targets"]["usual"].keys() <= {"detail"}
+    assert len(said.get("detail", "")) < 120
+    assert re.fullmatch(r"[ -~\n]*", text)
+    assert len(said.get("msg", "")) <= MAX_MSG
+    assert "forged" not in repr(scraped["metrics"])
+
+
+# What callers send.
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Running]:
+    """A router that waits half a second for what is missing."""
+    with running(Limits(first_byte=0.5, receive=0.5)) as router:
+        yield router
+    assert router.troubles == []
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> list[bytes]:
+    """A request, whole or spoilt, cut into up to five."""
+    raw = draw(spoilt())
+    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(raw) - 1)), max_size=4)))
+    return [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True) if a < b]
+
+
+@examples(60)
+@given(packets=pieces())
+def test_a_request_in_pieces_is_the_request(door: Running, packets: list[bytes]) -> None:
+    """However the bytes of a request are cut, its answer is the one that the same bytes get in one
+    packet, and both are delivered, or neither; the router serves on."""
+    before = len(door.events)
+    with door.line() as whole, door.line() as cut:
+        whole.say(b"".join(packets))
+        with suppress(ConnectionError):  # it was refused before its end
+            cut.say(*packets)
+        statuses = {final(whole), final(cut)}
+    # A busy machine may come too late with a piece.
+    assert len(statuses - {408}) <= 1
+    if len(statuses) == 1:
+        assert len(door.events) - before in (0, 2)
+    assert door.ask(PROBE).status == 200
+
+
+def final(line: Line) -> int:
+    """The status of the answer; 0 where the connection ends without one."""
+    while (heard := line.hear()) is not None:
+        if heard.status != 100:
+            assert heard.says
+            return heard.status
+    return 0
