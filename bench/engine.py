@@ -24,11 +24,12 @@ from router.contract.schedule import PLATFORM, Terms
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer
-from router.delivery.target.sender import Envelope, Sender
-from router.model.event import Event
+from router.delivery.target.sender import Sender
+from router.model.event import Event, Letter
 from router.net.client_tls import USUAL
 from router.net.egress import ANYWHERE
-from router.routing.table import Plan, Route, Target
+from router.routing.table import Plan, Route
+from router.routing.target import Target
 from router.store.none import NoStore
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -130,13 +131,13 @@ async def event(port: int, events: int) -> float:
     metrics = Metrics()
     sender = Sender(targets, NativePool, 1000, metrics, Observer(Log(io.StringIO()), metrics))
     forwarder = Forwarder(sender, Memory(NoStore()), time.time)
-    envelope = Envelope(Event("a", "gs", "cert", "1", "a.gs.cert.1", BODY), "", "request")
+    letter = Letter.of(Event("a", "gs", "cert", "1", "a.gs.cert.1", BODY), "request")
     plan, terms = Plan(targets, (), (Route("all", {}),)), Terms(PLATFORM, 60.0, 8.0, PLATFORM)
 
     async def forward() -> None:
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + terms.reply_within
-        outcome = await forwarder.forward(envelope, plan, names, terms, deadline, gone)
+        outcome = await forwarder.forward(letter, plan, names, terms, deadline, gone)
         await forwarder.see_through(outcome)
         assert outcome.settled
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from router.model.event import Reason
-from router.telemetry.metrics import Metrics, merged, render
+from router.telemetry.metrics import Metrics, merged
+from router.telemetry.metrics.exposition import render
 
 TARGETS = ("certificates", "ledger", "audit")
 EVENTS = 100_000

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.model.event import Event
-from router.routing.table import Route, RouteTable, Target
+from router.routing.table import Route, RouteTable
+from router.routing.target import Target
 
 SIZES = (10, 1_000, 100_000)
 LOOK_UPS = 10_000

@@ -31,8 +31,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
 from urllib.request import urlopen
 
-from router.model.event import Event
-from router.store.promises import DeliveryRow, Letter, Record, Stage, State
+from router.model.event import Event, Letter
+from router.store.promises import DeliveryRow, Record, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.reading import find, queue
 from router.store.sqlite.rows import Rows

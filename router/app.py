@@ -32,10 +32,10 @@ from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.networks import Networks, is_loopback
 from router.ops.heartbeat import Heartbeat, Identity, described
-from router.ops.report import Report, report
+from router.ops.report import Report, report_of
 from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
-from router.store.promises import Store, StoreFailed
+from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
 from router.telemetry.lag import Watchdog
 from router.telemetry.log import Log
@@ -143,7 +143,7 @@ class App(Starlette):
         """What this process reports to whoever owns the ops port."""
         ready, lag = self._probes.ready, self._watchdog.worst
         store = kind_of(self._settings.store)
-        return report(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
+        return report_of(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
 
     def warnings(self, config: Config) -> list[str]:
         """What is dubious about this configuration in this process's place."""
@@ -237,7 +237,11 @@ class App(Starlette):
         """Open the store; from then until the stop be ready, and at the queue. `tried` is set once
         it is open or known to be away. Raises StartFailed."""
         away = partial(self._away, tried)
-        store = await opened(partial(open_store, self._settings), away, self._stopping)
+        chosen = self._settings
+        limits = StoreLimits(chosen.store_max_bytes, chosen.store_max_rows)
+        password, connections = chosen.store_password_file, chosen.store_connections
+        opening = partial(open_store, chosen.store, limits, password, connections)
+        store = await opened(opening, away, self._stopping)
         if store is None:
             return
         self._store = store

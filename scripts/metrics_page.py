@@ -12,8 +12,8 @@ from router.telemetry.metrics.table import REMOVED
 HEAD = f"""\
 # Metrics
 
-Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a test fails where it is stale.
-What to ask of them is in [ops.md](ops.md), alerts are in [alerts.yml](alerts.yml).
+Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a test fails where it is
+stale. What to ask of them is in [ops.md](ops.md), alerts are in [alerts.yml](alerts.yml).
 
 `/metrics` on the ops port is for the whole service: with several workers their counters and
 histograms are summed, those of workers that died included, and each gauge says below how several

@@ -13,7 +13,7 @@ from router.config.settings import Settings
 from router.model.event import Reason
 from router.net.access import Tokens
 from router.ops.port import ops_app
-from router.ops.report import report
+from router.ops.report import report_of
 from router.ops.status import Reports
 from router.process.server import Server, listen
 from router.telemetry.log import Log
@@ -44,7 +44,7 @@ async def scrape() -> str:
     standing = Standing(shipped, since=1.0, tried=1.0)
 
     async def gather() -> Reports:
-        return Reports([report(metrics, standing, ready=True, store=("none", ""), lag=0.0)])
+        return Reports([report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)])
 
     server = Server(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())

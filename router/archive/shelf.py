@@ -90,7 +90,8 @@ class Shelf:
             self._fd = -1
 
     def _begin(self, now: float) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not its parent: a folder that is away, a disk unmounted say, is not made in its place.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         token = token_hex(4)
         path = self._folder / open_name(now, token)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

@@ -1,8 +1,8 @@
 """The command line: finds the command, runs it, and turns what went wrong into one line.
 
-A command is a module here with `SUMMARY`, `configure(parser)` and `run(args) -> int`. It imports at
-its top only what its help needs; what does the work is imported by `run`, so that `--help` and
-`health` are quick.
+A command is a module below this package with `SUMMARY`, `configure(parser)` and `run(args) -> int`.
+It imports at its top only what its help needs; what does the work is imported by `run`, so that
+`--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from router.cli.options import (
     UNREAD,
     USAGE,
     Parser,
-    did_you_mean,
+    nearest_of,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
 from router.model.errors import RouterError, SettingInvalid
 
-COMMANDS = (
-    "serve",
-    "demo",
-    "check",
-    "explain",
-    "test",
-    "diff",
-    "config",
-    "send",
-    "receive",
-    "deliveries",
-    "trace",
-    "archive",
-    "nodes",
-    "health",
-)
+#: Each command's module, below this package.
+COMMANDS = {
+    "serve": "serve",
+    "demo": "trying.demo",
+    "check": "routes.check",
+    "explain": "routes.explain",
+    "test": "routes.test",
+    "diff": "routes.diff",
+    "config": "routes.config",
+    "send": "trying.send",
+    "receive": "trying.receive",
+    "deliveries": "deliveries.deliveries",
+    "trace": "history.trace",
+    "archive": "history.archive",
+    "nodes": "deliveries.nodes",
+    "health": "health",
+}
 
 _OVERVIEW = """\
 usage: {name} COMMAND [OPTION...]
@@ -104,7 +105,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name == "--version":
         return _show_version()
     if name not in COMMANDS:
-        raise SettingInvalid(f"{name!r} is not a command{did_you_mean(name, COMMANDS)}")
+        raise SettingInvalid(f"{name!r} is not a command{nearest_of(name, COMMANDS)}")
     command = _load(name)
     parser = Parser(name)
     command.configure(parser)
@@ -117,7 +118,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _load(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"router.cli.{name}"))
+    return cast(Command, importlib.import_module(f"router.cli.{COMMANDS[name]}"))
 
 
 def _show_overview() -> int:

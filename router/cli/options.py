@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].partition("=")[0]
             options = (option for option in self._option_string_actions if len(option) > 2)
-            self.error(f"{word!r} is not an option or argument{did_you_mean(word, options)}")
+            self.error(f"{word!r} is not an option or argument{nearest_of(word, options)}")
         return args
 
     def _teach_alone(self, verb: str) -> None:
@@ -177,7 +177,7 @@ def heed_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def nearest_of(word: str, known: Iterable[str]) -> str:
     """`, did you mean …?` where one of `known` is near, else nothing."""
     # Dashes are no likeness.
     by_name = {each.lstrip("-"): each for each in known}

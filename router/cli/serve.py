@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from router.net.resources import Callers
     from router.ops.port import Gather
     from router.process.server import Server
-    from router.routing.table import Target
+    from router.routing.target import Target
     from router.telemetry.log import Log
 
 SUMMARY = "run the router"
@@ -107,16 +107,16 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import server_tls
+        from router.net.server_tls import listener_warnings, pair_of, server_context
 
         self.log = _log(settings)
         self._settings = settings
         self.app = App.loaded(settings, self.log)
         loaded = self.app.reload.standing.config
-        pair = server_tls.pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = server_tls.server_context(pair) if pair else None
+        pair = pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = server_context(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
-        self.warnings += server_tls.warnings(pair, time.time()) if pair else ()
+        self.warnings += listener_warnings(pair, time.time()) if pair else ()
         self._callers = self._share_out(loaded.table.targets.values())
         self.facts = {
             "routes": len(loaded.table.routes),
@@ -126,18 +126,24 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net import resources
         from router.net.http.limits import Limits
+        from router.net.resources import (
+            Callers,
+            files_allowed,
+            memory_limit,
+            memory_note,
+            share_out,
+        )
 
         settings = self._settings
-        callers = resources.share_out(
-            resources.files_allowed(),
-            resources.Callers(settings.max_connections, Limits().reserve),
+        callers = share_out(
+            files_allowed(),
+            Callers(settings.max_connections, Limits().reserve),
             targets=sum(target.max_in_flight for target in targets),
             store=max(_SQLITE_FILES, settings.store_connections),
         )
-        memory = resources.memory_note(
-            resources.memory_limit(), settings.max_requests, settings.max_body, settings.workers
+        memory = memory_note(
+            memory_limit(), settings.max_requests, settings.max_body, settings.workers
         )
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers

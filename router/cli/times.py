@@ -1,4 +1,4 @@
-"""Times and ages as people read them."""
+"""Ages as people read them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ def age(seconds: float) -> str:
             parts.append(f"{left // size}{unit}")
             left %= size
     return " ".join([part for part in parts[:2] if part[0] != "0"]) or "0s"
-
-
-def utc(at: float) -> str:
-    """Unix time as ISO 8601, to the second."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Moment(float):

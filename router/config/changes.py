@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 
 from router.config import effective
 from router.config.loading import Config
-from router.routing.table import Route, Target
+from router.routing.table import Route
+from router.routing.target import Target
 
 T = TypeVar("T")
 

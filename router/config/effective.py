@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from router.contract.schedule import Schedule
-from router.delivery.target.breaker import BreakerPolicy
 from router.model.secret import MASK, Secret
 from router.net.client_tls import USUAL, Tls
 from router.net.egress import Egress
-from router.routing.table import Route, Target
+from router.routing.table import Route
+from router.routing.target import BreakerPolicy, Target
 
 if TYPE_CHECKING:
     from router.config.loading import Caller, Config
 
 
-def effective(config: Config) -> dict[str, Any]:
+def effective_of(config: Config) -> dict[str, Any]:
     """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
     but for what is masked. Targets and routes are in the file's order."""
     routes = sorted(config.table.routes, key=lambda route: route.line)

@@ -9,8 +9,7 @@ from typing import Literal
 
 from router.config.addresses import redacted
 from router.config.checks import check
-from router.config.document import MAX_SIZE, Node, Problems
-from router.config.document import parse as parse_document
+from router.config.document import MAX_SIZE, Node, Problems, parse_document
 from router.config.reader import Reader
 from router.config.settings import SETTINGS
 from router.config.shape import EbaasSection, QueueSection, RouteSection, RoutesFile, TargetSection
@@ -22,7 +21,8 @@ from router.model.secret import Secret
 from router.net.access import AUTHORIZATION
 from router.net.egress import Egress
 from router.net.networks import Network
-from router.routing.table import Route, RouteTable, Target
+from router.routing.table import Route, RouteTable
+from router.routing.target import Target
 
 __all__ = ["Caller", "Config", "load", "parse", "read"]
 

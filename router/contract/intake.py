@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.contract.schema import Schema, SchemaFault
-from router.contract.strictjson import Unreadable, parse
+from router.contract.strictjson import Unreadable, parse_json
 from router.model.errors import Refused
 from router.model.event import FIELDS, MAX_CHANGES, Event
 
@@ -94,7 +94,7 @@ class Intake:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        callback = parse(body)
+        callback = parse_json(body)
     except Unreadable as error:
         raise Refused("400", _NOT_JSON, str(error)) from None
     if not isinstance(callback, dict):

@@ -26,7 +26,8 @@ from referencing.jsonschema import DRAFT202012, specification_with
 from router.model.errors import StartFailed
 
 #: Where the schemas are in an installed package, and in a checkout.
-_FOLDERS = (Path(__file__).parent / "schemas", Path(__file__).parent.parent / "schemas")
+_PACKAGE = Path(__file__).parent.parent
+_FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 
 #: The most that is repeated of the validator's own words, in characters.
 _MAX_SAID = 200

@@ -17,7 +17,7 @@ class Unreadable(ValueError):
     """Not strict JSON. The text says why and where, with nothing of the input in it."""
 
 
-def parse(text: bytes) -> Any:
+def parse_json(text: bytes) -> Any:
     """The value of a UTF-8 JSON text. Raises Unreadable, and nothing else, for any bytes."""
     try:
         value = _decoded(text.decode("utf-8"))

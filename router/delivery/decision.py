@@ -8,10 +8,8 @@ from collections.abc import Callable
 from functools import cached_property
 
 from router.model.event import Attempt
+from router.net.timer import TICK, Timer
 from router.transport.engine import TargetExchange
-
-#: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
-_TICK = 0.001
 
 
 class Decision:
@@ -91,19 +89,20 @@ class Deadlines:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._due: dict[Decision, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        #: When the timer rings: it may be too early, and never too late.
-        self._rings_at = math.inf
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
+    @cached_property
+    def _timer(self) -> Timer:
+        return Timer(self.loop, self._ring, self._monotonic)
+
     def set(self, decision: Decision, due: float) -> None:
         """Have it made at `due`."""
         self._due[decision] = due
-        if due < self._rings_at:
-            self._ring_at(due)
+        if due < self._timer.due:
+            self._timer.set(due)
 
     def bring_forward(self, decision: Decision, seconds: float) -> None:
         """Have it made in so many seconds, if it is not due before that."""
@@ -115,20 +114,11 @@ class Deadlines:
         """It is made."""
         del self._due[decision]
 
-    def _ring_at(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._rings_at = due
-        left = max(due - self._monotonic(), 0.0)
-        self._timer = self.loop.call_later(left, self._ring)
-
     def _ring(self) -> None:
-        self._timer, self._rings_at = None, math.inf
-        now, next_due = self._monotonic() + _TICK, math.inf
+        now, next_due = self._monotonic() + TICK, math.inf
         for decision, due in self._due.items():
             if due <= now:
                 decision.make()
             else:
                 next_due = min(next_due, due)
-        if next_due < math.inf:
-            self._ring_at(next_due)
+        self._timer.set(next_due)

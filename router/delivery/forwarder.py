@@ -12,9 +12,10 @@ from router.contract.schedule import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Result
-from router.delivery.target.sender import Envelope
-from router.model.event import Attempt
-from router.routing.table import Plan, Target
+from router.delivery.target.sender import addressed
+from router.model.event import Attempt, Letter
+from router.routing.table import Plan
+from router.routing.target import Target
 from router.store.promises import State, StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
@@ -34,8 +35,7 @@ class Sends(Protocol):
     def send(
         self,
         target: Target,
-        envelope: Envelope,
-        common: bytes,
+        letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]: ...
@@ -74,9 +74,9 @@ class Outcome:
     """How one request went: all its deliveries, taken together."""
 
     def __init__(
-        self, envelope: Envelope, plan: Plan, recollection: Recollection, *, remembered: bool
+        self, letter: Letter, plan: Plan, recollection: Recollection, *, remembered: bool
     ) -> None:
-        self.envelope = envelope
+        self.letter = letter
         self.recollection = recollection
         #: Whether there is a memory at all.
         self.remembered = remembered
@@ -125,7 +125,7 @@ class Outcome:
 
     def key_of(self, delivery: Delivery) -> tuple[str, str]:
         """What an attempt is known by among all that are in flight."""
-        return self.envelope.event_id, delivery.name
+        return self.letter.event_id, delivery.name
 
     def _delivery(self, target: Target, required: bool) -> Delivery:
         row = self.recollection.rows.get(target.name)
@@ -151,7 +151,7 @@ class Forwarder:
 
     async def forward(
         self,
-        envelope: Envelope,
+        letter: Letter,
         plan: Plan,
         targets: Collection[str],
         terms: Terms,
@@ -165,12 +165,9 @@ class Forwarder:
         reply would not be another, and a retry that overlaps the attempts still in flight would
         deliver twice. What is in flight then runs on: see it through.
         """
-        event = envelope.event
-        recollection = await self._memory.recall(
-            event, envelope.request_id, envelope.traceparent, envelope.tracestate, RECALL_TIME
-        )
-        envelope = envelope.known_as(recollection.event_id)
-        outcome = Outcome(envelope, plan, recollection, remembered=self._memory.remembers)
+        recollection = await self._memory.recall(letter, RECALL_TIME)
+        letter = addressed(letter, recollection.event_id)
+        outcome = Outcome(letter, plan, recollection, remembered=self._memory.remembers)
         try:
             await self._decided(outcome, self._until(deadline), gone)
             outcome.look()
@@ -217,7 +214,7 @@ class Forwarder:
         self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
     ) -> None:
         attempts, queued = self._memory.attempts, outcome.have_become_required
-        common, now = outcome.envelope.lines(), self._now()
+        now = self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
             if not delivery.wanted:
@@ -229,7 +226,7 @@ class Forwarder:
                 # One that can be queued holds no request up for its target's rate.
                 waits = delivery.required or not self._memory.remembers
                 flight = self._sender.send(
-                    delivery.target, outcome.envelope, common, patience if waits else 0.0, gone
+                    delivery.target, outcome.letter, patience if waits else 0.0, gone
                 )
                 if delivery in queued:
                     # The queue has it as well: should it come to it now, it joins this one.

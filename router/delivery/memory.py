@@ -10,12 +10,11 @@ from typing import NamedTuple
 from router.contract.schedule import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Result
-from router.model.event import Attempt, Event, new_id
+from router.model.event import Attempt, Letter, new_id
 from router.store.attempts import Tried
 from router.store.promises import (
     DeliveryRow,
     Kept,
-    Letter,
     Record,
     Settlement,
     State,
@@ -107,15 +106,12 @@ class Memory:
     def remembers(self) -> bool:
         return self._store.remembers
 
-    async def recall(
-        self, event: Event, request_id: str, traceparent: str, tracestate: str, timeout: float
-    ) -> Recollection:
+    async def recall(self, letter: Letter, timeout: float) -> Recollection:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
 
         The request has to `leave` once it is decided.
         """
-        digest = rules.digest_of(event.body)
-        letter = Letter(event, digest, request_id, traceparent, tracestate)
+        digest = letter.digest
         recollection = Recollection(letter, self._store.now(), new_id())
         self._live.setdefault(digest, []).append(recollection)
         try:

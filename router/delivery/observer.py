@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.archive import Archive
-from router.config.loading import Config
+from router.contract.schedule import Terms
 from router.delivery.forwarder import Delivery, Outcome
 from router.delivery.queue import Retry
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.streak import Failing
 from router.model.errors import Refused
 from router.model.event import SUCCESS, Attempt, Event
-from router.routing.table import Plan, Target
+from router.routing.table import Plan
+from router.routing.target import Target
 from router.store.promises import UNSETTLED, Ended, State, StoreFailed, Usage
 from router.telemetry.log import Level, Log, place_of, utc
 from router.telemetry.marks import Alarm
@@ -86,19 +87,19 @@ class Observer:
         self._metrics.faults += 1
         self._log.error("fault", request_id=request_id, at=place_of(error))
 
-    def event(self, told: Told, plan: Plan, outcome: Outcome, config: Config) -> None:
+    def event(self, told: Told, plan: Plan, outcome: Outcome, terms: Terms) -> None:
         """An event whose last attempt has ended; with no memory, what it has lost as well."""
         self._metrics.event(told.code, told.seconds)
         self._count_memory(outcome)
         fields = told.fields
-        fields["event_id"] = outcome.envelope.event_id
+        fields["event_id"] = outcome.letter.event_id
         if outcome.remembered:
-            fields |= _memory_fields(outcome, config)
+            fields |= _memory_fields(outcome, terms)
         fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
-        event = outcome.envelope.event
+        event = outcome.letter.event
         fields |= self._of_event(event)
-        letter = outcome.recollection.letter
+        letter = outcome.letter
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]
@@ -107,7 +108,7 @@ class Observer:
         for delivery in lost:
             self._metrics.of(delivery.name).lost += 1
             about = {
-                "event_id": outcome.envelope.event_id,
+                "event_id": outcome.letter.event_id,
                 "target": delivery.name,
                 "owner": delivery.target.owner,
             }
@@ -115,8 +116,8 @@ class Observer:
         if outcome.recollection.dead:
             self._dead_letters(
                 {row.target: row.reason for row in outcome.recollection.dead},
-                event_id=outcome.envelope.event_id,
-                event_key=outcome.envelope.event.event_key,
+                event_id=outcome.letter.event_id,
+                event_key=outcome.letter.event.event_key,
                 requests=outcome.recollection.requests,
             )
 
@@ -248,12 +249,12 @@ class Observer:
             )
 
 
-def _memory_fields(outcome: Outcome, config: Config) -> dict[str, Any]:
+def _memory_fields(outcome: Outcome, terms: Terms) -> dict[str, Any]:
     """Which request of the event it was, and what there is to say of its record."""
     recollection = outcome.recollection
     fields: dict[str, Any] = {
         "request": recollection.requests,
-        "of": 1 + config.terms.ebaas.retries,
+        "of": 1 + terms.ebaas.retries,
     }
     if recollection.cause is not None:
         fields["cause"] = str(recollection.cause)

@@ -16,9 +16,9 @@ from router.delivery.memory import Memory
 from router.delivery.outage import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, retried
 from router.delivery.target.lane import LINE_WAIT
-from router.delivery.target.sender import Envelope
-from router.model.event import OWN_DOING, Attempt
-from router.routing.table import Target
+from router.delivery.target.sender import addressed
+from router.model.event import OWN_DOING, Attempt, Letter
+from router.routing.target import Target
 from router.store.attempts import Tried
 from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
 
@@ -63,9 +63,7 @@ class Retry:
 class Sends(Protocol):
     """The part of a Sender that the queue needs."""
 
-    def send(
-        self, target: Target, envelope: Envelope, common: bytes, patience: float
-    ) -> asyncio.Future[Attempt]: ...
+    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]: ...
 
     def room(self, target: Target) -> int:
         """How many attempts at it could begin now, or after a short wait in line."""
@@ -213,15 +211,11 @@ class Queue:
                 await self._finish(await self._attempt(due, target, in_force.terms))
 
     async def _attempt(self, due: Due, target: Target, terms: Terms) -> Retry:
-        letter = due.letter
-        envelope = Envelope(
-            letter.event, due.event_id, letter.request_id, letter.traceparent, letter.tracestate
-        )
         key = (due.event_id, target.name)
         flight = self._memory.attempts.get(key)
         joined = flight is not None
         if flight is None:
-            flight = self._sender.send(target, envelope, envelope.lines(), LINE_WAIT)
+            flight = self._sender.send(target, addressed(due.letter, due.event_id), LINE_WAIT)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight

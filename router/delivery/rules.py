@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from hashlib import sha256
 
 from router.contract.schedule import Schedule, Terms
 from router.model.event import OWN_DOING, Attempt, Reason
@@ -77,11 +76,6 @@ class Result:
 
 
 # Rules 1, 4 and 8: what a request may claim.
-
-
-def digest_of(body: bytes) -> bytes:
-    """What a body is known by: the caller gives no id, and is taken to resend the same bytes."""
-    return sha256(body).digest()
 
 
 def has_credit(record: Record, now: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from hashlib import sha256
 from os import urandom
 from typing import Any, NamedTuple
 
@@ -61,6 +62,33 @@ class Event(NamedTuple):
     def derived_key(self) -> str:
         """The key that the four fields make; the given one may differ from it."""
         return f"{self.event_source}.{self.event_topic}.{self.event_type}.{self.event_status}"
+
+
+def digest_of(body: bytes) -> bytes:
+    """What a body is known by: the caller gives no id, and is taken to resend the same bytes."""
+    return sha256(body).digest()
+
+
+class Letter(NamedTuple):
+    """An event as its targets get it, from the callback's last byte to each of its attempts."""
+
+    event: Event
+    #: The body's SHA-256.
+    digest: bytes
+    request_id: str
+    #: The caller's W3C trace context; both `""` where it sent none that is valid.
+    traceparent: str = ""
+    tracestate: str = ""
+    #: The same over all attempts; targets see it as `webhook-id`. Empty until it is known.
+    event_id: str = ""
+    #: The header lines that all its targets get, made with the id.
+    head: bytes = b""
+
+    @classmethod
+    def of(
+        cls, event: Event, request_id: str, traceparent: str = "", tracestate: str = ""
+    ) -> Letter:
+        return cls(event, digest_of(event.body), request_id, traceparent, tracestate)
 
 
 class Reason(StrEnum):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import sha256
 
 from router.model.secret import Secret
-from router.net.networks import Address, Networks
-from router.net.proxies import caller_of
+from router.net.networks import Address, Networks, address_of
 
 #: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
 AUTHORIZATION = "authorization"
@@ -18,6 +18,11 @@ AUTHORIZATION = "authorization"
 SHORT = 16
 
 _FORWARDED = b"x-forwarded-for"
+
+#: An address as proxies write it: some with its port, IPv6 in brackets then.
+_ENTRY = re.compile(
+    r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
+)
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -111,3 +116,26 @@ class Access:
 def _digest(token: bytes) -> bytes:
     """Of one length whatever the token's: comparing tells nothing of that either."""
     return sha256(token).digest()
+
+
+def caller_of(peer: str, forwarded: Sequence[bytes], trusted: Networks) -> Address | None:
+    """The address of who sent a request to the first proxy that is trusted; None where that can't
+    be told.
+
+    `peer` is who is connected, `forwarded` every `x-forwarded-for` in the order they came. Each
+    proxy adds whom it heard from at the right end; what is left of an address that is not trusted
+    is that caller's own claim, and never read.
+    """
+    address = address_of(peer)
+    if not forwarded:
+        return address
+    for entry in reversed(b",".join(forwarded).split(b",")):
+        if address is None or address not in trusted:
+            break
+        address = _read(entry)
+    return address
+
+
+def _read(entry: bytes) -> Address | None:
+    match = _ENTRY.fullmatch(entry.strip(b" \t").decode("latin-1"))
+    return address_of(match[1] or match[2] or match[3]) if match else None

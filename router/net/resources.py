@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.model.errors import StartFailed
-from router.process.running import FILES
+
+#: Open files that a process may have, where the system lets it have as many.
+FILES = 65536
 
 #: Files that a process has open beside its connections: its loop, its log, what a reload and a
 #: look-up of names read; and the connections at the ops port.

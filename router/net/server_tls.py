@@ -48,7 +48,7 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
     return context
 
 
-def warnings(pair: Pair, now: float) -> list[str]:
+def listener_warnings(pair: Pair, now: float) -> list[str]:
     """What is dubious about a pair that can be used."""
     found = []
     if is_exposed(pair.key):

@@ -22,7 +22,7 @@ from router.net.resources import OPS
 from router.ops.guard import Guard
 from router.ops.status import Reports, status_of
 from router.telemetry.log import Log
-from router.telemetry.metrics import render
+from router.telemetry.metrics.exposition import render
 
 #: Connections beyond those that are served, which are told so; few watch a router.
 OPS_RESERVE = 8

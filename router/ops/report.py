@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from router.config.reload import Standing
-from router.routing.table import Target
+from router.routing.target import Target
 from router.telemetry.metrics import Metrics, Snapshot
 
 #: The most problems of a refused configuration that are repeated.
@@ -88,7 +88,7 @@ class Report(TypedDict):
     status: Status
 
 
-def report(
+def report_of(
     metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
 ) -> Report:
     """What this process reports now; `store` is the store's kind and where it is, `lag` the loop's

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-#: Open files that a process may have, where the system lets it have as many.
-FILES = 65536
+from router.net.resources import files_allowed
 
 #: The signals that stop services.
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -61,7 +60,7 @@ def run(
 def _allow_files() -> None:
     """Go to the limit of open files that the system allows; many start a service with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    allowed = files_allowed()
     if allowed > soft != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 

@@ -12,7 +12,7 @@ from router.routing.table import FieldMatch, RouteMatch
 _COMPARED = 64
 
 
-def nearest(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]:
+def nearest_routes(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]:
     """Of the routes that don't match, the `count` that were probably meant, likeliest first.
 
     A field that matches speaks for its route, and so does likeness where one doesn't.

@@ -1,4 +1,4 @@
-"""Which targets an event goes to: Target, Route and the RouteTable that matches. Pure."""
+"""Which targets an event goes to: Route, Plan and the RouteTable that matches. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from router.delivery.target.breaker import BreakerPolicy
-from router.delivery.target.rate import Rate
 from router.model.event import FIELDS, Event
-from router.model.secret import Secret
-from router.net.client_tls import USUAL, Tls
-from router.net.egress import ANYWHERE, Egress
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
+from router.routing.target import Target
 
 #: What a target is to a plan.
 Role = Literal["required", "optional"]
@@ -25,44 +21,6 @@ _REMEMBERED = 4096
 #: What is larger is not remembered: characters of the five fields together, and routes that
 #: match. So a memory that someone fills on purpose stays below some 30 MB.
 _CHARACTERS, _ROUTES = 1024, 256
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A named downstream URL with its policy; the name is its identity, not the URL."""
-
-    name: str
-    #: It may hold a secret.
-    url: str = field(repr=False)
-    #: The longest that one attempt may take, in seconds, from the first step to the last byte.
-    timeout: float = 5.0
-    #: What counts as an acknowledgement: a 2xx with the contract's code, or any 2xx.
-    acknowledge: Literal["code", "status"] = "code"
-    #: The most attempts that one process has in flight to it.
-    max_in_flight: int = 64
-    #: Sent besides the router's own; names in lower case.
-    headers: tuple[tuple[str, Secret], ...] = ()
-    #: What attempts are signed with, by all of them; none are where there is none.
-    secret: tuple[Secret, ...] = ()
-    #: When it is spared for a while; never where there is none.
-    breaker: BreakerPolicy | None = None
-    #: How often one process may call it.
-    rate: Rate | None = None
-    #: No attempt is made.
-    paused: bool = False
-    #: Who answers for it; repeated in logs and pages.
-    owner: str = ""
-    #: How TLS is spoken to it.
-    tls: Tls = USUAL
-    #: Where it may be; the same for all.
-    egress: Egress = ANYWHERE
-    #: The URL as it may be printed: what may be a secret in it is `***`. Empty where it was not
-    #: read from a file.
-    public_url: str = field(default="", compare=False)
-
-    def __hash__(self) -> int:
-        """By what tells targets apart, not by all that they have: each attempt looks one up."""
-        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)

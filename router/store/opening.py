@@ -8,11 +8,9 @@ from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 from pathlib import Path
 
-from router.config.settings import Settings
 from router.model.errors import RouterError, StartFailed
 from router.store.none import NoStore
 from router.store.promises import Store, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
 from router.store.url import Database
 
 #: Seconds between two tries; the last one repeats.
@@ -30,19 +28,23 @@ def kind_of(store: Path | Database | None) -> tuple[str, str]:
             return "sqlite", str(store)
 
 
-async def open_store(settings: Settings) -> Store:
-    """Raises StartFailed; and StoreFailed for a database that is away."""
-    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
-    match settings.store:
+async def open_store(
+    store: Path | Database | None, limits: StoreLimits, password: Path | None, connections: int
+) -> Store:
+    """The last two are for a database: the file with its password, and how many connections.
+    Raises StartFailed; and StoreFailed for a database that is away."""
+    match store:
         case None:
             return NoStore()
         case Database() as database:
-            # It brings in psycopg, which only those wait for who chose it.
+            # Only those wait for psycopg who chose it; likewise below.
             from router.store.postgres import Address, PostgresStore
 
-            address = Address.of(database, settings.store_password_file)
-            return await PostgresStore.open(address, limits, settings.store_connections)
+            address = Address.of(database, password)
+            return await PostgresStore.open(address, limits, connections)
         case path:
+            from router.store.sqlite import SqliteStore
+
             return await SqliteStore.open(path, limits)
 
 

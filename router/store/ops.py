@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from router.model.event import Letter
 from router.routing.glob import Glob
 from router.store.attempts import Tried
-from router.store.promises import UNSETTLED, DeliveryRow, Letter, Record, State
+from router.store.promises import UNSETTLED, DeliveryRow, Record, State
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
 #: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Event
+from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 
@@ -110,17 +110,6 @@ class Kept:
 
     record: Record
     rows: tuple[DeliveryRow, ...]
-
-
-class Letter(NamedTuple):
-    """An event as its targets get it, the same over all attempts."""
-
-    event: Event
-    digest: bytes
-    request_id: str
-    #: The caller's W3C trace context; both `""` where it sent none that is valid.
-    traceparent: str = ""
-    tracestate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

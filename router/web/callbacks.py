@@ -8,14 +8,24 @@ from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
 from router.config.loading import Config
-from router.contract import replies
 from router.contract.intake import Intake
-from router.contract.replies import Reply
+from router.contract.replies import (
+    ACKNOWLEDGED,
+    BUSY,
+    ENCODED,
+    FAILED,
+    FORBIDDEN,
+    NO_TOKEN,
+    NOT_OPEN,
+    TOO_LARGE,
+    TOO_SLOW,
+    Reply,
+    reply_to_refused,
+)
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.observer import Observer
-from router.delivery.target.sender import Envelope
 from router.model.errors import Refused
-from router.model.event import Event
+from router.model.event import Event, Letter
 from router.net.access import Access
 from router.routing.table import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
@@ -62,7 +72,7 @@ class Callbacks:
             await self._opened.see_through(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
             self._observer.fault(call.request_id, error)
-        self._observer.event(call.told, plan, outcome, config)
+        self._observer.event(call.told, plan, outcome, config.terms)
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; None where nothing was forwarded."""
@@ -75,11 +85,11 @@ class Callbacks:
         except HungUp:
             self._observer.hung_up(call.request_id)
         except Refused as error:
-            await _reply(call, replies.reply_to_refused(error), config)
+            await _reply(call, reply_to_refused(error), config)
             self._observer.refused(call.told, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told
             self._observer.fault(call.request_id, error)
-            await _reply(call, replies.FAILED, config)
+            await _reply(call, FAILED, config)
         finally:
             call.close()
         return None
@@ -88,23 +98,23 @@ class Callbacks:
         """Raises Refused for whom a request comes from, or for what is wrong with its head."""
         barrier = self.door.barrier(call.peer, call.fields)
         if barrier is not None:
-            reply = replies.NO_TOKEN if barrier.is_token else replies.FORBIDDEN
+            reply = NO_TOKEN if barrier.is_token else FORBIDDEN
             caller = self.door.caller(call.peer, call.fields)
             raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
         if b"content-encoding" in call.named and not _is_plain(call.fields):
-            raise refused(replies.ENCODED, "a content-encoding")
+            raise refused(ENCODED, "a content-encoding")
         self._check_size(int(call.named.get(b"content-length", 0)))
 
     def _check_size(self, size: int) -> None:
         if size > self.max_body:
-            raise refused(replies.TOO_LARGE, f"a body of more than {self.max_body} bytes")
+            raise refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
 
     async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
         """A callback's body has come: it takes up a place until it is decided."""
         self.in_flight += 1
         try:
             if self.in_flight > self._max_requests:
-                raise refused(replies.BUSY, "too many requests in flight")
+                raise refused(BUSY, "too many requests in flight")
             self._check_size(len(body))
             event = self._intake.read_at_once(body)
             if event is None:
@@ -122,7 +132,7 @@ class Callbacks:
         if plan.routes:
             return plan, await self._forward(call, event, plan, config)
         accepted = config.unmatched == "accept"
-        await _reply(call, replies.ACKNOWLEDGED if accepted else replies.FAILED, config)
+        await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
         self._observer.unmatched(call.told, event)
         return None
 
@@ -130,9 +140,9 @@ class Callbacks:
         deadline = call.started + config.ebaas.reply_within
         if time.monotonic() >= deadline:
             # Targets would get it, and there is no time left to answer for it, or to record it.
-            raise refused(replies.TOO_SLOW, "the request took longer than reply_within")
+            raise refused(TOO_SLOW, "the request took longer than reply_within")
         outcome = await self._opened.forward(
-            Envelope(event, "", call.request_id, *call.trace),
+            Letter.of(event, call.request_id, *call.trace),
             plan,
             config.table.targets,
             config.terms,
@@ -147,14 +157,14 @@ class Callbacks:
     def _opened(self) -> Forwarder:
         """Raises Refused where the store has not been opened: who is owed what can't be known."""
         if self.forwarder is None:
-            raise refused(replies.NOT_OPEN, "the store has not been opened yet")
+            raise refused(NOT_OPEN, "the store has not been opened yet")
         return self.forwarder
 
 
 def reply_to(outcome: Outcome) -> Reply:
     """`000` only when every required target has acknowledged and nothing is left that is not
     durable; targets are never named."""
-    return replies.ACKNOWLEDGED if outcome.settled else replies.FAILED
+    return ACKNOWLEDGED if outcome.settled else FAILED
 
 
 def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:

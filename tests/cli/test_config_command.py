@@ -17,12 +17,11 @@ from router.config import effective
 from router.config.document import write
 from router.config.loading import Caller, Config
 from router.contract.schedule import parse_duration
-from router.delivery.target.breaker import BreakerPolicy
-from router.delivery.target.rate import Rate
 from router.model.event import Event
 from router.model.secret import Secret
 from router.net.client_tls import Tls
-from router.routing.table import Route, Target
+from router.routing.table import Route
+from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
@@ -91,7 +90,7 @@ def test_json(tmp_path: Path) -> None:
     """--format json is the same as one object, with the hash."""
     said = json.loads(shown(tmp_path, SMALL, "--format", "json"))
     assert (said.pop("file"), said.pop("hash")) == ("routes.yaml", loaded(SMALL).hash)
-    assert said == effective.effective(loaded(SMALL))
+    assert said == effective.effective_of(loaded(SMALL))
 
 
 def test_the_output_is_a_file_of_the_same_meaning(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_a_path_that_the_file_spells_out_is_shown(
 def test_nothing_of_a_configuration_is_forgotten() -> None:
     """Every field of the types is shown, or is known not to be what a file says."""
     more = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\negress: [public, 127.0.0.1]\n"
-    said = effective.effective(loaded(SMALL + more))
+    said = effective.effective_of(loaded(SMALL + more))
     unsaid = {"table", "hash", "warnings", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.routing.nearest import nearest
-from router.routing.table import Route, RouteTable, Target
+from router.routing.nearest import nearest_routes
+from router.routing.table import Route, RouteTable
+from router.routing.target import Target
 from tests.support.house import SAMPLE, event
 from tests.support.inprocess import Ran, ran
 
@@ -223,7 +224,7 @@ def _order(key: str, **patterns: Any) -> list[str]:
     routes = [Route(name, match, ("T",)) for name, match in patterns.items()]
     table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
     explanation = table.explain(Event.of({"event_key": key}))
-    return [each.route.name for each in nearest(explanation.routes, len(routes))]
+    return [each.route.name for each in nearest_routes(explanation.routes, len(routes))]
 
 
 def test_a_likeness_in_the_pattern_is_near() -> None:

@@ -34,7 +34,7 @@ routes:
 def parse(*given: Any, version: int = 1) -> tuple[Case, ...]:
     """A tests file with these cases (JSON is YAML)."""
     text = json.dumps({"version": version, "cases": list(given)})
-    return cases.parse(text.encode(), "routes.test.yaml")
+    return cases.parse_cases(text.encode(), "routes.test.yaml")
 
 
 def faults(*given: Any) -> list[str]:
@@ -91,7 +91,7 @@ cases:
   unmatched: true
 - {name: second, key: x, unmatched: true}
 """
-    first, second = cases.parse(text.encode(), "routes.test.yaml")
+    first, second = cases.parse_cases(text.encode(), "routes.test.yaml")
     assert (first.file, first.line, second.line, second.name) == (
         "routes.test.yaml",
         3,
@@ -175,7 +175,7 @@ _WORDS = (
 def test_any_bytes_are_cases_or_problems(content: bytes) -> None:
     """Whatever a tests file has in it, it is read or told what is wrong; nothing else is raised."""
     with contextlib.suppress(ConfigInvalid):
-        cases.parse(content, "routes.test.yaml")
+        cases.parse_cases(content, "routes.test.yaml")
 
 
 # Running.

@@ -1,7 +1,7 @@
 """routes.yaml is read strictly: every fault is found, placed and explained, and nothing else.
 
 Each file in `testdata/routes` has one fault, after which it is named, and beside it the text that
-a terminal shows for it. After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/config/test_config.py`
+a terminal shows for it. After a change that is meant, `UPDATE_GOLDEN=1 pytest` of this file
 writes these texts anew; read the difference.
 """
 
@@ -34,24 +34,23 @@ from hypothesis import strategies as st
 from router import config
 from router.config.document import MAX_SIZE, composer, syntax
 from router.config.editor_schema import editor_schema
-from router.config.legible import legible
+from router.config.legible import legible_source
 from router.config.loading import Caller, Config
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile
 from router.contract.schedule import PLATFORM, Schedule
-from router.delivery.target.breaker import BreakerPolicy
-from router.delivery.target.rate import Rate
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import Event
 from router.model.secret import Secret
 from router.net.client_tls import Tls
 from router.net.egress import Egress
-from router.routing.table import Route, RouteTable, Target
+from router.routing.table import Route, RouteTable
+from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.engines import pem
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config/routes.yaml"
-FILES = sorted((Path(__file__).parent / "testdata/routes").glob("*.yaml"))
+FILES = sorted((ROOT / "tests/testdata/routes").glob("*.yaml"))
 
 #: In every value that no text may show.
 CANARY = "canary-7f3a"
@@ -126,7 +125,7 @@ def header(text: str, secrets: Path | None = None, **environ: str) -> str:
 def verdict(path: Path, secrets: Path | None) -> str:
     """What a terminal shows about a file."""
     content = path.read_bytes()
-    source = legible(content, RoutesFile)
+    source = legible_source(content, RoutesFile)
     try:
         loaded = config.parse(content, path.name, ENVIRON, secrets)
     except ConfigInvalid as error:

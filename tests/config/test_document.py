@@ -16,10 +16,10 @@ from router.config.document import (
     Node,
     Problems,
     ScalarNode,
-    Source,
+    Shown,
     composer,
     lines,
-    parse,
+    parse_document,
 )
 from router.model.errors import ConfigInvalid, Problem
 
@@ -62,7 +62,7 @@ def places(node: Node) -> Iterator[tuple[str, int, int]]:
 
 def refusal(text: str | bytes) -> list[Problem]:
     with pytest.raises(ConfigInvalid) as raised:
-        parse(text, "f.yaml")
+        parse_document(text, "f.yaml")
     return list(raised.value.problems)
 
 
@@ -70,7 +70,7 @@ def refusal(text: str | bytes) -> list[Problem]:
 def test_places() -> None:
     """Every node has its line and its column, both from 1."""
     text = "a: 1\nb:\n  - x\n  - {q: 'w'}\n"
-    assert list(places(parse(text, "f.yaml"))) == [
+    assert list(places(parse_document(text, "f.yaml"))) == [
         ("a mapping", 1, 1),
         ("a", 1, 1),
         ("1", 1, 4),
@@ -87,7 +87,7 @@ def test_places() -> None:
 @pytest.mark.parametrize("before", ["证书", "é", "\U0001f600"])
 def test_columns_are_characters(before: str) -> None:
     """A column counts characters, not bytes."""
-    [*_, last] = places(parse(f"[{before}, x]", "f.yaml"))
+    [*_, last] = places(parse_document(f"[{before}, x]", "f.yaml"))
     assert last == ("x", 1, len(before) + 4)
 
 
@@ -96,14 +96,14 @@ def test_columns_are_characters(before: str) -> None:
 def test_line_ends(end: str) -> None:
     """Lines are counted whatever they end with, and a byte order mark is no character."""
     text = f"\ufeffa: 1{end}b: 2{end}"
-    assert list(places(parse(text.encode(), "f.yaml")))[3] == ("b", 2, 1)
+    assert list(places(parse_document(text.encode(), "f.yaml")))[3] == ("b", 2, 1)
     assert lines(text) == ["a: 1", "b: 2", ""]
 
 
 @pytest.mark.usefixtures("parser")
 def test_quotes_are_remembered() -> None:
     """A scalar knows whether it was written without quotes, and keeps its text as it is."""
-    root = parse("- 012\n- '012'\n- \"012\"\n- >-\n  012\n", "f.yaml")
+    root = parse_document("- 012\n- '012'\n- \"012\"\n- >-\n  012\n", "f.yaml")
     assert isinstance(root, ListNode)
     items = [item for item in root.items if isinstance(item, ScalarNode)]
     assert [(item.text, item.plain) for item in items] == [
@@ -156,7 +156,7 @@ two: {<<: [*b, *a], w: 0}
 chain: {<<: {<<: *a, x: 3}}
 text: {"<<": *a}
 """
-    merged = value(parse(text, "f.yaml"))
+    merged = value(parse_document(text, "f.yaml"))
     assert merged["one"] == {"y": "0", "x": "1"}
     assert merged["two"] == {"w": "0", "y": "2", "z": "2", "x": "1"}
     assert merged["chain"] == {"x": "3", "y": "1"}
@@ -166,7 +166,9 @@ text: {"<<": *a}
 @pytest.mark.usefixtures("parser")
 def test_aliases_keep_their_place() -> None:
     """A node that an alias repeats is where it was written."""
-    assert [place for place in places(parse("a: &x 1\nb: *x\n", "f.yaml")) if place[0] == "1"] == [
+    assert [
+        place for place in places(parse_document("a: &x 1\nb: *x\n", "f.yaml")) if place[0] == "1"
+    ] == [
         ("1", 1, 4),
         ("1", 1, 4),
     ]
@@ -187,7 +189,7 @@ def test_all_at_once() -> None:
 def test_faults_can_be_collected() -> None:
     """Who brings a collection gets the tree in spite of such faults, to add its own to them."""
     found = Problems("f.yaml")
-    assert value(parse("a: 1\na: 2\n", "f.yaml", found)) == {"a": "2"}
+    assert value(parse_document("a: 1\na: 2\n", "f.yaml", found)) == {"a": "2"}
     assert [problem.message for problem in found.in_order()] == [
         "the key is here twice, first in line 1"
     ]
@@ -219,13 +221,13 @@ def test_deep_nesting() -> None:
     for text in ("[" * 900, "{a: " * 900, "- " * 900, "? " * 900):
         assert refusal(text)[0].message == "is nested too deep"
     deepest = "[" * composer.MAX_DEPTH + "]" * composer.MAX_DEPTH
-    parse(deepest, "f.yaml")
+    parse_document(deepest, "f.yaml")
 
 
 def test_depth_by_aliases() -> None:
     """Aliases can nest deeper than that; nothing recurses over them."""
     chain = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 100))
-    root = parse(chain, "f.yaml")
+    root = parse_document(chain, "f.yaml")
     assert root.size > 5_000
 
 
@@ -259,7 +261,7 @@ def test_the_parsers_agree(text: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(composer, "PARSER", loader)
             try:
-                trees.append(list(places(parse(text, "f.yaml"))))
+                trees.append(list(places(parse_document(text, "f.yaml"))))
             except ConfigInvalid:
                 trees.append([])
     assert trees[0] == trees[1]
@@ -337,7 +339,7 @@ def test_what_only_looks_like_it_is_not_blamed(text: str) -> None:
 )
 def test_an_empty_text_is_no_missing_colon(text: str) -> None:
     """A value may be empty, in whichever way it is written."""
-    assert value(parse(text, "f.yaml"))["b"] == ""
+    assert value(parse_document(text, "f.yaml"))["b"] == ""
 
 
 @pytest.mark.usefixtures("parser")
@@ -352,11 +354,11 @@ def test_no_anchor_is_named(text: str) -> None:
 
 def shown(line: str, column: int) -> list[str]:
     """A problem in that line, of which all is harmless."""
-    root = parse(line, "f.yaml")
+    root = parse_document(line, "f.yaml")
     for node in [root, *getattr(root, "entries", [[]])[0]]:
         if isinstance(node, ScalarNode):
             node.judge(True)
-    return Source([line], (), root).excerpt(Problem("f.yaml", 1, column, "", "is odd")).split("\n")
+    return Shown([line], (), root).excerpt(Problem("f.yaml", 1, column, "", "is odd")).split("\n")
 
 
 def test_excerpt() -> None:
@@ -368,7 +370,7 @@ def test_excerpt() -> None:
 def test_excerpt_without_place(line: int) -> None:
     """A problem that has no line, or one behind the end, is shown alone."""
     problem = Problem("f.yaml", line, 1, "", "is odd")
-    assert Source(["a"], (), None).excerpt(problem) == str(problem)
+    assert Shown(["a"], (), None).excerpt(problem) == str(problem)
 
 
 def test_excerpt_below_wide_characters() -> None:
@@ -385,7 +387,7 @@ def test_excerpt_of_a_long_line() -> None:
 
 def test_excerpt_obeys_no_escape() -> None:
     """Control characters do not reach the terminal."""
-    assert Source(["a: \x1b[31m\x9b"], (), None).shown(1).isprintable()
+    assert Shown(["a: \x1b[31m\x9b"], (), None).shown(1).isprintable()
 
 
 SOURCE = """\
@@ -403,7 +405,7 @@ tokens: a token b
 def test_what_no_tree_shows() -> None:
     """Of a text that is no tree the format's own keys are shown, and what YAML is made of: all
     that could be a value is dots, as many."""
-    source = Source(SOURCE.splitlines(), {"token", "match"}, None)
+    source = Shown(SOURCE.splitlines(), {"token", "match"}, None)
     assert [source.shown(number) for number in range(1, 9)] == [
         "token: •",
         "\"token\": '•'",
@@ -420,12 +422,12 @@ def test_what_a_tree_shows() -> None:
     """What its reader finds harmless is shown where the line has it as it was read: not in parts,
     and not what another reader, by an alias, finds to be none."""
     text = "a: &x b\nc: 'd'\ne: \"f\\x41\"\ng: *x\nh:\n  i\n  j\nk: l"
-    root = parse(text, "f.yaml")
+    root = parse_document(text, "f.yaml")
     assert isinstance(root, MapNode)
     for _, node in root.entries[:-1]:
         assert isinstance(node, ScalarNode)
         node.judge(True)
-    source = Source(text.splitlines(), (), root)
+    source = Shown(text.splitlines(), (), root)
     shown = [source.shown(number) for number in range(1, 9)]
     assert shown == ["•: &• •", "•: 'd'", '•: "•••••"', "•: *•", "•:", "  •", "  •", "•: •"]
 

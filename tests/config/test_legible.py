@@ -1,8 +1,9 @@
 """Problems repeat no secret, wherever it stands and whatever is wrong near it.
 
 A configuration that has a secret in every way to write one down is damaged in every way at each of
-them. Whatever is told of it, to a file, a machine, a terminal, is searched. `tests/whole/test_canary.py`
-does the same with a whole router, its log and its ops port, and with fewer mistakes.
+them. Whatever is told of it, to a file, a machine, a terminal, is searched.
+`tests/whole/test_canary.py` does the same with a whole router, its log and its ops port, and with
+fewer mistakes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import yaml
 
 from router import config
 from router.config.document import composer
-from router.config.legible import legible
+from router.config.legible import legible_source
 from router.config.shape import RoutesFile
 from router.model.errors import ConfigInvalid
 from tests.support.inprocess import ran
@@ -123,7 +124,7 @@ def told(content: bytes) -> str:
         problems = config.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
-    source = legible(content, RoutesFile)
+    source = legible_source(content, RoutesFile)
     # Not only the lines that have a problem now.
     excerpts = [source.excerpt(each) for each in problems] + list(
         map(source.shown, range(1, FULL.count("\n")))

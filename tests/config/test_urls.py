@@ -12,7 +12,7 @@ import pytest
 from router import config
 from router.model.errors import ConfigInvalid
 
-URLS = Path(__file__).parent / "testdata/urls"
+URLS = Path(__file__).parents[1] / "testdata/urls"
 
 
 def listed(name: str) -> list[str]:

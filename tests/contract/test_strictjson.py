@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.contract.strictjson import Unreadable, parse
+from router.contract.strictjson import Unreadable, parse_json
 
 _values = st.recursive(
     st.none()
@@ -25,14 +25,14 @@ _values = st.recursive(
 def test_every_json_value_comes_through_unchanged(value: object) -> None:
     """What the standard library writes is read back as the same value."""
     for escaped in (True, False):
-        assert parse(json.dumps(value, ensure_ascii=escaped).encode()) == value
+        assert parse_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     """No bytes make it raise anything else."""
     with suppress(Unreadable):
-        parse(text)
+        parse_json(text)
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
 def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
     """Each trap is named, and nothing of the input is repeated."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
-        parse(text)
+        parse_json(text)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.delivery.target.breaker import SLICES, Breaker, BreakerPolicy, BreakerState
+from router.delivery.target.breaker import SLICES, Breaker, BreakerState
+from router.routing.target import BreakerPolicy
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 POLICY = BreakerPolicy(failures=0.5, of_at_least=4, within=30.0, pause=10.0)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from router.delivery.target.breaker import BreakerPolicy
 from router.delivery.target.gate import Gate, failed
-from router.delivery.target.rate import Rate
 from router.delivery.target.streak import AGAIN, FIRST, Streak
 from router.model.event import OWN_DOING, Attempt, Reason
-from router.routing.table import Target
+from router.routing.target import BreakerPolicy, Rate, Target
 
 YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 

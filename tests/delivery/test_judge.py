@@ -13,7 +13,7 @@ from router.contract.words import MAX_CODE, MAX_MSG
 from router.delivery.target.judge import is_usual, judge, read_contract
 from router.model.event import Reason
 from router.model.secret import Secret
-from router.routing.table import Target
+from router.routing.target import Target
 from router.transport.engine import Answer, Failure
 
 CODE = Target("one", "http://127.0.0.1/")

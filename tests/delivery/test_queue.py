@@ -17,13 +17,11 @@ from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery.memory import Memory
 from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, InForce, Queue, Retry, shares
 from router.delivery.rules import TARGET_REMOVED
-from router.delivery.target.sender import Envelope
-from router.model.event import Attempt, Event, Reason
-from router.routing.table import Target
+from router.model.event import Attempt, Event, Letter, Reason
+from router.routing.target import Target
 from router.store.promises import (
     DeliveryRow,
     Ended,
-    Letter,
     Record,
     Stage,
     State,
@@ -55,7 +53,7 @@ class Scene:
     #: How many more attempts a target may have; those that are not here, any number.
     rooms: dict[str, int] = field(default_factory=dict)
     released: asyncio.Event = field(default_factory=asyncio.Event)
-    sent: list[tuple[str, Envelope]] = field(default_factory=list)
+    sent: list[tuple[str, Letter]] = field(default_factory=list)
     busy: Counter[str] = field(default_factory=Counter)
     busiest: Counter[str] = field(default_factory=Counter)
     retries: list[Retry] = field(default_factory=list)
@@ -65,16 +63,14 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(
-        self, target: Target, envelope: Envelope, common: bytes, patience: float
-    ) -> asyncio.Future[Attempt]:
-        return asyncio.create_task(self._send(target, envelope))
+    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]:
+        return asyncio.create_task(self._send(target, letter))
 
     def room(self, target: Target) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
-    async def _send(self, target: Target, envelope: Envelope) -> Attempt:
-        self.sent.append((target.name, envelope))
+    async def _send(self, target: Target, letter: Letter) -> Attempt:
+        self.sent.append((target.name, letter))
         self.busy[target.name] += 1
         self.busiest[target.name] = max(self.busiest[target.name], self.busy[target.name])
         self.busiest[""] = max(self.busiest[""], self.busy.total())
@@ -154,9 +150,9 @@ async def test_what_is_due_is_sent_as_it_was(scene: Scene) -> None:
     scene.answers["one"] = YES
     await scene.queue("event", "one", b'{"body": 1}')
     await scene.until(1)
-    ((name, envelope),) = scene.sent
-    assert (name, envelope.event_id, envelope.event.body) == ("one", "event", b'{"body": 1}')
-    assert (envelope.request_id, envelope.traceparent) == ("request", "trace")
+    ((name, letter),) = scene.sent
+    assert (name, letter.event_id, letter.event.body) == ("one", "event", b'{"body": 1}')
+    assert (letter.request_id, letter.traceparent) == ("request", "trace")
     (row,) = await states(scene, b'{"body": 1}')
     assert row.state is State.ACKNOWLEDGED
 

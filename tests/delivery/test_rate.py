@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.delivery.target.rate import Bucket, Pace, Rate
+from router.delivery.target.rate import Bucket, Pace
+from router.routing.target import Rate
 from tests.model.loop import VirtualLoop
 
 

@@ -12,11 +12,11 @@ from urllib.parse import unquote
 import pytest
 
 from router.delivery.observer import Observer
-from router.delivery.target.sender import Envelope, Sender
-from router.model.event import Attempt, Event, Reason
+from router.delivery.target.sender import Sender, addressed
+from router.model.event import Attempt, Event, Letter, Reason
 from router.net.client_tls import Tls
 from router.net.egress import Egress
-from router.routing.table import Target
+from router.routing.target import Target
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Failure, T, TargetExchange
@@ -26,7 +26,7 @@ from tests.support.hostile import hostile
 pytestmark = pytest.mark.anyio
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
-ENVELOPE = Envelope(EVENT, "id", "request")
+LETTER = addressed(Letter.of(EVENT, "request"), "id")
 
 
 @pytest.fixture(params=ENGINES)
@@ -40,7 +40,7 @@ def send(
     gone: asyncio.Future[None] | None = None,
     patience: float = 1.0,
 ) -> asyncio.Future[Attempt]:
-    return sender.send(target, ENVELOPE, ENVELOPE.lines(), patience, gone)
+    return sender.send(target, LETTER, patience, gone)
 
 
 def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
@@ -64,10 +64,8 @@ def test_a_key_comes_out_of_its_header_as_it_was() -> None:
     """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
     for code in range(1, 256):
         key = f"a.{chr(code)}41"
-        envelope = ENVELOPE._replace(event=EVENT._replace(event_key=key))
-        (said,) = re.findall(
-            "x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", envelope.lines().decode()
-        )
+        letter = addressed(Letter.of(EVENT._replace(event_key=key), "request"), "id")
+        (said,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
         assert unquote(said) == key
 
 

@@ -38,7 +38,7 @@ async def _nothing(*_: Any, **__: Any) -> Any:
 
 
 def bodies_not_told_apart(patch: Patch) -> None:
-    patch.setattr(rules, "digest_of", lambda body: b"one for all")
+    patch.setattr("router.model.event.digest_of", lambda body: b"one for all")
 
 
 def optionals_not_queued(patch: Patch) -> None:

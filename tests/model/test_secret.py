@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from router.model.secret import MASK, Secret
-from router.routing.table import Target
+from router.routing.target import Target
 from router.telemetry.log import Log
 
 CANARY = "cnry-secret"

@@ -14,9 +14,9 @@ from router.contract.schedule import Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.memory import Memory
 from router.delivery.queue import InForce, Queue, Retry
-from router.delivery.target.sender import Envelope
-from router.model.event import OWN_DOING, Attempt, Event, Reason
-from router.routing.table import Plan, Route, Target
+from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
+from router.routing.table import Plan, Route
+from router.routing.target import Target
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.promises import (
@@ -24,7 +24,6 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
-    Letter,
     Record,
     Settlement,
     StoreFailed,
@@ -230,10 +229,10 @@ class Process:
         world, source = self.world, request.source
         _REQUEST.set(request)
         plan = world.plan()
-        envelope = Envelope(source.event, "", "request")
+        letter = Letter.of(source.event, "request")
         deadline = world.loop.time() + TERMS.reply_within
         outcome = await self.forwarder.forward(
-            envelope, plan, tuple(world.targets), TERMS, deadline, request.gone
+            letter, plan, tuple(world.targets), TERMS, deadline, request.gone
         )
         self.noted(request, outcome, plan, world.loop.time() - deadline)
         world.boundary(self)
@@ -261,7 +260,7 @@ class Process:
     def refused(self, outcome: Outcome) -> None:
         """A request that had what its `000` needs: only another process may have taken it."""
         query = "SELECT stage FROM events WHERE event_id = ?"
-        (stage,) = self.world.connection.execute(query, (outcome.envelope.event_id,)).fetchone()
+        (stage,) = self.world.connection.execute(query, (outcome.letter.event_id,)).fetchone()
         alone = self.world.weather.processes == 1 and not self.world.weather.store_slow
         if alone and stage == "closed":
             self.world.faults.append("two requests were melted into one")
@@ -290,12 +289,11 @@ class SimulatedSender:
     def send(
         self,
         target: Target,
-        envelope: Envelope,
-        common: bytes,
+        letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]:
-        return asyncio.get_running_loop().create_task(self._send(target, envelope))
+        return asyncio.get_running_loop().create_task(self._send(target, letter))
 
     def room(self, target: Target) -> int:
         return 0 if self._shut() else 8
@@ -305,20 +303,20 @@ class SimulatedSender:
         shut = self._world.weather.shut
         return shut > 0.0 and self._world.happens(shut)
 
-    async def _send(self, target: Target, envelope: Envelope) -> Attempt:
+    async def _send(self, target: Target, letter: Letter) -> Attempt:
         world = self._world
         world.boundary(self._process)
         if self._shut():
             return Attempt(world.random.choice(SHUT), False, 0.0)
         request = _REQUEST.get()
-        sources = world.ids.setdefault(envelope.event_id, set())
+        sources = world.ids.setdefault(letter.event_id, set())
         if request is not None:
             sources.add(request.source)
         if not sources:
             # Its caller had hung up before anything was sent.
-            sources |= {s for s in world.sources if s.event.body == envelope.event.body}
+            sources |= {s for s in world.sources if s.event.body == letter.event.body}
         source = request.source if request else min(sources, key=lambda s: s.number)
-        sent = Sent(source, envelope.event_id, target.name, world.loop.time(), request is None)
+        sent = Sent(source, letter.event_id, target.name, world.loop.time(), request is None)
         world.sent.append(sent)
         try:
             async with asyncio.timeout(target.timeout):

@@ -9,9 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.model.secret import Secret
-from router.net.access import Access, Denial, Tokens
+from router.net.access import Access, Denial, Tokens, caller_of
 from router.net.networks import Address, Networks, NotANetwork, address_of, network_of
-from router.net.proxies import caller_of
 
 TOKEN = "a-token-of-some-length"
 

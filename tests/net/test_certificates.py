@@ -9,7 +9,7 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.net.certificates import Pair
-from router.net.server_tls import server_context, warnings
+from router.net.server_tls import listener_warnings, server_context
 from tests.support.certificates import issued
 
 DAY = 24 * 3600.0
@@ -39,7 +39,7 @@ def test_a_good_pair(tmp_path: Path) -> None:
     """It is taken, and nothing is dubious about it."""
     pair = issued(tmp_path)
     server_context(pair)
-    assert warnings(pair, time.time()) == []
+    assert listener_warnings(pair, time.time()) == []
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
     pair = issued(tmp_path)
     pair.key.chmod(0o644)
     tmp_path.chmod(0o755)
-    assert warnings(pair, time.time()) == [
+    assert listener_warnings(pair, time.time()) == [
         f"--tls-key: everybody on this machine can read {pair.key}: chmod 600"
     ]
 
@@ -106,5 +106,7 @@ def test_one_that_expires_soon(tmp_path: Path) -> None:
     """A fortnight before its end there is a warning; a day earlier there is none."""
     pair = issued(tmp_path, days=90)
     last = pair.validity()[1]
-    assert warnings(pair, last - 15 * DAY) == []
-    assert warnings(pair, last - 13 * DAY)[0].startswith(f"--tls-cert: {pair.cert} expires on 20")
+    assert listener_warnings(pair, last - 15 * DAY) == []
+    assert listener_warnings(pair, last - 13 * DAY)[0].startswith(
+        f"--tls-cert: {pair.cert} expires on 20"
+    )

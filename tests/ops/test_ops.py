@@ -26,7 +26,7 @@ from router.net.http.limits import Limits
 from router.ops import port as ops_module
 from router.ops.guard import SAFE, refuse, tokens_of
 from router.ops.port import limits_of, ops_app
-from router.ops.report import MAX_TOLD_PROBLEMS, Report, report
+from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
 from router.ops.status import Reports
 from router.process.server import DEFAULT_LIMITS, Server, listen
 from router.telemetry.log import Log
@@ -68,7 +68,7 @@ class Process:
     def report(self) -> Report:
         """As the parent gets it."""
         store = ("sqlite", "")
-        said = report(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
+        said = report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
         carried: Report = json.loads(json.dumps(said))
         return carried
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from router.model.event import FIELDS, Event
 from router.routing.glob import GlobInvalid
-from router.routing.table import Plan, Route, RouteTable, Target
+from router.routing.table import Plan, Route, RouteTable
+from router.routing.target import Target
 from tests.support import naive
 
 TARGETS = {name: Target(name, f"http://{name}.example.com/") for name in "ABCDE"}

@@ -1,8 +1,8 @@
 """The router killed at every boundary between two effects, and started again: each commit, each
 send to a target, each reply. The same promises as in tests/chaos/ are checked after each.
 
-`CRASH_POINTS=all make test ARGS=tests/store/test_crash.py`, or `make crash-points`, goes through all
-points; otherwise it is a few of them. `ENGINE=httpx` has the reference send, not the native engine.
+`make crash-points` goes through all points; otherwise it is a few of them.
+`ENGINE=httpx` has the reference send, not the native engine.
 """
 
 from __future__ import annotations

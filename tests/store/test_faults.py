@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from router.model.event import Event
-from router.store.promises import DeliveryRow, Letter, Record, Settlement, Stage, State
+from router.model.event import Event, Letter
+from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.reading import find, queue, usage
 from router.store.sqlite.rows import Rows

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from router.model.event import Attempt, Event, Reason
+from router.model.event import Attempt, Event, Letter, Reason
 from router.store.attempts import Tried
 from router.store.postgres import Address, PostgresStore
-from router.store.promises import Letter, Stage
+from router.store.promises import Stage
 from tests.store.test_store import (
     LIMITS,
     NOW,

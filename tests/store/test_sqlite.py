@@ -21,11 +21,10 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.model.event import Event
+from router.model.event import Event, Letter
 from router.store.ops import Selection
 from router.store.promises import (
     DeliveryRow,
-    Letter,
     Record,
     Stage,
     State,
@@ -346,7 +345,7 @@ asyncio.run(main(sys.argv[1]))
 
 def writer(path: Path, *prefix: str) -> subprocess.Popen[str]:
     """A process that writes as fast as it can, and prints what the store has returned from."""
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     return subprocess.Popen(
         [*prefix, sys.executable, "-c", _WRITER, str(path)],
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from router.model.event import Attempt, Event, Reason
+from router.model.event import Attempt, Event, Letter, Reason
 from router.routing.glob import Glob
 from router.store.attempts import LAST, Tried, size_of
 from router.store.none import NoStore
@@ -35,7 +35,6 @@ from router.store.postgres import Address, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.promises import (
     DeliveryRow,
-    Letter,
     Record,
     Settlement,
     Stage,

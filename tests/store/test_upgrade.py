@@ -24,12 +24,11 @@ from router.store.ops import Action, Dossier, Ops, Selection, Verb
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.migrating import AHEAD
 from router.store.postgres.ops import PostgresOps
-from router.store.postgres.schema import SCHEMA_VERSION as SCHEMA_VERSION
-from router.store.postgres.schema import migration
+from router.store.postgres.schema import SCHEMA_VERSION, migration
 from router.store.promises import State, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
-from router.store.sqlite.schema import SCHEMA_VERSION
+from router.store.sqlite.schema import FILE_VERSION
 from tests.chaos.boundaries import COMMITS
 from tests.support.command import ROOT, environment
 from tests.support.postgres import Database, Server
@@ -138,7 +137,7 @@ async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
 async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> None:
     """With a line that says what to do."""
     with closing(sqlite3.connect(first)) as newer:
-        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        newer.execute(f"PRAGMA user_version = {FILE_VERSION + 1}")
     with pytest.raises(StartFailed, match="start that, or put back the copy"):
         await SqliteStore.open(first, LIMITS)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import psycopg
 
-from router.model.event import Event
+from router.model.event import Event, Letter
 from router.store.postgres import rows
 from router.store.postgres.schema import SCHEMA_VERSION, migration
-from router.store.promises import DeliveryRow, Letter, Record, Stage, State, StoreLimits
+from router.store.promises import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect, prepare
 from router.store.sqlite.rows import Rows
 from tests.support.inprocess import Ran, ran

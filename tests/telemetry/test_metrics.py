@@ -19,7 +19,8 @@ from router.delivery.rules import Cause
 from router.model.event import FIELDS, Reason
 from router.store.promises import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
-from router.telemetry.metrics import REMOVED, Metrics, Snapshot, merged, render
+from router.telemetry.metrics import REMOVED, Metrics, Snapshot, merged
+from router.telemetry.metrics.exposition import render
 from router.telemetry.metrics.instruments import Metric
 from router.telemetry.metrics.snapshot import PROCESS, TARGET
 from tests.support.command import ROOT

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from router.delivery.target.judge import judge
 from router.model.event import Reason
-from router.routing.table import Target
+from router.routing.target import Target
 from router.transport.engine import Answer, Failure, as_it_came, lines_of
 from router.transport.native.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
 from router.transport.native.pool import target_and_host

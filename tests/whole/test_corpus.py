@@ -26,7 +26,7 @@ from tests.support.hostile import hostile
 from tests.support.house import house, routes
 from tests.support.wire import PROBE, Running, post, running
 
-SEED = Path(__file__).parent / "testdata" / "corpus"
+SEED = Path(__file__).parents[1] / "testdata" / "corpus"
 FOLDERS = [SEED, *map(Path, filter(None, [os.environ.get("CORPUS")]))]
 assert all(folder.is_dir() for folder in FOLDERS), f"CORPUS is no folder: {FOLDERS[-1]}"
 

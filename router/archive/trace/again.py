@@ -14,9 +14,9 @@ from uuid import UUID
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
-from router.model.event import SUCCESS, Event
+from router.model.event import SUCCESS, Event, Letter
 from router.store.ops import Resend
-from router.store.promises import Letter, Record, Stage
+from router.store.promises import Record, Stage
 from router.telemetry.log import stamp
 
 
@@ -87,7 +87,7 @@ def resend(told: ToldCaller) -> Resend:
     event = Event.of({**_fields(told.body), "event_key": told.event_key})._replace(body=body)
     at, event_id = told.at, id_of(told)
     record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
-    letter = Letter(event, hashlib.sha256(body).digest(), told.request_id)
+    letter = Letter.of(event, told.request_id)
     return Resend(record, letter, str(place_of(told)))
 
 

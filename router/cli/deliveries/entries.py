@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from router.cli.columns import columns, counted
-from router.cli.timeline import reason_of, timeline, tried_json
-from router.cli.times import age, utc
+from router.cli.deliveries.timeline import reason_of, timeline, tried_json
+from router.cli.times import age
 from router.config.document import shown
 from router.store.ops import DISCARDED, Action, Count, Dossier, Entry, Verb
 from router.store.promises import Record, Stage, State
+from router.telemetry.log import utc
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)

@@ -13,9 +13,10 @@ from router.cli.deliveries.store import add_store, open_nodes
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format
-from router.cli.times import age, utc
+from router.cli.times import age
 from router.model.errors import RouterError
 from router.store.promises import StoreFailed
+from router.telemetry.log import utc
 
 if TYPE_CHECKING:
     from router.store.nodes import Node, Trouble

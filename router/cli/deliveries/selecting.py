@@ -7,9 +7,9 @@ import shlex
 import time
 from pathlib import Path
 
-from router.cli.options import did_you_mean, read_setting, value
+from router.cli.options import nearest_of, read_setting, value
 from router.cli.printing import note
-from router.config.document import MapNode, parse
+from router.config.document import MapNode, parse_document
 from router.config.loading import read
 from router.contract.schedule import parse_duration
 from router.model.errors import ConfigInvalid, SettingInvalid
@@ -92,13 +92,13 @@ async def mind_targets(ops: Ops, args: argparse.Namespace) -> None:
         return
     for name in sorted(strangers - known):
         raise SettingInvalid(
-            f"--target: no target {name!r} in the store or in {path}{did_you_mean(name, known)}"
+            f"--target: no target {name!r} in the store or in {path}{nearest_of(name, known)}"
         )
 
 
 def _targets_of(path: Path) -> set[str]:
     """The names alone: neither variables nor secrets are needed for them."""
-    root = parse(read(path), path.name)
+    root = parse_document(read(path), path.name)
     sections = root.entries if isinstance(root, MapNode) else ()
     targets = (node for key, node in sections if key.text == "targets")
     return {key.text for node in targets if isinstance(node, MapNode) for key, _ in node.entries}

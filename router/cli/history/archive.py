@@ -16,10 +16,11 @@ from router.cli.history.trace import Progress, add_archive, read_archive
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
-from router.cli.times import parse_moment, utc
+from router.cli.times import parse_moment
 from router.config.settings import parse_count
 from router.model.errors import RouterError, SettingInvalid, StartFailed
 from router.store.promises import StoreFailed
+from router.telemetry.log import utc
 
 if TYPE_CHECKING:
     from pathlib import Path

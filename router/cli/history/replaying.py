@@ -21,12 +21,11 @@ from router.cli.history.trace import Progress
 from router.cli.options import BAD, GOOD, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
-from router.cli.times import utc
 from router.model.errors import SettingInvalid
 from router.model.event import new_id
 from router.store.ops import STEP, Action, Resend, Resent, Verb
 from router.store.promises import StoreFailed, StoreFull
-from router.telemetry.log import stamp
+from router.telemetry.log import stamp, utc
 
 if TYPE_CHECKING:
     from pathlib import Path

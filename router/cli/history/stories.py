@@ -11,10 +11,10 @@ from router.archive.trace.kept import KeptStory
 from router.archive.trace.story import Acted, Missed, Next, Step, Story
 from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries
-from router.cli.times import age, utc
+from router.cli.times import age
 from router.model.event import SUCCESS
 from router.store.promises import Stage, State
-from router.telemetry.log import printable, stamp
+from router.telemetry.log import printable, stamp, utc
 
 #: The first four columns are as wide in every row.
 MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"

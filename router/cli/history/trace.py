@@ -19,11 +19,12 @@ from router.cli.deliveries.store import add_store, open_ops
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, read_setting, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import STDIN, add_format, stdin
-from router.cli.times import parse_moment, utc
+from router.cli.times import parse_moment
 from router.config.settings import SETTINGS, archive_folder, parse_count
 from router.model.errors import RouterError, SettingInvalid, StartFailed
 from router.routing.glob import Glob, GlobInvalid
 from router.store.promises import StoreFailed
+from router.telemetry.log import utc
 
 if TYPE_CHECKING:
     from router.archive.trace.finding import Match
@@ -235,7 +236,7 @@ def _say_story(
 ) -> None:
     from router.archive.trace.finding import story_of
     from router.cli.history.stories import story_told
-    from router.cli.stories_json import story_json
+    from router.cli.history.stories_json import story_json
 
     story = runner.run(story_of(match, sources, ops))
     if args.format == "json":
@@ -251,7 +252,7 @@ def _say_story(
 def _say_table(found: Iterator[Match], limit: int, args: argparse.Namespace) -> None:
     """Each as soon as it is found."""
     from router.cli.history.stories import MATCH_HEAD, match_told
-    from router.cli.stories_json import match_json
+    from router.cli.history.stories_json import match_json
 
     if args.format == "text":
         say(MATCH_HEAD)

@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _tests(name: str) -> Input[tuple[Case, ...]]:
     """The tests file beside the configuration; without cases where there is none."""
-    from router.config import cases
+    from router.config.cases import beside
     from router.config.cases.shape import CasesFile
 
-    beside = cases.beside(Path(name))
-    if name == STDIN or not beside.exists():
+    found = beside(Path(name))
+    if name == STDIN or not found.exists():
         return Input("", b"", CasesFile, ())
-    return read_cases(str(beside))
+    return read_cases(str(found))
 
 
 def _report(routes: Input[Config], tests: Input[tuple[Case, ...]]) -> Iterator[str]:

@@ -33,17 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from router.config.document import write
-    from router.config.effective import effective
+    from router.config.effective import effective_of
 
     found = read_config(config_name(args), args)
     loaded = usable(found, args.format)
     if loaded is None:
         return BAD
     if args.format == "json":
-        say_json({"file": found.name, "hash": loaded.hash, **effective(loaded)})
+        say_json({"file": found.name, "hash": loaded.hash, **effective_of(loaded)})
         return GOOD
     say(f"# {found.name}, hash {loaded.hash}")
-    for line in write(_escaped(effective(loaded))).splitlines():
+    for line in write(_escaped(effective_of(loaded))).splitlines():
         say(line)
     return GOOD
 

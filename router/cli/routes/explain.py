@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> None:
     from router.cli.routes.explanation import told
-    from router.routing.nearest import nearest
+    from router.routing.nearest import nearest_routes
 
     explanation = loaded.table.explain(event)
-    others = nearest(explanation.routes, len(explanation.routes) if args.all else _NEAREST)
+    others = nearest_routes(explanation.routes, len(explanation.routes) if args.all else _NEAREST)
     if args.format == "json":
         say_json(_as_json(event, loaded, explanation, others))
         return

@@ -42,9 +42,13 @@ class Input(Generic[T]):
 
     def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
         """Each problem, and where the stream is a terminal the line that it is about."""
-        from router.config.legible import legible
+        from router.config.legible import legible_source
 
-        tell = legible(self.content, self.shape).excerpt if problems and stream.isatty() else str
+        tell = (
+            legible_source(self.content, self.shape).excerpt
+            if problems and stream.isatty()
+            else str
+        )
         return map(tell, problems)
 
 
@@ -78,10 +82,10 @@ def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
-    from router.config import cases
+    from router.config.cases import parse_cases
     from router.config.cases.shape import CasesFile
 
-    return _read(name, cases.parse, CasesFile)
+    return _read(name, parse_cases, CasesFile)
 
 
 def usable(found: Input[T], format: str) -> T | None:

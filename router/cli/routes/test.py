@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.cli.options import BAD, GOOD, Help, add_settings, did_you_mean, read_setting, value
+from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format, read_cases, read_config, usable
 from router.model.event import FIELDS
@@ -122,7 +122,7 @@ def _unknown(difference: Difference, loaded: Config) -> str:
     targets = loaded.table.targets
     if difference.target in targets:
         return ""
-    return f"; there is no such target{did_you_mean(difference.target, targets)}"
+    return f"; there is no such target{nearest_of(difference.target, targets)}"
 
 
 def _percent(covered: Coverage) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.cli.printing import milliseconds
 from router.cli.trying.request import Request
-from router.contract.strictjson import Unreadable, parse
+from router.contract.strictjson import Unreadable, parse_json
 from router.model.event import SUCCESS, Reason
 from router.transport.engine import Answer, Failure, Pool, as_it_came, lines_of
 
@@ -92,7 +92,7 @@ class Ebaas:
 
 def _read(answer: Answer, seconds: float) -> Response:
     try:
-        told = parse(answer.body)
+        told = parse_json(answer.body)
     except Unreadable as error:
         return Response(seconds, answer.status, reason=Reason.NOT_JSON, detail=str(error))
     if not isinstance(told, dict):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from router.cli.trying.standin import StandIn
     from router.config.loading import Config
     from router.config.settings import Settings
-    from router.routing.table import Target
+    from router.routing.target import Target
 
 SUMMARY = "the router, stand-in targets and one sample event: see it work"
 
@@ -55,7 +55,7 @@ SAMPLE = (
 SECOND = SAMPLE.replace(b"id2", b"id3")
 
 #: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
-_SHIPPED = Path(__file__).parent.parent / "shipped" / "routes.yaml"
+_SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -15,7 +15,7 @@ from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.contract.schedule import parse_duration
 from router.contract.signing import Signer
-from router.contract.strictjson import Unreadable, parse
+from router.contract.strictjson import Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import FIELDS, Event, new_id
 from router.model.secret import Secret
@@ -145,7 +145,7 @@ def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
 def _key_of(body: bytes) -> str:
     """An event's key; `""` for what is none."""
     try:
-        said = parse(body)
+        said = parse_json(body)
     except Unreadable:
         return ""
     members = said.items() if isinstance(said, dict) else ()

@@ -9,9 +9,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any
 
-from router.contract import replies
-from router.contract.replies import Reply
-from router.contract.strictjson import Unreadable, parse
+from router.contract.replies import (
+    ACKNOWLEDGED,
+    FAILED,
+    TOO_LARGE,
+    WRONG_METHOD,
+    Reply,
+    body_of,
+    request_id_from,
+)
+from router.contract.strictjson import Unreadable, parse_json
 from router.model.event import FIELDS, SUCCESS
 
 #: The largest body that is read, in bytes: what any router in front of it may let through.
@@ -83,7 +90,7 @@ class StandIn:
         `on_request` hears of each request once it has come
         whole, before the delay of `delay` seconds.
         """
-        usual = replies.ACKNOWLEDGED if code == SUCCESS else replies.FAILED
+        usual = ACKNOWLEDGED if code == SUCCESS else FAILED
         self._reply = Reply(code, msg or usual.msg)
         self._status = status
         self._delay = delay
@@ -120,23 +127,23 @@ class StandIn:
         self.answered[reply.code] += 1
         self._on_request(received)
         await asyncio.sleep(self._delay)
-        request_id = replies.request_id_from(received.header("x-request-id").encode("latin-1"))
-        await _answer(send, status, replies.body_of(reply, request_id))
+        request_id = request_id_from(received.header("x-request-id").encode("latin-1"))
+        await _answer(send, status, body_of(reply, request_id))
 
     def _decide(
         self, method: str, size: int, is_json: bool, distrusted: str | None
     ) -> tuple[Reply, int]:
         """The reply and its HTTP status, which `status` may have parted."""
         if method != "POST":
-            return replies.WRONG_METHOD, replies.WRONG_METHOD.status
+            return WRONG_METHOD, WRONG_METHOD.status
         if size > MAX_BODY:
-            return replies.TOO_LARGE, replies.TOO_LARGE.status
+            return TOO_LARGE, TOO_LARGE.status
         if distrusted:
             return _NOT_TRUSTED, _NOT_TRUSTED.status
         if not is_json:
             return _NOT_JSON, _NOT_JSON.status
         if self._fails():
-            return replies.FAILED, replies.FAILED.status
+            return FAILED, FAILED.status
         return self._reply, self._status
 
     def _fails(self) -> bool:
@@ -185,7 +192,7 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _read(body: bytes) -> tuple[bool, str]:
     """Whether it is JSON, and its key: its own, or the one that its four fields make."""
     try:
-        event = parse(body)
+        event = parse_json(body)
     except Unreadable:
         return False, ""
     if not isinstance(event, dict):

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from router.config.cases.shape import CaseSection, CasesFile
-from router.config.document import Problems
-from router.config.document import parse as parse_document
+from router.config.document import Problems, parse_document
 from router.config.reader import Reader
 from router.config.variables import Variables
 from router.model.event import FIELDS, Event
 from router.routing.table import Role
 
-__all__ = ["Case", "beside", "parse"]
+__all__ = ["Case", "beside", "parse_cases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def beside(config: Path) -> Path:
     return config.parent / f"{config.stem}.test{config.suffix}"
 
 
-def parse(content: bytes, name: str) -> tuple[Case, ...]:
+def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     """The cases in a tests file, in its order. Raises ConfigInvalid with every problem there is."""
     problems = Problems(name)
     reader = Reader(problems, _NoVariables({}, None), Problems(name))

@@ -24,13 +24,13 @@ __all__ = [
     "ScalarNode",
     "Shown",
     "lines",
-    "parse",
+    "parse_document",
     "shown",
     "write",
 ]
 
 
-def parse(text: bytes | str, file: str, problems: Problems | None = None) -> Node:
+def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Node:
     """The tree of the one document in `text`; `file` is the name that problems carry.
 
     Raises ConfigInvalid. Faults that leave the tree whole (a key twice, a tag) go to `problems`

@@ -8,28 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+
+from router.routing.target import BreakerPolicy
 
 #: Into how many parts the window is cut: it forgets what is old one part at a time.
 SLICES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerPolicy:
-    """When a breaker opens, and for how long."""
-
-    #: The share of failures at which it opens, from 0 to 1.
-    failures: float = 0.5
-    #: Among at least so many attempts.
-    of_at_least: int = 20
-    #: That ended within so many seconds.
-    within: float = 30.0
-    #: How long it stays open before it lets an attempt probe, in seconds.
-    pause: float = 10.0
-    #: Whether a target's own refusal of an event counts as a failure. It does answer.
-    refusals: Literal["ignore", "count"] = "ignore"
 
 
 class BreakerState(StrEnum):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 
-from router.contract.strictjson import Unreadable, parse
+from router.contract.strictjson import Unreadable, parse_json
 from router.contract.words import Words, words_of
 from router.model.event import SUCCESS, Attempt, Reason
 from router.model.secret import Secret
-from router.routing.table import Target
+from router.routing.target import Target
 from router.transport.engine import Answer, Failure
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -88,7 +88,7 @@ def is_usual(body: bytes) -> bool:
 def read_contract(body: bytes) -> tuple[Reason, str]:
     """Why a body acknowledges or not, with a few words about it, by the strict reading of JSON."""
     try:
-        reply = parse(body)
+        reply = parse_json(body)
     except Unreadable as error:
         return Reason.NOT_JSON, str(error)
     if not isinstance(reply, dict):

@@ -10,12 +10,12 @@ from router import __version__
 from router.contract.signing import Signer
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Gate
-from router.delivery.target.places import Places
 from router.delivery.target.streak import Failing, Streak
+from router.delivery.target.waiting import Places
 from router.model.event import Attempt, Reason
 from router.net.client_tls import Tls
 from router.net.egress import Egress
-from router.routing.table import Target
+from router.routing.target import Target
 from router.transport.engine import Engine, Pool, lines_of
 
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
@@ -59,7 +59,7 @@ class Lane:
         self.signer = Signer(target.secret) if target.secret else None
         self.limit = min(target.max_in_flight, share)
         if before is None or before.limit != self.limit:
-            self.places = Places(self.limit, line=min(self.limit, share - self.limit))
+            self.places = Places(self.limit, most_waiting=min(self.limit, share - self.limit))
         else:
             self.places = before.places
         if before is not None and _way(before.target) == _way(target):

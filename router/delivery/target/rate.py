@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from router.delivery.target.waiting import Waiters
+from router.routing.target import Rate
 
 #: What a token may lack by rounding, so that a timer which is on time finds one.
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How often a target may be called, by one process."""
-
-    per_second: float
-    #: How many attempts may come at once after a time of rest.
-    burst: int
 
 
 class Bucket:

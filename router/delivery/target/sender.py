@@ -7,14 +7,13 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import quote
 
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import Lane, TargetWatcher
-from router.model.event import Attempt, Event, Reason
-from router.routing.table import Target
+from router.model.event import Attempt, Letter, Reason
+from router.routing.target import Target
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Engine, Failure
 
@@ -26,38 +25,26 @@ MAX_KEY = 4096
 _UNRESERVED = re.compile("[A-Za-z0-9._~-]*+")
 
 
-class Envelope(NamedTuple):
-    """One event as every one of its targets gets it."""
-
-    event: Event
-    #: The same over all attempts; targets see it as `webhook-id`.
-    event_id: str
-    request_id: str
-    #: The caller's W3C trace context, `""` where it sent none that is valid.
-    traceparent: str = ""
-    tracestate: str = ""
-
-    def known_as(self, event_id: str) -> Envelope:
-        return Envelope(self.event, event_id, self.request_id, self.traceparent, self.tracestate)
-
-    def lines(self) -> bytes:
-        """The header lines that do not depend on the target or the attempt."""
-        # Percent-encoded, so that no event can write a header of its own; the others are tokens.
-        key = self.event.event_key
-        if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
-            key = quote(key, safe="")
-        lines = (
-            "content-type: application/json\r\n"
-            f"x-request-id: {self.request_id}\r\n"
-            f"webhook-id: {self.event_id}\r\n"
-        )
-        if len(key) <= MAX_KEY:
-            lines += f"x-ebaas-event-key: {key}\r\n"
-        if self.traceparent:
-            lines += f"traceparent: {self.traceparent}\r\n"
-        if self.tracestate:
-            lines += f"tracestate: {self.tracestate}\r\n"
-        return lines.encode("ascii")
+def addressed(letter: Letter, event_id: str) -> Letter:
+    """The letter under this id, with the header lines that depend on no target and no attempt."""
+    event, digest, request_id, traceparent, tracestate, *_ = letter
+    # Percent-encoded, so that no event can write a header of its own; the others are tokens.
+    key = event.event_key
+    if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
+        key = quote(key, safe="")
+    lines = (
+        "content-type: application/json\r\n"
+        f"x-request-id: {request_id}\r\n"
+        f"webhook-id: {event_id}\r\n"
+    )
+    if len(key) <= MAX_KEY:
+        lines += f"x-ebaas-event-key: {key}\r\n"
+    if traceparent:
+        lines += f"traceparent: {traceparent}\r\n"
+    if tracestate:
+        lines += f"tracestate: {tracestate}\r\n"
+    head = lines.encode("ascii")
+    return Letter(event, digest, request_id, traceparent, tracestate, event_id, head)
 
 
 class Sender:
@@ -122,13 +109,11 @@ class Sender:
     def send(
         self,
         target: Target,
-        envelope: Envelope,
-        common: bytes,
+        letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]:
-        """Begin one attempt, which is over within the target's timeout. `common` is what
-        `envelope.lines()` says.
+        """Begin one attempt, which is over within the target's timeout. The letter is `addressed`.
 
         Where nothing is in its way the request leaves within this turn of the loop. Else it waits
         in line: for up to `patience` seconds for the target's rate, which its timeout does not
@@ -138,14 +123,14 @@ class Sender:
         lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
-            return self._begin(lane, envelope, common, started)
+            return self._begin(lane, letter, started)
         refusal = lane.gate.refusal
         if refusal is not None:
             ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
             ended.set_result(self._refused(lane, refusal, started))
             return ended
         lane.enter()
-        waiting = asyncio.create_task(self._send_in_turn(lane, envelope, common, patience, gone))
+        waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone))
         waiting.add_done_callback(lane.leave)
         return waiting
 
@@ -166,8 +151,7 @@ class Sender:
     async def _send_in_turn(
         self,
         lane: Lane,
-        envelope: Envelope,
-        common: bytes,
+        letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None,
     ) -> Attempt:
@@ -178,7 +162,7 @@ class Sender:
         refusal = await lane.take(gone)
         if refusal is not None:
             return self._refused(lane, refusal, came)
-        return await self._begin(lane, envelope, common, started)
+        return await self._begin(lane, letter, started)
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
@@ -186,14 +170,12 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
         return self._counted(lane, attempt, now)
 
-    def _begin(
-        self, lane: Lane, envelope: Envelope, common: bytes, started: float
-    ) -> asyncio.Future[Attempt]:
+    def _begin(self, lane: Lane, letter: Letter, started: float) -> asyncio.Future[Attempt]:
         """Send to a target whose place is taken."""
-        stamp, body = int(self._clock()), envelope.event.body
-        lines = b"%bwebhook-timestamp: %d\r\n%b" % (common, stamp, lane.lines)
+        stamp, body = int(self._clock()), letter.event.body
+        lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
         if lane.signer is not None:
-            event_id = envelope.event_id.encode("ascii")
+            event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
         turn = lane.gate.begin()

@@ -1,4 +1,4 @@
-"""A line: who waits for something that there is not enough of, first come first served."""
+"""Who waits for something that there is not enough of, first come first served."""
 
 from __future__ import annotations
 
@@ -58,8 +58,54 @@ class Waiters:
         return False
 
     def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Out of the line with nothing, unless that is decided already."""
+        """Leave with nothing, unless that is decided already."""
         if turn in self._turns:
             self._turns.remove(turn)
         if not turn.done():
             turn.set_result(False)
+
+
+class Places:
+    """At most `limit` holders at a time; at most `most_waiting` more wait, first come first served.
+
+    The invariant: while anybody waits, no place is free. A place that is given back goes straight
+    to the first who waits, so that nobody can slip in between.
+    """
+
+    def __init__(self, limit: int, most_waiting: int) -> None:
+        self._limit = limit
+        self._most_waiting = most_waiting
+        self._taken = 0
+        self._waiters = Waiters()
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def free(self) -> int:
+        return self._limit - self._taken
+
+    def take_free(self) -> bool:
+        """Take a place if one is free."""
+        if self._taken >= self._limit:
+            return False
+        self._taken += 1
+        return True
+
+    async def take(self, timeout: float, gone: asyncio.Future[None] | None = None) -> bool:
+        """Take a place, waiting up to `timeout` seconds. False: too many waited, or it took
+        too long, or `gone` is done, for whom it was to be."""
+        if self.take_free():
+            return True
+        if len(self._waiters) >= self._most_waiting or timeout <= 0:
+            return False
+        return await self._waiters.wait(self.give_back, timeout, gone)
+
+    def give_back(self) -> None:
+        if not self._waiters.admit():
+            self._taken -= 1

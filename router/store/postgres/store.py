@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from router.model.event import Letter
 from router.store import fullness
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
@@ -29,7 +30,6 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
-    Letter,
     Record,
     Settlement,
     State,

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.promises import (
@@ -20,7 +21,6 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
-    Letter,
     Record,
     Settlement,
     StoreFailed,

@@ -197,8 +197,8 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     if oldest > FILE_VERSION:
         raise _start_failed(
             path,
-            f"its version is {oldest}, this program knows {FILE_VERSION}; a newer one wrote it: start "
-            "that, or put back the copy that was made before it",
+            f"its version is {oldest}, this program knows {FILE_VERSION}; a newer one wrote it: "
+            "start that, or put back the copy that was made before it",
         )
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():
         return oldest  # of the first, or empty

@@ -6,19 +6,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from router.model.event import Event
+from router.model.event import Event, Letter
 from router.store import fullness
-from router.store.promises import (
-    DeliveryRow,
-    Due,
-    Kept,
-    Letter,
-    Record,
-    Stage,
-    State,
-    StoreLimits,
-    Usage,
-)
+from router.store.promises import DeliveryRow, Due, Kept, Record, Stage, State, StoreLimits, Usage
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from router import __version__
-from router.telemetry.metrics.exposition import render
 from router.telemetry.metrics.snapshot import Snapshot, merged, values_of
 from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 
-__all__ = ["REMOVED", "Metrics", "OfTarget", "Snapshot", "merged", "render"]
+__all__ = ["REMOVED", "Metrics", "OfTarget", "Snapshot", "merged"]
 
 
 @dataclass(slots=True)

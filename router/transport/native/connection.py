@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from router.model.event import Reason
+from router.net.timer import Timer
 from router.transport.causes import tls_cause
 from router.transport.engine import Answer, Failure, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
@@ -20,9 +21,6 @@ from router.transport.native.answer import Incoming, Unfit, in_one_piece
 _PIECE = 64 * 1024
 
 _NOTHING = memoryview(b"")
-
-#: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
-_TICK = 0.001
 
 
 class TargetConnection(asyncio.Protocol):
@@ -58,7 +56,7 @@ class TargetConnection(asyncio.Protocol):
         self._exchange: TargetExchange[Any] | None = None
         #: Its answer, where that comes in several pieces.
         self._incoming: Incoming | None = None
-        self._alarm = _Alarm(self._loop, partial(self._fail, Reason.TIMEOUT))
+        self._timer = Timer(self._loop, partial(self._fail, Reason.TIMEOUT), self._loop.time)
         #: What of the request has not been handed to the transport.
         self._rest = _NOTHING
         #: Whether the transport holds something that the system has not taken.
@@ -99,7 +97,7 @@ class TargetConnection(asyncio.Protocol):
         self._exchange = exchange
         exchange.stop = self.stop
         try:
-            self._alarm.set(deadline)
+            self._timer.set(deadline)
             self._send(head, body)
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)
@@ -198,7 +196,7 @@ class TargetConnection(asyncio.Protocol):
 
     def _settle(self, result: Answer | Failure) -> None:
         exchange, self._exchange = self._exchange, None
-        self._alarm.due = math.inf
+        self._timer.due = math.inf
         self._incoming = None
         self._rest = _NOTHING
         self.idle_since = self._now()
@@ -224,37 +222,5 @@ class TargetConnection(asyncio.Protocol):
             self._fail(*tls_cause(exc))
         else:
             self._fail(Reason.RESET)
-        self._alarm.end()
+        self._timer.end()
         self._on_end(self)
-
-
-class _Alarm:
-    """A deadline that is set anew many times, and rarely comes: one timer serves many of them."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
-        self._loop = loop
-        self._ring = ring
-        #: When to ring; infinite while there is no deadline.
-        self.due = math.inf
-        #: The timer that runs: it may be too early, and never too late.
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf
-
-    def set(self, due: float) -> None:
-        self.due = due
-        if due < self._rings_at:
-            self.end()
-            self._timer = self._loop.call_at(due, self._look)
-            self._rings_at = due
-
-    def _look(self) -> None:
-        self._timer, self._rings_at = None, math.inf
-        if self.due <= self._loop.time() + _TICK:
-            self._ring()
-        elif self.due < math.inf:
-            self.set(self.due)
-
-    def end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._rings_at = None, math.inf

@@ -7,10 +7,10 @@ from typing import Any
 
 from router.cli.columns import columns
 from router.cli.printing import milliseconds
-from router.cli.times import utc
 from router.model.event import Attempt
 from router.store.attempts import Tried
 from router.store.ops import Dossier, Entry
+from router.telemetry.log import utc
 
 
 def timeline(dossier: Dossier) -> Iterator[str]:
