@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.contract.schema import Schema, SchemaFault
-from router.contract.strictjson import Unreadable, parse_json
+from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
 from router.model.errors import Refused
 from router.model.event import FIELDS, MAX_CHANGES, Event
 
@@ -35,6 +35,7 @@ _TYPES = {
 }
 
 _NOT_JSON = "请求体应为UTF-8编码的JSON，且无重复键"
+_MARKED = "请求体不应以UTF-8字节序标记(BOM)开头"
 _NOT_AN_OBJECT = "请求体应为JSON对象"
 _WHOLE_BODY = "请求体不符合要求"
 
@@ -96,7 +97,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         callback = parse_json(body)
     except Unreadable as error:
-        raise Refused("400", _NOT_JSON, str(error)) from None
+        msg = _MARKED if begins_with_a_mark(body) else _NOT_JSON
+        raise Refused("400", msg, str(error)) from None
     if not isinstance(callback, dict):
         raise Refused("400", _NOT_AN_OBJECT, "no JSON object")
     return callback

@@ -7,6 +7,7 @@ RecursionError.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -30,6 +31,8 @@ def parse_json(text: bytes) -> Any:
     except UnicodeEncodeError:
         raise Unreadable("a lone surrogate in a string") from None
     except json.JSONDecodeError as error:
+        if begins_with_a_mark(text):
+            raise Unreadable("a UTF-8 byte order mark at its start") from None
         raise Unreadable(f"not JSON at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise Unreadable("nested too deeply") from None
@@ -37,6 +40,11 @@ def parse_json(text: bytes) -> Any:
         # int() refuses more digits than sys.get_int_max_str_digits(), 4300.
         raise Unreadable("a number with too many digits") from None
     return value
+
+
+def begins_with_a_mark(text: bytes) -> bool:
+    """Whether a UTF-8 byte order mark is before it: editors show none, and JSON has none."""
+    return text.startswith(codecs.BOM_UTF8)
 
 
 def _decoded(text: str) -> Any:

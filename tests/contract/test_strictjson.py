@@ -40,6 +40,7 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     [
         (b"", "not JSON at line 1 column 1"),
         (b"[1,\n2", "not JSON at line 2 column 2"),
+        (b"\xef\xbb\xbf{}", "a UTF-8 byte order mark at its start"),
         (b"[NaN]", "NaN is no JSON number"),
         (b"[-Infinity]", "-Infinity is no JSON number"),
         (b"[1e999]", "a number out of range"),

@@ -1,0 +1,164 @@
+"""docs/contract.md: what it shows is sent to a real router, and the answers are those it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from router.net.listening import listen
+from router.process.asgi_server import AsgiServer
+from tests.support.command import ROOT
+from tests.support.house import SAMPLE, House, house, routes
+
+pytestmark = pytest.mark.anyio
+
+PAGE = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
+
+#: What differs from one request to the next: made anew by whoever sends it.
+MADE_ANEW = {"host", "webhook-id", "webhook-timestamp"}
+
+
+@dataclass
+class Endpoint:
+    """A target that answers as it is told to, whatever comes."""
+
+    status: int = 200
+    answer: bytes = b'{"code":"000"}'
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.got.append((headers, body))
+        length = (b"content-length", b"%d" % len(self.answer))
+        await send({"type": "http.response.start", "status": self.status, "headers": [length]})
+        await send({"type": "http.response.body", "body": self.answer})
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[House, Endpoint]]:
+    """A router with the page's one target."""
+    endpoint = Endpoint()
+    server = AsgiServer(endpoint, listen("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        async with house(routes({"certificates": server.url + "/callback"})) as router:
+            yield router, endpoint
+    finally:
+        server.stop()
+        await serving
+
+
+def messages() -> list[tuple[str, dict[str, str], str]]:
+    """The page's whole requests and replies: the first line, the headers, the body."""
+    found = []
+    for block in re.findall(r"```http\n(.*?)\n```", PAGE, re.DOTALL):
+        head, _, body = block.partition("\n\n")
+        first, *lines = head.split("\n")
+        found.append((first, dict(line.split(": ", 1) for line in lines), body))
+    return found
+
+
+CALLBACK, SUCCESS, FAILURE, FORWARDED = messages()
+
+
+def rows(head: str) -> list[tuple[str, ...]]:
+    """The rows of the table with this head; code without its backquotes."""
+    _, _, rest = PAGE.partition(f"| {head} |\n")
+    table = rest.partition("\n\n")[0].splitlines()[1:]
+    assert len(table) > 3
+    return [tuple(cell.strip().strip("`") for cell in row[1:-1].split("|")) for row in table]
+
+
+async def test_the_samples_are_what_is_said(both: tuple[House, Endpoint]) -> None:
+    """The callback gets the page's success, or its failure where the target fails; and the target
+    gets what the page says of it, by name and value."""
+    router, endpoint = both
+    _, headers, sent = CALLBACK
+    assert sent.encode() == SAMPLE
+    for (first, shown, body), endpoint.status in ((SUCCESS, 200), (FAILURE, 500)):
+        asked = {**headers, "x-request-id": json.loads(body)["request_id"]}
+        reply = await router.post(sent.encode(), headers=asked)
+        assert f"HTTP/1.1 {reply.status_code} {reply.reason_phrase}" == first
+        assert reply.headers["content-type"] == shown["content-type"]
+        assert reply.text == body
+    got, body = endpoint.got[-1]
+    _, shown, forwarded = FORWARDED
+    assert got.keys() == shown.keys()
+    assert {name for name in got if got[name] != shown[name]} <= MADE_ANEW
+    assert body.decode() == forwarded
+
+
+def changed(cell: str) -> bytes:
+    """The sample, with or without what a row says."""
+    members = json.loads(SAMPLE)
+    if cell.startswith("no "):
+        del members[cell.removeprefix("no `")]
+    else:
+        members |= json.loads(f"{{{cell}}}")
+    return json.dumps(members).encode()
+
+
+BODIES = {
+    "is empty": b"",
+    "is a list": b"[" + SAMPLE + b"]",
+    "is in GBK": SAMPLE.replace(b"id1", "证书".encode("gbk")),
+    "is in UTF-16": SAMPLE.decode().encode("utf-16"),
+    "begins with a UTF-8 byte order mark": b"\xef\xbb\xbf" + SAMPLE,
+    "has a key twice": SAMPLE[:-1] + b',"event_source":"a"}',
+    "has `NaN`, or a number beyond a float": SAMPLE.replace(b'"id1"', b"1e999"),
+    "has half a surrogate pair": SAMPLE.replace(b"id1", b"\\ud800"),
+    "has more than 16,384 characters in `event_key` and its four fields": SAMPLE.replace(
+        b"a.gs.cert.1", b"k" * 16384
+    ),
+}
+
+
+async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoint]) -> None:
+    """What the sample may be changed to, and bytes that are refused."""
+    router, _ = both
+    unlike = rows("a body that | code | `msg`")
+    assert [what for what, _, _ in unlike] == list(BODIES)
+    sent = [(changed(cell), code, msg) for cell, code, msg in rows("with | code | `msg`")]
+    for body, code, msg in sent + [(BODIES[what], code, msg) for what, code, msg in unlike]:
+        said = (await router.post(body)).json()
+        assert (said["code"], said["msg"]) == (code, msg), body[:200]
+
+
+async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpoint]) -> None:
+    """And a target hears of one content type, whatever the callback said."""
+    router, endpoint = both
+    for header, code, msg in rows("header | code | `msg`"):
+        said = (await router.post(headers=[header.split(": ")])).json()
+        assert (said["code"], said["msg"]) == (code, msg), header
+    assert {headers["content-type"] for headers, _ in endpoint.got} == {"application/json"}
+
+
+async def test_every_answer_of_the_table_counts_as_it_says(both: tuple[House, Endpoint]) -> None:
+    """By the reason in the log, and by what EBaaS is told."""
+    router, endpoint = both
+    for status, answer, reason in rows("status | body | reason"):
+        endpoint.status, endpoint.answer = int(status), answer.encode()
+        count = sum(line["happening"] == "event" for line in router.lines)
+        told = (await router.post()).json()["code"]
+        line = await router.line("event", count + 1)
+        assert line["targets"]["certificates"]["reason"] == reason, answer
+        assert told == ("000" if reason == "acknowledged" else "500")
+
+
+async def test_the_fields_are_the_schemas() -> None:
+    """In the page's order, and required where the schema has them so."""
+    schema = json.loads((ROOT / "schemas/callback.schema.json").read_text(encoding="utf-8"))
+    fields = rows("field | required | type | means")
+    assert [name for name, *_ in fields] == list(schema["properties"])
+    assert [name for name, needed, *_ in fields if needed == "yes"] == schema["required"]
