@@ -237,10 +237,10 @@ class App(Starlette):
         """Open the store; from then until the stop be ready, and at the queue. `tried` is set once
         it is open or known to be away. Raises StartFailed."""
         away = partial(self._away, tried)
-        chosen = self._settings
-        limits = StoreLimits(chosen.store_max_bytes, chosen.store_max_rows)
-        password, connections = chosen.store_password_file, chosen.store_connections
-        opening = partial(open_store, chosen.store, limits, password, connections)
+        settings = self._settings
+        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        password, connections = settings.store_password_file, settings.store_connections
+        opening = partial(open_store, settings.store, limits, password, connections)
         store = await opened(opening, away, self._stopping)
         if store is None:
             return

@@ -41,7 +41,7 @@ MOUNTS = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts
 
 
 def test_what_is_mounted_is_a_volume_and_what_that_names_is_there() -> None:
-    """Volumes and claims are just those that are mounted; their ConfigMap and Secret are defined."""
+    """Volumes and claims are just those that are mounted; ConfigMap and Secret are there."""
     claims = [name_of(claim) for claim in SET["volumeClaimTemplates"]]
     assert sorted(MOUNTS) == sorted([*claims, *(volume["name"] for volume in POD["volumes"])])
     named = [volume.get("configMap", {}).get("name") for volume in POD["volumes"]]
