@@ -3,10 +3,12 @@
 
 VENV ?= .venv
 export PYTHON VENV
+# Else each process of a test run compiles all of it once more: a fifth of its time.
+unexport PYTHONDONTWRITEBYTECODE
 
 python = "$(VENV)/bin/python"
 
-.PHONY: help run test test-newest check lint format types floors deps lock-check lock upgrade wheel clean
+.PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel clean
 .PHONY: run-environment dev-environment docs promtool audit
 
 help: ## show this
@@ -17,6 +19,10 @@ run: run-environment ## set up, start the router with stand-in targets, send one
 
 test: dev-environment ## set up and run the tests
 	@$(python) -m pytest $(ARGS)
+
+test-long: dev-environment ## what make test does in small, in full
+	@LONG=1 $(python) -m pytest -n 2 tests/config/test_config.py tests/process/test_starting.py \
+		-k "cost_what_they_are or whole_group" $(ARGS)
 
 test-newest: ## the tests on the newest Python here too, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \

@@ -42,8 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "postgresql" in item.fixturenames:
             item.add_marker("postgresql")
-            if not postgres.REQUIRED:
-                item.add_marker(skip)
+        # A parameter that asks for one is marked where it stands.
+        if item.get_closest_marker("postgresql") and not postgres.REQUIRED:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from router.model.errors import SettingInvalid
 from router.model.secret import Secret
 from router.telemetry.log import printable
 from tests.support.command import ROOT, Finished, command, environment, one_line, run
+from tests.support.inprocess import quick
 
 HEAVY = (
     "httpx",
@@ -52,7 +53,7 @@ def complaint(finished: Finished) -> str:
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
 def test_alone_it_lists_every_command(arguments: tuple[str, ...]) -> None:
     """`ebaas-router` alone prints the commands, each with what it is for, and ends well."""
-    finished = run(*arguments)
+    finished = quick(*arguments)
     assert finished.returncode == 0
     listed = finished.stdout.decode().partition("commands:\n")[2].partition("\n\n")[0]
     names = [line.split(maxsplit=1)[0] for line in listed.splitlines()]
@@ -63,7 +64,7 @@ def test_alone_it_lists_every_command(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_teaches(name: str) -> None:
     """A command's help has a paragraph, examples that name it, and its exit codes."""
-    finished = run(name, "--help")
+    finished = quick(name, "--help")
     assert finished.returncode == 0
     text = finished.stdout.decode()
     about, examples, exit_codes = (
@@ -98,28 +99,28 @@ def test_version() -> None:
 
 def test_an_unknown_command_is_met_with_a_guess() -> None:
     """A mistyped command is one line that names the likely one."""
-    assert complaint(run("sevre")) == "'sevre' is not a command, did you mean serve?"
+    assert complaint(quick("sevre")) == "'sevre' is not a command, did you mean serve?"
 
 
 def test_an_unknown_option_is_met_with_a_guess() -> None:
     """A mistyped option is one line that names the likely one."""
-    line = complaint(run("send", "--tipe", "cert"))
+    line = complaint(quick("send", "--tipe", "cert"))
     assert line.startswith("'--tipe' is not an option or argument, did you mean --type?")
 
 
 def test_an_abbreviated_option_is_refused() -> None:
     """An option is given in full: an abbreviation may mean another one tomorrow."""
-    assert complaint(run("send", "--concurr", "2")).startswith("'--concurr' is not an option")
+    assert complaint(quick("send", "--concurr", "2")).startswith("'--concurr' is not an option")
 
 
 def test_an_option_without_its_value_is_one_line() -> None:
     """What argparse itself finds wrong is one line too."""
-    assert complaint(run("serve", "--port")).startswith("--port: expected one argument")
+    assert complaint(quick("serve", "--port")).startswith("--port: expected one argument")
 
 
 def test_a_wrong_option_is_named() -> None:
     """A wrong value from the command line names its option."""
-    line = complaint(run("serve", "--port", "80a"))
+    line = complaint(quick("serve", "--port", "80a"))
     assert line == "--port: '80a' is not a port (0 to 65535)"
 
 

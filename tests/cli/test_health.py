@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.command import answering, closed_port, http_answer, one_line, receiver, run
 from tests.support.house import house, routes
+from tests.support.inprocess import quick
 
 
 @pytest.mark.anyio
@@ -33,7 +34,7 @@ def test_what_is_not_ready_says_why() -> None:
     """Any status but 200 is `not ready`, with the contract's message, exit code 1."""
     answer = http_answer('{"code":"503","msg":"服务\\u001b繁忙"}', "503 Service Unavailable")
     with answering(answer) as url:
-        finished = run("health", "--url", url)
+        finished = quick("health", "--url", url)
     assert finished.returncode == 1
     assert one_line(finished.stdout) == "not ready: HTTP 503 服务\\u001b繁忙"
 
@@ -43,7 +44,7 @@ def test_another_server_is_not_the_router(body: str) -> None:
     """A 200 that is not the contract's reply is `not ready`, exit code 1: something else listens
     there."""
     with answering(http_answer(body, "200 OK")) as url:
-        finished = run("health", "--url", url)
+        finished = quick("health", "--url", url)
     assert finished.returncode == 1
     assert one_line(finished.stdout) == f"not ready: what answers at {url} is not the router"
 
@@ -52,7 +53,7 @@ def test_another_server_is_not_the_router(body: str) -> None:
 def test_an_answer_of_any_other_shape_is_no_traceback(body: str) -> None:
     """Whatever is answered beside the status, the line has the status."""
     with answering(http_answer(body, "500 Oh")) as url:
-        finished = run("health", "--url", url)
+        finished = quick("health", "--url", url)
     assert finished.returncode == 1
     assert one_line(finished.stdout).startswith("not ready: HTTP 500")
     assert finished.stderr == b""
@@ -61,7 +62,7 @@ def test_an_answer_of_any_other_shape_is_no_traceback(body: str) -> None:
 def test_nobody_there() -> None:
     """An address where nobody listens is `not reachable`, exit code 1."""
     port = closed_port()
-    finished = run("health", "--port", str(port))
+    finished = quick("health", "--port", str(port))
     assert finished.returncode == 1
     assert one_line(finished.stdout) == (
         f"not reachable: http://127.0.0.1:{port}: Connection refused"
@@ -71,7 +72,7 @@ def test_nobody_there() -> None:
 def test_what_speaks_no_http() -> None:
     """An answer that is no HTTP is `not reachable`, exit code 1."""
     with answering(b"220 mail.example ESMTP\r\n") as url:
-        finished = run("health", "--url", url)
+        finished = quick("health", "--url", url)
     assert finished.returncode == 1
     line = one_line(finished.stdout)
     assert line == f"not reachable: {url}: what answers there is no HTTP server"
@@ -81,7 +82,7 @@ def test_what_speaks_no_http() -> None:
 def test_an_answer_that_never_ends(answer: bytes) -> None:
     """`--timeout` holds for the whole question, also where an answer has begun."""
     with answering(answer, then="hold") as url:
-        finished = run("health", "--url", url, "--timeout", "300ms")
+        finished = quick("health", "--url", url, "--timeout", "300ms")
     assert finished.returncode == 1
     assert one_line(finished.stdout) == f"not reachable: no answer from {url} within 0.3 s"
 
@@ -89,7 +90,7 @@ def test_an_answer_that_never_ends(answer: bytes) -> None:
 def test_another_path() -> None:
     """A URL with a path of its own is asked as it is; receivers only take POSTs."""
     with receiver() as target:
-        finished = run("health", "--url", target.url + "/status")
+        finished = quick("health", "--url", target.url + "/status")
         target.wait_for(lambda: target.stdout)
         assert "GET /status" in target.stdout[0]
     assert finished.returncode == 1
@@ -98,9 +99,9 @@ def test_another_path() -> None:
 def test_wrong_urls_and_variables_are_one_line() -> None:
     """What can't be asked at all is exit code 2."""
     wrong: list[tuple[subprocess.CompletedProcess[bytes], str]] = [
-        (run("health", "--url", "127.0.0.1:8080"), "--url: "),
+        (quick("health", "--url", "127.0.0.1:8080"), "--url: "),
         (run("health", environ={"EBAAS_ROUTER_PORT": "x"}), "EBAAS_ROUTER_PORT: "),
-        (run("health", "--timeout", "2"), "--timeout: "),
+        (quick("health", "--timeout", "2"), "--timeout: "),
     ]
     for finished, start in wrong:
         assert finished.returncode == 2

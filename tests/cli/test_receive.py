@@ -19,6 +19,7 @@ from router.contract.signing import Signer
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, command, environment, one_line, receiver, run
 from tests.support.house import SAMPLE
+from tests.support.inprocess import quick
 
 FAILED = "服务调用异常，请稍后再试或联系管理员"
 
@@ -244,8 +245,8 @@ def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
     it is not trusted."""
     with receiver("--verify", "the new secret", "--format", "json") as target:
         event = ("send", target.url, "--key", "a b.证", "--sign")
-        assert run(*event, "the new secret").returncode == 0
-        assert run(*event, "the old secret").returncode == 1
+        assert quick(*event, "the new secret").returncode == 0
+        assert quick(*event, "the old secret").returncode == 1
         target.wait_for(lambda: len(target.stdout) == 2)
     told = json.loads(target.stdout[0])["headers"]
     assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= told.keys()
@@ -279,7 +280,7 @@ def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> No
 )
 def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
     """And is not in it."""
-    finished = run("receive", "--port", "0", f"--verify={given}")
+    finished = quick("receive", "--port", "0", f"--verify={given}")
     assert finished.returncode == 2
     assert one_line(finished.stderr) == f"ebaas-router: --verify: {why}"
 
@@ -301,6 +302,6 @@ def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
 )
 def test_wrong_options(arguments: tuple[str, str]) -> None:
     """A wrong value is one line that names its option, exit code 2."""
-    finished = run("receive", "=".join(arguments))
+    finished = quick("receive", "=".join(arguments))
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {arguments[0]}: ")

@@ -29,6 +29,7 @@ from tests.support.command import (
     run,
     running,
 )
+from tests.support.inprocess import quick
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def target() -> Iterator[Receiver]:
 def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any]:
     """What the receiver got from a `send` with these arguments."""
     before = len(target.stdout)
-    finished = run("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
+    finished = quick("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
     assert finished.returncode == 0, finished.stderr
     target.wait_for(lambda: len(target.stdout) > before)
     line: dict[str, Any] = json.loads(target.stdout[before])
@@ -65,7 +66,7 @@ def test_it_prints_the_reply(target: Receiver) -> None:
 
 def test_json_has_the_same(target: Receiver) -> None:
     """With `--format json` the reply is one object."""
-    finished = run("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
+    finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
     (line,) = told(finished)
     assert line.pop("ms") > 0
     assert line == {
@@ -126,7 +127,7 @@ def test_a_file_is_sent_byte_for_byte(tmp_path: Path) -> None:
     file.write_bytes(body)
     with receiver("--format", "json") as target:
         for arguments in ((str(file), target.url), (target.url, "--timeout", "5s", str(file))):
-            run("send", *arguments)
+            quick("send", *arguments)
         target.wait_for(lambda: len(target.stdout) == 2)
         for line in target.stdout:
             assert json.loads(line)["body"] == body.decode()
@@ -147,7 +148,7 @@ def test_headers_are_sent(target: Receiver) -> None:
 def test_any_other_code_is_bad() -> None:
     """A code but 000 is exit code 1, whatever the HTTP status says."""
     with receiver("--code", "0", "--status", "200") as target:
-        finished = run("send", target.url)
+        finished = quick("send", target.url)
     assert finished.returncode == 1
     assert one_line(finished.stdout).startswith("code 0, ")
 
@@ -155,7 +156,7 @@ def test_any_other_code_is_bad() -> None:
 def test_the_code_decides() -> None:
     """EBaaS reads the code: 000 is a success beside any HTTP status."""
     with receiver("--status", "500") as target:
-        assert run("send", target.url).returncode == 0
+        assert quick("send", target.url).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_the_code_decides() -> None:
 def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> None:
     """What is no contract reply is told by its reason, exit code 1."""
     with answering(answer) as url:
-        finished = run("send", url, "--format", "json")
+        finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
     (line,) = told(finished)
     assert (line["code"], line["reason"]) == (None, reason)
@@ -187,7 +188,7 @@ def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> No
 
 def test_nobody_there() -> None:
     """An address where nobody listens is one line, exit code 1."""
-    finished = run("send", f"http://127.0.0.1:{closed_port()}/")
+    finished = quick("send", f"http://127.0.0.1:{closed_port()}/")
     assert finished.returncode == 1
     assert one_line(finished.stdout).startswith("no contract reply: connect_refused")
 
@@ -196,7 +197,7 @@ def test_a_reply_can_not_write_on_the_terminal() -> None:
     """What a reply says is escaped and cut, so that it stays one line."""
     reply = {"code": "\x1b[2J", "msg": "a\nb\r\u202e" + "x" * 9999, "request_id": "\x00"}
     with answering(http_answer(json.dumps(reply))) as url:
-        finished = run("send", url)
+        finished = quick("send", url)
     line = one_line(finished.stdout)
     assert line.isprintable()
     assert line.startswith("code \\u001b[2J, a\\u000ab\\u000d\\u202exxx")
@@ -214,7 +215,7 @@ def test_many_codes_are_summed_up() -> None:
     """However many codes come, the summary stays short, and adds up."""
     numbers = iter(range(10**6))
     with answering(lambda: http_answer(f'{{"code":"{next(numbers)}"}}')) as url:
-        finished = run("send", url, "--count", "50", "--format", "json")
+        finished = quick("send", url, "--count", "50", "--format", "json")
     codes = told(finished)[0]["codes"]
     assert len(codes) == 21
     assert codes["others"] == 30
@@ -224,7 +225,7 @@ def test_the_timeout_ends_a_request() -> None:
     """`--timeout` is the longest that a request takes, also where an answer has begun."""
     with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", then="hold") as url:
         started = time.monotonic()
-        finished = run("send", url, "--timeout", "2s", "--format", "json")
+        finished = quick("send", url, "--timeout", "2s", "--format", "json")
         assert time.monotonic() - started < 30
     assert told(finished)[0]["reason"] == "timeout"
 
@@ -232,7 +233,7 @@ def test_the_timeout_ends_a_request() -> None:
 def test_retry_goes_on_until_it_succeeds() -> None:
     """A failure is repeated after the waits, each request announced and told, until a 000."""
     with receiver("--fail-first", "2") as target:
-        finished = run("send", target.url, "--waits", "10ms,20ms")
+        finished = quick("send", target.url, "--waits", "10ms,20ms")
     assert finished.returncode == 0
     first, second, third = finished.stdout.decode().splitlines()
     assert first.startswith("request 1 of 21: code 500, ")
@@ -247,7 +248,7 @@ def test_retry_goes_on_until_it_succeeds() -> None:
 def test_retry_gives_up_after_its_retries() -> None:
     """When all retries are made the exit code is 1; the last wait repeats."""
     with receiver("--code", "500") as target:
-        finished = run("send", target.url, "--waits", "1ms", "--retries", "3", "--format", "json")
+        finished = quick("send", target.url, "--waits", "1ms", "--retries", "3", "--format", "json")
         target.wait_for(lambda: len(target.stdout) == 4)
     assert finished.returncode == 1
     assert [(line["request"], line["of"]) for line in told(finished)] == [
@@ -258,7 +259,7 @@ def test_retry_gives_up_after_its_retries() -> None:
 def test_a_retry_sends_the_same_bytes() -> None:
     """A retry is the same event, byte for byte, as EBaaS would send it."""
     with receiver("--fail-first", "1", "--format", "json") as target:
-        run("send", target.url, "--waits", "1ms")
+        quick("send", target.url, "--waits", "1ms")
         target.wait_for(lambda: len(target.stdout) == 2)
         first, second = (json.loads(line)["body"] for line in target.stdout)
     assert first == second
@@ -278,7 +279,7 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
 def test_count_counts() -> None:
     """`--count` sends so many, counts the codes and sums up the times."""
     with receiver("--fail-first", "5") as target:
-        finished = run("send", target.url, "--count", "40", "--concurrency", "4")
+        finished = quick("send", target.url, "--count", "40", "--concurrency", "4")
         target.wait_for(lambda: len(target.stdout) == 40)
     assert finished.returncode == 1
     assert finished.stderr == b""
@@ -290,7 +291,7 @@ def test_count_counts() -> None:
 
 def test_count_as_json(target: Receiver) -> None:
     """The summary of a load as one object; all good is exit code 0."""
-    finished = run("send", target.url, "--count", "25", "--concurrency", "5", "--format", "json")
+    finished = quick("send", target.url, "--count", "25", "--concurrency", "5", "--format", "json")
     assert finished.returncode == 0
     (summary,) = told(finished)
     assert summary["codes"] == {"000": 25}
@@ -312,7 +313,7 @@ def test_concurrency_is_kept_and_kept_to() -> None:
 def test_failures_are_counted_by_reason() -> None:
     """Requests without a reply are counted by why there was none."""
     url = f"http://127.0.0.1:{closed_port()}/"
-    finished = run("send", url, "--count", "7", "--format", "json")
+    finished = quick("send", url, "--count", "7", "--format", "json")
     assert finished.returncode == 1
     assert told(finished)[0]["codes"] == {"connect_refused": 7}
 
@@ -388,7 +389,7 @@ def test_on_a_terminal_progress_is_redrawn() -> None:
 )
 def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
     """What can't be sent is one line that says why, exit code 2."""
-    finished = run("send", *arguments)
+    finished = quick("send", *arguments)
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")
 

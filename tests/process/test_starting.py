@@ -75,10 +75,14 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
             assert (process.returncode in (-number, 0), told) == (True, b"")
 
 
+#: Tenths of a second after the parent heeds signals; all six with LONG=1: `make test-long`.
+MOMENTS = range(0, 6, 1 if "LONG" in os.environ else 2)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_is_a_stop(number: signal.Signals) -> None:
     """Once the parent heeds signals, whatever its workers are at: exit code 0, and no message."""
-    for moment in range(6):
+    for moment in MOMENTS:
         with started(*serve("--workers", "2")) as process:
             until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
             time.sleep(moment * 0.1)  # any moment will do

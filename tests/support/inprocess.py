@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from router.cli import main
+from tests.support.command import Finished
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ def ran(*arguments: str | Path, stdin: bytes = b"") -> Ran:
     with _stdin(stdin), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+def quick(*arguments: str, stdin: bytes = b"") -> Finished:
+    """The same, as `run` of a process gives it: a start takes a quarter of a second of a core."""
+    result = ran(*arguments, stdin=stdin)
+    return Finished(arguments, result.code, result.out.encode(), result.err.encode())
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from router.net.http.limits import Limits
 from router.net.server_tls import server_context
 from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run
+from tests.support.inprocess import quick
 from tests.support.serving import Target, serving, target
 from tests.support.wire import PROBE, Running, head, post, running, wait_until
 
@@ -167,19 +168,19 @@ def test_commands_speak_to_it(
     with serving(tmp_path, {"one": one}, options=more) as router:
         url = f"https://127.0.0.1:{router.port}"
         assert router.lines("serving")[0]["url"] == f"{url}/callback"
-        own = run("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
+        own = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
         assert (own.returncode, own.stdout) == (0, b"ready\n")
         ca = ("--ca", str(folder / "cert.ca"))
-        assert run("health", "--url", url, *ca).returncode == 0
-        assert "000" in one_line(run("send", "--url", f"{url}/callback", *ca).stdout)
-        assert "certificate" in one_line(run("health", "--url", url).stdout)
-        assert "tls" in one_line(run("send", "--url", f"{url}/callback").stdout)
+        assert quick("health", "--url", url, *ca).returncode == 0
+        assert "000" in one_line(quick("send", "--url", f"{url}/callback", *ca).stdout)
+        assert "certificate" in one_line(quick("health", "--url", url).stdout)
+        assert "tls" in one_line(quick("send", "--url", f"{url}/callback").stdout)
 
 
 def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
     """One line says what is wrong."""
     with serving(tmp_path, {"one": one}) as router:
-        asked = run("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
+        asked = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
     assert asked.returncode == 1
     assert "does not speak TLS" in one_line(asked.stdout)
 
@@ -195,7 +196,7 @@ def test_a_certificate_that_can_not_be_used(tmp_path: Path, workers: str) -> Non
 
 def test_half_a_pair() -> None:
     """A certificate without its key is a mistake in the command line."""
-    done = run("serve", "--tls-cert", "cert.pem")
+    done = quick("serve", "--tls-cert", "cert.pem")
     assert done.returncode == 2
     assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
 
@@ -222,7 +223,7 @@ def test_an_authority_that_can_not_be_used(tmp_path: Path, content: str | None, 
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-    done = run("send", "--url", "https://127.0.0.1:1/", "--ca", str(path))
+    done = quick("send", "--url", "https://127.0.0.1:1/", "--ca", str(path))
     assert done.returncode == 2
     assert why in one_line(done.stderr)
     assert str(path) in one_line(done.stderr)
