@@ -60,7 +60,7 @@ class Retry:
         return Cause.REPLAY if self.due.replayed else None
 
 
-class Sends(Protocol):
+class QueueSender(Protocol):
     """The part of a Sender that the queue needs."""
 
     def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]: ...
@@ -103,7 +103,7 @@ class Queue:
         self,
         store: Store,
         memory: Memory,
-        sender: Sends,
+        sender: QueueSender,
         in_force: Callable[[], InForce],
         watcher: QueueWatcher,
         random: Random,

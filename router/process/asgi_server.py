@@ -15,7 +15,7 @@ from router.net.listening import BACKLOG, url_of
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: Seconds between a reply and the next request.
-KEEP_ALIVE = 75
+_KEEP_ALIVE = 75
 
 
 class AsgiServer:
@@ -41,7 +41,7 @@ class AsgiServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE,
+                timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=drain_timeout,
             )
         )

@@ -17,6 +17,12 @@ from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 
+#: The most events of one body that a look-up shows, open ones first.
+MAX_FOUND = 32
+
+#: How long a stop waits for what is being written, in seconds.
+CLOSE_TIMEOUT = 5.0
+
 
 class StoreFailed(RouterError):
     """The store is away, too slow or broken; the text is one word for logs and metrics.

@@ -26,6 +26,8 @@ from router.store.postgres.nodes import PostgresNodes
 from router.store.postgres.pool import SIZE, ServerPool
 from router.store.postgres.trouble import Away, Failed
 from router.store.promises import (
+    CLOSE_TIMEOUT,
+    MAX_FOUND,
     DeliveryRow,
     Due,
     Ended,
@@ -39,17 +41,11 @@ from router.store.promises import (
     Usage,
 )
 
-#: The most events of one body that a look-up shows, open ones first.
-MAX_FOUND = 32
-
 #: The most look-ups, and the most writes, that share a statement.
 LOOKUPS, WRITES = 256, 64
 
 #: How often the server's clock is asked for, in seconds.
 CLOCK_PAUSE = 10.0
-
-#: How long a stop waits for what is being written, in seconds.
-CLOSE_TIMEOUT = 5.0
 
 #: How long each try to spend what came too late may take, and the pause between two, in seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5

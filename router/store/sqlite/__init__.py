@@ -17,6 +17,7 @@ from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.promises import (
+    CLOSE_TIMEOUT,
     DeliveryRow,
     Due,
     Ended,
@@ -33,10 +34,7 @@ from router.store.sqlite.rows import Rows
 from router.store.sqlite.writer import CommitWriter, Job
 
 #: Bytes of the disk that are left free for deleting: on a full disk not even that works.
-RESERVE = 16 * 1024 * 1024
-
-#: How long a stop waits for what is being written, in seconds.
-CLOSE_TIMEOUT = 5.0
+DISK_RESERVE = 16 * 1024 * 1024
 
 #: How long the store tries to take the credit from a write that came too late, in seconds.
 _SPEND_TIMEOUT = 60.0
@@ -75,7 +73,7 @@ class SqliteStore:
         cls,
         path: Path,
         limits: StoreLimits,
-        reserve: int = RESERVE,
+        reserve: int = DISK_RESERVE,
         now: Callable[[], float] = time.time,
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used."""

@@ -8,10 +8,17 @@ from typing import Any
 
 from router.model.event import Event, Letter
 from router.store import fullness
-from router.store.promises import DeliveryRow, Due, Kept, Record, Stage, State, StoreLimits, Usage
-
-#: The most events of one body that a look-up shows, open ones first.
-MAX_FOUND = 32
+from router.store.promises import (
+    MAX_FOUND,
+    DeliveryRow,
+    Due,
+    Kept,
+    Record,
+    Stage,
+    State,
+    StoreLimits,
+    Usage,
+)
 
 _IS_THERE = "SELECT 1 FROM events WHERE digest = ?"
 

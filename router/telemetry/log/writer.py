@@ -16,7 +16,7 @@ BOUND = 4 * 1024 * 1024
 GATHER = 0.02
 
 #: Seconds between two looks at whether there is something else to say, where no line comes.
-TICK = 1.0
+TICK_EVERY = 1.0
 
 #: How many bytes go in one system call. To a regular file they stay together anyhow; a pipe keeps
 #: together only PIPE_BUF of them, where other processes write into it as well.
@@ -33,7 +33,7 @@ class LogWriter:
     """
 
     def __init__(self, fd: int, tick: Callable[[], None], *, bound: int = BOUND) -> None:
-        """`tick` is called by the thread that writes, after lines and at least once a TICK."""
+        """`tick` is called by the thread that writes, after lines and each TICK_EVERY at least."""
         self._fd = fd
         self._tick = tick
         self._bound = bound
@@ -101,9 +101,9 @@ class LogWriter:
                 self._hurry.wait(GATHER)
 
     def _gathered(self) -> list[bytes]:
-        """All that waits, or what comes within a TICK."""
+        """All that waits, or what comes within TICK_EVERY."""
         try:
-            first = self._lines.get(timeout=TICK)
+            first = self._lines.get(timeout=TICK_EVERY)
         except Empty:
             return []
         # Nobody else takes any.
@@ -142,7 +142,7 @@ class LogWriter:
             except BlockingIOError:  # somebody made it non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
-                poll.poll(TICK * 1000)
+                poll.poll(TICK_EVERY * 1000)
             else:
                 self._torn = data[written - 1 : written] != b"\n"
                 return written
