@@ -14,7 +14,7 @@ from router.archive.segments import Segment, every_file, finished_name, found, o
 from router.archive.zstd import compressed
 
 #: The size of a segment that is full, in bytes, and the least that it is made smaller to.
-FULL, LEAST = 16 * 1024 * 1024, 64 * 1024
+FULL, LEAST_BYTES = 16 * 1024 * 1024, 64 * 1024
 
 #: After how many seconds a file that was to become a segment is taken for a dead process's.
 _ABANDONED = 3600.0
@@ -36,7 +36,7 @@ class Shelf:
         self._folder = folder
         self._now = now
         self._keep = keep
-        self._full = max(LEAST, min(FULL, max_bytes // (4 * processes)))
+        self._full = max(LEAST_BYTES, min(FULL, max_bytes // (4 * processes)))
         #: What finished ones may take up: the others' growth is theirs.
         self._room = max_bytes - processes * self._full
         #: The segment that is written to; -1 where there is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.delivery.target.gate import Gate, failed
-from router.delivery.target.streak import AGAIN, FIRST, Streak
+from router.delivery.target.streak import TOLD_AFTER, TOLD_AGAIN_AFTER, Streak
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
 
@@ -80,12 +80,12 @@ def test_a_streak_is_told_after_a_while_then_every_hour() -> None:
     assert streak.look(Attempt(Reason.PAUSED, False, 0.0), 500.0) is None
     assert streak.since == 0
     assert streak.look(status(500), 1000.0) is None
-    assert streak.look(Attempt(Reason.BREAKER_OPEN, False, 0.0), 1000.0 + FIRST) is None
-    told = streak.look(status(500), 1000.0 + FIRST)
+    assert streak.look(Attempt(Reason.BREAKER_OPEN, False, 0.0), 1000.0 + TOLD_AFTER) is None
+    told = streak.look(status(500), 1000.0 + TOLD_AFTER)
     assert told is not None
     assert (told.since, told.attempts, told.last) == (1000.0, 2, status(500))
-    assert streak.look(status(500), 1000.0 + FIRST + AGAIN - 1) is None
-    assert streak.look(status(500), 1000.0 + FIRST + AGAIN) is not None
+    assert streak.look(status(500), 1000.0 + TOLD_AFTER + TOLD_AGAIN_AFTER - 1) is None
+    assert streak.look(status(500), 1000.0 + TOLD_AFTER + TOLD_AGAIN_AFTER) is not None
     over = streak.look(YES, 9000.0)
     assert over is not None
     assert (over.since, over.attempts, over.last) == (1000.0, 4, YES)
@@ -109,4 +109,4 @@ def test_a_target_that_is_not_there_is_told_once_at_once(number: int) -> None:
     assert told is not None
     assert told.since == 1000.0
     assert streak.look(status(number), 1002.0) is None
-    assert streak.look(status(number), 1001.0 + AGAIN) is not None
+    assert streak.look(status(number), 1001.0 + TOLD_AGAIN_AFTER) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from router.model.event import OWN_DOING, Attempt
 
 #: How long it has to last until it is told, and after how long it is told again, in seconds.
-FIRST, AGAIN = 300.0, 3600.0
+TOLD_AFTER, TOLD_AGAIN_AFTER = 300.0, 3600.0
 
 #: There is no such endpoint, or it is gone for good: that is told at once.
 _NOT_THERE = frozenset({404, 410})
@@ -42,12 +42,12 @@ class Streak:
         if attempt.reason in OWN_DOING:
             return None
         if not self.since:
-            self.since, self._tell_at = now, now + FIRST
+            self.since, self._tell_at = now, now + TOLD_AFTER
         self._attempts += 1
         at_once = attempt.status in _NOT_THERE and not self._told
         if now < self._tell_at and not at_once:
             return None
-        self._told, self._tell_at = True, now + AGAIN
+        self._told, self._tell_at = True, now + TOLD_AGAIN_AFTER
         return Failing(self.since, self._attempts, attempt)
 
     def _over(self, attempt: Attempt) -> Failing | None:

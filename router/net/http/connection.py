@@ -16,7 +16,7 @@ from router.net.batching import COMPANY, batching_of
 from router.net.http.body import Body, Malformed, body_after
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.http.head import (
-    BAD_HTTP,
+    BAD_REQUEST,
     BLANK,
     END,
     Head,
@@ -30,7 +30,7 @@ from router.net.http.limits import Limits, Tally
 from router.net.http.response import status_line
 
 #: What is said in an application's place, besides what the head brings about.
-TOO_SLOW, FAULT, BUSY = 408, 500, 503
+TIMED_OUT, INTERNAL_ERROR, UNAVAILABLE = 408, 500, 503
 
 #: So much of a body may come before somebody asks for it, in bytes.
 _AHEAD = 64 * 1024
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.is_extra = excess > 0
         self._last = self.is_extra or self._tally.draining
         if excess > self._limits.reserve:
-            self.refuse(BUSY)
+            self.refuse(UNAVAILABLE)
             transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
         if self.is_receiving and not self.is_leaving:
-            self.refuse(BAD_HTTP)
+            self.refuse(BAD_REQUEST)
         self._batching.flush()  # the connection closes with this, and its reply may wait there
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         if self.is_closing:
             return
         if self.is_answering or self.is_receiving:
-            self.refuse(BUSY)
+            self.refuse(UNAVAILABLE)
         else:
             self._batching.flush()  # its reply may wait there
             self.transport.close()
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         elif found >= 0:
             self._begin(data[:size], data[size:])
         elif is_hopeless(data):
-            self.refuse(BAD_HTTP)
+            self.refuse(BAD_REQUEST)
 
     def _begin(self, raw: bytes, rest: bytes) -> None:
         """Let the application have the request, with its body where that has come already."""
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         if isinstance(head, int):
             self.refuse(head, raw)
         elif self.is_extra and not raw.startswith(self._limits.exempt):
-            self.refuse(BUSY, raw)
+            self.refuse(UNAVAILABLE, raw)
         elif head.length == len(rest):
             self._call(head, rest)
         elif self._fits(body := body_after(head, self._limits.head), rest, raw):
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
         try:
             body.feed(data)
         except Malformed:
-            self.refuse(BAD_HTTP, head)
+            self.refuse(BAD_REQUEST, head)
             return False
         self._body = None if body.is_whole else body
         self._last = self._last or body.closes
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
         self._held += size
         self._tally.unfinished += size
         if self._held > self._limits.head and self._tally.unfinished > self._limits.unfinished:
-            self.refuse(BUSY)
+            self.refuse(UNAVAILABLE)
 
     def _let_go(self) -> None:
         self._tally.unfinished -= self._held
@@ -322,7 +322,7 @@ class Connection(asyncio.Protocol):
         """The application has returned; `owed` where it has not said all of a reply."""
         self._tally.tasks.discard(task)
         if owed and not self.is_closing:
-            self.refuse(FAULT)
+            self.refuse(INTERNAL_ERROR)
 
     # The way out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import select
 
-from router.net.http.connection import BUSY, TOO_SLOW, Connection
+from router.net.http.connection import TIMED_OUT, UNAVAILABLE, Connection
 from router.net.http.limits import Limits, Tally
 
 
@@ -34,7 +34,7 @@ def _check(connection: Connection, tally: Tally, limits: Limits, now: float, ful
     if connection.is_leaving:
         transport.abort()
     elif connection.is_receiving or (connection.is_extra and full):
-        connection.refuse(BUSY if full else TOO_SLOW)
+        connection.refuse(UNAVAILABLE if full else TIMED_OUT)
     elif not _has_unread(connection):
         transport.close()
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from router.net.http.limits import Limits
 
 #: What the sender of a head that is none is told, as an HTTP status.
-BAD_HTTP, WRONG_METHOD, LONG_TARGET, UNEXPECTED, LARGE_HEAD = 400, 405, 414, 417, 431
+BAD_REQUEST, NOT_ALLOWED, URI_TOO_LONG, EXPECTATION_FAILED, HEAD_TOO_LARGE = 400, 405, 414, 417, 431
 
 #: What a head ends with.
 END = b"\r\n\r\n"
@@ -91,9 +91,9 @@ def oversized(data: bytes, size: int, limits: Limits) -> int | None:
     """What is said to a head that is too large: of `data`, `size` bytes are head, whole or not."""
     line = data.find(b"\r\n", 0, limits.line)
     if line < 0 and size >= limits.line:
-        return LONG_TARGET
+        return URI_TOO_LONG
     if size > limits.head or data.count(b"\r\n", 0, size) - 2 > limits.headers:
-        return LARGE_HEAD
+        return HEAD_TOO_LARGE
     return None
 
 
@@ -105,23 +105,23 @@ def read(head: bytes) -> Head | int:
 def _read(head: bytes) -> Head | int:
     match = _HEAD.fullmatch(head)
     if match is None:
-        return BAD_HTTP
+        return BAD_REQUEST
     method, target, minor = match.groups()
     fields = _fields(head)
     named = dict(fields)
     if len(named) < len(fields) and _repeats(fields):
-        return BAD_HTTP
+        return BAD_REQUEST
     if not _is_unambiguous(named, minor):
-        return BAD_HTTP
+        return BAD_REQUEST
     if method not in _METHODS or (method, target) == (b"OPTIONS", b"*"):
-        return WRONG_METHOD
+        return NOT_ALLOWED
     # HTTP/1.0 knows no 100.
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
-        return UNEXPECTED
+        return EXPECTATION_FAILED
     local = _local(target, named.get(b"host"))
     if not local:
-        return BAD_HTTP
+        return BAD_REQUEST
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
     return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, local))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from router.model.errors import StartFailed
 from router.store.promises import StoreFailed
-from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
 #: How long the writer waits for another process's commit, in seconds.
 BUSY_TIMEOUT = 2.0
@@ -179,7 +179,7 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
         if version < FILE_VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {OLDEST}")
+            connection.execute(f"PRAGMA user_version = {OLDEST_PROGRAM}")
             connection.execute("DELETE FROM version")
             connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
         connection.execute("COMMIT")

@@ -160,7 +160,7 @@ FILE_VERSION = len(MIGRATIONS)
 
 #: The oldest program that can work on a file of this version, by its own: that is what the file's
 #: header says. A program goes on with a newer file that says so.
-OLDEST = 1
+OLDEST_PROGRAM = 1
 
 #: Marks the file as this program's own, in SQLite's header: "EBaS".
 APPLICATION_ID = 0x45426153
