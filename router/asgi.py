@@ -25,7 +25,7 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
     """
     try:
         settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
-        log = Log(format=settings.log_format)
+        log = Log(format=settings.log_format, verbose=settings.verbose)
         # Who reaches the server is not known here: as if everybody did.
         app = App.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:

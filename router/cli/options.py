@@ -117,8 +117,10 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     for name in names or SETTINGS:
         setting = SETTINGS[name]
         default = "none" if setting.default is None else setting.default
+        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.short else {}
         parser.add_argument(
-            setting.option,
+            *filter(None, (setting.option, setting.short)),
+            **switch,
             metavar=setting.metavar,
             help=f"{setting.about} (default {default}; {setting.variable})",
         )

@@ -253,7 +253,7 @@ def _command(args: argparse.Namespace) -> list[str]:
 def _log(settings: Settings) -> Log:
     from router.telemetry.log import Log, take_library_lines
 
-    log = Log(format=settings.log_format)
+    log = Log(format=settings.log_format, verbose=settings.verbose)
     take_library_lines(log)
     return log
 

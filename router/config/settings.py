@@ -160,11 +160,13 @@ def parse_switch(text: str) -> bool:
     return text == "on"
 
 
-def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
+def setting(
+    parse: Callable[[str], Any], default: str | None, metavar: str, about: str, short: str = ""
+) -> Any:
     """Declare a field of Settings. The default is written as a user would; None is none."""
+    declared = {"parse": parse, "default": default, "metavar": metavar, "about": about}
     return field(
-        default=None if default is None else parse(default),
-        metadata={"parse": parse, "default": default, "metavar": metavar, "about": about},
+        default=None if default is None else parse(default), metadata={**declared, "short": short}
     )
 
 
@@ -306,6 +308,13 @@ class Settings:
     log_changes: bool = setting(
         parse_switch, "on", "on|off", "whether events' log lines have the ids in their `changes`"
     )
+    verbose: bool = setting(
+        parse_switch,
+        "off",
+        "on|off",
+        "have in an event's line for people all that json has; the option alone means on",
+        short="-v",
+    )
     workers: int = setting(
         parse_count,
         "1",
@@ -349,6 +358,8 @@ class Setting:
     default: str | None
     metavar: str
     about: str
+    #: Its other option; `""` is none. A setting that has one is a switch.
+    short: str
 
     @property
     def option(self) -> str:

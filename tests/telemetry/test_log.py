@@ -46,10 +46,10 @@ class Clock:
 class Kept:
     """A log in memory, and its lines."""
 
-    def __init__(self, format: Format = "json") -> None:
+    def __init__(self, format: Format = "json", *, verbose: bool = False) -> None:
         self.clock = Clock()
         self._stream = io.StringIO()
-        self.log = Log(self._stream, format, clock=self.clock)
+        self.log = Log(self._stream, format, verbose=verbose, clock=self.clock)
 
     @property
     def text(self) -> str:
@@ -81,6 +81,98 @@ def test_a_console_line() -> None:
         '2026-11-25T12:00:00.000Z warning lost target=ledger why="a \\"b\\"" at=[证书, "x=y"]'
         " n=None\n"
     )
+
+
+#: An event's fields, as they come.
+EVENT: dict[str, Any] = {
+    "code": "500",
+    "ms": 31.2,
+    "request_id": "r-1",
+    "event_id": "e-1",
+    "request": 2,
+    "of": 21,
+    "targets": {
+        "certificates": {"as": "required", "skipped": "acknowledged"},
+        "ledger": {"as": "required", "reason": "code", "ms": 3.1, "status": 200,
+                   "detail": "code '200'"},
+        "search": {"as": "required", "reason": "acknowledged", "ms": 2.0, "status": 200},
+        "audit": {"as": "optional", "skipped": "queued"},
+    },
+    "routes": ["everything under gs"],
+    "event_key": "a.gs.cert.1",
+    "event_source": "a",
+}  # fmt: skip
+
+FIRST_WORDS = "2026-11-25T12:00:00.000Z info    event a.gs.cert.1"
+OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
+
+
+def told(*, verbose: bool = False, **fields: Any) -> str:
+    kept = Kept("console", verbose=verbose)
+    kept.log.info("event", **EVENT | fields)
+    return kept.text.removesuffix("\n")
+
+
+def test_an_event_for_people() -> None:
+    """An event is its key, what was told, how long it took, and who did not acknowledge and why."""
+    assert told() == f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING}"
+
+
+def test_an_event_that_went_well() -> None:
+    """Where all is well nothing is said of targets."""
+    targets = {"search": EVENT["targets"]["search"]}
+    assert told(code="000", request=1, targets=targets) == f"{FIRST_WORDS} 000 in 31.2 ms"
+
+
+def test_an_event_whose_caller_was_gone() -> None:
+    """Who was told nothing had hung up."""
+    assert told(code="", targets={}) == f"{FIRST_WORDS} hung up in 31.2 ms, request 2 of 21"
+
+
+def test_what_is_wrong_with_an_event_is_always_told() -> None:
+    """That it has left no record, say, is no detail."""
+    line = told(unrecorded="full", unqueued=True, targets={})
+    assert line.endswith("request 2 of 21 unrecorded=full unqueued=True")
+
+
+def test_all_of_an_event_for_people() -> None:
+    """`verbose` has the few words and every other field."""
+    line = told(verbose=True)
+    assert line.startswith(f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING} request_id=r-1")
+    assert 'routes=["everything under gs"] event_source=a' in line
+    assert "search={as=required reason=acknowledged ms=2.0 status=200}" in line
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_values_in_an_events_words_stay_in_their_line(verbose: bool) -> None:
+    """What a caller or a target sent does not end the line, nor reach the terminal."""
+    bad = "".join(HOSTILE)
+    attempt = {"as": "optional", "reason": bad, "detail": bad, "ms": 1.0, "status": bad}
+    line = told(verbose=verbose, event_key=bad, code=bad, request=bad, targets={bad: attempt})
+    assert line.isprintable()
+    assert told(targets=bad, verbose=verbose).isprintable()
+
+
+TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+
+
+@pytest.mark.parametrize(("variables", "colored"), TERMINALS)
+def test_colours_are_for_terminals(
+    variables: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal gets colours for levels and codes, unless NO_COLOR or TERM=dumb is set."""
+    for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
+        monkeypatch.setenv(name, value)
+    reader, writer = os.openpty()
+    with os.fdopen(writer, "w") as stream:
+        log = Log(stream, "console", clock=Clock())
+        log.info("event", **EVENT)
+        log.error("dead_letter", target="ledger")
+        log.close()
+        text = os.read(reader, 65536).decode()
+    os.close(reader)
+    assert ("\x1b[31m500\x1b[0m" in text, "\x1b[31merror  \x1b[0m" in text) == (colored, colored)
+    assert ("\x1b" in text) == colored
 
 
 @pytest.mark.parametrize("format", FORMATS)

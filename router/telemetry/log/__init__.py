@@ -10,8 +10,9 @@ import weakref
 from collections.abc import Callable
 from typing import IO, Any
 
+from router.telemetry.log.console import Fields, Level, printable
 from router.telemetry.log.foreign import place_of, take_library_lines
-from router.telemetry.log.lines import Fields, Format, Level, Lines, printable, stamp, utc
+from router.telemetry.log.lines import Format, Lines, stamp, utc
 from router.telemetry.log.sums import Sums
 from router.telemetry.log.writer import LogWriter
 
@@ -45,12 +46,15 @@ class Log:
         stream: IO[str] | None = None,
         format: Format = "console",
         *,
+        verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`stream` is stdout by default. One without a descriptor is written to at once."""
+        """`stream` is stdout by default. One without a descriptor is written to at once.
+
+        `verbose`: for people too, an event's line has all its fields."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding)
+        self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
         self._sums = Sums()
         self._clock = clock
         self._out = _outlet(stream, encoding, self._tick)
@@ -115,6 +119,16 @@ class Log:
         self._out.reset()
         self._sums.reset()
         self._told = 0
+
+
+def _shows_colors(stream: IO[str] | None) -> bool:
+    """Whether it is a terminal, and nobody said otherwise."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 class _Stream:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
 
-from router.model.secret import Secret
+from router.telemetry.log.console import Console, Fields, Level, kind
 
 Format = Literal["console", "json"]
-Level = Literal["info", "warning", "error"]
-Fields = Mapping[str, Any]
 
 #: The longest line, in bytes: Docker and the runtimes of Kubernetes split what is longer.
 MAX_LINE = 16 * 1024
@@ -31,18 +28,22 @@ _FRAME = 1024
 #: The fields that every line has, or may have, of its own.
 _OWN = frozenset({"time", "level", "happening", "cut"})
 
-#: What needs no quotes and no second look: most values.
-_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
-_NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
-
 
 class Lines:
     """Renders lines in one format."""
 
-    def __init__(self, format: Format, encoding: str = "utf-8") -> None:
-        """`encoding` is for `console`; JSON is ASCII."""
+    def __init__(
+        self,
+        format: Format,
+        encoding: str = "utf-8",
+        *,
+        verbose: bool = False,
+        colored: bool = False,
+    ) -> None:
+        """All but the format is for `console`; JSON is ASCII, and has everything."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
+        self._console = Console(verbose=verbose, colored=colored)
         #: A second of Unix time, and how it is written: most lines are in that of the line before.
         self._second = (0, "1970-01-01T00:00:00")
 
@@ -76,7 +77,7 @@ class Lines:
     def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
         if self.is_json:
             return _json_line(stamp, level, happening, fields)
-        line = _console_line(stamp, level, happening, fields)
+        line = self._console.line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
     def _fitted(self, fields: Fields) -> dict[str, Any]:
@@ -140,19 +141,12 @@ def _shortened(value: Any, longest: int) -> Any:
     return value
 
 
-def _kind(value: Any) -> Any:
-    """What stands for a value that is no plain data: an exception's text may hold a secret."""
-    if isinstance(value, Secret):
-        return str(value)
-    return dict(value) if isinstance(value, Mapping) else type(value).__name__
-
-
 _ENCODER = json.JSONEncoder(
     ensure_ascii=True,
     allow_nan=False,
     check_circular=False,
     separators=(",", ":"),
-    default=_kind,
+    default=kind,
 )
 
 
@@ -179,45 +173,7 @@ def _quickly(members: dict[str, Any]) -> bytes | None:
     """The same in a tenth of the time, where orjson can: it leaves DEL and what is not ASCII as it
     is, and among that may be what a terminal obeys."""
     try:
-        line = orjson.dumps(members, _kind, orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(members, kind, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a key that is no text, an integer of more than 64 bits
         return None
     return line if line.isascii() and b"\x7f" not in line else None
-
-
-def _console_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
-    shown = " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value != "")
-    return f"{stamp} {level:<7} {happening} {shown}".rstrip() + "\n"
-
-
-def _value(value: Any) -> str:
-    """A value on one line and without control sequences, quoted where it has blanks."""
-    if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else _quoted(value)
-    if isinstance(value, int | float | None):
-        return str(value)
-    if isinstance(value, Mapping):
-        return "{" + " ".join([f"{_value(k)}={_value(v)}" for k, v in value.items()]) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join([_value(member) for member in value]) + "]"
-    return str(_kind(value))
-
-
-def _quoted(text: str) -> str:
-    """In quotes, where it can't do without."""
-    if not text or _NEEDS_QUOTES.search(text) or not text.isprintable():
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{printable(escaped)}"'
-    return text
-
-
-def printable(text: str) -> str:
-    r"""`text` with control and invisible characters as `\u001b`; in JSON it means the same."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    units = c.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.model.event import FIELDS
-from router.telemetry.log.lines import Fields, Level
+from router.telemetry.log.console import Fields, Level
 
 #: The happenings that are summed up, and the fields that make two lines of one kind. All else is
 #: written line by line: what becomes of an event, above all.
