@@ -43,6 +43,7 @@ COMMANDS = {
     "archive": "history.archive",
     "nodes": "deliveries.nodes",
     "health": "health",
+    "status": "status",
 }
 
 _OVERVIEW = """\

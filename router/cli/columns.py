@@ -32,6 +32,15 @@ def width(text: str) -> int:
     return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in printable(text))
 
 
+def clipped(text: str, cells: int) -> str:
+    """As much of it as goes into so many cells, and `…` where something is left out."""
+    if width(text) <= cells:
+        return text
+    while width(text) > cells - 1:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
 def few(texts: Sequence[str], join: str = ", ") -> str:
     """The first of them, and how many there are besides."""
     left = len(texts) - _FEW

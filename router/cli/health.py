@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
-import signal
 import ssl
-from collections.abc import Iterator
-from typing import NoReturn
 from urllib.parse import urlsplit
 
-from router.cli.options import BAD, GOOD, Help, add_settings, parse_url, read_setting, value
+from router.cli.asking import Unanswered, add_asking, ask, own_url
+from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
 from router.config.settings import SETTINGS
-from router.contract.schedule import parse_duration
 from router.model.event import SUCCESS
 
 SUMMARY = "ask a running router whether it is ready"
@@ -38,14 +33,10 @@ HELP = Help(
 #: The most that is read of an answer, in bytes; the router's own are under 200.
 _MAX_ANSWER = 64 * 1024
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    parser.add_argument(
-        "--url", type=value(parse_url), help="the router's address, instead of --host and --port"
-    )
+    add_asking(parser, "host", "port", "2s")
     add_settings(parser, "host", "port")
     parser.add_argument(
         "--tls-cert",
@@ -55,13 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"(default none; {SETTINGS['tls_cert'].variable})",
     )
     add_ca(parser)
-    parser.add_argument(
-        "--timeout",
-        type=value(parse_duration),
-        default="2s",
-        metavar="TIME",
-        help="how long the whole question may take (default 2s)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,14 +54,11 @@ def run(args: argparse.Namespace) -> int:
     if urlsplit(url).scheme == "https":
         context = trust(args).trust if args.url else _no_questions()
     try:
-        with _deadline(args.timeout):
-            status, code, msg = _ask(url, context)
-    except TimeoutError:
-        say(f"not reachable: no answer from {url} within {args.timeout:g} s")
+        status, body = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
+    except Unanswered as error:
+        say(f"not reachable: {error}")
         return BAD
-    except (OSError, http.client.HTTPException) as error:
-        say(f"not reachable: {url}: {_why(error)}")
-        return BAD
+    code, msg = _reply(body)
     if status == 200 and code != SUCCESS:
         say(f"not ready: what answers at {url} is not the router")
         return BAD
@@ -86,12 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _own_url(args: argparse.Namespace) -> str:
-    """Where a `serve` with these settings listens."""
-    host = read_setting(args, "host")
-    host = _EVERY_ADDRESS.get(host, host)
-    port = read_setting(args, "port")
     scheme = "http" if read_setting(args, "tls_cert") is None else "https"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return own_url(args, "host", "port", scheme)
 
 
 def _no_questions() -> ssl.SSLContext:
@@ -103,54 +80,10 @@ def _no_questions() -> ssl.SSLContext:
     return context
 
 
-def _ask(url: str, context: ssl.SSLContext | None) -> tuple[int, str, str]:
-    """The status of /readyz; and the code and the message where the answer is the contract's."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    connection = (
-        http.client.HTTPSConnection(host, parts.port, context=context)
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(host, parts.port)
-    )
-    try:
-        connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
-        answer = connection.getresponse()
-        return answer.status, *_reply(answer.read(_MAX_ANSWER))
-    finally:
-        connection.close()
-
-
 def _reply(body: bytes) -> tuple[str, str]:
+    """The code and the message, where it is the contract's."""
     try:
         reply = json.loads(body)
         return str(reply["code"]), str(reply["msg"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return "", ""
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return "what answers there does not speak TLS"
-    if isinstance(error, OSError):
-        return error.strerror or "the connection failed"
-    return "what answers there is no HTTP server"
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """TimeoutError once the time is over, whatever the main thread waits for by then.
-
-    A socket's own timeout would start anew with every byte that drips in.
-    """
-
-    def ring(*_: object) -> NoReturn:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -59,12 +59,15 @@ class Guard:
 
 
 def tokens_of(path: Path | None) -> Tokens:
-    """The tokens that a file has, one on each line that is not blank; none without a file.
+    """The tokens that a file has; none without a file. Raises as `secrets_in`."""
+    return Tokens([] if path is None else secrets_in(path))
+
+
+def secrets_in(path: Path) -> list[Secret]:
+    """A file's tokens, one on each line that is not blank.
 
     Raises StartFailed with one clear line where it has none that can be used.
     """
-    if path is None:
-        return Tokens([])
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE).decode("ascii")
@@ -78,4 +81,4 @@ def tokens_of(path: Path | None) -> Tokens:
         raise StartFailed(f"--ops-token-file: {path} has no token in it")
     if not all(token.isprintable() and " " not in token for token in tokens):
         raise StartFailed(f"--ops-token-file: a token in {path} has a blank in it")
-    return Tokens([Secret(token) for token in tokens])
+    return [Secret(token) for token in tokens]

@@ -1,0 +1,113 @@
+"""One question to a running router, within its time. Starts fast, for containers ask often."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import signal
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from router.cli.options import parse_url, read_setting, value
+from router.contract.schedule import parse_duration
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Unanswered(Exception):
+    """Where the question got no answer, and why."""
+
+
+def add_asking(parser: argparse.ArgumentParser, host: str, port: str, timeout: str) -> None:
+    """Where to ask besides those two options, and for how long."""
+    parser.add_argument(
+        "--url",
+        type=value(parse_url),
+        help=f"the router's address, instead of --{host} and --{port}",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default=timeout,
+        metavar="TIME",
+        help=f"how long the whole question may take (default {timeout})",
+    )
+
+
+def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:
+    """Where a `serve` with these settings listens."""
+    at = read_setting(args, host)
+    at = _EVERY_ADDRESS.get(at, at)
+    number = read_setting(args, port)
+    return f"{scheme}://[{at}]:{number}" if ":" in at else f"{scheme}://{at}:{number}"
+
+
+def ask(
+    url: str,
+    path: str,
+    timeout: float,
+    context: ssl.SSLContext | None,
+    most: int,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """The status and at most so many bytes of the answer; the URL's own path counts, if it has one.
+
+    Raises Unanswered.
+    """
+    try:
+        with _deadline(timeout):
+            return _asked(url, path, context, most, headers or {})
+    except TimeoutError:
+        raise Unanswered(f"no answer from {url} within {timeout:g} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Unanswered(f"{url}: {_why(error)}") from None
+
+
+def _asked(
+    url: str, path: str, context: ssl.SSLContext | None, most: int, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    connection = (
+        http.client.HTTPSConnection(host, parts.port, context=context)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, parts.port)
+    )
+    try:
+        own = parts.path if parts.path not in ("", "/") else path
+        connection.request("GET", own, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read(most)
+    finally:
+        connection.close()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "what answers there does not speak TLS"
+    if isinstance(error, OSError):
+        return error.strerror or "the connection failed"
+    return "what answers there is no HTTP server"
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError once the time is over, whatever the main thread waits for by then.
+
+    A socket's own timeout would start anew with every byte that drips in.
+    """
+
+    def ring(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,0 +1,171 @@
+"""`status`: how a running router does, in a table that fits a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from router.cli.asking import Unanswered, add_asking, ask, own_url
+from router.cli.columns import clipped, columns
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
+from router.cli.printing import note, say, say_json
+from router.cli.routes.inputs import add_format
+from router.cli.times import age
+from router.cli.trust import add_ca, trust
+from router.model.errors import SettingInvalid
+
+SUMMARY = "show how a running router and its targets do, the worst first"
+
+HELP = Help(
+    about="""Asks a running router's /status and prints what is wrong, and a line for each target,
+    the worst first: since when it fails, how many attempts are in flight of how many, how many
+    deliveries wait for a retry, how many are dead letters, and why the last attempt failed.
+    Without options it asks the ops port of a `serve` with the same variables. It is the whole
+    service, however many workers it has.""",
+    examples=(
+        "ebaas-router status",
+        "ebaas-router status --url http://router.internal:8081 --ops-token-file ops-token",
+        "watch -n 2 ebaas-router status",
+        "ebaas-router status --format json",
+    ),
+    exit_codes={
+        GOOD: "all is well",
+        BAD: "something is wrong, or it is not reachable",
+        NOT_STARTED: "the file of the token is of no use",
+    },
+)
+
+#: The most that is read of an answer, in bytes: a hundred thousand targets.
+_MAX_ANSWER = 64 * 1024 * 1024
+
+#: The most of a target's name that is shown, in cells; JSON has all of it.
+_MAX_NAME = 24
+
+_HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
+
+Said = Mapping[str, Any]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    add_asking(parser, "ops-host", "ops-port", "5s")
+    add_settings(parser, "ops_host", "ops_port", "ops_token_file")
+    add_ca(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        said = _ask(args)
+        cells = shutil.get_terminal_size().columns
+        lines = [] if args.format == "json" else list(_told(said, cells))
+    except Unanswered as error:
+        note(str(error))
+        return BAD
+    if args.format == "json":
+        say_json(said)
+    for line in lines:
+        say(line)
+    return GOOD if said["status"] == "ok" else BAD
+
+
+def _ask(args: argparse.Namespace) -> Said:
+    """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
+    from router.ops.guard import secrets_in
+
+    url, path = args.url, read_setting(args, "ops_token_file")
+    if url is None and read_setting(args, "ops_port") == 0:
+        raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
+    url = url or own_url(args, "ops_host", "ops_port")
+    context = trust(args).trust if urlsplit(url).scheme == "https" else None
+    headers = {} if path is None else {"authorization": f"Bearer {secrets_in(path)[0].reveal()}"}
+    status, body = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
+    if status == 401:
+        is_given = "another token than that" if headers else "a token"
+        raise Unanswered(f"{url} wants {is_given}: see --ops-token-file")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if status != 200 or not isinstance(said, dict) or "status" not in said:
+        raise Unanswered(f"{url}: what answers there is no router's ops port (HTTP {status})")
+    return said
+
+
+def _told(said: Said, cells: int) -> Iterator[str]:
+    """Lines of at most so many cells. Raises Unanswered for what is no /status."""
+    try:
+        targets = said["targets"].get("each", {})
+        rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
+        yield _summary(said)
+        for why in _troubles(said, targets):
+            yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise Unanswered("the router's /status is of another version than this command") from None
+    if rows:
+        yield ""
+        yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
+
+
+def _summary(said: Said) -> str:
+    requests = said["requests"]
+    in_flight = f"{requests['in_flight']:,.0f} of {requests['limit']:,.0f} requests in flight"
+    return f"{said['status']}: ebaas-router {said['version']}, {in_flight}"
+
+
+def _troubles(said: Said, targets: Said) -> Iterator[str]:
+    """What is wrong but for what the table has."""
+    tabled = tuple(f"targets: {name} " for name in targets)
+    for why in said["reasons"]:
+        if not why.startswith(tabled):
+            yield why
+    yield from said["configuration"].get("last_reload", {}).get("problems", ())
+
+
+def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """What a target is sorted by, and its line."""
+    unsettled = told.get("unsettled", {})
+    dead = unsettled.get("dead", 0)
+    waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
+    since = told.get("failing_since") if told["failing"] else None
+    state, rank = _state(told), 0
+    if state in ("well", "unused"):
+        rank = 1 if dead else 2 if waiting else 3
+    if since and now:
+        state += f" {age(_seconds(now) - _seconds(since))}"
+    failure = told.get("last_failure") if told["failing"] or rank < 2 else None
+    cells = (
+        clipped(name, _MAX_NAME),
+        state,
+        f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
+        f"{waiting:,.0f}",
+        f"{dead:,.0f}",
+        _why(failure or {}),
+    )
+    return (rank, since or "~", -dead, -waiting, name), cells
+
+
+def _state(told: Said) -> str:
+    if told.get("paused"):
+        return "paused"
+    if told.get("breaker", {}).keys() & {"open", "half_open"}:
+        return "breaker open"
+    if told["failing"]:
+        return "fails"
+    return "well" if told["last_acknowledged"] or told.get("last_failure") else "unused"
+
+
+def _why(failure: Said) -> str:
+    more = [str(each) for each in (failure.get("status"), failure.get("detail")) if each]
+    reason = failure.get("reason", "")
+    return f"{reason} ({', '.join(more)})" if more else reason
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()

@@ -1,0 +1,186 @@
+"""`status` as a real process: a table that fits, the worst first, and the right exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.columns import width
+from tests.support.command import Finished, answering, closed_port, http_answer, run
+from tests.support.serving import Code, serving, target
+
+NARROW = {"COLUMNS": "80"}
+
+
+def status(*arguments: str) -> Finished:
+    return run("status", *arguments, environ=NARROW)
+
+
+def lines_of(finished: Finished) -> list[str]:
+    return finished.stdout.decode().splitlines()
+
+
+def ops(*more: str) -> tuple[str, list[str]]:
+    """A free ops port's address, and what `serve` is told of it."""
+    port = closed_port()
+    return f"http://127.0.0.1:{port}", ["--ops-port", str(port), *more]
+
+
+def refuses(*_: Any) -> str:
+    return "500"
+
+
+def one(**told: Any) -> dict[str, Any]:
+    """A target that does well, but for what is told."""
+    return {
+        "failing": False,
+        "last_acknowledged": "2026-11-25T13:00:00Z",
+        "in_flight": 0.0,
+        "limit": 32.0,
+        "unsettled": {"awaiting": 0.0, "queued": 0.0, "dead": 0.0},
+        **told,
+    }
+
+
+def failing(since: str, **told: Any) -> dict[str, Any]:
+    failure = {"reason": "status", "status": 503, "detail": "", "at": since}
+    return one(failing=True, failing_since=since, last_failure=failure, **told)
+
+
+def said(targets: Any, reasons: tuple[str, ...] = (), **more: Any) -> bytes:
+    """A router's answer."""
+    document = {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "at": "2026-11-25T14:00:00Z",
+        "version": "1.2.3",
+        "requests": {"in_flight": 3.0, "limit": 1024.0},
+        "configuration": {"last_reload": {"problems": []}},
+        "targets": {"each": targets},
+        **more,
+    }
+    return http_answer(json.dumps(document), "200 OK")
+
+
+def test_a_running_router_in_a_table(tmp_path: Path) -> None:
+    """Twelve targets of a real router fit a terminal; the one that fails comes first, with why."""
+    url, options = ops()
+    code: Code = refuses
+    with target() as good, target(code) as bad:
+        required = {f"team-{number}": good for number in range(11)} | {"zeal": bad}
+        with serving(tmp_path, required, options=options) as router:
+            assert router.post("event") == "500"
+            router.wait_for(lambda: router.lines("event"))
+            finished = status("--url", url)
+    lines = lines_of(finished)
+    assert finished.returncode == 1
+    assert lines[0].startswith("degraded: ebaas-router ")
+    assert lines[3].split()[:2] == ["zeal", "fails"]
+    assert "code" in lines[3]
+    assert lines[4].split() == ["team-0", "well", "0/64", "0", "0"]
+    assert len(lines) == 15
+    assert max(map(width, lines)) <= 80
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    """A router with nothing to complain of is exit code 0; the token is read from its file."""
+    token = tmp_path / "token"
+    token.write_text("a-token-of-the-ops-port\n")
+    token.chmod(0o600)
+    url, options = ops("--ops-token-file", str(token))
+    with target() as good, serving(tmp_path, {"one": good}, options=options):
+        finished = status("--url", url, "--ops-token-file", str(token))
+        without = status("--url", url)
+        as_json = status("--url", url, "--ops-token-file", str(token), "--format", "json")
+    assert finished.returncode == 0
+    assert lines_of(finished)[-1].split()[:2] == ["one", "unused"]
+    assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}
+    assert (without.returncode, without.stdout) == (1, b"")
+    assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --ops-token-file\n"
+
+
+def test_the_worst_comes_first() -> None:
+    """Who fails longest, then who has dead letters, then who has something waiting, then names."""
+    targets = {
+        "a-well": one(),
+        "b-unused": one(last_acknowledged=None),
+        "c-waiting": one(unsettled={"queued": 4.0, "awaiting": 1.0, "dead": 0.0}),
+        "d-dead": one(unsettled={"dead": 1200.0}, last_failure={"reason": "timeout"}),
+        "e-paused": one(paused=True),
+        "f-new": failing("2026-11-25T13:59:20Z"),
+        "g-old": failing("2026-11-25T11:55:00Z", in_flight=7.0),
+        "h-open": failing("2026-11-25T13:00:00Z", breaker={"open": 1.0}),
+    }
+    with answering(said(targets, ("targets: g-old fails",))) as url:
+        lines = lines_of(status("--url", url))
+    assert lines == [
+        "degraded: ebaas-router 1.2.3, 3 of 1,024 requests in flight",
+        "",
+        "target     state            in flight  waiting  dead   last failure",
+        "g-old      fails 2h 5m      7/32       0        0      status (503)",
+        "h-open     breaker open 1h  0/32       0        0      status (503)",
+        "f-new      fails 40s        0/32       0        0      status (503)",
+        "e-paused   paused           0/32       0        0",
+        "d-dead     well             0/32       0        1,200  timeout",
+        "c-waiting  well             0/32       5        0",
+        "a-well     well             0/32       0        0",
+        "b-unused   unused           0/32       0        0",
+    ]
+
+
+def test_what_else_is_wrong_is_told_whole() -> None:
+    """What the table does not have comes before it: other checks, a target that is gone, and what
+    the loader said of routes.yaml."""
+    reasons = ("store: gone", "targets: gone has 2 dead letters", "targets: one fails: dns")
+    problem = "config/routes.yaml:62:16: routes[0].optional: no target 'ledgr', did you mean it?"
+    configuration = {"last_reload": {"problems": [problem]}}
+    with answering(said({"one": one()}, reasons, configuration=configuration)) as url:
+        lines = lines_of(status("--url", url))
+    told = " ".join(" ".join(lines[1 : lines.index("")]).split())
+    assert told == f"store: gone targets: gone has 2 dead letters {problem}"
+
+
+def test_long_and_wide_names_fit() -> None:
+    """Whatever a target is called and a failure says, no line is wider than the terminal, and
+    nothing reaches it."""
+    failure = {"reason": "code", "status": 200, "detail": "码\x1b[2J" * 60}
+    targets = {"证" * 60: failing("2026-11-25T11:55:00Z") | {"last_failure": failure}}
+    with answering(said(targets, ("store: gone",))) as url:
+        lines = lines_of(status("--url", url))
+    assert max(map(width, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (http_answer("[]", "200 OK"), "what answers there is no router's ops port (HTTP 200)"),
+        (http_answer('{"code":"404"}', "404 No"), "is no router's ops port (HTTP 404)"),
+        (http_answer("[" * 5000, "200 OK"), "is no router's ops port (HTTP 200)"),
+        (http_answer('{"status":"ok"}', "200 OK"), "is of another version than this command"),
+        (said({"one": {}}), "is of another version than this command"),
+        (said({"one": failing("yesterday")}), "is of another version than this command"),
+        (said([1]), "is of another version than this command"),
+        (b"220 mail.example ESMTP\r\n", "what answers there is no HTTP server"),
+    ],
+)
+def test_what_is_no_status_is_one_line(answer: bytes, why: str) -> None:
+    """Whatever answers, there is one line that says what is wrong with it, and exit code 1."""
+    with answering(answer) as url:
+        finished = status("--url", url)
+    (line,) = finished.stderr.decode().splitlines()
+    assert (finished.returncode, finished.stdout) == (1, b"")
+    assert why in line
+
+
+def test_nobody_there() -> None:
+    """Without --url it asks the ops port of the settings; where there is none it says so."""
+    port = closed_port()
+    finished = status("--ops-port", str(port))
+    assert finished.returncode == 1
+    assert finished.stderr.decode().endswith(f"http://127.0.0.1:{port}: Connection refused\n")
+    off = status("--ops-port", "0")
+    assert (off.returncode, b"--url" in off.stderr) == (2, True)
