@@ -8,6 +8,7 @@ from pathlib import Path
 from router.cli.options import value
 from router.config.settings import parse_file
 from router.model.errors import SettingInvalid
+from router.model.files import why_not
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 
@@ -31,8 +32,8 @@ def trust(args: argparse.Namespace) -> Tls:
     try:
         ca = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        why = (error.strerror or "the system refused").lower()
-        raise SettingInvalid(f"--ca: {str(path)!r} can't be read: {why}") from None
+        problem = f"--ca: {str(path)!r} can't be read: {why_not(path, error)}"
+        raise SettingInvalid(problem) from None
     if not certificates_in(ca):
         raise SettingInvalid(f"--ca: {str(path)!r} has no certificate in PEM in it")
     try:

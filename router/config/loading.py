@@ -17,6 +17,7 @@ from router.config.variables import Variables
 from router.config.warnings import warn
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.model.errors import ConfigInvalid, Problem
+from router.model.files import why_not
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION
 from router.net.egress import Egress
@@ -119,7 +120,7 @@ def read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
     except OSError as error:
-        why = f"can't be read: {error.strerror}".lower()
+        why = f"can't be read: {why_not(path, error)}"
         if str(path) == SETTINGS["config"].default:
             why += "; it is looked for below the working folder, unless --config names another"
         raise _unreadable(path, why) from None

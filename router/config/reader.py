@@ -80,7 +80,10 @@ class Reader:
             raise Fault(str(error), once=error.once) from None
         for name in _FILE.findall(node.text):
             if name in self.variables.exposed:
-                message = f"everybody on this machine can read the file {shown(name)}: chmod 600"
+                message = (
+                    f"everybody on this machine can read the file {shown(name)}: chmod 600; it has "
+                    "to belong to the user that the router runs as"
+                )
                 self.warnings.add(node, path, message)
         return text
 

@@ -6,8 +6,10 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 
 from router.config.document import shown
+from router.model.files import why_not
 from router.model.secret import is_exposed
 
 #: The largest secret file, in bytes: all authorities of a system are a quarter of that.
@@ -88,11 +90,14 @@ class Variables:
             content = read_below(self._secrets_dir, name)
             if is_exposed(self._secrets_dir / name) and not _is_public(content):
                 self.exposed.add(name)
-        except (OSError, ValueError, RuntimeError):  # no permission, a NUL, links in a circle
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL, links in a circle
             why = f"there is no secret file {shown(name)} that can be read"
-            gone = not self._secrets_dir.is_dir()
+            gone = isinstance(error, FileNotFoundError) and not self._secrets_dir.is_dir()
             if gone:
                 why = "the folder that --secrets-dir names is not there"
+            if isinstance(error, PermissionError):
+                closed = why_not(self._secrets_dir / name, error)
+                why = f"the secret file {shown(name)} can't be read: {closed}"
             raise Unresolved(why, once=gone) from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
@@ -112,7 +117,7 @@ def read_below(folder: Path, name: str) -> bytes:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise Unresolved(f"{shown(name)} leads out of the secrets directory")
-    if not path.is_file():
+    if not S_ISREG(path.stat().st_mode):
         raise FileNotFoundError
     with path.open("rb") as file:
         return file.read(MAX_SECRET + 1)

@@ -24,6 +24,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
 from router.model.errors import StartFailed
+from router.model.files import why_not
 
 #: Where the schemas are in an installed package, and in a checkout.
 _PACKAGE = Path(__file__).parent.parent
@@ -111,7 +112,7 @@ class Schema:
         except UnicodeDecodeError:
             raise StartFailed(f"{name}: not UTF-8") from None
         except OSError as error:
-            raise StartFailed(f"{name}: can't be read: {error.strerror}") from None
+            raise StartFailed(f"{name}: can't be read: {why_not(path, error)}") from None
         try:
             return cls(json.loads(text), name)
         except json.JSONDecodeError as error:

@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from router.model.files import why_not
+
 #: The most that is read of a file to see what it is, in bytes: some hundred certificates.
 _MAX_FILE = 1024 * 1024
 
@@ -69,7 +71,6 @@ def _check(path: Path, name: str, mark: bytes, what: str) -> None:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE)
     except OSError as error:
-        why = (error.strerror or "the system refused").lower()
-        raise BadCertificate(f"{name} can't be read: {why}") from None
+        raise BadCertificate(f"{name} can't be read: {why_not(path, error)}") from None
     if mark not in content:
         raise BadCertificate(f"{name} has no {what} in PEM in it")

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.contract.replies import NO_TOKEN, refusal
 from router.contract.respond import request_id_of, respond
 from router.model.errors import StartFailed
+from router.model.files import why_not
 from router.model.secret import Secret
 from router.net.access import Tokens
 from router.telemetry.log import Log
@@ -72,8 +73,8 @@ def secrets_in(path: Path) -> list[Secret]:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE).decode("ascii")
     except OSError as error:
-        why = (error.strerror or "the system refused").lower()
-        raise StartFailed(f"--ops-token-file: {path} can't be read: {why}") from None
+        problem = f"--ops-token-file: {path} can't be read: {why_not(path, error)}"
+        raise StartFailed(problem) from None
     except UnicodeDecodeError:
         raise StartFailed(f"--ops-token-file: {path} has more than ASCII in it") from None
     tokens = [line.strip() for line in text.splitlines() if line.strip()]

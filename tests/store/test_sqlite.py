@@ -156,7 +156,7 @@ async def test_a_damaged_file_is_refused(path: Path) -> None:
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """The file's own folder is made, for its owner alone, but none above it."""
-    assert "the folder" in await refused(tmp_path / "no" / "such" / "store.db")
+    assert "there is no folder" in await refused(tmp_path / "no" / "such" / "store.db")
     store = await SqliteStore.open(tmp_path / "data" / "store.db", LIMITS)
     await store.close()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700

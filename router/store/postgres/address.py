@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from psycopg import Error, conninfo
 
 from router.model.errors import SettingInvalid
+from router.model.files import why_not
 from router.store.postgres.trouble import Failed
 from router.store.url import Database, parse_database
 
@@ -76,6 +77,9 @@ class Address:
             password = self.password_file.read_text("utf-8").rstrip("\r\n")
         except FileNotFoundError:
             raise Failed("28P01", f"{_OPTION}: there is no such file") from None
+        except PermissionError as error:
+            why = why_not(self.password_file, error)
+            raise Failed("28P01", f"{_OPTION}: the file can't be read: {why}") from None
         except (OSError, ValueError):
             raise Failed("28P01", f"{_OPTION}: the file can't be read") from None
         return {**self.parameters, "password": password}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from router.model.errors import StartFailed
+from router.model.files import closed, may, why_not
 from router.store.promises import StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
@@ -52,18 +53,18 @@ def prepare(path: Path) -> sqlite3.Connection:
         _make(path)
         connection = connect(path)
     except FileNotFoundError:
-        raise _start_failed(path, "the folder that its own is in is not there") from None
+        raise _start_failed(path, _no_folder(path.parent)) from None
     except OSError as error:
-        raise _start_failed(path, error.strerror or "it can't be opened") from None
+        raise _start_failed(path, why_not(path, error)) from None
     except sqlite3.Error as error:
-        raise _start_failed(path, _why(error)) from None
+        raise _start_failed(path, _why(error, path)) from None
     try:
         _insist(lambda: _lay_out(connection))
         _migrate(path, connection)
         _check(path, connection)
         return open_reader(path, BUSY_TIMEOUT)
     except sqlite3.Error as error:
-        raise _start_failed(path, _why(error)) from None
+        raise _start_failed(path, _why(error, path)) from None
     finally:
         connection.close()
 
@@ -82,8 +83,8 @@ def open_existing(path: Path) -> sqlite3.Connection:
     date. Raises StartFailed with one line where the file is no store that can be used."""
     if not path.exists():
         raise _start_failed(path, "there is no such file")
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise _start_failed(path, _UNWRITABLE)
+    if not may(path, os.R_OK | os.W_OK):
+        raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}")
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(path, COMMAND_BUSY_TIMEOUT, any_thread=True)
@@ -93,7 +94,7 @@ def open_existing(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.Error):
-            raise _start_failed(path, _why(error)) from None
+            raise _start_failed(path, _why(error, path)) from None
         raise
     return connection
 
@@ -146,8 +147,14 @@ def _make(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        if not os.access(path, os.R_OK | os.W_OK):
-            raise _start_failed(path, _UNWRITABLE) from None
+        if not may(path, os.R_OK | os.W_OK):
+            raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}") from None
+
+
+def _no_folder(folder: Path) -> str:
+    if folder.is_dir():
+        return f"no file can be made in {str(folder)!r}"
+    return f"there is no folder {str(folder.parent)!r} to make {folder.name!r} in"
 
 
 def _insist(step: Callable[[], None]) -> None:
@@ -230,7 +237,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("SELECT * FROM usage").fetchall()
 
 
-def _why(error: sqlite3.Error) -> str:
+def _why(error: sqlite3.Error, path: Path) -> str:
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
         # The first thing that a full disk has no room for.
         return _FULL
@@ -241,12 +248,19 @@ def _why(error: sqlite3.Error) -> str:
             return "another process holds it locked"
         case sqlite3.SQLITE_FULL:
             return _FULL
+        case sqlite3.SQLITE_CANTOPEN if not _is_open(path.parent):
+            # Its log and the log's index are files beside it.
+            return f"no file can be made beside it: {closed(path.parent)}"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return _UNWRITABLE
+            return f"{_UNWRITABLE}: {closed(path if _is_open(path.parent) else path.parent)}"
         case sqlite3.SQLITE_IOERR:
             return "the disk does not answer rightly"
         case _:
             return "it can't be opened"
+
+
+def _is_open(folder: Path) -> bool:
+    return may(folder, os.W_OK | os.X_OK)
 
 
 def _start_failed(path: Path, why: str) -> StartFailed:

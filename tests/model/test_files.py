@@ -1,0 +1,141 @@
+"""What the system does not give us: whose it is, its mode, and who we are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from router.config.loading import load
+from router.config.variables import Unresolved, Variables
+from router.contract.schema import Schema
+from router.model.errors import RouterError, StartFailed
+from router.ops.guard import tokens_of
+from router.store.sqlite.file import open_existing, prepare
+
+#: Somebody who is not root, as in the container.
+SOMEBODY = 65534
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that somebody reaches, where the test runs as root: for root nothing is closed."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
+    """What somebody is told who is refused."""
+    root = os.geteuid() == 0
+    if root:
+        os.setegid(SOMEBODY)
+        os.seteuid(SOMEBODY)
+    try:
+        with pytest.raises(kind) as raised:
+            act()
+        who = f"and this process is {os.geteuid()}:{os.getegid()}"
+    finally:
+        if root:
+            os.seteuid(0)
+            os.setegid(0)
+    text = str(raised.value)
+    assert text.endswith(who)
+    return text.removesuffix(f", {who}")
+
+
+def told(sort: str, path: Path, mode: str) -> str:
+    found = path.stat()
+    return f"the {sort} '{path}' has owner {found.st_uid}:{found.st_gid} and mode {mode}"
+
+
+def file(folder: Path, mode: int = 0, name: str = "a") -> Path:
+    path = folder / name
+    path.write_text("{}")
+    path.chmod(mode)
+    return path
+
+
+def test_a_closed_secret(folder: Path) -> None:
+    """A secret that is root's alone is there, and closed: that is another thing than missing."""
+    path = file(folder)
+    said = said_by(lambda: Variables({}, folder).resolve("${file:a}"), Unresolved)
+    assert said == (
+        "the secret file 'a' can't be read: permission denied: " + told("file", path, "0000")
+    )
+
+
+def test_a_secret_in_a_closed_folder(folder: Path) -> None:
+    """Where the folder is what is closed, that is told."""
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    file(secrets)
+    secrets.chmod(0)
+    said = said_by(lambda: Variables({}, secrets).resolve("${file:a}"), Unresolved)
+    assert said.endswith(told("folder", secrets, "0000"))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "--ops-token-file": tokens_of,
+    "routes.yaml": lambda path: load(path, {}, None),
+    "--schema": Schema.load,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_closed_file(reader: str, folder: Path) -> None:
+    """Whatever file it is that we were given, it is told in the same words."""
+    path = file(folder)
+    said = said_by(lambda: READERS[reader](path))
+    assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
+
+
+def test_a_closed_folder_for_the_store(folder: Path) -> None:
+    """Where no file can be made, the folder is told; also the one that its folder would be in."""
+    closed = folder / "data"
+    closed.mkdir()
+    closed.chmod(0o555)
+    for path in (closed / "x.db", closed / "deep" / "x.db"):
+        said = said_by(partial(prepare, path))
+        why = told("folder", closed, "0555")
+        assert said == f"can't use the store {path}: permission denied: {why}"
+
+
+@pytest.mark.parametrize("opened", [prepare, open_existing])
+def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path) -> None:
+    """A store's file that may not be written to."""
+    path = folder / "x.db"
+    prepare(path).close()
+    path.chmod(0o400)
+    said = said_by(lambda: opened(path))
+    assert said == f"can't use the store {path}: it can't be written to: " + told(
+        "file", path, "0400"
+    )
+
+
+def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
+    """The file alone does not do: its log stands beside it."""
+    data = folder / "data"
+    data.mkdir()
+    path = data / "x.db"
+    prepare(path).close()
+    path.chmod(0o666)
+    data.chmod(0o555)
+    said = said_by(lambda: prepare(path))
+    assert said.endswith(told("folder", data, "0555"))
+
+
+def test_a_folder_in_which_no_file_can_be_made() -> None:
+    """The folder is there; it only takes no files."""
+    with pytest.raises(StartFailed, match="no file can be made in '/proc'"):
+        prepare(Path("/proc/x.db"))
+
+
+def test_a_folder_that_is_not_there(folder: Path) -> None:
+    """Only the last folder of a path is made."""
+    with pytest.raises(StartFailed, match=f"there is no folder '{folder}/a' to make 'b' in"):
+        prepare(folder / "a" / "b" / "x.db")
