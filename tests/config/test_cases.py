@@ -227,6 +227,25 @@ def test_the_routes_that_make_a_target_required_are_blamed(folder: Path) -> None
     assert result.lines[1] == "    ledger  expected nothing  is required by routes.yaml:7"
 
 
+def test_upper_and_lower_case_is_told_as_the_cause(folder: Path) -> None:
+    """Where a route would match but for upper and lower case, a case that fails says so; a set that
+    has no lower case is no trouble."""
+    path = folder / "routes.yaml"
+    odd = '  - {name: odd, match: "[Z-a]*", required: [ledger]}\n'
+    path.write_text(CONFIG.replace("a.gs.*", "a.GS.*") + odd, encoding="utf-8")
+    text = "- {key: A.gs.key.1, required: [certificates, ledger]}\n"
+    told = "    routes.yaml:7: 'under gs' would match if upper and lower case were one"
+    assert told in judged(folder, text).lines
+    [failed] = json.loads(judged(folder, text, "--format", "json").out)["failed"]
+    assert failed["but_for_case"] == ["under gs"]
+
+
+def test_a_case_that_holds_says_nothing_of_upper_and_lower_case(folder: Path) -> None:
+    """Somebody may mean it."""
+    result = judged(folder, "- {key: A.gs.key.1, unmatched: true}\n")
+    assert (result.code, "lower case" in result.out) == (0, False)
+
+
 def test_an_event_that_nothing_matches(folder: Path) -> None:
     """Where targets were expected and no route matches, that is said; and the other way round."""
     result = judged(folder, "- {key: b.x.y.z, required: [ledger]}\n")

@@ -16,7 +16,7 @@ from router.model.event import FIELDS
 
 if TYPE_CHECKING:
     from router.config.cases import Case
-    from router.config.cases.verdict import Coverage, Difference, Verdict
+    from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict
     from router.config.loading import Config
 
 SUMMARY = "run the cases of routes.test.yaml, and say which routes none has tried"
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     verdicts = [judge(case, loaded.table) for case in cases]
     covered = coverage(loaded.table, verdicts)
     if args.format == "json":
-        say_json(_as_json(verdicts, covered))
+        say_json(_as_json(verdicts, covered, loaded))
     else:
         for line in _told(verdicts, covered, loaded, str(path)):
             say(line)
@@ -87,15 +87,20 @@ def _told(
     verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str
 ) -> Iterator[str]:
     from router.cli.columns import columns, counted
+    from router.config.cases.verdict import CaseBlind
     from router.config.document import shown
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
+    blind = CaseBlind(loaded.table)
     for verdict in failed:
         yield _title(verdict.case)
         rows = [_difference(each, loaded, file) for each in verdict.differences]
         yield from columns(rows, indent=4)
         if not verdict.plan.routes:
             yield "    no route matches"
+        for route in blind.missed(verdict.case.event, verdict.plan):
+            place = f"{file}:{route.line}: {shown(route.name)}"
+            yield f"    {place} would match if upper and lower case were one"
     count = counted(len(verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
     for route in covered.missed:
@@ -130,10 +135,14 @@ def _percent(covered: Coverage) -> str:
     return f"{math.floor(covered.percent * 10) / 10:g}"
 
 
-def _as_json(verdicts: Sequence[Verdict], covered: Coverage) -> dict[str, Any]:
+def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
+    from router.config.cases.verdict import CaseBlind
+
+    failed = [verdict for verdict in verdicts if not verdict.holds]
+    blind = CaseBlind(loaded.table)
     return {
         "cases": len(verdicts),
-        "failed": [_failed_json(verdict) for verdict in verdicts if not verdict.holds],
+        "failed": [_failed_json(verdict, blind) for verdict in failed],
         "routes": covered.total,
         "covered": covered.total - len(covered.missed),
         "percent": covered.percent,
@@ -141,7 +150,7 @@ def _as_json(verdicts: Sequence[Verdict], covered: Coverage) -> dict[str, Any]:
     }
 
 
-def _failed_json(verdict: Verdict) -> dict[str, Any]:
+def _failed_json(verdict: Verdict, blind: CaseBlind) -> dict[str, Any]:
     case = verdict.case
     return {
         "file": case.file,
@@ -152,6 +161,7 @@ def _failed_json(verdict: Verdict) -> dict[str, Any]:
         "exact": case.exact,
         "actual": verdict.plan.roles,
         "routes": [route.name for route in verdict.plan.routes],
+        "but_for_case": [route.name for route in blind.missed(case.event, verdict.plan)],
         "differences": [
             {"target": each.target, "expected": each.expected, "actual": each.actual}
             for each in verdict.differences

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from router.config.cases import Case
+from router.model.event import FIELDS, Event
+from router.routing.glob import Glob, GlobInvalid
 from router.routing.table import Plan, Role, Route, RouteTable
 
 
@@ -65,6 +68,38 @@ def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
     matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
     missed = [route for route in table.routes if route.name not in matched]
     return Coverage(len(table.routes), tuple(sorted(missed, key=lambda route: route.line)))
+
+
+class CaseBlind:
+    """A table to which upper and lower case are one: what a pattern may have been meant for."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._given = table
+        self._routes = {route.name: route for route in table.routes}
+
+    @cached_property
+    def _folded(self) -> RouteTable:
+        """Made for the first who asks: of a hundred thousand patterns it takes seconds."""
+        folded = [each for route in self._given.routes if (each := _folded(route)) is not None]
+        return RouteTable(folded, self._given.targets)
+
+    def missed(self, event: Event, plan: Plan) -> list[Route]:
+        """The routes that are not in the event's plan for upper and lower case alone."""
+        there = {route.name for route in plan.routes}
+        lower = {name: getattr(event, name).lower() for name in FIELDS}
+        blind = self._folded.match(event._replace(**lower))
+        return [self._routes[route.name] for route in blind.routes if route.name not in there]
+
+
+def _folded(route: Route) -> Route | None:
+    """None for one that has a set which means nothing in lower case."""
+    match = {field: tuple(map(str.lower, patterns)) for field, patterns in route.match.items()}
+    try:
+        for pattern in {pattern for patterns in match.values() for pattern in patterns}:
+            Glob(pattern)
+    except GlobInvalid:
+        return None
+    return replace(route, match=match)
 
 
 def _giving(plan: Plan, target: str) -> tuple[Route, ...]:
