@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 python = "$(VENV)/bin/python"
 
 .PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel clean
-.PHONY: run-environment dev-environment docs promtool audit
+.PHONY: run-environment dev-environment docs walk promtool audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ audit: dev-environment ## licences, a bill of materials, known vulnerabilities w
 
 docs: dev-environment ## bring the pages up to date that are made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
+
+walk: dev-environment ## which files one event passes, and how often it goes from one to another
+	@$(python) -m scripts.walk
 
 promtool: dev-environment ## what Prometheus says to a scrape and to the alerts in docs/
 	@mkdir -p .tools

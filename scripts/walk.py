@@ -1,0 +1,118 @@
+"""Which files one event passes: python -m scripts.walk
+
+The application serves in this process, on a real socket, beside three required targets that
+acknowledge. Once a few events have warmed it up, some more are watched one by one, and the shortest
+walk is printed: now and then a timer has its turn in between. A file is passed when one of its
+functions is called on the loop's thread; the log's writer has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from bench.engine import REQUEST, Answering
+from router.app import App
+from router.config.loading import Config, parse
+from router.config.settings import Settings
+from router.process.server import Server, listen, run
+from router.telemetry.log import Log
+
+WARM, WATCHED, TARGETS = 5, 7, 3
+ROUTER = str(Path(__file__).parent.parent / "router") + "/"
+
+
+class Walk:
+    """The files of the router that are passed, each as often as it is come to."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+
+    def _see(self, frame: FrameType, event: str, _: object) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(ROUTER):
+            self.files.append(file.removeprefix(ROUTER))
+
+    def __enter__(self) -> Walk:
+        sys.setprofile(self._see)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    @property
+    def passed(self) -> list[str]:
+        """Each file once, in the order in which they are first come to."""
+        return list(dict.fromkeys(self.files))
+
+    @property
+    def changes(self) -> int:
+        """How often the next function is in another file than the one before."""
+        return sum(one != other for one, other in itertools.pairwise(self.files))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        walk = min(walks_of(Path(folder)), key=lambda walk: walk.changes)
+    print("\n".join(walk.passed))
+    print(f"\n{len(walk.passed)} files, {walk.changes} changes of file")
+
+
+def walks_of(folder: Path) -> list[Walk]:
+    """One for each event that is watched."""
+    walks: list[Walk] = []
+    listeners = [listen("127.0.0.1", 0) for _ in range(TARGETS)]
+    app = App(Settings(store=folder / "walk.db"), routes_to(listeners), Log(io.StringIO(), "json"))
+    serving = Server(app, listen("127.0.0.1", 0))
+
+    async def drive() -> None:
+        loop = asyncio.get_running_loop()
+        targets = [await loop.create_server(Answering, sock=each) for each in listeners]
+        caller = await asyncio.open_connection(*serving.listener.getsockname())
+        for _ in range(WARM):
+            await send(*caller)
+        # Tasks of their own: who awaits here is not on the event's path.
+        walks.extend([await asyncio.create_task(watched(*caller)) for _ in range(WATCHED)])
+        caller[1].close()
+        for target in targets:
+            target.close()
+        serving.stop_now()
+
+    run(serving, then=drive)
+    return walks
+
+
+def routes_to(listeners: Sequence[socket.socket]) -> Config:
+    """Every event to all of them."""
+    ports = [each.getsockname()[1] for each in listeners]
+    targets = {f"t{port}": {"url": f"http://127.0.0.1:{port}/callback"} for port in ports}
+    routes = [{"name": "all", "match": "*", "required": list(targets)}]
+    text = json.dumps({"version": 1, "targets": targets, "routes": routes})
+    return parse(text.encode(), "routes.yaml", {}, None)
+
+
+async def watched(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Walk:
+    with Walk() as walk:
+        await send(reader, writer)
+    return walk
+
+
+async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One event, until its reply has come and its line is written."""
+    writer.write(REQUEST)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 " in head, head
+    await reader.readuntil(b"}")
+    await asyncio.sleep(0)
+
+
+if __name__ == "__main__":
+    main()
