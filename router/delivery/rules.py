@@ -1,7 +1,7 @@
 """The rules of delivery memory, as decisions: given rows and a time, what follows. Pure.
 
-ARCHITECTURE.md numbers the rules and says why each is there. What is decided here is done in
-recall.py for requests and in worker.py for the queue.
+docs/memory.md numbers the rules and says why each is there. What is decided here is done in
+memory.py for requests and in queue.py for the queue.
 """
 
 from __future__ import annotations
