@@ -1,3 +1,3 @@
 """The EBaaS callback router."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,8 +1,8 @@
 """The durable rows of what is not wholly settled, and what a store promises about them.
 
-A store decides nothing: what may be claimed, written and ended is decided in memory.py, and every
-method here is one atomic step with its guard in it. Times are seconds since the epoch on the clock
-that all processes of a store share (`Store.now`); timeouts are seconds.
+A store decides nothing: what may be claimed, written and ended is decided in delivery/rules.py, and
+every method here is one atomic step with its guard in it. Times are seconds since the epoch on the
+clock that all processes of a store share (`Store.now`); timeouts are seconds.
 """
 
 from __future__ import annotations
