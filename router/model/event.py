@@ -128,7 +128,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     #: The connection ended before the answer was whole.
     RESET = "reset"
-    #: The target has its fill of attempts in flight, and its line is full or did not move.
+    #: The target has its fill of attempts in flight, and its waiting line is full or did not move.
     SATURATED = "saturated"
     #: The target's breaker is open: too many of its attempts had failed, and it is left in peace.
     BREAKER_OPEN = "breaker_open"

@@ -1,8 +1,8 @@
 """What is sent at the end of the loop's turn, all in one go.
 
 The first write wakes its receiver, on another core say; those right after it find it awake, and all
-of the system's code warm: with many requests in hand that is a sixth of an event's CPU. Who has
-hardly any company sends at once: a turn takes some tens of microseconds, and saves nothing then.
+of the system's code warm: with many requests in hand that is a sixth of an event's CPU. With few in
+hand each is sent at once: a turn takes some tens of microseconds, and saves nothing then.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Callbacks:
         self.max_body = max_body
         self._max_requests = max_requests
         #: Requests from their last byte on, until they are decided: bodies that trickle in take up
-        #: no place, and the front bounds what they may hold.
+        #: no place, and the connections bound what they may hold.
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

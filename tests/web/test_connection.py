@@ -527,7 +527,7 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
 
 
 def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
-    """While the targets work, no deadline of the front's runs."""
+    """While the targets work, no deadline of the connection's runs."""
     with running(SOON, delay=3 * SOON.receive) as router:
         assert router.ask(post()).status == 200
 
@@ -757,7 +757,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
 @examples(300)
 @given(raw=spoilt())
 def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
-    """Of a head that passes, httptools and h11 read the same line and headers as the front."""
+    """Of a head that passes, httptools and h11 read the same line and headers as we do."""
     top = raw[: raw.find(b"\r\n\r\n") + 4]
     passed = read(top)
     if isinstance(passed, Head):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.profile import HOPS
 from tests.support.command import PATIENCE, ROOT
 
 ROUTER = ROOT / "router"
@@ -119,6 +120,7 @@ def titles(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in found}
 
 
+#: A file as comments name it, and a module that is to be run.
 _MODULE = re.compile(r"\b([a-z_]+(?:/[a-z_]+)*\.py)\b")
 
 
@@ -135,3 +137,10 @@ def test_every_file_that_a_comment_names_is_there() -> None:
         if not any(name.endswith("/" + named) for name in names)
     ]
     assert stale == []
+
+
+def test_the_profile_knows_the_files_of_each_hop() -> None:
+    """A file that has moved is no hop's any more, and its time would be nobody's."""
+    files = [str(each.relative_to(ROOT)) for each in ROUTER.rglob("*.py")]
+    named = [part for parts in HOPS.values() for part in parts if part.startswith("router/")]
+    assert [part for part in named if not any(file.startswith(part) for file in files)] == []

@@ -1,4 +1,4 @@
-"""A target's pace: a token bucket, and the line of those who wait for a token."""
+"""A target's rate: a token bucket, and those who wait for a token, first come first served."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Job(Generic[Ask, Answer]):
 
 
 class Batch(Generic[Ask, Answer]):
-    """The first is sent at once; nobody waits for company."""
+    """The first is sent at once; nobody waits for others to come."""
 
     def __init__(
         self,
