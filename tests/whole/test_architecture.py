@@ -22,7 +22,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 #: A hop of the drawing: what is called, and the file that it is in.
 _HOP = re.compile(r"^ .{29}([A-Z]\w+(?:\.\w+)?|reply_to) +(\S+\.py) ", re.MULTILINE)
 #: A file or a folder as pages name it, and where a link goes.
-_PATH = re.compile(r"`([\w./-]+/[\w.-]*\.(?:py|sql)|[\w-]+/(?:[\w-]+/)+)`")
+_PATH = re.compile(r"`([a-z0-9_./-]+/[a-z0-9_.-]*\.(?:py|sql)|[a-z_]+/(?:[a-z_]+/)+)`")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#([^)]*))?\)")
 
 
