@@ -56,6 +56,8 @@ def test_the_rooms_are_the_layers() -> None:
     told = [re.findall(r"`([^`]+)`", rooms) for _, rooms, _ in rows("The rooms")]
     assert [" | ".join(re.sub(r"/$|\.py$", "", room) for room in floor) for floor in told] == layers
     assert [room for floor in told for room in floor if not (ROUTER / room).exists()] == []
+    numbers = [int(number) for number, _, _ in rows("The rooms")]
+    assert numbers == [*range(len(layers), 0, -1)]
 
 
 def test_every_entry_of_the_router_is_a_room_of_the_page() -> None:
