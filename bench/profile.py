@@ -36,19 +36,16 @@ _TICK = 0.001
 #: of them, is that one's.
 HOPS: Mapping[str, tuple[str, ...]] = {
     "receive and reply": (
-        "router/web/", "router/server", "router/app", "starlette/",
+        "router/web/", "router/net/http/", "router/net/access", "router/process/", "router/app",
+        "router/contract/replies", "starlette/",
     ),
-    "read: JSON, schema": ("router/intake", "router/strictjson", "router/schema"),
-    "match": ("router/routes", "router/index", "router/glob"),
-    "remember": ("router/recall", "router/memory", "router/store"),
-    "forward: decide": ("router/forwarder", "router/decision"),
-    "send: judge": (
-        "router/sender", "router/lane", "router/places", "router/gate", "router/judge",
-        "router/streak",
-    ),
-    "send: HTTP": ("router/transport", "router/batching"),
-    "archive": ("router/archive",),
-    "tell: log and count": ("router/observer", "router/log", "router/metrics"),
+    "read: JSON, schema": ("router/contract/",),
+    "match": ("router/routing/",),
+    "remember": ("router/delivery/memory", "router/delivery/rules", "router/store/"),
+    "forward: decide": ("router/delivery/forwarder", "router/delivery/decision"),
+    "send: judge": ("router/delivery/target/",),
+    "send: HTTP": ("router/transport/", "router/net/batching"),
+    "tell: log and count": ("router/delivery/observer", "router/telemetry/", "router/archive/"),
     "event loop": ("asyncio/",),
 }  # fmt: skip
 
