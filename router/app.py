@@ -17,34 +17,19 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from router.archive import Archive, Shelf
-from router.config.loading import Config
-from router.config.reload import Look, Reload, Source, Standing
-from router.config.settings import Settings, archive_folder
+from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
-from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Memory
-from router.delivery.observer import Observer
-from router.delivery.queue import InForce, Queue
-from router.delivery.target.sender import Sender
-from router.model.errors import ConfigInvalid, RouterError
-from router.model.secret import is_exposed
-from router.net.access import Access, Tokens
-from router.net.networks import Networks, is_loopback
-from router.ops.heartbeat import Heartbeat, Identity, described
-from router.ops.report import Report, report_of
-from router.store.nodes import Node
-from router.store.opening import kind_of, open_store, opened
-from router.store.promises import Store, StoreFailed, StoreLimits
+from router.delivery import Forwarder, InForce, Memory, Observer, Queue, Sender
+from router.model import ConfigInvalid, RouterError, is_exposed
+from router.net import Access, Networks, Tokens, is_loopback
+from router.ops import Heartbeat, Identity, Report, described, report_of
+from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
-from router.telemetry.lag import Watchdog
-from router.telemetry.log import Log
-from router.telemetry.metrics import Metrics
-from router.transport.engine import Engine
+from router.telemetry import Log, Metrics, Watchdog
+from router.transport import Engine
 from router.transport.native import NativePool
-from router.web.callbacks import Callbacks
-from router.web.paths import Refusals, Straight, routes
-from router.web.probes import Probes
+from router.web import Callbacks, Probes, Refusals, Straight, routes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2

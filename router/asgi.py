@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from router.app import App
-from router.config.settings import SETTINGS, Settings
-from router.model.errors import RouterError
-from router.telemetry.log import Log
+from router.config import SETTINGS, Settings
+from router.model import RouterError
+from router.telemetry import Log
 
 
 def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:

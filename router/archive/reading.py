@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from router.archive.segments import Segment, found
-from router.telemetry.log import stamp
+from router.telemetry import stamp
 
 #: Where a line has its time, and what comes before that.
 _TIME, _BEFORE = slice(9, 33), b'{"time":"'

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from router.archive.shelf import Shelf
-from router.telemetry.log import Fields, Level, Lines
+from router.telemetry import Fields, Level, Lines
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND = 32 * 1024 * 1024

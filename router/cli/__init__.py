@@ -25,7 +25,7 @@ from router.cli.options import (
     nearest_of,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
-from router.model.errors import RouterError, SettingInvalid
+from router.model import RouterError, SettingInvalid
 
 #: Each command's module, below this package.
 COMMANDS = {
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return BAD
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
-        from router.telemetry.log import place_of
+        from router.telemetry import place_of
 
         note(f"a fault of the router: {place_of(error)}")
         return BAD

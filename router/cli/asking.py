@@ -12,7 +12,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.options import parse_url, read_setting, value
-from router.contract.schedule import parse_duration
+from router.contract import parse_duration
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 

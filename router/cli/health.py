@@ -11,8 +11,8 @@ from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
-from router.config.settings import SETTINGS
-from router.model.event import SUCCESS
+from router.config import SETTINGS
+from router.model import SUCCESS
 
 SUMMARY = "ask a running router whether it is ready"
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings
-from router.model.errors import SettingInvalid
-from router.store.url import Database
+from router.config import SETTINGS, VARIABLE_PREFIX, Settings
+from router.model import SettingInvalid
+from router.store import Database
 
 GOOD = 0
 BAD = 1

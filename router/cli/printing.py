@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from router.telemetry.log import printable
+from router.telemetry import printable
 
 NAME = "ebaas-router"
 

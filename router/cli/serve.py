@@ -22,16 +22,16 @@ from router.cli.options import (
     read_settings,
     value,
 )
-from router.config.settings import SETTINGS, Settings
-from router.model.errors import RouterError
+from router.config import SETTINGS, Settings
+from router.model import RouterError
 
 if TYPE_CHECKING:
+    from router.net import Callers
     from router.net.http.limits import Limits
-    from router.net.resources import Callers
     from router.ops.port import Gather
     from router.process.server import Server
-    from router.routing.target import Target
-    from router.telemetry.log import Log
+    from router.routing import Target
+    from router.telemetry import Log
 
 SUMMARY = "run the router"
 
@@ -107,7 +107,7 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net.server_tls import listener_warnings, pair_of, server_context
+        from router.net import listener_warnings, pair_of, server_context
 
         self.log = _log(settings)
         self._settings = settings
@@ -126,14 +126,8 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
+        from router.net import Callers, files_allowed, memory_limit, memory_note, share_out
         from router.net.http.limits import Limits
-        from router.net.resources import (
-            Callers,
-            files_allowed,
-            memory_limit,
-            memory_note,
-            share_out,
-        )
 
         settings = self._settings
         callers = share_out(
@@ -172,7 +166,7 @@ class _Router:
 
 
 def _serve_alone(settings: Settings) -> int:
-    from router.ops.status import Reports
+    from router.ops import Reports
     from router.process import server
 
     router = _Router(settings)
@@ -193,8 +187,7 @@ def _serve_alone(settings: Settings) -> int:
 
 
 def _serve_by_workers(settings: Settings, command: list[str]) -> int:
-    from router.net.listening import SharedPort, url_at
-    from router.net.server_tls import pair_of
+    from router.net import SharedPort, pair_of, url_at
     from router.process import server
     from router.process.workers import Workers
 
@@ -251,7 +244,7 @@ def _command(args: argparse.Namespace) -> list[str]:
 
 
 def _log(settings: Settings) -> Log:
-    from router.telemetry.log import Log, take_library_lines
+    from router.telemetry import Log, take_library_lines
 
     log = Log(format=settings.log_format, verbose=settings.verbose)
     take_library_lines(log)
@@ -274,10 +267,8 @@ def _limits(settings: Settings) -> Limits:
 
 def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
     """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.model.secret import is_exposed
-    from router.net.access import SHORT
-    from router.net.listening import listen
-    from router.net.networks import is_loopback
+    from router.model import is_exposed
+    from router.net import SHORT, is_loopback, listen
     from router.ops.guard import refuse, tokens_of
     from router.ops.port import limits_of, ops_app
     from router.process.server import Server
@@ -301,7 +292,7 @@ def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
 
 def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
-    from router.store.opening import kind_of
+    from router.store import kind_of
 
     kind, where = kind_of(settings.store)
     told = {"store": where or kind}

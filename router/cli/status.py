@@ -18,7 +18,7 @@ from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import age
 from router.cli.trust import add_ca, trust
-from router.model.errors import SettingInvalid
+from router.model import SettingInvalid
 
 SUMMARY = "show how a running router and its targets do, the worst first"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from router.contract.schedule import parse_age
+from router.contract import parse_age
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 

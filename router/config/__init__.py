@@ -1,0 +1,72 @@
+"""routes.yaml and the settings: read, checked, compared, tested, reloaded."""
+
+from router.config.cases import Case, beside, parse_cases
+from router.config.cases.shape import CasesFile
+from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
+from router.config.changes import Detail, Edit, edits
+from router.config.document import MAX_SIZE, MapNode, parse_document, shown, write
+from router.config.effective import effective_of
+from router.config.legible import legible_source
+from router.config.loading import Config, load, parse, read
+from router.config.reload import Look, Reload, Source, Standing
+from router.config.replay import Change, Comparison, Group, Move
+from router.config.section import Section
+from router.config.settings import (
+    SETTINGS,
+    VARIABLE_PREFIX,
+    Settings,
+    archive_folder,
+    parse_count,
+    parse_file,
+    parse_host,
+    parse_port,
+)
+from router.config.shape import RoutesFile
+from router.config.variables import Unresolved, Variables
+
+__all__ = [
+    "MAX_SIZE",
+    "SETTINGS",
+    "VARIABLE_PREFIX",
+    "Case",
+    "CaseBlind",
+    "CasesFile",
+    "Change",
+    "Comparison",
+    "Config",
+    "Coverage",
+    "Detail",
+    "Difference",
+    "Edit",
+    "Group",
+    "Look",
+    "MapNode",
+    "Move",
+    "Reload",
+    "RoutesFile",
+    "Section",
+    "Settings",
+    "Source",
+    "Standing",
+    "Unresolved",
+    "Variables",
+    "Verdict",
+    "archive_folder",
+    "beside",
+    "coverage",
+    "edits",
+    "effective_of",
+    "judge",
+    "legible_source",
+    "load",
+    "parse",
+    "parse_cases",
+    "parse_count",
+    "parse_document",
+    "parse_file",
+    "parse_host",
+    "parse_port",
+    "read",
+    "shown",
+    "write",
+]

@@ -8,8 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from router.config import effective
 from router.config.loading import Config
-from router.routing.table import Route
-from router.routing.target import Target
+from router.routing import Route, Target
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from router.config.document import Problems, Shown, lines, parse_document
 from router.config.reader import Reader
 from router.config.section import Section
 from router.config.variables import Variables
-from router.model.errors import ConfigInvalid
+from router.model import ConfigInvalid
 
 
 def legible_source(content: bytes, shape: type[Section]) -> Shown:

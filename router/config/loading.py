@@ -15,15 +15,10 @@ from router.config.settings import SETTINGS
 from router.config.shape import EbaasSection, QueueSection, RouteSection, RoutesFile, TargetSection
 from router.config.variables import Variables
 from router.config.warnings import warn
-from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.model.errors import ConfigInvalid, Problem
-from router.model.files import why_not
-from router.model.secret import Secret
-from router.net.access import AUTHORIZATION
-from router.net.egress import Egress
-from router.net.networks import Network
-from router.routing.table import Route, RouteTable
-from router.routing.target import Target
+from router.contract import PLATFORM, Schedule, Terms
+from router.model import ConfigInvalid, Problem, Secret, why_not
+from router.net import AUTHORIZATION, Egress, Network
+from router.routing import Route, RouteTable, Target
 
 __all__ = ["Caller", "Config", "load", "parse", "read"]
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from router.routing.table import Route
+from router.routing import Route
 
 #: How many routes with one pattern are compared with another; more would cost too much.
 _COMPARED = 16

@@ -18,9 +18,8 @@ from router import config
 from router.config.changes import edits
 from router.config.loading import Config
 from router.config.variables import Unresolved, read_below
-from router.model.errors import ConfigInvalid, Problem
-from router.telemetry.log import Log
-from router.telemetry.metrics import Metrics
+from router.model import ConfigInvalid, Problem
+from router.telemetry import Log, Metrics
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from router.config.oddities import oddity
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
-from router.contract.signing import LEAST_KEY, key_of
-from router.routing.table import Route
+from router.contract import LEAST_KEY, key_of
+from router.routing import Route
 
 
 def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
-from router.model.errors import Refused
-from router.model.event import FIELDS, MAX_CHANGES, Event
+from router.model import FIELDS, MAX_CHANGES, Event, Refused
 
 #: The order of the platform's page: of several faulty fields the first one is named.
 _PAGE_ORDER = {name: place for place, name in enumerate((*FIELDS, "changes"))}

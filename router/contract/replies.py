@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from router.model.errors import Refused
-from router.model.event import SUCCESS, new_id
+from router.model import SUCCESS, Refused, new_id
 
 Headers = list[tuple[bytes, bytes]]
 

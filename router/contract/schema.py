@@ -23,8 +23,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
-from router.model.errors import StartFailed
-from router.model.files import why_not
+from router.model import StartFailed, why_not
 
 #: Where the schemas are in an installed package, and in a checkout.
 _PACKAGE = Path(__file__).parent.parent

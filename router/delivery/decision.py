@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
-from router.model.event import Attempt
-from router.net.timer import TICK, Timer
-from router.transport.engine import TargetExchange
+from router.model import Attempt
+from router.net import TICK, Timer
+from router.transport import TargetExchange
 
 
 class Decision:

@@ -8,15 +8,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from router.contract.schedule import Terms
+from router.contract import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Result
 from router.delivery.target.sender import addressed
-from router.model.event import Attempt, Letter
-from router.routing.table import Plan
-from router.routing.target import Target
-from router.store.promises import State, StoreFailed, StoreFull
+from router.model import Attempt, Letter
+from router.routing import Plan, Target
+from router.store import State, StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME = 0.5

@@ -7,12 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from router.contract.schedule import Terms
+from router.contract import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Result
-from router.model.event import Attempt, Letter, new_id
-from router.store.attempts import Tried
-from router.store.promises import (
+from router.model import Attempt, Letter, new_id
+from router.store import (
     DeliveryRow,
     Kept,
     Record,
@@ -21,6 +20,7 @@ from router.store.promises import (
     Store,
     StoreFailed,
     StoreFull,
+    Tried,
 )
 
 #: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.

@@ -8,19 +8,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from router.archive import Archive
-from router.contract.schedule import Terms
+from router.contract import Terms
 from router.delivery.forwarder import Delivery, Outcome
 from router.delivery.queue import Retry
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.streak import Failing
-from router.model.errors import Refused
-from router.model.event import SUCCESS, Attempt, Event
-from router.routing.table import Plan
-from router.routing.target import Target
-from router.store.promises import UNSETTLED, Ended, State, StoreFailed, Usage
-from router.telemetry.log import Level, Log, place_of, utc
-from router.telemetry.marks import Alarm
-from router.telemetry.metrics import Metrics
+from router.model import SUCCESS, Attempt, Event, Refused
+from router.routing import Plan, Target
+from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
+from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
 
 #: The longest id that a line has, in characters.
 _MAX_ID = 64

@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
-from router.contract.schedule import Terms
+from router.contract import Terms
 from router.delivery.memory import Memory
 from router.delivery.outage import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, retried
 from router.delivery.target.lane import LINE_WAIT
 from router.delivery.target.sender import addressed
-from router.model.event import OWN_DOING, Attempt, Letter
-from router.routing.target import Target
-from router.store.attempts import Tried
-from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
+from router.model import OWN_DOING, Attempt, Letter
+from router.routing import Target
+from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
 #: How often due work is looked for when there is none, and at most, in seconds.
 DUE_EVERY, PAUSE = 1.0, 0.02

@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from router.contract.schedule import Schedule, Terms
-from router.model.event import OWN_DOING, Attempt, Reason
-from router.store.attempts import Tried
-from router.store.ops import DISCARDED
-from router.store.promises import DeliveryRow, Kept, Record, Stage, State
+from router.contract import Schedule, Terms
+from router.model import OWN_DOING, Attempt, Reason
+from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"

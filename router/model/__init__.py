@@ -1,0 +1,47 @@
+"""The nouns: an event, an attempt to deliver it, a secret, and what goes wrong."""
+
+from router.model.errors import (
+    ConfigInvalid,
+    Problem,
+    Refused,
+    RouterError,
+    SettingInvalid,
+    StartFailed,
+)
+from router.model.event import (
+    FIELDS,
+    MAX_CHANGES,
+    OWN_DOING,
+    SUCCESS,
+    Attempt,
+    Event,
+    Letter,
+    Reason,
+    new_id,
+)
+from router.model.files import closed, may, why_not
+from router.model.secret import MASK, Secret, is_exposed
+
+__all__ = [
+    "FIELDS",
+    "MASK",
+    "MAX_CHANGES",
+    "OWN_DOING",
+    "SUCCESS",
+    "Attempt",
+    "ConfigInvalid",
+    "Event",
+    "Letter",
+    "Problem",
+    "Reason",
+    "Refused",
+    "RouterError",
+    "Secret",
+    "SettingInvalid",
+    "StartFailed",
+    "closed",
+    "is_exposed",
+    "may",
+    "new_id",
+    "why_not",
+]

@@ -7,8 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from router.model.errors import SettingInvalid, StartFailed
-from router.model.secret import is_exposed
+from router.model import SettingInvalid, StartFailed, is_exposed
 from router.net.certificates import BadCertificate, Pair
 
 #: From how long before its end a certificate is warned about, in seconds: a fortnight.

@@ -8,13 +8,11 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.contract.replies import NO_TOKEN, refusal
+from router.contract import NO_TOKEN, refusal
 from router.contract.respond import request_id_of, respond
-from router.model.errors import StartFailed
-from router.model.files import why_not
-from router.model.secret import Secret
-from router.net.access import Tokens
-from router.telemetry.log import Log
+from router.model import Secret, StartFailed, why_not
+from router.net import Tokens
+from router.telemetry import Log
 
 #: Nothing that is answered runs, is framed, is stored, or is taken for another type. No header lets
 #: another site's page read it.

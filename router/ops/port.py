@@ -14,14 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router.contract.replies import FAILED
+from router.contract import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
-from router.net.access import Tokens
+from router.net import OPS, Tokens
 from router.net.http.limits import Limits
-from router.net.resources import OPS
 from router.ops.guard import Guard
 from router.ops.status import Reports, status_of
-from router.telemetry.log import Log
+from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
 
 #: Connections beyond those that are served, which are told so; few watch a router.

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 from typing import TypedDict
 
-from router.config.reload import Standing
-from router.routing.target import Target
-from router.telemetry.metrics import Metrics, Snapshot
+from router.config import Standing
+from router.routing import Target
+from router.telemetry import Metrics, Snapshot
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20

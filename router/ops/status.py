@@ -14,8 +14,7 @@ from router.ops.report import (
     StoreStatus,
     TargetStatus,
 )
-from router.telemetry.log import utc
-from router.telemetry.metrics import Snapshot, merged
+from router.telemetry import Snapshot, merged, utc
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0

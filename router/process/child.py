@@ -16,7 +16,7 @@ from enum import StrEnum
 from subprocess import DEVNULL
 from typing import Any
 
-from router.ops.report import Report
+from router.ops import Report
 from router.process.running import STOPS
 
 #: Seconds that a worker has for its report.

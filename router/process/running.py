@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from router.net.resources import files_allowed
+from router.net import files_allowed
 
 #: The signals that stop services.
 STOPS = (signal.SIGINT, signal.SIGTERM)

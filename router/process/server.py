@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import uvicorn
 
-from router.contract.replies import refusal
+from router.contract import refusal
+from router.net import BACKLOG, bar, listen, url_of, waiting
 from router.net.http.connection import Connection, Refusal
 from router.net.http.deadlines import sweep
 from router.net.http.handshakes import Handshakes
 from router.net.http.limits import Limits, Tally
-from router.net.listening import BACKLOG, bar, listen, url_of, waiting
 from router.process.running import run
-from router.telemetry.metrics import Metrics
+from router.telemetry import Metrics
 
 __all__ = ["Server", "listen", "run"]
 

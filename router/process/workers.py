@@ -12,12 +12,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from router.model.errors import StartFailed
-from router.net.listening import SharedPort
-from router.ops.status import Reports
+from router.model import StartFailed
+from router.net import SharedPort
+from router.ops import Reports
 from router.process.child import Child, Order
-from router.telemetry.log import Log
-from router.telemetry.metrics import Snapshot, merged
+from router.telemetry import Log, Snapshot, merged
 
 #: Seconds before a worker that ended is replaced: after its first end, its second, and so on. One
 #: that ends once more, and never served for STEADY seconds, is not: see `Workers._tend`.

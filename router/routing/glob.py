@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 
-from router.model.errors import RouterError
+from router.model import RouterError
 
 #: A wildcard: a run of stars, one character, a set. What opens a set and never closes it runs to
 #: the end. A set's first member may be `]`, so `[]` and `[!]` are still open.

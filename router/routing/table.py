@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from router.model.event import FIELDS, Event
+from router.model import FIELDS, Event
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
 from router.routing.target import Target

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from router.model.event import Letter
-from router.routing.glob import Glob
+from router.model import Letter
+from router.routing import Glob
 from router.store.attempts import Tried
 from router.store.promises import UNSETTLED, DeliveryRow, Record, State
 

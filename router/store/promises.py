@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from router.model.errors import RouterError
-from router.model.event import Letter
+from router.model import Letter, RouterError
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 

@@ -1,0 +1,35 @@
+"""What the router tells of itself: log lines, metrics, marks, the loop's lag."""
+
+from router.telemetry.lag import Watchdog
+from router.telemetry.log import (
+    Fields,
+    Format,
+    Level,
+    Lines,
+    Log,
+    place_of,
+    printable,
+    stamp,
+    take_library_lines,
+    utc,
+)
+from router.telemetry.marks import Alarm
+from router.telemetry.metrics import Metrics, Snapshot, merged
+
+__all__ = [
+    "Alarm",
+    "Fields",
+    "Format",
+    "Level",
+    "Lines",
+    "Log",
+    "Metrics",
+    "Snapshot",
+    "Watchdog",
+    "merged",
+    "place_of",
+    "printable",
+    "stamp",
+    "take_library_lines",
+    "utc",
+]

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from router.model.event import Reason
-from router.net.client_tls import Tls
-from router.net.egress import Egress
+from router.model import Reason
+from router.net import Egress, Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.

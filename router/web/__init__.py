@@ -1,0 +1,13 @@
+"""The callback port: HTTP in, the contract's replies out."""
+
+from router.web.callbacks import Callbacks
+from router.web.paths import Refusals, Straight, routes
+from router.web.probes import Probes
+
+__all__ = [
+    "Callbacks",
+    "Probes",
+    "Refusals",
+    "Straight",
+    "routes",
+]

@@ -7,9 +7,8 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
-from router.config.loading import Config
-from router.contract.intake import Intake
-from router.contract.replies import (
+from router.config import Config
+from router.contract import (
     ACKNOWLEDGED,
     BUSY,
     ENCODED,
@@ -22,12 +21,11 @@ from router.contract.replies import (
     Reply,
     reply_to_refused,
 )
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.observer import Observer
-from router.model.errors import Refused
-from router.model.event import Event, Letter
-from router.net.access import Access
-from router.routing.table import Plan
+from router.contract.intake import Intake
+from router.delivery import Forwarder, Observer, Outcome
+from router.model import Event, Letter, Refused
+from router.net import Access
+from router.routing import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
 

@@ -14,10 +14,9 @@ from uuid import UUID
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
-from router.model.event import SUCCESS, Event, Letter
-from router.store.ops import Resend
-from router.store.promises import Record, Stage
-from router.telemetry.log import stamp
+from router.model import SUCCESS, Event, Letter
+from router.store import Record, Resend, Stage
+from router.telemetry import stamp
 
 
 class ReplayPlace(NamedTuple):

@@ -9,7 +9,7 @@ from router.archive.trace.happenings import Happening, ToldCaller
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.sources import Sources
 from router.archive.trace.story import Story, story
-from router.store.ops import Ops
+from router.store import Ops
 
 #: An event by the newest that is known of it and fits.
 Match = Happening | KeptStory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from router.model.event import SUCCESS
+from router.model import SUCCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
-from router.routing.glob import Glob
+from router.routing import Glob
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6

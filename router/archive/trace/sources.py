@@ -12,7 +12,7 @@ from router.archive.trace.happenings import Happening, LateAttempt, ToldCaller, 
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.logs import log_lines
 from router.archive.trace.question import Question, Word
-from router.routing.glob import Glob
+from router.routing import Glob
 
 
 class TraceSource(NamedTuple):

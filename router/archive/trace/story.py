@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from router.archive.trace.happenings import AtTarget, Happening, LateAttempt, ToldCaller
-from router.store.attempts import Tried
-from router.store.ops import Action, Dossier, Entry
-from router.store.promises import Record, Stage, State
+from router.store import Action, Dossier, Entry, Record, Stage, State, Tried
 
 #: How far the line of a retry, and what the store has of it, may be apart, in seconds: retries are
 #: counted anew by a replay.

@@ -27,13 +27,11 @@ from router.cli.deliveries.entries import (
 from router.cli.deliveries.selecting import words
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
-from router.model.errors import SettingInvalid
-from router.model.event import new_id
-from router.store.ops import Action, Later, Selection, Verb, carry_out
-from router.store.promises import StoreFailed
+from router.model import SettingInvalid, new_id
+from router.store import Action, Later, Selection, StoreFailed, Verb, carry_out
 
 if TYPE_CHECKING:
-    from router.store.ops import Count, Ops
+    from router.store import Count, Ops
 
 #: How many deliveries are acted on without a question.
 UNASKED = 10

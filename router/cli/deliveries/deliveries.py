@@ -29,13 +29,12 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
-from router.config.settings import parse_count
-from router.model.errors import RouterError, SettingInvalid
-from router.store.ops import Selection, Verb
-from router.store.promises import StoreFailed
+from router.config import parse_count
+from router.model import RouterError, SettingInvalid
+from router.store import Selection, StoreFailed, Verb
 
 if TYPE_CHECKING:
-    from router.store.ops import Ops
+    from router.store import Ops
 
 SUMMARY = "list, show, replay, discard or restore what could not be delivered at once"
 

@@ -8,10 +8,9 @@ from typing import Any
 from router.cli.columns import columns, counted
 from router.cli.deliveries.timeline import reason_of, timeline, tried_json
 from router.cli.times import age
-from router.config.document import shown
-from router.store.ops import DISCARDED, Action, Count, Dossier, Entry, Verb
-from router.store.promises import Record, Stage, State
-from router.telemetry.log import utc
+from router.config import shown
+from router.store import DISCARDED, Action, Count, Dossier, Entry, Record, Stage, State, Verb
+from router.telemetry import utc
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)

@@ -14,12 +14,12 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import age
-from router.model.errors import RouterError
-from router.store.promises import StoreFailed
-from router.telemetry.log import utc
+from router.model import RouterError
+from router.store import StoreFailed
+from router.telemetry import utc
 
 if TYPE_CHECKING:
-    from router.store.nodes import Node, Trouble
+    from router.store import Node, Trouble
 
 SUMMARY = "list the nodes that share a store in PostgreSQL, and what each runs"
 

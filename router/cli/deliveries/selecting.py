@@ -9,13 +9,11 @@ from pathlib import Path
 
 from router.cli.options import nearest_of, read_setting, value
 from router.cli.printing import note
-from router.config.document import MapNode, parse_document
-from router.config.loading import read
-from router.contract.schedule import parse_duration
-from router.model.errors import ConfigInvalid, SettingInvalid
-from router.routing.glob import Glob, GlobInvalid
-from router.store.ops import DISCARDED, Later, Ops, Selection, Verb
-from router.store.promises import UNSETTLED, State
+from router.config import MapNode, parse_document, read
+from router.contract import parse_duration
+from router.model import ConfigInvalid, SettingInvalid
+from router.routing import Glob, GlobInvalid
+from router.store import DISCARDED, UNSETTLED, Later, Ops, Selection, State, Verb
 
 #: The options that select deliveries.
 SELECTING = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")

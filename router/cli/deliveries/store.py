@@ -6,13 +6,12 @@ import argparse
 from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, mind_password, read_setting
-from router.config.settings import SETTINGS
-from router.model.errors import StartFailed
-from router.store.promises import StoreLimits
-from router.store.url import Database
+from router.config import SETTINGS
+from router.model import StartFailed
+from router.store import Database, StoreLimits
 
 if TYPE_CHECKING:
-    from router.store.ops import Ops
+    from router.store import Ops
     from router.store.postgres.ops import PostgresOps
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from router.cli.columns import columns
 from router.cli.printing import milliseconds
-from router.model.event import Attempt
-from router.store.attempts import Tried
-from router.store.ops import Dossier, Entry
-from router.telemetry.log import utc
+from router.model import Attempt
+from router.store import Dossier, Entry, Tried
+from router.telemetry import utc
 
 
 def timeline(dossier: Dossier) -> Iterator[str]:

@@ -17,16 +17,15 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
-from router.config.settings import parse_count
-from router.model.errors import RouterError, SettingInvalid, StartFailed
-from router.store.promises import StoreFailed
-from router.telemetry.log import utc
+from router.config import parse_count
+from router.model import RouterError, SettingInvalid, StartFailed
+from router.store import StoreFailed
+from router.telemetry import utc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive.trace.inventory import Inventory
-    from router.archive.trace.question import Question
+    from router.archive import Inventory, Question
 
 SUMMARY = "list or export what was handled lately, or deliver it to a target again"
 
@@ -153,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.trace.inventory import inventory
+    from router.archive import inventory
 
     found = inventory(folder, Progress("counted"))
     if args.format == "json":
@@ -212,7 +211,7 @@ def _as_json(found: Inventory) -> dict[str, Any]:
 
 
 def _question(args: argparse.Namespace) -> Question:
-    from router.archive.trace.question import Question
+    from router.archive import Question
 
     return Question(
         keys=tuple(args.match or ()),
@@ -225,7 +224,7 @@ def _question(args: argparse.Namespace) -> Question:
 
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.trace.events import events
+    from router.archive import events
 
     left, without = args.limit or sys.maxsize, 0
     for told in events(folder, _question(args), Progress("looked through")):

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
-from router.archive.trace.again import Again, resend, resumed, words_of
-from router.archive.trace.question import Question
+from router.archive import Again, Question, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import UNASKED, Work, confirmed, whoever
 from router.cli.deliveries.entries import action_json, deliveries
@@ -21,17 +20,15 @@ from router.cli.history.trace import Progress
 from router.cli.options import BAD, GOOD, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
-from router.model.errors import SettingInvalid
-from router.model.event import new_id
-from router.store.ops import STEP, Action, Resend, Resent, Verb
-from router.store.promises import StoreFailed, StoreFull
-from router.telemetry.log import stamp, utc
+from router.model import SettingInvalid, new_id
+from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb
+from router.telemetry import stamp, utc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive.trace.happenings import ToldCaller
-    from router.store.ops import Ops
+    from router.archive import ToldCaller
+    from router.store import Ops
 
 #: For how long one that was stopped can be gone on with, in seconds; and among how many actions of
 #: people it is looked for.

@@ -5,16 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from router.archive.trace.finding import Match, name_of
-from router.archive.trace.happenings import AtTarget, LateAttempt, ToldCaller
-from router.archive.trace.kept import KeptStory
-from router.archive.trace.story import Acted, Missed, Next, Step, Story
+from router.archive import (
+    Acted,
+    AtTarget,
+    KeptStory,
+    LateAttempt,
+    Match,
+    Missed,
+    Next,
+    Step,
+    Story,
+    ToldCaller,
+    name_of,
+)
 from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries
 from router.cli.times import age
-from router.model.event import SUCCESS
-from router.store.promises import Stage, State
-from router.telemetry.log import printable, stamp, utc
+from router.model import SUCCESS
+from router.store import Stage, State
+from router.telemetry import printable, stamp, utc
 
 #: The first four columns are as wide in every row.
 MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.archive.trace.finding import Match
-from router.archive.trace.happenings import AtTarget, LateAttempt, ToldCaller
-from router.archive.trace.kept import KeptStory
-from router.archive.trace.story import Acted, Missed, Step, Story
+from router.archive import (
+    Acted,
+    AtTarget,
+    KeptStory,
+    LateAttempt,
+    Match,
+    Missed,
+    Step,
+    Story,
+    ToldCaller,
+)
 from router.cli.deliveries.entries import action_json, entry_json
-from router.telemetry.log import stamp
+from router.telemetry import stamp
 
 
 def match_json(match: Match, *, body: bool) -> dict[str, Any]:

@@ -13,24 +13,22 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from router.archive.trace.happenings import ToldCaller
+from router.archive import ToldCaller
 from router.cli.columns import counted
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, read_setting, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import STDIN, add_format, stdin
 from router.cli.times import parse_moment
-from router.config.settings import SETTINGS, archive_folder, parse_count
-from router.model.errors import RouterError, SettingInvalid, StartFailed
-from router.routing.glob import Glob, GlobInvalid
-from router.store.promises import StoreFailed
-from router.telemetry.log import utc
+from router.config import SETTINGS, archive_folder, parse_count
+from router.model import RouterError, SettingInvalid, StartFailed
+from router.routing import Glob, GlobInvalid
+from router.store import StoreFailed
+from router.telemetry import utc
 
 if TYPE_CHECKING:
-    from router.archive.trace.finding import Match
-    from router.archive.trace.question import Question
-    from router.archive.trace.sources import Sources, TraceSource
-    from router.store.ops import Ops
+    from router.archive import Match, Question, Sources, TraceSource
+    from router.store import Ops
 
 SUMMARY = "tell what became of an event, by any id of it"
 
@@ -115,9 +113,7 @@ def read_archive(args: argparse.Namespace) -> Path | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.archive.trace.finding import matches
-    from router.archive.trace.kept import kept
-    from router.archive.trace.sources import Sources
+    from router.archive import Sources, kept, matches
 
     question, limit = _question(args), args.limit or _LIMIT
     with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
@@ -146,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _question(args: argparse.Namespace) -> Question:
-    from router.archive.trace.question import Question, Word
+    from router.archive import Question, Word
 
     for text in (*args.what, *(args.target or ()), *(args.code or ())):
         if not text or text != text.encode("utf-8", "replace").decode():
@@ -184,7 +180,7 @@ async def _ops(args: argparse.Namespace) -> Ops | None:
 
 
 def _source(name: str, spool: IO[bytes]) -> TraceSource:
-    from router.archive.trace.sources import TraceSource
+    from router.archive import TraceSource
 
     if name != STDIN:
         path = Path(name)
@@ -234,7 +230,7 @@ def _say_story(
     ops: Ops | None,
     args: argparse.Namespace,
 ) -> None:
-    from router.archive.trace.finding import story_of
+    from router.archive import story_of
     from router.cli.history.stories import story_told
     from router.cli.history.stories_json import story_json
 

@@ -22,8 +22,7 @@ from router.cli.routes.inputs import (
 )
 
 if TYPE_CHECKING:
-    from router.config.cases import Case
-    from router.config.loading import Config
+    from router.config import Case, Config
 
 SUMMARY = "check a routes.yaml: every fault at once, each with its place"
 
@@ -69,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tests(name: str) -> Input[tuple[Case, ...]]:
     """The tests file beside the configuration; without cases where there is none."""
-    from router.config.cases import beside
-    from router.config.cases.shape import CasesFile
+    from router.config import CasesFile, beside
 
     found = beside(Path(name))
     if name == STDIN or not found.exists():

@@ -32,8 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.document import write
-    from router.config.effective import effective_of
+    from router.config import effective_of, write
 
     found = read_config(config_name(args), args)
     loaded = usable(found, args.format)

@@ -10,11 +10,10 @@ from typing import IO, TYPE_CHECKING
 from router.cli.options import BAD, GOOD, Help, add_settings
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import STDIN, add_format, read_cases, read_config, stdin, usable
-from router.model.errors import SettingInvalid
+from router.model import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.config.cases import Case
-    from router.config.replay import Comparison
+    from router.config import Case, Comparison
 
 SUMMARY = "say whose plan changes between two routes.yaml, by cases or by real traffic"
 
@@ -52,8 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from router.cli.routes.differences import as_json, told
-    from router.config.changes import edits
-    from router.config.replay import Comparison
+    from router.config import Comparison, edits
 
     if [args.old, args.new, args.events, args.tests].count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")
@@ -76,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _cases(args: argparse.Namespace) -> tuple[Case, ...] | None:
     """Those of --tests, or of the file beside NEW where nothing else is to be compared."""
-    from router.config.cases import beside
+    from router.config import beside
 
     if args.tests is not None:
         return usable(read_cases(args.tests), args.format)

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from router.cli.columns import columns, counted, few, quoted
-from router.config.changes import Detail, Edit
-from router.config.document import shown
-from router.config.replay import Change, Comparison, Group, Move
-from router.routing.table import Route
+from router.config import Change, Comparison, Detail, Edit, Group, Move, shown
+from router.routing import Route
 
 _UNMATCHED = {"reject": "a failure (500)", "accept": "accepted (000)"}
 

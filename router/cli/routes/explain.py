@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
-from router.model.errors import Refused, SettingInvalid, StartFailed
-from router.model.event import FIELDS, Event
+from router.model import FIELDS, Event, Refused, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
-    from router.config.loading import Config
+    from router.config import Config
     from router.contract.intake import Intake
-    from router.routing.table import Explanation, RouteMatch
+    from router.routing import Explanation, RouteMatch
 
 SUMMARY = "say which routes an event matches, why the others don't, and its plan"
 
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> None:
     from router.cli.routes.explanation import told
-    from router.routing.nearest import nearest_routes
+    from router.routing import nearest_routes
 
     explanation = loaded.table.explain(event)
     others = nearest_routes(explanation.routes, len(explanation.routes) if args.all else _NEAREST)

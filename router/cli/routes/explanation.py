@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from router.cli.columns import columns, counted, few, quoted
-from router.config.document import shown
-from router.config.loading import Config
-from router.model.event import FIELDS, Event
-from router.routing.table import Explanation, FieldMatch, PlannedTarget, Route, RouteMatch
+from router.config import Config, shown
+from router.model import FIELDS, Event
+from router.routing import Explanation, FieldMatch, PlannedTarget, Route, RouteMatch
 
 _UNMATCHED = {
     "reject": "unmatched: reject. EBaaS gets the code 500, and sends the event again",

@@ -13,13 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import say_json
-from router.model.errors import ConfigInvalid, Problem, SettingInvalid
-from router.telemetry.log import printable
+from router.model import ConfigInvalid, Problem, SettingInvalid
+from router.telemetry import printable
 
 if TYPE_CHECKING:
-    from router.config.cases import Case
-    from router.config.loading import Config
-    from router.config.section import Section
+    from router.config import Case, Config, Section
 
 T = TypeVar("T")
 
@@ -42,7 +40,7 @@ class Input(Generic[T]):
 
     def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
         """Each problem, and where the stream is a terminal the line that it is about."""
-        from router.config.legible import legible_source
+        from router.config import legible_source
 
         tell = (
             legible_source(self.content, self.shape).excerpt
@@ -72,7 +70,7 @@ def config_name(args: argparse.Namespace) -> str:
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
     from router import config
-    from router.config.shape import RoutesFile
+    from router.config import RoutesFile
 
     def parse(content: bytes, name: str) -> Config:
         return config.parse(content, name, os.environ, secrets_dir)
@@ -82,8 +80,7 @@ def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
-    from router.config.cases import parse_cases
-    from router.config.cases.shape import CasesFile
+    from router.config import CasesFile, parse_cases
 
     return _read(name, parse_cases, CasesFile)
 
@@ -122,7 +119,7 @@ def _read(name: str, parse: Callable[[bytes, str], T], shape: type[Section]) -> 
 
 def _content(name: str) -> bytes:
     from router import config
-    from router.config.document import MAX_SIZE
+    from router.config import MAX_SIZE
 
     if name == STDIN:
         return stdin().read(MAX_SIZE + 1)

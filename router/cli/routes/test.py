@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format, read_cases, read_config, usable
-from router.model.event import FIELDS
+from router.model import FIELDS
 
 if TYPE_CHECKING:
-    from router.config.cases import Case
-    from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict
-    from router.config.loading import Config
+    from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
 
 SUMMARY = "run the cases of routes.test.yaml, and say which routes none has tried"
 
@@ -60,8 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.cases import beside
-    from router.config.cases.verdict import coverage, judge
+    from router.config import beside, coverage, judge
 
     path: Path = read_setting(args, "config")
     loaded = usable(read_config(str(path), args), args.format)
@@ -87,8 +84,7 @@ def _told(
     verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str
 ) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config.cases.verdict import CaseBlind
-    from router.config.document import shown
+    from router.config import CaseBlind, shown
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
@@ -136,7 +132,7 @@ def _percent(covered: Coverage) -> str:
 
 
 def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
-    from router.config.cases.verdict import CaseBlind
+    from router.config import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)

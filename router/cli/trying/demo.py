@@ -16,16 +16,14 @@ from urllib.parse import urlsplit
 from router.cli.columns import counted
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
 from router.cli.printing import say
-from router.model.errors import SettingInvalid, StartFailed
-from router.model.event import SUCCESS
-from router.store.url import Database
-from router.telemetry.log import Level, Log
+from router.model import SUCCESS, SettingInvalid, StartFailed
+from router.store import Database
+from router.telemetry import Level, Log
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import StandIn
-    from router.config.loading import Config
-    from router.config.settings import Settings
-    from router.routing.target import Target
+    from router.config import Config, Settings
+    from router.routing import Target
 
 SUMMARY = "the router, stand-in targets and one sample event: see it work"
 
@@ -88,7 +86,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.app import App
     from router.process import server
     from router.process.asgi_server import AsgiServer
-    from router.telemetry.log import take_library_lines
+    from router.telemetry import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
     name = path.name if path is _SHIPPED else str(path)
@@ -172,7 +170,7 @@ def _address(target: Target) -> tuple[str, int]:
 
 async def _send(url: str, body: bytes) -> str:
     """Play EBaaS once; the reply's body as text."""
-    from router.transport.engine import Answer, as_it_came, lines_of
+    from router.transport import Answer, as_it_came, lines_of
     from router.transport.native import NativePool
 
     pool = NativePool(url)

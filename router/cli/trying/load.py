@@ -14,7 +14,7 @@ from typing import Any
 
 from router.cli.printing import NAME, milliseconds, note
 from router.cli.trying.caller import Response
-from router.model.event import SUCCESS
+from router.model import SUCCESS
 
 #: How often progress is shown, in seconds: redrawn on a terminal, a line of its own elsewhere.
 _REDRAW = 0.2

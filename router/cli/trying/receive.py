@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
 from router.cli.printing import note, say, say_json
-from router.config.settings import parse_count, parse_host, parse_port
-from router.contract.schedule import parse_duration
-from router.model.errors import SettingInvalid
-from router.model.event import SUCCESS
-from router.model.secret import Secret
+from router.config import parse_count, parse_host, parse_port
+from router.contract import parse_duration
+from router.model import SUCCESS, Secret, SettingInvalid
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import Distrust, Received
@@ -137,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     from router.cli.trying.standin import StandIn
-    from router.net.listening import listen
+    from router.net import listen
     from router.process.asgi_server import AsgiServer
     from router.process.running import run
-    from router.telemetry.log import Log, take_library_lines
+    from router.telemetry import Log, take_library_lines
 
     take_library_lines(Log(sys.stderr))
     printer = _Printer(args.format)
@@ -171,8 +169,8 @@ def _distrust(args: argparse.Namespace) -> Distrust | None:
     """What says whether a request is signed by one of the secrets; None where there are none."""
     if not args.verify:
         return None
-    from router.config.variables import Unresolved, Variables
-    from router.contract.signing import Signer
+    from router.config import Unresolved, Variables
+    from router.contract import Signer
 
     variables = Variables(os.environ, read_setting(args, "secrets_dir"))
     try:

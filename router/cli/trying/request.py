@@ -13,13 +13,9 @@ from urllib.parse import quote
 from router.cli.options import parse_url, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
-from router.contract.schedule import parse_duration
-from router.contract.signing import Signer
-from router.contract.strictjson import Unreadable, parse_json
-from router.model.errors import SettingInvalid
-from router.model.event import FIELDS, Event, new_id
-from router.model.secret import Secret
-from router.net.client_tls import USUAL, Tls
+from router.contract import Signer, Unreadable, parse_duration, parse_json
+from router.model import FIELDS, Event, Secret, SettingInvalid, new_id
+from router.net import USUAL, Tls
 
 DEFAULT_URL = "http://127.0.0.1:8080/callback"
 

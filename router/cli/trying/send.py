@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json
 from router.cli.trying.request import Request, add_request, read_request
-from router.config.settings import parse_count
-from router.contract.schedule import PLATFORM, Schedule, parse_duration
-from router.model.errors import SettingInvalid
+from router.config import parse_count
+from router.contract import PLATFORM, Schedule, parse_duration
+from router.model import SettingInvalid
 
 if TYPE_CHECKING:
     from router.cli.trying.caller import Ebaas, Response

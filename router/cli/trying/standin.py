@@ -9,17 +9,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any
 
-from router.contract.replies import (
+from router.contract import (
     ACKNOWLEDGED,
     FAILED,
     TOO_LARGE,
     WRONG_METHOD,
     Reply,
+    Unreadable,
     body_of,
+    parse_json,
     request_id_from,
 )
-from router.contract.strictjson import Unreadable, parse_json
-from router.model.event import FIELDS, SUCCESS
+from router.model import FIELDS, SUCCESS
 
 #: The largest body that is read, in bytes: what any router in front of it may let through.
 MAX_BODY = 16 * 1024 * 1024

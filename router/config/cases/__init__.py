@@ -10,8 +10,8 @@ from router.config.cases.shape import CaseSection, CasesFile
 from router.config.document import Problems, parse_document
 from router.config.reader import Reader
 from router.config.variables import Variables
-from router.model.event import FIELDS, Event
-from router.routing.table import Role
+from router.model import FIELDS, Event
+from router.routing import Role
 
 __all__ = ["Case", "beside", "parse_cases"]
 

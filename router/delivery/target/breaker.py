@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-from router.routing.target import BreakerPolicy
+from router.routing import BreakerPolicy
 
 #: Into how many parts the window is cut: it forgets what is old one part at a time.
 SLICES = 10

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from router.delivery.target.breaker import Breaker, BreakerState
 from router.delivery.target.rate import Pace
-from router.model.event import OWN_DOING, Attempt, Reason
-from router.routing.target import Target
+from router.model import OWN_DOING, Attempt, Reason
+from router.routing import Target
 
 #: More attempts than anybody would begin at a time.
 _ANY_NUMBER = 1 << 30

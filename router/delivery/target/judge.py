@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 
-from router.contract.strictjson import Unreadable, parse_json
-from router.contract.words import Words, words_of
-from router.model.event import SUCCESS, Attempt, Reason
-from router.model.secret import Secret
-from router.routing.target import Target
-from router.transport.engine import Answer, Failure
+from router.contract import Unreadable, Words, parse_json, words_of
+from router.model import SUCCESS, Attempt, Reason, Secret
+from router.routing import Target
+from router.transport import Answer, Failure
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 

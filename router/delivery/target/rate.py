@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from router.delivery.target.waiting import Waiters
-from router.routing.target import Rate
+from router.routing import Rate
 
 #: What a token may lack by rounding, so that a timer which is on time finds one.
 _ROUNDING = 1e-6

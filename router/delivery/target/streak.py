@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from router.model.event import OWN_DOING, Attempt
+from router.model import OWN_DOING, Attempt
 
 #: How long it has to last until it is told, and after how long it is told again, in seconds.
 TOLD_AFTER, TOLD_AGAIN_AFTER = 300.0, 3600.0

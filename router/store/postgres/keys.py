@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from router.routing.glob import Glob
+from router.routing import Glob
 from router.store.postgres.texts import escaped
 
 #: One character: itself, or what stands for a backslash or a NUL.

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from router.model.event import Event, Letter
+from router.model import Event, Letter
 from router.store import fullness
 from router.store.promises import (
     MAX_FOUND,

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from router.model.event import Letter
+from router.model import Letter
 from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
 from router.store.attempts import values as values_of
 from router.store.fullness import size_of as event_size

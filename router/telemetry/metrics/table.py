@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from router.model.event import FIELDS, OWN_DOING, Reason
+from router.model import FIELDS, OWN_DOING, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
