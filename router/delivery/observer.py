@@ -12,7 +12,7 @@ from router.contract import Terms
 from router.delivery.forwarder import Delivery, Outcome
 from router.delivery.queue import Retry
 from router.delivery.target.breaker import BreakerState
-from router.delivery.target.streak import Failing
+from router.delivery.target.gate import Failing
 from router.model import SUCCESS, Attempt, Event, Refused
 from router.routing import Plan, Target
 from router.store import UNSETTLED, Ended, State, StoreFailed, Usage

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.delivery.target.gate import Gate, failed
-from router.delivery.target.streak import TOLD_AFTER, TOLD_AGAIN_AFTER, Streak
+from router.delivery.target.gate import TOLD_AFTER, TOLD_AGAIN_AFTER, Gate, Streak, failed
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
 

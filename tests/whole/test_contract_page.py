@@ -92,11 +92,11 @@ async def test_the_samples_are_what_is_said(both: tuple[House, Endpoint]) -> Non
         assert f"HTTP/1.1 {reply.status_code} {reply.reason_phrase}" == first
         assert reply.headers["content-type"] == shown["content-type"]
         assert reply.text == body
-    got, body = endpoint.got[-1]
+    got, came = endpoint.got[-1]
     _, shown, forwarded = FORWARDED
     assert got.keys() == shown.keys()
     assert {name for name in got if got[name] != shown[name]} <= MADE_ANEW
-    assert body.decode() == forwarded
+    assert came.decode() == forwarded
 
 
 def changed(cell: str) -> bytes:

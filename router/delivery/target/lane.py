@@ -9,8 +9,7 @@ from typing import Protocol
 from router import __version__
 from router.contract import Signer
 from router.delivery.target.breaker import BreakerState
-from router.delivery.target.gate import Gate
-from router.delivery.target.streak import Failing, Streak
+from router.delivery.target.gate import Failing, Gate, Streak
 from router.delivery.target.waiting import Places
 from router.model import Attempt, Reason
 from router.net import Egress, Tls
