@@ -21,8 +21,10 @@ test: dev-environment ## set up and run the tests
 	@$(python) -m pytest $(ARGS)
 
 test-long: dev-environment ## what make test does in small, in full
-	@LONG=1 $(python) -m pytest -n 2 tests/config/test_config.py tests/process/test_starting.py \
-		-k "cost_what_they_are or whole_group" $(ARGS)
+	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py \
+		tests/config/test_config.py::test_patterns_cost_what_they_are \
+		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
+		tests/whole/test_canary.py::test_serve
 
 test-newest: ## the tests on the newest Python here too, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \

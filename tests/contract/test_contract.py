@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tracemalloc
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -49,7 +50,12 @@ async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Any]]]:
         await serving
 
 
-@pytest.fixture(scope="module", params=[OWN, *FOREIGN], autouse=True)
+#: What is the application's alone is tried under one more server than our own; under every one with
+#: LONG=1, which `make test-long` sets.
+SERVERS = [OWN, *(FOREIGN if "LONG" in os.environ else FOREIGN[:1])]
+
+
+@pytest.fixture(scope="module", params=SERVERS, autouse=True)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The contract holds whatever serves it; GAPS are what another server has to itself."""
     SERVER[0] = request.param
