@@ -18,7 +18,7 @@ import pytest
 from router.transport.engine import Answer, Failure, Pool
 from router.transport.native import NativePool
 from router.transport.native.connection import TargetConnection
-from tests.support.engines import begun, certified, opened, post, trusting, until
+from tests.support.engines import LOOPS, begun, certified, opened, post, trusting, until
 from tests.support.hostile import BEHAVIOURS, hostile
 
 pytestmark = pytest.mark.anyio
@@ -32,9 +32,9 @@ CROWD = 32
 TARGETS = sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"})
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+    return "asyncio", {"use_uvloop": LOOPS[request.param]}
 
 
 async def test_many_exchanges_with_faults_leave_nothing() -> None:

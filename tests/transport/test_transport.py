@@ -32,6 +32,7 @@ from tests.support.engines import (
     ENGINES,
     HEADERS,
     LONG,
+    LOOPS,
     SHORT,
     Engine,
     begun,
@@ -52,10 +53,10 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return ENGINES[request.param]
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
     """Engines run on uvloop as well as on the standard library's own loop."""
-    return "asyncio", {"use_uvloop": request.param}
+    return "asyncio", {"use_uvloop": LOOPS[request.param]}
 
 
 # What is sent.
