@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.contract import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
-from router.delivery.rules import Result
+from router.delivery.rules import Delivery
 from router.delivery.target.sender import addressed
 from router.model import Attempt, Letter
 from router.routing import Plan, Target
-from router.store import State, StoreFailed, StoreFull
+from router.store import StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME = 0.5
@@ -38,35 +37,6 @@ class Sends(Protocol):
         patience: float,
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]: ...
-
-
-@dataclass(slots=True)
-class Delivery(Result):
-    """One event to one target, as one request sees it."""
-
-    target: Target = field(kw_only=True)
-    #: None where this request makes no attempt.
-    flight: asyncio.Future[Attempt] | None = None
-    #: The attempt outlived the decision about the reply.
-    late: bool = False
-
-    @property
-    def has_become_required(self) -> bool:
-        """It was queued for an optional target, which the table now in force requires."""
-        return self.required and self.row is not None and self.row.state is State.QUEUED
-
-    @property
-    def spared(self) -> bool:
-        """With no memory the target would have got the event once more."""
-        return self.joined or (self.flight is None and self.row is not None)
-
-    def look(self) -> None:
-        """See whether its attempt has ended, and how. One that raised has come to nothing."""
-        if self.flight is not None and self.flight.done():
-            try:
-                self.attempt = self.flight.result()
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
-                self.attempt = None
 
 
 class Outcome:
@@ -124,11 +94,11 @@ class Outcome:
 
     def key_of(self, delivery: Delivery) -> tuple[str, str]:
         """What an attempt is known by among all that are in flight."""
-        return self.letter.event_id, delivery.name
+        return self.letter.event_id, delivery.target.name
 
     def _delivery(self, target: Target, required: bool) -> Delivery:
         row = self.recollection.rows.get(target.name)
-        return Delivery(target.name, required, None, row, target=target)
+        return Delivery(target, required, row=row)
 
 
 class Forwarder:
@@ -276,7 +246,7 @@ class Forwarder:
         try:
             attempt = delivery.attempt = await delivery.flight
             if not delivery.joined:
-                await self._memory.late(outcome.recollection, delivery.name, attempt)
+                await self._memory.late(outcome.recollection, delivery.target.name, attempt)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:

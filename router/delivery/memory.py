@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from router.contract import Terms
 from router.delivery import rules
-from router.delivery.rules import Cause, Result
+from router.delivery.rules import Cause, Delivery
 from router.model import Attempt, Letter, new_id
 from router.store import (
     DeliveryRow,
@@ -31,7 +31,7 @@ class Account(NamedTuple):
     """What a request has come to, and the configuration that it has come to it under."""
 
     #: One for each target of the plan.
-    results: Sequence[Result]
+    deliveries: Sequence[Delivery]
     #: Every target that there is, in the plan or not.
     targets: Collection[str]
     terms: Terms
@@ -39,11 +39,11 @@ class Account(NamedTuple):
     @property
     def settled(self) -> bool:
         """Nothing of it keeps the `000` back."""
-        return all(result.settled for result in self.results)
+        return all(delivery.settled for delivery in self.deliveries)
 
     @property
     def reached(self) -> list[str]:
-        return [result.name for result in self.results if result.acknowledged]
+        return [delivery.target.name for delivery in self.deliveries if delivery.acknowledged]
 
 
 @dataclass(slots=True)
@@ -223,7 +223,7 @@ class Memory:
             timeout /= 2
         if not account.settled:
             left = rules.answered(recollection.event_id, recollection.first_at, now)
-            rows = rules.rows_after(account.results, left, now, account.terms)
+            rows = rules.rows_after(account.deliveries, left, now, account.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
             await self._keep(recollection, account, left, unsettled, timeout)
         if recollection.others:
@@ -283,8 +283,8 @@ class Memory:
         self, recollection: Recollection, account: Account, left: Record
     ) -> list[DeliveryRow]:
         """Every row that changes, those of targets that are in the plan no more included."""
-        rows = rules.rows_after(account.results, left, self._store.now(), account.terms)
-        plan = {result.name for result in account.results}
+        rows = rules.rows_after(account.deliveries, left, self._store.now(), account.terms)
+        plan = {delivery.target.name for delivery in account.deliveries}
         return rows + rules.left_behind(recollection.rows, plan, account.targets)
 
 

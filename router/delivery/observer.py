@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from router.archive import Archive
 from router.contract import Terms
-from router.delivery.forwarder import Delivery, Outcome
+from router.delivery.forwarder import Outcome
 from router.delivery.queue import Retry
+from router.delivery.rules import Delivery
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing
 from router.model import SUCCESS, Attempt, Event, Refused
@@ -91,7 +92,7 @@ class Observer:
         fields["event_id"] = outcome.letter.event_id
         if outcome.remembered:
             fields |= _memory_fields(outcome, terms)
-        fields["targets"] = {d.name: _delivery_fields(d) for d in outcome.deliveries}
+        fields["targets"] = {d.target.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
         event = outcome.letter.event
         fields |= self._of_event(event)
@@ -102,10 +103,10 @@ class Observer:
         lost = outcome.lost
         self._keep(_level(told.code, lost), "event", fields, event.body)
         for delivery in lost:
-            self._metrics.of(delivery.name).lost += 1
+            self._metrics.of(delivery.target.name).lost += 1
             about = {
                 "event_id": outcome.letter.event_id,
-                "target": delivery.name,
+                "target": delivery.target.name,
                 "owner": delivery.target.owner,
             }
             self._keep("error", "lost", about)
@@ -129,7 +130,7 @@ class Observer:
             metrics.claims += 1
             for delivery in outcome.deliveries:
                 if delivery.spared:
-                    metrics.of(delivery.name).avoided += 1
+                    metrics.of(delivery.target.name).avoided += 1
         if recollection.cause is not None:
             metrics.repeats[recollection.cause] += 1
         if outcome.unrecorded:

@@ -6,12 +6,14 @@ memory.py for requests and in queue.py for the queue.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from router.contract import Schedule, Terms
 from router.model import OWN_DOING, Attempt, Reason
+from router.routing import Target
 from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried
 
 #: The reason of a dead letter whose target is in no configuration any more.
@@ -40,11 +42,10 @@ class Cause(StrEnum):
 
 
 @dataclass(slots=True)
-class Result:
-    """What one request has found out about one target of its plan. Not frozen: its attempt ends."""
+class Delivery:
+    """One event to one target, as one request sees it. Not frozen: its attempt begins and ends."""
 
-    #: The target's.
-    name: str
+    target: Target
     required: bool
     #: None while the attempt is in flight, and where none was made.
     attempt: Attempt | None = None
@@ -52,8 +53,12 @@ class Result:
     row: DeliveryRow | None = None
     #: When an attempt in flight will be over at the latest.
     over_at: float = 0.0
+    #: None where this request makes no attempt.
+    flight: asyncio.Future[Attempt] | None = None
     #: The attempt is an earlier request's, which keeps it.
     joined: bool = False
+    #: The attempt outlived the decision about the reply.
+    late: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -71,6 +76,24 @@ class Result:
         """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
         left = self.row is not None and not self.wanted
         return self.acknowledged or (left and self.attempt is None)
+
+    @property
+    def has_become_required(self) -> bool:
+        """It was queued for an optional target, which the table now in force requires."""
+        return self.required and self.row is not None and self.row.state is State.QUEUED
+
+    @property
+    def spared(self) -> bool:
+        """With no memory the target would have got the event once more."""
+        return self.joined or (self.flight is None and self.row is not None)
+
+    def look(self) -> None:
+        """See whether its attempt has ended, and how. One that raised has come to nothing."""
+        if self.flight is not None and self.flight.done():
+            try:
+                self.attempt = self.flight.result()
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
+                self.attempt = None
 
 
 # Rules 1, 4 and 8: what a request may claim.
@@ -153,35 +176,35 @@ def answered(event_id: str, first_at: float, now: float) -> Record:
 
 
 def rows_after(
-    results: Iterable[Result], record: Record, now: float, terms: Terms
+    deliveries: Iterable[Delivery], record: Record, now: float, terms: Terms
 ) -> list[DeliveryRow]:
     """The rows that a request changes; `record` is what it leaves."""
     rows = []
-    for result in results:
-        row, attempt = _row_after(result, record.stage, now, terms), result.attempt
+    for delivery in deliveries:
+        row, attempt = _row_after(delivery, record.stage, now, terms), delivery.attempt
         if row is None:
             continue
-        if attempt is not None and not attempt.acknowledged and not result.joined:
+        if attempt is not None and not attempt.acknowledged and not delivery.joined:
             row = replace(row, tried=Tried(attempt, request=record.requests))
         rows.append(row)
     return rows
 
 
-def _row_after(result: Result, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:
-    attempt, before = result.attempt, result.row
-    if result.acknowledged:
+def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:
+    attempt, before = delivery.attempt, delivery.row
+    if delivery.acknowledged:
         if attempt is None:
             return None
-        return DeliveryRow(result.name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
+        return DeliveryRow(delivery.target.name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
     reason = before.reason if before is not None else ""
     if attempt is not None:
         reason = attempt.reason
-    if result.required:
+    if delivery.required:
         state = State.AWAITING if stage is Stage.OPEN else State.DEAD
-        return DeliveryRow(result.name, state, reason)
+        return DeliveryRow(delivery.target.name, state, reason)
     if before is not None and (before.state in (State.QUEUED, State.DEAD) or _discarded(before)):
         return None
-    fresh = DeliveryRow(result.name, State.QUEUED, reason, due_at=result.over_at)
+    fresh = DeliveryRow(delivery.target.name, State.QUEUED, reason, due_at=delivery.over_at)
     return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
 
 

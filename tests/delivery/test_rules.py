@@ -9,8 +9,9 @@ import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
-from router.delivery.rules import TARGET_REMOVED, Cause, Result
+from router.delivery.rules import TARGET_REMOVED, Cause, Delivery
 from router.model.event import Attempt, Reason, digest_of
+from router.routing.target import Target
 from router.store.promises import DeliveryRow, Kept, Record, Stage, State
 
 NOW = 1_000_000.0
@@ -39,9 +40,9 @@ def result(
     before: State | None = None,
     *,
     required: bool = True,
-) -> Result:
+) -> Delivery:
     found = None if before is None else row(before)
-    return Result("one", required, attempt, found, over_at=NOW + 5)
+    return Delivery(Target("one", ""), required, attempt, found, over_at=NOW + 5)
 
 
 def test_a_body_is_known_by_its_bytes() -> None:
@@ -168,7 +169,7 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
         (result(None, State.ACKNOWLEDGED, required=False), None),
     ],
 )
-def test_what_a_failed_request_leaves(given: Result, left: DeliveryRow | None) -> None:
+def test_what_a_failed_request_leaves(given: Delivery, left: DeliveryRow | None) -> None:
     """A required delivery awaits the caller's retry, an optional one is queued."""
     assert rules.rows_after([given], record(), NOW, TERMS) == ([] if left is None else [left])
 
@@ -212,7 +213,7 @@ def test_what_becomes_of_a_delivery_that_left_the_plan(
         (result(None, required=False), False),
     ],
 )
-def test_what_is_settled(given: Result, settled: bool) -> None:
+def test_what_is_settled(given: Delivery, settled: bool) -> None:
     """Acknowledged, or an optional delivery that is queued already."""
     assert given.settled is settled
 

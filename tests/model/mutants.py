@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from router.delivery import queue, rules
-from router.delivery.forwarder import Delivery, Forwarder
+from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Recollection
 from router.delivery.queue import Queue
-from router.delivery.rules import Result
+from router.delivery.rules import Delivery
 from router.store.promises import DeliveryRow, Due, State, StoreFailed
 from router.store.sqlite.rows import Rows
 from tests.model.world import SimulatedStore
@@ -42,7 +42,7 @@ def bodies_not_told_apart(patch: Patch) -> None:
 
 
 def optionals_not_queued(patch: Patch) -> None:
-    patch.setattr(Result, "settled", property(lambda self: True))
+    patch.setattr(Delivery, "settled", property(lambda self: True))
 
 
 def failures_not_recorded(patch: Patch) -> None:
@@ -75,13 +75,13 @@ def queued_called_again(patch: Patch) -> None:
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
-    def acknowledged(self: Result) -> bool:
+    def acknowledged(self: Delivery) -> bool:
         if self.attempt is not None:
             return self.attempt.acknowledged
         return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
 
     patch.setattr(rules, "wants", lambda row, r: row is None or row.state is State.AWAITING)
-    patch.setattr(Result, "acknowledged", property(acknowledged))
+    patch.setattr(Delivery, "acknowledged", property(acknowledged))
 
 
 def left_plan_not_superseded(patch: Patch) -> None:
