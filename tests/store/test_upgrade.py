@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 #: Made by the program of the first version: four events, an open one, a closed one, and two that
 #: are dead, one of whose deliveries a person has discarded. Never made anew.
-FIRST = Path(__file__).parent / "testdata/store/v1.db"
+FIRST = Path(__file__).parents[1] / "testdata/store/v1.db"
 
 EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 5)]
 
