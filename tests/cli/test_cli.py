@@ -191,8 +191,8 @@ def test_an_empty_variable_is_none() -> None:
         ("--max-requests", "1", 1),
         ("--secrets-dir", "/run/secrets", Path("/run/secrets")),
         ("--log-format", "json", "json"),
-        ("--verbose", "yes", True),
-        ("--verbose", "no", False),
+        ("--verbose", "on", True),
+        ("--verbose", "off", False),
         ("--drain-timeout", "1500ms", 1.5),
     ],
 )
