@@ -4,7 +4,7 @@ from router.config.cases import Case, beside, parse_cases
 from router.config.cases.shape import CasesFile
 from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
 from router.config.changes import Detail, Edit, edits
-from router.config.document import MAX_SIZE, MapNode, parse_document, shown, write
+from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.effective import effective_of
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
@@ -44,6 +44,7 @@ __all__ = [
     "Move",
     "Reload",
     "RoutesFile",
+    "ScalarNode",
     "Section",
     "Settings",
     "Source",

@@ -121,6 +121,22 @@ def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
     ]
 
 
+def test_the_sender_s_clock_counts_by_routes_yaml(shop: Shop, tmp_path: Path) -> None:
+    """Request 21 of so many as its `ebaas.retries` says, of the platform's where it says nothing;
+    without a file, or with a variable in it, of how many is left out."""
+    shop.add("one", dead("audit"))
+    config = tmp_path / "routes.yaml"
+    for text, told in (
+        ("ebaas: {retries: 30}", "21 of 31, the"),
+        ("version: 1", "21 of 21, the"),
+        ("ebaas: {retries: '${MANY}'}", " 21, the"),
+    ):
+        config.write_text(text)
+        assert told in shop.run("show", "one", "--config", str(config)).out
+    config.unlink()
+    assert " 21, the" in shop.run("show", "one", "--config", str(config)).out
+
+
 def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
     """Each that failed, with when, how long, and what was said; how many between are not kept; and
     where the sender is with its schedule."""

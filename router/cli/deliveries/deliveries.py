@@ -14,6 +14,7 @@ from router.cli.deliveries.selecting import (
     add_selection,
     mind_targets,
     read_selection,
+    requests_of,
     selects,
 )
 from router.cli.deliveries.store import add_store, open_ops
@@ -25,6 +26,7 @@ from router.cli.options import (
     Parser,
     add_settings,
     heed_ctrl_c,
+    read_setting,
     value,
 )
 from router.cli.printing import note, say, say_json
@@ -200,7 +202,8 @@ async def _show(ops: Ops, args: argparse.Namespace) -> int:
         body = {"body": entries.body_text(dossier)} if args.body else {}
         say_json({**entries.dossier_json(dossier), **body})
         return GOOD
-    for text in entries.dossier_told(dossier, ops.now()):
+    of = requests_of(read_setting(args, "config"))
+    for text in entries.dossier_told(dossier, ops.now(), of):
         say(text)
     if args.body:
         say("")

@@ -80,7 +80,8 @@ def entries_told(entries: Sequence[Entry], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
+def dossier_told(dossier: Dossier, now: float, of: int | None) -> Iterator[str]:
+    """`of`: how many requests EBaaS makes of an event, where that is known."""
     record, letter = dossier.record, dossier.letter
     yield from columns(
         [
@@ -88,7 +89,7 @@ def dossier_told(dossier: Dossier, now: float) -> Iterator[str]:
             ("key", shown(letter.event.event_key)),
             ("stage", _stage(record, now)),
             ("came", f"{utc(record.first_at)}, {age(now - record.first_at)} ago"),
-            ("requests", _clock(record, now)),
+            ("requests", _clock(record, now, of)),
             ("request_id", shown(letter.request_id)),
             ("body", f"{counted(len(letter.event.body), 'byte')}, SHA-256 {letter.digest.hex()}"),
         ]
@@ -148,9 +149,10 @@ def _actions_told(actions: Iterable[Action]) -> Iterator[str]:
     return columns(rows, indent=2)
 
 
-def _clock(record: Record, now: float) -> str:
+def _clock(record: Record, now: float, of: int | None) -> str:
     """How far the sender is with its schedule."""
-    last = f"{record.requests}, the last answered {utc(record.replied_at)}"
+    number = f"{record.requests} of {of}" if of else str(record.requests)
+    last = f"{number}, the last answered {utc(record.replied_at)}"
     if record.stage is not Stage.OPEN:
         return last
     return f"{last}, next due {utc(record.due_at)}, gives up {_when(record.ends_at, now)}"

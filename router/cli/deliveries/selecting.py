@@ -9,8 +9,8 @@ from pathlib import Path
 
 from router.cli.options import nearest_of, read_setting, value
 from router.cli.printing import note
-from router.config import MapNode, parse_document, read
-from router.contract import parse_duration
+from router.config import MapNode, ScalarNode, parse_document, read
+from router.contract import PLATFORM, parse_duration
 from router.model import ConfigInvalid, SettingInvalid
 from router.routing import Glob, GlobInvalid
 from router.store import DISCARDED, UNSETTLED, Later, Ops, Selection, State, Verb
@@ -94,12 +94,28 @@ async def mind_targets(ops: Ops, args: argparse.Namespace) -> None:
         )
 
 
+def requests_of(path: Path) -> int | None:
+    """How many requests EBaaS makes of an event, by the routes.yaml at `path`; None where that
+    can't be told."""
+    try:
+        said = _section(path, "ebaas").get("retries", str(PLATFORM.retries))
+        return 1 + int(said)
+    except (ConfigInvalid, ValueError):
+        return None
+
+
 def _targets_of(path: Path) -> set[str]:
-    """The names alone: neither variables nor secrets are needed for them."""
+    return set(_section(path, "targets"))
+
+
+def _section(path: Path, name: str) -> dict[str, str]:
+    """The keys of a section of routes.yaml, and what is written there: neither variables nor
+    secrets are needed for it. Raises ConfigInvalid."""
     root = parse_document(read(path), path.name)
     sections = root.entries if isinstance(root, MapNode) else ()
-    targets = (node for key, node in sections if key.text == "targets")
-    return {key.text for node in targets if isinstance(node, MapNode) for key, _ in node.entries}
+    found = (node for key, node in sections if key.text == name)
+    entries = (each for node in found if isinstance(node, MapNode) for each in node.entries)
+    return {key.text: node.text if isinstance(node, ScalarNode) else "" for key, node in entries}
 
 
 def _states(args: argparse.Namespace) -> tuple[State, ...]:
