@@ -3,13 +3,13 @@
 from router.config.cases import Case, beside, parse_cases
 from router.config.cases.shape import CasesFile
 from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
-from router.config.changes import Detail, Edit, edits
+from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
+from router.config.edits import Detail, Edit, edits
 from router.config.effective import effective_of
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
 from router.config.reload import Look, Reload, Source, Standing
-from router.config.replay import Change, Comparison, Group, Move
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,

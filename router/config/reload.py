@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from router import config
-from router.config.changes import edits
+from router.config.edits import edits
 from router.config.loading import Config
 from router.config.variables import Unresolved, read_below
 from router.model import ConfigInvalid, Problem

@@ -38,15 +38,16 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 
 async def test_many_exchanges_with_faults_leave_nothing() -> None:
-    """Sockets, tasks and connections are as before, whatever the exchanges have been through."""
+    """No socket, task or connection more than before, whatever the exchanges have been through."""
     dice = random.Random(6)
     async with hostile("answers") as target, opened(NativePool, target.url) as pool:
         await post(pool)  # what is made once for all stays
-    before = open_files(), asyncio.all_tasks()
+    # A file of an earlier test may still be open, and close meanwhile.
+    files, tasks = open_files(), asyncio.all_tasks()
     async with pools() as met:
         left = iter(range(EXCHANGES))
         ended = await asyncio.gather(*(visitor(met, dice, left) for _ in range(CROWD)))
-    await until(lambda: (open_files(), asyncio.all_tasks()) == before)
+    await until(lambda: open_files() <= files and asyncio.all_tasks() <= tasks)
     await until(lambda: connections() == 0)
     assert sum(ended) > EXCHANGES / 3
 

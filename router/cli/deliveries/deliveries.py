@@ -148,7 +148,8 @@ def _check(args: argparse.Namespace) -> None:
     for name, verbs in _ONLY.items():
         if getattr(args, name) not in (None, False) and args.verb not in verbs:
             option = _NAMES.get(name, "--" + name.replace("_", "-"))
-            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only")
+            instead = "; see --event" if name == "event_id" and args.verb in [*Verb] else ""
+            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only{instead}")
     for word in (args.event_id, args.who, *(args.event or ()), *(args.target or ())):
         if word is not None and word != word.encode("utf-8", "replace").decode():
             raise SettingInvalid("an argument is not UTF-8")

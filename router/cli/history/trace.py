@@ -185,7 +185,7 @@ def _source(name: str, spool: IO[bytes]) -> TraceSource:
     if name != STDIN:
         path = Path(name)
         if not path.is_file():
-            raise StartFailed(f"--log: there is no file {path.name}")
+            raise StartFailed(f"--log: there is no file {path}")
         return TraceSource(f"the log {path.name}", lambda: path.open("rb"))
     # It is looked through twice.
     shutil.copyfileobj(stdin(), spool)

@@ -15,7 +15,8 @@ Fields = Mapping[str, Any]
 _PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
 _NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
 
-#: What an event's few words are made of; and what they leave out, but for trouble.
+#: What an event's few words are made of (a line with a `target` is about that); and what they leave
+#: out, but for trouble.
 _OF_EVENT = frozenset({"event_key", "code", "ms"})
 _IN_WORDS = _OF_EVENT | {"request", "of"}
 _TROUBLE = frozenset({"cause", "unrecorded", "unqueued", "cut"})
@@ -34,7 +35,7 @@ class Console:
 
     def line(self, stamp: str, level: Level, happening: str, fields: Fields) -> str:
         parts = [self._in(_DIM, stamp), self._in(_LEVELS[level], f"{level:<7}"), happening]
-        if fields.keys() >= _OF_EVENT:
+        if fields.keys() >= _OF_EVENT and "target" not in fields:
             parts.append(self._words(fields))
             left = fields.keys() - _IN_WORDS if self._verbose else _TROUBLE
             fields = {name: value for name, value in fields.items() if name in left}
