@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from router.contract.strictjson import Unreadable, parse_json
@@ -31,15 +31,20 @@ class Words(NamedTuple):
     msg: str = ""
 
 
-def words_of(body: bytes, secrets: Iterable[Secret] = ()) -> Words:
+def words_of(body: bytes, secrets: Sequence[Secret] = ()) -> Words:
     """What the body of an answer says. A target's own `secrets` may come back in it: they are
     masked."""
-    code, msg = _said(body)
+    code, msg = (masked(text, secrets) for text in _said(body))
+    return Words(harmless(code, MAX_CODE), harmless(msg, MAX_MSG))
+
+
+def masked(text: str, secrets: Iterable[Secret]) -> str:
+    """The text with a mask for each word of these secrets, in upper or lower case."""
     for secret in secrets:
         for part in secret.reveal().split():
             if len(part) >= _SHORTEST_SECRET:
-                code, msg = code.replace(part, MASK), msg.replace(part, MASK)
-    return Words(harmless(code, MAX_CODE), harmless(msg, MAX_MSG))
+                text = re.sub(re.escape(part), MASK, text, flags=re.IGNORECASE)
+    return text
 
 
 def harmless(text: str, most: int) -> str:

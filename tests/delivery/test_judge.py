@@ -129,7 +129,7 @@ def _bodies(draw: st.DrawFn) -> bytes:
 def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(body: bytes) -> None:
     """The short way never says more than the long one."""
     if is_usual(body):
-        assert read_contract(body) == (Reason.ACKNOWLEDGED, "")
+        assert read_contract(body, CODE) == (Reason.ACKNOWLEDGED, "")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,30 @@ def test_a_receivers_words_are_harmless(text: str, naughty: str) -> None:
         assert attempt.msg.isprintable()
         assert len(attempt.code) <= MAX_CODE
         assert len(attempt.msg) <= MAX_MSG
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b'{"code": "canary-1234"}'),
+        Answer(200, YES, "canary-1234"),
+        Answer(500, b"GET /callback/canary-path?token=canary-query"),
+    ],
+)
+def test_no_detail_of_an_attempt_has_a_secret(answer: Answer) -> None:
+    """Neither a code nor an encoding that is quoted, nor what is said of a URL: whatever was sent,
+    in a header or in a part of the URL that is not printed, comes back masked."""
+    target = replace(
+        CODE,
+        url="http://127.0.0.1/callback/canary-path?token=canary-query",
+        public_url="http://127.0.0.1/callback/***?***",
+        headers=(("x-api-key", Secret("canary-1234")),),
+    )
+    attempt = judge(answer, target, 0.1, 0.0)
+    assert not attempt.acknowledged
+    assert "canary" not in f"{attempt.detail} {attempt.code} {attempt.msg}".lower()
+    assert "***" in f"{attempt.detail} {attempt.code} {attempt.msg}"
+    assert "/callback" in attempt.msg or attempt.status == 200
 
 
 def test_a_targets_own_secrets_are_masked_in_its_words() -> None:

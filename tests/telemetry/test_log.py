@@ -118,6 +118,17 @@ def test_an_event_for_people() -> None:
     assert told() == f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING}"
 
 
+@pytest.mark.parametrize("happening", ["retried", "dead_letter"])
+def test_a_line_about_an_attempt_has_its_target(happening: str) -> None:
+    """A target's own code does not make its line one of what a caller was told."""
+    kept = Kept("console")
+    kept.log.info(
+        happening, event_key="a.gs.cert.1", target="ledger", reason="status", code="000", ms=1.0
+    )
+    assert "target=ledger reason=status code=000" in kept.text
+    assert " in 1.0 ms" not in kept.text
+
+
 def test_an_event_that_went_well() -> None:
     """Where all is well nothing is said of targets."""
     targets = {"search": EVENT["targets"]["search"]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
-from router.contract import Unreadable, Words, parse_json, words_of
+from router.contract import Unreadable, Words, masked, parse_json, words_of
 from router.model import SUCCESS, Attempt, Reason, Secret
 from router.routing import Target
 from router.transport import Answer, Failure
@@ -14,6 +15,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 #: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
 _ASK_FOR_TIME = frozenset({429, 503})
+
+#: Between the parts of a URL, any of which may be a secret.
+_URL_PARTS = re.compile(r"[/?&=#:@]+")
 
 #: The most that is repeated of what a target sent, in characters.
 _MAX_QUOTED = 32
@@ -54,9 +58,13 @@ def asked_for(retry_after: str, now: float) -> float | None:
         return None
 
 
-def _secrets(target: Target) -> list[Secret]:
-    """What a target could say back that nobody else may read."""
-    return [*target.secret, *(value for _, value in target.headers)]
+@lru_cache(1024)
+def _secrets(target: Target) -> tuple[Secret, ...]:
+    """What a target could say back that nobody else may read: what it is sent, and what of its URL
+    is not printed either."""
+    shown = set(_URL_PARTS.split(target.public_url or target.url))
+    hidden = [Secret(part) for part in _URL_PARTS.split(target.url) if part not in shown]
+    return (*target.secret, *(value for _, value in target.headers), *hidden)
 
 
 def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
@@ -67,12 +75,13 @@ def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
     if target.acknowledge == "status":
         return Reason.ACKNOWLEDGED, ""
     if answer.encoding:
-        return Reason.ENCODED, f"content-encoding {_quoted(answer.encoding)}"
+        said = masked(answer.encoding, _secrets(target))
+        return Reason.ENCODED, f"content-encoding {_quoted(said)}"
     if is_usual(answer.body):
         return Reason.ACKNOWLEDGED, ""
     if not answer.body.strip():
         return Reason.EMPTY, ""
-    return read_contract(answer.body)
+    return read_contract(answer.body, target)
 
 
 def is_usual(body: bytes) -> bool:
@@ -83,8 +92,9 @@ def is_usual(body: bytes) -> bool:
         return False
 
 
-def read_contract(body: bytes) -> tuple[Reason, str]:
-    """Why a body acknowledges or not, with a few words about it, by the strict reading of JSON."""
+def read_contract(body: bytes, target: Target) -> tuple[Reason, str]:
+    """Why a body of this target acknowledges or not, with a few words about it, by the strict
+    reading of JSON."""
     try:
         reply = parse_json(body)
     except Unreadable as error:
@@ -98,7 +108,7 @@ def read_contract(body: bytes) -> tuple[Reason, str]:
         return Reason.ACKNOWLEDGED, ""
     if not isinstance(code, str):
         return Reason.CODE, "a code that is no string"
-    return Reason.CODE, f"code {_quoted(code)}"
+    return Reason.CODE, f"code {_quoted(masked(code, _secrets(target)))}"
 
 
 def _quoted(text: str) -> str:

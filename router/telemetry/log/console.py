@@ -15,10 +15,13 @@ Fields = Mapping[str, Any]
 _PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
 _NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
 
-#: What an event's few words are made of (a line with a `target` is about that); and what they leave
-#: out, but for trouble.
-_OF_EVENT = frozenset({"event_key", "code", "ms"})
-_IN_WORDS = _OF_EVENT | {"request", "of"}
+#: What is told in a few words: what a caller was told of an event. A line about a target's attempt
+#: has a `code` too, which is the target's.
+_OF_REQUESTS = frozenset({"event", "unmatched"})
+
+#: What the words are made of; and what they leave out, but for trouble.
+_IN_ANY = frozenset({"event_key", "code", "ms"})
+_IN_WORDS = _IN_ANY | {"request", "of"}
 _TROUBLE = frozenset({"cause", "unrecorded", "unqueued", "cut"})
 
 _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33
@@ -35,7 +38,7 @@ class Console:
 
     def line(self, stamp: str, level: Level, happening: str, fields: Fields) -> str:
         parts = [self._in(_DIM, stamp), self._in(_LEVELS[level], f"{level:<7}"), happening]
-        if fields.keys() >= _OF_EVENT and "target" not in fields:
+        if happening in _OF_REQUESTS and fields.keys() >= _IN_ANY:
             parts.append(self._words(fields))
             left = fields.keys() - _IN_WORDS if self._verbose else _TROUBLE
             fields = {name: value for name, value in fields.items() if name in left}
