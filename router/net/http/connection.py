@@ -360,6 +360,7 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and not exchange.is_over:
             exchange.gone.set_result(None)
+            exchange.forget()
             exchange.wake()
 
     def _unclog(self) -> None:

@@ -109,6 +109,8 @@ class Exchange:
         if not self.is_begun:
             data = self._with_head(self._framing, data)
         self.is_answered = not more
+        if self.is_answered:
+            self.forget()
         self._carrier.say(data, more=more, stays=self._stays)
         if more:  # who sends the last waits for nothing
             await self._carrier.drained()
@@ -150,6 +152,10 @@ class Exchange:
         return b"".join((framing.lines, date, coding, end, data))
 
     # The connection's calls.
+
+    def forget(self) -> None:
+        """The body is of no use any more: an idle connection holds none."""
+        self.body = self.incoming = None
 
     def wake(self) -> None:
         """There is more to receive, or never will be."""
