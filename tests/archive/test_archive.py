@@ -251,6 +251,18 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
     assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
 
 
+def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:
+    """What is too old is deleted all the same."""
+    shelf = Shelf(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
+    shelf.append(b"old\n")
+    shelf.turn()
+    bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
+    bad.mkdir()
+    with pytest.raises(IsADirectoryError):
+        Shelf(tmp_path, 4 * MIB, 60.0).tidy()
+    assert [path.name for path in tmp_path.iterdir()] == [bad.name]
+
+
 def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:
     """And leaves alone what a living one writes to."""
     gone, living, next_one = (Shelf(tmp_path, 4 * MIB, 60.0) for _ in range(3))

@@ -62,6 +62,26 @@ def test_there_may_be_no_archive(tmp_path: Path) -> None:
     assert (nothing.code, nothing.err.count("\n")) == (3, 1)
 
 
+def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
+    """It is named, and counts as cut."""
+    keep(tmp_path, told("one"))
+    bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
+    bad.mkdir()
+    listed = archive(tmp_path, "list", "--format", "json")
+    assert (listed.json["requests"], listed.json["cut"]) == (1, 1)
+    exported = archive(tmp_path, "export")
+    assert (exported.code, len(exported.lines)) == (0, 1)
+    assert f"{bad.name} can't be read: is a directory" in exported.err
+
+
+def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
+    """Where a line's targets were cut, nobody knows whether ours was among them."""
+    keep(tmp_path / "archive", told("good"), told("cut", targets="…", cut=["targets"]))
+    done = replay(tmp_path / "archive", shop)
+    assert "1 event whose line has not all targets, left out" in done.lines
+    assert shop.states() == {"good ledger": "queued "}
+
+
 # Out of it.
 
 

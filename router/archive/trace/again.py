@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -44,14 +44,19 @@ class Again:
     #: What has been taken before.
     after: ReplayPlace | None = None
 
-    def choose(self, folder: Path, progress: Callable[[str], None]) -> Iterator[ToldCaller]:
-        """Each event once, in order of time. Raises OSError."""
-        question = self.question
-        if not self.backfill:
-            question = replace(question, targets=(self.target,))
-        for told in events(folder, question, progress):
+    def is_unknown(self, told: ToldCaller) -> bool:
+        """Whether the line has not all of its targets, and ours is none of the rest."""
+        return "targets" in told.cut and all(each.target != self.target for each in told.targets)
+
+    def choose(
+        self, folder: Path, progress: Callable[[str], None], tell: Callable[[str], None]
+    ) -> Iterator[ToldCaller]:
+        """Each event once, in order of time; those too of which `is_unknown`. Raises OSError."""
+        for told in events(folder, self.question, progress, tell):
             had_it = any(each.target == self.target for each in told.targets)
-            if had_it == self.backfill or not (told.event_id or told.code == SUCCESS):
+            if (had_it == self.backfill and not self.is_unknown(told)) or not (
+                told.event_id or told.code == SUCCESS
+            ):
                 continue
             if self.after is None or place_of(told) > self.after:
                 yield told

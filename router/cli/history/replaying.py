@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -49,7 +49,7 @@ def replay(
         return BAD
     again, action = _begun(runner, ops, target, args)
     seen = Seen()
-    work = Work(action, sum(1 for _ in _resends(again, folder, seen)))
+    work = Work(action, sum(1 for _ in _resends(again, folder, seen, note)))
     if args.format == "text":
         for line in _preview(again, work, seen):
             say(line)
@@ -136,11 +136,17 @@ class Seen:
     last: float | None = None
     without_body: int = 0
     no_event: int = 0
+    unknown: int = 0
 
 
-def _resends(again: Again, folder: Path, seen: Seen) -> Iterator[Resend]:
+def _resends(
+    again: Again, folder: Path, seen: Seen, tell: Callable[[str], None] = lambda why: None
+) -> Iterator[Resend]:
     """Those that have a body, and in it an event."""
-    for told in again.choose(folder, Progress("looked through")):
+    for told in again.choose(folder, Progress("looked through"), tell):
+        if again.is_unknown(told):
+            seen.unknown += 1
+            continue
         if told.body is None:
             seen.without_body += 1
             continue
@@ -160,6 +166,8 @@ def _preview(again: Again, work: Work, seen: Seen) -> Iterator[str]:
     yield f"{counted(work.number, 'event')} for {again.target} {which}{span}"
     if seen.without_body:
         yield f"{counted(seen.without_body, 'event')} without a body, left out"
+    if seen.unknown:
+        yield f"{counted(seen.unknown, 'event')} whose line has not all targets, left out"
     if seen.no_event:
         yield f"{counted(seen.no_event, 'line')} that the router can't have written, left out"
 
