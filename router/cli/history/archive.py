@@ -142,9 +142,9 @@ def run(args: argparse.Namespace) -> int:
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
-    verbs = {"list": _list, "export": _export, "replay": _replay}
+    acts = {"list": _list, "export": _export, "replay": _replay}
     try:
-        return verbs[args.verb](folder, args)
+        return acts[str(args.verb)](folder, args)
     except PermissionError as error:
         raise StartFailed(f"the archive can't be read: {why_not(folder, error)}") from None
 
