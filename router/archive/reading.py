@@ -28,10 +28,13 @@ class Scan:
         until: float | None = None,
         oldest_first: bool = False,
         progress: Callable[[int, int], None] = lambda looked_through, of: None,
+        tell: Callable[[str], None] = lambda why: None,
     ) -> None:
         """Only lines with any of the needles, all where there is none. `progress` is told after
-        each segment how many of how many have been looked through. Raises OSError."""
+        each segment how many of how many have been looked through, `tell` why a
+        segment can't be read. Raises OSError where the folder can't."""
         self._progress = progress
+        self._tell = tell
         self._needles = needles
         self._since = _mark(since) if since is not None else b""
         self._until = _mark(until) if until is not None else b"~"
@@ -81,7 +84,7 @@ class Scan:
                 while waiting or ahead:
                     while waiting and len(ahead) < _AHEAD:
                         segment = waiting.pop()
-                        ahead.append((segment, reader.submit(segment.read)))
+                        ahead.append((segment, reader.submit(segment.read, self._tell)))
                     segment, reading = ahead.pop(0)
                     text, is_whole = reading.result()
                     self.cut += not is_whole

@@ -7,13 +7,14 @@ is `FIRST-LAST-TOKEN.jsonl.zst`, compressed, and is not changed any more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from router.archive.zstd import expanded
+from router.model import why_not
 
 _NAME = re.compile(r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?([0-9a-f]{8})\.jsonl(\.zst)?")
 
@@ -43,8 +44,16 @@ class Segment:
             return self.path.stat().st_size
         return 0
 
-    def read(self) -> tuple[bytes, bool]:
-        """Its lines, and whether that is all of it; nothing where it has been deleted meanwhile."""
+    def read(self, tell: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
+        """Its lines, and whether that is all of it; nothing where it has been deleted meanwhile.
+        `tell` is told why where the system does not give it."""
+        try:
+            return self._read()
+        except OSError as error:
+            tell(f"{self.path.name} can't be read: {why_not(self.path, error)}")
+            return b"", False
+
+    def _read(self) -> tuple[bytes, bool]:
         path = self.path
         if self.last is None:
             with suppress(FileNotFoundError):

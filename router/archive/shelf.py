@@ -68,10 +68,16 @@ class Shelf:
         """Finish what is over, and delete what is too much or too old."""
         if self._fd >= 0 and self._now() // 3600 != self._segment.first // 3600:
             self.turn()
+        failed: list[OSError] = []
         for segment in every_file(self._folder):
             if segment.last is None and (self._fd < 0 or segment.token != self._segment.token):
-                self._finish_abandoned(segment)
+                try:
+                    self._finish_abandoned(segment)
+                except OSError as error:  # one that can't be read keeps no other from its end
+                    failed.append(error)
         self._delete()
+        if failed:
+            raise failed[0]
 
     def turn(self) -> None:
         """Finish the segment in hand. Where that can't be done it stays as it is, and readable."""

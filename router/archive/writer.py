@@ -20,6 +20,10 @@ ARCHIVE_BOUND = 32 * 1024 * 1024
 #: What a line takes besides its event's body, about; for the bound.
 _LINE = 1536
 
+#: The longest line besides its event's body, in bytes: no collector is to take it, and what is cut
+#: here nobody finds again.
+_MAX_LINE = 1024 * 1024
+
 #: Seconds that lines are gathered, so that many go in one system call. What a kill -9 loses is no
 #: more than these, as long as the disk keeps up.
 ARCHIVE_GATHER = 0.02
@@ -41,7 +45,7 @@ _WORDS = {
 
 
 class Unmade(NamedTuple):
-    """What a line is to be made of, where the log has made none of JSON."""
+    """What a line is to be made of, where the log has made none of JSON, or has cut it."""
 
     at: float
     level: Level
@@ -66,7 +70,7 @@ class Archive:
         self._tell = tell
         self._bodies = bodies
         self._clock = clock
-        self._lines = Lines("json")
+        self._lines = Lines("json", max_line=_MAX_LINE, max_text=_MAX_LINE)
         #: Lines and bodies. No fields where there is a line: so much memory at a time, all of it
         #: touched once, would cost the loop 10 µs for each event.
         self._waiting: deque[tuple[bytes | Unmade, bytes]] = deque()

@@ -67,9 +67,14 @@ def reply_to_refused(refused: Refused) -> Reply:
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
+def is_sane(token: bytes) -> bool:
+    """Whether it can stand in a header and in a log line as it is."""
+    return _SANE_REQUEST_ID.fullmatch(token) is not None
+
+
 def request_id_from(given: bytes | None) -> str:
     """The caller's own request id where it is a sane token, else a new UUID."""
-    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+    if given is not None and is_sane(given):
         return given.decode("ascii")
     return new_id()
 

@@ -101,6 +101,29 @@ def test_it_does_not_need_the_logs_format(tmp_path: Path) -> None:
     assert segment.read()[0] == Lines("json").line(1000.0, "info", "event", {"code": "000"})
 
 
+def test_its_line_is_whole_where_the_logs_is_cut(tmp_path: Path) -> None:
+    """No collector's bound is the archive's."""
+    key = "k" * 2000
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
+        sent = json.dumps({**json.loads(body("one")), "event_key": key})
+        assert router.ask("POST", "/callback", sent.encode())[1] == "000"
+        until(lambda: archived(tmp_path / "store.db-archive"))
+        assert router.lines("event")[0]["cut"] == ["event_key"]
+    (line,) = archived(tmp_path / "store.db-archive")
+    assert ("cut" in line, line["event_key"]) == (False, key)
+
+
+def test_what_targets_said_is_kept_however_long(tmp_path: Path) -> None:
+    """A line of the archive may be longer than one of the log."""
+    said = {"reason": "code", "msg": "库存不足" * 100}
+    targets = {f"target-{number}": said for number in range(50)}
+    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody)
+    archive.start()
+    archive.put("warning", "event", {"targets": targets})
+    archive.close(PATIENCE)
+    assert archived(tmp_path)[0]["targets"] == targets
+
+
 def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> None:
     """Retries of the queue, dead letters, and each event that no route matches."""
     folder = tmp_path / "store.db-archive"
@@ -226,6 +249,18 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
         if number % 2:
             shelf.tidy()
     assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
+
+
+def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:
+    """What is too old is deleted all the same."""
+    shelf = Shelf(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
+    shelf.append(b"old\n")
+    shelf.turn()
+    bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
+    bad.mkdir()
+    with pytest.raises(IsADirectoryError):
+        Shelf(tmp_path, 4 * MIB, 60.0).tidy()
+    assert [path.name for path in tmp_path.iterdir()] == [bad.name]
 
 
 def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:

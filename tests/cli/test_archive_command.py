@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from router.archive import Question, events, resend
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told
 from tests.support.command import running
@@ -59,6 +60,26 @@ def test_there_may_be_no_archive(tmp_path: Path) -> None:
     assert archive(tmp_path / "empty", "export").out == ""
     nothing = archive(tmp_path / "nothing", "list")
     assert (nothing.code, nothing.err.count("\n")) == (3, 1)
+
+
+def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
+    """It is named, and counts as cut."""
+    keep(tmp_path, told("one"))
+    bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
+    bad.mkdir()
+    listed = archive(tmp_path, "list", "--format", "json")
+    assert (listed.json["requests"], listed.json["cut"]) == (1, 1)
+    exported = archive(tmp_path, "export")
+    assert (exported.code, len(exported.lines)) == (0, 1)
+    assert f"{bad.name} can't be read: is a directory" in exported.err
+
+
+def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
+    """Where a line's targets were cut, nobody knows whether ours was among them."""
+    keep(tmp_path / "archive", told("good"), told("cut", targets="…", cut=["targets"]))
+    done = replay(tmp_path / "archive", shop)
+    assert "1 event whose line has not all targets, left out" in done.lines
+    assert shop.states() == {"good ledger": "queued "}
 
 
 # Out of it.
@@ -119,6 +140,38 @@ def test_a_replay_queues_what_the_target_was_to_get(tmp_path: Path, shop: Shop) 
     ((verb, who, count),) = shop.query("SELECT verb, who, deliveries FROM actions")
     assert (verb, count) == ("replay", 2)
     assert "@" in who
+
+
+def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
+    """The line's may be cut, or changed."""
+    key = "k" * 2000
+    keep(tmp_path / "archive", told("one", body=event(event_key=key), event_key=key[:1024] + "…"))
+    assert replay(tmp_path / "archive", shop).code == 0
+    assert resend_key(tmp_path / "archive") == key
+
+
+def resend_key(folder: Path) -> str:
+    (found,) = (resend(each) for each in events(folder, Question(), lambda _: None))
+    assert found is not None
+    return found.letter.event.event_key
+
+
+def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:
+    """Ids that would end a header, payloads that are no event or no text: counted, not queued."""
+    keep(
+        tmp_path / "archive",
+        told("good"),
+        told("one\r\nx-evil: 1"),
+        told("two", request_id="r\r\nx-evil: 1"),
+        told("three", payload="{}"),
+        told("four", payload="\ud800"),
+    )
+    done = replay(tmp_path / "archive", shop)
+    assert done.code == 0, done.err
+    assert done.lines[-1] == "1 delivery replayed"
+    assert "3 lines that the router can't have written, left out" in done.lines
+    assert "1 event without a body, left out" in done.lines
+    assert shop.states() == {"good ledger": "queued "}
 
 
 def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:

@@ -266,6 +266,19 @@ def test_a_huge_value_is_cut(format: Format, huge: Any) -> None:
         assert "cut=[event_key]" in kept.text
 
 
+def test_what_targets_said_goes_before_what_came_of_them() -> None:
+    """However long their messages are, the line has every target's name and reason."""
+    said = {"as": "required", "reason": "code", "msg": "库存不足" * 64, "detail": "d"}
+    kept = Kept()
+    kept.log.info("event", targets={f"target-{n}": said for n in range(100)}, event_key="a.b.c.d")
+    (line,) = kept.lines
+    assert line["targets"] == {
+        f"target-{n}": {"as": "required", "reason": "code"} for n in range(100)
+    }
+    assert line["cut"] == ["targets.msg", "targets.detail"]
+    assert line["event_key"] == "a.b.c.d"
+
+
 def test_a_long_text_is_cut_to_its_beginning() -> None:
     """What is shown of a text is how it begins."""
     kept = Kept()

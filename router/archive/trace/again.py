@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -14,7 +14,10 @@ from uuid import UUID
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
-from router.model import SUCCESS, Event, Letter
+from router.contract import is_sane
+from router.contract.intake import Intake
+from router.contract.schema import Schema, shipped_schema
+from router.model import SUCCESS, Letter, Refused
 from router.store import Record, Resend, Stage
 from router.telemetry import stamp
 
@@ -41,14 +44,19 @@ class Again:
     #: What has been taken before.
     after: ReplayPlace | None = None
 
-    def choose(self, folder: Path, progress: Callable[[str], None]) -> Iterator[ToldCaller]:
-        """Each event once, in order of time. Raises OSError."""
-        question = self.question
-        if not self.backfill:
-            question = replace(question, targets=(self.target,))
-        for told in events(folder, question, progress):
+    def is_unknown(self, told: ToldCaller) -> bool:
+        """Whether the line has not all of its targets, and ours is none of the rest."""
+        return "targets" in told.cut and all(each.target != self.target for each in told.targets)
+
+    def choose(
+        self, folder: Path, progress: Callable[[str], None], tell: Callable[[str], None]
+    ) -> Iterator[ToldCaller]:
+        """Each event once, in order of time; those too of which `is_unknown`. Raises OSError."""
+        for told in events(folder, self.question, progress, tell):
             had_it = any(each.target == self.target for each in told.targets)
-            if had_it == self.backfill or not (told.event_id or told.code == SUCCESS):
+            if (had_it == self.backfill and not self.is_unknown(told)) or not (
+                told.event_id or told.code == SUCCESS
+            ):
                 continue
             if self.after is None or place_of(told) > self.after:
                 yield told
@@ -80,20 +88,26 @@ def id_of(told: ToldCaller) -> str:
     return str(UUID(bytes=name[:16], version=4))
 
 
-def resend(told: ToldCaller) -> Resend:
-    assert told.body is not None
-    body = told.body.encode()
-    event = Event.of({**_fields(told.body), "event_key": told.event_key})._replace(body=body)
+def resend(told: ToldCaller) -> Resend | None:
+    """None for a line that the router can't have written: it has no event, or ids that would be
+    headers of their own. The key is the body's, for the line's may be cut."""
+    if told.body is None or not all(map(_is_header, (id_of(told), told.request_id))):
+        return None
+    try:
+        event = _intake().read(told.body.encode())
+    except Refused:
+        return None
     at, event_id = told.at, id_of(told)
     record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
     letter = Letter.of(event, told.request_id)
     return Resend(record, letter, str(place_of(told)))
 
 
-def _fields(body: str) -> dict[str, str]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    members = found.items() if isinstance(found, dict) else ()
-    return {name: each for name, each in members if isinstance(each, str)}
+def _is_header(text: str) -> bool:
+    return is_sane(text.encode("utf-8", "replace"))
+
+
+@cache
+def _intake() -> Intake:
+    """By the contract alone: an operator's schema may be another today."""
+    return Intake(Schema.load(shipped_schema("callback.schema.json")))

@@ -11,7 +11,10 @@ from router.archive.trace.question import Question
 
 
 def events(
-    folder: Path, question: Question, progress: Callable[[str], None]
+    folder: Path,
+    question: Question,
+    progress: Callable[[str], None],
+    tell: Callable[[str], None] = lambda why: None,
 ) -> Iterator[ToldCaller]:
     """The first request of each that fits, the oldest first; of one time, in the order of their
     ids. What can't be read is left out. Raises OSError."""
@@ -22,6 +25,7 @@ def events(
         until=question.until,
         oldest_first=True,
         progress=lambda done, of: progress(f"{done:,} of {of:,} segments"),
+        tell=tell,
     )
     known: set[str] = set()
     group: list[ToldCaller] = []

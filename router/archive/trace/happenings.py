@@ -64,8 +64,10 @@ class ToldCaller:
     digest: str
     bytes: int | None
     changes: tuple[str, ...]
-    #: The body as it came; None where it is not kept.
+    #: The body as it came; None where it is not kept, or is no text that could have come.
     body: str | None
+    #: The fields of which the line has not all.
+    cut: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -139,7 +141,8 @@ def _told(line: Mapping[str, Any]) -> ToldCaller:
         digest=_text(line, "body"),
         bytes=_whole(line, "bytes"),
         changes=_texts(line, "changes"),
-        body=body if isinstance(body, str) else None,
+        body=body if isinstance(body, str) and _is_text(body) else None,
+        cut=_texts(line, "cut"),
     )
 
 
@@ -180,6 +183,11 @@ def _time(line: Mapping[str, Any]) -> float:
 def _text(line: Mapping[str, Any], name: str) -> str:
     value = line.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _is_text(text: str) -> bool:
+    """No surrogate stands alone in it."""
+    return text == text.encode("utf-8", "replace").decode()
 
 
 def _texts(line: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -39,11 +39,15 @@ class Inventory:
     cut: int = 0
 
 
-def inventory(folder: Path, progress: Callable[[str], None]) -> Inventory:
+def inventory(
+    folder: Path,
+    progress: Callable[[str], None],
+    tell: Callable[[str], None] = lambda why: None,
+) -> Inventory:
     """Raises OSError."""
     counted, segments = Inventory(), found(folder)
     for number, segment in enumerate(segments, 1):
-        text, is_whole = segment.read()
+        text, is_whole = segment.read(tell)
         counted.segments += 1
         counted.cut += not is_whole
         counted.size += segment.size

@@ -30,10 +30,12 @@ class Sources:
         archive: Path | None,
         logs: Sequence[TraceSource],
         progress: Callable[[str], None] = lambda how_far: None,
+        tell: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._archive = archive
         self._logs = logs
         self._progress = progress
+        self._tell = tell
         self.skipped = 0
         #: From when on each of them has anything, by name; None where it has nothing. Of a log
         #: only what fits is known.
@@ -61,6 +63,7 @@ class Sources:
             since=question.since,
             until=question.until,
             progress=lambda done, of: self._progress(f"{done:,} of {of:,} segments"),
+            tell=self._tell,
         )
         self.reach["the archive"] = scan.reaches_back
         for line in scan:

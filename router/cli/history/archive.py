@@ -18,7 +18,7 @@ from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
 from router.config import parse_count
-from router.model import RouterError, SettingInvalid, StartFailed
+from router.model import RouterError, SettingInvalid, StartFailed, why_not
 from router.store import StoreFailed
 from router.telemetry import utc
 
@@ -142,19 +142,17 @@ def run(args: argparse.Namespace) -> int:
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
-    match args.verb:
-        case "list":
-            return _list(folder, args)
-        case "export":
-            return _export(folder, args)
-        case _:
-            return _replay(folder, args)
+    acts = {"list": _list, "export": _export, "replay": _replay}
+    try:
+        return acts[str(args.verb)](folder, args)
+    except PermissionError as error:
+        raise StartFailed(f"the archive can't be read: {why_not(folder, error)}") from None
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
     from router.archive import inventory
 
-    found = inventory(folder, Progress("counted"))
+    found = inventory(folder, Progress("counted"), note)
     if args.format == "json":
         say_json(_as_json(found))
     else:
@@ -227,7 +225,7 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
     from router.archive import events
 
     left, without = args.limit or sys.maxsize, 0
-    for told in events(folder, _question(args), Progress("looked through")):
+    for told in events(folder, _question(args), Progress("looked through"), note):
         if told.body is None:
             without += 1
             continue

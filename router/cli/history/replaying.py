@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -27,7 +27,6 @@ from router.telemetry import stamp, utc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive import ToldCaller
     from router.store import Ops
 
 #: For how long one that was stopped can be gone on with, in seconds; and among how many actions of
@@ -50,7 +49,7 @@ def replay(
         return BAD
     again, action = _begun(runner, ops, target, args)
     seen = Seen()
-    work = Work(action, sum(1 for _ in _usable(again, folder, seen)))
+    work = Work(action, sum(1 for _ in _resends(again, folder, seen, note)))
     if args.format == "text":
         for line in _preview(again, work, seen):
             say(line)
@@ -60,8 +59,12 @@ def replay(
             return BAD
         runner.run(_do(ops, again, folder, work, rate))
     if args.format == "json":
-        left_out = {"without_body": seen.without_body, "dry_run": args.dry_run}
-        told = {**action_json(replace(action, deliveries=work.changed)), **left_out}
+        left_out = {"without_body": seen.without_body, "no_event": seen.no_event}
+        told = {
+            **action_json(replace(action, deliveries=work.changed)),
+            **left_out,
+            "dry_run": args.dry_run,
+        }
         say_json({**told, "selected": work.number, "trouble": work.trouble or None})
     else:
         _report(work, dry_run=args.dry_run)
@@ -132,17 +135,27 @@ class Seen:
     first: float | None = None
     last: float | None = None
     without_body: int = 0
+    no_event: int = 0
+    unknown: int = 0
 
 
-def _usable(again: Again, folder: Path, seen: Seen) -> Iterator[ToldCaller]:
-    """Those that have a body."""
-    for told in again.choose(folder, Progress("looked through")):
+def _resends(
+    again: Again, folder: Path, seen: Seen, tell: Callable[[str], None] = lambda why: None
+) -> Iterator[Resend]:
+    """Those that have a body, and in it an event."""
+    for told in again.choose(folder, Progress("looked through"), tell):
+        if again.is_unknown(told):
+            seen.unknown += 1
+            continue
         if told.body is None:
             seen.without_body += 1
             continue
+        if (resent := resend(told)) is None:
+            seen.no_event += 1
+            continue
         seen.first = seen.first or told.at
         seen.last = told.at
-        yield told
+        yield resent
 
 
 def _preview(again: Again, work: Work, seen: Seen) -> Iterator[str]:
@@ -153,11 +166,15 @@ def _preview(again: Again, work: Work, seen: Seen) -> Iterator[str]:
     yield f"{counted(work.number, 'event')} for {again.target} {which}{span}"
     if seen.without_body:
         yield f"{counted(seen.without_body, 'event')} without a body, left out"
+    if seen.unknown:
+        yield f"{counted(seen.unknown, 'event')} whose line has not all targets, left out"
+    if seen.no_event:
+        yield f"{counted(seen.no_event, 'line')} that the router can't have written, left out"
 
 
 async def _do(ops: Ops, again: Again, folder: Path, work: Work, rate: float) -> None:
     """Step by step; what is done stays done, whatever stops it."""
-    pending = map(resend, _usable(again, folder, Seen()))
+    pending = _resends(again, folder, Seen())
     size = max(1, min(STEP, int(rate)))
     progress = Progress("replayed")
     due = time.monotonic()

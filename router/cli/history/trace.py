@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             archive = None if args.log and args.archive is None else read_archive(args)
             logs = [_source(name, spool) for name in args.log or ()]
-            sources = Sources(archive, logs, Progress("looked through"))
+            sources = Sources(archive, logs, Progress("looked through"), note)
             stored = runner.run(kept(ops, question, limit + 1)) if ops is not None else ()
             found = matches(sources.look(question), stored)
             first, second = next(found, None), next(found, None)
@@ -134,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
             if sources.skipped:
                 note(f"{counted(sources.skipped, 'line')} could not be read and were left out")
             return BAD if first is None else GOOD
+        except PermissionError as error:
+            raise StartFailed(f"what was named can't be read: {error.strerror}") from None
         except StoreFailed as error:
             raise RouterError(f"the store failed: {error}") from None
         finally:

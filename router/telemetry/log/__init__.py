@@ -33,6 +33,10 @@ __all__ = [
 LAST_LINES_WAIT = 2.0
 
 
+#: How a line says what had to go; quotes within texts are escaped.
+_CUT = b'"cut":['
+
+
 class Log:
     """Writes lines to a stream. Whatever the stream does, it holds nobody up: a stream that can't
     be written to loses lines, never events, and a line says how many once there can be one.
@@ -79,7 +83,7 @@ class Log:
 
     def write(self, level: Level, happening: str, fields: Fields) -> bytes | None:
         """One line. Field names are fixed words; values may come from outside. Returns it, where
-        it is JSON and was not summed up."""
+        it is JSON, has all of the fields, and was not summed up."""
         now = self._clock()
         if self._sums.is_due(now):
             self._sum_up(now)
@@ -87,7 +91,7 @@ class Log:
             return None
         line = self._lines.line(now, level, happening, fields)
         self._out.put(line)
-        return line if self._lines.is_json else None
+        return line if self._lines.is_json and _CUT not in line else None
 
     def close(self, timeout: float = LAST_LINES_WAIT) -> None:
         """Write what waits, sums included, within `timeout` seconds; later lines are lost.

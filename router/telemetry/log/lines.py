@@ -19,7 +19,11 @@ MAX_LINE = 16 * 1024
 #: The longest text that a line repeats, in characters.
 MAX_TEXT = 1024
 
-#: The same in a line that would be too long, and how many members of a list or mapping it repeats.
+#: What targets said in their own words. It goes first: their names and reasons are worth more.
+_SAID = ("msg", "detail")
+
+#: The longest text of a line that would still be too long, and how many members of a list or
+#: mapping it repeats.
 _FEW_CHARACTERS, _FEW_MEMBERS = 128, 64
 
 #: What a line takes besides the values of its fields, in bytes; with a margin.
@@ -39,27 +43,34 @@ class Lines:
         *,
         verbose: bool = False,
         colored: bool = False,
+        max_line: int = MAX_LINE,
+        max_text: int = MAX_TEXT,
     ) -> None:
-        """All but the format is for `console`; JSON is ASCII, and has everything."""
+        """Encoding and colour are for `console`, and what is not verbose; JSON is ASCII, and has
+        everything that `max_line`, in bytes, and `max_text`, in characters, leave room for."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
+        self._max_line, self._max_text = max_line, max_text
         self._console = Console(verbose=verbose, colored=colored)
         #: A second of Unix time, and how it is written: most lines are in that of the line before.
         self._second = (0, "1970-01-01T00:00:00")
 
     def line(self, now: float, level: Level, happening: str, fields: Fields) -> bytes:
-        """A line with its end, of at most MAX_LINE bytes; its field `cut` names what had to go.
+        """A line with its end, no longer than it may be; its field `cut` names what had to go.
 
         Never raises: no log line is worth a failure of its own.
         """
         stamp = self.stamp(now)
-        if self.is_json and (quick := _quick_line(stamp, level, happening, fields)):
+        if self.is_json and (quick := self._quick_line(stamp, level, happening, fields)):
             return quick
         try:
-            if _has_own(fields) or _has_long(fields):
-                fields = _tamed(fields)
+            if _has_own(fields) or _has_long(fields, self._max_text):
+                fields = _tamed(fields, self._max_text)
             line = self._line(stamp, level, happening, fields)
-            if len(line) > MAX_LINE:
+            if len(line) > self._max_line:
+                fields = _terse(fields)
+                line = self._line(stamp, level, happening, fields)
+            if len(line) > self._max_line:
                 line = self._line(stamp, level, happening, self._fitted(fields))
         except Exception:  # noqa: BLE001 - a value that can't be shown, whatever it is
             line = self._line(stamp, level, happening, {"cut": [*map(str, fields)]})
@@ -80,13 +91,27 @@ class Lines:
         line = self._console.line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
+    def _quick_line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes | None:
+        """The usual line. None for one that needs a second look; orjson takes less time than
+        that."""
+        members = {"time": stamp, "level": level, "happening": happening, **fields}
+        line = _quickly(members)
+        if line is None or len(line) > self._max_line or _has_own(fields):
+            return None
+        # Whatever is no longer than a text may be has no longer text in it.
+        longest = self._max_text
+        return None if len(line) > longest and _has_long(fields, longest) else line
+
     def _fitted(self, fields: Fields) -> dict[str, Any]:
         """As much of the fields as goes into one line."""
-        room = MAX_LINE - _FRAME
+        room = self._max_line - _FRAME
         fitted: dict[str, Any] = {}
         cut: list[str] = list(fields.get("cut", ()))
         for name, value in fields.items():
-            short = _shortened(value, _FEW_CHARACTERS)
+            if name == "cut":
+                continue
+            # Targets stay whole where they can, however many they are.
+            short = value if name == "targets" else _shortened(value, _FEW_CHARACTERS)
             size = len(self._line("", "info", "", {name: short}))
             if size > room:
                 short, size = "…", 0
@@ -111,23 +136,45 @@ def _has_own(fields: Fields) -> bool:
     return not fields.keys().isdisjoint(_OWN)
 
 
-def _has_long(fields: Fields) -> bool:
+def _has_long(fields: Fields, longest: int) -> bool:
     """Whether there is a text so long that even looking at it takes time."""
     for value in fields.values():  # noqa: SIM110 - three times as fast as any()
-        if type(value) is str and len(value) > MAX_TEXT:
+        if type(value) is str and len(value) > longest:
             return True
     return False
 
 
-def _tamed(fields: Fields) -> dict[str, Any]:
-    """With texts cut to MAX_TEXT, and with names of the fields' own."""
+def _tamed(fields: Fields, longest: int) -> dict[str, Any]:
+    """With texts cut to the longest, and with names of the fields' own."""
     named = {f"{name}_" if name in _OWN else name: value for name, value in fields.items()}
     tamed = {
-        name: _shortened(value, MAX_TEXT) if isinstance(value, str) else value
+        name: _shortened(value, longest) if isinstance(value, str) else value
         for name, value in named.items()
     }
     cut = [name for name, value in named.items() if tamed[name] is not value]
     return {**tamed, "cut": cut} if cut else tamed
+
+
+def _terse(fields: Fields) -> Fields:
+    """With what came of an event at its targets, but not what they said."""
+    targets = fields.get("targets")
+    if not isinstance(targets, Mapping):
+        return fields
+    terse = {name: _unsaid(each) for name, each in targets.items()}
+    if terse == targets:
+        return fields
+    said = [
+        f"targets.{name}"
+        for name in _SAID
+        if any(name in each for each in targets.values() if isinstance(each, Mapping))
+    ]
+    return {**fields, "targets": terse, "cut": [*fields.get("cut", ()), *said]}
+
+
+def _unsaid(outcome: Any) -> Any:
+    if not isinstance(outcome, Mapping):
+        return outcome
+    return {name: value for name, value in outcome.items() if name not in _SAID}
 
 
 def _shortened(value: Any, longest: int) -> Any:
@@ -148,16 +195,6 @@ _ENCODER = json.JSONEncoder(
     separators=(",", ":"),
     default=kind,
 )
-
-
-def _quick_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes | None:
-    """The usual line. None for one that needs a second look; orjson takes less time than that."""
-    members = {"time": stamp, "level": level, "happening": happening, **fields}
-    line = _quickly(members)
-    if line is None or len(line) > MAX_LINE or _has_own(fields):
-        return None
-    # Whatever is no longer than a text may be has no longer text in it.
-    return None if len(line) > MAX_TEXT and _has_long(fields) else line
 
 
 def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
