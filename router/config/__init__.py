@@ -5,7 +5,7 @@ from router.config.cases.shape import CasesFile
 from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
 from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
-from router.config.edits import Detail, Edit, edits
+from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
@@ -55,7 +55,7 @@ __all__ = [
     "archive_folder",
     "beside",
     "coverage",
-    "edits",
+    "edits_of",
     "effective_of",
     "judge",
     "legible_source",

@@ -41,7 +41,7 @@ class Edit:
     details: tuple[Detail, ...] = ()
 
 
-def edits(old: Config, new: Config) -> list[Edit]:
+def edits_of(old: Config, new: Config) -> list[Edit]:
     """Targets, then routes, each by name, then the settings. Order in a file is no difference."""
     found = [
         *_named("target", old.table.targets, new.table.targets, _target_details),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from router import config
-from router.config.edits import edits
+from router.config.edits import edits_of
 from router.config.loading import Config
 from router.config.variables import Unresolved, read_below
 from router.model import ConfigInvalid, Problem
@@ -252,7 +252,7 @@ async def _without_pauses(work: Callable[[], T]) -> T:
 def _changes(before: Config, after: Config) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in edits(before, after):
+    for edit in edits_of(before, after):
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:

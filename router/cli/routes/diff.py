@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from router.cli.routes.differences import as_json, told
-    from router.config import Comparison, edits
+    from router.config import Comparison, edits_of
 
     if [args.old, args.new, args.events, args.tests].count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")
@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if args.events is not None:
         _add_traffic(args.events, compared)
     if args.format == "json":
-        say_json(as_json(compared, edits(old, new)))
+        say_json(as_json(compared, edits_of(old, new)))
     else:
-        for line in told(compared, edits(old, new)):
+        for line in told(compared, edits_of(old, new)):
             say(line)
     return BAD if compared.changed else GOOD
 
