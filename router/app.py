@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -194,29 +194,26 @@ class App(Starlette):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Opens the store and all that works beside requests, and closes it. A database that is
-        away is opened once it can be reached. Raises StartFailed."""
-        tried = asyncio.Event()
-        working = asyncio.create_task(self._work(tried))
-        working.add_done_callback(lambda _: tried.set())
-        watching = asyncio.create_task(self.reload.run())
-        self._watchdog.start()
-        if self._archive is not None:
-            self._archive.start()
-        try:
+        """Opens the store and all that works beside requests, and closes it, whatever fails. A
+        database that is away is opened once it can be reached. Raises StartFailed."""
+        async with AsyncExitStack() as closing:  # the last is closed first
+            if self._archive is not None:
+                self._archive.start()
+                closing.push_async_callback(asyncio.to_thread, self._archive.close, ARCHIVE_TIME)
+            closing.push_async_callback(self._leave)
+            tried = asyncio.Event()
+            working = asyncio.create_task(self._work(tried))
+            working.add_done_callback(lambda _: tried.set())
+            closing.push_async_callback(lambda: working)
+            closing.push_async_callback(self._sender.close)
+            self._watchdog.start()
+            closing.callback(self._watchdog.stop)
+            closing.callback(asyncio.create_task(self.reload.run()).cancel)
+            closing.callback(self.drain)
             await tried.wait()
             if working.done():
                 working.result()
             yield
-        finally:
-            self.drain()
-            watching.cancel()
-            self._watchdog.stop()
-            await self._sender.close()
-            await working
-            await self._leave()
-            if self._archive is not None:
-                await asyncio.to_thread(self._archive.close, ARCHIVE_TIME)
 
     async def _work(self, tried: asyncio.Event) -> None:
         """Open the store; from then until the stop be ready, and at the queue. `tried` is set once
@@ -254,15 +251,17 @@ class App(Starlette):
         tried.set()
 
     async def _leave(self) -> None:
-        if self._memory is not None:
-            # Nobody else knows that what was recorded before a `000` may be owed no more.
-            with suppress(StoreFailed):
-                await self._memory.make_good(SPEND_TIMEOUT)
-        if self._present is not None:
-            self._present.cancel()
-            await asyncio.wait({self._present})
-        if self._store is not None:
-            await self._store.close()
+        try:
+            if self._memory is not None:
+                # Nobody else knows that what was recorded before a `000` may be owed no more.
+                with suppress(StoreFailed):
+                    await self._memory.make_good(SPEND_TIMEOUT)
+        finally:
+            if self._present is not None:
+                self._present.cancel()
+                await asyncio.wait({self._present})
+            if self._store is not None:
+                await self._store.close()
 
     def _join(self, store: Store) -> Queue:
         """Everything that needs the store."""

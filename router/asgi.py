@@ -9,11 +9,27 @@ from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import Message, Receive, Scope, Send
 
 from router.app import App
 from router.config import SETTINGS, Settings
 from router.model import RouterError
 from router.telemetry import Log
+
+
+class _Hosted(App):
+    """Under a server that shows what it is told of a start that fails."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Starlette would tell it the traceback, with our paths."""
+
+        async def tell(message: Message) -> None:
+            error = sys.exc_info()[1]
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, RouterError):
+                message["message"] = f"ebaas-router: {error}"
+            await send(message)
+
+        await super().__call__(scope, receive, tell if scope["type"] == "lifespan" else send)
 
 
 def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
@@ -27,7 +43,7 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
         settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
         log = Log(format=settings.log_format, verbose=settings.verbose)
         # Who reaches the server is not known here: as if everybody did.
-        app = App.loaded(replace(settings, host="0.0.0.0"), log, middleware)
+        app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:
         sys.exit(f"ebaas-router: {error}")
     for problem in app.warnings(app.reload.standing.config):

@@ -106,7 +106,7 @@ def _told(said: Said, cells: int) -> Iterator[str]:
         yield _summary(said)
         for why in _troubles(said, targets):
             yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise Unanswered("the router's /status is of another version than this command") from None
     if rows:
         yield ""

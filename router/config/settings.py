@@ -93,7 +93,12 @@ def parse_store(text: str) -> Path | Database | None:
         return parse_database(text)
     if _ALMOST_A_URL.search(text):
         raise ValueError("a store is a file's name, a URL (postgresql://USER@HOST/NAME), or 'none'")
-    return None if text == "none" else parse_file(text)
+    if text == "none":
+        return None
+    path = parse_file(text)
+    if path.name in ("", ".."):
+        raise ValueError(f"can't use the store {text}: it is a folder")
+    return path
 
 
 def parse_archive(text: str) -> Path | Literal["auto"] | None:

@@ -50,8 +50,11 @@ class Verb(StrEnum):
             return replace(row, state=State.QUEUED, due_at=now, retries=0)
         if self is Verb.DISCARD:
             return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
-        before = (State.DEAD, "") if entry.before is None else entry.before
-        return replace(row, state=before[0], reason=before[1])
+        # A program of old that has discarded it leaves what stood before an earlier action there.
+        state, reason = entry.before or (State.DEAD, "")
+        if state not in UNSETTLED:
+            state, reason = State.DEAD, ""
+        return replace(row, state=state, reason=reason)
 
 
 _STANDS = {

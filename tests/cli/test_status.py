@@ -163,6 +163,7 @@ def test_long_and_wide_names_fit() -> None:
         (http_answer('{"status":"ok"}', "200 OK"), "is of another version than this command"),
         (said({"one": {}}), "is of another version than this command"),
         (said({"one": failing("yesterday")}), "is of another version than this command"),
+        (said({"one": one(in_flight=10**400)}), "is of another version than this command"),
         (said([1]), "is of another version than this command"),
         (b"220 mail.example ESMTP\r\n", "what answers there is no HTTP server"),
     ],

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router import config
 from router.app import App
 from router.config.settings import Settings
+from router.model import StartFailed
 from router.net.listening import listen
 from router.telemetry.log import Log
 from tests.support.command import PATIENCE, ROOT, environment, one_line
@@ -93,13 +95,15 @@ def one() -> Iterator[Target]:
         yield made
 
 
-def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
+def made(
+    one: Target, *middleware: Any, kind: type[App] = App, **settings: Any
+) -> tuple[App, io.StringIO]:
     """The application of one target, and what it logs."""
     stream = io.StringIO()
     loaded = config.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
     made = [Middleware(each) for each in middleware]
-    return App(given, loaded, Log(stream, "json"), middleware=made), stream
+    return kind(given, loaded, Log(stream, "json"), middleware=made), stream
 
 
 @asynccontextmanager
@@ -155,6 +159,40 @@ async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
         assert (await client.post("/ebaas/callback", content=SAMPLE)).json()["code"] == "000"
         assert (await client.get("/ebaas/readyz")).status_code == 200
         assert (await client.post("/ebaas/callback/", content=SAMPLE)).json()["code"] == "404"
+
+
+class Faulty(App):
+    """Its work at the queue ends in a fault."""
+
+    async def _work(self, tried: asyncio.Event) -> None:
+        await super()._work(tried)
+        raise ZeroDivisionError
+
+
+def archives() -> int:
+    return sum(thread.name == "archive" for thread in threading.enumerate())
+
+
+async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
+    """The archive's thread ends with it."""
+    app, _ = made(one, store=tmp_path, archive=tmp_path / "archive")
+    with pytest.raises(StartFailed):
+        async with app.lifespan():
+            pass
+    assert archives() == 0
+
+
+async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
+    """The store is closed, which removes its log, and the archive's last line is on the disk."""
+    store, folder = tmp_path / "store.db", tmp_path / "archive"
+    app, _ = made(one, kind=Faulty, store=store, archive=folder)
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it comes from the lifespan's end
+        async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            await client.post("http://router/callback", content=SAMPLE)
+            assert store.with_name("store.db-wal").exists()
+    assert archives() == 0
+    assert not store.with_name("store.db-wal").exists()
+    assert any(b'"happening":"event"' in file.read_bytes() for file in folder.iterdir())
 
 
 # As a command.
@@ -223,3 +261,13 @@ async def test_what_can_not_be_used_ends_the_start(
     assert process.returncode != 0
     assert one_line(err).startswith("ebaas-router: ")
     assert said in one_line(err)
+
+
+async def test_a_store_that_can_not_be_used_ends_the_start(tmp_path: Path, one: Target) -> None:
+    """The server's own words have one line of ours in them, and no traceback."""
+    process = uvicorn(1, variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none"))
+    _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    assert process.returncode != 0
+    assert err.count(b"ebaas-router: can't use the store ") == 1
+    assert b"Traceback" not in err
+    assert b".py" not in err

@@ -889,6 +889,17 @@ async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryR
     assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
 
 
+async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops: Ops) -> None:
+    """As a dead letter, where what is kept as its past is from before: the discard of an earlier
+    time, taken back since."""
+    added = await add(store, dead("one"))
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    (entry,) = await entries(ops)
+    stale = replace(entry, before=(State.SUPERSEDED, DISCARDED))
+    assert await ops.act(action(Verb.RESTORE), [stale]) == 1
+    assert (await rows(ops, added))["one"] == replace(dead("one"), reason="")
+
+
 async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Ops) -> None:
     """What it was awaited from is restored as a dead letter."""
     added = await add(store, awaiting(), ends_at=NOW + 1)
