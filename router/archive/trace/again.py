@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
 from router.contract import is_sane
-from router.contract.intake import Intake
-from router.contract.schema import Schema, shipped_schema
 from router.model import SUCCESS, Letter, Refused
 from router.store import Record, Resend, Stage
 from router.telemetry import stamp
+
+if TYPE_CHECKING:
+    from router.contract.intake import Intake
 
 
 class ReplayPlace(NamedTuple):
@@ -110,4 +111,8 @@ def _is_header(text: str) -> bool:
 @cache
 def _intake() -> Intake:
     """By the contract alone: an operator's schema may be another today."""
+    # They bring in the validators, which only those wait for who replay.
+    from router.contract.intake import Intake
+    from router.contract.schema import Schema, shipped_schema
+
     return Intake(Schema.load(shipped_schema("callback.schema.json")))
