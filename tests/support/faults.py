@@ -68,7 +68,7 @@ def during(at: Scene, words: set[str]) -> None:
     """No words: what fails is kept all the same."""
     assert at.router.post("healthy") == "000"
     codes = at_once(at.router, "fails-meanwhile", "queues-meanwhile", "healthy-beside")
-    assert codes == ["500", "500" if words else "000", "000"]
+    assert codes == ["500", "500" if words else "000", "000"], codes
     assert len(at.strong.of("fails-meanwhile")) == 1
     assert at.router.ready() == 200
     assert at.router.post("healthy-still") == "000"
