@@ -55,7 +55,7 @@ class Explained(TypedDict):
     routes: list[ExplainedRoute]
 
 
-class Refusal(TypedDict):
+class RefusalShape(TypedDict):
     """What EBaaS would get for a callback that is no event, and why."""
 
     code: str
@@ -66,7 +66,7 @@ class Refusal(TypedDict):
 class RefusedEvent(TypedDict):
     """What would become of a callback that is no event."""
 
-    refused: Refusal
+    refused: RefusalShape
 
 
 def explained(event: Event, config: Config, nearest: int) -> Explained:
@@ -112,4 +112,4 @@ def _route(match: RouteMatch) -> ExplainedRoute:
 
 
 def refused(error: Refused) -> RefusedEvent:
-    return RefusedEvent(refused=Refusal(code=error.code, msg=error.msg, why=error.why))
+    return RefusedEvent(refused=RefusalShape(code=error.code, msg=error.msg, why=error.why))

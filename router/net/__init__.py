@@ -16,7 +16,7 @@ from router.net.networks import (
 )
 from router.net.resolver import SocketAddress, look_up
 from router.net.resources import OPS, Callers, files_allowed, memory_limit, memory_note, share_out
-from router.net.server_tls import listener_warnings, pair_of, server_context
+from router.net.server_tls import listener_tls, listener_warnings, pair_of
 from router.net.timer import TICK, Timer
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "is_loopback",
     "is_public",
     "listen",
+    "listener_tls",
     "listener_warnings",
     "look_up",
     "memory_limit",
@@ -57,7 +58,6 @@ __all__ = [
     "network_of",
     "never",
     "pair_of",
-    "server_context",
     "share_out",
     "url_at",
     "url_of",

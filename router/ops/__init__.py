@@ -1,6 +1,6 @@
 """The ops port: metrics, status, the console's API and its page; who shares the store."""
 
-from router.ops.answers import Alone, Answers, Processes, Question, dumped
+from router.ops.answers import Alone, Answers, Processes, Topic, dumped
 from router.ops.heartbeat import Heartbeat, Identity, described
 from router.ops.replies import answers_of
 from router.ops.report import Report, report_of
@@ -14,9 +14,9 @@ __all__ = [
     "Identity",
     "OpsTokens",
     "Processes",
-    "Question",
     "Report",
     "Reports",
+    "Topic",
     "answers_of",
     "described",
     "dumped",

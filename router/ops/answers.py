@@ -13,7 +13,7 @@ from router.ops.status import Reports
 from router.telemetry import Log, place_of
 
 
-class Question(StrEnum):
+class Topic(StrEnum):
     """What can be asked of a process."""
 
     #: How it is: a Report.
@@ -22,6 +22,8 @@ class Question(StrEnum):
     TABLE = "table"
     #: How the last reloads went.
     RELOADS = "reloads"
+    #: How it is, as a node of those that share a store.
+    NODE = "node"
     #: What it would do with an event.
     EXPLAIN = "explain"
 
@@ -34,19 +36,19 @@ class Answers:
     """A process's table of answers."""
 
     def __init__(
-        self, here: Mapping[Question, Answer], aside: Mapping[Question, Answer], log: Log
+        self, here: Mapping[Topic, Answer], aside: Mapping[Topic, Answer], log: Log
     ) -> None:
         """Those that are given `here` take no time; what may take some is found in a thread."""
         self._here = here
         self._aside = aside
         self._log = log
 
-    async def answer(self, question: Question, what: Any = None) -> Any:
+    async def answer(self, topic: Topic, what: Any = None) -> Any:
         """None where there is none; a fault of ours is logged, and is none either."""
         try:
-            if question in self._here:
-                return self._here[question](what)
-            return await asyncio.to_thread(self._aside[question], what)
+            if topic in self._here:
+                return self._here[topic](what)
+            return await asyncio.to_thread(self._aside[topic], what)
         except Exception as error:  # noqa: BLE001 - whoever asks must not end the process
             self._log.error("fault", at=place_of(error))
             return None
@@ -58,11 +60,11 @@ class Processes(Protocol):
 
     async def gather(self) -> Reports: ...
 
-    async def ask(self, question: Question, what: Any = None) -> list[Any]:
+    async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
         """The answers of all that give one in time."""
         ...
 
-    async def ask_one(self, question: Question, what: Any = None) -> Any:
+    async def ask_one(self, topic: Topic, what: Any = None) -> Any:
         """The answer of one of them, for what all would answer alike; None where none does."""
         ...
 
@@ -74,15 +76,15 @@ class Alone:
         self._answers = answers
 
     async def gather(self) -> Reports:
-        report: Report | None = await self._answers.answer(Question.REPORT)
+        report: Report | None = await self._answers.answer(Topic.REPORT)
         return Reports([] if report is None else [report], silent=int(report is None))
 
-    async def ask(self, question: Question, what: Any = None) -> list[Any]:
-        answer = await self.ask_one(question, what)
+    async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
+        answer = await self.ask_one(topic, what)
         return [] if answer is None else [answer]
 
-    async def ask_one(self, question: Question, what: Any = None) -> Any:
-        return await self._answers.answer(question, what)
+    async def ask_one(self, topic: Topic, what: Any = None) -> Any:
+        return await self._answers.answer(topic, what)
 
 
 def dumped(value: Any) -> str:
@@ -98,5 +100,3 @@ def _piece(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(json.dumps, value)) + "]"
     return json.dumps(value)
-
-

@@ -10,9 +10,10 @@ from typing import Any
 from router.config import Explained, RefusedEvent, Standing, explained, refused
 from router.contract.intake import Intake
 from router.model import Event, Refused
-from router.ops.answers import Answers, Question
+from router.ops.answers import Answer, Answers, Topic
 from router.ops.report import Report
 from router.ops.table import reloads_of, table_of
+from router.store import Node, node_shape
 from router.telemetry import Log
 
 #: How many of the routes that don't match an event are told.
@@ -20,16 +21,21 @@ _NEAREST = 3
 
 
 def answers_of(
-    report: Callable[[], Report], standing: Standing, intake: Intake, log: Log
+    report: Callable[[], Report],
+    describe: Callable[[], Node],
+    standing: Standing,
+    intake: Intake,
+    log: Log,
 ) -> Answers:
     """Of the process that has this configuration in force."""
-    here = {
-        Question.REPORT: lambda _: report(),
-        Question.RELOADS: lambda _: reloads_of(standing),
+    here: dict[Topic, Answer] = {
+        Topic.REPORT: lambda _: report(),
+        Topic.NODE: lambda _: node_shape(describe()),
+        Topic.RELOADS: lambda _: reloads_of(standing),
     }
-    aside = {
-        Question.TABLE: lambda _: table_of(standing),
-        Question.EXPLAIN: partial(_explain, standing, intake),
+    aside: dict[Topic, Answer] = {
+        Topic.TABLE: lambda _: table_of(standing),
+        Topic.EXPLAIN: partial(_explain, standing, intake),
     }
     return Answers(here, aside, log)
 

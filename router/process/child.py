@@ -18,7 +18,7 @@ from itertools import count
 from subprocess import DEVNULL
 from typing import Any, NamedTuple
 
-from router.ops import Answers, Question, dumped
+from router.ops import Answers, Topic, dumped
 from router.process.running import STOPS
 
 #: Seconds that a worker has for an answer.
@@ -83,7 +83,7 @@ class Control:
 async def _answer(
     answers: Answers, question: str, what: Any, number: int, writer: asyncio.StreamWriter
 ) -> None:
-    answer = await answers.answer(Question(question), what)
+    answer = await answers.answer(Topic(question), what)
     said = await asyncio.to_thread(dumped, answer)
     writer.write(f'{{"id":{number},"answer":{said}}}\n'.encode())
 
@@ -105,12 +105,12 @@ class Child:
         #: Why it could not start, in its own words.
         self.failure = ""
         #: Its last answer to each question that has nothing more to it.
-        self.last: dict[Question, Any] = {}
+        self.last: dict[Topic, Any] = {}
         self._process = process
         self._reader = reader
         self._writer = writer
         #: What it has not answered yet: a question is asked once, however many wait for it.
-        self._asked: dict[tuple[Question, str], _Asked] = {}
+        self._asked: dict[tuple[Topic, str], _Asked] = {}
         self._numbers = count(1)
 
     @classmethod
@@ -154,15 +154,15 @@ class Child:
     def say(self, order: Order) -> None:
         self._say(order=order)
 
-    async def ask(self, question: Question, what: Any = None) -> Any:
+    async def ask(self, topic: Topic, what: Any = None) -> Any:
         """Its answer; None where it gives none in time."""
-        key = (question, json.dumps(what))
+        key = (topic, json.dumps(what))
         if self.since is None or (key not in self._asked and len(self._asked) >= MOST_ASKED):
             return None
         if key not in self._asked:
             asked = _Asked(next(self._numbers), asyncio.get_running_loop().create_future())
             self._asked[key] = asked
-            self._say(ask=question, what=what, id=asked.number)
+            self._say(ask=topic, what=what, id=asked.number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_WAIT):
                 return await asyncio.shield(self._asked[key].answer)
