@@ -15,8 +15,23 @@ from router.telemetry.log import (
 )
 from router.telemetry.marks import Alarm
 from router.telemetry.metrics import Metrics, Snapshot, merged
+from router.telemetry.minutes import (
+    ATTEMPT_BOUNDS,
+    EVENT_BOUNDS,
+    HOUR,
+    MINUTE,
+    Minute,
+    Minutes,
+    TargetMinute,
+    summed,
+    summed_target,
+)
 
 __all__ = [
+    "ATTEMPT_BOUNDS",
+    "EVENT_BOUNDS",
+    "HOUR",
+    "MINUTE",
     "Alarm",
     "Fields",
     "Format",
@@ -24,12 +39,17 @@ __all__ = [
     "Lines",
     "Log",
     "Metrics",
+    "Minute",
+    "Minutes",
     "Snapshot",
+    "TargetMinute",
     "Watchdog",
     "merged",
     "place_of",
     "printable",
     "stamp",
+    "summed",
+    "summed_target",
     "take_library_lines",
     "utc",
 ]
