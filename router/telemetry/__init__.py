@@ -4,6 +4,7 @@ from router.telemetry.lag import Watchdog
 from router.telemetry.log import (
     Fields,
     Format,
+    Heard,
     Level,
     Lines,
     Log,
@@ -12,6 +13,7 @@ from router.telemetry.log import (
     stamp,
     take_library_lines,
     utc,
+    with_payload,
 )
 from router.telemetry.marks import Alarm
 from router.telemetry.metrics import Metrics, Snapshot, merged
@@ -35,6 +37,7 @@ __all__ = [
     "Alarm",
     "Fields",
     "Format",
+    "Heard",
     "Level",
     "Lines",
     "Log",
@@ -52,4 +55,5 @@ __all__ = [
     "summed_target",
     "take_library_lines",
     "utc",
+    "with_payload",
 ]
