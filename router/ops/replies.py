@@ -1,0 +1,46 @@
+"""What one process says to each question of whoever owns the ops port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from router.config import Explained, RefusedEvent, Standing, explained, refused
+from router.contract.intake import Intake
+from router.model import Event, Refused
+from router.ops.answers import Answers, Question
+from router.ops.report import Report
+from router.ops.table import reloads_of, table_of
+from router.telemetry import Log
+
+#: How many of the routes that don't match an event are told.
+_NEAREST = 3
+
+
+def answers_of(
+    report: Callable[[], Report], standing: Standing, intake: Intake, log: Log
+) -> Answers:
+    """Of the process that has this configuration in force."""
+    here = {
+        Question.REPORT: lambda _: report(),
+        Question.RELOADS: lambda _: reloads_of(standing),
+    }
+    aside = {
+        Question.TABLE: lambda _: table_of(standing),
+        Question.EXPLAIN: partial(_explain, standing, intake),
+    }
+    return Answers(here, aside, log)
+
+
+def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | RefusedEvent:
+    """Of a key, or of a whole event, which is checked as EBaaS's would be."""
+    try:
+        if "key" in what:
+            event = Event.of({"event_key": what["key"]})
+        else:
+            event = intake.read(json.dumps(what["event"]).encode())
+    except Refused as error:
+        return refused(error)
+    return explained(event, standing.config, _NEAREST)
