@@ -31,7 +31,9 @@ class Detail:
         return bool(self.before == self.after)
 
     def __str__(self) -> str:
-        return self.name if self.masked else f"{self.name} {_word(self.before)} → {_word(self.after)}"
+        return (
+            self.name if self.masked else f"{self.name} {_word(self.before)} → {_word(self.after)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _word(value: Any) -> str:
-    return "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
+    return (
+        "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
+    )
 
 
 def _unordered(value: Any) -> Any:

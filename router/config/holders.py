@@ -62,15 +62,15 @@ class HolderSection(Section):
     name = Key(
         Text("a name", longest=64), "What is recorded of who acted.", default="", required=True
     )
-    token = Key(ListOf(TOKEN, alone=True), "The token; while one replaces another, both.", default=())
+    token = Key(
+        ListOf(TOKEN, alone=True), "The token; while one replaces another, both.", default=()
+    )
     sha256 = Key(
         ListOf(SecretText("a SHA-256 in hex", pattern="[0-9a-f]{64}"), alone=True),
         "The token's SHA-256 in hex instead of the token.",
         default=(),
     )
-    owner = Key(
-        Text("a string"), "Only the targets of this owner are there for it.", default=""
-    )
+    owner = Key(Text("a string"), "Only the targets of this owner are there for it.", default="")
     may: Key[tuple[Deed, ...]] = Key(
         ListOf(Choice(*DEEDS), alone=True), "What it may do.", default=(), required=True
     )

@@ -24,6 +24,10 @@ class Question(StrEnum):
     RELOADS = "reloads"
     #: What it would do with an event.
     EXPLAIN = "explain"
+    #: What it has counted in each minute of the last hour.
+    MINUTES = "minutes"
+    #: What its log has had since it was asked for last; whether bodies are wanted.
+    HEARD = "heard"
 
 
 #: Gives a value that JSON has, None for none, to what is asked.
@@ -98,5 +102,3 @@ def _piece(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(json.dumps, value)) + "]"
     return json.dumps(value)
-
-

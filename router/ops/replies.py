@@ -5,25 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from router.config import Explained, RefusedEvent, Standing, explained, refused
 from router.contract.intake import Intake
 from router.model import Event, Refused
-from router.ops.answers import Answers, Question
+from router.ops.answers import Answer, Answers, Question
 from router.ops.report import Report
 from router.ops.table import reloads_of, table_of
-from router.telemetry import Log
+from router.telemetry import Log, Minutes
 
 #: How many of the routes that don't match an event are told.
 _NEAREST = 3
 
 
+class HeardFacts(TypedDict):
+    """What a log has had since it was asked for last: lines of JSON, and how many more."""
+
+    lines: list[str]
+    dropped: int
+
+
 def answers_of(
-    report: Callable[[], Report], standing: Standing, intake: Intake, log: Log
+    report: Callable[[], Report], standing: Standing, intake: Intake, minutes: Minutes, log: Log
 ) -> Answers:
     """Of the process that has this configuration in force."""
-    here = {
+    here: dict[Question, Answer] = {
+        Question.MINUTES: lambda _: minutes.told(),
+        Question.HEARD: lambda bodies: heard_of(log, bodies=bodies),
         Question.REPORT: lambda _: report(),
         Question.RELOADS: lambda _: reloads_of(standing),
     }
@@ -32,6 +41,11 @@ def answers_of(
         Question.EXPLAIN: partial(_explain, standing, intake),
     }
     return Answers(here, aside, log)
+
+
+def heard_of(log: Log, *, bodies: bool) -> HeardFacts:
+    heard = log.heard(bodies=bodies)
+    return HeardFacts(lines=[line.decode("ascii") for line in heard.lines], dropped=heard.dropped)
 
 
 def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | RefusedEvent:

@@ -73,9 +73,7 @@ def table_of(standing: Standing) -> TableFacts:
 def reloads_of(standing: Standing) -> list[ReloadFacts]:
     """Newest first."""
     return [
-        ReloadFacts(
-            at=each.at, hash=each.hash, changes=[*each.changes], problems=[*each.problems]
-        )
+        ReloadFacts(at=each.at, hash=each.hash, changes=[*each.changes], problems=[*each.problems])
         for each in standing.reloads
     ]
 

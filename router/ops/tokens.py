@@ -66,9 +66,7 @@ class OpsTokens:
 def _plain(path: Path) -> Holders:
     tokens, warnings = secrets_in(path), []
     if is_exposed(path):
-        warnings.append(
-            f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
-        )
+        warnings.append(f"--ops-token-file: everybody on this machine can read {path}: chmod 600")
     if any(len(token.reveal()) < SHORT for token in tokens):
         warnings.append(
             f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
