@@ -99,7 +99,14 @@ class App(Starlette):
             self.metrics,
         )
         #: What this process answers to whoever owns the ops port.
-        self.answers = answers_of(self.report, self._describe, self.reload.standing, intake, log)
+        self.answers = answers_of(
+            self.report,
+            self._describe,
+            self.reload.standing,
+            intake,
+            self._watchdog.minutes,
+            log,
+        )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
             routes=routes(settings.path.reveal(), self._callbacks, self._probes),

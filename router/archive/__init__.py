@@ -4,6 +4,7 @@ from router.archive.shelf import Shelf
 from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.events import events
 from router.archive.trace.finding import Match, matches, story_of
+from router.archive.trace.happenings import Happening, ToldCaller, happening
 from router.archive.trace.inventory import Inventory, inventory
 from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
@@ -26,6 +27,7 @@ __all__ = [
     "Again",
     "Archive",
     "AtTargetShape",
+    "Happening",
     "Inventory",
     "LateShape",
     "Match",
@@ -38,9 +40,11 @@ __all__ = [
     "Sources",
     "StepShape",
     "StoryShape",
+    "ToldCaller",
     "TraceSource",
     "Word",
     "events",
+    "happening",
     "inventory",
     "kept",
     "match_shape",

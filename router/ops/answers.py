@@ -26,6 +26,10 @@ class Topic(StrEnum):
     NODE = "node"
     #: What it would do with an event.
     EXPLAIN = "explain"
+    #: What it has counted in each minute of the last hour.
+    MINUTES = "minutes"
+    #: What its log has had since it was asked for last; whether bodies are wanted.
+    HEARD = "heard"
 
 
 #: Gives a value that JSON has, None for none, to what is asked.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from router.config import Explained, RefusedEvent, Standing, explained, refused
 from router.contract.intake import Intake
@@ -14,10 +14,17 @@ from router.ops.answers import Answer, Answers, Topic
 from router.ops.report import Report
 from router.ops.table import reloads_of, table_of
 from router.store import Node, node_shape
-from router.telemetry import Log
+from router.telemetry import Log, Minutes
 
 #: How many of the routes that don't match an event are told.
 _NEAREST = 3
+
+
+class HeardFacts(TypedDict):
+    """What a log has had since it was asked for last: lines of JSON, and how many more."""
+
+    lines: list[str]
+    dropped: int
 
 
 def answers_of(
@@ -25,12 +32,15 @@ def answers_of(
     describe: Callable[[], Node],
     standing: Standing,
     intake: Intake,
+    minutes: Minutes,
     log: Log,
 ) -> Answers:
     """Of the process that has this configuration in force."""
     here: dict[Topic, Answer] = {
         Topic.REPORT: lambda _: report(),
         Topic.NODE: lambda _: node_shape(describe()),
+        Topic.MINUTES: lambda _: minutes.told(),
+        Topic.HEARD: lambda bodies: heard_of(log, bodies=bodies),
         Topic.RELOADS: lambda _: reloads_of(standing),
     }
     aside: dict[Topic, Answer] = {
@@ -38,6 +48,11 @@ def answers_of(
         Topic.EXPLAIN: partial(_explain, standing, intake),
     }
     return Answers(here, aside, log)
+
+
+def heard_of(log: Log, *, bodies: bool) -> HeardFacts:
+    heard = log.heard(bodies=bodies)
+    return HeardFacts(lines=[line.decode("ascii") for line in heard.lines], dropped=heard.dropped)
 
 
 def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | RefusedEvent:

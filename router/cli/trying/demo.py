@@ -139,11 +139,13 @@ class StoryLog(Log):
         super().__init__()
         self._events: asyncio.Queue[Mapping[str, Any]] | None = asyncio.Queue()
 
-    def write(self, level: Level, happening: str, fields: Mapping[str, Any]) -> None:
-        if happening == "event" and self._events is not None:
-            self._events.put_nowait(fields)
-        else:
-            super().write(level, happening, fields)
+    def write(
+        self, level: Level, happening: str, fields: Mapping[str, Any], body: bytes = b""
+    ) -> bytes | None:
+        if happening != "event" or self._events is None:
+            return super().write(level, happening, fields, body)
+        self._events.put_nowait(fields)
+        return None
 
     async def event(self) -> Mapping[str, Any]:
         """The next event's fields, once it is over."""
