@@ -25,6 +25,7 @@ from router.ops.api.rejected import Rejected
 from router.ops.files import INDEX, page_files
 from router.ops.guard import API, Guard, problem
 from router.ops.status import status_of
+from router.ops.streams import Streams
 from router.ops.tokens import OpsTokens
 from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
@@ -74,8 +75,11 @@ def limits_of(callbacks: Limits) -> Limits:
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
-def ops_app(processes: Processes, tokens: OpsTokens, log: Log, *, local: bool = True) -> Guard:
-    """The ops port's application; `local` where only this machine reaches it.
+def ops_app(
+    processes: Processes, tokens: OpsTokens, streams: Streams, log: Log, *, local: bool = True
+) -> Guard:
+    """The ops port's application; `local` where only this machine reaches it. Whoever stops it ends
+    its streams.
 
     Without tokens anybody who reaches the port has numbers and the names of targets, and on this
     machine alone what may be read of the rest. What changes anything needs a token.
@@ -87,7 +91,7 @@ def ops_app(processes: Processes, tokens: OpsTokens, log: Log, *, local: bool = 
             Route("/status", ops.status, methods=["GET"]),
             Route("/", ops.page, methods=["GET"]),
             Route("/page/{file:path}", ops.page, methods=["GET"]),
-            *api_routes(ENDPOINTS, ApiParts(processes, tokens)),
+            *api_routes(ENDPOINTS, ApiParts(processes, tokens, streams)),
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )

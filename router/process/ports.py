@@ -10,6 +10,7 @@ from router.net.http.limits import Limits
 from router.ops import OpsTokens, Processes
 from router.ops.guard import refuse
 from router.ops.port import limits_of, ops_app
+from router.ops.streams import Streams
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
@@ -48,9 +49,17 @@ def ops_services(settings: Settings, processes: Processes, log: Log) -> tuple[li
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    app = ops_app(processes, tokens, log, local=local)
+    streams = Streams(processes)
+    app = ops_app(processes, tokens, streams, log, local=local)
     limits = limits_of(caller_limits(settings))
-    server = Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_DRAIN)
+    server = Server(
+        app,
+        listener,
+        limits=limits,
+        refusal=refuse,
+        drain_timeout=_DRAIN,
+        on_drain=streams.end,
+    )
     services: list[Service] = [server]
     if tokens:
         services.append(Watch("--ops-tokens", tokens.holders, tokens.read, tokens.take, log))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import random
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from router.telemetry.log import Log
 from tests.process.test_stopping import gated, heard, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
 from tests.support.serving import Serving, body, serving, target, until
+from tests.support.sockets import free_port
 from tests.support.wire import PROBE, Line, post
 
 pytestmark = pytest.mark.anyio
@@ -56,15 +56,6 @@ def pool(folder: Path, *options: str) -> Iterator[Pool]:
     options = ("--workers", "2", "--ops-port", str(ops), *options)
     with target() as endpoint, serving(folder, {"one": endpoint}, options=options) as router:
         yield Pool(router, ops)
-
-
-def free_port() -> int:
-    """A port that no connection gets by itself: those are above 32767."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 def is_gone(pid: int) -> bool:

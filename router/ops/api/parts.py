@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from router.config import Holder
 from router.ops.answers import Processes, Topic
 from router.ops.api.rejected import Rejected
 from router.ops.api.view import View
+from router.ops.hour import Hour
 from router.ops.status import Reports
+from router.ops.streams import Streams
 from router.ops.table import TableFacts
 from router.ops.tokens import OpsTokens
 
@@ -14,9 +18,10 @@ from router.ops.tokens import OpsTokens
 class ApiParts:
     """One for the whole service, in the process that owns the ops port."""
 
-    def __init__(self, processes: Processes, tokens: OpsTokens) -> None:
+    def __init__(self, processes: Processes, tokens: OpsTokens, streams: Streams) -> None:
         self.processes = processes
         self.tokens = tokens
+        self.streams = streams
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 
@@ -24,6 +29,10 @@ class ApiParts:
         """Raises Rejected where no process answers."""
         reports = await self.processes.gather()
         return View(holder, reports, await self._table_of(reports))
+
+    async def hour(self) -> Hour:
+        """The last hour of all processes that answer in time."""
+        return Hour(await self.processes.ask(Topic.MINUTES), time.time())
 
     async def _table_of(self, reports: Reports) -> TableFacts:
         """It is asked for anew only once another one is in force: it may be long."""

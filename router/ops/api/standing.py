@@ -9,6 +9,7 @@ from router import __version__
 from router.config import DEEDS, Deed
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.schema import Time
+from router.ops.hour import EventsHour
 from router.ops.status import status_of
 
 
@@ -61,7 +62,23 @@ async def status(asked: Asked) -> StatusShape | dict[str, Any]:
     )
 
 
+async def minutes(asked: Asked) -> EventsHour:
+    """The last hour by the minute: events; for a team, the attempts at its targets"""
+    hour, view = await asked.parts.hour(), await asked.parts.view(asked.holder)
+    if view.is_whole:
+        return hour.events()
+    attempts = hour.attempts(view.targets)
+    return EventsHour(
+        at=attempts["at"],
+        events=attempts["attempts"],
+        failed=attempts["failed"],
+        p50_ms=attempts["p50_ms"],
+        p99_ms=attempts["p99_ms"],
+    )
+
+
 STANDING = (
     Endpoint("GET", "/you", you, YouShape, may=DEEDS),
     Endpoint("GET", "/status", status, StatusShape),
+    Endpoint("GET", "/minutes", minutes, EventsHour),
 )

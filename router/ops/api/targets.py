@@ -9,6 +9,7 @@ from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
 from router.ops.api.schema import Time
 from router.ops.api.view import View
+from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import TargetStatus
 from router.ops.table import RateFacts, RouteFacts
 from router.telemetry import utc
@@ -73,7 +74,7 @@ class TargetShape(TypedDict):
     last_failure: LastFailure | None
     unsettled: UnsettledShape
     gives_up: Time | None
-    hour: None
+    hour: HourSums
     certificate_ends: Time | None
     required_by: list[str]
     optional_by: list[str]
@@ -100,26 +101,28 @@ TargetRoute = TypedDict(
 class OneTargetShape(TargetShape):
     """A target, its last hour by the minute, and the routes that name it."""
 
-    minutes: None
+    minutes: AttemptsHour
     routes: list[TargetRoute]
 
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view = await asked.parts.view(asked.holder)
-    return TargetsShape(targets=_targets(view))
+    view, hour = await asked.parts.view(asked.holder), await asked.parts.hour()
+    return TargetsShape(targets=_targets(view, hour))
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
     view, name = await asked.parts.view(asked.holder), asked.path["name"]
-    for each in _targets(view):
+    hour = await asked.parts.hour()
+    for each in _targets(view, hour):
         if each["name"] == name:
-            return {**each, "minutes": None, "routes": list(_routes(view, name))}
+            minutes = hour.attempts((name,))
+            return {**each, "minutes": minutes, "routes": list(_routes(view, name))}
     raise nothing_there("such target")
 
 
-def _targets(view: View) -> list[TargetShape]:
+def _targets(view: View, hour: Hour) -> list[TargetShape]:
     metrics = view.reports.metrics["targets"]
     required, optional = _named_by(view.table["routes"])
     found = [
@@ -132,6 +135,7 @@ def _targets(view: View) -> list[TargetShape]:
                 if name in report["status"]["targets"]
             ],
             view,
+            hour.sums(name),
             required.get(name, []),
             optional.get(name, []),
         )
@@ -158,6 +162,7 @@ def _target(
     numbers: Mapping[str, Any],
     known: list[TargetStatus],
     view: View,
+    hour: HourSums,
     required_by: list[str],
     optional_by: list[str],
 ) -> TargetShape:
@@ -171,7 +176,11 @@ def _target(
         name=name,
         owner=facts["owner"],
         url=facts["url"],
-        state=_state(numbers, is_failing=is_failing, is_used=bool(acknowledged or (failed and failed["failed_at"]))),
+        state=_state(
+            numbers,
+            is_failing=is_failing,
+            is_used=bool(acknowledged or (failed and failed["failed_at"])),
+        ),
         in_flight=int(numbers["in_flight"]),
         limit=int(numbers["limit"]),
         waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
@@ -183,7 +192,7 @@ def _target(
         last_failure=_last_failure(failed),
         unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
         gives_up=None,
-        hour=None,
+        hour=hour,
         certificate_ends=_time(numbers["certificate_ends"]),
         required_by=required_by,
         optional_by=optional_by,
