@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,20 +15,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.config import Settings
 from router.contract import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
 from router.net import OPS
 from router.net.http.limits import Limits
 from router.ops.answers import Processes
-from router.ops.api import ENDPOINTS
+from router.ops.api import ENDPOINTS, PREFIX
 from router.ops.api.application import api_routes
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
+from router.ops.api.search import Search
+from router.ops.api.stored import Stored
 from router.ops.files import INDEX, page_files
 from router.ops.guard import API, Guard, problem
 from router.ops.status import status_of
-from router.ops.streams import Streams
 from router.ops.tokens import OpsTokens
+from router.store import Database, StoreLimits, look_into
 from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
 
@@ -75,28 +80,42 @@ def limits_of(callbacks: Limits) -> Limits:
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
-def ops_app(
-    processes: Processes, tokens: OpsTokens, streams: Streams, log: Log, *, local: bool = True
-) -> Guard:
-    """The ops port's application; `local` where only this machine reaches it. Whoever stops it ends
-    its streams.
+def api_parts(
+    settings: Settings,
+    processes: Processes,
+    tokens: OpsTokens,
+    search: Sequence[str],
+    log: Log,
+) -> ApiParts:
+    """What the API draws upon; `search` is the command of a search."""
+    store, opening = settings.store, None
+    if store is not None:
+        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        opening = partial(look_into, store, limits, settings.store_password_file)
+    stored, is_shared = Stored(opening, log), isinstance(store, Database)
+    return ApiParts(processes, tokens, stored, Search(search), is_shared=is_shared)
+
+
+def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
+    """The ops port's application; `local` where only this machine reaches it.
 
     Without tokens anybody who reaches the port has numbers and the names of targets, and on this
     machine alone what may be read of the rest. What changes anything needs a token.
     """
-    ops = OpsPort(processes)
+    ops = OpsPort(parts.processes)
     app = Starlette(
         routes=[
             Route("/metrics", ops.metrics, methods=["GET"]),
             Route("/status", ops.status, methods=["GET"]),
             Route("/", ops.page, methods=["GET"]),
             Route("/page/{file:path}", ops.page, methods=["GET"]),
-            *api_routes(ENDPOINTS, ApiParts(processes, tokens, streams)),
+            *api_routes(ENDPOINTS, PREFIX, parts),
         ],
+        lifespan=lambda _: parts.lifespan(),
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
     app.router.redirect_slashes = False
-    return Guard(app, tokens, log, local=local)
+    return Guard(app, parts.tokens, log, local=local)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

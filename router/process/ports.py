@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from router.config import Settings
 from router.net import is_loopback, listen
 from router.net.http.limits import Limits
 from router.ops import OpsTokens, Processes
 from router.ops.guard import refuse
-from router.ops.port import limits_of, ops_app
-from router.ops.streams import Streams
+from router.ops.port import api_parts, limits_of, ops_app
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
@@ -37,9 +37,11 @@ def caller_limits(settings: Settings) -> Limits:
     )
 
 
-def ops_services(settings: Settings, processes: Processes, log: Log) -> tuple[list[Service], str]:
+def ops_services(
+    settings: Settings, search: Sequence[str], processes: Processes, log: Log
+) -> tuple[list[Service], str]:
     """The ops port's server and what looks after its tokens, and its URL; none where there is to be
-    none. Raises RouterError."""
+    none. `search` is the command of a search. Raises RouterError."""
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(
@@ -49,16 +51,14 @@ def ops_services(settings: Settings, processes: Processes, log: Log) -> tuple[li
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    streams = Streams(processes)
-    app = ops_app(processes, tokens, streams, log, local=local)
-    limits = limits_of(caller_limits(settings))
+    parts = api_parts(settings, processes, tokens, search, log)
     server = Server(
-        app,
+        ops_app(parts, log, local=local),
         listener,
-        limits=limits,
+        limits=limits_of(caller_limits(settings)),
         refusal=refuse,
         drain_timeout=_DRAIN,
-        on_drain=streams.end,
+        on_drain=parts.streams.end,
     )
     services: list[Service] = [server]
     if tokens:

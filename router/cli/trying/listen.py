@@ -33,8 +33,6 @@ HELP = Help(
     again, until Ctrl-C.""",
     examples=(
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
-        "ebaas-router listen --url http://router:8081 --token-file ops-token "
-        "--forward-to http://localhost:3000/callback",
         "ebaas-router listen --match 'a.gs.*' --target ledger --failed --no-forward",
         "ebaas-router listen --forward-to http://localhost:3000/callback --limit 1",
     ),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from router.config import Holder
 from router.ops.answers import Processes, Topic
 from router.ops.api.rejected import Rejected
+from router.ops.api.seal import Seal
+from router.ops.api.search import Search
+from router.ops.api.stored import Stored
 from router.ops.api.view import View
-from router.ops.hour import Hour
 from router.ops.status import Reports
 from router.ops.streams import Streams
 from router.ops.table import TableFacts
@@ -18,21 +21,37 @@ from router.ops.tokens import OpsTokens
 class ApiParts:
     """One for the whole service, in the process that owns the ops port."""
 
-    def __init__(self, processes: Processes, tokens: OpsTokens, streams: Streams) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        tokens: OpsTokens,
+        stored: Stored,
+        search: Search,
+        *,
+        is_shared: bool,
+    ) -> None:
+        """`is_shared`: other routers have the same store."""
         self.processes = processes
         self.tokens = tokens
-        self.streams = streams
+        self.stored = stored
+        self.search = search
+        self.is_shared = is_shared
+        self.streams = Streams(processes)
+        self.seal = Seal()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.stored.close()
 
     async def view(self, holder: Holder) -> View:
         """Raises Rejected where no process answers."""
         reports = await self.processes.gather()
         return View(holder, reports, await self._table_of(reports))
-
-    async def hour(self) -> Hour:
-        """The last hour of all processes that answer in time."""
-        return Hour(await self.processes.ask(Topic.MINUTES), time.time())
 
     async def _table_of(self, reports: Reports) -> TableFacts:
         """It is asked for anew only once another one is in force: it may be long."""

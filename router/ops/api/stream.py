@@ -1,4 +1,4 @@
-"""What happens, as it happens: server-sent events."""
+"""What happens, as it happens: server-sent events for as long as somebody reads them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, keys, texts
 from router.ops.api.rejected import Rejected
-from router.ops.streams import STREAMS, Wanted
+from router.ops.api.schema import EventStream
+from router.ops.streams import STREAMS, Streams, Wanted
 
 
 async def stream(asked: Asked) -> AsyncIterator[bytes]:
-    """What the log is told, as server-sent events; `dropped` counts what came too fast"""
+    """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
+    the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
     query, streams = asked.query, asked.parts.streams
     if query["bodies"] and "bodies" not in asked.holder.may:
         raise Rejected(403, "the token does not allow this: bodies=true needs bodies")
     if streams.is_full:
-        raise Rejected(503, f"{STREAMS} streams are open, and no more may be")
+        raise Rejected(503, f"{STREAMS} streams are open already")
     wanted = Wanted(
         asked.holder,
         targets=query["target"],
@@ -24,13 +26,13 @@ async def stream(asked: Asked) -> AsyncIterator[bytes]:
         failed=bool(query["failed"]),
         bodies=bool(query["bodies"]),
     )
+    return _read(streams, wanted)
 
-    async def chunks() -> AsyncIterator[bytes]:
-        with streams.open(wanted) as opened:
-            async for chunk in opened.chunks():
-                yield chunk
 
-    return chunks()
+async def _read(streams: Streams, wanted: Wanted) -> AsyncIterator[bytes]:
+    with streams.open(wanted) as open_one:
+        async for chunk in open_one.chunks():
+            yield chunk
 
 
 STREAM = (
@@ -38,12 +40,12 @@ STREAM = (
         "GET",
         "/stream",
         stream,
-        str,
+        EventStream,
         params=(
-            texts("target", "Of this target."),
-            keys("match", "Of events whose key matches."),
-            flag("failed", "No 000, or a failed attempt."),
-            flag("bodies", "The events' bodies too."),
+            texts("target", "About these targets"),
+            keys("match", "Events whose key matches a pattern, as in routes.yaml"),
+            flag("failed", "No 000, a failed attempt, or another trouble"),
+            flag("bodies", "With the events' bodies"),
         ),
         problems=(503,),
     ),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
+from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
 from router.ops.api.schema import Time
 from router.ops.api.view import View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import TargetStatus
-from router.ops.table import RateFacts, RouteFacts
+from router.ops.table import RateFacts, RouteFacts, TargetFacts
 from router.telemetry import utc
 
 TargetState = Literal[
@@ -74,6 +76,7 @@ class TargetShape(TypedDict):
     last_failure: LastFailure | None
     unsettled: UnsettledShape
     gives_up: Time | None
+    #: Its attempts over the last hour.
     hour: HourSums
     certificate_ends: Time | None
     required_by: list[str]
@@ -107,19 +110,23 @@ class OneTargetShape(TargetShape):
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view, hour = await asked.parts.view(asked.holder), await asked.parts.hour()
-    return TargetsShape(targets=_targets(view, hour))
+    view = await asked.parts.view(asked.holder)
+    return TargetsShape(targets=_targets(view, await _hour(asked)))
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
     view, name = await asked.parts.view(asked.holder), asked.path["name"]
-    hour = await asked.parts.hour()
+    hour = await _hour(asked)
     for each in _targets(view, hour):
         if each["name"] == name:
-            minutes = hour.attempts((name,))
-            return {**each, "minutes": minutes, "routes": list(_routes(view, name))}
+            minutes, routes = hour.attempts((name,)), list(_routes(view, name))
+            return {**each, "minutes": minutes, "routes": routes}
     raise nothing_there("such target")
+
+
+async def _hour(asked: Asked) -> Hour:
+    return Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
 
 
 def _targets(view: View, hour: Hour) -> list[TargetShape]:
@@ -134,10 +141,9 @@ def _targets(view: View, hour: Hour) -> list[TargetShape]:
                 for report in view.reports.living
                 if name in report["status"]["targets"]
             ],
-            view,
+            view.targets[name],
             hour.sums(name),
-            required.get(name, []),
-            optional.get(name, []),
+            (required.get(name, []), optional.get(name, [])),
         )
         for name in view.targets
         if name in metrics
@@ -161,12 +167,10 @@ def _target(
     name: str,
     numbers: Mapping[str, Any],
     known: list[TargetStatus],
-    view: View,
+    facts: TargetFacts,
     hour: HourSums,
-    required_by: list[str],
-    optional_by: list[str],
+    named_by: tuple[list[str], list[str]],
 ) -> TargetShape:
-    facts = view.targets[name]
     acknowledged = max((each["acknowledged_at"] for each in known), default=0.0)
     failed = max(known, key=lambda each: each["failed_at"], default=None)
     is_failing = failed is not None and failed["failed_at"] > acknowledged
@@ -194,8 +198,8 @@ def _target(
         gives_up=None,
         hour=hour,
         certificate_ends=_time(numbers["certificate_ends"]),
-        required_by=required_by,
-        optional_by=optional_by,
+        required_by=named_by[0],
+        optional_by=named_by[1],
     )
 
 
