@@ -39,6 +39,8 @@ COMMANDS = {
     "send": "trying.send",
     "receive": "trying.receive",
     "deliveries": "deliveries.deliveries",
+    "pause": "deliveries.pause",
+    "resume": "deliveries.resume",
     "trace": "history.trace",
     "archive": "history.archive",
     "nodes": "deliveries.nodes",

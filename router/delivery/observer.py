@@ -16,7 +16,7 @@ from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing
 from router.model import SUCCESS, Attempt, Event, Refused
 from router.routing import Plan, Target
-from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
+from router.store import UNSETTLED, Ended, Pause, State, StoreFailed, Usage
 from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
 
 #: The longest id that a line has, in characters.
@@ -41,7 +41,7 @@ class Told(NamedTuple):
 
 
 class Observer:
-    """Tells the log and the metrics. It is the worker's watcher as well."""
+    """Tells the log and the metrics. It watches the queue, the targets and the pauses as well."""
 
     def __init__(
         self,
@@ -189,6 +189,14 @@ class Observer:
         else:
             self._log.info("breaker", **fields)
 
+    def paused(self, pause: Pause) -> None:
+        """A person holds a target back."""
+        self._log.warning("target_paused", **_pause_fields(pause), until=utc(pause.until))
+
+    def resumed(self, pause: Pause) -> None:
+        """A person's pause is over, or somebody has ended it."""
+        self._log.info("target_resumed", **_pause_fields(pause), resumed_by=pause.resumed_by)
+
     def failing(self, target: Target, failing: Failing) -> None:
         """A target acknowledges nothing, or does again."""
         over = failing.last.acknowledged
@@ -244,6 +252,10 @@ class Observer:
                 events=usage.rows,
                 bytes=usage.bytes,
             )
+
+
+def _pause_fields(pause: Pause) -> dict[str, Any]:
+    return {"target": pause.target, "because": pause.because, "who": pause.who}
 
 
 def _memory_fields(outcome: Outcome, terms: Terms) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, parse_until, pause, paused, resume
 from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
@@ -54,6 +55,7 @@ __all__ = [
     "Node",
     "Nodes",
     "Ops",
+    "Pause",
     "Record",
     "Resend",
     "Resent",
@@ -74,4 +76,8 @@ __all__ = [
     "open_store",
     "opened",
     "parse_database",
+    "parse_until",
+    "pause",
+    "paused",
+    "resume",
 ]

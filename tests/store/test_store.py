@@ -31,6 +31,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, pause, paused, resume
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.promises import (
@@ -919,6 +920,56 @@ async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> 
     assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
     by = {entry.event_id: entry.later_event for entry in await entries(ops)}
     assert (by[one], by[two]) == ("event-x", closing.event_id)
+
+
+# Pauses.
+
+
+async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Ops) -> None:
+    """For every process; another takes its place, and what is long over is deleted."""
+    made = await pause(ops, "one", "10m", "a move", "ops")
+    assert made == Pause("one", NOW, NOW + 600, "a move", "ops")
+    assert await store.pauses(T) == await paused(ops) == (made,)
+    other = await pause(ops, "one", "1970-01-12T14:46:40Z", "a\tlonger\x1bmove", "night")
+    assert (other.until, other.because) == (NOW + 3600, "a longer\N{REPLACEMENT CHARACTER}move")
+    assert await store.pauses(T) == (other,)
+    await store.prune(other.until + LIMITS.keep_settled - 1, 9, T)
+    assert await store.pauses(T) == (other,)
+    await store.prune(other.until + LIMITS.keep_settled, 9, T)
+    assert await store.pauses(T) == ()
+
+
+async def test_a_pause_is_ended_once(store: Store, ops: Ops) -> None:
+    """By a name that is kept with it; what is not paused can't be resumed."""
+    made = await pause(ops, "one", "10m", "a move", "ops")
+    assert await resume(ops, "two", "ops") is None
+    ended = await resume(ops, "one", "night")
+    assert ended == replace(made, until=NOW, resumed_by="night")
+    assert await store.pauses(T) == (ended,)
+    assert await paused(ops) == ()
+    assert await resume(ops, "one", "day") is None
+
+
+@pytest.mark.parametrize(
+    ("until", "because", "why"),
+    [
+        ("soon", "x", "neither a time from now"),
+        ("", "x", "neither a time from now"),
+        ("0s", "x", "over already"),
+        ("1970-01-12", "x", "over already"),
+        ("31d", "x", "`paused: true` in routes.yaml"),
+        ("10m", "", "1 to 200 characters"),
+        ("10m", " \n", "1 to 200 characters"),
+        ("10m", "x" * 201, "1 to 200 characters"),
+    ],
+)
+async def test_a_pause_needs_an_end_and_a_reason(
+    ops: Ops, until: str, because: str, why: str
+) -> None:
+    """Both within bounds; what is refused is not kept."""
+    with pytest.raises(ValueError, match=why):
+        await pause(ops, "one", until, because, "ops")
+    assert await paused(ops) == ()
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:

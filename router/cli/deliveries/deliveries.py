@@ -33,7 +33,7 @@ from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.config import parse_count
 from router.model import RouterError, SettingInvalid
-from router.store import Selection, StoreFailed, Verb
+from router.store import Selection, StoreFailed, Verb, paused
 
 if TYPE_CHECKING:
     from router.store import Ops
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     with asyncio.Runner() as runner:
         ops = runner.run(open_ops(args))
         try:
-            runner.run(mind_targets(ops, args))
+            runner.run(mind_targets(ops, args, args.target or ()))
             if args.verb == "list":
                 return runner.run(_list(ops, selection, args))
             if args.verb == "show":
@@ -160,14 +160,21 @@ def _check(args: argparse.Namespace) -> None:
 
 
 async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
-    """The counts first; then what was selected, or, where nothing was, the last actions."""
+    """The counts first; then what was selected, or, where nothing was, the pauses and the last
+    actions."""
     counts = entries.in_order(await ops.counts(selection))
     actions = () if selects(args) else await ops.actions(_LAST_ACTIONS)
+    pauses = () if selects(args) else await paused(ops)
     if args.format == "json":
-        for line in (*map(entries.count_json, counts), *map(entries.action_json, actions)):
+        told = (
+            *map(entries.count_json, counts),
+            *map(entries.pause_json, pauses),
+            *map(entries.action_json, actions),
+        )
+        for line in told:
             say_json(line)
     else:
-        for text in entries.overview(counts, actions, ops.now()):
+        for text in entries.overview(counts, actions, ops.now(), pauses):
             say(text)
     if selects(args):
         await _list_entries(ops, selection, args, entries.total(counts))
@@ -204,7 +211,7 @@ async def _show(ops: Ops, args: argparse.Namespace) -> int:
         say_json({**entries.dossier_json(dossier), **body})
         return GOOD
     of = requests_of(read_setting(args, "config"))
-    for text in entries.dossier_told(dossier, ops.now(), of):
+    for text in entries.dossier_told(dossier, ops.now(), of, await paused(ops)):
         say(text)
     if args.body:
         say("")

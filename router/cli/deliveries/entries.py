@@ -9,7 +9,7 @@ from router.cli.columns import columns, counted
 from router.cli.deliveries.timeline import reason_of, timeline, tried_json
 from router.cli.times import age
 from router.config import shown
-from router.store import DISCARDED, Action, Count, Dossier, Entry, Record, Stage, State, Verb
+from router.store import DISCARDED, Action, Count, Dossier, Entry, Pause, Record, Stage, State, Verb
 from router.telemetry import utc
 
 #: What may need a person comes first.
@@ -24,16 +24,26 @@ _STAGES = {
 DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
 
 
-def overview(counts: Sequence[Count], actions: Sequence[Action], now: float) -> Iterator[str]:
-    """How many deliveries there are, and what people did last."""
+def overview(
+    counts: Sequence[Count], actions: Sequence[Action], now: float, pauses: Sequence[Pause] = ()
+) -> Iterator[str]:
+    """How many deliveries there are, whose targets are paused, and what people did last."""
     if not counts:
         yield "no deliveries"
     else:
         yield from counts_told(counts, now)
+    if pauses:
+        yield ""
+        yield from (pause_told(each, now) for each in pauses)
     if actions:
         yield ""
         yield "last actions:"
         yield from _actions_told(actions)
+
+
+def pause_told(pause: Pause, now: float) -> str:
+    left, who = age(pause.until - now), shown(pause.who)
+    return f"{pause.target} is paused until {utc(pause.until)} ({left}) by {who}: {pause.because}"
 
 
 def counts_told(counts: Sequence[Count], now: float) -> Iterator[str]:
@@ -80,8 +90,11 @@ def entries_told(entries: Sequence[Entry], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(dossier: Dossier, now: float, of: int | None) -> Iterator[str]:
-    """`of`: how many requests EBaaS makes of an event, where that is known."""
+def dossier_told(
+    dossier: Dossier, now: float, of: int | None, pauses: Iterable[Pause] = ()
+) -> Iterator[str]:
+    """`of`: how many requests EBaaS makes of an event, where that is known. `pauses` are all that
+    are in force."""
     record, letter = dossier.record, dossier.letter
     yield from columns(
         [
@@ -108,6 +121,8 @@ def dossier_told(dossier: Dossier, now: float, of: int | None) -> Iterator[str]:
         for entry in dossier.entries
     ]
     yield from columns(rows)
+    targets = {entry.row.target for entry in dossier.entries}
+    yield from (pause_told(each, now) for each in pauses if each.target in targets)
     if dossier.attempts:
         yield ""
         yield from timeline(dossier)
@@ -190,6 +205,18 @@ def count_json(count: Count) -> dict[str, Any]:
         "deliveries": count.deliveries,
         "acknowledged_later": count.acknowledged_later,
         "oldest_at": utc(count.oldest_at),
+    }
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    return {
+        "kind": "pause",
+        "target": pause.target,
+        "since": utc(pause.since),
+        "until": utc(pause.until),
+        "because": pause.because,
+        "who": pause.who,
+        "resumed_by": pause.resumed_by or None,
     }
 
 

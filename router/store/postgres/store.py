@@ -16,6 +16,7 @@ from router.model import Letter
 from router.store import fullness
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.batch import Batch
@@ -201,6 +202,9 @@ class PostgresStore:
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_asked], timeout)
         return int(pruned)
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return tuple(Pause(*row) for row in await self._pool.call("pauses", [], timeout))
 
     async def usage(self, timeout: float) -> Usage:
         found = await self._pool.call("used", [], timeout)

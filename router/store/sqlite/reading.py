@@ -8,6 +8,7 @@ from typing import Any
 
 from router.model import Event, Letter
 from router.store import fullness
+from router.store.pauses import Pause
 from router.store.promises import (
     MAX_FOUND,
     DeliveryRow,
@@ -42,6 +43,8 @@ SELECT target, (SELECT min(due_at) FROM deliveries d
 FROM queued WHERE target IS NOT NULL
 """
 
+_PAUSES = "SELECT target, since, until, because, who, resumed_by FROM pauses"
+
 TAKE = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
     e.digest, e.request_id, e.traceparent, e.tracestate,
@@ -69,6 +72,10 @@ def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
 
 def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
     return dict(connection.execute(_QUEUE))
+
+
+def pauses(connection: sqlite3.Connection) -> tuple[Pause, ...]:
+    return tuple(Pause(*row) for row in connection.execute(_PAUSES))
 
 
 def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:

@@ -153,8 +153,20 @@ CREATE TRIGGER attempts_left AFTER DELETE ON deliveries BEGIN
 END;
 """
 
+#: One pause for each target, the last.
+_THIRD = """
+CREATE TABLE pauses (
+    target TEXT NOT NULL PRIMARY KEY,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    because TEXT NOT NULL,
+    who TEXT NOT NULL,
+    resumed_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 #: Scripts in order. Never change one that was released: add another.
-MIGRATIONS = (_FIRST, _SECOND)
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 
 FILE_VERSION = len(MIGRATIONS)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from router.model import FIELDS, OWN_DOING, Reason
 from router.telemetry.metrics.instruments import (
@@ -275,7 +276,9 @@ class OfTarget:
         _BREAKER,
     )
     breaker_opened: int = counter("breaker_opened_total", "Times that the target's breaker opened.")
-    paused: int = gauge("target_paused", "1 while routes.yaml has it paused.", merge="max")
+    paused: int = gauge(
+        "target_paused", "1 while routes.yaml or a person has it paused.", merge="max"
+    )
     failing_since: float = gauge(
         "failing_since_timestamp_seconds",
         "When it first failed since it last acknowledged an event; 0 while it has not. What comes "
@@ -322,6 +325,8 @@ class OfTarget:
     failure_status: int | None = field(default=None, kw_only=True)
     failure_detail: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
+    #: A person's pause: its `since`, `until`, `because` and `who`.
+    pause: dict[str, Any] | None = field(default=None, kw_only=True)
 
     def attempt(
         self,
