@@ -233,16 +233,21 @@ class Observer:
     def back(self, seconds: float) -> None:
         self._log.info("store_back", seconds=round(seconds, 1))
 
-    def usage(self, usage: Usage, now: float) -> None:
-        """What the store holds at that time, on its own clock."""
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
+        """What the store holds at that time, on its own clock, and when the first event of each
+        target is given up."""
         metrics = self._metrics
         metrics.store_events, metrics.store_bytes = usage.rows, usage.bytes
         metrics.store_fullness = usage.fullest
         metrics.oldest_unsettled = 0 if usage.oldest is None else max(0.0, now - usage.oldest)
         for numbers in metrics.targets.values():
             numbers.unsettled.update(dict.fromkeys(UNSETTLED, 0))
+            numbers.gives_up = None
         for (target, state), count in usage.deliveries.items():
             metrics.of(target).unsettled[state] += count
+        for target, at in gives_up.items():
+            numbers = metrics.of(target)
+            numbers.gives_up = min(at, numbers.gives_up or at)
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(
                 "store_fuller" if passed.rising else "store_emptier",

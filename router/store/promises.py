@@ -187,6 +187,10 @@ class Usage:
     oldest: float | None = None
     #: The targets whose shares are full, and `""` where the store as a whole is.
     full: frozenset[str] = frozenset()
+    #: When the first event of those that await a retry for a target is given up by its caller.
+    first_ends: Mapping[str, float] = field(default_factory=dict)
+    #: When the first queued delivery is due, by target and the retries it has had.
+    first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 class Store(Protocol):

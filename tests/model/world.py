@@ -277,7 +277,7 @@ class Process:
     def broken(self, error: Exception) -> None:
         raise error
 
-    def usage(self, usage: Usage, now: float) -> None: ...
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None: ...
 
 
 class SimulatedSender:

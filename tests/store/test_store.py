@@ -447,6 +447,62 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
     assert (usage.rows, usage.bytes, usage.fullest) == (0, 0, 0.0)
 
 
+async def ends(store: Store) -> dict[str, float]:
+    """When the first awaited event of each target is given up."""
+    return dict((await store.usage(T)).first_ends)
+
+
+async def test_the_first_end_of_each_target_is_known(store: Store) -> None:
+    """Of those that await a retry, whatever way they come and go; with none there is no time."""
+    assert await ends(store) == {}
+    first = await add(store, awaiting("one"), acknowledged("two"), ends_at=NOW + 10)
+    await add(store, awaiting("one"), awaiting("two"), queued("three"), ends_at=NOW + 20)
+    assert await ends(store) == {"one": NOW + 10, "two": NOW + 20}
+    await store.settle(settlement(first, awaiting("one"), ends_at=NOW + 40), T)
+    assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
+    await store.settle(settlement(first, ends_at=NOW + 15), T)
+    assert await ends(store) == {"one": NOW + 15, "two": NOW + 20}
+    await store.acknowledge(first.event_id, "one", NOW, T)
+    assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
+    await store.end(NOW + 20, 9, T)
+    assert await ends(store) == {}
+
+
+async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store) -> None:
+    """Of those in the queue, whatever way they come and go."""
+    assert (await store.usage(T)).first_due == {}
+    for target, due_at, retries in [
+        *(("one", NOW + 9, 0), ("one", NOW + 5, 0), ("one", NOW + 7, 3)),
+        *(("two", NOW + 8, 3), ("two", NOW, 4)),
+    ]:
+        await add(store, replace(queued(target, due_at), retries=retries))
+    assert (await store.usage(T)).first_due == {
+        ("one", 0): NOW + 5,
+        ("one", 3): NOW + 7,
+        ("two", 3): NOW + 8,
+        ("two", 4): NOW,
+    }
+    for due in await store.take("two", NOW, NOW + 99, 9, T):
+        await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
+    for due in await store.take("one", NOW + 5, NOW + 99, 9, T):
+        await store.finish(due, replace(due.row, retries=1, due_at=NOW + 30), NOW, T)
+    assert (await store.usage(T)).first_due == {
+        ("one", 0): NOW + 9,
+        ("one", 1): NOW + 30,
+        ("one", 3): NOW + 7,
+        ("two", 3): NOW + 8,
+    }
+
+
+async def test_what_is_restored_is_given_up_at_its_end(store: Store, ops: Ops) -> None:
+    """A person's acts count like any other change."""
+    await add(store, awaiting("one"), ends_at=NOW + 10)
+    await ops.act(Action("discard", Verb.DISCARD, "ops", "", NOW), await entries(ops))
+    assert await ends(store) == {}
+    await ops.act(Action("restore", Verb.RESTORE, "ops", "", NOW), await entries(ops))
+    assert await ends(store) == {"one": NOW + 10}
+
+
 async def test_a_full_store_takes_nothing_new(place: Place) -> None:
     """And still lets everything that is there go on to its end; then there is room again."""
     limits = replace(LIMITS, max_rows=3, share=1.0)

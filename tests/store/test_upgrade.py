@@ -106,7 +106,10 @@ async def test_a_file_of_the_first_version_is_as_it_was(
     ]
     assert dossiers[0].record.requests == 3
     assert await store.queue(T) == {"audit": 4_000_000_000.0}
-    assert (await store.usage(T)).deliveries == {
+    usage = await store.usage(T)
+    assert usage.first_ends == {"ledger": 4_000_000_000.0}
+    assert usage.first_due == {("audit", 4): 4_000_000_000.0}
+    assert usage.deliveries == {
         ("audit", State.DEAD): 1,
         ("audit", State.QUEUED): 1,
         ("ledger", State.AWAITING): 1,
@@ -251,6 +254,8 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
         ops = await PostgresOps.open(address, LIMITS)
         try:
             assert (await new.find(b"\0", T))[0].record.event_id == "before"
+            usage = await new.usage(T)
+            assert (usage.first_ends, usage.first_due) == ({"one": 1e9}, {("two", 0): 1.0})
             await new.missed("before", "one", TRIED, T)
             old.add("after", row("two", "queued"))
             take, columns = [("take", 16), ("take_letters", 17)][version - 1]
@@ -263,6 +268,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
                      "ends_at": 2.0, "spent": False, "rows": [row("one")], "reached": [],
                      "at": 7.0, "token": "t"}  # fmt: skip
             assert old.call("settle", json.dumps([again]), old.limits) == [(True, None)]
+            assert (await new.usage(T)).first_ends == {"one": 2.0}
             assert {each[1] for each in old.call("used")} <= {"", *map(str, State)}
             dossier = await ops.dossier("before")
             assert dossier is not None

@@ -124,11 +124,15 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
         assert metrics.store_events == 1
         assert metrics.store_bytes > 0
         assert metrics.oldest_unsettled >= 0
+        gives_up = metrics.of("bad").gives_up
+        assert gives_up is not None
+        assert gives_up >= metrics.of("bad").failed_at
         await router.line("dead_letter")
         assert some(metrics.of("bad").retries) == {"code": 3}
         assert some(metrics.of("bad").dead_letters) == {"code": 1}
         await until(lambda: some(metrics.of("bad").unsettled) == {"dead": 1})
         assert metrics.oldest_unsettled == 0
+        assert metrics.of("bad").gives_up is None
 
 
 async def test_what_the_caller_gives_up_on_is_a_dead_letter(store: Path) -> None:

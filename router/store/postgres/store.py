@@ -213,7 +213,12 @@ class PostgresStore:
         oldest = found[0][5] if found else None
         usage = fullness.usage((row[:4] for row in found), oldest, self._limits)
         self._full = usage.full
-        return usage
+        firsts = await self._pool.call("firsts", [], timeout)
+        return replace(
+            usage,
+            first_ends={of: at for of, retries, at in firsts if retries is None},
+            first_due={(of, retries): at for of, retries, at in firsts if retries is not None},
+        )
 
     async def close(self) -> None:
         until = time.monotonic() + CLOSE_TIMEOUT

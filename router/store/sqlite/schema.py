@@ -153,8 +153,30 @@ CREATE TRIGGER attempts_left AFTER DELETE ON deliveries BEGIN
 END;
 """
 
-#: One pause for each target, the last.
+#: One pause for each target, the last. An awaited delivery's `ends_at` is its event's, and all
+#: others have none: it is kept by triggers, so that a program of the version before keeps it too.
+#: Both indexes are for the first of each target, however many there are; no other query fits them.
 _THIRD = """
+ALTER TABLE deliveries ADD COLUMN ends_at REAL;
+UPDATE deliveries SET ends_at = (SELECT ends_at FROM events e WHERE e.seq = deliveries.seq)
+WHERE state = 'awaiting';
+CREATE INDEX deliveries_by_end ON deliveries (target, ends_at) WHERE ends_at IS NOT NULL;
+CREATE INDEX deliveries_by_retries ON deliveries (retries, target, due_at) WHERE state = 'queued';
+CREATE TRIGGER delivery_awaits AFTER INSERT ON deliveries WHEN NEW.state = 'awaiting' BEGIN
+    UPDATE deliveries SET ends_at = (SELECT ends_at FROM events WHERE seq = NEW.seq)
+    WHERE seq = NEW.seq AND target = NEW.target;
+END;
+CREATE TRIGGER delivery_awaits_again AFTER UPDATE OF state ON deliveries
+WHEN OLD.state <> NEW.state AND 'awaiting' IN (OLD.state, NEW.state) BEGIN
+    UPDATE deliveries SET ends_at = CASE NEW.state
+        WHEN 'awaiting' THEN (SELECT ends_at FROM events WHERE seq = NEW.seq) END
+    WHERE seq = NEW.seq AND target = NEW.target;
+END;
+CREATE TRIGGER event_ends_at AFTER UPDATE OF ends_at ON events
+WHEN OLD.ends_at <> NEW.ends_at BEGIN
+    UPDATE deliveries SET ends_at = NEW.ends_at WHERE seq = NEW.seq AND state = 'awaiting';
+END;
+
 CREATE TABLE pauses (
     target TEXT NOT NULL PRIMARY KEY,
     since REAL NOT NULL,

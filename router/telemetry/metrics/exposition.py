@@ -72,7 +72,8 @@ def _add(family: Family, metric: Metric, labels: tuple[str, ...], value: Value) 
         cumulated = accumulate(value["counts"])
         family.add_metric(labels, list(zip(bounds, cumulated, strict=True)), value["sum"])
     elif metric.label is None:
-        family.add_metric(labels, value)
+        if value is not None:
+            family.add_metric(labels, value)
     else:
         for word, number in value.items():
             family.add_metric((*labels, word), number)

@@ -317,6 +317,14 @@ class OfTarget:
         _STATE,
         merge="max",
     )
+    gives_up: float | None = gauge(
+        "gives_up_timestamp_seconds",
+        "The earliest moment at which an event that still needs it is given up: by the caller, "
+        "whose schedule is over then, or by the router's queue, whose last retry it would be. "
+        "There is none while nothing in the store waits for the target.",
+        merge="min",
+        may_be_absent=True,
+    )
 
     # For pages alone.
     #: How the last attempt that the target failed ended, and when.
