@@ -447,6 +447,37 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
     assert (usage.rows, usage.bytes, usage.fullest) == (0, 0, 0.0)
 
 
+async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
+    store: Store, ops: Ops
+) -> None:
+    """Whichever came first; it takes up its room all the same, and counts again in the queue."""
+
+    async def counts() -> dict[tuple[str, State], int]:
+        return {each: n for each, n in (await store.usage(T)).deliveries.items() if n}
+
+    gone = await add(store, dead("one"), dead("two"), stage=Stage.ENDED, ends_at=NOW)
+    held = (await store.usage(T)).bytes
+    await later(store, gone)
+    await later(store, gone)
+    assert await counts() == {("two", State.DEAD): 1}
+    open_ = await add(store, awaiting("one"), ends_at=NOW + 9)
+    closing = await add(store, awaiting("one"))
+    await store.settle(settlement(closing, acknowledged("one"), stage=Stage.CLOSED), T)
+    assert await counts() == {("two", State.DEAD): 1, ("one", State.AWAITING): 1}
+    await store.end(NOW + 9, 9, T)
+    assert await states(store, open_) == {"one": State.DEAD}
+    assert await counts() == {("two", State.DEAD): 1}
+    of_one = Selection(targets=("one",), states=(State.DEAD,))
+    await ops.act(action(), (await entries(ops, of_one))[:1])
+    assert await counts() == {("two", State.DEAD): 1, ("one", State.QUEUED): 1}
+    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    assert await counts() == {("two", State.DEAD): 1}
+    assert (await store.usage(T)).bytes > held
+    await store.prune(NOW + 9999, 10, T)
+    usage = await store.usage(T)
+    assert (usage.rows, usage.bytes, await counts()) == (0, 0, {})
+
+
 async def ends(store: Store) -> dict[str, float]:
     """When the first awaited event of each target is given up."""
     return dict((await store.usage(T)).first_ends)

@@ -138,6 +138,9 @@ async def test_a_file_of_the_second_version_is_as_it_was(second: Path) -> None:
         assert standing(dossiers) == STANDING
         assert dossiers[2].attempts == {"ledger": (TRIED,)}
         assert [each.later_event for each in dossiers[3].entries] == [EVENTS[1], ""]
+        usage = await store.usage(T)
+        assert usage.deliveries[("audit", State.DEAD)] == 0
+        assert usage.deliveries[("ledger", State.DEAD)] == 1
         made = await pause(ops, "audit", "10m", "a move", "ops")
         assert await store.pauses(T) == (made,)
     finally:
@@ -282,6 +285,25 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
             await ops.close()
             await new.close()
             old.close()
+
+
+@pytest.mark.postgresql
+async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
+    """Also where that was before the upgrade."""
+    with postgresql.database() as database:
+        make_old(database, "later", 2)
+        old = Old(database, "later")
+        old.add("one", row("one", "dead"))
+        old.add("two", row("one", "dead"))
+        asked = [{"event_ids": ["one"], "reached": ["one"], "now": 2.0, "by_event": "three"}]
+        old.call("supersede", json.dumps(asked), old.limits)
+        old.close()
+        new = await PostgresStore.open(Address.parse(f"{database.dsn}?schema=later"), LIMITS)
+        try:
+            usage = await new.usage(T)
+            assert (usage.deliveries, usage.bytes) == ({("one", State.DEAD): 1}, 2000)
+        finally:
+            await new.close()
 
 
 @pytest.mark.postgresql

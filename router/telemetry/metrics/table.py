@@ -313,7 +313,7 @@ class OfTarget:
     unsettled: Counts = gauge(
         "unsettled_deliveries",
         "Deliveries in the store that wait for the caller's retry (awaiting) or for the router's "
-        "(queued), and dead letters.",
+        "(queued), and dead letters, but for those whose body was acknowledged later.",
         _STATE,
         merge="max",
     )

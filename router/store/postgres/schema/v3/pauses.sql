@@ -1,8 +1,10 @@
 -- Targets that a person holds back for a while: one row for each, its last pause. Nodes of the
 -- version before do not know it, and go on sending.
 
--- Nobody who works on the tables waits for this; it is tried again.
+-- Nobody who works on the tables waits for this; it is tried again. Locked in the order of those who
+-- write.
 SET LOCAL lock_timeout = '500ms';
+LOCK TABLE events, deliveries IN ACCESS EXCLUSIVE MODE;
 
 CREATE TABLE pauses (
     target text COLLATE "C" PRIMARY KEY,
