@@ -48,7 +48,7 @@ def _row(metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
         labels = (*labels, metric.label.name)
     several: str = metric.merge
     if metric.kind == "info":
-        labels, several = ("what it says",), "each that differs"
+        labels, several = (*labels, "what it says"), "each that differs"
     named = ", ".join(labels)
     return f"`{metric.full_name}`", metric.kind, named, several, metric.help
 

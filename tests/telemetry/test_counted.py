@@ -112,6 +112,19 @@ async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
     assert sum(metrics.store_commit.counts) >= 2
 
 
+async def test_an_event_leaves_its_time_and_a_target_has_its_owner() -> None:
+    """From the first scrape on, and as routes.yaml says."""
+    async with hostile("answers") as good:
+        table = routes({"good": {"url": good.url, "owner": "payments"}})
+        async with house(table) as router:
+            started = counted(router).last_event
+            await router.post()
+            await router.line("event")
+            metrics = counted(router)
+    assert metrics.last_event > started
+    assert metrics.of("good").owner == {"owner": "payments"}
+
+
 async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
     """What is queued is shown with its age, each retry by its reason, and then the dead letter."""
     async with (

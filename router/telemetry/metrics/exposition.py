@@ -60,13 +60,14 @@ def _family(metric: Metric, labels: tuple[str, ...]) -> Family:
         case "histogram":
             return HistogramMetricFamily(metric.full_name, metric.help, **options)
         case "info":
-            return InfoMetricFamily(metric.full_name.removesuffix("_info"), metric.help, labels=())
+            name = metric.full_name.removesuffix("_info")
+            return InfoMetricFamily(name, metric.help, labels=labels)
 
 
 def _add(family: Family, metric: Metric, labels: tuple[str, ...], value: Value) -> None:
     if isinstance(family, InfoMetricFamily):
         for said in value:
-            family.add_metric((), said)
+            family.add_metric(labels, said)
     elif isinstance(family, HistogramMetricFamily):
         bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
         cumulated = accumulate(value["counts"])

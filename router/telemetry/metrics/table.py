@@ -92,6 +92,12 @@ class OfProcess:
         "From an event's first byte to its reply.",
         _EVENT_SECONDS,
     )
+    last_event: float = gauge(
+        "last_event_timestamp_seconds",
+        "When an event was last handled, whatever came of it; until the first one, when the "
+        "process started.",
+        merge="max",
+    )
     unmatched: int = counter("unmatched_total", "Events that no route matches.")
     refused: Counts = counter(
         "refused_total",
@@ -232,6 +238,7 @@ class OfProcess:
         """An event was answered with that code, so long after its first byte; the code is `""`
         where its caller was gone."""
         self.events[code or _GONE] += 1
+        self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
 
@@ -253,6 +260,7 @@ class OfProcess:
 class OfTarget:
     """What is counted for each target. It keeps its numbers over a reload."""
 
+    owner: dict[str, str] = info("target_info", "Its `owner` in routes.yaml, to join by.")
     attempts: Counts = counter(
         "attempts_total", "Attempts, of requests and of the queue, by how they ended.", _REASON
     )
