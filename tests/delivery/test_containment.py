@@ -344,7 +344,10 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
             assert (told["target"], told["because"], told["who"], told["until"]) == said
             assert await post(router, 1) == "000"
             assert rows(store) == [("queued", "paused", 0)]
-            take(router, {**table, "unmatched": "accept"})  # a reload forgets nothing
+            # A reload forgets nothing.
+            take(
+                router, routes({"one": one.url}, {"two": {"url": two.url, "timeout": "4s"}}, **SOON)
+            )
             assert await post(router, 2) == "000"
             assert (numbers(router, "two")["paused"], len(two.bodies)) == (1, 0)
             status = status_of(Reports([router.app.report()]), time.time())
