@@ -56,8 +56,11 @@ SAMPLE = (
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
 
-#: Another event: what tells two apart is the body.
-SECOND = SAMPLE.replace(b"id2", b"id3")
+#: Other events: what tells them apart is the body.
+SECOND, THIRD = SAMPLE.replace(b"id2", b"id3"), SAMPLE.replace(b"id2", b"id4")
+
+#: How often a target fails the third one: by the usual waits some hundred seconds long.
+_FAILURES = 5
 
 #: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
 _SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
@@ -133,12 +136,21 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
             if failing := _last_required(line):
                 stand_ins[_address(loaded.table.targets[failing])].fail_next()
                 await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
+            waiting = _optional(line) if ops_url else None
+            if waiting:
+                for _ in range(_FAILURES):
+                    stand_ins[_address(loaded.table.targets[waiting])].fail_next()
+                await _send(url, THIRD)
+                await log.event()
         log.over()
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
         if ops_url:
-            say(f"Watch it on its page: {ops_url}/")
+            say("")
+            say(f"Its page: {ops_url}/")
+        if waiting:
+            say(f"There {waiting} fails an event for a minute or two, which is retried meanwhile.")
         say("Serving until Ctrl-C.")
 
     server.run(*ops, *served, serving, then=tell)
@@ -217,6 +229,10 @@ async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
         say(f"  {name:<14} {delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms")
     say(f"  {'reply':<14} {reply}  {line['ms']:.1f} ms")
     return line
+
+
+def _optional(line: Mapping[str, Any]) -> str | None:
+    return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
 
 
 def _last_required(line: Mapping[str, Any]) -> str | None:
