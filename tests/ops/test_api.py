@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,9 +171,27 @@ def test_the_hour_counts_what_came(router: Console) -> None:
 def test_the_routes_are_those_in_force(router: Console) -> None:
     """Each with its line, its patterns and its targets."""
     told = router.get("/routes")
-    assert [each["name"] for each in told["routes"]] == [f"what {letter} has" for letter in "lubp"]
+    own = [f"what {letter} has" for letter in "lubp"]
+    assert [each["name"] for each in told["routes"]] == [*own, "the auditors' own"]
     assert told["routes"][2]["optional"] == ["ledger", "auditors"]
     assert told["hash"] == router.get("/status")["configuration"]["hash"]
+
+
+def test_a_reload_is_told_with_what_it_changed(router: Console) -> None:
+    """And one that was refused with why; the newest first. A team is told of none."""
+    before = router.config.read_text()
+    changed = json.loads(before)
+    changed["targets"]["auditors"]["timeout"] = "6s"
+    for number, content in enumerate(("{}", json.dumps(changed, indent=1), before), 1):
+        router.config.write_text(content)
+        router.router.process.send_signal(signal.SIGHUP)
+        until(lambda count=number: len(router.get("/routes")["reloads"]) == count)  # type: ignore[misc]
+    _, taken, refused = router.get("/routes")["reloads"]
+    assert (taken["result"], taken["problems"]) == ("taken", [])
+    assert taken["changes"] == ["target 'auditors' changed: timeout '5s' → '6s'"]
+    assert (refused["result"], refused["hash"], refused["changes"]) == ("refused", None, [])
+    assert refused["problems"][0].endswith("routes.yaml:1:1: the key 'routes' is missing")
+    assert router.get("/routes", who="ledger")["reloads"] == []
 
 
 def test_an_event_is_explained(router: Console) -> None:
@@ -236,8 +256,7 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     assert (preview["verb"], preview["number"]) == ("discard", 3)
     # One of them is replayed meanwhile and dies again, another comes.
     name = event_of(router, "l.x.act.1", "act-1")
-    replay = router.post("/deliveries/replay", {"event": [name], "dry_run": True})
-    router.post("/deliveries/replay", {"token": replay["token"]})
+    act(router, "replay", {"event": [name]})
     router.send("l.x.act.1", "act-new")
     router.wait_for("dead", 4, "ledger", "l.x.act.1")
     done = router.post("/deliveries/discard", {"token": preview["token"]})
@@ -248,18 +267,18 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     assert router.post("/deliveries/discard", {"token": preview["token"]})["changed"] == 0
     actions = router.get("/deliveries/actions")["actions"]
     assert [each["verb"] for each in actions[:2]] == ["discard", "replay"]
-    undo = router.post("/deliveries/restore", {**wanted, "dry_run": True})
-    assert undo["number"] == 2
-    assert router.post("/deliveries/restore", {"token": undo["token"]})["changed"] == 2
+    assert act(router, "restore", wanted)["changed"] == 2
 
 
 def test_a_preview_is_its_makers_alone(router: Console) -> None:
     """And of one verb, and as it was made."""
     token = router.post("/deliveries/replay", {"match": ["l.*"], "dry_run": True})["token"]
+    sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    another = base64.urlsafe_b64encode(sealed.replace(b'"l.*"', b'"u.*"')).decode().rstrip("=")
     for path, who, sent in (
         ("/deliveries/replay", "ledger", token),
         ("/deliveries/discard", "ops", token),
-        ("/deliveries/replay", "ops", token[:-2] + "AA"),
+        ("/deliveries/replay", "ops", another),
     ):
         answer = router.ask("POST", path, who, json={"token": sent})
         assert answer.status_code == 409
@@ -318,6 +337,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     "/events": [{}, {"target": "auditors"}, {"what": ["u.*", "secret-both"]}, {"code": "700"}],
     "/events/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
     "/deliveries": [{}, {"target": "auditors"}, {"state": "dead", "match": "*"},
+                    {"state": "superseded"},
                     {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"}],
     "/deliveries/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
     "/explain": [{"key": "u.x.y.1"}, {"key": "b.x.y.1"}],
@@ -332,6 +352,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
 
 #: What must not be in any answer to the ledger's team.
 OTHERS = (
+    "the auditors' own",
     "auditors",
     "billing",
     "team audit",
@@ -345,27 +366,42 @@ OTHERS = (
 def test_a_team_never_sees_what_is_anothers(router: Console) -> None:
     """No name, key or count of another's target is in any answer, at any endpoint: what the others
     get changes nothing of what a team is told."""
-    router.targets["auditors"].code = always("700")
+    for name in ("auditors", "ledger"):
+        router.targets[name].code = always("700")
     router.send("u.x.secret.1", "secret-own")
     router.send("b.x.both.1", "secret-both")
     router.wait_for("dead", 2, "auditors", "*.secret.1", "b.x.both.1")
-    ids = {
-        name: router.get("/deliveries", match=key)["deliveries"][0]["event_id"]
-        for name, key in (("OTHERS", "u.x.secret.1"), ("BOTH", "b.x.both.1"))
-    }
+    router.wait_for("dead", 1, "ledger", "b.x.both.1")
+    router.targets["ledger"].code = always("000")
+    both = {"target": ["auditors", "ledger"], "event": [the_id(router, "b.x.both.1")]}
+    act(router, "discard", both)
+    until(lambda: not router.get("/targets/ledger")["unsettled"]["dead"])
+    ids = {"OTHERS": the_id(router, "u.x.secret.1"), "BOTH": the_id(router, "b.x.both.1")}
     before = told_to_a_team(router, ids, searches=False)
     for number in range(3):
         router.send("u.x.secret.2", f"secret-own-{number}")
         router.send("p.x.secret.2", f"secret-own-billing-{number}")
     router.wait_for("dead", 3, "auditors", "u.x.secret.2")
-    discard = router.post("/deliveries/discard", {"match": ["u.x.secret.2"], "dry_run": True})
-    router.post("/deliveries/discard", {"token": discard["token"]})
+    act(router, "discard", {"match": ["u.x.secret.2"]})
     after = told_to_a_team(router, ids, searches=True)
     router.targets["auditors"].code = always("000")
     assert {asked: after[asked] for asked in before} == before
     for asked, said in after.items():
         for word in OTHERS:
             assert word not in said, (asked, said)
+
+
+def the_id(router: Console, key: str) -> str:
+    """The id of the only event of this key in the store."""
+    found = router.get("/deliveries", match=key, state=["dead", "superseded"])["deliveries"]
+    (event_id,) = {each["event_id"] for each in found}
+    return str(event_id)
+
+
+def act(router: Console, verb: str, selection: dict[str, Any]) -> Any:
+    """The preview of it, and then it."""
+    preview = router.post(f"/deliveries/{verb}", {**selection, "dry_run": True})
+    return router.post(f"/deliveries/{verb}", {"token": preview["token"]})
 
 
 def told_to_a_team(router: Console, ids: dict[str, str], *, searches: bool) -> dict[str, str]:

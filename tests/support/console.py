@@ -44,6 +44,8 @@ class Console:
     """A running router, as those see it who have tokens."""
 
     router: Serving
+    #: Its routes.yaml.
+    config: Path
     url: str
     http: httpx.Client
     targets: dict[str, Target]
@@ -86,7 +88,7 @@ class Console:
 @contextmanager
 def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
     """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
-    of them is required, so that what fails is soon a dead letter."""
+    of them is required, so that what fails is soon a dead letter. Its files are in `folder`."""
     with ExitStack() as closing:
         targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"
@@ -97,7 +99,7 @@ def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Consol
         started = Serving(config, folder / "store.db", options, {})
         closing.callback(started.close)
         http = closing.enter_context(httpx.Client(trust_env=False))
-        yield Console(started, started.lines("serving")[0]["ops"], http, targets)
+        yield Console(started, config, started.lines("serving")[0]["ops"], http, targets)
 
 
 def _routes(targets: dict[str, Target]) -> dict[str, Any]:
@@ -111,8 +113,11 @@ def _routes(targets: dict[str, Target]) -> dict[str, Any]:
             for name, each in targets.items()
         },
         "routes": [
-            {"name": f"what {key[0]} has", "match": key, "optional": names}
-            for key, names in routes.items()
+            *(
+                {"name": f"what {key[0]} has", "match": key, "optional": names}
+                for key, names in routes.items()
+            ),
+            {"name": "the auditors' own", "match": "b.*", "optional": ["auditors"]},
         ],
     }
 
