@@ -187,7 +187,7 @@ async def test_who_sends_much_waits_for_who_reads_little() -> None:
     async def answer(_: Any, send: Any) -> None:
         nonlocal sent
         await send(start())
-        for _ in range(1_000):
+        for _ in range(300):
             await send(body(b"x" * 10_000, more=True))
             sent += 10_000
         await send(body())
@@ -199,10 +199,10 @@ async def test_who_sends_much_waits_for_who_reads_little() -> None:
         while before != sent:
             before = sent
             await asyncio.sleep(0.1)
-        assert sent < 8_000_000
+        assert sent < 2_000_000
         while not (await reader.read(1_000_000)).endswith(b"0\r\n\r\n"):
             pass
-    assert sent == 10_000_000
+    assert sent == 3_000_000
 
 
 @pytest.mark.parametrize(
