@@ -30,7 +30,6 @@ from tests.support.command import ROOT, environment
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 
-
 #: `ebaas-router serve` that looks at its files sooner, for who waits for it.
 EAGER = """
 import sys
