@@ -255,6 +255,24 @@ def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, wh
     assert "event nobody: never kept" in finished.out
 
 
+def test_what_was_looked_for_in_vain_is_told(shop: Shop) -> None:
+    """The store has deliveries: it is said which of them the filters do not fit."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    said = {
+        verb: shop.run(verb, "--match", "a b", *more).out.splitlines()[0]
+        for verb, more in {
+            "replay": (),
+            "discard": ("--state", "dead", "--state", "awaiting"),
+            "restore": (),
+        }.items()
+    }
+    assert said == {
+        "replay": "no dead delivery fits --match 'a b'",
+        "discard": "no dead or awaiting delivery fits --state dead --state awaiting --match 'a b'",
+        "restore": "no discarded delivery fits --match 'a b'",
+    }
+
+
 def test_who_has_discarded_it_is_told(shop: Shop) -> None:
     """And how that is taken back."""
     shop.add("one")
