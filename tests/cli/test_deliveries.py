@@ -19,6 +19,7 @@ from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
 from router.store.promises import DeliveryRow, Stage, State
+from router.store.sqlite import file as sqlite_file
 from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, ran
@@ -531,8 +532,9 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
     assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
 
 
-def test_a_store_that_stays_locked_is_told(shop: Shop) -> None:
+def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, after some patience; nothing was done."""
+    monkeypatch.setattr(sqlite_file, "COMMAND_BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():
         finished = shop.run("replay", "--event", "one")
