@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from router.cli.columns import counted
 from router.cli.printing import NAME, milliseconds, note
 from router.cli.trying.caller import Response
 from router.model import SUCCESS
@@ -86,11 +87,12 @@ class Figures:
 
 def describe(summary: dict[str, Any]) -> Iterator[str]:
     """The summary's lines for people."""
+    requests = counted(summary["requests"], "request")
     if not summary["done"]:
-        yield f"0 of {summary['requests']} requests"
+        yield f"0 of {requests}"
         return
     yield (
-        f"{summary['done']} of {summary['requests']} requests in {summary['seconds']} s, "
+        f"{summary['done']:,} of {requests} in {summary['seconds']} s, "
         f"{summary['per_second']} a second"
     )
     yield "codes: " + ", ".join(f"{word} {times}" for word, times in summary["codes"].items())

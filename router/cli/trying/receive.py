@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from router.cli.columns import counted
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
 from router.cli.printing import note, say, say_json
 from router.config import parse_count, parse_host, parse_port
@@ -162,7 +163,8 @@ def _serve(args: argparse.Namespace) -> None:
     codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items())
     if printer.failure is not None:
         raise printer.failure
-    note(f"received {stand_in.answered.total()} requests; answered: {codes or 'none'}")
+    received = counted(stand_in.answered.total(), "request")
+    note(f"received {received}; answered: {codes or 'none'}")
 
 
 def _distrust(args: argparse.Namespace) -> Distrust | None:
