@@ -38,6 +38,7 @@ COMMANDS = {
     "config": "routes.config",
     "send": "trying.send",
     "receive": "trying.receive",
+    "probe": "trying.probe.probe",
     "deliveries": "deliveries.deliveries",
     "trace": "history.trace",
     "archive": "history.archive",
