@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
+from typing import TypedDict
 
 from router.cli.columns import counted
 from router.cli.printing import NAME, say, say_json
@@ -15,23 +15,40 @@ from router.cli.trying.probe.receiver import Receiver
 _NAME_WIDTH = 15
 
 
+class CheckShape(TypedDict):
+    """One check that was made."""
+
+    check: str
+    grade: Grade
+    #: What was seen; of a breach what is wrong, of what was skipped why.
+    said: str
+    #: As what the router takes such an answer; null where it would get none like it.
+    reason: str | None
+    #: What the router does about it.
+    router: str | None
+    mend: str | None
+    seconds: float
+
+
 class ProbeReport:
-    """Told of each finding, and of the end."""
+    """Is told of each finding, and of the end."""
 
     def __init__(self, receiver: Receiver, format: str) -> None:
         self._receiver = receiver
         self._format = format
-        self._cases: list[str] = []
+        #: For JUnit, which begins with the numbers.
+        self._made: list[CheckShape] = []
         self.counts: Counter[Grade] = Counter()
 
     def add(self, check: str, finding: Finding, seconds: float) -> None:
         self.counts[finding.grade] += 1
+        shape = self._shape(check, finding, seconds)
         if self._format == "json":
-            say_json(self._as_json(check, finding, seconds))
+            say_json(shape)
         elif self._format == "junit":
-            self._cases.extend(self._as_case(check, finding, seconds))
+            self._made.append(shape)
         else:
-            for line in self._as_text(check, finding):
+            for line in _text(shape):
                 say(line)
 
     def leave(self, checks: Sequence[str], why: str) -> None:
@@ -48,47 +65,20 @@ class ProbeReport:
             for line in self._suite():
                 say(line)
         elif self._format == "text":
-            say(
-                f"{counted(self.counts.total(), 'check')}: "
-                + ", ".join(f"{self.counts[grade]} {grade}" for grade in Grade)
-            )
+            numbers = ", ".join(f"{self.counts[grade]} {grade}" for grade in Grade)
+            say(f"{counted(self.counts.total(), 'check')}: {numbers}")
 
-    def _router(self, finding: Finding) -> str:
-        """What the router would do."""
-        if finding.reason is None:
-            return finding.then
-        return f"takes it as `{finding.reason}`: {self._receiver.again}"
-
-    def _as_text(self, check: str, finding: Finding) -> Iterator[str]:
-        word = finding.grade.upper() if finding.grade is Grade.BREACH else finding.grade
-        yield f"{word:<8}{check:<{_NAME_WIDTH}}  {finding.said}"
-        if finding.grade is Grade.BREACH:
-            yield f"{'':8}{'  the router':<{_NAME_WIDTH}}  {self._router(finding)}"
-            yield f"{'':8}{'  to mend it':<{_NAME_WIDTH}}  {finding.mend}"
-
-    def _as_json(self, check: str, finding: Finding, seconds: float) -> dict[str, Any]:
+    def _shape(self, check: str, finding: Finding, seconds: float) -> CheckShape:
+        again = f"takes it as `{finding.reason}`: {self._receiver.again}"
         return {
             "check": check,
             "grade": finding.grade,
             "said": finding.said,
             "reason": finding.reason,
-            "router": self._router(finding) or None,
+            "router": again if finding.reason else finding.then or None,
             "mend": finding.mend or None,
             "seconds": round(seconds, 3),
         }
-
-    def _as_case(self, check: str, finding: Finding, seconds: float) -> Iterator[str]:
-        start = f'  <testcase classname="probe" name="{check}" time="{seconds:.3f}"'
-        said = escape(finding.said)
-        if finding.grade is Grade.GOOD:
-            yield f"{start}><system-out>{said}</system-out></testcase>"
-        elif finding.grade is Grade.SKIPPED:
-            yield f'{start}><skipped message="{said}"/></testcase>'
-        else:
-            yield f'{start}><failure message="{said}">'
-            yield f"    the router {escape(self._router(finding))}"
-            yield f"    to mend it: {escape(finding.mend)}"
-            yield "  </failure></testcase>"
 
     def _suite(self) -> Iterator[str]:
         yield '<?xml version="1.0"?>'
@@ -97,5 +87,29 @@ class ProbeReport:
             f'tests="{self.counts.total()}" failures="{self.counts[Grade.BREACH]}" errors="0" '
             f'skipped="{self.counts[Grade.SKIPPED]}">'
         )
-        yield from self._cases
+        for shape in self._made:
+            yield from _case(shape)
         yield "</testsuite>"
+
+
+def _text(shape: CheckShape) -> Iterator[str]:
+    is_breach = shape["grade"] is Grade.BREACH
+    word = shape["grade"].upper() if is_breach else shape["grade"]
+    yield f"{word:<8}{shape['check']:<{_NAME_WIDTH}}  {shape['said']}"
+    if is_breach:
+        yield f"{'':8}{'  the router':<{_NAME_WIDTH}}  {shape['router']}"
+        yield f"{'':8}{'  to mend it':<{_NAME_WIDTH}}  {shape['mend']}"
+
+
+def _case(shape: CheckShape) -> Iterator[str]:
+    name, said = shape["check"], escape(shape["said"])
+    start = f'  <testcase classname="probe" name="{name}" time="{shape["seconds"]:.3f}"'
+    if shape["grade"] is Grade.GOOD:
+        yield f"{start}><system-out>{said}</system-out></testcase>"
+    elif shape["grade"] is Grade.SKIPPED:
+        yield f'{start}><skipped message="{said}"/></testcase>'
+    else:
+        yield f'{start}><failure message="{said}">'
+        yield f"    the router: {escape(shape['router'] or '')}"
+        yield f"    to mend it: {escape(shape['mend'] or '')}"
+        yield "  </failure></testcase>"
