@@ -41,7 +41,7 @@ def test_it_finds_the_fault(fault: str) -> None:
     """By the one check that is for it, with the router's reason, and how to mend it."""
     handler, check, reason, mend = FAULTS[fault]
     with serving(handler) as url:
-        found = probe(url)
+        found = probe(url, *handler.arguments)
     assert breaches(found) == [check]
     assert found["code"] == 1
     assert found[check]["reason"] == reason

@@ -31,6 +31,8 @@ class Right(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Serving
+    #: What a probe needs to find its fault, and nothing else.
+    arguments: tuple[str, ...] = ()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -207,7 +209,10 @@ class BrokenCrashes(Right):
 
 
 class EndsUnsaid(Right):
-    timeout = 0.02
+    """Any other check's request may meet the end, if chance will have it."""
+
+    timeout = 0.1
+    arguments = ("--only", "keep-alive", "--idle", "2s")
 
 
 class RefusesUnread(Right):
