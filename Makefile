@@ -153,6 +153,10 @@ chaos-upgrade: dev-environment ## a node of an older version beside one of this:
 	@rm -rf .tools/before && mkdir -p .tools/before && git archive "$(BEFORE)" | tar -x -C .tools/before
 	@CHAOS_BEFORE=.tools/before $(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
 
+.PHONY: receivers
+receivers: dev-environment ## run the receivers of docs/receivers/, each in its framework, and probe them
+	@scripts/receivers $(ARGS)
+
 .PHONY: torture
 
 torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder

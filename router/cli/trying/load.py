@@ -9,7 +9,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from router.cli.columns import counted
@@ -75,14 +75,17 @@ class Figures:
         return {**codes, "others": others} if others else codes
 
     def _latency(self) -> dict[str, float | None]:
-        """Nearest-rank percentiles: each is a time that one request really took."""
         ordered = sorted(self._times)
-        ranks = {f"p{share}": math.ceil(len(ordered) * share / 100) for share in _PERCENTILES}
-        ranks["max"] = len(ordered)
+        shares = {**{f"p{share}": share for share in _PERCENTILES}, "max": 100}
         return {
-            name: milliseconds(ordered[rank - 1]) if ordered else None
-            for name, rank in ranks.items()
+            name: milliseconds(percentile(ordered, share)) if ordered else None
+            for name, share in shares.items()
         }
+
+
+def percentile(ordered: Sequence[float], share: int) -> float:
+    """The nearest rank: a time that one request really took."""
+    return ordered[math.ceil(len(ordered) * share / 100) - 1]
 
 
 def describe(summary: dict[str, Any]) -> Iterator[str]:
