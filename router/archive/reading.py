@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,9 @@ from router.telemetry import stamp
 
 #: Where a line has its time, and what comes before that.
 _TIME, _BEFORE = slice(9, 33), b'{"time":"'
+
+#: What a line may be known by.
+Needle = bytes | re.Pattern[bytes]
 
 #: How many segments are read ahead, in a thread, while one is looked through.
 _AHEAD = 2
@@ -22,7 +26,7 @@ class Scan:
     def __init__(
         self,
         folder: Path,
-        needles: Sequence[bytes] = (),
+        needles: Sequence[Needle] = (),
         *,
         since: float | None = None,
         until: float | None = None,
@@ -101,8 +105,8 @@ class Scan:
                 yield line
 
 
-def lines_with(text: bytes, needles: Sequence[bytes]) -> Iterator[bytes]:
-    """The lines that have any of these bytes, each once; all where there are none to look for."""
+def lines_with(text: bytes, needles: Sequence[Needle]) -> Iterator[bytes]:
+    """The lines that have any of these, each once; all where there are none to look for."""
     if not needles:
         yield from filter(None, text.split(b"\n"))
         return
@@ -112,12 +116,19 @@ def lines_with(text: bytes, needles: Sequence[bytes]) -> Iterator[bytes]:
         yield text[start : end if end >= 0 else len(text)]
 
 
-def _starts(text: bytes, needle: bytes) -> Iterator[int]:
-    at = text.find(needle)
+def _starts(text: bytes, needle: Needle) -> Iterator[int]:
+    at = _place(text, needle, 0)
     while at >= 0:
         yield text.rfind(b"\n", 0, at) + 1
         end = text.find(b"\n", at)
-        at = text.find(needle, end) if end >= 0 else -1
+        at = _place(text, needle, end) if end >= 0 else -1
+
+
+def _place(text: bytes, needle: Needle, start: int) -> int:
+    if isinstance(needle, bytes):
+        return text.find(needle, start)
+    found = needle.search(text, start)
+    return found.start() if found else -1
 
 
 def time_of(line: bytes) -> bytes:
