@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from router.archive.segments import Segment, found
@@ -134,6 +136,19 @@ def _place(text: bytes, needle: Needle, start: int) -> int:
 def time_of(line: bytes) -> bytes:
     """As the line has it; nothing for one that is cut."""
     return line[_TIME] if line.startswith(_BEFORE) else b""
+
+
+def span(text: bytes) -> tuple[float, float] | None:
+    """The earliest and the latest time of its lines, which a clock that jumps puts in no order;
+    None where none has one."""
+    times = [at for line in text.split(b"\n") if (at := time_of(line))]
+    with suppress(ValueError):
+        return (_seconds(min(times)), _seconds(max(times)))
+    return None
+
+
+def _seconds(at: bytes) -> float:
+    return datetime.fromisoformat(at.decode("ascii")).timestamp()
 
 
 def _next(lines: list[bytes]) -> bytes:
