@@ -20,6 +20,7 @@ from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import serving, target, until
 from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.somebody import as_somebody, reachable
 
 
 def archive(folder: Path, verb: str, *arguments: str | Path) -> Ran:
@@ -60,6 +61,40 @@ def test_there_may_be_no_archive(tmp_path: Path) -> None:
     assert archive(tmp_path / "empty", "export").out == ""
     nothing = archive(tmp_path / "nothing", "list")
     assert (nothing.code, nothing.err.count("\n")) == (3, 1)
+
+
+def test_what_is_no_folder_is_none(tmp_path: Path) -> None:
+    """A file, a link to nothing or to itself, a place below a file: exit 3 and one line."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file", "dangling", "loop", "file/below"):
+        for found in looked_into(tmp_path / name):
+            said = "ebaas-router: --archive: there is no such folder\n"
+            assert (found.code, found.out, found.err) == (3, "", said)
+
+
+def looked_into(folder: Path) -> list[Ran]:
+    verbs = ("list", "export")
+    traced = ran("trace", "one", "--archive", folder, "--store", "none")
+    return [*(archive(folder, verb) for verb in verbs), traced]
+
+
+@pytest.mark.parametrize("closed", ["archive", "."])
+def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
+    """Its folder or the one that it is in: exit 3 and one line, who owns it and who we are; it is
+    not taken for one without such an event."""
+    with reachable() as folder:
+        keep(folder / "archive", told("one"))
+        looked_into(folder / "archive")  # all that it imports may be root's alone
+        (folder / closed).chmod(0)
+        with as_somebody():
+            every = looked_into(folder / "archive")
+        (folder / closed).chmod(0o755)
+        for found in every:
+            assert (found.code, found.out) == (3, "")
+            assert f"permission denied: the folder '{folder / closed}' has owner" in found.err
+            assert found.err.count("\n") == 1
 
 
 def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
