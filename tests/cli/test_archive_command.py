@@ -195,6 +195,12 @@ def letter_of(folder: Path) -> Letter:
     return found.letter
 
 
+def test_a_replay_is_no_part_of_the_trace_of_then(tmp_path: Path) -> None:
+    """No `traceparent` goes with it, whatever the line says."""
+    keep(tmp_path, told("one", trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
+    assert (letter_of(tmp_path).traceparent, letter_of(tmp_path).tracestate) == ("", "")
+
+
 def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:
     """Ids that would end a header, payloads that are no event or no text: counted, not queued."""
     keep(
