@@ -24,6 +24,7 @@ test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
+		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
 

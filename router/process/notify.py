@@ -22,7 +22,6 @@ class Notifier:
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """The variables are taken away: nobody but this process is to speak for the service."""
         self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
         #: After how long a silence the manager restarts the service, in seconds; None is never.
         self.watchdog = _watchdog(environ)
         self._about = ""
@@ -70,10 +69,14 @@ class Notifier:
         self._say("WATCHDOG=1")
 
     def _say(self, *lines: str) -> None:
-        if self._socket is not None:
-            self._socket.settimeout(_WAIT)
-            with contextlib.suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), self._address)
+        if not self._address:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking,
+        ):
+            speaking.settimeout(_WAIT)
+            speaking.sendto("\n".join(lines).encode(), self._address)
 
 
 def _address(text: str) -> str:

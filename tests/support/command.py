@@ -121,7 +121,7 @@ def _handing(handed: Mapping[str, socket.socket]) -> tuple[list[str], list[int]]
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in handed.values()]
     redirections = " ".join(f"{number}<&{each}" for number, each in enumerate(high, 3))
     variables = f"LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={':'.join(handed)}"
-    return ["sh", "-c", f'export {variables}; exec "$@" {redirections}', "sh"], high
+    return ["bash", "-c", f'export {variables}; exec "$@" {redirections}', "bash"], high
 
 
 def _heed_ctrl_c() -> None:

@@ -1,0 +1,216 @@
+"""A socket that outlives the router, as systemd's: restarts under load. Real processes and load."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from router.net import Inherited, take_inherited
+from tests.support.certificates import issued, trusting
+from tests.support.command import PATIENCE, Running, one_line
+from tests.support.serving import Serving, Target, body, serving, target, until
+from tests.support.wire import Line, post
+
+LONG = "LONG" in os.environ
+
+#: How often it is restarted under load; 50 times with LONG=1: `make test-long`.
+RESTARTS = 50 if LONG else 3
+
+#: Replies that are awaited between a start and the next stop.
+BETWEEN = 100
+
+
+@pytest.fixture
+def held() -> Iterator[socket.socket]:
+    """A listening socket of the test's, which is the parent here."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        yield listener
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Target]:
+    """A target that acknowledges at once."""
+    with target() as endpoint:
+        yield endpoint
+
+
+def port_of(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+class Load:
+    """Callers that send one event after the other, and what was replied to each."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._port = port
+        self._tls = tls
+        self._over = threading.Event()
+        #: The replies' codes, or what came instead of one.
+        self.replies: Counter[str] = Counter()
+        #: The events that were answered 000.
+        self.acknowledged: list[str] = []
+        #: How many requests went over a connection that had served one before.
+        self.kept = 0
+
+    @contextmanager
+    def running(self, callers: int = 8) -> Iterator[None]:
+        """Half of the callers keep their connections for as long as they may."""
+        threads = [
+            threading.Thread(target=self._call, args=(number, number % 2 == 0))
+            for number in range(callers)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(PATIENCE)
+
+    def _call(self, caller: int, keeps: bool) -> None:
+        with ExitStack() as stack:
+            line, number = None, 0
+            while not self._over.is_set():
+                name, number = f"{caller}-{number}", number + 1
+                try:
+                    if line is None or not keeps or has_ended(line):
+                        stack.close()
+                        line = stack.enter_context(Line(self._port, tls=self._tls))
+                    else:
+                        self.kept += 1
+                    line.say(post(body=body(name)))
+                    answer = line.hear()
+                except OSError as error:
+                    self.replies[type(error).__name__] += 1
+                    line = None
+                    continue
+                code = answer.says["code"] if answer else "closed"
+                self.replies[code] += 1
+                if code == "000":
+                    self.acknowledged.append(name)
+                if answer is None or answer.ends:
+                    line = None
+
+
+def has_ended(line: Line) -> bool:
+    """Whether the other side has closed an idle connection, as any caller looks before it sends."""
+    return bool(select.select([line.socket], [], [], 0)[0])
+
+
+def await_replies(load: Load) -> None:
+    seen = load.replies.total()
+    until(lambda: load.replies.total() > seen + BETWEEN)
+
+
+@pytest.mark.parametrize("kind", ["alone", "workers", "tls"] if LONG else ["alone", "tls"])
+def test_restarts_under_load_fail_no_request(
+    tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
+) -> None:
+    """However often the router is restarted at a socket that somebody holds, each request is
+    answered 000, on fresh connections and kept ones: none is refused, reset or left. Alone, with
+    workers, and with workers that speak TLS."""
+    options = [] if kind == "alone" else ["--workers", "2"]
+    load = Load(port_of(held))
+    if kind == "tls":
+        pair = issued(tmp_path)
+        options += ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
+        load = Load(port_of(held), trusting(tmp_path))
+    with ExitStack() as stack:
+
+        def started() -> Serving:
+            at = serving(tmp_path, {"one": endpoint}, options=options, handed={"": held})
+            return stack.enter_context(at)
+
+        router = started()
+        with load.running():
+            for _ in range(RESTARTS if kind == "alone" or LONG else 1):
+                await_replies(load)
+                assert router.interrupt(signal.SIGTERM) == 0
+                router = started()
+            await_replies(load)
+    assert set(load.replies) == {"000"}
+    assert load.kept > 0
+    assert set(load.acknowledged) <= {each.event for each in endpoint.got}
+
+
+def test_who_waits_when_it_stops_is_served_by_the_next(
+    tmp_path: Path, held: socket.socket, endpoint: Target
+) -> None:
+    """Connections that nobody has accepted when the router ends lose nothing, and nor do those that
+    are made while none is running."""
+    with ExitStack() as stack:
+
+        def waiting() -> list[Line]:
+            lines = [stack.enter_context(Line(port_of(held))) for _ in range(5)]
+            for line in lines:
+                line.say(post())
+            return lines
+
+        with serving(tmp_path, {"one": endpoint}, handed={"": held}) as router:
+            router.process.send_signal(signal.SIGSTOP)
+            router.process.send_signal(signal.SIGTERM)
+            lines = waiting()
+            router.process.send_signal(signal.SIGCONT)
+            assert router.wait() == 0
+        lines += waiting()
+        with serving(tmp_path, {"one": endpoint}, handed={"": held}):
+            answers = [line.hear() for line in lines]
+        assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
+
+
+def test_the_ops_port_is_taken_by_its_name(
+    tmp_path: Path, held: socket.socket, endpoint: Target
+) -> None:
+    """Of two sockets the one that is called `ops` has /metrics, and `--ops-port` is not used."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ops,
+        serving(
+            tmp_path, {"one": endpoint}, options=[], handed={"ops": ops, "callbacks": held}
+        ) as router,
+    ):
+        assert router.post("one") == "000"
+        url = f"http://127.0.0.1:{port_of(ops)}"
+        assert router.lines("serving")[0]["ops"] == url
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200
+        assert router.interrupt(signal.SIGTERM) == 0
+
+
+def test_what_can_not_be_used_is_said(tmp_path: Path) -> None:
+    """In one line, with the exit code of what could not start."""
+    with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as one:
+        assert failure({"callbacks": deaf}) == (
+            "ebaas-router: LISTEN_FDS: file descriptor 3 is no TCP socket that listens"
+        )
+        assert failure({"one": one, "two": one}) == (
+            "ebaas-router: LISTEN_FDS has 2 sockets for callbacks; there may be one"
+        )
+
+
+def failure(handed: dict[str, socket.socket]) -> str:
+    """What `serve` says that does not start with these sockets."""
+    started = Running("serve", "--store", "none", handed=handed)
+    try:
+        assert started.wait() == 3
+        return one_line("\n".join(started.stderr).encode())
+    finally:
+        started.close()
+
+
+def test_what_is_meant_for_another_process_is_left() -> None:
+    """The variables of a parent that handed sockets to it are no sockets of this process's."""
+    environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
+    assert take_inherited(environ) == Inherited()
+    assert environ == {"A": "b"}
