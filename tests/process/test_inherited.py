@@ -24,8 +24,12 @@ from tests.support.wire import Line, post
 
 LONG = "LONG" in os.environ
 
-#: How often it is restarted under load; 50 times with LONG=1: `make test-long`.
-RESTARTS = 50 if LONG else 3
+#: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
+RESTARTS = (
+    {"alone": 50, "workers": 50, "workers with TLS": 10}
+    if LONG
+    else {"alone": 3, "workers with TLS": 1}
+)
 
 #: Replies that are awaited between a start and the next stop.
 BETWEEN = 100
@@ -115,16 +119,15 @@ def await_replies(load: Load) -> None:
     until(lambda: load.replies.total() > seen + BETWEEN)
 
 
-@pytest.mark.parametrize("kind", ["alone", "workers", "tls"] if LONG else ["alone", "tls"])
+@pytest.mark.parametrize("kind", RESTARTS)
 def test_restarts_under_load_fail_no_request(
     tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
 ) -> None:
     """However often the router is restarted at a socket that somebody holds, each request is
-    answered 000, on fresh connections and kept ones: none is refused, reset or left. Alone, with
-    workers, and with workers that speak TLS."""
+    answered 000, on fresh connections and kept ones: none is refused, reset or left."""
     options = [] if kind == "alone" else ["--workers", "2"]
     load = Load(port_of(held))
-    if kind == "tls":
+    if kind == "workers with TLS":
         pair = issued(tmp_path)
         options += ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
         load = Load(port_of(held), trusting(tmp_path))
@@ -136,7 +139,7 @@ def test_restarts_under_load_fail_no_request(
 
         router = started()
         with load.running():
-            for _ in range(RESTARTS if kind == "alone" or LONG else 1):
+            for _ in range(RESTARTS[kind]):
                 await_replies(load)
                 assert router.interrupt(signal.SIGTERM) == 0
                 router = started()
