@@ -121,6 +121,10 @@ soak-short: dev-environment ## the same for a minute
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
 
+.PHONY: systemd
+systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/whole/test_systemd.py $(ARGS)
+
 .PHONY: faults power-cut day
 
 faults: dev-environment ## what befalls the store: full, locked, hanging and lost disks, a million events; best as root
