@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from router.cli.ops_port import limits, ops_servers
 from router.cli.options import (
     GOOD,
     NOT_STARTED,
@@ -28,8 +29,6 @@ from router.net import take_inherited
 
 if TYPE_CHECKING:
     from router.net import Callers, Inherited
-    from router.net.http.limits import Limits
-    from router.ops.port import Gather
     from router.process.notify import Notifier
     from router.process.server import Server
     from router.routing import Target
@@ -58,16 +57,8 @@ HELP = Help(
 )
 
 
-#: Seconds that a stop leaves what is in flight at the ops port.
-_OPS_DRAIN = 2
-
 #: What a store in a file has open: the file, its log and the log's index, for each connection.
 _SQLITE_FILES = 16
-
-_OPEN_OPS = (
-    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
-    "see --ops-token-file"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +154,7 @@ class _Router:
             self.app,
             listener,
             limits=replace(
-                _limits(settings),
+                limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
             ),
@@ -198,7 +189,7 @@ def _serve_alone(settings: Settings, handed: Inherited) -> int:
         _announce(router.log, url, router.facts, router.warnings, **more)
         notifier.ready(url)
 
-    ops = _ops(settings, handed.ops, gather, router.log)
+    ops = ops_servers(settings, handed.ops, gather, router.log)
     server.run(*ops, serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
@@ -230,7 +221,7 @@ def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str])
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
         notifier.ready(url)
 
-    ops = _ops(settings, handed.ops, workers.gather, log)
+    ops = ops_servers(settings, handed.ops, workers.gather, log)
     server.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
@@ -280,56 +271,6 @@ def _log(settings: Settings) -> Log:
     log = Log(format=settings.log_format, verbose=settings.verbose)
     take_library_lines(log)
     return log
-
-
-def _limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    from router.net.http.limits import Limits
-
-    return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
-
-
-def _ops(
-    settings: Settings, inherited: socket.socket | None, gather: Gather, log: Log
-) -> list[Server]:
-    """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.model import is_exposed
-    from router.net import SHORT, is_loopback, listen
-    from router.ops.guard import refuse, tokens_of
-    from router.ops.port import limits_of, ops_app
-    from router.process.server import Server
-
-    if settings.ops_port == 0:
-        return []
-    tokens = tokens_of(settings.ops_token_file)
-    listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
-    if not tokens and not is_loopback(settings.ops_host):
-        log.warning("config", problem=_OPEN_OPS)
-    if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        path = settings.ops_token_file
-        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
-        log.warning("config", problem=problem)
-    if tokens.can_be_guessed:
-        problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
-        log.warning("config", problem=problem)
-    app, limits = ops_app(gather, tokens, log), limits_of(_limits(settings))
-    return [
-        Server(
-            app,
-            listener,
-            limits=limits,
-            refusal=refuse,
-            inherited=inherited is not None,
-            drain_timeout=_OPS_DRAIN,
-        )
-    ]
 
 
 def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
