@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from router.config import SETTINGS
 from tests.process.test_inherited import Load, await_replies
 from tests.support.booted import Systemd, booted, why_not
 from tests.support.command import ROOT, closed_port
@@ -56,6 +57,15 @@ def test_the_service_has_hardly_any_rights() -> None:
     assert float(level[1]) <= 2.0
 
 
+def test_the_variables_that_are_set_are_settings() -> None:
+    """In the units, and on the page that shows them."""
+    page = ROOT / "docs/bare-metal.md"
+    texts = [file.read_text() for file in (page, *UNITS.iterdir())]
+    named = set(re.findall(r"EBAAS_ROUTER_[A-Z_]+", "".join(texts)))
+    assert len(named) > 3
+    assert named <= {setting.variable for setting in SETTINGS.values()}
+
+
 @pytest.fixture
 def systemd() -> Iterator[Systemd]:
     if not LONG or why_not():
@@ -97,7 +107,8 @@ def install(systemd: Systemd, folder: Path) -> None:
     systemd.run(
         *("env", f"--chdir={ROOT}"),
         *("UV_TOOL_DIR=/opt/ebaas-router", "UV_TOOL_BIN_DIR=/usr/local/bin"),
-        *("scripts/uv", "tool", "install", "--quiet", "--python", "/usr/bin/python3", str(built)),
+        *("scripts/uv", "tool", "install", "--quiet", "--compile-bytecode"),
+        *("--python", "/usr/bin/python3", str(built)),
     )
     for unit in UNITS.iterdir():
         systemd.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
