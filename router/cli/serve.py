@@ -42,7 +42,9 @@ HELP = Help(
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
     what is in flight is finished first; a second one hurries. With --workers several processes
-    share the port; signals go to the first one, their parent, alone.""",
+    share the port; signals go to the first one, their parent, alone. A listening socket that its
+    parent hands over (LISTEN_FDS, as systemd does) is taken for --host and --port, one that is
+    named ops for --ops-host and --ops-port.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",

@@ -16,6 +16,9 @@ from tests.support.serving import until
 
 PROGRAM = Path("/lib/systemd/systemd")
 
+#: What the router is installed with, where a service without a home can look.
+PYTHON = Path("/usr/bin/python3")
+
 #: Its own units that the test's need, besides those that it makes itself.
 UNITS = (
     *("basic", "exit", "final", "local-fs", "local-fs-pre", "multi-user", "network", "paths"),
@@ -54,6 +57,8 @@ def why_not() -> str:
         return "needs root on Linux, for namespaces and mounts"
     if not PROGRAM.exists() or shutil.which("unshare") is None:
         return "needs systemd and unshare: Debian's packages systemd and util-linux"
+    if not PYTHON.exists():
+        return "needs a Python that is nobody's own"
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     return "needs leave to make namespaces" if tried.returncode else ""
 
