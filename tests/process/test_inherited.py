@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
-import ssl
-import threading
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,8 +14,9 @@ import pytest
 
 from router.net import Inherited, take_inherited
 from tests.support.certificates import issued, trusting
-from tests.support.command import PATIENCE, Running, one_line
-from tests.support.serving import Serving, Target, body, serving, target, until
+from tests.support.command import Running, one_line
+from tests.support.load import Load
+from tests.support.serving import Serving, Target, serving, target
 from tests.support.wire import Line, post
 
 LONG = "LONG" in os.environ
@@ -28,11 +25,8 @@ LONG = "LONG" in os.environ
 RESTARTS = (
     {"alone": 50, "workers": 50, "workers with TLS": 10}
     if LONG
-    else {"alone": 3, "workers with TLS": 1}
+    else {"alone": 2, "workers with TLS": 1}
 )
-
-#: Replies that are awaited between a start and the next stop.
-BETWEEN = 100
 
 
 @pytest.fixture
@@ -52,71 +46,6 @@ def endpoint() -> Iterator[Target]:
 def port_of(listener: socket.socket) -> int:
     port: int = listener.getsockname()[1]
     return port
-
-
-class Load:
-    """Callers that send one event after the other, and what was replied to each."""
-
-    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._port = port
-        self._tls = tls
-        self._over = threading.Event()
-        #: The replies' codes, or what came instead of one.
-        self.replies: Counter[str] = Counter()
-        #: The events that were answered 000.
-        self.acknowledged: list[str] = []
-        #: How many requests went over a connection that had served one before.
-        self.kept = 0
-
-    @contextmanager
-    def running(self, callers: int = 8) -> Iterator[None]:
-        """Half of the callers keep their connections for as long as they may."""
-        threads = [
-            threading.Thread(target=self._call, args=(number, number % 2 == 0))
-            for number in range(callers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join(PATIENCE)
-
-    def _call(self, caller: int, keeps: bool) -> None:
-        with ExitStack() as stack:
-            line, number = None, 0
-            while not self._over.is_set():
-                name, number = f"{caller}-{number}", number + 1
-                try:
-                    if line is None or not keeps or has_ended(line):
-                        stack.close()
-                        line = stack.enter_context(Line(self._port, tls=self._tls))
-                    else:
-                        self.kept += 1
-                    line.say(post(body=body(name)))
-                    answer = line.hear()
-                except OSError as error:
-                    self.replies[type(error).__name__] += 1
-                    line = None
-                    continue
-                code = answer.says["code"] if answer else "closed"
-                self.replies[code] += 1
-                if code == "000":
-                    self.acknowledged.append(name)
-                if answer is None or answer.ends:
-                    line = None
-
-
-def has_ended(line: Line) -> bool:
-    """Whether the other side has closed an idle connection, as any caller looks before it sends."""
-    return bool(select.select([line.socket], [], [], 0)[0])
-
-
-def await_replies(load: Load) -> None:
-    seen = load.replies.total()
-    until(lambda: load.replies.total() > seen + BETWEEN)
 
 
 @pytest.mark.parametrize("kind", RESTARTS)
@@ -140,10 +69,10 @@ def test_restarts_under_load_fail_no_request(
         router = started()
         with load.running():
             for _ in range(RESTARTS[kind]):
-                await_replies(load)
+                load.go_on()
                 assert router.interrupt(signal.SIGTERM) == 0
                 router = started()
-            await_replies(load)
+            load.go_on()
     assert set(load.replies) == {"000"}
     assert load.kept > 0
     assert set(load.acknowledged) <= {each.event for each in endpoint.got}

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from router.config import SETTINGS
-from tests.process.test_inherited import Load, await_replies
 from tests.support.booted import PYTHON, Systemd, booted, why_not
 from tests.support.command import ROOT, closed_port
 from tests.support.house import routes
+from tests.support.load import Load
 from tests.support.serving import Target, target, until
 
 UNITS = ROOT / "deploy/systemd"
@@ -89,9 +89,9 @@ def test_it_lives_under_systemd(systemd: Systemd, tmp_path: Path) -> None:
         load = Load(port)
         with load.running():
             for _ in range(10):
-                await_replies(load)
+                load.go_on()
                 systemd.run("systemctl", "restart", "ebaas-router")
-            await_replies(load)
+            load.go_on()
         assert set(load.replies) == {"000"}
         assert set(load.acknowledged) <= {each.event for each in endpoint.got}
         hangs(systemd)
