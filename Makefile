@@ -24,6 +24,7 @@ test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
+		tests/config/test_legible.py tests/model/test_model.py \
 		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
@@ -156,6 +157,10 @@ chaos-upgrade: dev-environment ## a node of an older version beside one of this:
 	@scripts/postgresql >/dev/null
 	@rm -rf .tools/before && mkdir -p .tools/before && git archive "$(BEFORE)" | tar -x -C .tools/before
 	@CHAOS_BEFORE=.tools/before $(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
+
+.PHONY: receivers
+receivers: dev-environment ## run the receivers of docs/receivers/, each in its framework, and probe them
+	@scripts/receivers $(ARGS)
 
 .PHONY: torture
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "init": "routes.init",
     "send": "trying.send",
     "receive": "trying.receive",
+    "probe": "trying.probe.probe",
     "deliveries": "deliveries.deliveries",
     "trace": "history.trace",
     "archive": "history.archive",

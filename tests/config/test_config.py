@@ -639,7 +639,7 @@ def many(count: int, kind: str) -> str:
 
 
 #: Patterns: a hundred thousand with LONG=1, which `make test-long` sets.
-MANY = 100_000 if "LONG" in os.environ else 30_000
+MANY = 100_000 if "LONG" in os.environ else 12_000
 
 
 @pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])
