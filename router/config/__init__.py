@@ -7,6 +7,7 @@ from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
+from router.config.headers import is_own
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
 from router.config.reload import Look, Reload, Source, Standing
@@ -57,6 +58,7 @@ __all__ = [
     "coverage",
     "edits_of",
     "effective_of",
+    "is_own",
     "judge",
     "legible_source",
     "load",
