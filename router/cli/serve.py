@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from router.cli.ops_port import limits, ops_servers
 from router.cli.options import (
     GOOD,
     NOT_STARTED,
@@ -24,11 +25,11 @@ from router.cli.options import (
 )
 from router.config import SETTINGS, Settings
 from router.model import RouterError
+from router.net import take_inherited
 
 if TYPE_CHECKING:
-    from router.net import Callers
-    from router.net.http.limits import Limits
-    from router.ops.port import Gather
+    from router.net import Callers, Inherited
+    from router.process.notify import Notifier
     from router.process.server import Server
     from router.routing import Target
     from router.telemetry import Log
@@ -41,7 +42,9 @@ HELP = Help(
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
     what is in flight is finished first; a second one hurries. With --workers several processes
-    share the port; signals go to the first one, their parent, alone.""",
+    share the port; signals go to the first one, their parent, alone. A listening socket that its
+    parent hands over (LISTEN_FDS, as systemd does) is taken for --host and --port, one that is
+    named ops for --ops-host and --ops-port.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
@@ -56,16 +59,8 @@ HELP = Help(
 )
 
 
-#: Seconds that a stop leaves what is in flight at the ops port.
-_OPS_DRAIN = 2
-
 #: What a store in a file has open: the file, its log and the log's index, for each connection.
 _SQLITE_FILES = 16
-
-_OPEN_OPS = (
-    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
-    "see --ops-token-file"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -87,9 +82,20 @@ def run(args: argparse.Namespace) -> int:
         return _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
     settings = read_settings(args)
+    handed = take_inherited(os.environ)
+    settings = _at(settings, handed)
     if settings.workers > 1:
-        return _serve_by_workers(settings, _command(args))
-    return _serve_alone(settings)
+        return _serve_by_workers(settings, handed, _command(args))
+    return _serve_alone(settings, handed)
+
+
+def _at(settings: Settings, handed: Inherited) -> Settings:
+    """With the addresses of the sockets that were handed over: those asked for are not used."""
+    for prefix, listener in (("", handed.callbacks), ("ops_", handed.ops)):
+        if listener is not None:
+            host, port = listener.getsockname()[:2]
+            settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
+    return settings
 
 
 def _heed_early_signals() -> None:
@@ -142,7 +148,7 @@ class _Router:
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers
 
-    def server(self, listener: socket.socket) -> Server:
+    def server(self, listener: socket.socket, *, inherited: bool) -> Server:
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
@@ -150,11 +156,12 @@ class _Router:
             self.app,
             listener,
             limits=replace(
-                _limits(settings),
+                limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
             ),
             tls=self._tls,
+            inherited=inherited,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             on_drain=self.app.drain,
@@ -165,61 +172,78 @@ class _Router:
         return server
 
 
-def _serve_alone(settings: Settings) -> int:
+def _serve_alone(settings: Settings, handed: Inherited) -> int:
     from router.ops import Reports
     from router.process import server
+    from router.process.notify import Notifier
 
-    router = _Router(settings)
-    serving = router.server(server.listen(settings.host, settings.port))
+    router, notifier = _Router(settings), Notifier(os.environ)
+    listener = handed.callbacks or server.listen(settings.host, settings.port)
+    serving = router.server(listener, inherited=listener is handed.callbacks)
 
     async def gather() -> Reports:
         return Reports([router.app.report()])
 
     async def announce() -> None:
-        _on_hang_up(router.app.reload.ask)
+        router.app.reload.on_look = notifier.reloaded
+        _on_hang_up(router.app.reload.ask, notifier)
         url, more = f"{serving.url}{settings.path}", _around(settings, ops)
         _announce(router.log, url, router.facts, router.warnings, **more)
+        notifier.ready(url)
 
-    ops = _ops(settings, gather, router.log)
-    server.run(*ops, serving, then=announce)
+    ops = ops_servers(settings, handed.ops, gather, router.log)
+    server.run(*ops, serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
 
 
-def _serve_by_workers(settings: Settings, command: list[str]) -> int:
-    from router.net import SharedPort, pair_of, url_at
+def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.net import SharedPort, pair_of, url_of
     from router.process import server
+    from router.process.notify import Notifier
     from router.process.workers import Workers
 
-    log = _log(settings)
-    port = SharedPort(settings.host, settings.port)
+    log, notifier = _log(settings), Notifier(os.environ)
+    port = handed.callbacks or SharedPort(settings.host, settings.port)
     is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
-    url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
-    stop_within = settings.drain_delay + settings.drain_timeout
-    workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
+    url = f"{url_of(port, tls=is_tls)}{settings.path}"
+    workers = Workers(
+        command,
+        settings.workers,
+        port,
+        log,
+        stop_within=settings.drain_delay + settings.drain_timeout,
+        silence=notifier.watchdog,
+    )
 
     async def announce() -> None:
-        _on_hang_up(workers.reload)
+        workers.on_look = notifier.reloaded
+        _on_hang_up(workers.reload, notifier)
         more = _around(settings, ops)
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
+        notifier.ready(url)
 
-    ops = _ops(settings, workers.gather, log)
-    server.run(*ops, workers, then=announce)
+    ops = ops_servers(settings, handed.ops, workers.gather, log)
+    server.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
 
 
 def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     """Serve on a socket that is bound already, and heed the parent alone."""
+    from router.net import Inherited, is_listening
     from router.process import server
     from router.process.child import Control, Order
 
-    control = Control(socket.socket(fileno=line))
+    control, listener = Control(socket.socket(fileno=line)), socket.socket(fileno=bound)
+    # One of this worker's own does not listen yet.
+    inherited = is_listening(listener)
     try:
-        router = _Router(settings)
-        serving = router.server(socket.socket(fileno=bound))
+        router = _Router(_at(settings, Inherited(listener)))
+        serving = router.server(listener, inherited=inherited)
 
         async def obey() -> None:
+            router.app.reload.on_look = control.reloaded
             deeds = {
                 Order.REPORT: router.app.report,
                 Order.RELOAD: router.app.reload.ask,
@@ -251,45 +275,6 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    from router.net.http.limits import Limits
-
-    return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
-
-
-def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
-    """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.model import is_exposed
-    from router.net import SHORT, is_loopback, listen
-    from router.ops.guard import refuse, tokens_of
-    from router.ops.port import limits_of, ops_app
-    from router.process.server import Server
-
-    if settings.ops_port == 0:
-        return []
-    tokens = tokens_of(settings.ops_token_file)
-    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
-    if not tokens and not is_loopback(settings.ops_host):
-        log.warning("config", problem=_OPEN_OPS)
-    if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        path = settings.ops_token_file
-        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
-        log.warning("config", problem=problem)
-    if tokens.can_be_guessed:
-        problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
-        log.warning("config", problem=problem)
-    app, limits = ops_app(gather, tokens, log), limits_of(_limits(settings))
-    return [Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_OPS_DRAIN)]
-
-
 def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
     from router.store import kind_of
@@ -301,8 +286,12 @@ def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
     return told
 
 
-def _on_hang_up(reload: Any) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def _on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
+    def heed() -> None:
+        notifier.reloading()
+        reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heed)
 
 
 def _announce(log: Log, url: str, facts: dict[str, Any], warnings: list[str], **more: Any) -> None:

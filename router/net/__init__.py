@@ -5,7 +5,8 @@ from router.net.batching import COMPANY, Batching, batching_of
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 from router.net.egress import ANYWHERE, Egress, is_public, never
-from router.net.listening import BACKLOG, SharedPort, bar, listen, url_at, url_of, waiting
+from router.net.inherited import Inherited, is_listening, take_inherited
+from router.net.listening import BACKLOG, SharedPort, bar, listen, url_of, waiting
 from router.net.networks import Network, Networks, NotANetwork, is_loopback, network_of
 from router.net.resolver import SocketAddress, look_up
 from router.net.resources import OPS, Callers, files_allowed, memory_limit, memory_note, share_out
@@ -26,6 +27,7 @@ __all__ = [
     "Batching",
     "Callers",
     "Egress",
+    "Inherited",
     "Network",
     "Networks",
     "NotANetwork",
@@ -38,6 +40,7 @@ __all__ = [
     "batching_of",
     "certificates_in",
     "files_allowed",
+    "is_listening",
     "is_loopback",
     "is_public",
     "listen",
@@ -50,7 +53,7 @@ __all__ = [
     "pair_of",
     "server_context",
     "share_out",
-    "url_at",
+    "take_inherited",
     "url_of",
     "waiting",
 ]

@@ -44,6 +44,7 @@ class Control:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self._writer: asyncio.StreamWriter | None = None
 
     def failed(self, why: str) -> None:
         """Say why there will be no service; before `obey`."""
@@ -59,6 +60,7 @@ class Control:
         """
         try:
             reader, writer = await asyncio.open_connection(sock=self._line)
+            self._writer = writer
             writer.write(_message(up=up))
             async for line in reader:
                 order = Order(line.decode().strip())
@@ -69,6 +71,11 @@ class Control:
             pass
         finally:
             lost()
+
+    def reloaded(self, successful: bool) -> None:
+        """Say whether what routes.yaml says now is in force."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(_message(reloaded=successful))
 
 
 class Child:
@@ -89,6 +96,12 @@ class Child:
         self.failure = ""
         #: Its last report.
         self.last: Report | None = None
+        #: How often it was asked for one since it last said anything.
+        self.unheard = 0
+        #: Whether it has yet to say how a reload went.
+        self.is_reloading = False
+        #: Whether what routes.yaml said at its last look is in force there.
+        self.is_current = True
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -104,19 +117,27 @@ class Child:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST)
         return cls(process, reader, writer)
 
-    async def attend(self, on_up: Callable[[], None]) -> str:
+    async def attend(
+        self, on_up: Callable[[], None], on_reloaded: Callable[[], None] = lambda: None
+    ) -> str:
         """Take in what it says until it has ended; how it ended."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
                 if line.endswith(b"\n"):  # half a line is the last word of one that was killed
-                    self._hear(json.loads(line), on_up)
+                    self._hear(json.loads(line), on_up, on_reloaded)
         self._answer(None)
         self._writer.close()
         while (code := self._process.poll()) is None:  # noqa: ASYNC110 - it has let go of the line
             await asyncio.sleep(GLANCE)
         return _ending(code)
 
-    def _hear(self, message: dict[str, Any], on_up: Callable[[], None]) -> None:
+    def _hear(
+        self,
+        message: dict[str, Any],
+        on_up: Callable[[], None],
+        on_reloaded: Callable[[], None],
+    ) -> None:
+        self.unheard = 0
         match message:
             case {"report": report}:
                 self.last = report
@@ -124,12 +145,20 @@ class Child:
             case {"up": facts}:
                 self.since, self.facts = asyncio.get_running_loop().time(), facts
                 on_up()
+            case {"reloaded": is_current}:
+                self.is_current, self.is_reloading = is_current, False
+                on_reloaded()
             case {"failed": why}:
                 self.failure = why
 
     def say(self, order: Order) -> None:
         if not self._writer.is_closing():
             self._writer.write(f"{order}\n".encode())
+
+    def reload(self) -> None:
+        """One that is not up yet reads routes.yaml anyway."""
+        self.is_reloading = self.since is not None
+        self.say(Order.RELOAD)
 
     async def report(self) -> Report | None:
         """How it is now; None where it does not say so in time."""
