@@ -1,0 +1,288 @@
+// Joins the parts: which room one is in, what it shows, and how it stays up to date.
+
+import { Gone, Problem, ask, keepToken, now as routerTime, token } from './api.js';
+import { h, morph } from './elements.js';
+import { clock, duration } from './figures.js';
+import { linkTo, placeOf } from './place.js';
+import { follow } from './stream.js';
+import { isKnown, languageNow, speak, text } from './telling.js';
+import { themeNow, wear } from './theme.js';
+import { dead } from './rooms/dead.js';
+import { event } from './rooms/event.js';
+import { events } from './rooms/events.js';
+import { nodes } from './rooms/nodes.js';
+import { now } from './rooms/now.js';
+import { routes } from './rooms/routes.js';
+import { target } from './rooms/target.js';
+import { tokenEntry } from './rooms/token.js';
+
+/** How often what is shown is asked for, in milliseconds; and while nobody answers. */
+const OFTEN = 5000;
+const GONE = 2000;
+
+/** At most so often is it drawn anew, or asked for, because of what the stream tells. */
+const DRAWN = 250;
+const ASKED = 1000;
+
+const NAV = ['now', 'events', 'dead', 'routes', 'nodes'];
+
+/** All that the page knows. */
+const state = {
+  place: placeOf(location.hash),
+  /** Who one is, and what one may; null until it is known. */
+  you: null,
+  /** What was loaded, and for which place: it is shown until the next is there. */
+  data: null,
+  loaded: null,
+  /** Why this place could not be loaded: a Problem, or null. */
+  problem: null,
+  /** The API lets nobody in without a token, or with this one: its Problem. */
+  refusal: null,
+  isLive: false,
+  /** Since when nobody has answered, in milliseconds; null while somebody does. */
+  goneSince: null,
+  /** How many things are wrong, for the title; the names of all targets, for what can be filled in. */
+  wrong: 0,
+  targets: [],
+};
+
+const page = {
+  go: (link) => { location.hash = link; },
+  /** Goes there without a step for the browser's way back. */
+  replace(link) {
+    history.replaceState(null, '', link);
+    state.place = placeOf(location.hash);
+    state.loaded = state.place;
+    draw();
+  },
+  draw,
+  load,
+  begin,
+  failed: (error) => {
+    failed(error);
+    draw();
+  },
+  may: (what) => state.you?.may.includes(what) ?? false,
+};
+
+function roomOf({ room, name }) {
+  if (room === 'targets' && name) return target;
+  if (room === 'events' && name) return event;
+  return { now, events, dead, routes, nodes }[room] ?? now;
+}
+
+// Asking
+
+let timer = null;
+let asking = null;
+let unfollow = () => {};
+let followed = null;
+
+/** From the start: who is it, then the room. */
+async function begin() {
+  state.refusal = null;
+  followed = null;
+  await load();
+}
+
+/** Asks for what the room shows; one ask at a time, and the last place counts. */
+async function load() {
+  clearTimeout(timer);
+  const { place } = state;
+  const mine = Symbol('ask');
+  asking = mine;
+  const room = roomOf(place);
+  const before = isLoaded(place) ? state.data : null;
+  try {
+    state.you ??= await ask('you');
+    const data = await room.load(place, before);
+    if (asking !== mine) return;
+    Object.assign(state, { data, loaded: place, problem: null, refusal: null, goneSince: null });
+    if (room === now) noteTargets(data);
+  } catch (error) {
+    if (asking !== mine) return;
+    failed(error);
+  }
+  draw();
+  listen();
+  const often = state.goneSince ? GONE : room.seldom ? OFTEN * 6 : OFTEN;
+  timer = setTimeout(() => (document.hidden && !state.goneSince ? null : load()), often);
+}
+
+function isLoaded(place) {
+  return JSON.stringify(state.loaded) === JSON.stringify(place);
+}
+
+function failed(error) {
+  if (error instanceof Problem && [401, 403].includes(error.status) && !state.you) {
+    state.refusal = error;
+  } else if (error instanceof Problem && error.status === 401) {
+    Object.assign(state, { you: null, data: null, refusal: error });
+  } else if (error instanceof Problem) {
+    Object.assign(state, { problem: error, goneSince: null });
+  } else if (error instanceof Gone || error.name === 'TimeoutError') {
+    state.goneSince ??= Date.now();
+  } else {
+    throw error;
+  }
+}
+
+function noteTargets(data) {
+  state.wrong = now.wrong(data);
+  state.targets = data.targets.map((each) => each.name).sort();
+}
+
+/** The names of targets and what is wrong, where another room was the first. */
+async function glance() {
+  if (roomOf(state.place) === now || state.goneSince || !state.you || document.hidden) return;
+  try {
+    const [status, { targets }] = await Promise.all([ask('status'), ask('targets')]);
+    noteTargets({ status, targets });
+    draw();
+  } catch {
+    // The room's own asking tells what is wrong.
+  }
+}
+
+// Hearing
+
+let drawing = null;
+let loading = null;
+
+/** Follows what this room wants to hear: failures, unless it says more. */
+function listen() {
+  if (!state.you || state.goneSince) return;
+  const room = roomOf(state.place);
+  const query = room.stream?.(state.place) || { failed: 'true' };
+  const wanted = JSON.stringify(query);
+  if (wanted === followed) return;
+  unfollow();
+  followed = wanted;
+  unfollow = follow(query, hear, (isLive) => {
+    if (state.isLive !== isLive) {
+      state.isLive = isLive;
+      // What came meanwhile was not heard.
+      if (isLive) load();
+      else draw();
+    }
+  });
+}
+
+function hear(kind, what) {
+  if (!isLoaded(state.place) || kind === 'beat') return;
+  const answer = roomOf(state.place).hear?.(state.data, kind, what, state.place);
+  if (answer === 'draw') drawing ??= setTimeout(() => { drawing = null; draw(); }, DRAWN);
+  if (answer === 'load') loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
+}
+
+// Drawing
+
+const root = document.getElementById('page');
+
+function draw() {
+  document.documentElement.lang = languageNow() === 'zh' ? 'zh-CN' : 'en';
+  const wrong = state.wrong ? `(${state.wrong}) ` : '';
+  document.title = `${wrong}${titleOf(state.place)} · ${text('product')}`;
+  const fresh = h('div', { id: 'page' },
+    h('a', { class: 'skip', href: '#main', onclick: (click) => {
+      click.preventDefault();
+      document.querySelector('main').focus();
+    } }, text('skip')),
+    bar(),
+    notice(),
+    h('main', { id: 'main', tabindex: -1, 'aria-busy': String(!isLoaded(state.place)) }, shown()),
+    h('datalist', { id: 'targets' }, state.targets.map((name) => h('option', { value: name }))));
+  morph(root, fresh);
+}
+
+function titleOf(place) {
+  if (state.refusal) return text('token');
+  return roomOf(place).title(place);
+}
+
+function shown() {
+  if (state.refusal) return tokenEntry(state.refusal, Boolean(token()), page);
+  if (state.problem && !isLoaded(state.place)) {
+    return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
+      h('p', null, state.problem.detail));
+  }
+  if (!state.data) return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  return [
+    state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
+    roomOf(state.loaded).view(state.data, state.loaded, page),
+  ];
+}
+
+function bar() {
+  const here = state.place.room === 'targets' ? 'now' : state.place.room;
+  return h('header', null,
+    h('a', { class: 'name', href: linkTo('now') }, text('product')),
+    h('nav', { 'aria-label': text('rooms') }, NAV.map((room) => h('a', {
+      href: linkTo(room), 'aria-current': room === here ? 'page' : null }, text(room)))),
+    h('div', { class: 'side' }, mark(), who(),
+      h('button', { type: 'button', lang: languageNow() === 'zh' ? 'en' : 'zh-CN',
+        title: text('language'), onclick: () => {
+          speak(languageNow() === 'zh' ? 'en' : 'zh');
+          draw();
+        } }, languageNow() === 'zh' ? 'English' : '中文'),
+      h('button', { type: 'button', title: text('theme'), onclick: () => {
+        wear(themeNow() === 'dark' ? 'light' : 'dark');
+        draw();
+      } }, text(themeNow() === 'dark' ? 'theme.light' : 'theme.dark'))));
+}
+
+/** Whether what one sees is as it is now. */
+function mark() {
+  const live = state.isLive && !state.goneSince;
+  return h('span', { class: `live ${live ? 'on' : 'off'}`, role: 'status' },
+    text(live ? 'live' : 'live.off'));
+}
+
+function who() {
+  if (!state.you?.name) return null;
+  return h('button', { type: 'button', title: text('token.forget'), onclick: () => {
+    keepToken('');
+    Object.assign(state, { you: null, data: null, isLive: false });
+    unfollow();
+    begin();
+  } }, state.you.name);
+}
+
+function notice() {
+  if (!state.goneSince) return null;
+  return h('div', { class: 'notice', role: 'alert' }, text('gone', {
+    at: clock(state.goneSince), age: duration((Date.now() - state.goneSince) / 1000) }));
+}
+
+// Moving about
+
+window.addEventListener('hashchange', () => {
+  const before = state.place;
+  state.place = placeOf(location.hash);
+  const same = roomOf(before) === roomOf(state.place) && before.name === state.place.name;
+  state.problem = null;
+  draw();
+  if (!same) scrollTo(0, 0);
+  load().then(() => { if (!same) document.querySelector('h1')?.focus(); });
+});
+
+document.addEventListener('visibilitychange', () => { if (!document.hidden) load(); });
+
+/** `/` is the way to the search, and a digit to a room, unless one is writing. */
+document.addEventListener('keydown', (pressed) => {
+  if (pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
+  if (/^(INPUT|SELECT|TEXTAREA)$/.test(pressed.target.nodeName)) return;
+  const room = NAV[Number(pressed.key) - 1];
+  if (room) page.go(linkTo(room));
+  if (pressed.key === '/') {
+    pressed.preventDefault();
+    const search = document.querySelector('.search');
+    if (search) search.focus();
+    else page.go(linkTo('events'));
+  }
+});
+
+setInterval(glance, OFTEN * 3);
+wear(themeNow());
+draw();
+begin().then(glance);

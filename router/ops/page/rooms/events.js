@@ -1,0 +1,180 @@
+// Events: as they come, or searched by whatever is known of them.
+
+import { ask } from '../api.js';
+import { h } from '../elements.js';
+import { clock, time } from '../figures.js';
+import { linkTo, queryOf } from '../place.js';
+import { table } from '../table.js';
+import { ended, reasonText, saying, targetLink } from '../targets.js';
+import { isKnown, text, told } from '../telling.js';
+
+/** The most rows that are kept of what comes. */
+const KEPT = 200;
+
+/** What can only be a key, or a pattern of keys: these can be followed. */
+const KEY = /^[^\s]*[.*?[][^\s]*$/;
+
+/** How many more a search asks for with each "more". */
+const PAGE = 50;
+
+export const events = {
+  title: () => text('events'),
+
+  async load(place, before) {
+    const { query } = place;
+    // What came by the stream is newer than what a search would find.
+    if (before && isFollowed(query)) return before;
+    const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
+    return { rows: found.events, found, held: null };
+  },
+
+  /** What the stream is to tell here; null where what is shown is a search. */
+  stream: ({ query }) => isFollowed(query) && {
+    ...(query.target && { target: query.target }),
+    ...(query.what && { match: query.what }),
+    ...(query.failed && { failed: 'true' }),
+  },
+
+  hear(data, kind, what, place) {
+    if (!isFollowed(place.query) || kind === 'beat') return null;
+    const rows = data.held ?? data.rows;
+    rows.unshift({ ...what, what: what.what ?? kind, came: rows.length ? nextNumber(rows) : 1 });
+    rows.splice(KEPT);
+    return 'draw';
+  },
+
+  view(data, place, page) {
+    const followed = isFollowed(place.query);
+    return h('div', null,
+      h('h1', { tabindex: -1 }, text('events')),
+      filters(place, page),
+      h('p', { class: 'acts' },
+        followed ? holding(data, page) : h('a', { href: linkTo('events') }, text('events.follow')),
+        h('span', { class: 'quiet' }, followed ? text('events.following') : reach(data.found))),
+      data.rows.length ? rowsOf(data) : h('p', { class: 'quiet' }, nothing(followed, data.found)),
+      !followed && data.found.more ? h('p', null, h('a', { class: 'button',
+        href: linkTo('events', null,
+          { ...place.query, limit: String(Number(place.query.limit || PAGE) + PAGE) }) },
+      text('more'))) : null);
+  },
+};
+
+function asked({ what, since, target, code, failed }) {
+  return { what: what ?? '', since: since ?? '', target: target ?? '', code: code ?? '',
+    failed: failed ? 'true' : '' };
+}
+
+/** A key can be followed; an id, or a time that is over, is searched for. */
+function isFollowed({ what = '', since, code }) {
+  return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
+}
+
+function nextNumber(rows) {
+  return (rows[0].came ?? 0) + 1;
+}
+
+function filters({ query }, page) {
+  const option = (value, words) =>
+    h('option', { value, selected: (query.since ?? '') === value }, words);
+  return h('form', { class: 'filters', role: 'search', onsubmit: (event) => {
+    event.preventDefault();
+    page.go(linkTo('events', null, queryOf(event.currentTarget)));
+  } },
+  h('label', { class: 'wide' }, text('events.what'),
+    h('input', { name: 'what', type: 'search', value: query.what ?? '', class: 'search',
+      placeholder: text('events.what_example'), autocomplete: 'off', spellcheck: 'false' })),
+  h('label', null, text('events.since'), h('select', { name: 'since' },
+    option('', text('events.now')),
+    ['15m', '1h', '3h', '24h', '7d'].map((each) => option(each, text(`since.${each}`))))),
+  h('label', null, text('target'), h('input', { name: 'target', value: query.target ?? '',
+    list: 'targets', autocomplete: 'off', spellcheck: 'false' })),
+  h('label', null, text('events.code'), h('input', { name: 'code', value: query.code ?? '',
+    size: 5, autocomplete: 'off' })),
+  h('label', { class: 'check' },
+    h('input', { name: 'failed', type: 'checkbox', value: 'true', checked: Boolean(query.failed) }),
+    text('events.failed')),
+  h('button', { class: 'strong' }, text('search')));
+}
+
+/** So that what one reads does not move. */
+function holding(data, page) {
+  const waiting = data.held ? data.held.length - data.rows.length : 0;
+  return h('button', { type: 'button', 'aria-pressed': String(Boolean(data.held)),
+    onclick: () => {
+      if (data.held) data.rows = data.held;
+      data.held = data.held ? null : [...data.rows];
+      page.draw();
+    } },
+  data.held ? text('events.release', { n: waiting }) : text('events.hold'));
+}
+
+function rowsOf(data) {
+  const columns = [[text('event')], [text('time')], [text('events.told')], [text('events.went')]];
+  return table(text('events'), columns, data.rows.map((row) => ({
+    key: row.came ? `came ${row.came}` : `${row.at} ${row.event_id} ${row.what} ${row.target}`,
+    kind: isBad(row) ? 'bad' : null,
+    cells: [nameOf(row), time(row.at), toldOf(row), wentOf(row)],
+  })));
+}
+
+/** Its key, as a link to all of it. */
+function nameOf(row) {
+  const id = row.event_id || row.request_id;
+  if (!id) return row.event_key || h('span', { class: 'quiet' }, '–');
+  return [h('a', { href: linkTo('events', id) }, row.event_key || id),
+    h('span', { class: 'id' }, id.slice(0, 8))];
+}
+
+function isBad(row) {
+  return Boolean((row.code && row.code !== '000') || row.what === 'dead_letter'
+    || row.what === 'lost' || row.what === 'failing' || row.what === 'unmatched');
+}
+
+/** What EBaaS was told. */
+function toldOf(row) {
+  if (row.what === 'request' || row.what === 'event') {
+    return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}` }, row.code)
+      : text('told.gone');
+  }
+  return isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
+}
+
+/** What failed first, and how many are fine. */
+function wentOf(row) {
+  if (row.what === 'unmatched') return text('no_route');
+  if (row.what === 'dropped') return text('events.dropped', { n: row.count });
+  if (row.deliveries) {
+    return row.deliveries.map((each, index) => [index ? '; ' : '', targetLink(each.target), ': ',
+      text(`delivery.${each.state}`)]);
+  }
+  if (row.target) {
+    return [targetLink(row.target), ': ', row.reason ? ended(row) : saying(row)];
+  }
+  const targets = row.targets ?? [];
+  const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
+  const fine = targets.length - failed.length;
+  return [
+    failed.map((each) => h('div', null, targetLink(each.target), ': ', ended(each))),
+    fine ? h('span', { class: 'quiet', title: targets.filter((each) => !failed.includes(each))
+      .map((each) => `${each.target}: ${each.reason ? reasonText(each.reason) : each.skipped}`)
+      .join('\n') }, text('events.fine', { n: fine })) : null,
+  ];
+}
+
+/** How far back each place reaches that was looked in. */
+function reach(found) {
+  const places = found.looked_in.map(({ name, back_to: back }) =>
+    (back ? text('events.back_to', { place: placeName(name), at: clock(back) })
+      : placeName(name)));
+  return [told('events.looked', { places: places.join(text('and')) }),
+    found.skipped ? ` ${text('events.skipped', { n: found.skipped })}` : ''];
+}
+
+function placeName(name) {
+  return isKnown(`place.${name}`) ? text(`place.${name}`) : name;
+}
+
+function nothing(followed, found) {
+  if (followed) return text('events.none_yet');
+  return [text('events.none'), ' ', found.looked_in.length ? null : text('events.nowhere')];
+}
