@@ -1,11 +1,11 @@
 // Joins the parts: which room one is in, what it shows, and how it stays up to date.
 
-import { Gone, Problem, ask, keepToken, now as routerTime, token } from './api.js';
+import { Gone, Problem, ask, keepToken, token } from './api.js';
 import { h, morph } from './elements.js';
-import { clock, duration } from './figures.js';
+import { NAV, bar, notice } from './frame.js';
 import { linkTo, placeOf } from './place.js';
 import { follow } from './stream.js';
-import { isKnown, languageNow, speak, text } from './telling.js';
+import { languageNow, text } from './telling.js';
 import { themeNow, wear } from './theme.js';
 import { dead } from './rooms/dead.js';
 import { event } from './rooms/event.js';
@@ -23,8 +23,6 @@ const GONE = 2000;
 /** At most so often is it drawn anew, or asked for, because of what the stream tells. */
 const DRAWN = 250;
 const ASKED = 1000;
-
-const NAV = ['now', 'events', 'dead', 'routes', 'nodes'];
 
 /** All that the page knows. */
 const state = {
@@ -58,6 +56,13 @@ const page = {
   draw,
   load,
   begin,
+  /** Without the token. */
+  leave() {
+    keepToken('');
+    Object.assign(state, { you: null, data: null, loaded: null, isLive: false });
+    unfollow();
+    begin();
+  },
   failed: (error) => {
     failed(error);
     draw();
@@ -188,8 +193,8 @@ function draw() {
       click.preventDefault();
       document.querySelector('main').focus();
     } }, text('skip')),
-    bar(),
-    notice(),
+    bar(state, page),
+    notice(state),
     h('main', { id: 'main', tabindex: -1, 'aria-busy': String(!isLoaded(state.place)) }, shown()),
     h('datalist', { id: 'targets' }, state.targets.map((name) => h('option', { value: name }))));
   morph(root, fresh);
@@ -211,47 +216,6 @@ function shown() {
     state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),
   ];
-}
-
-function bar() {
-  const here = state.place.room === 'targets' ? 'now' : state.place.room;
-  return h('header', null,
-    h('a', { class: 'name', href: linkTo('now') }, text('product')),
-    h('nav', { 'aria-label': text('rooms') }, NAV.map((room) => h('a', {
-      href: linkTo(room), 'aria-current': room === here ? 'page' : null }, text(room)))),
-    h('div', { class: 'side' }, mark(), who(),
-      h('button', { type: 'button', lang: languageNow() === 'zh' ? 'en' : 'zh-CN',
-        title: text('language'), onclick: () => {
-          speak(languageNow() === 'zh' ? 'en' : 'zh');
-          draw();
-        } }, languageNow() === 'zh' ? 'English' : '中文'),
-      h('button', { type: 'button', title: text('theme'), onclick: () => {
-        wear(themeNow() === 'dark' ? 'light' : 'dark');
-        draw();
-      } }, text(themeNow() === 'dark' ? 'theme.light' : 'theme.dark'))));
-}
-
-/** Whether what one sees is as it is now. */
-function mark() {
-  const live = state.isLive && !state.goneSince;
-  return h('span', { class: `live ${live ? 'on' : 'off'}`, role: 'status' },
-    text(live ? 'live' : 'live.off'));
-}
-
-function who() {
-  if (!state.you?.name) return null;
-  return h('button', { type: 'button', title: text('token.forget'), onclick: () => {
-    keepToken('');
-    Object.assign(state, { you: null, data: null, isLive: false });
-    unfollow();
-    begin();
-  } }, state.you.name);
-}
-
-function notice() {
-  if (!state.goneSince) return null;
-  return h('div', { class: 'notice', role: 'alert' }, text('gone', {
-    at: clock(state.goneSince), age: duration((Date.now() - state.goneSince) / 1000) }));
 }
 
 // Moving about

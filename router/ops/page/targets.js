@@ -32,9 +32,12 @@ export function ended(attempt) {
     return isKnown(`skipped.${attempt.skipped}`) ? text(`skipped.${attempt.skipped}`)
       : text('skipped', { why: attempt.skipped || '?' });
   }
-  const status = attempt.status && (attempt.status < 200 || attempt.status > 299)
-    ? ` · HTTP ${attempt.status}` : '';
-  return [reasonText(attempt.reason), status, saying(attempt)];
+  return [reasonText(attempt.reason), statusOf(attempt), saying(attempt)];
+}
+
+/** An HTTP status that tells something: a 2xx does not. */
+function statusOf({ status }) {
+  return status && (status < 200 || status > 299) ? ` · HTTP ${status}` : '';
 }
 
 /** What the receiver said, or else what the router knows of it. */
@@ -50,7 +53,7 @@ export function troubles(target) {
   if (target.state === 'failing' && failure) {
     found.push([
       [told('why.failing', { reason: reasonText(failure.reason) }),
-        failure.status ? ` · HTTP ${failure.status}` : '', saying(failure), '. ',
+        statusOf(failure), saying(failure), text('full_stop'),
         h('span', { class: 'quiet' },
           target.failing_since ? told('why.since', { at: time(target.failing_since),
             age: ago(target.failing_since) }) : null, ' ', ofHour(target))],

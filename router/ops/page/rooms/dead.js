@@ -1,6 +1,7 @@
 // Dead letters, and all else that is not settled: find them, see what an act would change, act.
 
-import { act, ask } from '../api.js';
+import { ALL, acts, asking, keyOf } from '../acting.js';
+import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
@@ -10,15 +11,8 @@ import { text, told } from '../telling.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
 
-/** What a person may do with a delivery that stands there. */
-const VERBS = { dead: ['replay', 'discard'], queued: ['discard'], awaiting: ['discard'],
-  superseded: ['restore'], acknowledged: [] };
-
-/** What takes it back. */
-const UNDO = { discard: 'restore' };
-
-/** The whole of what the filters show, as the key of what is asked for all of it. */
-const ALL = 'all';
+/** The filters that are out of the way until one of them is wanted. */
+const FURTHER = ['event', 'newer_than', 'older_than', 'acknowledged_later'];
 
 const PAGE = 50;
 
@@ -41,7 +35,7 @@ export const dead = {
       h('h1', { tabindex: -1 }, dead.title(place)),
       counts(data.counts, place),
       filters(place, page),
-      acts(ALL, stateOf(place), all, data, page, 'dead.all'),
+      data.deliveries.length ? acts(ALL, all, data, page, 'dead.all') : null,
       asking(ALL, data, page),
       list(data, place, page),
       h('h2', null, text('dead.actions')),
@@ -77,163 +71,57 @@ function filters(place, page) {
   const { query } = place;
   const field = (name, more) => h('input', { name, value: query[name] ?? '', autocomplete: 'off',
     spellcheck: 'false', ...more });
-  const option = (name, value, words) =>
-    h('option', { value, selected: (query[name] ?? '') === value }, words);
-  return h('form', { class: 'filters', role: 'search', onsubmit: (event) => {
+  return h('form', { role: 'search', onsubmit: (event) => {
     event.preventDefault();
     page.go(linkTo('dead', null, queryOf(event.currentTarget)));
   } },
-  h('label', null, text('delivery.state'), h('select', { name: 'state' },
-    STATES.map((state) => h('option', { value: state === 'dead' ? '' : state,
-      selected: stateOf(place) === state }, text(`delivery.${state}`))))),
-  h('label', null, text('target'), field('target', { list: 'targets' })),
-  h('label', { class: 'wide' }, text('dead.match'), field('match', { placeholder: 'a.gs.*',
-    class: 'search' })),
-  h('label', { class: 'wide' }, text('event.id'), field('event')),
-  h('label', null, text('dead.newer_than'), field('newer_than', { placeholder: '3h', size: 5 })),
-  h('label', null, text('dead.older_than'), field('older_than', { placeholder: '10m', size: 5 })),
-  h('label', null, text('dead.later'), h('select', { name: 'acknowledged_later' },
-    option('acknowledged_later', '', text('later.include')),
-    option('acknowledged_later', 'exclude', text('later.exclude')),
-    option('acknowledged_later', 'only', text('later.only')))),
-  h('button', { class: 'strong' }, text('filter')));
-}
-
-/** The buttons of what may be done with a selection; each shows first what it would change. */
-function acts(where, state, filter, data, page, words) {
-  const verbs = VERBS[state].filter((verb) => page.may(verb === 'restore' ? 'discard' : verb));
-  if (!verbs.length || (where === ALL && !data.deliveries.length)) return null;
-  return h('div', { class: 'acts' }, verbs.map((verb) => h('button', {
-    type: 'button', onclick: () => preview(verb, filter, where, data, page),
-  }, text(words ? `${words}.${verb}` : `verb.${verb}`))));
-}
-
-/** A selection as the API takes it: each part a list. */
-function selectionOf(filter) {
-  const lists = ['target', 'state', 'match', 'event'].filter((name) => filter[name])
-    .map((name) => [name, [filter[name]]]);
-  return { ...filter, ...Object.fromEntries(lists) };
-}
-
-async function preview(verb, filter, where, data, page, undone) {
-  data.asked = { verb, filter, where, undone, kept: data.asked?.kept };
-  if (where !== ALL) {
-    data.asked.kept ??= rows(data).map((entry, index) => ({ entry, index }))
-      .find(({ entry }) => keyOf(entry) === where);
-  } else {
-    data.asked.kept = null;
-  }
-  await step(data, page, async (asked) => {
-    asked.preview = await act(`deliveries/${verb}`, { ...selectionOf(filter), dry_run: true });
-  });
-}
-
-/** Takes the token of the preview, and with it exactly that set. */
-async function carryOut(data, page) {
-  await step(data, page, async (asked) => {
-    const done = { changed: 0, left: 0 };
-    for (let more = true; more;) {
-      const said = await act(`deliveries/${asked.verb}`, { token: asked.preview.token });
-      done.changed += said.changed;
-      done.left = said.left;
-      more = said.more;
-      asked.done = { ...done, more };
-      page.draw();
-    }
-  });
-  page.load();
-}
-
-async function step(data, page, does) {
-  const { asked } = data;
-  asked.busy = true;
-  page.draw();
-  try {
-    await does(asked);
-  } catch (error) {
-    asked.error = error.message;
-  }
-  asked.busy = false;
-  page.draw();
-}
-
-/** What was asked for there: what it would change, or what it has changed. */
-function asking(where, data, page) {
-  const { asked } = data;
-  if (asked?.where !== where) return null;
-  const dismiss = () => { data.asked = null; page.load(); };
-  return h('div', { class: 'panel', role: 'status' },
-    asked.error ? [h('p', { class: 'bad' }, asked.error), button('dismiss', dismiss)]
-      : asked.done ? doneTold(asked, data, page, dismiss)
-        : asked.preview ? previewTold(asked, data, page, dismiss)
-          : h('p', { class: 'quiet' }, text('looking')));
-}
-
-function previewTold({ verb, preview: would, busy, undone }, data, page, dismiss) {
-  const n = would.number;
-  return [
-    h('p', null, h('b', null, text(`would.${verb}`, { n }))),
-    would.counts.length > 1 ? h('p', { class: 'quiet' }, would.counts.map((each) =>
-      `${each.target}: ${number(each.deliveries)}`).join(text('comma'))) : null,
-    undone !== undefined && undone !== n ? h('p', null, text('dead.not_what_was_undone', { n:
-      undone })) : null,
-    would.left_out ? h('p', null, text('dead.left_out', { n: would.left_out })) : null,
-    would.why.map((why) => h('p', { class: 'quiet' }, why)),
-    n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
-    n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
-    h('div', { class: 'acts' },
-      n ? button(`do.${verb}`, () => carryOut(data, page), { n }, busy) : null,
-      button(n ? 'cancel' : 'dismiss', dismiss)),
-  ];
-}
-
-function doneTold({ verb, done, filter, where }, data, page, dismiss) {
-  const undo = UNDO[verb];
-  return [
-    h('p', null, h('b', null, text(`did.${verb}`, { n: done.changed })), ' ',
-      done.more ? text('dead.going_on')
-        : done.left ? text('dead.left', { n: done.left }) : null),
-    h('div', { class: 'acts' },
-      undo && done.changed && !done.more
-        ? button('undo', () => preview(undo, { ...filter, state: 'superseded' }, where, data, page,
-          done.changed)) : null,
-      button('dismiss', dismiss)),
-  ];
-}
-
-function button(words, onclick, values, disabled) {
-  return h('button', { type: 'button', onclick, disabled,
-    class: words.startsWith('do.') ? 'strong' : null }, text(words, values));
+  h('div', { class: 'filters' },
+    h('label', null, text('delivery.state'), h('select', { name: 'state' },
+      STATES.map((state) => h('option', { value: state === 'dead' ? '' : state,
+        selected: stateOf(place) === state }, text(`delivery.${state}`))))),
+    h('label', null, text('target'), field('target', { list: 'targets' })),
+    h('label', { class: 'wide' }, text('dead.match'),
+      field('match', { placeholder: 'a.gs.*', class: 'search' })),
+    h('button', { class: 'strong' }, text('filter'))),
+  h('details', { open: FURTHER.some((name) => query[name]) },
+    h('summary', null, text('dead.more')),
+    h('div', { class: 'filters' },
+      h('label', { class: 'wide' }, text('event.id'), field('event')),
+      h('label', null, text('dead.newer_than'), field('newer_than', { placeholder: '3h' })),
+      h('label', null, text('dead.older_than'), field('older_than', { placeholder: '10m' })),
+      h('label', null, text('dead.later'), h('select', { name: 'acknowledged_later' },
+        ['include', 'exclude', 'only'].map((each) => h('option', {
+          value: each === 'include' ? '' : each, selected: query.acknowledged_later === each,
+        }, text(`later.${each}`))))))));
 }
 
 function rows(data) {
   return [...data.deliveries, ...(data.more?.deliveries ?? [])];
 }
 
-function keyOf(entry) {
-  return `${entry.event_id} ${entry.target}`;
-}
-
 function list(data, place, page) {
-  const shown = rows(data);
-  const kept = data.asked?.kept;
-  // What was acted on stays where it was until what happened to it has been read.
-  if (kept && !shown.some((entry) => keyOf(entry) === data.asked.where)) {
-    shown.splice(kept.index, 0, { ...kept.entry, gone: true });
-  }
+  const shown = withAsked(rows(data), data.asked);
   if (!shown.length) return h('p', { class: 'quiet' }, text(`none.${stateOf(place)}`));
-  const columns = [[text('event')], [text('target')], [text('reason')],
-    [text('delivery.retries'), 'number'], [text('dead.came'), 'number'], ['', 'acts']];
+  const columns = [[text('event'), 'name'], [text('target')], [text('reason')],
+    [text('delivery.retries'), 'number'], [text('dead.came'), 'number'], [text('dead.does'), 'does']];
   const next = data.more ? data.more.next : data.next;
   return [
     table(dead.title(place), columns, shown.flatMap((entry) => {
-      const panel = asking(keyOf(entry), data, page);
-      return [row(entry, data, page),
-        ...(panel ? [{ key: `asked ${keyOf(entry)}`, wide: panel }] : [])];
+      const wide = asking(keyOf(entry), data, page);
+      return [row(entry, data, page), ...(wide ? [{ key: `asked ${keyOf(entry)}`, wide }] : [])];
     })),
     next ? h('p', null, h('button', { type: 'button',
       onclick: () => addPage(data, place, next).then(page.draw, page.failed) }, text('more'))) : null,
   ];
+}
+
+/** What was acted on stays where it was until what happened to it has been read. */
+function withAsked(shown, asked) {
+  if (!asked || asked.where === ALL) return shown;
+  const index = shown.findIndex((entry) => keyOf(entry) === asked.where);
+  if (index >= 0) asked.kept = { entry: shown[index], index };
+  else if (asked.kept) shown.splice(asked.kept.index, 0, { ...asked.kept.entry, gone: true });
+  return shown;
 }
 
 async function addPage(data, place, after) {
@@ -260,15 +148,15 @@ function row(entry, data, page) {
           age: ago(entry.action.at) })) : null],
       number(entry.retries),
       ago(entry.first_at),
-      entry.gone ? null : acts(keyOf(entry), entry.state,
-        { state: entry.state, event: entry.event_id, target: entry.target }, data, page),
+      entry.gone ? null : acts(keyOf(entry), { state: entry.state, event: entry.event_id,
+        target: entry.target }, data, page),
     ],
   };
 }
 
 function actions(found) {
   if (!found.length) return h('p', { class: 'quiet' }, text('dead.no_actions'));
-  const columns = [[text('who')], [text('dead.did')], [text('deliveries'), 'number'],
+  const columns = [[text('who'), 'name'], [text('dead.did')], [text('deliveries'), 'number'],
     [text('dead.by')], [text('time'), 'number']];
   return table(text('dead.actions'), columns, found.map((each) => ({
     key: each.action_id,

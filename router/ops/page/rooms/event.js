@@ -106,22 +106,21 @@ function requestTold(step) {
 /** A line for each attempt, with how long it took beside the longest. */
 function attempts(targets) {
   const longest = Math.max(1, ...targets.map((each) => each.ms ?? 0));
-  const columns = [[text('target')], [text('route.as')], [text('event.took'), 'number'], [''],
+  const columns = [[text('target'), 'name'], [text('route.as')], [text('event.took')],
     [text('event.how')]];
   return table(text('event.attempts'), columns, targets.map((each) => ({
     key: each.target,
-    kind: each.reason && each.reason !== 'acknowledged' ? 'bad' : null,
+    kind: each.reason && each.reason !== 'acknowledged' ? 'wrong' : null,
     cells: [
       targetLink(each.target),
       each.as ? text(`as.${each.as}`) : '',
-      each.ms === null ? '' : milliseconds(each.ms),
-      each.ms === null ? '' : s('svg', { class: 'took', viewBox: '0 0 100 6',
-        preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-      s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 6 })),
+      each.ms === null ? null : [milliseconds(each.ms), s('svg', { class: 'took',
+        viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+      s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 4 }))],
       [ended(each), each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
         each.late ? h('span', { class: 'note' }, text('event.late')) : null],
     ],
-  })));
+  })), 'attempts');
 }
 
 function lateTold(step) {
@@ -136,11 +135,10 @@ function nextTold(next) {
 }
 
 function inStore(story) {
-  const columns = [[text('target')], [text('delivery.state')], [text('reason')],
+  const columns = [[text('target'), 'name'], [text('delivery.state')], [text('reason')],
     [text('delivery.retries'), 'number'], [text('delivery.changed'), 'number']];
   return table(text('event.in_store'), columns, story.deliveries.map((each) => ({
     key: each.target,
-    kind: each.state === 'dead' ? 'bad' : null,
     cells: [targetLink(each.target), text(`delivery.${each.state}`), reasonText(each.reason),
       number(each.retries), ago(each.changed_at)],
   })));

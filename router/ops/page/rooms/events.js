@@ -5,7 +5,7 @@ import { h } from '../elements.js';
 import { clock, time } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
-import { ended, reasonText, saying, targetLink } from '../targets.js';
+import { ended, saying, targetLink } from '../targets.js';
 import { isKnown, text, told } from '../telling.js';
 
 /** The most rows that are kept of what comes. */
@@ -13,6 +13,9 @@ const KEPT = 200;
 
 /** What can only be a key, or a pattern of keys: these can be followed. */
 const KEY = /^[^\s]*[.*?[][^\s]*$/;
+
+/** What is never well. */
+const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing']);
 
 /** How many more a search asks for with each "more". */
 const PAGE = 50;
@@ -109,11 +112,11 @@ function holding(data, page) {
 }
 
 function rowsOf(data) {
-  const columns = [[text('event')], [text('time')], [text('events.told')], [text('events.went')]];
+  const columns = [[text('time'), 'short bare'], [text('event'), 'name'], [text('events.told'), 'short'],
+    [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
     key: row.came ? `came ${row.came}` : `${row.at} ${row.event_id} ${row.what} ${row.target}`,
-    kind: isBad(row) ? 'bad' : null,
-    cells: [nameOf(row), time(row.at), toldOf(row), wentOf(row)],
+    cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
   })));
 }
 
@@ -125,18 +128,14 @@ function nameOf(row) {
     h('span', { class: 'id' }, id.slice(0, 8))];
 }
 
-function isBad(row) {
-  return Boolean((row.code && row.code !== '000') || row.what === 'dead_letter'
-    || row.what === 'lost' || row.what === 'failing' || row.what === 'unmatched');
-}
-
 /** What EBaaS was told. */
 function toldOf(row) {
   if (row.what === 'request' || row.what === 'event') {
     return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}` }, row.code)
       : text('told.gone');
   }
-  return isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
+  const words = isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
+  return BAD.has(row.what) ? h('b', { class: 'bad' }, words) : words;
 }
 
 /** What failed first, and how many are fine. */
@@ -153,11 +152,11 @@ function wentOf(row) {
   const targets = row.targets ?? [];
   const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
   const fine = targets.length - failed.length;
+  const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
   return [
     failed.map((each) => h('div', null, targetLink(each.target), ': ', ended(each))),
-    fine ? h('span', { class: 'quiet', title: targets.filter((each) => !failed.includes(each))
-      .map((each) => `${each.target}: ${each.reason ? reasonText(each.reason) : each.skipped}`)
-      .join('\n') }, text('events.fine', { n: fine })) : null,
+    fine ? h('span', { class: 'quiet', title: names.join(', ') }, text('events.fine', { n: fine }))
+      : null,
   ];
 }
 

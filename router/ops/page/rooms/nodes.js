@@ -22,7 +22,7 @@ export const nodes = {
 };
 
 function nodeTable(all) {
-  const columns = [[text('node')], [text('nodes.state')], [text('nodes.address')],
+  const columns = [[text('node'), 'name'], [text('nodes.state')], [text('nodes.address')],
     [text('nodes.version')], [text('nodes.config')], [text('nodes.up'), 'number'],
     [text('events'), 'number'], [text('hour.failed'), 'number'],
     [text('target.in_flight'), 'number'], [text('nodes.trouble')]];
@@ -30,7 +30,6 @@ function nodeTable(all) {
   const version = mostOf(all, 'version');
   return table(text('nodes'), columns, all.map((node) => ({
     key: node.node_id || `${node.host} ${node.pid}`,
-    kind: node.gone || !node.ready ? 'bad' : null,
     cells: [
       `${node.host} ${node.pid}`,
       stateOf(node),

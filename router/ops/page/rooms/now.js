@@ -47,12 +47,13 @@ function wrongs({ status, targets }) {
       return {
         key: reason,
         subject: isKnown(`check.${check}`) ? text(`check.${check}`) : check,
-        what: translated(why),
+        what: withTimes(translated(why)),
         doing: isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null,
       };
     });
   const theirs = targets.filter(isTroubled).map((target) => ({
     key: `target ${target.name}`,
+    state: target.state,
     subject: targetLink(target.name),
     all: troubles(target),
     waits: waitingText(target),
@@ -60,9 +61,15 @@ function wrongs({ status, targets }) {
   return [...service, ...theirs];
 }
 
+/** The router's sentences have times in UTC. */
+function withTimes(sentence) {
+  return sentence.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/)
+    .map((part, index) => (index % 2 ? time(part) : part));
+}
+
 function drawn(wrong) {
   const all = wrong.all ?? [[wrong.what, wrong.doing]];
-  return h('li', { 'data-key': wrong.key },
+  return h('li', { 'data-key': wrong.key, 'data-state': wrong.state },
     h('b', { class: 'subject' }, wrong.subject),
     h('div', null, all.map(([what, doing]) => h('p', null, what,
       doing ? h('span', { class: 'doing' }, doing) : null)),
@@ -71,7 +78,7 @@ function drawn(wrong) {
 
 function targetTable(targets) {
   const columns = [
-    [text('target')], [text('target.state')], [text('hour.attempts'), 'number'],
+    [text('target'), 'name'], [text('target.state'), 'short bare'], [text('hour.attempts'), 'number'],
     [text('hour.failed'), 'number'], [text('hour.p99'), 'number'],
     [text('target.in_flight'), 'number'], [text('target.unsettled'), 'number'],
     [text('target.last_acknowledged'), 'number'],

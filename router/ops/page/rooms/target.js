@@ -79,7 +79,7 @@ function breaker(states) {
 
 function gets(it) {
   if (!it.routes.length) return h('p', { class: 'quiet' }, text('target.gets_nothing'));
-  const columns = [[text('route')], [text('route.match')], [text('route.as')]];
+  const columns = [[text('route'), 'name'], [text('route.match')], [text('route.as')]];
   return table(text('target.gets'), columns, it.routes.map((route) => ({
     key: route.name,
     cells: [
