@@ -23,7 +23,7 @@ from router.contract.schema import Schema, shipped_schema
 from router.delivery import Forwarder, InForce, Memory, Observer, Queue, Sender
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, described, report_of
+from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
 from router.telemetry import Log, Metrics, Watchdog
@@ -80,10 +80,11 @@ class App(Starlette):
             config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
+        intake = Intake(*_schemas(settings))
         self._callbacks = Callbacks(
             config,
             self._door(config),
-            Intake(*_schemas(settings)),
+            intake,
             self._observer,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
@@ -96,6 +97,15 @@ class App(Starlette):
             self._sender.sweep,
             log,
             self.metrics,
+        )
+        #: What this process answers to whoever owns the ops port.
+        self.answers = answers_of(
+            self.report,
+            self._describe,
+            self.reload.standing,
+            intake,
+            self._watchdog.minutes,
+            log,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(

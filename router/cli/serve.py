@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -27,8 +28,7 @@ from router.model import RouterError
 
 if TYPE_CHECKING:
     from router.net import Callers
-    from router.net.http.limits import Limits
-    from router.ops.port import Gather
+    from router.process.running import Service
     from router.process.server import Server
     from router.routing import Target
     from router.telemetry import Log
@@ -56,16 +56,8 @@ HELP = Help(
 )
 
 
-#: Seconds that a stop leaves what is in flight at the ops port.
-_OPS_DRAIN = 2
-
 #: What a store in a file has open: the file, its log and the log's index, for each connection.
 _SQLITE_FILES = 16
-
-_OPEN_OPS = (
-    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
-    "see --ops-token-file"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -107,14 +99,14 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import listener_warnings, pair_of, server_context
+        from router.net import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
         self.app = App.loaded(settings, self.log)
         loaded = self.app.reload.standing.config
-        pair = pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = server_context(pair) if pair else None
+        pair = self._pair = pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = listener_tls(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
         self.warnings += listener_warnings(pair, time.time()) if pair else ()
         self._callers = self._share_out(loaded.table.targets.values())
@@ -143,6 +135,7 @@ class _Router:
         return callers
 
     def server(self, listener: socket.socket) -> Server:
+        from router.process.ports import caller_limits
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
@@ -150,11 +143,11 @@ class _Router:
             self.app,
             listener,
             limits=replace(
-                _limits(settings),
+                caller_limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
             ),
-            tls=self._tls,
+            tls=self._tls.context if self._tls else None,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             on_drain=self.app.drain,
@@ -164,24 +157,33 @@ class _Router:
         metrics.readings.append(lambda: server.measure(metrics))
         return server
 
+    def watches(self, server: Server) -> list[Service]:
+        """What takes a new certificate, where there is one."""
+        from router.net import listener_tls
+        from router.process.watch import Watch
+
+        pair, tls = self._pair, self._tls
+        if pair is None or tls is None:
+            return []
+        read = partial(listener_tls, pair)
+        return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
+
 
 def _serve_alone(settings: Settings) -> int:
-    from router.ops import Reports
+    from router.ops import Alone
     from router.process import server
+    from router.process.ports import ops_services
 
     router = _Router(settings)
     serving = router.server(server.listen(settings.host, settings.port))
-
-    async def gather() -> Reports:
-        return Reports([router.app.report()])
+    ops, ops_url = ops_services(settings, Alone(router.app.answers), router.log)
 
     async def announce() -> None:
         _on_hang_up(router.app.reload.ask)
-        url, more = f"{serving.url}{settings.path}", _around(settings, ops)
+        url, more = f"{serving.url}{settings.path}", _around(settings, ops_url)
         _announce(router.log, url, router.facts, router.warnings, **more)
 
-    ops = _ops(settings, gather, router.log)
-    server.run(*ops, serving, then=announce)
+    server.run(*ops, *router.watches(serving), serving, then=announce)
     router.log.info("stopped")
     return GOOD
 
@@ -189,6 +191,7 @@ def _serve_alone(settings: Settings) -> int:
 def _serve_by_workers(settings: Settings, command: list[str]) -> int:
     from router.net import SharedPort, pair_of, url_at
     from router.process import server
+    from router.process.ports import ops_services
     from router.process.workers import Workers
 
     log = _log(settings)
@@ -197,13 +200,13 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
     url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
     stop_within = settings.drain_delay + settings.drain_timeout
     workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
+    ops, ops_url = ops_services(settings, workers, log)
 
     async def announce() -> None:
         _on_hang_up(workers.reload)
-        more = _around(settings, ops)
+        more = _around(settings, ops_url)
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
 
-    ops = _ops(settings, workers.gather, log)
     server.run(*ops, workers, then=announce)
     log.info("stopped")
     return GOOD
@@ -221,15 +224,14 @@ def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
 
         async def obey() -> None:
             deeds = {
-                Order.REPORT: router.app.report,
                 Order.RELOAD: router.app.reload.ask,
                 Order.STOP: serving.stop,
                 Order.HURRY: serving.hurry,
             }
             up = {"facts": router.facts, "warnings": router.warnings}
-            await control.obey(deeds, up, serving.stop_now)
+            await control.obey(deeds, router.app.answers, up, serving.stop_now)
 
-        server.run(serving, then=obey, heed_signals=False)
+        server.run(*router.watches(serving), serving, then=obey, heed_signals=False)
     except RouterError as error:
         control.failed(str(error))
         return NOT_STARTED
@@ -251,54 +253,12 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    from router.net.http.limits import Limits
-
-    return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
-
-
-def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
-    """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.model import is_exposed
-    from router.net import SHORT, is_loopback, listen
-    from router.ops.guard import refuse, tokens_of
-    from router.ops.port import limits_of, ops_app
-    from router.process.server import Server
-
-    if settings.ops_port == 0:
-        return []
-    tokens = tokens_of(settings.ops_token_file)
-    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
-    if not tokens and not is_loopback(settings.ops_host):
-        log.warning("config", problem=_OPEN_OPS)
-    if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        path = settings.ops_token_file
-        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
-        log.warning("config", problem=problem)
-    if tokens.can_be_guessed:
-        problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
-        log.warning("config", problem=problem)
-    app, limits = ops_app(gather, tokens, log), limits_of(_limits(settings))
-    return [Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_OPS_DRAIN)]
-
-
-def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
+def _around(settings: Settings, ops: str) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
     from router.store import kind_of
 
     kind, where = kind_of(settings.store)
-    told = {"store": where or kind}
-    if ops:
-        told["ops"] = ops[0].url
-    return told
+    return {"store": where or kind, **({"ops": ops} if ops else {})}
 
 
 def _on_hang_up(reload: Any) -> None:

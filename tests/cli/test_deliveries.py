@@ -49,15 +49,15 @@ def test_counts_come_first(shop: Shop) -> None:
     """By target and state, what needs a person before the rest, with the oldest one's age. What is
     settled is shown where it is asked for."""
     shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
-    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=60)
-    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=5)
+    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=3600)
+    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=7200)
     shop.acknowledged_later("two")
     settled = cells(shop.run("list", "--state", "acknowledged"))
-    assert settled[1] == ["ledger2", "acknowledged", "1", "1m"]
+    assert settled[1] == ["ledger2", "acknowledged", "1", "1h"]
     assert cells(shop.run("list"))[1:] == [
         ["audit", "queued", "1", "3h", "2m"],
         ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
-        ["ledger", "awaiting", "1", "5s"],
+        ["ledger", "awaiting", "1", "2h"],
     ]
 
 

@@ -13,7 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from router.archive import ToldCaller
 from router.cli.columns import counted
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, read_setting, value
@@ -232,34 +231,34 @@ def _say_story(
     ops: Ops | None,
     args: argparse.Namespace,
 ) -> None:
-    from router.archive import story_of
+    from router.archive import story_of, story_shape
     from router.cli.history.stories import story_told
-    from router.cli.history.stories_json import story_json
 
-    story = runner.run(story_of(match, sources, ops))
+    story = story_shape(runner.run(story_of(match, sources, ops)), body=args.body)
     if args.format == "json":
-        say_json(story_json(story, body=args.body))
+        say_json(story)
         return
     for text in story_told(story, time.time()):
         say(text)
     if args.body:
         say("")
-        say(story.body if story.body is not None else "(its body was not kept)")
+        say(story["body"] if story["body"] is not None else "(its body was not kept)")
 
 
 def _say_table(found: Iterator[Match], limit: int, args: argparse.Namespace) -> None:
     """Each as soon as it is found."""
+    from router.archive import match_shape
     from router.cli.history.stories import MATCH_HEAD, match_told
-    from router.cli.history.stories_json import match_json
 
     if args.format == "text":
         say(MATCH_HEAD)
-    for match in islice(found, limit):
+    for each in islice(found, limit):
+        match = match_shape(each, body=args.body)
         if args.format == "json":
-            say_json(match_json(match, body=args.body))
+            say_json(match)
             continue
         say(match_told(match))
-        if args.body and isinstance(match, ToldCaller) and match.body is not None:
-            say(f"  {match.body}")
+        if body := match.get("body"):
+            say(f"  {body}")
     if next(found, None) is not None and args.format == "text":
         say("and more: --limit, --since")

@@ -321,6 +321,9 @@ class OfTarget:
     #: Its HTTP status, where an answer came, and a few words of ours.
     failure_status: int | None = field(default=None, kw_only=True)
     failure_detail: str = field(default="", kw_only=True)
+    #: The code and the message of its answer, made harmless.
+    failure_code: str = field(default="", kw_only=True)
+    failure_msg: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
 
     def attempt(
@@ -330,6 +333,8 @@ class OfTarget:
         now: float,
         status: int | None = None,
         detail: str = "",
+        code: str = "",
+        msg: str = "",
     ) -> None:
         """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
         self.attempts[reason] += 1
@@ -341,3 +346,4 @@ class OfTarget:
         else:
             self.last_failure, self.failed_at = str(reason), now
             self.failure_status, self.failure_detail = status, detail
+            self.failure_code, self.failure_msg = code, msg

@@ -1,0 +1,12 @@
+"""The console's API: a table of endpoints, each in the file of what it is about."""
+
+from __future__ import annotations
+
+from router.ops.api.endpoint import Endpoint
+from router.ops.api.nodes import NODES
+from router.ops.api.routes import ROUTES
+from router.ops.api.standing import STANDING
+from router.ops.api.targets import TARGETS
+
+#: All there is.
+ENDPOINTS: tuple[Endpoint, ...] = (*STANDING, *TARGETS, *ROUTES, *NODES)
