@@ -47,7 +47,8 @@ export function spark(events, failed) {
 
 /** How often each reason came, the most frequent first. */
 export function reasonBars(reasons, nameOf) {
-  const rows = Object.entries(reasons).sort(([, one], [, other]) => other - one);
+  const rows = Object.entries(reasons).filter(([, count]) => count)
+    .sort(([, one], [, other]) => other - one);
   const top = Math.max(1, ...rows.map(([, count]) => count));
   return h('ul', { class: 'reasons' }, rows.map(([reason, count]) => h('li', null,
     h('span', null, nameOf(reason)),

@@ -34,7 +34,8 @@ function mark({ isLive, goneSince }) {
 
 function who({ you }, page) {
   if (!you?.name) return null;
-  return h('button', { type: 'button', title: text('token.forget'), onclick: page.leave }, you.name);
+  return h('button', { type: 'button', title: text('token.forget'), onclick: page.leave },
+    text('token.leave', { name: you.name }));
 }
 
 function language(page) {

@@ -34,7 +34,7 @@ const state = {
   loaded: null,
   /** Why this place could not be loaded: a Problem, or null. */
   problem: null,
-  /** The API lets nobody in without a token, or with this one: its Problem. */
+  /** Why the API does not let one in; nothing is asked for until there is another token. */
   refusal: null,
   isLive: false,
   /** Since when nobody has answered, in milliseconds; null while somebody does. */
@@ -109,6 +109,7 @@ async function load() {
     failed(error);
   }
   draw();
+  if (state.refusal) return;
   listen();
   const often = state.goneSince ? GONE : room.seldom ? OFTEN * 6 : OFTEN;
   timer = setTimeout(() => (document.hidden && !state.goneSince ? null : load()), often);
@@ -119,10 +120,8 @@ function isLoaded(place) {
 }
 
 function failed(error) {
-  if (error instanceof Problem && [401, 403].includes(error.status) && !state.you) {
-    state.refusal = error;
-  } else if (error instanceof Problem && error.status === 401) {
-    Object.assign(state, { you: null, data: null, refusal: error });
+  if (error instanceof Problem && (error.status === 401 || !state.you)) {
+    refused(error);
   } else if (error instanceof Problem) {
     Object.assign(state, { problem: error, goneSince: null });
   } else if (error instanceof Gone || error.name === 'TimeoutError') {
@@ -130,6 +129,15 @@ function failed(error) {
   } else {
     throw error;
   }
+}
+
+/** A wrong token is not sent again: the router bounds how often one may be. */
+function refused({ status, title, detail }) {
+  const had = Boolean(token());
+  keepToken('');
+  unfollow();
+  Object.assign(state, { you: null, data: null, loaded: null, isLive: false, goneSince: null,
+    refusal: { status, title, detail, had } });
 }
 
 function noteTargets(data) {
@@ -206,7 +214,7 @@ function titleOf(place) {
 }
 
 function shown() {
-  if (state.refusal) return tokenEntry(state.refusal, Boolean(token()), page);
+  if (state.refusal) return tokenEntry(state.refusal, page);
   if (state.problem && !isLoaded(state.place)) {
     return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
       h('p', null, state.problem.detail));
@@ -227,10 +235,13 @@ window.addEventListener('hashchange', () => {
   state.problem = null;
   draw();
   if (!same) scrollTo(0, 0);
+  if (state.refusal) return;
   load().then(() => { if (!same) document.querySelector('h1')?.focus(); });
 });
 
-document.addEventListener('visibilitychange', () => { if (!document.hidden) load(); });
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && !state.refusal) load();
+});
 
 /** `/` is the way to the search, and a digit to a room, unless one is writing. */
 document.addEventListener('keydown', (pressed) => {

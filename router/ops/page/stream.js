@@ -25,6 +25,8 @@ async function keepFollowing(query, hear, mark, closed) {
     try {
       const signal = AbortSignal.any([closed, silent.signal]);
       const response = await reach(path, { signal });
+      // Who is not let in has no stream, and a wrong token is not sent over and over.
+      if (response.status === 401) return;
       if (!response.ok) throw new Gone(`HTTP ${response.status}`);
       mark(true);
       tries = 0;

@@ -43,6 +43,7 @@ export const WORDS = {
   "token.wrong": ["The router does not know this token.", "路由不认识这个令牌。"],
   "token.enter": ["Enter", "进入"],
   "token.refused": ["Not from here", "此处不可访问"],
+  "token.leave": ["Leave {name}", "退出 {name}"],
   "token.forget": ["Forget the token", "清除令牌"],
 
   "now": ["Now", "概览"],
@@ -232,7 +233,11 @@ export const WORDS = {
   "happening.kept": ["in the store", "存储中"],
   "happening.failing": ["fails", "开始失败"],
   "happening.recovered": ["recovered", "已恢复"],
+  "happening.breaker": ["breaker", "熔断器"],
+  "happening.reload": ["reloaded", "重新加载"],
   "happening.config": ["configuration", "配置"],
+  "happening.store": ["store fails", "存储异常"],
+  "happening.store_back": ["store is back", "存储恢复"],
   "happening.dropped": ["left out", "略过"],
 
   "event.id": ["Event id", "事件 ID"],

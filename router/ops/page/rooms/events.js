@@ -15,7 +15,7 @@ const KEPT = 200;
 const KEY = /^[^\s]*[.*?[][^\s]*$/;
 
 /** What is never well. */
-const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing']);
+const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
 
 /** How many more a search asks for with each "more". */
 const PAGE = 50;
@@ -39,9 +39,10 @@ export const events = {
   },
 
   hear(data, kind, what, place) {
-    if (!isFollowed(place.query) || kind === 'beat') return null;
+    if (!isFollowed(place.query) || (kind !== 'event' && !isKnown(`happening.${kind}`))) return null;
     const rows = data.held ?? data.rows;
-    rows.unshift({ ...what, what: what.what ?? kind, came: rows.length ? nextNumber(rows) : 1 });
+    rows.unshift({ ...what, what: what.what ?? kind, at: what.at ?? what.time,
+      came: nextNumber(rows) });
     rows.splice(KEPT);
     return 'draw';
   },
@@ -73,7 +74,7 @@ function isFollowed({ what = '', since, code }) {
 }
 
 function nextNumber(rows) {
-  return (rows[0].came ?? 0) + 1;
+  return (rows[0]?.came ?? 0) + 1;
 }
 
 function filters({ query }, page) {
@@ -150,6 +151,7 @@ function wentOf(row) {
     return [targetLink(row.target), ': ', row.reason ? ended(row) : saying(row)];
   }
   const targets = row.targets ?? [];
+  if (!targets.length) return saying({ detail: row.error || row.detail });
   const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
   const fine = targets.length - failed.length;
   const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);

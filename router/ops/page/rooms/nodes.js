@@ -11,8 +11,6 @@ export const nodes = {
 
   load: () => ask('nodes'),
 
-  hear: (data, kind) => kind === 'config' && 'load',
-
   view(data) {
     return h('div', null,
       h('h1', { tabindex: -1 }, text('nodes')),

@@ -19,7 +19,7 @@ export const now = {
   },
 
   /** What changes a target's state is looked at once more. */
-  hear: (data, kind) => ['failing', 'recovered', 'dead_letter', 'config'].includes(kind) && 'load',
+  hear: (data, kind) => ['failing', 'recovered', 'breaker', 'dead_letter', 'reload'].includes(kind) && 'load',
 
   wrong: (data) => wrongs(data).length,
 

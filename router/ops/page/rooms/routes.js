@@ -20,7 +20,7 @@ export const routes = {
     return { ...table_, explained };
   },
 
-  hear: (data, kind) => kind === 'config' && 'load',
+  hear: (data, kind) => kind === 'reload' && 'load',
 
   view(data, place, page) {
     return h('div', null,
@@ -150,7 +150,7 @@ function reloads(all) {
     { class: each.result === 'taken' ? 'good' : 'bad' },
     ago(each.at),
     h('div', null,
-      h('p', null, text(`reload.${each.result}`), ' ', h('code', null, each.hash.slice(0, 12))),
+      h('p', null, text(`reload.${each.result}`), ' ', h('code', null, each.hash?.slice(0, 12))),
       each.result === 'taken'
         ? each.changes.length ? h('ul', null, each.changes.map((change) => h('li', null, change)))
           : h('p', { class: 'quiet' }, text('reload.nothing'))

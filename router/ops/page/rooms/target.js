@@ -40,7 +40,8 @@ export const target = {
         latencyChart(text('now.latency'), it.minutes)),
       h('div', { class: 'halves' },
         h('section', null, h('h2', null, text('target.reasons')),
-          it.hour.attempts ? reasonBars(it.hour.reasons, reasonText)
+          it.hour.attempts ? reasonBars(
+            { acknowledged: it.hour.acknowledged, ...it.hour.reasons }, reasonText)
             : h('p', { class: 'quiet' }, text('chart.nothing'))),
         h('section', null, h('h2', null, text('target.figures')), figures(it))),
       h('h2', null, text('target.gets')),

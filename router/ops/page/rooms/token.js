@@ -5,9 +5,9 @@ import { h } from '../elements.js';
 import { queryOf } from '../place.js';
 import { text } from '../telling.js';
 
-/** `refusal` is the API's Problem; `had` tells whether a token was sent. */
-export function tokenEntry(refusal, had, page) {
-  if (refusal.status !== 401) {
+/** `refusal` is what the API said; `had` in it tells whether a token was sent. */
+export function tokenEntry(refusal, page) {
+  if (refusal.status === 403) {
     return h('div', null,
       h('h1', { tabindex: -1 }, refusal.title || text('token.refused')),
       h('p', null, refusal.detail));
@@ -15,7 +15,8 @@ export function tokenEntry(refusal, had, page) {
   return h('div', null,
     h('h1', { tabindex: -1 }, text('token.wanted')),
     h('p', { class: 'quiet' }, text('token.where')),
-    had ? h('p', { class: 'bad', role: 'alert' }, text('token.wrong')) : null,
+    refusal.status !== 401 ? h('p', { class: 'bad', role: 'alert' }, refusal.detail)
+      : refusal.had ? h('p', { class: 'bad', role: 'alert' }, text('token.wrong')) : null,
     h('form', { class: 'filters', onsubmit: (event) => {
       event.preventDefault();
       keepToken(queryOf(event.currentTarget).token);
