@@ -28,12 +28,12 @@ export function keyOf(entry) {
 }
 
 /** The buttons of what may be done with a selection; each shows first what it would change. */
-export function acts(where, filter, data, page, words) {
+export function acts(where, filter, data, page) {
   const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(page.may));
   if (!verbs.length) return null;
   return h('div', { class: 'acts' }, verbs.map((verb) => h('button', {
     type: 'button', onclick: () => preview(verb, filter, where, data, page),
-  }, text(words ? `${words}.${verb}` : `verb.${verb}`))));
+  }, text(where === ALL ? `all.${verb}` : `verb.${verb}`))));
 }
 
 /** A selection as the API takes it: each part a list. */

@@ -35,7 +35,7 @@ export const dead = {
       h('h1', { tabindex: -1 }, dead.title(place)),
       counts(data.counts, place),
       filters(place, page),
-      data.deliveries.length ? acts(ALL, all, data, page, 'dead.all') : null,
+      data.deliveries.length ? acts(ALL, all, data, page) : null,
       asking(ALL, data, page),
       list(data, place, page),
       h('h2', null, text('dead.actions')),
