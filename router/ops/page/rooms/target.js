@@ -29,7 +29,7 @@ export const target = {
     const waits = waitingText(it);
     return h('div', null,
       h('h1', { tabindex: -1 }, it.name, ' ', badge(it.state)),
-      found.length || waits ? h('ul', { class: 'wrongs' }, h('li', null, h('div', null,
+      found.length || waits ? h('ul', { class: 'wrongs' }, h('li', { 'data-state': it.state }, h('div', null,
         found.map(([what, doing]) => h('p', null, what,
           doing ? h('span', { class: 'doing' }, doing) : null)),
         waits ? h('p', { class: 'quiet' }, waits) : null))) : null,
