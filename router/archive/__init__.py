@@ -9,6 +9,7 @@ from router.archive.trace.inventory import Inventory, inventory
 from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
 from router.archive.trace.shapes import (
+    ActedShape,
     AtTargetShape,
     LateShape,
     MatchShape,
@@ -24,6 +25,7 @@ from router.archive.trace.sources import Sources, TraceSource
 from router.archive.writer import Archive
 
 __all__ = [
+    "ActedShape",
     "Again",
     "Archive",
     "AtTargetShape",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -143,6 +145,16 @@ def read_setting(
     setting = SETTINGS[name]
     given = getattr(args, name, None)
     return setting.read_from(environ) if given is None else setting.read(setting.option, given)
+
+
+def serve_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
+    """What starts another process by this command line's settings; what it is to do comes behind.
+    `store` is a file that is none of them."""
+    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
+    if isinstance(store, Path):
+        given[SETTINGS["store"].option] = str(store)
+    options = [f"{option}={text}" for option, text in given.items() if text is not None]
+    return [sys.executable, "-m", "router", "serve", *options]
 
 
 def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:

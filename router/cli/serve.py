@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from router.cli.options import (
     add_settings,
     read_setting,
     read_settings,
+    serve_command,
     value,
 )
 from router.config import SETTINGS, Settings
@@ -65,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     # For workers, from their parent: the file descriptors of their socket and of the line to it.
     parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)
+    # For a search of the console, from whoever owns the ops port.
+    parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
 def parse_descriptors(text: str) -> tuple[int, int]:
@@ -73,15 +75,15 @@ def parse_descriptors(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.as_worker is not None:
+    if args.as_worker is not None or args.as_search:
         # Without the notes of read_settings: its parent has made them.
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
-        return _serve_as_worker(settings, *args.as_worker)
+        return _search(settings) if args.as_search else _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
     settings = read_settings(args)
     if settings.workers > 1:
-        return _serve_by_workers(settings, _command(args))
-    return _serve_alone(settings)
+        return _serve_by_workers(settings, serve_command(args))
+    return _serve_alone(settings, serve_command(args))
 
 
 def _heed_early_signals() -> None:
@@ -169,14 +171,23 @@ class _Router:
         return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
 
 
-def _serve_alone(settings: Settings) -> int:
+def _search(settings: Settings) -> int:
+    from router.ops.searching import search
+
+    search(settings)
+    return GOOD
+
+
+def _serve_alone(settings: Settings, command: list[str]) -> int:
     from router.ops import Alone
     from router.process import server
     from router.process.ports import ops_services
 
     router = _Router(settings)
     serving = router.server(server.listen(settings.host, settings.port))
-    ops, ops_url = ops_services(settings, Alone(router.app.answers), router.log)
+    ops, ops_url = ops_services(
+        settings, [*command, "--as-search"], Alone(router.app.answers), router.log
+    )
 
     async def announce() -> None:
         _on_hang_up(router.app.reload.ask)
@@ -199,8 +210,10 @@ def _serve_by_workers(settings: Settings, command: list[str]) -> int:
     is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
     url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
     stop_within = settings.drain_delay + settings.drain_timeout
-    workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
-    ops, ops_url = ops_services(settings, workers, log)
+    workers = Workers(
+        [*command, "--as-worker"], settings.workers, port, log, stop_within=stop_within
+    )
+    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log)
 
     async def announce() -> None:
         _on_hang_up(workers.reload)
@@ -236,13 +249,6 @@ def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
         control.failed(str(error))
         return NOT_STARTED
     return GOOD
-
-
-def _command(args: argparse.Namespace) -> list[str]:
-    """What starts a worker: this command line's settings, and `--as-worker` for its value."""
-    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
-    options = [f"{option}={text}" for option, text in given.items() if text is not None]
-    return [sys.executable, "-m", "router", "serve", *options, "--as-worker"]
 
 
 def _log(settings: Settings) -> Log:

@@ -95,12 +95,15 @@ def dumped(value: Any) -> str:
     """As JSON; a long list or mapping piece by piece, so that in a thread it holds up no other for
     longer than one piece takes."""
     if isinstance(value, dict):
-        members = (f"{json.dumps(name)}:{_piece(each)}" for name, each in value.items())
+        members = (f"{_piece(name)}:{_piece(each)}" for name, each in value.items())
         return "{" + ",".join(members) + "}"
     return _piece(value)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def _piece(value: Any) -> str:
     if isinstance(value, list):
-        return "[" + ",".join(map(json.dumps, value)) + "]"
-    return json.dumps(value)
+        return "[" + ",".join(map(_ENCODER.encode, value)) + "]"
+    return _ENCODER.encode(value)

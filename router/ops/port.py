@@ -25,7 +25,6 @@ from router.ops.api.rejected import Rejected
 from router.ops.files import INDEX, page_files
 from router.ops.guard import API, Guard, problem
 from router.ops.status import status_of
-from router.ops.tokens import OpsTokens
 from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
 
@@ -74,25 +73,26 @@ def limits_of(callbacks: Limits) -> Limits:
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
-def ops_app(processes: Processes, tokens: OpsTokens, log: Log, *, local: bool = True) -> Guard:
+def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
     """The ops port's application; `local` where only this machine reaches it.
 
     Without tokens anybody who reaches the port has numbers and the names of targets, and on this
     machine alone what may be read of the rest. What changes anything needs a token.
     """
-    ops = OpsPort(processes)
+    ops = OpsPort(parts.processes)
     app = Starlette(
         routes=[
             Route("/metrics", ops.metrics, methods=["GET"]),
             Route("/status", ops.status, methods=["GET"]),
             Route("/", ops.page, methods=["GET"]),
             Route("/page/{file:path}", ops.page, methods=["GET"]),
-            *api_routes(ENDPOINTS, ApiParts(processes, tokens)),
+            *api_routes(ENDPOINTS, parts),
         ],
+        lifespan=lambda _: parts.lifespan(),
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
     app.router.redirect_slashes = False
-    return Guard(app, tokens, log, local=local)
+    return Guard(app, parts.tokens, log, local=local)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

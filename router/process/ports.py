@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from router.config import Settings
 from router.net import is_loopback, listen
 from router.net.http.limits import Limits
 from router.ops import OpsTokens, Processes
+from router.ops.api.parts import ApiParts
+from router.ops.api.search import Search
+from router.ops.api.stored import Stored
 from router.ops.guard import refuse
 from router.ops.port import limits_of, ops_app
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
+from router.store import Database, Ops, StoreLimits, look_into
 from router.telemetry import Log
 
 #: Seconds that a stop leaves what is in flight at the ops port.
@@ -36,9 +42,11 @@ def caller_limits(settings: Settings) -> Limits:
     )
 
 
-def ops_services(settings: Settings, processes: Processes, log: Log) -> tuple[list[Service], str]:
+def ops_services(
+    settings: Settings, search: Sequence[str], processes: Processes, log: Log
+) -> tuple[list[Service], str]:
     """The ops port's server and what looks after its tokens, and its URL; none where there is to be
-    none. Raises RouterError."""
+    none. `search` is the command of a search. Raises RouterError."""
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(
@@ -48,10 +56,30 @@ def ops_services(settings: Settings, processes: Processes, log: Log) -> tuple[li
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    app = ops_app(processes, tokens, log, local=local)
-    limits = limits_of(caller_limits(settings))
-    server = Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_DRAIN)
+    parts = ApiParts(
+        processes,
+        tokens,
+        Stored(_opening(settings), log),
+        Search(search),
+        is_shared=isinstance(settings.store, Database),
+    )
+    server = Server(
+        ops_app(parts, log, local=local),
+        listener,
+        limits=limits_of(caller_limits(settings)),
+        refusal=refuse,
+        drain_timeout=_DRAIN,
+        on_drain=parts.streams.end,
+    )
     services: list[Service] = [server]
     if tokens:
         services.append(Watch("--ops-tokens", tokens.holders, tokens.read, tokens.take, log))
     return services, server.url
+
+
+def _opening(settings: Settings) -> Callable[[], Awaitable[Ops]] | None:
+    """What opens the store for people; None where there is none."""
+    if settings.store is None:
+        return None
+    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+    return partial(look_into, settings.store, limits, settings.store_password_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from router.cli.history.stories import story_told
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.house import event
@@ -198,15 +200,20 @@ def test_what_was_acknowledged_long_ago_is_told_too(tmp_path: Path) -> None:
 
 
 def test_a_person_s_action_is_a_part_of_it(tmp_path: Path) -> None:
-    """Who replayed what, and when."""
+    """Who replayed what, and when; the text is made of the JSON."""
     shop = SqliteShop(tmp_path / "store.db")
-    shop.add("one", dead())
+    shop.add("one", dead(), dead("audit"))
     shop.close()
     store = ["--store", str(tmp_path / "store.db")]
-    assert ran("deliveries", "replay", "--event", "one", "--as", "mia", *store).code == 0
+    replay = ("deliveries", "replay", "--target", "ledger", "--as", "mia")
+    assert ran(*replay, *store).code == 0
     found = ran("trace", "one", "--archive", "none", *store)
     assert "replay by 'mia': ledger" in found.out
     assert "next: retry 1 of ledger, now" in found.out
+    shown = ran("trace", "one", "--archive", "none", *store, "--format", "json").json
+    (step,) = shown["steps"]
+    assert (step["what"], step["who"], step["words"]) == ("acted", "mia", "--target ledger")
+    assert list(story_told(shown, time.time())) == found.lines
 
 
 def test_bodies_are_shown_where_it_is_asked_for(tmp_path: Path) -> None:

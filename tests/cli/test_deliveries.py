@@ -10,10 +10,12 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.cli.deliveries.entries import dossier_told, entries_told, standing
 from router.cli.times import age
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
@@ -156,6 +158,28 @@ def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
         "reason": "code", "delivered": True, "status": 200, "code": "700", "msg": "库存不足",
         "detail": "code '700'",
     }  # fmt: skip
+
+
+def test_its_text_is_made_of_its_json(shop: Shop) -> None:
+    """Of nothing else: what was read from a pipe is told alike, whatever state a delivery is in."""
+    rows = [DeliveryRow(f"to-{state}", state, "code", due_at=time.time() + 9015) for state in State]
+    last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
+    shop.add("one", *rows, dead("last"), stage=Stage.OPEN, ago=9015)
+    shop.add("two", replace(dead(), tried=Tried(last, retry=2)), ago=9015)
+    shop.acknowledged_later("two")
+    (restored,) = shop.lines("restore", "--event", "one", "--dry-run")
+    (shown,) = shop.lines("show", "one")
+    now = time.time()
+    why = [f"{each['target']}: {standing(each, now)}" for each in shown["deliveries"]]
+    assert restored["why"] == why
+    shop.run("discard", "--target", "last", "--as", "mia")
+    for event_id in ("one", "two"):
+        (shown,) = shop.lines("show", event_id)
+        told = list(dossier_told(shown, time.time(), 21))
+        assert told == shop.run("show", event_id).lines
+    listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
+    told = list(entries_told(listed, time.time()))
+    assert told == shop.run("list", "--match", "*").lines[-len(told) :]
 
 
 def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:

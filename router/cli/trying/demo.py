@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from router.cli.columns import counted
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
+from router.cli.options import (
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_settings,
+    read_settings,
+    serve_command,
+)
 from router.cli.printing import say
 from router.model import SUCCESS, SettingInvalid, StartFailed
 from router.store import Database
@@ -102,7 +109,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
     serving = server.Server(app, server.listen(settings.host, settings.port))
-    ops, ops_url = ops_services(settings, Alone(app.answers), log)
+    ops, ops_url = ops_services(
+        settings,
+        [*serve_command(args, store=settings.store), "--as-search"],
+        Alone(app.answers),
+        log,
+    )
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"
     option = f"its target's url in {name}"

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from router.ops.api.acting import ACTING
+from router.ops.api.deliveries import DELIVERIES
 from router.ops.api.endpoint import Endpoint
+from router.ops.api.events import EVENTS
 from router.ops.api.nodes import NODES
 from router.ops.api.routes import ROUTES
 from router.ops.api.standing import STANDING
+from router.ops.api.stream import STREAM
 from router.ops.api.targets import TARGETS
 
 #: All there is.
-ENDPOINTS: tuple[Endpoint, ...] = (*STANDING, *TARGETS, *ROUTES, *NODES)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *STANDING,
+    *TARGETS,
+    *ROUTES,
+    *NODES,
+    *EVENTS,
+    *DELIVERIES,
+    *ACTING,
+    *STREAM,
+)

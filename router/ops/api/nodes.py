@@ -7,7 +7,7 @@ from typing import TypedDict
 from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
-from router.store import NodeShape
+from router.store import NodeShape, node_shape
 
 
 class NodesShape(TypedDict):
@@ -18,11 +18,15 @@ class NodesShape(TypedDict):
 
 
 async def nodes(asked: Asked) -> NodesShape:
-    """The processes that share the store"""
+    """The processes that share the store; a team is told of none: they have everybody's events"""
     if asked.holder.owner:
-        raise nothing_there("such thing for a team: nodes have everybody's events")
-    found: list[NodeShape] = await asked.parts.processes.ask(Topic.NODE)
-    return NodesShape(shared=False, nodes=found)
+        raise nothing_there("such thing for a team")
+    if asked.parts.is_shared:
+        async with asked.parts.stored.asked() as ops:
+            found = await ops.nodes() or ()
+        return NodesShape(shared=True, nodes=[*map(node_shape, found)])
+    own: list[NodeShape] = await asked.parts.processes.ask(Topic.NODE)
+    return NodesShape(shared=False, nodes=own)
 
 
-NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404,)),)
+NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)

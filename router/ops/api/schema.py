@@ -11,6 +11,9 @@ JsonSchema = dict[str, Any]
 #: A time, as ISO 8601 has it, in UTC.
 Time = Annotated[str, {"format": "date-time"}]
 
+#: Server-sent events.
+EventStream = Annotated[str, {"contentMediaType": "text/event-stream"}]
+
 _PLAIN: dict[Any, JsonSchema] = {
     str: {"type": "string"},
     int: {"type": "integer"},

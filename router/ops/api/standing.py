@@ -7,8 +7,10 @@ from typing import Any, TypedDict
 
 from router import __version__
 from router.config import DEEDS, Deed
+from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.schema import Time
+from router.ops.hour import EventsHour, Hour
 from router.ops.status import status_of
 
 
@@ -45,6 +47,22 @@ async def you(asked: Asked) -> YouShape:
     )
 
 
+async def minutes(asked: Asked) -> EventsHour:
+    """The last hour by the minute; a team is told of the attempts at its targets"""
+    view = await asked.parts.view(asked.holder)
+    hour = Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+    if view.is_whole:
+        return hour.events()
+    own = hour.attempts(view.targets)
+    return EventsHour(
+        at=own["at"],
+        events=own["attempts"],
+        failed=own["failed"],
+        p50_ms=own["p50_ms"],
+        p99_ms=own["p99_ms"],
+    )
+
+
 async def status(asked: Asked) -> StatusShape | dict[str, Any]:
     """How the service does, and what is wrong: as /status has it"""
     view = await asked.parts.view(asked.holder)
@@ -64,4 +82,5 @@ async def status(asked: Asked) -> StatusShape | dict[str, Any]:
 STANDING = (
     Endpoint("GET", "/you", you, YouShape, may=DEEDS),
     Endpoint("GET", "/status", status, StatusShape),
+    Endpoint("GET", "/minutes", minutes, EventsHour),
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
+from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
 from router.ops.api.schema import Time
 from router.ops.api.view import View
+from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import TargetStatus
-from router.ops.table import RateFacts, RouteFacts
+from router.ops.table import RateFacts, RouteFacts, TargetFacts
 from router.telemetry import utc
 
 TargetState = Literal[
@@ -73,7 +76,8 @@ class TargetShape(TypedDict):
     last_failure: LastFailure | None
     unsettled: UnsettledShape
     gives_up: Time | None
-    hour: None
+    #: Its attempts over the last hour.
+    hour: HourSums
     certificate_ends: Time | None
     required_by: list[str]
     optional_by: list[str]
@@ -100,26 +104,32 @@ TargetRoute = TypedDict(
 class OneTargetShape(TargetShape):
     """A target, its last hour by the minute, and the routes that name it."""
 
-    minutes: None
+    minutes: AttemptsHour
     routes: list[TargetRoute]
 
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
     view = await asked.parts.view(asked.holder)
-    return TargetsShape(targets=_targets(view))
+    return TargetsShape(targets=_targets(view, await _hour(asked)))
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
     view, name = await asked.parts.view(asked.holder), asked.path["name"]
-    for each in _targets(view):
+    hour = await _hour(asked)
+    for each in _targets(view, hour):
         if each["name"] == name:
-            return {**each, "minutes": None, "routes": list(_routes(view, name))}
+            minutes, routes = hour.attempts((name,)), list(_routes(view, name))
+            return {**each, "minutes": minutes, "routes": routes}
     raise nothing_there("such target")
 
 
-def _targets(view: View) -> list[TargetShape]:
+async def _hour(asked: Asked) -> Hour:
+    return Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+
+
+def _targets(view: View, hour: Hour) -> list[TargetShape]:
     metrics = view.reports.metrics["targets"]
     required, optional = _named_by(view.table["routes"])
     found = [
@@ -131,9 +141,9 @@ def _targets(view: View) -> list[TargetShape]:
                 for report in view.reports.living
                 if name in report["status"]["targets"]
             ],
-            view,
-            required.get(name, []),
-            optional.get(name, []),
+            view.targets[name],
+            hour.sums(name),
+            (required.get(name, []), optional.get(name, [])),
         )
         for name in view.targets
         if name in metrics
@@ -157,11 +167,10 @@ def _target(
     name: str,
     numbers: Mapping[str, Any],
     known: list[TargetStatus],
-    view: View,
-    required_by: list[str],
-    optional_by: list[str],
+    facts: TargetFacts,
+    hour: HourSums,
+    named_by: tuple[list[str], list[str]],
 ) -> TargetShape:
-    facts = view.targets[name]
     acknowledged = max((each["acknowledged_at"] for each in known), default=0.0)
     failed = max(known, key=lambda each: each["failed_at"], default=None)
     is_failing = failed is not None and failed["failed_at"] > acknowledged
@@ -171,7 +180,11 @@ def _target(
         name=name,
         owner=facts["owner"],
         url=facts["url"],
-        state=_state(numbers, is_failing=is_failing, is_used=bool(acknowledged or (failed and failed["failed_at"]))),
+        state=_state(
+            numbers,
+            is_failing=is_failing,
+            is_used=bool(acknowledged or (failed and failed["failed_at"])),
+        ),
         in_flight=int(numbers["in_flight"]),
         limit=int(numbers["limit"]),
         waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
@@ -183,10 +196,10 @@ def _target(
         last_failure=_last_failure(failed),
         unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
         gives_up=None,
-        hour=None,
+        hour=hour,
         certificate_ends=_time(numbers["certificate_ends"]),
-        required_by=required_by,
-        optional_by=optional_by,
+        required_by=named_by[0],
+        optional_by=named_by[1],
     )
 
 
