@@ -32,12 +32,14 @@ export function ended(attempt) {
     return isKnown(`skipped.${attempt.skipped}`) ? text(`skipped.${attempt.skipped}`)
       : text('skipped', { why: attempt.skipped || '?' });
   }
-  return [reasonText(attempt.reason), statusOf(attempt), saying(attempt)];
+  return [whyOf(attempt), saying(attempt)];
 }
 
-/** An HTTP status that tells something: a 2xx does not. */
-function statusOf({ status }) {
-  return status && (status < 200 || status > 299) ? ` · HTTP ${status}` : '';
+/** Its reason with its HTTP status, where that tells something: a 2xx does not. */
+function whyOf({ reason, status }) {
+  if (!status || (status >= 200 && status <= 299)) return reasonText(reason);
+  return reason === 'status' ? text('reason.status_is', { status: String(status) })
+    : `${reasonText(reason)} · HTTP ${status}`;
 }
 
 /** What the receiver said, or else what the router knows of it. */
@@ -52,8 +54,7 @@ export function troubles(target) {
   const failure = target.last_failure;
   if (target.state === 'failing' && failure) {
     found.push([
-      [told('why.failing', { reason: reasonText(failure.reason) }),
-        statusOf(failure), saying(failure), text('full_stop'),
+      [told('why.failing', { reason: whyOf(failure) }), saying(failure), text('full_stop'),
         h('span', { class: 'quiet' },
           target.failing_since ? told('why.since', { at: time(target.failing_since),
             age: ago(target.failing_since) }) : null, ' ', ofHour(target))],

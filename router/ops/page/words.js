@@ -148,6 +148,7 @@ export const WORDS = {
   "reason.acknowledged": ["acknowledged", "已确认"],
   "reason.code": ["it answered with an error code", "返回了错误码"],
   "reason.status": ["its HTTP status was no 2xx", "HTTP 状态不是 2xx"],
+  "reason.status_is": ["it answered with HTTP {status}", "返回 HTTP {status}"],
   "reason.redirect": ["it redirects, and none is followed", "返回重定向（不跟随）"],
   "reason.empty": ["its answer was empty", "响应为空"],
   "reason.not_json": ["its answer is no JSON object", "响应不是 JSON 对象"],

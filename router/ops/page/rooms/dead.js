@@ -20,20 +20,23 @@ export const dead = {
   title: (place) => (stateOf(place) === 'dead' ? text('dead') : text('deliveries')),
 
   async load(place, before) {
-    const [first, { actions }] = await Promise.all([
-      ask('deliveries', { ...filterOf(place), limit: PAGE }), ask('deliveries/actions')]);
+    const [first, { counts: all }, { actions }] = await Promise.all([
+      ask('deliveries', { ...filterOf(place), limit: PAGE }),
+      ask('deliveries', { limit: 1 }), ask('deliveries/actions')]);
     // Pages that were asked for stay, as they were then.
     const more = before?.more && before.next === first.next ? before.more : null;
-    return { ...first, actions, more, asked: before?.asked ?? null };
+    return { ...first, all, actions, more, asked: before?.asked ?? null };
   },
 
+  /** To count them is not cheap. */
+  seldom: true,
   hear: (data, kind) => kind === 'dead_letter' && 'load',
 
   view(data, place, page) {
     const all = filterOf(place);
     return h('div', null,
       h('h1', { tabindex: -1 }, dead.title(place)),
-      counts(data.counts, place),
+      counts(data.all, place),
       filters(place, page),
       data.deliveries.length ? acts(ALL, all, data, page) : null,
       asking(ALL, data, page),

@@ -156,9 +156,10 @@ function wentOf(row) {
   const fine = targets.length - failed.length;
   const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
   return [
-    failed.map((each) => h('div', null, targetLink(each.target), ': ', ended(each))),
-    fine ? h('span', { class: 'quiet', title: names.join(', ') }, text('events.fine', { n: fine }))
-      : null,
+    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), ': ',
+      ended(each)]),
+    fine ? h('span', { class: 'quiet', title: names.join(', ') }, failed.length ? ' · ' : '',
+      text('events.fine', { n: fine })) : null,
   ];
 }
 

@@ -80,19 +80,23 @@ function explanation(said) {
   const others = said.routes.filter((route) => !route.matched);
   return h('div', { class: 'panel', role: 'status' },
     said.unmatched ? h('p', { class: 'bad' }, text(`explain.unmatched.${said.unmatched}`))
-      : h('ul', null, said.targets.map(planned)),
+      : h('ul', null, ['required', 'optional'].flatMap((as) => said.targets
+        .filter((target) => as === asOf(target)).map((target) => planned(target, as)))),
     matched.length ? [h('h3', null, text('explain.matched', { n: matched.length })),
       h('ul', null, matched.map(matchTold))] : null,
     others.length ? [h('h3', null, text('explain.nearest')),
       h('ul', null, others.map(matchTold))] : null);
 }
 
-function planned(target) {
-  const required = target.required_by.length > 0;
-  return h('li', null, targetLink(target.name), ' ',
-    h('b', null, text(required ? 'as.required' : 'as.optional')), ' ',
-    h('span', { class: 'quiet' }, text('explain.by', {
-      routes: (required ? target.required_by : target.optional_by).join(', ') })),
+/** Required by one route, it is required. */
+function asOf(target) {
+  return target.required_by.length ? 'required' : 'optional';
+}
+
+function planned(target, as) {
+  return h('li', null, targetLink(target.name), ' ', h('b', null, text(`as.${as}`)), ' ',
+    h('span', { class: 'quiet' },
+      text('explain.by', { routes: target[`${as}_by`].join(', ') })),
     target.paused ? h('span', { class: 'note' }, text('state.paused')) : null);
 }
 
