@@ -14,7 +14,7 @@ from tests.support.serving import Serving, Target, always, states, target, until
 OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
 
 #: What a receiver says that means no good.
-HOSTILE = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
+HOSTILE = "<img src=x onerror=x()>"
 
 
 @dataclass

@@ -27,9 +27,10 @@ _LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 class Visitor:
     """One tab, and the page's own words in its language."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, language: str) -> None:
         self.page = page
         self.url = url
+        self.language = language
         #: What the browser had to complain of.
         self.complaints: list[str] = []
         page.on("console", self._note)
@@ -93,6 +94,6 @@ def visitor(
         kept = f"sessionStorage.setItem('ebaas-router-token', '{token}')"
         context.add_init_script(kept)
     try:
-        yield Visitor(context.new_page(), url)
+        yield Visitor(context.new_page(), url, language)
     finally:
         context.close()

@@ -203,9 +203,13 @@ function draw() {
     } }, text('skip')),
     bar(state, page),
     notice(state),
-    h('main', { id: 'main', tabindex: -1, 'aria-busy': String(!isLoaded(state.place)) }, shown()),
+    h('main', { id: 'main', tabindex: -1, 'aria-busy': String(isAwaited()) }, shown()),
     h('datalist', { id: 'targets' }, state.targets.map((name) => h('option', { value: name }))));
   morph(root, fresh);
+}
+
+function isAwaited() {
+  return !isLoaded(state.place) && !state.refusal && !state.problem;
 }
 
 function titleOf(place) {
