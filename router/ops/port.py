@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,18 +15,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.config import Settings
 from router.contract import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
 from router.net import OPS
 from router.net.http.limits import Limits
 from router.ops.answers import Processes
-from router.ops.api import ENDPOINTS
+from router.ops.api import ENDPOINTS, PREFIX
 from router.ops.api.application import api_routes
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
+from router.ops.api.search import Search
+from router.ops.api.stored import Stored
 from router.ops.files import INDEX, page_files
 from router.ops.guard import API, Guard, problem
 from router.ops.status import status_of
+from router.ops.tokens import OpsTokens
+from router.store import Database, StoreLimits, look_into
 from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
 
@@ -73,6 +80,22 @@ def limits_of(callbacks: Limits) -> Limits:
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
+def api_parts(
+    settings: Settings,
+    processes: Processes,
+    tokens: OpsTokens,
+    search: Sequence[str],
+    log: Log,
+) -> ApiParts:
+    """What the API draws upon; `search` is the command of a search."""
+    store, opening = settings.store, None
+    if store is not None:
+        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        opening = partial(look_into, store, limits, settings.store_password_file)
+    stored, is_shared = Stored(opening, log), isinstance(store, Database)
+    return ApiParts(processes, tokens, stored, Search(search), is_shared=is_shared)
+
+
 def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
     """The ops port's application; `local` where only this machine reaches it.
 
@@ -86,7 +109,7 @@ def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
             Route("/status", ops.status, methods=["GET"]),
             Route("/", ops.page, methods=["GET"]),
             Route("/page/{file:path}", ops.page, methods=["GET"]),
-            *api_routes(ENDPOINTS, parts),
+            *api_routes(ENDPOINTS, PREFIX, parts),
         ],
         lifespan=lambda _: parts.lifespan(),
         exception_handlers={HTTPException: _refuse, Exception: _fail},

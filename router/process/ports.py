@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from router.config import Settings
 from router.net import is_loopback, listen
 from router.net.http.limits import Limits
 from router.ops import OpsTokens, Processes
-from router.ops.api.parts import ApiParts
-from router.ops.api.search import Search
-from router.ops.api.stored import Stored
 from router.ops.guard import refuse
-from router.ops.port import limits_of, ops_app
+from router.ops.port import api_parts, limits_of, ops_app
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
-from router.store import Database, Ops, StoreLimits, look_into
 from router.telemetry import Log
 
 #: Seconds that a stop leaves what is in flight at the ops port.
@@ -56,13 +51,7 @@ def ops_services(
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    parts = ApiParts(
-        processes,
-        tokens,
-        Stored(_opening(settings), log),
-        Search(search),
-        is_shared=isinstance(settings.store, Database),
-    )
+    parts = api_parts(settings, processes, tokens, search, log)
     server = Server(
         ops_app(parts, log, local=local),
         listener,
@@ -75,11 +64,3 @@ def ops_services(
     if tokens:
         services.append(Watch("--ops-tokens", tokens.holders, tokens.read, tokens.take, log))
     return services, server.url
-
-
-def _opening(settings: Settings) -> Callable[[], Awaitable[Ops]] | None:
-    """What opens the store for people; None where there is none."""
-    if settings.store is None:
-        return None
-    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
-    return partial(look_into, settings.store, limits, settings.store_password_file)

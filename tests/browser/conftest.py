@@ -14,7 +14,7 @@ collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 if find_spec("playwright"):
     from playwright.sync_api import Browser, sync_playwright
 
-    from tests.support.console import Console, console
+    from tests.support.troubled import Troubled, troubled
     from tests.support.visitor import CHROMIUM, Visitor, visitor
 
     @pytest.fixture(scope="session")
@@ -25,13 +25,13 @@ if find_spec("playwright"):
             browser.close()
 
     @pytest.fixture(scope="module")
-    def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
         """One for all tests of a module, which leave nothing behind that another one minds."""
-        with console(tmp_path_factory.mktemp("router")) as started:
+        with troubled(tmp_path_factory.mktemp("router")) as started:
             yield started
 
     @pytest.fixture(params=["en", "zh"])
-    def ops(request: pytest.FixtureRequest, chromium: Browser, router: Console) -> Iterator[Visitor]:
+    def ops(request: pytest.FixtureRequest, chromium: Browser, router: Troubled) -> Iterator[Visitor]:
         """Who may do everything, in each language. The browser has had nothing to complain of."""
         with visitor(chromium, router.url, request.param, token=router.ops_token) as found:
             yield found

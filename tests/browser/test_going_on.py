@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import Console
+from tests.support.troubled import Troubled
 from tests.support.visitor import Visitor, visitor
 
 
-def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Console, ops: Visitor) -> None:
+def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops: Visitor) -> None:
     """Without a reload; what was there stays to be read."""
     ops.go("")
     expect(ops.page.locator(".live.on")).to_be_visible()
@@ -23,7 +23,7 @@ def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Console, ops:
 
 
 def test_a_link_shows_what_its_sender_sees(
-    chromium: Browser, router: Console, ops: Visitor
+    chromium: Browser, router: Troubled, ops: Visitor
 ) -> None:
     """Filters are in it, from the moment that they are in force."""
     router.dead("linked")
@@ -31,16 +31,16 @@ def test_a_link_shows_what_its_sender_sees(
     ops.field("target").fill("audit")
     ops.field("dead.match").fill("a.gs.*")
     ops.button("filter").click()
-    expect(ops.row("audit").first).to_be_visible()
+    expect(ops.letters.first).to_be_visible()
     link = ops.page.url.removeprefix(ops.url).lstrip("/")
     with visitor(chromium, router.url, token=router.ops_token) as other:
         other.go(link)
         expect(other.field("target")).to_have_value("audit")
         expect(other.field("dead.match")).to_have_value("a.gs.*")
-        expect(other.row("audit")).to_have_count(ops.row("audit").count())
+        expect(other.letters).to_have_count(ops.letters.count())
 
 
-def test_the_keyboard_is_enough(router: Console, ops: Visitor) -> None:
+def test_the_keyboard_is_enough(router: Troubled, ops: Visitor) -> None:
     """A dead letter is found and discarded without a pointer, and the focus is where one reads."""
     router.dead(f"typed-{ops.language}")
     ops.go("")
@@ -59,7 +59,7 @@ def test_the_keyboard_is_enough(router: Console, ops: Visitor) -> None:
     ops.sees("did.discard", n=1)
 
 
-def test_language_and_theme_are_chosen_and_kept(router: Console, ops: Visitor) -> None:
+def test_language_and_theme_are_chosen_and_kept(router: Troubled, ops: Visitor) -> None:
     """Both at once, and after a reload."""
     ops.go("")
     before = ops.word("targets")

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from tests.support.console import Console
+from tests.support.troubled import Troubled
 from tests.support.visitor import Visitor, visitor
 
 ROOMS = {
@@ -23,14 +23,14 @@ ROOMS = {
 
 
 @pytest.fixture(scope="module")
-def filled(router: Console) -> Console:
+def filled(router: Troubled) -> Troubled:
     """A router that has something in every room."""
     router.dead("read")
     return router
 
 
 @pytest.fixture(params=["light-360", "light-1280", "dark-360", "dark-1280"])
-def reader(request: pytest.FixtureRequest, chromium: Browser, filled: Console) -> Iterator[Visitor]:
+def reader(request: pytest.FixtureRequest, chromium: Browser, filled: Troubled) -> Iterator[Visitor]:
     theme, width = request.param.split("-")
     with visitor(
         chromium, filled.url, token=filled.ops_token, dark=theme == "dark", width=int(width)
@@ -54,7 +54,7 @@ def test_axe_finds_nothing_in_a_timeline(reader: Visitor) -> None:
     check(reader)
 
 
-def test_axe_finds_nothing_where_a_token_is_wanted(chromium: Browser, filled: Console) -> None:
+def test_axe_finds_nothing_where_a_token_is_wanted(chromium: Browser, filled: Troubled) -> None:
     """Likewise."""
     with visitor(chromium, filled.url) as found:
         found.go("")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import HOSTILE, Console
+from tests.support.troubled import HOSTILE, Troubled
 from tests.support.house import event
 from tests.support.visitor import Visitor, visitor
 
 
-def test_a_token_is_asked_for(chromium: Browser, router: Console) -> None:
+def test_a_token_is_asked_for(chromium: Browser, router: Troubled) -> None:
     """A wrong one is told so; the right one shows the room that was asked for, until one leaves."""
     with visitor(chromium, router.url) as found:
         found.go("#/nodes")
@@ -25,7 +25,7 @@ def test_a_token_is_asked_for(chromium: Browser, router: Console) -> None:
         found.sees("token.wanted")
 
 
-def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Console) -> None:
+def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Troubled) -> None:
     """A team that may only read sees its own target, no other, and nothing to do."""
     router.dead("not for ledger")
     with visitor(chromium, router.url, token=router.ledger_token) as found:
@@ -42,7 +42,7 @@ def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Conso
     assert found.complaints == []
 
 
-def test_hostile_words_stay_text(router: Console, ops: Visitor) -> None:
+def test_hostile_words_stay_text(router: Troubled, ops: Visitor) -> None:
     """A receiver's answer and an event's key are shown as they are, in every room that has them."""
     key = f"a.gs.{HOSTILE}.1"
     router.serve.ask("POST", "/callback", event(event_type=HOSTILE, event_key=key))

@@ -1,4 +1,4 @@
-"""A router with its ops port open to tokens, a target that fails and one that has dead letters."""
+"""A router with the console's port, and teams that have tokens there."""
 
 from __future__ import annotations
 
@@ -7,100 +7,118 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.support.command import closed_port
-from tests.support.serving import Serving, Target, always, states, target, until
+import httpx
 
-OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
+from tests.support.command import PATIENCE
+from tests.support.house import event
+from tests.support.serving import Serving, Target, target, until
+from tests.support.sockets import free_port
 
-#: What a receiver says that means no good.
-HOSTILE = "<img src=x onerror=x()>"
+#: Who has which token; each is the name, written so often that it can't be guessed.
+HOLDERS: dict[str, dict[str, Any]] = {
+    "ops": {"may": ["read", "replay", "discard", "pause", "bodies"]},
+    "reader": {"may": ["read"]},
+    "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
+    "audit": {"may": ["read"], "owner": "team audit"},
+}
+
+#: The targets, and who answers for each.
+OWNERS = {"ledger": "team ledger", "auditors": "team audit", "plain": ""}
+
+#: Two retries of the router's own, soon over.
+SHORT = {"retries": 1, "waits": ["10ms"]}
+
+
+def token_of(name: str) -> str:
+    return f"{name}-" * 5
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token_of(name)}"}
 
 
 @dataclass
 class Console:
-    """One router, as the tests of the page need it."""
+    """A running router, as those see it who have tokens."""
 
-    folder: Path
-    port: int
-    config: Path
-    serve: Serving
-    #: By name: `certificates` acknowledges, `ledger` is required and `audit` optional; both fail.
+    router: Serving
+    url: str
+    http: httpx.Client
     targets: dict[str, Target]
-    ops_token: str = OPS_TOKEN
-    ledger_token: str = LEDGER_TOKEN
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def ask(self, method: str, path: str, who: str = "ops", **options: Any) -> httpx.Response:
+        headers = {**bearer(who), **options.pop("headers", {})} if who else {}
+        return self.http.request(
+            method, f"{self.url}/api/v1{path}", headers=headers, timeout=PATIENCE, **options
+        )
 
-    @property
-    def store(self) -> Path:
-        return self.folder / "store.db"
+    def get(self, path: str, who: str = "ops", **params: Any) -> Any:
+        answer = self.ask("GET", path, who, params=params)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
 
-    def post(self, *names: str) -> None:
-        """Events, each told as it was."""
-        for name in names:
-            self.serve.post(name)
+    def post(self, path: str, body: Any, who: str = "ops") -> Any:
+        answer = self.ask("POST", path, who, json=body)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
 
-    def dead(self, name: str) -> None:
-        """An event whose delivery to `audit` is a dead letter."""
-        self.post(name)
-        until(lambda: states(self.store).get(name, {}).get("audit") == "dead")
+    def send(self, key: str, name: str) -> str:
+        """An event of that key; the code of its reply."""
+        source, topic, kind, status = key.split(".")
+        content = event(
+            event_source=source, event_topic=topic, event_type=kind, event_status=status,
+            event_key=key, changes=[name],
+        )  # fmt: skip
+        return self.router.ask("POST", "/callback", content)[1]
 
-    def start(self) -> None:
-        """Again, at the same ports."""
-        self.serve = _serve(self.folder, self.config, self.port)
+    def wait_for(self, state: str, count: int, target: str) -> None:
+        """Until a target has so many deliveries in that state."""
 
-    def stop(self) -> None:
-        self.serve.close()
+        def is_so() -> bool:
+            found = self.get("/deliveries", target=target, state=state)["counts"]
+            return bool(sum(each["deliveries"] for each in found) == count)
+
+        until(is_so)
 
 
 @contextmanager
-def console(folder: Path) -> Iterator[Console]:
-    with ExitStack() as open_until_the_end:
-        targets = {
-            name: open_until_the_end.enter_context(target(always(code)))
-            for name, code in {"certificates": "000", "ledger": HOSTILE, "audit": "700"}.items()
-        }
+def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
+    """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to the plain one; none
+    of them is required, so that what fails is soon a dead letter."""
+    with ExitStack() as closing:
+        targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"
         config.write_text(json.dumps(_routes(targets)))
-        (folder / "tokens.yaml").write_text(json.dumps(_TOKENS))
-        port = closed_port()
-        made = Console(folder, port, config, _serve(folder, config, port), targets)
-        open_until_the_end.callback(made.stop)
-        yield made
+        if tokens:
+            options = (*options, "--ops-tokens", str(_tokens(folder)))
+        options = ("--ops-port", str(free_port()), *options)
+        started = Serving(config, folder / "store.db", options, {})
+        closing.callback(started.close)
+        http = closing.enter_context(httpx.Client(trust_env=False))
+        yield Console(started, started.lines("serving")[0]["ops"], http, targets)
 
 
-def _serve(folder: Path, config: Path, port: int) -> Serving:
-    options = ["--ops-port", str(port), "--ops-tokens", str(folder / "tokens.yaml")]
-    return Serving(config, folder / "store.db", options, {})
-
-
-_TOKENS = {
-    "tokens": [
-        {
-            "name": "ops",
-            "token": OPS_TOKEN,
-            "may": ["read", "replay", "discard", "pause", "bodies"],
-        },
-        {"name": "ledger", "token": LEDGER_TOKEN, "owner": "team ledger", "may": ["read"]},
-    ]
-}
-
-
-def _routes(targets: dict[str, Target]) -> dict[str, object]:
-    """EBaaS retries late, and the queue once and soon."""
+def _routes(targets: dict[str, Target]) -> dict[str, Any]:
+    both = ["ledger", "auditors"]
+    routes = {"l.*": ["ledger"], "u.*": ["auditors"], "b.*": both, "p.*": ["plain"]}
     return {
         "version": 1,
-        "ebaas": {"waits": ["1h"]},
-        "queue": {"retries": 1, "waits": ["50ms"]},
+        "queue": SHORT,
         "targets": {
-            name: {"url": each.url, "owner": f"team {name}"} for name, each in targets.items()
+            name: {"url": each.url, **({"owner": OWNERS[name]} if OWNERS[name] else {})}
+            for name, each in targets.items()
         },
         "routes": [
-            {"name": "everything under gs", "match": "a.gs.*", "required": ["certificates", "ledger"]},
-            {"name": "for the auditors", "match": "*.cert.*", "optional": ["audit"]},
-            {"name": "revoked", "match": {"event_status": ["3", "4"]}, "required": ["ledger"]},
+            {"name": f"what {key[0]} has", "match": key, "optional": names}
+            for key, names in routes.items()
         ],
     }
+
+
+def _tokens(folder: Path) -> Path:
+    path = folder / "tokens.yaml"
+    holders = [{"name": name, "token": token_of(name), **each} for name, each in HOLDERS.items()]
+    path.write_text(json.dumps({"tokens": holders}))
+    return path

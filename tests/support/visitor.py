@@ -64,6 +64,11 @@ class Visitor:
     def field(self, key: str) -> Locator:
         return self.page.get_by_label(self.word(key), exact=True)
 
+    @property
+    def letters(self) -> Locator:
+        """The rows of deliveries that something can be done with."""
+        return self.page.locator("tr:has(td.does button)")
+
     def row(self, text: str) -> Locator:
         """The rows that have it."""
         return self.page.locator("tbody tr").filter(has_text=text)

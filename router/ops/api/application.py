@@ -17,16 +17,13 @@ from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
 from router.ops.guard import problem
 
-#: Where the API is.
-PREFIX = "/api/v1"
-
 #: The largest body, in bytes.
 _MAX_BODY = 1024 * 1024
 
 
-def api_routes(endpoints: Sequence[Endpoint], parts: ApiParts) -> list[Route]:
+def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> list[Route]:
     return [
-        Route(f"{PREFIX}{each.path}", _served(each, parts), methods=[each.method])
+        Route(f"{prefix}{each.path}", _served(each, parts), methods=[each.method])
         for each in endpoints
     ]
 

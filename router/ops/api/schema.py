@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 JsonSchema = dict[str, Any]
 
+
+class Keyword(NamedTuple):
+    """One more that a type's schema has."""
+
+    name: str
+    value: str
+
+
 #: A time, as ISO 8601 has it, in UTC.
-Time = Annotated[str, {"format": "date-time"}]
+Time = Annotated[str, Keyword("format", "date-time")]
 
 #: Server-sent events.
-EventStream = Annotated[str, {"contentMediaType": "text/event-stream"}]
+EventStream = Annotated[str, Keyword("contentMediaType", "text/event-stream")]
 
 _PLAIN: dict[Any, JsonSchema] = {
     str: {"type": "string"},
@@ -29,11 +47,11 @@ _NAMED = "#/components/schemas/"
 
 def schema_of(kind: Any, named: dict[str, JsonSchema] | None = None) -> JsonSchema:
     """With `named` a TypedDict is put there and referred to by its name; else it is written out."""
-    if kind in _PLAIN:
-        return dict(_PLAIN[kind])
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return {**schema_of(parts[0], named), **parts[1]}
+        return {**schema_of(parts[0], named), **dict(parts[1:])}
+    if kind in _PLAIN:
+        return dict(_PLAIN[kind])
     if origin is Literal:
         return {"enum": list(parts)}
     if origin in (Union, UnionType):
