@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -31,12 +30,10 @@ if find_spec("playwright"):
             yield started
 
     @pytest.fixture(params=["en", "zh"])
-    def ops(request: pytest.FixtureRequest, chromium: Browser, router: Troubled) -> Iterator[Visitor]:
+    def ops(
+        request: pytest.FixtureRequest, chromium: Browser, router: Troubled
+    ) -> Iterator[Visitor]:
         """Who may do everything, in each language. The browser has had nothing to complain of."""
         with visitor(chromium, router.url, request.param, token=router.ops_token) as found:
             yield found
         assert found.complaints == []
-
-    @pytest.fixture
-    def folder(tmp_path: Path) -> Path:
-        return tmp_path

@@ -50,7 +50,7 @@ def test_the_keyboard_is_enough(router: Troubled, ops: Visitor) -> None:
     expect(ops.field("dead.match")).to_be_focused()
     ops.page.keyboard.type("a.gs.cert.1")
     ops.page.keyboard.press("Enter")
-    expect(ops.row("audit").first).to_be_visible()
+    ops.settle()
     ops.page.locator("td").get_by_role("button", name=ops.word("verb.discard")).first.focus()
     ops.page.keyboard.press("Enter")
     ops.sees("would.discard", n=1)

@@ -30,7 +30,9 @@ def filled(router: Troubled) -> Troubled:
 
 
 @pytest.fixture(params=["light-360", "light-1280", "dark-360", "dark-1280"])
-def reader(request: pytest.FixtureRequest, chromium: Browser, filled: Troubled) -> Iterator[Visitor]:
+def reader(
+    request: pytest.FixtureRequest, chromium: Browser, filled: Troubled
+) -> Iterator[Visitor]:
     theme, width = request.param.split("-")
     with visitor(
         chromium, filled.url, token=filled.ops_token, dark=theme == "dark", width=int(width)

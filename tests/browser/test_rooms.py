@@ -6,8 +6,8 @@ import json
 
 from playwright.sync_api import expect
 
-from tests.support.troubled import Troubled
 from tests.support.serving import always
+from tests.support.troubled import Troubled
 from tests.support.visitor import Visitor
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.troubled import HOSTILE, Troubled
 from tests.support.house import event
+from tests.support.troubled import HOSTILE, Troubled
 from tests.support.visitor import Visitor, visitor
 
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.sockets import free_port
 from tests.support.serving import Serving, Target, always, states, target, until
+from tests.support.sockets import free_port
 
 OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
 
@@ -99,7 +99,11 @@ def _routes(targets: dict[str, Target]) -> dict[str, object]:
             name: {"url": each.url, "owner": f"team {name}"} for name, each in targets.items()
         },
         "routes": [
-            {"name": "everything under gs", "match": "a.gs.*", "required": ["certificates", "ledger"]},
+            {
+                "name": "everything under gs",
+                "match": "a.gs.*",
+                "required": ["certificates", "ledger"],
+            },
             {"name": "for the auditors", "match": "*.cert.*", "optional": ["audit"]},
             {"name": "revoked", "match": {"event_status": ["3", "4"]}, "required": ["ledger"]},
         ],

@@ -45,7 +45,10 @@ const state = {
 };
 
 const page = {
-  go: (link) => { location.hash = link; },
+  go(link) {
+    location.hash = link;
+    arrive();
+  },
   /** Goes there without a step for the browser's way back. */
   replace(link) {
     history.replaceState(null, '', link);
@@ -232,16 +235,21 @@ function shown() {
 
 // Moving about
 
-window.addEventListener('hashchange', () => {
+window.addEventListener('hashchange', arrive);
+
+/** Another room begins at its top, and is read from its head on. */
+async function arrive() {
   const before = state.place;
-  state.place = placeOf(location.hash);
-  const same = roomOf(before) === roomOf(state.place) && before.name === state.place.name;
-  state.problem = null;
+  const next = placeOf(location.hash);
+  if (JSON.stringify(next) === JSON.stringify(before) && isAwaited()) return;
+  const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
+  Object.assign(state, { place: next, problem: null });
   draw();
-  if (!same) scrollTo(0, 0);
+  if (isOther) scrollTo(0, 0);
   if (state.refusal) return;
-  load().then(() => { if (!same) document.querySelector('h1')?.focus(); });
-});
+  await load();
+  if (isOther) document.querySelector('h1')?.focus();
+}
 
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden && !state.refusal) load();
