@@ -26,7 +26,8 @@ export function notice({ goneSince }) {
 }
 
 /** Whether what one sees is as it is now. */
-function mark({ isLive, goneSince }) {
+function mark({ isLive, goneSince, you }) {
+  if (!you && !goneSince) return null;
   const live = isLive && !goneSince;
   return h('span', { class: `live ${live ? 'on' : 'off'}`, role: 'status' },
     text(live ? 'live' : 'live.off'));
@@ -43,7 +44,7 @@ function language(page) {
   return h('button', { type: 'button', lang: other, title: text('language'), onclick: () => {
     speak(other);
     page.draw();
-  } }, other === 'zh' ? '中文' : 'English');
+  } }, other === 'zh' ? '中文' : 'EN');
 }
 
 function theme(page) {

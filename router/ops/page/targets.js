@@ -56,8 +56,8 @@ export function troubles(target) {
     found.push([
       [told('why.failing', { reason: whyOf(failure) }), saying(failure), text('full_stop'),
         h('span', { class: 'quiet' },
-          target.failing_since ? told('why.since', { at: time(target.failing_since),
-            age: ago(target.failing_since) }) : null, ' ', ofHour(target))],
+          target.failing_since ? [told('why.since', { at: time(target.failing_since),
+            age: ago(target.failing_since) }), text('gap')] : null, ofHour(target))],
       isKnown(`do.${failure.reason}`) ? text(`do.${failure.reason}`) : null,
     ]);
   }

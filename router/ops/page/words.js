@@ -18,6 +18,7 @@ export const WORDS = {
   "and": [" and ", "，"],
   "or": [" or ", " 或 "],
   "full_stop": [". ", "。"],
+  "gap": [" ", ""],
   "comma": [", ", "，"],
   "more": ["More", "更多"],
   "search": ["Search", "搜索"],
