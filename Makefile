@@ -24,6 +24,7 @@ test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
+		tests/config/test_legible.py tests/model/test_model.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
 
@@ -87,8 +88,11 @@ browser: ## the page in a real browser: each room, both languages, what axe find
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
 
-docs: dev-environment ## bring the pages up to date that are made from code
+docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
+	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
+	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
+	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
@@ -156,6 +160,10 @@ chaos-upgrade: dev-environment ## a node of an older version beside one of this:
 	@scripts/postgresql >/dev/null
 	@rm -rf .tools/before && mkdir -p .tools/before && git archive "$(BEFORE)" | tar -x -C .tools/before
 	@CHAOS_BEFORE=.tools/before $(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
+
+.PHONY: receivers
+receivers: dev-environment ## run the receivers of docs/receivers/, each in its framework, and probe them
+	@scripts/receivers $(ARGS)
 
 .PHONY: torture
 

@@ -40,7 +40,7 @@ SPEND_TIMEOUT = 1.0
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
 
-_EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
+_EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
 class App(Starlette):

@@ -133,10 +133,6 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
-        *,
-        poll: float = LOOK_EVERY,
-        settle: float = SETTLE,
-        remind: float = REMIND,
     ) -> None:
         self.standing = standing
         self._watched = watched
@@ -144,9 +140,6 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
-        self._poll = poll
-        self._settle = settle
-        self._remind = remind
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
@@ -168,7 +161,7 @@ class Reload:
     async def _next_turn(self) -> bool:
         """Wait for the next look; whether somebody asked for it."""
         try:
-            async with asyncio.timeout(self._poll):
+            async with asyncio.timeout(LOOK_EVERY):
                 await self._asked.wait()
         except TimeoutError:
             return False
@@ -184,13 +177,13 @@ class Reload:
             await self._take(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and time.monotonic() - self._reminded > self._remind:
+        elif not self.standing.successful and time.monotonic() - self._reminded > REMIND:
             self._complain(self.standing.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """A look that agrees with the one before it."""
         while True:
-            await asyncio.sleep(self._settle)
+            await asyncio.sleep(SETTLE)
             again = await asyncio.to_thread(source.look)
             if again.mark == look.mark:
                 return again

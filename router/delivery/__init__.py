@@ -4,7 +4,9 @@ from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer, Told
 from router.delivery.queue import InForce, Queue
-from router.delivery.target.sender import Sender
+from router.delivery.target.judge import judge
+from router.delivery.target.lane import usual_lines
+from router.delivery.target.sender import Sender, addressed
 
 __all__ = [
     "Forwarder",
@@ -15,4 +17,7 @@ __all__ = [
     "Queue",
     "Sender",
     "Told",
+    "addressed",
+    "judge",
+    "usual_lines",
 ]

@@ -16,9 +16,10 @@ import uvicorn
 
 from router.contract import refusal
 from router.net import BACKLOG, bar, listen, url_of, waiting
-from router.net.http.connection import Connection, Refusal
+from router.net.http.connection import Connection
 from router.net.http.deadlines import sweep
 from router.net.http.handshakes import Handshakes
+from router.net.http.lifetime import Refusal
 from router.net.http.limits import Limits, Tally
 from router.process.running import run
 from router.telemetry import Metrics

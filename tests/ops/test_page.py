@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from router import config
+from router.config.reload import Standing
 from router.model import Reason
 from router.ops.files import page_files
+from router.ops.report import Report, report_of
+from router.ops.status import Reports, status_of
+from router.telemetry.metrics import Metrics
 from tests.support.command import ROOT
+from tests.support.house import routes
 
 PAGE = ROOT / "router" / "ops" / "page"
 
@@ -66,6 +72,31 @@ def test_every_reason_is_told_with_what_to_do() -> None:
     for reason in Reason:
         assert f"reason.{reason}" in words()
         assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
+
+
+def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
+    """Each sentence of `/status`, but for those about targets, which are told by their figures."""
+    table = (PAGE / "words.js").read_text().partition("export const PHRASES = [\n")[2]
+    phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
+    first, second = ill(hash="one"), ill(hash="another")
+    now = first["status"]["store"]["failed_at"]
+    said = status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)
+    reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
+    assert len(reasons) >= len(phrases)
+    assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
+    assert [each for each in phrases if not any(map(each.match, reasons))] == []
+
+
+def ill(**configuration: object) -> Report:
+    """A process with which all is wrong."""
+    standing = Standing(config.parse(json.dumps(routes()).encode(), "", {}, None), 1.0, 1.0)
+    metrics = Metrics()
+    metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
+    metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
+    report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
+    report["status"]["configuration"].update(configuration, successful=False)  # type: ignore[typeddict-item]
+    report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
+    return report
 
 
 def test_it_is_small_and_from_here_alone() -> None:

@@ -20,6 +20,7 @@ from router.contract.signing import Signer
 from router.model.event import Reason
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
+from tests.support.inprocess import ran
 from tests.support.serving import body, serving, target
 
 DOCS = ROOT / "docs"
@@ -94,7 +95,8 @@ def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
 def test_the_whole_endpoint_of_the_page_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does the work of what `send` signs by its secret, and refuses another's."""
+    """It does the work of what `send` signs by its secret, and refuses another's; `probe` finds
+    nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
     defined = example("receivers.md")
@@ -107,10 +109,12 @@ def test_the_whole_endpoint_of_the_page_serves(
         try:
             assert run("send", url, "--sign", SECRET).returncode == 0
             assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
+            assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
+            probed = ran("probe", url, "--secret", SECRET, "--yes", "--idle", "50ms")
+            assert probed.code == 0, probed.out
         finally:
             server.shutdown()
             thread.join(PATIENCE)
-    assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
 
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:

@@ -35,14 +35,14 @@ def overview(
     if not counts:
         yield "no deliveries"
     else:
-        yield from _counts_told(counts, now)
+        yield from counts_told(counts, now)
     if actions:
         yield ""
         yield "last actions:"
         yield from _actions_told(actions)
 
 
-def _counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
+def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
     rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
     rows += [
         (

@@ -128,6 +128,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
+        say("")
+        say("The demo plays EBaaS, and sends the sample event of the platform's page.")
         async with asyncio.timeout(_PATIENCE):
             line = await _tell_first(url, log)
             if failing := _last_required(line):
@@ -209,7 +211,6 @@ async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
     """The sample event and what became of it; its fields."""
     reply = await _send(url, SAMPLE)
     line = await log.event()
-    say("")
     say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
     for number, route in enumerate(line["routes"]):
         say(f"  {'matched by' if number == 0 else '':<14} {route}")
@@ -227,7 +228,7 @@ def _last_required(line: Mapping[str, Any]) -> str | None:
 async def _tell_retry(url: str, log: StoryLog, failing: str, wait: float) -> None:
     """A second event, which one target fails at first: whom its retry reaches."""
     say("")
-    say(f"Another one, and {failing} fails at first:")
+    say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
     while True:
         await _send(url, SECOND)
         line = await log.event()

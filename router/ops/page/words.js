@@ -400,7 +400,7 @@ export const PHRASES = [
   [/^the processes have (\d+) different ones in force$/, "各进程生效的配置不一致：共 $1 种"],
   [/^the nodes have run different ones for (\d+) s$/, "各节点配置不一致已 $1 秒"],
   [/^(\S+)% full$/, "已用 $1%"],
-  [/^(.+), last at (\S+); (\d+) lines lost$/, "$1，最近一次 $2；丢失 $3 行"],
+  [/^(.+), last at (\S+); lines lost: (\d+)$/, "$1，最近一次 $2；丢失 $3 行"],
   [/^(.+), last at (\S+)$/, "$1，最近一次 $2"],
   [/^process (\d+) was blocked for (\S+) s in the last minute$/, "进程 $1 最近一分钟被阻塞 $2 秒"],
 ];
