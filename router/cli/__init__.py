@@ -39,6 +39,7 @@ COMMANDS = {
     "send": "trying.send",
     "receive": "trying.receive",
     "probe": "trying.probe.probe",
+    "listen": "trying.listen",
     "deliveries": "deliveries.deliveries",
     "trace": "history.trace",
     "archive": "history.archive",

@@ -30,6 +30,9 @@ UNREAD = 141
 
 _WIDTH = 88
 
+#: The variables of commands that ask a router from afar, without their prefix.
+AFAR = ("URL", "TOKEN_FILE")
+
 
 @dataclass(frozen=True, slots=True)
 class Help:
@@ -173,7 +176,8 @@ def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
 
 
 def _note_typos(environ: Mapping[str, str]) -> None:
-    known = {setting.variable.removeprefix(VARIABLE_PREFIX) for setting in SETTINGS.values()}
+    settings = (setting.variable for setting in SETTINGS.values())
+    known = {*AFAR, *(variable.removeprefix(VARIABLE_PREFIX) for variable in settings)}
     for variable in sorted(environ):
         name = variable.removeprefix(VARIABLE_PREFIX)
         if name == variable or name in known:

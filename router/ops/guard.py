@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from functools import partial
 from typing import NamedTuple
@@ -56,6 +57,10 @@ _CLOSED = (
     "without tokens the console is open on this machine alone, by the name localhost or its "
     "address; see --ops-tokens"
 )
+
+
+#: A name or an address, IPv6 in brackets, and a port.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 class Barred(NamedTuple):
@@ -133,11 +138,9 @@ class Guard:
 
 def _host(scope: Scope) -> str:
     """The name that the request was sent to, without its port."""
-    (host,) = [value for name, value in scope["headers"] if name == b"host"] or [b""]
-    name: str = host.decode("latin-1")
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] or name
+    given = b",".join(value for name, value in scope["headers"] if name == b"host")
+    match = _HOST.fullmatch(given.decode("latin-1"))
+    return (match[1] or match[2]) if match else ""
 
 
 def _refusal(scope: Scope, barred: Barred) -> Response:

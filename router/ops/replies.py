@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from router.config import Explained, RefusedEvent, Standing, explained, refused
-from router.contract.intake import Intake
 from router.model import Event, Refused
 from router.ops.answers import Answer, Answers, Topic
 from router.ops.report import Report
 from router.ops.table import reloads_of, table_of
 from router.store import Node, node_shape
 from router.telemetry import Log, Minutes
+
+if TYPE_CHECKING:
+    from router.contract.intake import Intake
 
 #: How many of the routes that don't match an event are told.
 _NEAREST = 3

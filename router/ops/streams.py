@@ -55,6 +55,7 @@ class Stream:
         self._waiting: deque[bytes] = deque()
         self._size = self._dropped = 0
         self._news = asyncio.Event()
+        self._begun = asyncio.Event()
         self._is_over = False
 
     def put(self, chunk: bytes) -> None:
@@ -69,12 +70,18 @@ class Stream:
         self._dropped += count
         self._news.set()
 
+    def begin(self) -> None:
+        """From now on it misses nothing."""
+        self._begun.set()
+
     def end(self) -> None:
         self._is_over = True
+        self._begun.set()
         self._news.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Until it ends; the first comes at once, so that its reader knows that it is open."""
+        """Until it ends; the first beat says that whatever comes from now on will be heard."""
+        await self._begun.wait()
         yield chunk_of("beat", {"at": utc(time.time())})
         while not self._is_over:
             with suppress(TimeoutError):
@@ -125,8 +132,11 @@ class Streams:
 
     async def _ask(self) -> None:
         while self._open:
-            bodies = any(stream.wanted.bodies for stream in self._open)
+            listening = [*self._open]
+            bodies = any(stream.wanted.bodies for stream in listening)
             heard = await self._processes.ask(Topic.HEARD, bodies)
+            for stream in listening:
+                stream.begin()
             await self._look()
             for each in heard:
                 self._hear(each["lines"], each["dropped"])

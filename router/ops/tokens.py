@@ -76,8 +76,8 @@ def _plain(path: Path) -> Holders:
     return Holders(tuple((digest, _READER) for digest in digests), mark, tuple(warnings))
 
 
-def secrets_in(path: Path) -> list[Secret]:
-    """A file's tokens, one on each line that is not blank.
+def secrets_in(path: Path, option: str = "--ops-token-file") -> list[Secret]:
+    """A file's tokens, one on each line that is not blank; `option` has named it.
 
     Raises StartFailed with one clear line where it has none that can be used.
     """
@@ -85,13 +85,13 @@ def secrets_in(path: Path) -> list[Secret]:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE).decode("ascii")
     except OSError as error:
-        problem = f"--ops-token-file: {path} can't be read: {why_not(path, error)}"
+        problem = f"{option}: {path} can't be read: {why_not(path, error)}"
         raise StartFailed(problem) from None
     except UnicodeDecodeError:
-        raise StartFailed(f"--ops-token-file: {path} has more than ASCII in it") from None
+        raise StartFailed(f"{option}: {path} has more than ASCII in it") from None
     tokens = [line.strip() for line in text.splitlines() if line.strip()]
     if not tokens:
-        raise StartFailed(f"--ops-token-file: {path} has no token in it")
+        raise StartFailed(f"{option}: {path} has no token in it")
     if not all(token.isprintable() and " " not in token for token in tokens):
-        raise StartFailed(f"--ops-token-file: a token in {path} has a blank in it")
+        raise StartFailed(f"{option}: a token in {path} has a blank in it")
     return [Secret(token) for token in tokens]

@@ -12,6 +12,8 @@ from router.model.errors import ConfigInvalid
 
 CANARY = "canary-canary-canary"
 
+DEEDS = "read or replay or discard or pause or bodies"
+
 GOOD = """
 tokens:
   - {name: ops, sha256: DIGEST, may: [read, replay, discard, pause, bodies]}
@@ -31,13 +33,13 @@ def digest(token: str) -> bytes:
 
 
 def test_who_has_which_token(tmp_path: Path) -> None:
-    """By the token, by its SHA-256, by several; with what each may do, and whose targets it sees."""
+    """By the token, by its SHA-256, by several; with what each may do, and whose targets count."""
     (tmp_path / "ledger-ops").write_text("the-ledgers-own-token\n")
     found = dict(load(tmp_path, GOOD.replace("DIGEST", digest("the-token-of-ops").hex())))
     ops, ledger = found[digest("the-token-of-ops")], found[digest("the-ledgers-own-token")]
     assert ops.name == "ops"
     assert ops.may == {"read", "replay", "discard", "pause", "bodies"}
-    assert (ledger.owner, ledger.may) == ("team ledger", {"read", "replay"})
+    assert ledger == Holder("ledger", frozenset({"read", "replay"}), "team ledger")
     assert ops.sees("team ledger")
     assert ops.sees("")
     assert ledger.sees("team ledger")
@@ -54,8 +56,7 @@ def test_who_has_which_token(tmp_path: Path) -> None:
         (f"{{name: a, token: {CANARY}}}", "2:5: tokens[0]: the key 'may' is missing"),
         (
             f"{{name: a, token: {CANARY}, may: [red]}}",
-            "2:49: tokens[0].may[0]: 'red' is not read or replay or discard or pause or bodies, "
-            "did you mean 'read'?",
+            f"2:50: tokens[0].may[0]: 'red' is not {DEEDS}, did you mean 'read'?",
         ),
         (
             f"{{name: a, tokn: {CANARY}, may: read}}",

@@ -25,7 +25,7 @@ HOLDERS: dict[str, dict[str, Any]] = {
 }
 
 #: The targets, and who answers for each.
-OWNERS = {"ledger": "team ledger", "auditors": "team audit", "plain": ""}
+OWNERS = {"ledger": "team ledger", "auditors": "team audit", "billing": ""}
 
 #: Two retries of the router's own, soon over.
 SHORT = {"retries": 1, "waits": ["10ms"]}
@@ -49,7 +49,7 @@ class Console:
     targets: dict[str, Target]
 
     def ask(self, method: str, path: str, who: str = "ops", **options: Any) -> httpx.Response:
-        headers = {**bearer(who), **options.pop("headers", {})} if who else {}
+        headers = {**(bearer(who) if who else {}), **options.pop("headers", {})}
         return self.http.request(
             method, f"{self.url}/api/v1{path}", headers=headers, timeout=PATIENCE, **options
         )
@@ -73,11 +73,11 @@ class Console:
         )  # fmt: skip
         return self.router.ask("POST", "/callback", content)[1]
 
-    def wait_for(self, state: str, count: int, target: str) -> None:
-        """Until a target has so many deliveries in that state."""
+    def wait_for(self, state: str, count: int, target: str, *match: str) -> None:
+        """Until a target has so many deliveries of these keys in that state."""
 
         def is_so() -> bool:
-            found = self.get("/deliveries", target=target, state=state)["counts"]
+            found = self.get("/deliveries", target=target, state=state, match=match)["counts"]
             return bool(sum(each["deliveries"] for each in found) == count)
 
         until(is_so)
@@ -85,12 +85,12 @@ class Console:
 
 @contextmanager
 def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
-    """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to the plain one; none
+    """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
     of them is required, so that what fails is soon a dead letter."""
     with ExitStack() as closing:
         targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"
-        config.write_text(json.dumps(_routes(targets)))
+        config.write_text(json.dumps(_routes(targets), indent=1))
         if tokens:
             options = (*options, "--ops-tokens", str(_tokens(folder)))
         options = ("--ops-port", str(free_port()), *options)
@@ -102,7 +102,7 @@ def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Consol
 
 def _routes(targets: dict[str, Target]) -> dict[str, Any]:
     both = ["ledger", "auditors"]
-    routes = {"l.*": ["ledger"], "u.*": ["auditors"], "b.*": both, "p.*": ["plain"]}
+    routes = {"l.*": ["ledger"], "u.*": ["auditors"], "b.*": both, "p.*": ["billing"]}
     return {
         "version": 1,
         "queue": SHORT,
