@@ -74,7 +74,8 @@ def test_every_reason_is_told_with_what_to_do() -> None:
         assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
 
 
-def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
+@pytest.mark.anyio
+async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     """Each sentence of `/status`, but for those about targets, which are told by their figures."""
     table = (PAGE / "words.js").read_text().partition("export const PHRASES = [\n")[2]
     phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
@@ -89,7 +90,7 @@ def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
 
 def ill(**configuration: object) -> Report:
     """A process with which all is wrong."""
-    standing = Standing(config.parse(json.dumps(routes()).encode(), "", {}, None), 1.0, 1.0)
+    standing = Standing(config.parse(json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode(), "", {}, None), 1.0, 1.0)
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0

@@ -177,7 +177,7 @@ function listen() {
   unfollow = follow(query, hear, (isLive) => {
     if (state.isLive !== isLive) {
       state.isLive = isLive;
-      // What came meanwhile was not heard.
+      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data);
       if (isLive) load();
       else draw();
     }

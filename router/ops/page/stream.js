@@ -28,9 +28,13 @@ async function keepFollowing(query, hear, mark, closed) {
       // Who is not let in has no stream, and a wrong token is not sent over and over.
       if (response.status === 401) return;
       if (!response.ok) throw new Gone(`HTTP ${response.status}`);
-      mark(true);
-      tries = 0;
-      await read(response.body, hear, silent);
+      const heard = (kind, data) => {
+        // The first beat says that whatever comes from now on will be heard.
+        if (kind === 'beat') mark(true);
+        tries = 0;
+        hear(kind, data);
+      };
+      await read(response.body, heard, silent);
     } catch {
       // Whatever ended it, it is tried again.
     }

@@ -25,11 +25,15 @@ export const events = {
 
   async load(place, before) {
     const { query } = place;
-    // What came by the stream is newer than what a search would find.
-    if (before && isFollowed(query)) return before;
+    // What comes is heard; a search finds what came while nobody listened.
+    if (before && isFollowed(query) && !before.missed) return before;
     const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
-    return { rows: found.events, found, held: null };
+    if (!before || !isFollowed(query)) return { rows: merged(found.events), found, held: null };
+    return { rows: before.held ? before.rows : merged(before.rows, found.events), found,
+      held: before.held && merged(before.held, found.events) };
   },
+
+  connected: (data) => { data.missed = true; },
 
   /** What the stream is to tell here; null where what is shown is a search. */
   stream: ({ query }) => isFollowed(query) && {
@@ -40,10 +44,9 @@ export const events = {
 
   hear(data, kind, what, place) {
     if (!isFollowed(place.query) || (kind !== 'event' && !isKnown(`happening.${kind}`))) return null;
-    const rows = data.held ?? data.rows;
-    rows.unshift({ ...what, what: what.what ?? kind, at: what.at ?? what.time,
-      came: nextNumber(rows) });
-    rows.splice(KEPT);
+    const row = { ...what, what: what.what ?? kind, at: what.at ?? what.time };
+    const name = data.held ? 'held' : 'rows';
+    data[name] = merged([row], data[name]);
     return 'draw';
   },
 
@@ -73,8 +76,15 @@ function isFollowed({ what = '', since, code }) {
   return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
 }
 
-function nextNumber(rows) {
-  return (rows[0]?.came ?? 0) + 1;
+/** Each row once, the newest first. */
+function merged(...lists) {
+  const rows = new Map(lists.flat().reverse().map((row) => [keyOf(row), row]));
+  const newest = (one, other) => Date.parse(other.at) - Date.parse(one.at);
+  return [...rows.values()].reverse().sort(newest).slice(0, KEPT);
+}
+
+function keyOf(row) {
+  return `${row.at} ${row.event_id} ${row.request_id} ${row.what} ${row.target}`;
 }
 
 function filters({ query }, page) {
@@ -102,7 +112,7 @@ function filters({ query }, page) {
 
 /** So that what one reads does not move. */
 function holding(data, page) {
-  const waiting = data.held ? data.held.length - data.rows.length : 0;
+  const waiting = data.held ? data.held.filter((row) => !data.rows.includes(row)).length : 0;
   return h('button', { type: 'button', 'aria-pressed': String(Boolean(data.held)),
     onclick: () => {
       if (data.held) data.rows = data.held;
@@ -116,7 +126,7 @@ function rowsOf(data) {
   const columns = [[text('time'), 'short bare'], [text('event'), 'name'], [text('events.told'), 'short'],
     [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
-    key: row.came ? `came ${row.came}` : `${row.at} ${row.event_id} ${row.what} ${row.target}`,
+    key: keyOf(row),
     cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
   })));
 }
