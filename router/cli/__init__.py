@@ -41,6 +41,8 @@ COMMANDS = {
     "probe": "trying.probe.probe",
     "listen": "trying.listen",
     "deliveries": "deliveries.deliveries",
+    "pause": "deliveries.pause",
+    "resume": "deliveries.resume",
     "trace": "history.trace",
     "archive": "history.archive",
     "nodes": "deliveries.nodes",

@@ -12,7 +12,7 @@ from router.config.headers import is_own
 from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
-from router.config.reload import Look, Reload, Reloaded, Source, Standing
+from router.config.reload import LOOK_EVERY, Look, Reload, Reloaded, Source, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -29,6 +29,7 @@ from router.config.variables import Unresolved, Variables
 
 __all__ = [
     "DEEDS",
+    "LOOK_EVERY",
     "MAX_SIZE",
     "SETTINGS",
     "VARIABLE_PREFIX",

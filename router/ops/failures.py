@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from router.net import address_of
 
 #: So many wrong tokens of one address within so many seconds are looked at.
-MOST, WITHIN = 10, 60.0
+MOST_WRONG, WRONG_WITHIN = 10, 60.0
 
 #: Addresses that are remembered; beyond them the one that began first is forgotten.
 _ADDRESSES = 1024
@@ -23,13 +23,13 @@ class Failures:
     def wait(self, peer: str, now: float) -> float:
         """For how many seconds no token of this address is looked at."""
         began, count = self._known.get(_key(peer), (now, 0))
-        return max(0.0, began + WITHIN - now) if count >= MOST else 0.0
+        return max(0.0, began + WRONG_WITHIN - now) if count >= MOST_WRONG else 0.0
 
     def note(self, peer: str, now: float) -> None:
         """One more."""
         key = _key(peer)
         began, count = self._known.pop(key, (now, 0))
-        if now - began >= WITHIN:
+        if now - began >= WRONG_WITHIN:
             began, count = now, 0
         elif count == 0 and len(self._known) >= _ADDRESSES:
             del self._known[next(iter(self._known))]

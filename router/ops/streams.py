@@ -25,7 +25,7 @@ from router.telemetry import utc
 STREAMS = 16
 
 #: Seconds between two questions to the processes, and between two looks at whose targets are whose.
-ASK_EVERY, LOOK_EVERY = 0.25, 2.0
+ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
 
 #: After how many seconds without anything a stream says that it lives.
 BEAT_EVERY = 15.0
@@ -106,7 +106,7 @@ class Streams:
         self._processes = processes
         self._open: list[Stream] = []
         self._owners: Mapping[str, str] = {}
-        self._looked = -LOOK_EVERY
+        self._looked = -OWNERS_EVERY
         self._asking: asyncio.Task[None] | None = None
 
     @property
@@ -145,7 +145,7 @@ class Streams:
     async def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""
         now = asyncio.get_running_loop().time()
-        is_due = now - self._looked >= LOOK_EVERY
+        is_due = now - self._looked >= OWNERS_EVERY
         if is_due and any(stream.wanted.holder.owner for stream in self._open):
             self._looked = now
             living = (await self._processes.gather()).living

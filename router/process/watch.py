@@ -8,14 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from router.config import LOOK_EVERY
 from router.model import RouterError
 from router.telemetry import Log
 
 T = TypeVar("T")
-
-#: Seconds between two looks. Two in a row have to agree: a file that is being written is often
-#: valid up to where its writer has come, and a certificate is written beside its key.
-LOOK_EVERY = 2.0
 
 #: Seconds after which what can't be used is complained of again.
 REMIND_EVERY = 300.0
@@ -23,7 +20,8 @@ REMIND_EVERY = 300.0
 
 class Watch(Generic[T]):
     """A Service: what files say is taken once it has changed and can be used; until then the last
-    that could stays in force."""
+    that could stays in force. Two looks in a row have to agree: a file that is being written is
+    often valid up to where its writer has come, and a certificate is written beside its key."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, parse_until, pause, paused, resume
 from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
@@ -41,6 +42,7 @@ from router.store.shapes import (
     DossierShape,
     EntryShape,
     NodeShape,
+    PauseShape,
     TriedEntryShape,
     TriedShape,
     action_shape,
@@ -48,6 +50,7 @@ from router.store.shapes import (
     dossier_shape,
     entry_shape,
     node_shape,
+    pause_shape,
 )
 from router.store.url import Database, parse_database
 
@@ -75,6 +78,8 @@ __all__ = [
     "NodeShape",
     "Nodes",
     "Ops",
+    "Pause",
+    "PauseShape",
     "Record",
     "Resend",
     "Resent",
@@ -103,4 +108,9 @@ __all__ = [
     "open_store",
     "opened",
     "parse_database",
+    "parse_until",
+    "pause",
+    "pause_shape",
+    "paused",
+    "resume",
 ]

@@ -14,6 +14,7 @@ from router.model import Letter
 from router.routing import Glob
 from router.store.attempts import Tried
 from router.store.nodes import Node
+from router.store.pauses import Pauses
 from router.store.promises import UNSETTLED, DeliveryRow, Record, State
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
@@ -185,7 +186,7 @@ class Resent:
     queued: int
 
 
-class Ops(Protocol):
+class Ops(Pauses, Protocol):
     """Opened beside running routers, whose requests and workers it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.config import DEEDS
-from router.ops.api.acting import ACTING
+from router.ops.api.acting import ACTS
 from router.ops.api.deliveries import DELIVERIES
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.events import EVENTS
@@ -33,7 +33,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *NODES,
     *EVENTS,
     *DELIVERIES,
-    *ACTING,
+    *ACTS,
     *STREAM,
     Endpoint("GET", "/openapi.json", openapi, dict[str, Any], may=DEEDS),
 )

@@ -33,7 +33,7 @@ from router.store import (
 )
 
 #: For how many seconds one request acts; what is left then takes another.
-_ACTS = 5.0
+_ACT_FOR = 5.0
 
 #: The most members of one list.
 _MOST = 64
@@ -221,7 +221,7 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     action = Action(
         previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
     )
-    changed, more, ends = 0, False, time.monotonic() + _ACTS
+    changed, more, ends = 0, False, time.monotonic() + _ACT_FOR
     async with asked.parts.stored.asked() as ops:
         action = replace(action, at=ops.now())
         steps = carry_out(ops, action, selection, previewed["moment"])
@@ -284,7 +284,7 @@ def _words(body: Mapping[str, Any]) -> str:
     return shlex.join(said)
 
 
-ACTING = tuple(
+ACTS = tuple(
     Endpoint(
         "POST",
         f"/deliveries/{verb}",

@@ -11,8 +11,8 @@ from router.contract import parse_age, parse_duration
 from router.ops.api.endpoint import Param
 from router.routing import Glob, GlobInvalid
 
-#: The longest text that is looked for, and the most of one parameter.
-LONGEST, MOST = 1024, 64
+#: The longest text of a parameter, in characters.
+LONGEST_TEXT = 1024
 
 
 def text(name: str, about: str) -> Param:
@@ -26,8 +26,8 @@ def texts(name: str, about: str) -> Param:
 def read_text(text: str) -> str:
     if not text:
         raise ValueError("is empty")
-    if len(text) > LONGEST:
-        raise ValueError(f"is longer than {LONGEST} characters")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"is longer than {LONGEST_TEXT} characters")
     if not text.isprintable():
         raise ValueError("has a character in it that can't be seen")
     return text

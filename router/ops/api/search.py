@@ -12,7 +12,7 @@ from router.ops.api.rejected import Rejected
 from router.ops.searching import Found, SearchedFor
 
 #: How many run at a time, and for how many seconds each may, its wait for a place included.
-AT_A_TIME, WITHIN = 2, 10.0
+SEARCHES, SEARCH_WITHIN = 2, 10.0
 
 
 class Search:
@@ -21,15 +21,15 @@ class Search:
     def __init__(self, command: Sequence[str]) -> None:
         """`command` reads what is asked on stdin and says on stdout what was found."""
         self._command = command
-        self._places = asyncio.Semaphore(AT_A_TIME)
+        self._places = asyncio.Semaphore(SEARCHES)
 
     async def run(self, asked: SearchedFor) -> Found:
         """Raises Rejected where nothing came of it in time."""
         try:
-            async with asyncio.timeout(WITHIN), self._places:
+            async with asyncio.timeout(SEARCH_WITHIN), self._places:
                 said = await self._said(json.dumps(asked).encode())
         except TimeoutError:
-            why = f"nothing was found within {WITHIN:.0f} s: say since, or which target"
+            why = f"nothing was found within {SEARCH_WITHIN:.0f} s: say since, or which target"
             raise Rejected(503, why) from None
         except OSError as error:
             raise Rejected(503, f"no search can be started: {error.strerror}") from None

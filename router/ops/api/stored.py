@@ -12,7 +12,7 @@ from router.store import Ops, StoreFailed
 from router.telemetry import Log
 
 #: How long one question may take, the wait for its turn included, in seconds.
-WITHIN = 10.0
+ASKED_WITHIN = 10.0
 
 
 class Stored:
@@ -31,12 +31,12 @@ class Stored:
         if self._open is None:
             raise nothing_there("store: nothing is remembered")
         try:
-            async with asyncio.timeout(WITHIN), self._turn:
+            async with asyncio.timeout(ASKED_WITHIN), self._turn:
                 if self._ops is None:
                     self._ops = await self._open()
                 yield self._ops
         except TimeoutError:
-            why = f"the store had no answer within {WITHIN:.0f} s: ask for less, or again"
+            why = f"the store had no answer within {ASKED_WITHIN:.0f} s: ask for less, or again"
             raise Rejected(503, why) from None
         except StoreFailed as error:
             raise Rejected(503, f"the store failed: {error}") from None
