@@ -6,15 +6,18 @@ import { linkTo } from './place.js';
 import { languageNow, speak, text } from './telling.js';
 import { themeNow, wear } from './theme.js';
 
-/** The rooms in the bar; the digit keys lead to them. */
-export const NAV = ['now', 'events', 'dead', 'routes', 'nodes'];
+/** The rooms in the bar; the digit keys lead to them. Nodes have everybody's events. */
+export function navOf(page) {
+  return ['now', 'events', 'dead', 'routes', ...(page.isTeams() ? [] : ['nodes'])];
+}
 
 export function bar(state, page) {
   const here = state.place.room === 'targets' ? 'now' : state.place.room;
   return h('header', null,
     h('a', { class: 'brand', href: linkTo('now') }, text('product')),
-    h('nav', { 'aria-label': text('rooms') }, NAV.map((room) => h('a', {
-      href: linkTo(room), 'aria-current': room === here ? 'page' : null }, text(room)))),
+    h('nav', { 'aria-label': text('rooms') }, navOf(page).map((room, index) => h('a', {
+      href: linkTo(room), 'aria-current': room === here ? 'page' : null,
+      'aria-keyshortcuts': String(index + 1) }, text(room)))),
     h('div', { class: 'side' }, mark(state), who(state, page), language(page), theme(page)));
 }
 

@@ -2,7 +2,7 @@
 
 import { Gone, Problem, ask, keepToken, token } from './api.js';
 import { h, morph } from './elements.js';
-import { NAV, bar, notice } from './frame.js';
+import { bar, navOf, notice } from './frame.js';
 import { linkTo, placeOf } from './place.js';
 import { follow } from './stream.js';
 import { languageNow, text } from './telling.js';
@@ -71,6 +71,10 @@ const page = {
     draw();
   },
   may: (what) => state.you?.may.includes(what) ?? false,
+  /** Whether one sees one team's own alone. */
+  isTeams: () => Boolean(state.you?.owner),
+  /** Without tokens nobody can change anything. */
+  isReadOnly: () => state.you?.tokens === false,
 };
 
 function roomOf({ room, name }) {
@@ -259,7 +263,7 @@ document.addEventListener('visibilitychange', () => {
 document.addEventListener('keydown', (pressed) => {
   if (pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(pressed.target.nodeName)) return;
-  const room = NAV[Number(pressed.key) - 1];
+  const room = navOf(page)[Number(pressed.key) - 1];
   if (room) page.go(linkTo(room));
   if (pressed.key === '/') {
     pressed.preventDefault();

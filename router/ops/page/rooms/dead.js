@@ -40,6 +40,7 @@ export const dead = {
       filters(place, page),
       data.deliveries.length ? acts(ALL, all, data, page) : null,
       asking(ALL, data, page),
+      page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
       list(data, place, page),
       h('h2', null, text('dead.actions')),
       actions(data.actions));

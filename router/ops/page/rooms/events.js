@@ -17,8 +17,9 @@ const KEY = /^[^\s]*[.*?[][^\s]*$/;
 /** What is never well. */
 const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
 
-/** How many more a search asks for with each "more". */
+/** How many more a search asks for with each "more", and the most there are. */
 const PAGE = 50;
+const MOST = 200;
 
 export const events = {
   title: () => text('events'),
@@ -28,9 +29,10 @@ export const events = {
     // What comes is heard; a search finds what came while nobody listened.
     if (before && isFollowed(query) && !before.missed) return before;
     const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
-    if (!before || !isFollowed(query)) return { rows: merged(found.events), found, held: null };
-    return { rows: before.held ? before.rows : merged(before.rows, found.events), found,
-      held: before.held && merged(before.held, found.events) };
+    const data = before && isFollowed(query) ? { ...before, missed: false }
+      : { rows: [], held: null, news: [] };
+    const name = data.held ? 'held' : 'rows';
+    return { ...data, found, [name]: merged(data[name], found.events) };
   },
 
   connected: (data) => { data.missed = true; },
@@ -44,13 +46,14 @@ export const events = {
 
   hear(data, kind, what, place) {
     if (!isFollowed(place.query) || (kind !== 'event' && !isKnown(`happening.${kind}`))) return null;
-    const row = { ...what, what: what.what ?? kind, at: what.at ?? what.time };
-    const name = data.held ? 'held' : 'rows';
-    data[name] = merged([row], data[name]);
+    data.news.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
+    // What is drawn four times a second can't show more.
+    data.news.splice(0, data.news.length - KEPT);
     return 'draw';
   },
 
   view(data, place, page) {
+    takeNews(data);
     const followed = isFollowed(place.query);
     return h('div', null,
       h('h1', { tabindex: -1 }, text('events')),
@@ -59,10 +62,7 @@ export const events = {
         followed ? holding(data, page) : h('a', { href: linkTo('events') }, text('events.follow')),
         h('span', { class: 'quiet' }, followed ? text('events.following') : reach(data.found))),
       data.rows.length ? rowsOf(data) : h('p', { class: 'quiet' }, nothing(followed, data.found)),
-      !followed && data.found.more ? h('p', null, h('a', { class: 'button',
-        href: linkTo('events', null,
-          { ...place.query, limit: String(Number(place.query.limit || PAGE) + PAGE) }) },
-      text('more'))) : null);
+      !followed && data.found.more ? more(place.query) : null);
   },
 };
 
@@ -71,9 +71,22 @@ function asked({ what, since, target, code, failed }) {
     failed: failed ? 'true' : '' };
 }
 
+function more(query) {
+  const limit = Number(query.limit || PAGE) + PAGE;
+  if (limit > MOST) return h('p', { class: 'quiet' }, text('events.narrow'));
+  return h('p', null, h('a', { class: 'button',
+    href: linkTo('events', null, { ...query, limit: String(limit) }) }, text('more')));
+}
+
 /** A key can be followed; an id, or a time that is over, is searched for. */
 function isFollowed({ what = '', since, code }) {
   return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
+}
+
+/** What has come since it was drawn last. */
+function takeNews(data) {
+  const name = data.held ? 'held' : 'rows';
+  data[name] = merged(data.news.splice(0).reverse(), data[name]);
 }
 
 /** Each row once, the newest first. */

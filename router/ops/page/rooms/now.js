@@ -9,6 +9,10 @@ import { table } from '../table.js';
 import { badge, isTroubled, targetLink, troubles, waitingText } from '../targets.js';
 import { isKnown, text, told, translated } from '../telling.js';
 
+/** What changes a target's state. */
+const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload',
+  'target_paused', 'target_resumed']);
+
 export const now = {
   title: () => text('now'),
 
@@ -18,19 +22,18 @@ export const now = {
     return { status, minutes, targets };
   },
 
-  /** What changes a target's state is looked at once more. */
-  hear: (data, kind) => ['failing', 'recovered', 'breaker', 'dead_letter', 'reload'].includes(kind) && 'load',
+  hear: (data, kind) => CHANGES.has(kind) && 'load',
 
   wrong: (data) => wrongs(data).length,
 
-  view(data) {
+  view(data, place, page) {
     const wrong = wrongs(data);
     return h('div', null,
       h('h1', { tabindex: -1, class: wrong.length ? 'bad' : 'good' },
         wrong.length ? text('now.wrong', { n: wrong.length }) : text('now.well')),
       wrong.length ? h('ul', { class: 'wrongs' }, wrong.map(drawn)) : null,
       h('div', { class: 'charts' },
-        eventsChart(text('now.events'), data.minutes),
+        eventsChart(text(page.isTeams() ? 'target.attempts' : 'now.events'), data.minutes),
         latencyChart(text('now.latency'), data.minutes)),
       h('h2', null, text('targets')),
       data.targets.length ? targetTable(data.targets)

@@ -35,8 +35,7 @@ export const routes = {
       h('h2', null, text('routes.in_force')),
       findForm(place, page),
       inForce(data.routes, place.query.find ?? ''),
-      h('h2', null, text('routes.reloads')),
-      reloads(data.reloads));
+      page.isTeams() ? null : [h('h2', null, text('routes.reloads')), reloads(data.reloads)]);
   },
 };
 

@@ -34,6 +34,7 @@ export const target = {
           doing ? h('span', { class: 'doing' }, doing) : null)),
         waits ? h('p', { class: 'quiet' }, waits) : null))) : null,
       page.may('pause') ? pausing(data, page) : null,
+      page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
       h('div', { class: 'charts' },
         eventsChart(text('target.attempts'), { at: it.minutes.at, events: it.minutes.attempts,
           failed: it.minutes.failed }),
