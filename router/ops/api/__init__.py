@@ -11,6 +11,7 @@ from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.events import EVENTS
 from router.ops.api.nodes import NODES
 from router.ops.api.openapi import described
+from router.ops.api.pausing import PAUSING
 from router.ops.api.routes import ROUTES
 from router.ops.api.standing import STANDING
 from router.ops.api.stream import STREAM
@@ -29,6 +30,7 @@ async def openapi(asked: Asked) -> dict[str, Any]:
 ENDPOINTS: tuple[Endpoint, ...] = (
     *STANDING,
     *TARGETS,
+    *PAUSING,
     *ROUTES,
     *NODES,
     *EVENTS,

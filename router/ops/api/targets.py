@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
 from router.ops.answers import Topic
@@ -38,6 +38,16 @@ class PausedByRoutes(TypedDict):
     by: Literal["routes.yaml"]
 
 
+class PausedByPerson(TypedDict):
+    """A person has paused it for a while."""
+
+    by: Literal["person"]
+    until: Time
+    because: str
+    who: str
+    since: Time
+
+
 class LastFailure(TypedDict):
     """The last attempt that it failed, with its own words."""
 
@@ -70,11 +80,12 @@ class TargetShape(TypedDict):
     waiting: int
     rate: RateFacts | None
     breaker: BreakerShape | None
-    paused: PausedByRoutes | None
+    paused: PausedByPerson | PausedByRoutes | None
     last_acknowledged: Time | None
     failing_since: Time | None
     last_failure: LastFailure | None
     unsettled: UnsettledShape
+    #: When the first of the events that still need it is given up.
     gives_up: Time | None
     #: Its attempts over the last hour.
     hour: HourSums
@@ -190,17 +201,29 @@ def _target(
         waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
         rate=facts["rate"],
         breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
-        paused=PausedByRoutes(by="routes.yaml") if facts["paused"] else None,
+        paused=_paused(facts, known),
         last_acknowledged=_time(acknowledged),
         failing_since=_time(numbers["failing_since"]),
         last_failure=_last_failure(failed),
         unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
-        gives_up=None,
+        gives_up=_time(numbers["gives_up"] or 0.0),
         hour=hour,
         certificate_ends=_time(numbers["certificate_ends"]),
         required_by=named_by[0],
         optional_by=named_by[1],
     )
+
+
+def _paused(
+    facts: TargetFacts, known: Iterable[TargetStatus]
+) -> PausedByPerson | PausedByRoutes | None:
+    for pause in filter(None, (each["pause"] for each in known)):
+        return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
+    return PausedByRoutes(by="routes.yaml") if facts["paused"] else None
+
+
+def by_person(since: float, until: float, because: str, who: str) -> PausedByPerson:
+    return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
 
 
 def _state(numbers: Mapping[str, Any], *, is_failing: bool, is_used: bool) -> TargetState:
