@@ -58,6 +58,7 @@ const page = {
   },
   draw,
   load,
+  soon,
   begin,
   /** Without the token. */
   leave() {
@@ -192,7 +193,12 @@ function hear(kind, what) {
   if (!isLoaded(state.place) || kind === 'beat') return;
   const answer = roomOf(state.place).hear?.(state.data, kind, what, state.place);
   if (answer === 'draw') drawing ??= setTimeout(() => { drawing = null; draw(); }, DRAWN);
-  if (answer === 'load') loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
+  if (answer === 'load') soon();
+}
+
+/** Asks anew in a moment, once for all that asked for it till then. */
+function soon() {
+  loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
 }
 
 // Drawing

@@ -1,6 +1,6 @@
 // One event: each request and each attempt in order of time, where it stands, and what comes next.
 
-import { ask } from '../api.js';
+import { ask, now as routerTime } from '../api.js';
 import { h, s } from '../elements.js';
 import { ago, clock, milliseconds, number } from '../figures.js';
 import { linkTo } from '../place.js';
@@ -52,7 +52,8 @@ function clockOf(story, last) {
   const due = story.next.find((each) => each.what === 'request');
   const ends = story.next.find((each) => each.what === 'given_up');
   if (!due) return text('event.queued');
-  return [told('event.clock', { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
+  const key = Date.parse(due.at) > routerTime() ? 'event.clock' : 'event.clock_late';
+  return [told(key, { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
     age: ago(due.at) }), ends ? told('event.clock_ends', { age: ago(ends.at) }) : null];
 }
 

@@ -167,8 +167,9 @@ function wentOf(row) {
   if (row.what === 'unmatched') return text('no_route');
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
-    return row.deliveries.map((each, index) => [index ? '; ' : '', targetLink(each.target), ': ',
-      text(`delivery.${each.state}`)]);
+    const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
+    return (open.length ? open : row.deliveries).map((each, index) => [index ? '; ' : '',
+      targetLink(each.target), ': ', text(`delivery.${each.state}`)]);
   }
   if (row.target) {
     return [targetLink(row.target), ': ', row.reason ? ended(row) : saying(row)];

@@ -32,6 +32,7 @@ export const now = {
       h('h1', { tabindex: -1, class: wrong.length ? 'bad' : 'good' },
         wrong.length ? text('now.wrong', { n: wrong.length }) : text('now.well')),
       wrong.length ? h('ul', { class: 'wrongs' }, wrong.map(drawn)) : null,
+      data.targets.filter((target) => !isTroubled(target)).map(waiting),
       h('div', { class: 'charts' },
         eventsChart(text(page.isTeams() ? 'target.attempts' : 'now.events'), data.minutes),
         latencyChart(text('now.latency'), data.minutes)),
@@ -77,6 +78,12 @@ function drawn(wrong) {
     h('div', null, all.map(([what, doing]) => h('p', null, what,
       doing ? h('span', { class: 'doing' }, doing) : null)),
     wrong.waits ? h('p', { class: 'quiet' }, wrong.waits) : null));
+}
+
+/** What is not wrong, and has still to be delivered. */
+function waiting(target) {
+  const waits = waitingText(target);
+  return waits && h('p', { class: 'quiet' }, targetLink(target.name), ': ', waits);
 }
 
 function targetTable(targets) {

@@ -124,8 +124,8 @@ function inForce(all, word) {
   const fits = (route) => JSON.stringify([route.name, route.match, route.required, route.optional])
     .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
-  const columns = [[text('route'), 'name'], [text('route.match')], [text('as.required')],
-    [text('as.optional')], [text('routes.line'), 'number']];
+  const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
+    [text('route.optional')], [text('routes.line'), 'number']];
   const names = (targets) => targets.map((name, index) => [index ? ', ' : '', targetLink(name)]);
   if (!found.length) return h('p', { class: 'quiet' }, text('routes.none'));
   return [

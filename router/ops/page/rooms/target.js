@@ -97,12 +97,15 @@ function pausing(data, page) {
   const path = `targets/${encodeURIComponent(it.name)}`;
   const tell = async (verb, what) => {
     try {
-      await act(`${path}/${verb}`, what);
+      const { paused } = await act(`${path}/${verb}`, what);
       data.said = { good: true, words: `${verb}.done` };
+      // In force within a second; it is shown at once.
+      Object.assign(it, { paused, state: paused ? 'paused' : it.state });
     } catch (error) {
       data.said = { words: error.message };
     }
-    page.load();
+    page.draw();
+    page.soon();
   };
   const answer = said && h('p', { role: 'status', class: said.good ? 'good' : 'bad' },
     said.good ? text(said.words) : said.words);
