@@ -271,8 +271,10 @@ def test_a_target_is_paused_and_goes_on(router: Console) -> None:
     """With a reason and an end; its deliveries wait meanwhile. Who has done it is told."""
     paused = router.post("/targets/billing/pause", {"until": "10m", "because": "a move"})["paused"]
     assert (paused["by"], paused["because"], paused["who"]) == ("person", "a move", "ops")
-    until(lambda: router.get("/targets/billing")["paused"] == paused)
-    assert router.get("/targets/billing")["state"] == "paused"
+    each = len(router.get("/nodes")["nodes"])
+    router.router.wait_for(lambda: len(router.router.lines("target_paused")) == each)
+    billing = router.get("/targets/billing")
+    assert (billing["paused"], billing["state"]) == (paused, "paused")
     router.send("p.x.paused.1", "paused")
     router.wait_for("queued", 1, "billing", "p.x.paused.1")
     assert router.post("/targets/billing/resume", {}) == {"paused": None}
