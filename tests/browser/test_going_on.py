@@ -74,3 +74,19 @@ def test_language_and_theme_are_chosen_and_kept(router: Troubled, ops: Visitor) 
     ops.sees("targets")
     again = ops.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert again == paper
+
+
+def test_what_a_form_says_is_what_is_shown(router: Troubled, ops: Visitor) -> None:
+    """Also where another way than the form leads there, whatever had been chosen or typed."""
+    ops.go("#/events")
+    since = ops.page.locator("select[name=since]")
+    since.select_option("1h")
+    ops.field("events.failed").check()
+    ops.button("search").click()
+    ops.sees("place.archive")
+    ops.field("events.what").fill("never sent")
+    ops.link("events.follow").click()
+    ops.sees("events.following")
+    expect(since).to_have_value("")
+    expect(ops.field("events.what")).to_have_value("")
+    expect(ops.field("events.failed")).not_to_be_checked()

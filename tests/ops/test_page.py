@@ -79,7 +79,7 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     """Each sentence of `/status`, but for those about targets, which are told by their figures."""
     table = (PAGE / "words.js").read_text().partition("export const PHRASES = [\n")[2]
     phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
-    first, second = ill(hash="one"), ill(hash="another")
+    first, second = ill("one"), ill("another")
     now = first["status"]["store"]["failed_at"]
     said = status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)
     reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
@@ -88,14 +88,16 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     assert [each for each in phrases if not any(map(each.match, reasons))] == []
 
 
-def ill(**configuration: object) -> Report:
-    """A process with which all is wrong."""
-    standing = Standing(config.parse(json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode(), "", {}, None), 1.0, 1.0)
+def ill(hash: str) -> Report:
+    """A process with which all is wrong, and that has this configuration in force."""
+    content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
+    standing = Standing(config.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
-    report["status"]["configuration"].update(configuration, successful=False)  # type: ignore[typeddict-item]
+    report["status"]["configuration"]["hash"] = hash
+    report["status"]["configuration"]["successful"] = False
     report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
     return report
 

@@ -69,9 +69,7 @@ function morphAttributes(live, fresh) {
   }
   for (const name of fresh.getAttributeNames()) {
     const value = fresh.getAttribute(name);
-    if (live.getAttribute(name) === value) continue;
-    live.setAttribute(name, value);
-    if (name === 'value') live.value = value;
+    if (live.getAttribute(name) !== value) live.setAttribute(name, value);
   }
   for (const name of HANDLERS) live[name] = fresh[name];
 }

@@ -110,13 +110,17 @@ async function load() {
     state.you ??= await ask('you');
     const data = await room.load(place, before);
     if (asking !== mine) return;
+    const isNew = !isLoaded(place);
     Object.assign(state, { data, loaded: place, problem: null, refusal: null, goneSince: null });
     if (room === now) noteTargets(data);
+    draw();
+    // What its forms say is what it shows, whatever was typed elsewhere.
+    if (isNew) for (const form of document.forms) form.reset();
   } catch (error) {
     if (asking !== mine) return;
     failed(error);
+    draw();
   }
-  draw();
   if (state.refusal) return;
   listen();
   const often = state.goneSince ? GONE : room.seldom ? OFTEN * 6 : OFTEN;
