@@ -88,7 +88,7 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     assert [each for each in phrases if not any(map(each.match, reasons))] == []
 
 
-def ill(hash: str) -> Report:
+def ill(configuration: str) -> Report:
     """A process with which all is wrong, and that has this configuration in force."""
     content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
     standing = Standing(config.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
@@ -96,7 +96,7 @@ def ill(hash: str) -> Report:
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
-    report["status"]["configuration"]["hash"] = hash
+    report["status"]["configuration"]["hash"] = configuration
     report["status"]["configuration"]["successful"] = False
     report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
     return report
