@@ -25,6 +25,7 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
+		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
 
@@ -131,6 +132,10 @@ soak-short: dev-environment ## the same for a minute
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
+
+.PHONY: systemd
+systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/whole/test_systemd.py $(ARGS)
 
 .PHONY: faults power-cut day
 

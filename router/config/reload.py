@@ -144,6 +144,9 @@ class Reload:
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
         self._reminded = time.monotonic()
+        #: Is told, after a look that was asked for or met a change, whether what the file says now
+        #: is in force.
+        self.on_look: Callable[[bool], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -153,8 +156,10 @@ class Reload:
         """Look for ever, and sweep up what earlier configurations have left: not where a look was
         asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
-            asked = await self._next_turn()
+            asked, tried = await self._next_turn(), self.standing.tried
             await self._look(self._watched[0], asked)
+            if asked or self.standing.tried != tried:
+                self.on_look(self.standing.successful)
             if not asked:
                 await self._sweep()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,15 +12,17 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from router.model.errors import StartFailed
+from router.model.errors import RouterError, StartFailed
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
+from router.store.opening import open_store, opened
 from router.store.ops import Action, Dossier, Ops, Selection, Verb
 from router.store.pauses import pause
 from router.store.postgres import Address, PostgresStore
@@ -161,6 +164,33 @@ async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
         assert old.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
         assert old.execute("SELECT bytes FROM usage WHERE target = ''").fetchone() == (3 * 1131,)
     await (await SqliteStore.open(first, LIMITS)).close()
+
+
+async def test_a_start_that_takes_long_says_so(first: Path) -> None:
+    """For how long it has been at it, again and again until it is through."""
+    lasted: list[float] = []
+    told = asyncio.Event()
+
+    def lasts(seconds: float) -> None:
+        lasted.append(seconds)
+        if len(lasted) == 3:
+            told.set()
+
+    opening = partial(open_store, first, LIMITS, None, 0)
+    with closing(sqlite3.connect(first, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        start = asyncio.create_task(opened(opening, never, lasts, asyncio.Event(), 0.01))
+        await asyncio.wait_for(told.wait(), T)
+        holder.execute("ROLLBACK")
+        store = await asyncio.wait_for(start, T)
+    assert store is not None
+    assert lasted == sorted(lasted)
+    assert lasted[0] >= 0.01
+    await store.close()
+
+
+def never(error: RouterError) -> None:
+    raise AssertionError(str(error))
 
 
 async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> None:
