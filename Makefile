@@ -89,6 +89,12 @@ browser: ## the page in a real browser: each room, both languages, what axe find
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
 
+.PHONY: api-fuzz
+
+api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+	@VENV=.tools/venv-fuzz scripts/setup fuzz
+	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
+
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
 	@$(python) -m router.config.editor_schema >schemas/routes.schema.json

@@ -81,7 +81,7 @@ def test_a_token_that_may_not_is_told_what_is_missing(router: Console) -> None:
     ("method", "path", "options", "status", "detail"),
     [
         ("GET", "/nothing", {}, 404, "no such endpoint"),
-        ("POST", "/targets", {}, 405, "no such endpoint"),
+        ("POST", "/targets", {}, 405, "no such method"),
         ("GET", "/targets?x=1", {}, 400, "no parameter is named 'x'"),
         ("GET", "/deliveries?state=gone", {}, 400, "state: is none of acknowledged, awaiting"),
         ("GET", "/deliveries?limit=0", {}, 400, "limit: is not a whole number from 1 to 500"),
