@@ -78,6 +78,14 @@ run-environment:
 dev-environment:
 	@scripts/setup dev
 
+.PHONY: browser
+
+# A browser's own environment: its driver is large, and nothing else needs it.
+browser: ## the page in a real browser: each room, both languages, what axe finds; installs one, as root
+	@VENV=.tools/venv-browser scripts/setup browser
+	@scripts/chromium >/dev/null
+	@.tools/venv-browser/bin/python -m pytest -n 2 --dist loadfile $(ARGS) tests/browser
+
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
 
