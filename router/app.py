@@ -40,7 +40,7 @@ SPEND_TIMEOUT = 1.0
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
 
-_EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
+_EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
 class App(Starlette):
@@ -234,7 +234,7 @@ class App(Starlette):
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
         opening = partial(open_store, settings.store, limits, password, connections)
-        store = await opened(opening, away, self._stopping)
+        store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return
         self._store = store
@@ -252,6 +252,9 @@ class App(Starlette):
             self._beside.append(asyncio.create_task(presence.run()))
         tried.set()
         await worker.run(self._stopping)
+
+    def _store_lasts(self, seconds: float) -> None:
+        self._log.info("store_opening", store=str(self._settings.store), seconds=round(seconds))
 
     def _away(self, tried: asyncio.Event, error: RouterError) -> None:
         """One line for as long as it is for the same reason."""

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,11 @@ from router.cli.options import (
 )
 from router.config import SETTINGS, Settings
 from router.model import RouterError
+from router.net import take_inherited
 
 if TYPE_CHECKING:
-    from router.net import Callers
+    from router.net import Callers, Inherited
+    from router.process.notify import Notifier
     from router.process.running import Service
     from router.process.server import Server
     from router.routing import Target
@@ -41,7 +43,9 @@ HELP = Help(
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
     what is in flight is finished first; a second one hurries. With --workers several processes
-    share the port; signals go to the first one, their parent, alone.""",
+    share the port; signals go to the first one, their parent, alone. A listening socket that its
+    parent hands over (LISTEN_FDS, as systemd does) is taken for --host and --port, one that is
+    named ops for --ops-host and --ops-port.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
@@ -81,9 +85,20 @@ def run(args: argparse.Namespace) -> int:
         return _search(settings) if args.as_search else _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
     settings = read_settings(args)
+    handed = take_inherited(os.environ)
+    settings = _at(settings, handed)
     if settings.workers > 1:
-        return _serve_by_workers(settings, serve_command(args))
-    return _serve_alone(settings, serve_command(args))
+        return _serve_by_workers(settings, handed, serve_command(args))
+    return _serve_alone(settings, handed, serve_command(args))
+
+
+def _at(settings: Settings, handed: Inherited) -> Settings:
+    """With the addresses of the sockets that were handed over: those asked for are not used."""
+    for prefix, listener in (("", handed.callbacks), ("ops_", handed.ops)):
+        if listener is not None:
+            host, port = listener.getsockname()[:2]
+            settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
+    return settings
 
 
 def _heed_early_signals() -> None:
@@ -136,7 +151,7 @@ class _Router:
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers
 
-    def server(self, listener: socket.socket) -> Server:
+    def server(self, listener: socket.socket, *, inherited: bool) -> Server:
         from router.process.ports import caller_limits
         from router.process.server import Server
 
@@ -150,6 +165,7 @@ class _Router:
                 reserve=self._callers.reserve,
             ),
             tls=self._tls.context if self._tls else None,
+            inherited=inherited,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             on_drain=self.app.drain,
@@ -178,64 +194,78 @@ def _search(settings: Settings) -> int:
     return GOOD
 
 
-def _serve_alone(settings: Settings, command: list[str]) -> int:
+def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:
     from router.ops import Alone
     from router.process import server
+    from router.process.notify import Notifier
     from router.process.ports import ops_services
 
-    router = _Router(settings)
-    serving = router.server(server.listen(settings.host, settings.port))
-    ops, ops_url = ops_services(
-        settings, [*command, "--as-search"], Alone(router.app.answers), router.log
-    )
+    router, notifier = _Router(settings), Notifier(os.environ)
+    listener = handed.callbacks or server.listen(settings.host, settings.port)
+    serving = router.server(listener, inherited=listener is handed.callbacks)
+    search, processes = [*command, "--as-search"], Alone(router.app.answers)
+    ops, ops_url = ops_services(settings, search, processes, router.log, handed.ops)
 
     async def announce() -> None:
-        _on_hang_up(router.app.reload.ask)
+        router.app.reload.on_look = notifier.reloaded
+        _on_hang_up(router.app.reload.ask, notifier)
         url, more = f"{serving.url}{settings.path}", _around(settings, ops_url)
         _announce(router.log, url, router.facts, router.warnings, **more)
+        notifier.ready(url)
 
-    server.run(*ops, *router.watches(serving), serving, then=announce)
+    server.run(*ops, *router.watches(serving), serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
 
 
-def _serve_by_workers(settings: Settings, command: list[str]) -> int:
-    from router.net import SharedPort, pair_of, url_at
+def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.net import SharedPort, pair_of, url_of
     from router.process import server
+    from router.process.notify import Notifier
     from router.process.ports import ops_services
     from router.process.workers import Workers
 
-    log = _log(settings)
-    port = SharedPort(settings.host, settings.port)
+    log, notifier = _log(settings), Notifier(os.environ)
+    port = handed.callbacks or SharedPort(settings.host, settings.port)
     is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
-    url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
-    stop_within = settings.drain_delay + settings.drain_timeout
+    url = f"{url_of(port, tls=is_tls)}{settings.path}"
     workers = Workers(
-        [*command, "--as-worker"], settings.workers, port, log, stop_within=stop_within
+        [*command, "--as-worker"],
+        settings.workers,
+        port,
+        log,
+        stop_within=settings.drain_delay + settings.drain_timeout,
+        silence=notifier.watchdog,
     )
-    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log)
+    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log, handed.ops)
 
     async def announce() -> None:
-        _on_hang_up(workers.reload)
+        workers.on_look = notifier.reloaded
+        _on_hang_up(workers.reload, notifier)
         more = _around(settings, ops_url)
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
+        notifier.ready(url)
 
-    server.run(*ops, workers, then=announce)
+    server.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
 
 
 def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     """Serve on a socket that is bound already, and heed the parent alone."""
+    from router.net import Inherited, is_listening
     from router.process import server
     from router.process.child import Control, Order
 
-    control = Control(socket.socket(fileno=line))
+    control, listener = Control(socket.socket(fileno=line)), socket.socket(fileno=bound)
+    # One of this worker's own does not listen yet.
+    inherited = is_listening(listener)
     try:
-        router = _Router(settings)
-        serving = router.server(socket.socket(fileno=bound))
+        router = _Router(_at(settings, Inherited(listener)))
+        serving = router.server(listener, inherited=inherited)
 
         async def obey() -> None:
+            router.app.reload.on_look = control.reloaded
             deeds = {
                 Order.RELOAD: router.app.reload.ask,
                 Order.STOP: serving.stop,
@@ -267,8 +297,12 @@ def _around(settings: Settings, ops: str) -> dict[str, Any]:
     return {"store": where or kind, **({"ops": ops} if ops else {})}
 
 
-def _on_hang_up(reload: Any) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def _on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
+    def heed() -> None:
+        notifier.reloading()
+        reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heed)
 
 
 def _announce(log: Log, url: str, facts: dict[str, Any], warnings: list[str], **more: Any) -> None:

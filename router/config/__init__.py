@@ -8,6 +8,7 @@ from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
 from router.config.explaining import Explained, RefusedEvent, explained, refused
+from router.config.headers import is_own
 from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
@@ -68,6 +69,7 @@ __all__ = [
     "edits_of",
     "effective_of",
     "explained",
+    "is_own",
     "judge",
     "legible_source",
     "load",

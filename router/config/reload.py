@@ -133,10 +133,6 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
-        *,
-        poll: float = LOOK_EVERY,
-        settle: float = SETTLE,
-        remind: float = REMIND,
     ) -> None:
         self.standing = standing
         self._watched = watched
@@ -144,13 +140,13 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
-        self._poll = poll
-        self._settle = settle
-        self._remind = remind
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
         self._reminded = time.monotonic()
+        #: Is told, after a look that was asked for or met a change, whether what the file says now
+        #: is in force.
+        self.on_look: Callable[[bool], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -160,15 +156,17 @@ class Reload:
         """Look for ever, and sweep up what earlier configurations have left: not where a look was
         asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
-            asked = await self._next_turn()
+            asked, tried = await self._next_turn(), self.standing.tried
             await self._look(self._watched[0], asked)
+            if asked or self.standing.tried != tried:
+                self.on_look(self.standing.successful)
             if not asked:
                 await self._sweep()
 
     async def _next_turn(self) -> bool:
         """Wait for the next look; whether somebody asked for it."""
         try:
-            async with asyncio.timeout(self._poll):
+            async with asyncio.timeout(LOOK_EVERY):
                 await self._asked.wait()
         except TimeoutError:
             return False
@@ -184,13 +182,13 @@ class Reload:
             await self._take(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and time.monotonic() - self._reminded > self._remind:
+        elif not self.standing.successful and time.monotonic() - self._reminded > REMIND:
             self._complain(self.standing.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """A look that agrees with the one before it."""
         while True:
-            await asyncio.sleep(self._settle)
+            await asyncio.sleep(SETTLE)
             again = await asyncio.to_thread(source.look)
             if again.mark == look.mark:
                 return again

@@ -5,7 +5,8 @@ from router.net.batching import COMPANY, Batching, batching_of
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 from router.net.egress import ANYWHERE, Egress, is_public, never
-from router.net.listening import BACKLOG, SharedPort, bar, listen, url_at, url_of, waiting
+from router.net.inherited import Inherited, is_listening, take_inherited
+from router.net.listening import BACKLOG, SharedPort, bar, listen, url_of, waiting
 from router.net.networks import (
     Network,
     Networks,
@@ -34,6 +35,7 @@ __all__ = [
     "Callers",
     "Denial",
     "Egress",
+    "Inherited",
     "Network",
     "Networks",
     "NotANetwork",
@@ -47,6 +49,7 @@ __all__ = [
     "batching_of",
     "certificates_in",
     "files_allowed",
+    "is_listening",
     "is_loopback",
     "is_public",
     "listen",
@@ -59,7 +62,7 @@ __all__ = [
     "never",
     "pair_of",
     "share_out",
-    "url_at",
+    "take_inherited",
     "url_of",
     "waiting",
 ]

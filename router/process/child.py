@@ -47,6 +47,7 @@ class Control:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self._writer: asyncio.StreamWriter | None = None
 
     def failed(self, why: str) -> None:
         """Say why there will be no service; before `obey`."""
@@ -65,6 +66,7 @@ class Control:
         answering = set[asyncio.Task[None]]()
         try:
             reader, writer = await asyncio.open_connection(sock=self._line, limit=LONGEST)
+            self._writer = writer
             writer.write(_message(up=up))
             async for line in reader:
                 match json.loads(line):
@@ -78,6 +80,11 @@ class Control:
             pass
         finally:
             lost()
+
+    def reloaded(self, successful: bool) -> None:
+        """Say whether what routes.yaml says now is in force."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(_message(reloaded=successful))
 
 
 async def _answer(
@@ -106,6 +113,12 @@ class Child:
         self.failure = ""
         #: Its last answer to each question that has nothing more to it.
         self.last: dict[Topic, Any] = {}
+        #: How often it was asked for a report since it last said anything.
+        self.unheard = 0
+        #: Whether it has yet to say how a reload went.
+        self.is_reloading = False
+        #: Whether what routes.yaml said at its last look is in force there.
+        self.is_current = True
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -123,20 +136,28 @@ class Child:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST)
         return cls(process, reader, writer)
 
-    async def attend(self, on_up: Callable[[], None]) -> str:
+    async def attend(
+        self, on_up: Callable[[], None], on_reloaded: Callable[[], None] = lambda: None
+    ) -> str:
         """Take in what it says until it has ended; how it ended."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:
                 if line.endswith(b"\n"):  # half a line is the last word of one that was killed
-                    self._hear(json.loads(line), on_up)
+                    self._hear(json.loads(line), on_up, on_reloaded)
         for asked in list(self._asked.values()):
-            self._hear({"id": asked.number, "answer": None}, on_up)
+            self._hear({"id": asked.number, "answer": None}, on_up, on_reloaded)
         self._writer.close()
         while (code := self._process.poll()) is None:  # noqa: ASYNC110 - it has let go of the line
             await asyncio.sleep(GLANCE)
         return _ending(code)
 
-    def _hear(self, message: dict[str, Any], on_up: Callable[[], None]) -> None:
+    def _hear(
+        self,
+        message: dict[str, Any],
+        on_up: Callable[[], None],
+        on_reloaded: Callable[[], None],
+    ) -> None:
+        self.unheard = 0
         match message:
             case {"id": number, "answer": answer}:
                 for key, asked in list(self._asked.items()):
@@ -148,11 +169,19 @@ class Child:
             case {"up": facts}:
                 self.since, self.facts = asyncio.get_running_loop().time(), facts
                 on_up()
+            case {"reloaded": is_current}:
+                self.is_current, self.is_reloading = is_current, False
+                on_reloaded()
             case {"failed": why}:
                 self.failure = why
 
     def say(self, order: Order) -> None:
         self._say(order=order)
+
+    def reload(self) -> None:
+        """One that is not up yet reads routes.yaml anyway."""
+        self.is_reloading = self.since is not None
+        self.say(Order.RELOAD)
 
     async def ask(self, topic: Topic, what: Any = None) -> Any:
         """Its answer; None where it gives none in time."""

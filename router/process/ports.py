@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 
 from router.config import Settings
@@ -38,16 +39,21 @@ def caller_limits(settings: Settings) -> Limits:
 
 
 def ops_services(
-    settings: Settings, search: Sequence[str], processes: Processes, log: Log
+    settings: Settings,
+    search: Sequence[str],
+    processes: Processes,
+    log: Log,
+    inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
     """The ops port's server and what looks after its tokens, and its URL; none where there is to be
-    none. `search` is the command of a search. Raises RouterError."""
+    none. `search` is the command of a search, `inherited` a socket that was handed over. Raises
+    RouterError."""
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(
         settings.ops_token_file, settings.ops_tokens, os.environ, settings.secrets_dir
     )
-    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
+    listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
@@ -57,6 +63,7 @@ def ops_services(
         listener,
         limits=limits_of(caller_limits(settings)),
         refusal=refuse,
+        inherited=inherited is not None,
         drain_timeout=_DRAIN,
         on_drain=parts.streams.end,
     )

@@ -268,11 +268,13 @@ asyncio.run(main())
 )
 
 
-def workers(script: str, count: int, back_off: tuple[float, ...]) -> Workers:
+def workers(
+    script: str, count: int, back_off: tuple[float, ...], silence: float | None = None
+) -> Workers:
     command = [sys.executable, "-c", script]
     port = SharedPort("127.0.0.1", 0)
     log = Log(io.StringIO(), "json")
-    return Workers(command, count, port, log, stop_within=1.0, back_off=back_off)
+    return Workers(command, count, port, log, stop_within=1.0, silence=silence, back_off=back_off)
 
 
 async def test_a_crash_loop_ends_the_whole() -> None:
@@ -310,6 +312,28 @@ async def test_what_a_dead_worker_has_counted_is_kept() -> None:
     await counts(taken=4, living=2, silent=0)
     service.stop()
     await serving
+
+
+async def test_a_worker_that_answers_nothing_is_replaced() -> None:
+    """One whose loop is blocked, or that hangs otherwise, is killed after as long a silence as the
+    service manager takes from the whole; the other one goes on."""
+    service = workers(COUNTING, 2, (0.01,), silence=1.5)
+    serving = asyncio.create_task(service.serve())
+    await service.up()
+    first, second = await living(service)
+    os.kill(first, signal.SIGSTOP)
+    async with asyncio.timeout(PATIENCE):
+        while first in (now := await living(service)) or len(now) < 2:
+            await asyncio.sleep(0.02)
+    assert second in now
+    assert is_gone(first)
+    service.stop()
+    await serving
+
+
+async def living(service: Workers) -> list[int]:
+    """The workers that answer."""
+    return [report["status"]["pid"] for report in (await service.gather()).living]
 
 
 async def test_half_a_report_is_no_word() -> None:

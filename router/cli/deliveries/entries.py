@@ -39,7 +39,7 @@ def overview(
     if not counts:
         yield "no deliveries"
     else:
-        yield from _counts_told(counts, now)
+        yield from counts_told(counts, now)
     if pauses:
         yield ""
         yield from (pause_told(each, now) for each in pauses)
@@ -50,12 +50,13 @@ def overview(
 
 
 def pause_told(pause: PauseShape, now: float) -> str:
-    left, who = when(pause["until"], now).removeprefix("in "), shown(pause["who"])
-    told = f"{pause['target']} is paused until {pause['until']} ({left}) by {who}"
-    return f"{told}: {pause['because']}"
+    left, who = when(pause["until"], int(now)), shown(pause["who"])
+    return (
+        f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
+    )
 
 
-def _counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
+def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
     rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
     rows += [
         (

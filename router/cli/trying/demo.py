@@ -128,29 +128,26 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
     async def tell() -> None:
         say(f"EBaaS callback router on {shown}")
+        if ops_url:
+            say(f"its page to watch it by: {ops_url}/")
         say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
+        say("")
+        say("The demo plays EBaaS, and sends the sample event of the platform's page.")
         async with asyncio.timeout(_PATIENCE):
             line = await _tell_first(url, log)
             if failing := _last_required(line):
                 stand_ins[_address(loaded.table.targets[failing])].fail_next()
                 await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
-            waiting = _optional(line) if ops_url else None
-            if waiting:
-                for _ in range(_FAILURES):
-                    stand_ins[_address(loaded.table.targets[waiting])].fail_next()
-                await _send(url, THIRD)
-                await log.event()
+            if waiting := _optional(line):
+                await _leave_waiting(
+                    url, log, waiting, stand_ins[_address(loaded.table.targets[waiting])]
+                )
         log.over()
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
-        if ops_url:
-            say("")
-            say(f"Its page: {ops_url}/")
-        if waiting:
-            say(f"There {waiting} fails an event for a minute or two, which is retried meanwhile.")
         say("Serving until Ctrl-C.")
 
     server.run(*ops, *served, serving, then=tell)
@@ -221,7 +218,6 @@ async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
     """The sample event and what became of it; its fields."""
     reply = await _send(url, SAMPLE)
     line = await log.event()
-    say("")
     say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
     for number, route in enumerate(line["routes"]):
         say(f"  {'matched by' if number == 0 else '':<14} {route}")
@@ -235,6 +231,16 @@ def _optional(line: Mapping[str, Any]) -> str | None:
     return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
 
 
+async def _leave_waiting(url: str, log: StoryLog, target: str, stand_in: StandIn) -> None:
+    """A third event, which a target that nobody waits for fails for a while: something to see."""
+    for _ in range(_FAILURES):
+        stand_in.fail_next()
+    await _send(url, THIRD)
+    await log.event()
+    say("")
+    say(f"A third one, which {target} fails for some two minutes: the router retries it meanwhile.")
+
+
 def _last_required(line: Mapping[str, Any]) -> str | None:
     targets = line["targets"].items()
     return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
@@ -243,7 +249,7 @@ def _last_required(line: Mapping[str, Any]) -> str | None:
 async def _tell_retry(url: str, log: StoryLog, failing: str, wait: float) -> None:
     """A second event, which one target fails at first: whom its retry reaches."""
     say("")
-    say(f"Another one, and {failing} fails at first:")
+    say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
     while True:
         await _send(url, SECOND)
         line = await log.event()

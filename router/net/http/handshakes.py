@@ -63,10 +63,11 @@ class Handshakes:
             task.add_done_callback(tasks.discard)
 
     def _accept(self) -> None:
-        accepted = list(waiting(self._listener))
-        for connection in accepted:
-            self.take(connection)
-        if not accepted:
+        # That nobody waits is usual: at a socket that processes share another one was quicker.
+        try:
+            for connection in waiting(self._listener):
+                self.take(connection)
+        except OSError:
             self._loop.remove_reader(self._listener)
             self._loop.call_later(_PAUSE, self._resume)
 
