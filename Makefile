@@ -91,7 +91,7 @@ audit: dev-environment ## licences, a bill of materials, known vulnerabilities w
 
 .PHONY: api-fuzz
 
-api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+api-fuzz: dev-environment ## Schemathesis against a real router's API; ARGS="--seed 2"
 	@VENV=.tools/venv-fuzz scripts/setup fuzz
 	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
