@@ -21,16 +21,27 @@ from router.ops.api.endpoint import Endpoint
 from router.ops.api.schema import schema_of
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
+from tests.support.postgres import Server
 from tests.support.serving import always, until
 
 
-@pytest.fixture(scope="module", params=["alone", "workers"])
+@pytest.fixture(
+    scope="module",
+    params=["alone", "workers", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+)
 def router(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Console]:
     """One for all of these tests: each has keys or deliveries of its own."""
+    folder = tmp_path_factory.mktemp("router")
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("postgresql")
+        kept = ("--archive", str(folder / "archive"))
+        with server.database() as database, console(folder, *kept, store=database) as started:
+            yield started
+        return
     options = ("--workers", "2") if request.param == "workers" else ()
-    with console(tmp_path_factory.mktemp("router"), *options) as started:
+    with console(folder, *options) as started:
         yield started
 
 
@@ -202,9 +213,10 @@ def test_an_event_is_explained(router: Console) -> None:
 
 
 def test_the_processes_are_told(router: Console) -> None:
-    """Of a router alone, its own."""
+    """All that share the store, or those of the only router."""
     told = router.get("/nodes")
-    assert told["shared"] is False
+    kind = router.get("/status")["store"]["kind"]
+    assert told["shared"] is (kind == "postgresql")
     pids = {each["pid"] for each in router.get("/status")["processes"]["each"]}
     assert {each["pid"] for each in told["nodes"]} == pids
 

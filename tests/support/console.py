@@ -13,6 +13,7 @@ import httpx
 
 from tests.support.command import PATIENCE
 from tests.support.house import event
+from tests.support.rows import Store
 from tests.support.serving import Serving, Target, target, until
 from tests.support.sockets import free_port
 
@@ -86,7 +87,9 @@ class Console:
 
 
 @contextmanager
-def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
+def console(
+    folder: Path, *options: str, tokens: bool = True, store: Store | None = None
+) -> Iterator[Console]:
     """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
     of them is required, so that what fails is soon a dead letter. Its files are in `folder`."""
     with ExitStack() as closing:
@@ -96,7 +99,7 @@ def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Consol
         if tokens:
             options = (*options, "--ops-tokens", str(_tokens(folder)))
         options = ("--ops-port", str(free_port()), *options)
-        started = Serving(config, folder / "store.db", options, {})
+        started = Serving(config, store or folder / "store.db", options, {})
         closing.callback(started.close)
         http = closing.enter_context(httpx.Client(trust_env=False))
         yield Console(started, config, started.lines("serving")[0]["ops"], http, targets)
