@@ -4,6 +4,7 @@ from router.archive.shelf import Shelf
 from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.events import events
 from router.archive.trace.finding import Match, matches, story_of
+from router.archive.trace.happenings import ToldCaller
 from router.archive.trace.inventory import Inventory, inventory
 from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
@@ -38,6 +39,7 @@ __all__ = [
     "Sources",
     "StepShape",
     "StoryShape",
+    "ToldCaller",
     "TraceSource",
     "Word",
     "events",

@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import say_json
 from router.model import ConfigInvalid, Problem, SettingInvalid
@@ -50,21 +51,40 @@ class Input(Generic[T]):
         return map(tell, problems)
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the result")
+def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
+    """Of text and JSON, and what else the command has."""
+    parser.add_argument(
+        "--format", choices=("text", "json", *others), default="text", help="of the result"
+    )
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """What `config_name` reads."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a routes.yaml, as --config")
+def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """What `config_name` reads, or `config_names` where there may be many."""
+    parser.add_argument(
+        "files" if many else "file",
+        nargs="*" if many else "?",
+        metavar="FILE",
+        help="a routes.yaml, as --config",
+    )
     add_settings(parser, "config", "secrets_dir")
 
 
 def config_name(args: argparse.Namespace) -> str:
     """The routes.yaml that is meant: FILE, or what serve would take."""
-    if args.file is not None and args.config is not None:
+    return _names([args.file] if args.file is not None else [], args)[0]
+
+
+def config_names(args: argparse.Namespace) -> list[str]:
+    """The same where several may be given."""
+    return _names(args.files, args)
+
+
+def _names(given: list[str], args: argparse.Namespace) -> list[str]:
+    if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
-    return args.file or str(read_setting(args, "config"))
+    if given.count(STDIN) > 1:
+        raise SettingInvalid("only one file can be '-', stdin")
+    return given or [str(read_setting(args, "config"))]
 
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
@@ -86,15 +106,40 @@ def read_cases(name: str) -> Input[tuple[Case, ...]]:
 
 
 def usable(found: Input[T], format: str) -> T | None:
-    """What the file says; where it can't be used, that is told: as the result to a machine, else
-    as a message."""
-    if found.value is None and format == "json":
-        say_json({"problems": problems_json(found.problems)})
-    elif found.value is None:
-        with contextlib.suppress(OSError):
-            for text in found.excerpts(found.problems, sys.stderr):
-                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+    """What the file says; where it can't be used, that is told as `all_usable` does."""
+    all_usable([found], format)
     return found.value
+
+
+def all_usable(found: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
+    """Whether they can be used; where some can't, that is told: as the result to a machine, else
+    as a message."""
+    bad = [each for each in found if each.value is None]
+    if bad and format == "json":
+        say_json({"problems": problems_json(p for each in bad for p in each.problems)})
+    elif bad and format in CI_FORMATS:
+        checked = [Checked(command, each.name, annotated(each.problems)) for each in bad]
+        say_checked(format, command, checked)
+    elif bad:
+        with contextlib.suppress(OSError):
+            for text in (text for each in bad for text in each.excerpts(each.problems, sys.stderr)):
+                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+    return not bad
+
+
+def annotated(
+    problems: Iterable[Problem], level: Literal["error", "warning"] = "error"
+) -> list[Annotation]:
+    return [
+        Annotation(
+            level,
+            f"{each.path}: {each.message}" if each.path else each.message,
+            each.file,
+            each.line,
+            each.column,
+        )
+        for each in problems
+    ]
 
 
 def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:

@@ -7,15 +7,17 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
 from router.cli.printing import say, say_json
-from router.cli.routes.inputs import add_format, read_cases, read_config, usable
+from router.cli.routes.inputs import add_format, all_usable, read_cases, read_config
 from router.model import FIELDS
 
 if TYPE_CHECKING:
     from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
+    from router.routing import Route
 
 SUMMARY = "run the cases of routes.test.yaml, and say which routes none has tried"
 
@@ -26,7 +28,7 @@ HELP = Help(
     routes.yaml: routes.test.yaml.""",
     examples=(
         "ebaas-router test",
-        "ebaas-router test --fail-under 100",
+        "ebaas-router test --fail-under 100 --format junit >tests.xml",
         "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
     ),
     exit_codes={
@@ -54,37 +56,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fail where fewer of the routes are covered (default 0)",
     )
     add_settings(parser, "config", "secrets_dir")
-    add_format(parser)
+    add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
     from router.config import beside, coverage, judge
 
     path: Path = read_setting(args, "config")
-    loaded = usable(read_config(str(path), args), args.format)
-    files = args.files or [str(beside(path))]
-    found = [usable(read_cases(file), args.format) for file in files]
-    cases = [case for each in found if each is not None for case in each]
-    if loaded is None or None in found:
+    found = read_config(str(path), args)
+    files = [read_cases(file) for file in args.files or [str(beside(path))]]
+    usable = all_usable([found, *files], args.format, "test")
+    loaded = found.value
+    if loaded is None or not usable:
         return BAD
+    cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, loaded.table) for case in cases]
     covered = coverage(loaded.table, verdicts)
+    enough = covered.percent >= args.fail_under
     if args.format == "json":
         say_json(_as_json(verdicts, covered, loaded))
+    elif args.format in CI_FORMATS:
+        checked = _checked(verdicts, covered, loaded, str(path), enough)
+        say_checked(args.format, "test", list(checked))
     else:
         for line in _told(verdicts, covered, loaded, str(path)):
             say(line)
-        if covered.percent < args.fail_under:
+        if not enough:
             say(f"that is under {args.fail_under:g} %")
-    good = all(verdict.holds for verdict in verdicts) and covered.percent >= args.fail_under
-    return GOOD if good else BAD
+    return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD
 
 
 def _told(
     verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str
 ) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config import CaseBlind, shown
+    from router.config import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
@@ -92,22 +98,66 @@ def _told(
         yield _title(verdict.case)
         rows = [_difference(each, loaded, file) for each in verdict.differences]
         yield from columns(rows, indent=4)
-        if not verdict.plan.routes:
-            yield "    no route matches"
-        for route in blind.missed(verdict.case.event, verdict.plan):
-            place = f"{file}:{route.line}: {shown(route.name)}"
-            yield f"    {place} would match if upper and lower case were one"
+        yield from (f"    {why}" for why in _why(verdict, blind, file))
     count = counted(len(verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
     for route in covered.missed:
-        yield f"{file}:{route.line}: no case matches {shown(route.name)}"
+        yield f"{file}:{route.line}: {_untried(route)}"
+    yield _summary(covered)
+
+
+def _why(verdict: Verdict, blind: CaseBlind, file: str) -> Iterator[str]:
+    """What may be behind the differences."""
+    from router.config import shown
+
+    if not verdict.plan.routes:
+        yield "no route matches"
+    for route in blind.missed(verdict.case.event, verdict.plan):
+        place = f"{file}:{route.line}: {shown(route.name)}"
+        yield f"{place} would match if upper and lower case were one"
+
+
+def _untried(route: Route) -> str:
+    from router.config import shown
+
+    return f"no case matches {shown(route.name)}"
+
+
+def _summary(covered: Coverage) -> str:
+    from router.cli.columns import counted
+
     number = covered.total - len(covered.missed)
-    yield f"{number:,} of {counted(covered.total, 'route')} covered, {_percent(covered)} %"
+    return f"{number:,} of {counted(covered.total, 'route')} covered, {_percent(covered)} %"
+
+
+def _checked(
+    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str, enough: bool
+) -> Iterator[Checked]:
+    """Each case by itself; then the routes, where one that no case tries is an error if they are
+    too few that any does."""
+    from router.config import CaseBlind
+
+    blind = CaseBlind(loaded.table)
+    for verdict in verdicts:
+        case, found = verdict.case, []
+        if not verdict.holds:
+            said = [" ".join(_difference(each, loaded, file)) for each in verdict.differences]
+            why = "".join(f"; {each}" for each in _why(verdict, blind, file))
+            message = f"{_name(case)}: {', '.join(said)}{why}"
+            found.append(Annotation("error", message, case.file, case.line))
+        yield Checked(case.file, case.name, found)
+    level: Literal["error", "notice"] = "notice" if enough else "error"
+    missed = [Annotation(level, _untried(each), file, each.line) for each in covered.missed]
+    yield Checked(file, "routes that cases try", missed, _summary(covered))
 
 
 def _title(case: Case) -> str:
+    return f"{case.file}:{case.line}: {_name(case)}"
+
+
+def _name(case: Case) -> str:
     key = case.event.event_key
-    return f"{case.file}:{case.line}: {case.name}" + ("" if case.name == key else f" ({key})")
+    return case.name if case.name == key else f"{case.name} ({key})"
 
 
 def _difference(difference: Difference, loaded: Config, file: str) -> tuple[str, str, str]:
