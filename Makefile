@@ -79,8 +79,11 @@ dev-environment:
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
 
-docs: dev-environment ## bring the pages up to date that are made from code
+docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
+	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
+	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
+	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk

@@ -684,7 +684,7 @@ routes:
 def test_editor_schema_is_of_these_declarations() -> None:
     """The schema in the repository is the one that the loader's declarations make."""
     written = (ROOT / "schemas/routes.schema.json").read_text(encoding="utf-8")
-    assert written == editor_schema(), "python -m router.config.editor_schema writes it anew"
+    assert written == editor_schema(), "make docs writes it anew"
 
 
 def test_editor_schema_describes_every_key() -> None:
