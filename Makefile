@@ -81,7 +81,9 @@ audit: dev-environment ## licences, a bill of materials, known vulnerabilities w
 
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
-	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
+	@for name in routes routes.common routes.team; do \
+		$(python) -m router.config.editor_schema $$name >schemas/$$name.schema.json || exit; \
+	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
 

@@ -121,7 +121,7 @@ class App(Starlette):
         look = source.look()
         if look.problems:
             raise ConfigInvalid(look.problems)
-        config = source.load(look.content)
+        config = source.load(look.files)
         return cls(settings, config, log, watched=(source, look), middleware=middleware)
 
     def report(self) -> Report:

@@ -1,15 +1,17 @@
 """routes.yaml and the settings: read, checked, compared, tested, reloaded."""
 
-from router.config.cases import Case, beside, parse_cases
+from router.config.cases import Case, beside, parse_cases, tests_of
 from router.config.cases.shape import CasesFile
 from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
 from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
+from router.config.files import Written, files_of, read
 from router.config.legible import legible_source
-from router.config.loading import Config, load, parse, read
-from router.config.reload import Look, Reload, Source, Standing
+from router.config.loading import Config, load, parse, parse_files
+from router.config.parts import shapes_of
+from router.config.reload import Reload, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -22,6 +24,7 @@ from router.config.settings import (
     parse_port,
 )
 from router.config.shape import RoutesFile
+from router.config.source import Look, Source
 from router.config.variables import Unresolved, Variables
 
 __all__ = [
@@ -52,11 +55,13 @@ __all__ = [
     "Unresolved",
     "Variables",
     "Verdict",
+    "Written",
     "archive_folder",
     "beside",
     "coverage",
     "edits_of",
     "effective_of",
+    "files_of",
     "judge",
     "legible_source",
     "load",
@@ -65,9 +70,12 @@ __all__ = [
     "parse_count",
     "parse_document",
     "parse_file",
+    "parse_files",
     "parse_host",
     "parse_port",
     "read",
+    "shapes_of",
     "shown",
+    "tests_of",
     "write",
 ]

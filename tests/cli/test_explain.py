@@ -230,6 +230,7 @@ def test_what_a_target_gets_as_json(path: Path) -> None:
     assert said.json["routes"] == [
         {
             "name": "to the auditors",
+            "file": "routes.yaml",
             "line": 8,
             "as": "optional",
             "match": {"event_key": ["*.cert.*", "*.key.*"]},

@@ -360,7 +360,8 @@ def test_the_pages_ask_for_what_there_is(page: str) -> None:
     """Every query names a metric, a label and a reason that a scrape has."""
     text = (ROOT / "docs" / page).read_text("utf-8")
     shown = series(counting("ledger").snapshot())
-    names = {name for name, _ in shown} | {"ebaas_router_configuration_info"}
+    infos = {f"ebaas_router_configuration{name}" for name in ("_info", "_refused_info")}
+    names = {name for name, _ in shown} | infos
     asked = set(re.findall(r"ebaas_router_[a-z_]+", text))
     assert asked
     assert asked <= names

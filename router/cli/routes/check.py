@@ -23,19 +23,19 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
+from router.model import ConfigInvalid, Problem
 
 if TYPE_CHECKING:
     from router.config import Case, Config
-    from router.model import Problem
 
 SUMMARY = "check a routes.yaml: every fault at once, each with its place"
 
 HELP = Help(
-    about="""Checks a routes.yaml, and the tests file beside it, as the router does when it loads
-    it: every fault at once, in the file's order, each with line and column, and on a terminal with
-    the line itself. Variables and secret files are looked up too. A warning is something that is
-    allowed but probably not meant. FILE may be '-' for stdin; several are checked each by itself,
-    and are a line of JSON each.""",
+    about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
+    as the router does when it loads them: every fault at once, in the files' order, each with line
+    and column, and on a terminal with the line itself. Variables and secret files are looked up
+    too. A warning is something that is allowed but probably not meant. FILE may be '-' for stdin;
+    several are checked each by itself, and are a line of JSON each.""",
     examples=(
         "ebaas-router check",
         "ebaas-router check config/routes.yaml --strict",
@@ -72,22 +72,22 @@ def run(args: argparse.Namespace) -> int:
     return GOOD if all(each.good for each in found) else BAD
 
 
-def _tests(name: str) -> Input[tuple[Case, ...]]:
-    """The tests file beside the configuration; without cases where there is none."""
-    from router.config import CasesFile, beside
+def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
+    """The tests files of the configuration that are there."""
+    from router.config import tests_of
 
-    found = beside(Path(name))
-    if name == STDIN or not found.exists():
-        return Input("", b"", CasesFile, ())
-    return read_cases(str(found))
+    try:
+        return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]
+    except ConfigInvalid:  # as the configuration's own problems say
+        return []
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One routes.yaml and the tests file beside it."""
+    """One routes.yaml, or a folder, and the tests files beside."""
 
     routes: Input[Config]
-    tests: Input[tuple[Case, ...]]
+    tests: list[Input[tuple[Case, ...]]]
     strict: bool
 
     @property
@@ -96,7 +96,8 @@ class _Found:
 
     @property
     def good(self) -> bool:
-        return not (self.routes.problems or self.tests.problems or (self.strict and self.warnings))
+        bad = self.routes.problems or any(each.problems for each in self.tests)
+        return not (bad or (self.strict and self.warnings))
 
     def told(self) -> Iterator[str]:
         yield from self.routes.excerpts(self.routes.problems, sys.stdout)
@@ -104,9 +105,10 @@ class _Found:
         yield from (f"warning: {text}" for text in excerpts)
         if self.routes.value is not None:
             yield self._summary(self.routes.value)
-        yield from self.tests.excerpts(self.tests.problems, sys.stdout)
-        if self.tests.value:
-            yield self._counted(self.tests.value)
+        for each in self.tests:
+            yield from each.excerpts(each.problems, sys.stdout)
+            if each.value:
+                yield _counted(each.name, each.value)
         if self.strict and self.warnings:
             yield f"{self.routes.name} has warnings, which --strict does not allow"
 
@@ -115,34 +117,38 @@ class _Found:
 
         table = config.table
         number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
-        return f"{self.routes.name} is good: {number}; {config.hash[:12]}"
-
-    def _counted(self, cases: tuple[Case, ...]) -> str:
-        from router.cli.columns import counted
-
-        return f"{self.tests.name} is good: {counted(len(cases), 'case')}"
+        files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
+        return f"{self.routes.name} is good: {number}{files}; {config.hash[:12]}"
 
     def checked(self) -> Iterator[Checked]:
         """With --strict a warning is an error."""
         level: Literal["error", "warning"] = "error" if self.strict else "warning"
-        config, cases = self.routes.value, self.tests.value
+        config = self.routes.value
         said = self._summary(config) if config else ""
         found = [*annotated(self.routes.problems), *annotated(self.warnings, level)]
         yield Checked("check", self.routes.name, found, said)
-        if self.tests.name:
-            said = self._counted(cases) if cases else ""
-            yield Checked("check", self.tests.name, annotated(self.tests.problems), said)
+        for each in self.tests:
+            said = _counted(each.name, each.value) if each.value else ""
+            yield Checked("check", each.name, annotated(each.problems), said)
 
     def as_json(self) -> dict[str, Any]:
-        config = self.routes.value
+        config, problems = self.routes.value, list(self.routes.problems)
+        cases = [case for each in self.tests for case in each.value or ()]
         return {
             "good": self.good,
             "file": self.routes.name,
-            "problems": problems_json([*self.routes.problems, *self.tests.problems]),
+            "files": [file.name for file, _ in self.routes.files],
+            "problems": problems_json([*problems, *(p for t in self.tests for p in t.problems)]),
             "warnings": problems_json(self.warnings),
             "routes": len(config.table.routes) if config else None,
             "targets": len(config.table.targets) if config else None,
             "hash": config.hash if config else None,
-            "tests": self.tests.name or None,
-            "cases": len(self.tests.value) if self.tests.value else None,
+            "tests": " ".join(each.name for each in self.tests) or None,
+            "cases": len(cases) or None,
         }
+
+
+def _counted(name: str, cases: tuple[Case, ...]) -> str:
+    from router.cli.columns import counted
+
+    return f"{name} is good: {counted(len(cases), 'case')}"

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if [args.old, args.new, *(args.events or ()), *(args.tests or ())].count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")
     before, after = (read_config(name, args) for name in (args.old, args.new))
-    cases = _cases(args)
+    cases = _cases(args, after)
     usable = all_usable([before, after, *cases], args.format, "diff")
     old, new = before.value, after.value
     if old is None or new is None or not usable:
@@ -101,17 +101,20 @@ def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str
             say(line)
 
 
-def _cases(args: argparse.Namespace) -> list[Input[tuple[Case, ...]]]:
-    """Those of --tests, or of the file beside NEW where nothing else is to be compared."""
-    from router.config import beside
+def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:
+    """Those of --tests, or of the files beside NEW where nothing else is to be compared."""
+    from router.config import beside, tests_of
 
     if args.tests is not None or args.events is not None:
         return [read_cases(name) for name in args.tests or ()]
-    path = beside(Path(args.new))
-    if args.new == STDIN or not path.exists():
-        name = "" if args.new == STDIN else f" {path}"
+    path = Path(args.new)
+    if not after.files:
+        return []
+    found = [] if args.new == STDIN else tests_of(path)
+    if not found:
+        name = "" if args.new == STDIN or path.is_dir() else f" {beside(path)}"
         raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
-    return [read_cases(str(path))]
+    return [read_cases(str(each)) for each in found]
 
 
 def _add_traffic(name: str, compared: Comparison) -> None:

@@ -97,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
     except Refused as error:
         _tell_refused(error, args.format)
         return BAD
-    _tell(event, loaded, found.name, args)
+    _tell(event, loaded, args)
     return GOOD
 
 
-def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> None:
+def _tell(event: Event, loaded: Config, args: argparse.Namespace) -> None:
     from router.cli.routes.explanation import told
     from router.routing import nearest_routes
 
@@ -110,7 +110,7 @@ def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> 
     if args.format == "json":
         say_json(_as_json(event, loaded, explanation, others))
         return
-    for line in told(event, loaded, explanation, others, file):
+    for line in told(event, loaded, explanation, others):
         say(line)
 
 
@@ -126,7 +126,7 @@ def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
     if args.format == "json":
         say_json(as_json(args.target, loaded, reach))
         return
-    for line in told(args.target, loaded, reach, file):
+    for line in told(args.target, loaded, reach):
         say(line)
 
 
@@ -197,6 +197,7 @@ def _as_json(
         "routes": [
             {
                 "name": each.route.name,
+                "file": each.route.file,
                 "line": each.route.line,
                 "matched": each.matched,
                 "fields": [asdict(field) for field in each.fields],

@@ -18,7 +18,7 @@ from router.model import ConfigInvalid, Problem, SettingInvalid
 from router.telemetry import printable
 
 if TYPE_CHECKING:
-    from router.config import Case, Config, Section
+    from router.config import Case, Config, Section, Written
 
 T = TypeVar("T")
 
@@ -32,9 +32,8 @@ class Input(Generic[T]):
 
     #: As it was given, which is how problems have it.
     name: str
-    content: bytes
-    #: What the file is to be.
-    shape: type[Section]
+    #: It, or the files of a folder, each with what it is to be.
+    files: Sequence[tuple[Written, type[Section]]]
     #: None where there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
@@ -43,12 +42,18 @@ class Input(Generic[T]):
         """Each problem, and where the stream is a terminal the line that it is about."""
         from router.config import legible_source
 
-        tell = (
-            legible_source(self.content, self.shape).excerpt
-            if problems and stream.isatty()
-            else str
+        if not problems or not stream.isatty():
+            return map(str, problems)
+        faulty = {problem.file for problem in problems}
+        sources = {
+            file.name: legible_source(file.content, shape)
+            for file, shape in self.files
+            if file.name in faulty
+        }
+        return (
+            sources[each.file].excerpt(each) if each.file in sources else str(each)
+            for each in problems
         )
-        return map(tell, problems)
 
 
 def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
@@ -89,20 +94,22 @@ def _names(given: list[str], args: argparse.Namespace) -> list[str]:
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
-    from router import config
-    from router.config import RoutesFile
+    from router.config import parse_files, shapes_of
 
-    def parse(content: bytes, name: str) -> Config:
-        return config.parse(content, name, os.environ, secrets_dir)
+    def parse(files: Sequence[Written]) -> Config:
+        return parse_files(files, os.environ, secrets_dir)
 
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, RoutesFile)
+    return _read(name, parse, shapes_of)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
     from router.config import CasesFile, parse_cases
 
-    return _read(name, parse_cases, CasesFile)
+    def parse(files: Sequence[Written]) -> tuple[Case, ...]:
+        return parse_cases(files[0].content, files[0].name)
+
+    return _read(name, parse, lambda files: [CasesFile] * len(files))
 
 
 def usable(found: Input[T], format: str) -> T | None:
@@ -152,24 +159,32 @@ def stdin() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _read(name: str, parse: Callable[[bytes, str], T], shape: type[Section]) -> Input[T]:
+def _read(
+    name: str,
+    parse: Callable[[Sequence[Written]], T],
+    shapes: Callable[[Sequence[Written]], Sequence[type[Section]]],
+) -> Input[T]:
     shown = "stdin" if name == STDIN else name
-    content = b""
+    files: Sequence[Written] = ()
+    value: T | None = None
+    problems: tuple[Problem, ...] = ()
     try:
-        content = _content(name)
-        return Input(shown, content, shape, parse(content, shown))
+        files = _files(name)
+        value = parse(files)
     except ConfigInvalid as error:
-        return Input(shown, content, shape, None, error.problems)
+        problems = error.problems
+    return Input(shown, list(zip(files, shapes(files), strict=True)), value, problems)
 
 
-def _content(name: str) -> bytes:
+def _files(name: str) -> Sequence[Written]:
     from router import config
-    from router.config import MAX_SIZE
+    from router.config import MAX_SIZE, Written
 
     if name == STDIN:
-        return stdin().read(MAX_SIZE + 1)
+        return [Written("stdin", stdin().read(MAX_SIZE + 1))]
     path = Path(name)
     if path.is_fifo():  # what a shell makes of <(...)
         with path.open("rb") as pipe:
-            return pipe.read(MAX_SIZE + 1)
-    return config.read(path)
+            return [Written(name, pipe.read(MAX_SIZE + 1))]
+    files = config.read(path)
+    return files if path.is_dir() else [files[0]._replace(name=name)]

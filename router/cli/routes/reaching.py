@@ -56,9 +56,9 @@ def reach_of(target: str, config: Config, sources: Sources, last: int) -> Reach:
 
 
 def routes_to(target: str, config: Config) -> list[tuple[Route, Role]]:
-    """Every route that names it, in the file's order."""
+    """Every route that names it, in the files' order."""
     found: list[tuple[Route, Role]] = []
-    for route in sorted(config.table.routes, key=lambda route: route.line):
+    for route in sorted(config.table.routes, key=lambda route: route.place):
         if target in route.required:
             found.append((route, "required"))
         elif target in route.optional:
@@ -66,7 +66,7 @@ def routes_to(target: str, config: Config) -> list[tuple[Route, Role]]:
     return found
 
 
-def told(name: str, config: Config, reach: Reach | None, file: str) -> Iterator[str]:
+def told(name: str, config: Config, reach: Reach | None) -> Iterator[str]:
     about = effective_of(config)["targets"][name]
     owner = f"  owner {about['owner']}" if "owner" in about else ""
     yield f"{name}  {about['url']}{owner}"
@@ -77,7 +77,7 @@ def told(name: str, config: Config, reach: Reach | None, file: str) -> Iterator[
     lead = "leads" if len(routes) == 1 else "lead"
     yield f"{counted(len(routes), 'route')} {lead} to it:" if routes else "no route leads to it"
     for route, role in routes:
-        yield f"  {shown(route.name)}  {file}:{route.line}  {role}"
+        yield f"  {shown(route.name)}  {route.where}  {role}"
         yield from columns([_field(*each) for each in route.match.items()], indent=6)
     yield ""
     yield from _events(reach)
@@ -115,6 +115,7 @@ def as_json(name: str, config: Config, reach: Reach | None) -> dict[str, Any]:
         "routes": [
             {
                 "name": route.name,
+                "file": route.file,
                 "line": route.line,
                 "as": role,
                 "match": {field: list(patterns) for field, patterns in route.match.items()},

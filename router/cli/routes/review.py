@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from router.cli.annotations import Annotation, Checked
 from router.cli.columns import counted
@@ -106,9 +107,10 @@ def checked(compared: Comparison, edits: Sequence[Edit], file: str) -> Iterator[
     """Each group by itself, at the first of its routes that was edited; a loss is an error."""
     names = {edit.name for edit in edits if edit.kind == "route"}
     for group in compared.groups():
-        edited_first = sorted(group.after, key=lambda each: (each.name not in names, each.line))
-        line = edited_first[0].line if edited_first else 0
-        found = Annotation("error" if group.change.is_loss else "notice", _told(group), file, line)
+        edited_first = sorted(group.after, key=lambda each: (each.name not in names, each.place))
+        place = edited_first[0].place if edited_first else (file, 0)
+        level: Literal["error", "notice"] = "error" if group.change.is_loss else "notice"
+        found = Annotation(level, _told(group), *place)
         yield Checked(file, f"{number(group)}: {heading(group.change)}", [found])
     if not compared.changed:
         yield Checked(file, "every event keeps its plan", said=summary(compared))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
 from router.cli.printing import say, say_json
-from router.cli.routes.inputs import add_format, all_usable, read_cases, read_config
-from router.model import FIELDS
+from router.cli.routes.inputs import Input, add_format, all_usable, read_cases, read_config
+from router.model import FIELDS, SettingInvalid
 
 if TYPE_CHECKING:
     from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
@@ -25,7 +25,7 @@ HELP = Help(
     about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
     code that the router itself runs. Prints what is different for each case that fails, and which
     routes no case matches. FILE is a tests file, '-' stdin; without one it is the one beside the
-    routes.yaml: routes.test.yaml.""",
+    routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
     examples=(
         "ebaas-router test",
         "ebaas-router test --fail-under 100 --format junit >tests.xml",
@@ -60,11 +60,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import beside, coverage, judge
+    from router.config import coverage, judge
 
     path: Path = read_setting(args, "config")
     found = read_config(str(path), args)
-    files = [read_cases(file) for file in args.files or [str(beside(path))]]
+    files = [read_cases(file) for file in args.files or _beside(path, found)]
     usable = all_usable([found, *files], args.format, "test")
     loaded = found.value
     if loaded is None or not usable:
@@ -76,19 +76,29 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(_as_json(verdicts, covered, loaded))
     elif args.format in CI_FORMATS:
-        checked = _checked(verdicts, covered, loaded, str(path), enough)
+        checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
         say_checked(args.format, "test", list(checked))
     else:
-        for line in _told(verdicts, covered, loaded, str(path)):
+        for line in _told(verdicts, covered, loaded):
             say(line)
         if not enough:
             say(f"that is under {args.fail_under:g} %")
     return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD
 
 
-def _told(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str
-) -> Iterator[str]:
+def _beside(path: Path, found: Input[Config]) -> list[str]:
+    """The tests files beside; of one file it is told where it is missing."""
+    from router.config import beside, tests_of
+
+    if not path.is_dir():
+        return [str(beside(path))]
+    names = [str(each) for each in tests_of(path)] if found.files else []
+    if found.value is not None and not names:
+        raise SettingInvalid(f"no file of {path} has a tests file beside it: give FILE")
+    return names
+
+
+def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
     from router.cli.columns import columns, counted
     from router.config import CaseBlind
 
@@ -96,24 +106,24 @@ def _told(
     blind = CaseBlind(loaded.table)
     for verdict in failed:
         yield _title(verdict.case)
-        rows = [_difference(each, loaded, file) for each in verdict.differences]
+        rows = [_difference(each, loaded) for each in verdict.differences]
         yield from columns(rows, indent=4)
-        yield from (f"    {why}" for why in _why(verdict, blind, file))
+        yield from (f"    {why}" for why in _why(verdict, blind))
     count = counted(len(verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
     for route in covered.missed:
-        yield f"{file}:{route.line}: {_untried(route)}"
+        yield f"{route.where}: {_untried(route)}"
     yield _summary(covered)
 
 
-def _why(verdict: Verdict, blind: CaseBlind, file: str) -> Iterator[str]:
+def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
     """What may be behind the differences."""
     from router.config import shown
 
     if not verdict.plan.routes:
         yield "no route matches"
     for route in blind.missed(verdict.case.event, verdict.plan):
-        place = f"{file}:{route.line}: {shown(route.name)}"
+        place = f"{route.where}: {shown(route.name)}"
         yield f"{place} would match if upper and lower case were one"
 
 
@@ -131,7 +141,7 @@ def _summary(covered: Coverage) -> str:
 
 
 def _checked(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str, enough: bool
+    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, name: str, *, enough: bool
 ) -> Iterator[Checked]:
     """Each case by itself; then the routes, where one that no case tries is an error if they are
     too few that any does."""
@@ -141,14 +151,14 @@ def _checked(
     for verdict in verdicts:
         case, found = verdict.case, []
         if not verdict.holds:
-            said = [" ".join(_difference(each, loaded, file)) for each in verdict.differences]
-            why = "".join(f"; {each}" for each in _why(verdict, blind, file))
+            said = [" ".join(_difference(each, loaded)) for each in verdict.differences]
+            why = "".join(f"; {each}" for each in _why(verdict, blind))
             message = f"{_name(case)}: {', '.join(said)}{why}"
             found.append(Annotation("error", message, case.file, case.line))
         yield Checked(case.file, case.name, found)
     level: Literal["error", "notice"] = "notice" if enough else "error"
-    missed = [Annotation(level, _untried(each), file, each.line) for each in covered.missed]
-    yield Checked(file, "routes that cases try", missed, _summary(covered))
+    missed = [Annotation(level, _untried(each), each.file, each.line) for each in covered.missed]
+    yield Checked(name, "routes that cases try", missed, _summary(covered))
 
 
 def _title(case: Case) -> str:
@@ -160,13 +170,13 @@ def _name(case: Case) -> str:
     return case.name if case.name == key else f"{case.name} ({key})"
 
 
-def _difference(difference: Difference, loaded: Config, file: str) -> tuple[str, str, str]:
+def _difference(difference: Difference, loaded: Config) -> tuple[str, str, str]:
     """Target, what was expected, what is."""
     expected = "expected " + (difference.expected or "nothing")
     if difference.actual is None:
         return difference.target, expected, f"is not in the plan{_unknown(difference, loaded)}"
-    lines = ", ".join(f"{file}:{route.line}" for route in difference.routes[:3])
-    return difference.target, expected, f"is {difference.actual} by {lines}"
+    places = ", ".join(route.where for route in difference.routes[:3])
+    return difference.target, expected, f"is {difference.actual} by {places}"
 
 
 def _unknown(difference: Difference, loaded: Config) -> str:
@@ -192,7 +202,9 @@ def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> 
         "routes": covered.total,
         "covered": covered.total - len(covered.missed),
         "percent": covered.percent,
-        "missed": [{"name": route.name, "line": route.line} for route in covered.missed],
+        "missed": [
+            {"name": route.name, "file": route.file, "line": route.line} for route in covered.missed
+        ],
     }
 
 
