@@ -7,11 +7,14 @@ from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
+from router.config.explaining import Explained, RefusedEvent, explained, refused
 from router.config.files import Written, files_of, read
+from router.config.headers import is_own
+from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, parse_files
 from router.config.parts import shapes_of
-from router.config.reload import Reload, Standing
+from router.config.reload import LOOK_EVERY, Reload, Reloaded, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -28,6 +31,8 @@ from router.config.source import Look, Source
 from router.config.variables import Unresolved, Variables
 
 __all__ = [
+    "DEEDS",
+    "LOOK_EVERY",
     "MAX_SIZE",
     "SETTINGS",
     "VARIABLE_PREFIX",
@@ -38,14 +43,20 @@ __all__ = [
     "Comparison",
     "Config",
     "Coverage",
+    "Deed",
     "Detail",
     "Difference",
     "Edit",
+    "Explained",
     "Group",
+    "Holder",
+    "Holders",
     "Look",
     "MapNode",
     "Move",
+    "RefusedEvent",
     "Reload",
+    "Reloaded",
     "RoutesFile",
     "ScalarNode",
     "Section",
@@ -61,10 +72,13 @@ __all__ = [
     "coverage",
     "edits_of",
     "effective_of",
+    "explained",
     "files_of",
+    "is_own",
     "judge",
     "legible_source",
     "load",
+    "load_holders",
     "parse",
     "parse_cases",
     "parse_count",
@@ -74,6 +88,7 @@ __all__ = [
     "parse_host",
     "parse_port",
     "read",
+    "refused",
     "shapes_of",
     "shown",
     "tests_of",

@@ -10,6 +10,7 @@ from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection
 from router.config.sharing import check_leave, targets_of
 from router.config.tls import check_tls
+from router.model import OWN_KEYS, OWN_SOURCE
 
 
 def check(parts: Parts) -> None:
@@ -29,6 +30,7 @@ def check(parts: Parts) -> None:
             if defined:
                 _check_defined(route, defined, part.reader)
             _check_once(route, part.reader)
+            _check_own(route, part.reader)
     check_leave(parts, defined)
 
 
@@ -76,3 +78,11 @@ def _check_once(route: RouteSection, reader: Reader) -> None:
             message = f"{target.written} {again}"
             reader.problems.add(target.node, f"{route.path}.{key}", message)
         seen.setdefault(target.value, key)
+
+
+def _check_own(route: RouteSection, reader: Reader) -> None:
+    """The router's own events are told to whoever wants them; nobody waits for it."""
+    patterns = (pattern.value for pattern in route.match.get("event_key", ()))
+    if route.required and any(pattern.startswith(OWN_KEYS) for pattern in patterns):
+        message = f"nobody waits for events of {OWN_SOURCE}: their targets are optional"
+        reader.problems.add(route.nodes["required"], f"{route.path}.required", message)

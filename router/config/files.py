@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[Written, ...]:
     found: list[Written] = []
     left = MAX_SIZE
     for each in files_of(path):
-        found.append(Written(str(each), _content(each, MAX_SIZE + 1)))
+        found.append(Written(str(each), read_file(each)))
         left -= len(found[-1].content)
         if left < 0 and len(found) > 1:
             raise _unreadable(path, f"is larger than {MAX_SIZE // 2**20} MiB, all files together")
@@ -72,13 +72,14 @@ def _is_ours(path: Path) -> bool:
     return path.suffix in _SUFFIXES and not path.stem.endswith(".test")
 
 
-def _content(path: Path, most: int) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file's bytes, at most one more than it may have. Raises ConfigInvalid."""
     try:
         # A pipe or a device might never end.
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise _unreadable(path, "is no regular file")
         with path.open("rb") as file:
-            return file.read(most)
+            return file.read(MAX_SIZE + 1)
     except OSError as error:
         why = f"can't be read: {why_not(path, error)}"
         if str(path) == SETTINGS["config"].default:

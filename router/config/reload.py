@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from router.config.edits import edits_of
+from router.config.edits import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
@@ -34,6 +34,23 @@ REMIND = 300.0
 #: The most names that one log line lists.
 _MAX_NAMED = 20
 
+#: How many of the last reloads are remembered.
+MAX_RELOADS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """One reload that took a configuration into force, or refused one. For pages."""
+
+    #: Unix time, in seconds.
+    at: float
+    #: Of what was taken; `""` where it was refused.
+    hash: str
+    #: What is different since then, in words; the first few of many.
+    changes: tuple[str, ...] = ()
+    #: Why it was refused.
+    problems: tuple[str, ...] = ()
+
 
 @dataclass(slots=True)
 class Standing:
@@ -46,6 +63,8 @@ class Standing:
     tried: float
     successful: bool = True
     problems: tuple[Problem, ...] = ()
+    #: The last ones, newest first.
+    reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
 
 
 class Reload:
@@ -63,10 +82,6 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
-        *,
-        poll: float = LOOK_EVERY,
-        settle: float = SETTLE,
-        remind: float = REMIND,
     ) -> None:
         self.standing = standing
         self._watched = watched
@@ -74,13 +89,13 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
-        self._poll = poll
-        self._settle = settle
-        self._remind = remind
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
         self._reminded = time.monotonic()
+        #: Is told, after a look that was asked for or met a change, whether what the file says now
+        #: is in force.
+        self.on_look: Callable[[bool], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -90,15 +105,17 @@ class Reload:
         """Look for ever, and sweep up what earlier configurations have left: not where a look was
         asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
-            asked = await self._next_turn()
+            asked, tried = await self._next_turn(), self.standing.tried
             await self._look(self._watched[0], asked)
+            if asked or self.standing.tried != tried:
+                self.on_look(self.standing.successful)
             if not asked:
                 await self._sweep()
 
     async def _next_turn(self) -> bool:
         """Wait for the next look; whether somebody asked for it."""
         try:
-            async with asyncio.timeout(self._poll):
+            async with asyncio.timeout(LOOK_EVERY):
                 await self._asked.wait()
         except TimeoutError:
             return False
@@ -114,13 +131,13 @@ class Reload:
             await self._take(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and time.monotonic() - self._reminded > self._remind:
+        elif not self.standing.successful and time.monotonic() - self._reminded > REMIND:
             self._complain(self.standing.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """A look that agrees with the one before it."""
         while True:
-            await asyncio.sleep(self._settle)
+            await asyncio.sleep(SETTLE)
             again = await asyncio.to_thread(source.look)
             if again.mark == look.mark:
                 return again
@@ -131,16 +148,18 @@ class Reload:
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            loaded, changes = await _without_pauses(partial(self._compare, source, look.files))
+            loaded, edits = await _without_pauses(partial(self._compare, source, look.files))
         except ConfigInvalid as error:
             self.standing.successful, self.standing.problems = False, error.problems
+            problems = tuple(_few([str(problem) for problem in error.problems]))
+            self._remember(Reloaded(self.standing.tried, "", problems=problems))
             self._metrics.reloads["refused"] += 1
             self._complain(error.problems)
             return
         recovered = not self.standing.successful
         self.standing.successful, self.standing.problems = True, ()
         if loaded.hash != self.standing.config.hash:
-            self._swap(loaded, changes)
+            self._swap(loaded, edits)
         elif asked or recovered:
             self._unchanged()
 
@@ -157,28 +176,28 @@ class Reload:
             if faulty
         }
 
-    def _compare(
-        self, source: Source, files: Sequence[Written]
-    ) -> tuple[Config, dict[str, list[str]]]:
-        loaded, before = source.load(files), self.standing.config
-        changes = _changes(before, loaded)
-        if len(files) > 1 or len(before.files) > 1:
-            changed = {name for name, _ in before.files.items() ^ loaded.files.items()}
-            changes["files_changed"] = _few(sorted(changed))
-        return loaded, changes
+    def _compare(self, source: Source, files: Sequence[Written]) -> tuple[Config, list[Edit]]:
+        loaded = source.load(files)
+        return loaded, edits_of(self.standing.config, loaded)
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
         self._log.info("reload", result="unchanged", config=self.standing.config.hash)
 
-    def _swap(self, loaded: Config, changes: dict[str, list[str]]) -> None:
+    def _swap(self, loaded: Config, edits: list[Edit]) -> None:
+        files = _files_changed(self.standing.config, loaded)
         self.standing.config = loaded
         self.standing.since = time.time()
+        changes = tuple(_few([str(edit) for edit in edits]))
+        self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         warnings = self._apply(loaded)
         self._metrics.reloads["taken"] += 1
-        self._log.info("reload", result="taken", config=loaded.hash, **changes)
+        self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits), **files)
         for problem in warnings:
             self._log.warning("config", problem=problem)
+
+    def _remember(self, reloaded: Reloaded) -> None:
+        self.standing.reloads.appendleft(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()
@@ -212,15 +231,22 @@ async def _without_pauses(work: Callable[[], T]) -> T:
         gc.enable()
 
 
-def _changes(before: Config, after: Config) -> dict[str, list[str]]:
+def _changes(edits: Iterable[Edit]) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in edits_of(before, after):
+    for edit in edits:
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:
             named[f"{edit.kind}s_{edit.what}"].append(edit.name)
     return {what: _few(names) for what, names in named.items()}
+
+
+def _files_changed(before: Config, after: Config) -> dict[str, list[str]]:
+    """Which of a folder's files are not as they were; one file alone goes without saying."""
+    changed = {name for name, _ in before.files.items() ^ after.files.items()}
+    alone = len(before.files) <= 1 and len(after.files) <= 1
+    return {} if alone else {"files_changed": _few(sorted(changed))}
 
 
 def _few(names: list[str]) -> list[str]:
