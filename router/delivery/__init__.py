@@ -5,6 +5,7 @@ from router.delivery.memory import Memory
 from router.delivery.observer import Observer, Told
 from router.delivery.queue import InForce, Queue
 from router.delivery.target.sender import Sender
+from router.delivery.traced import TracedSender
 
 __all__ = [
     "Forwarder",
@@ -15,4 +16,5 @@ __all__ = [
     "Queue",
     "Sender",
     "Told",
+    "TracedSender",
 ]

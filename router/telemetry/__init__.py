@@ -1,4 +1,4 @@
-"""What the router tells of itself: log lines, metrics, marks, the loop's lag."""
+"""What the router tells of itself: log lines, metrics, traces, marks, the loop's lag."""
 
 from router.telemetry.lag import Watchdog
 from router.telemetry.log import (
@@ -15,8 +15,10 @@ from router.telemetry.log import (
 )
 from router.telemetry.marks import Alarm
 from router.telemetry.metrics import Metrics, Snapshot, merged
+from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 
 __all__ = [
+    "NO_TRACES",
     "Alarm",
     "Fields",
     "Format",
@@ -25,11 +27,13 @@ __all__ = [
     "Log",
     "Metrics",
     "Snapshot",
+    "Tracing",
     "Watchdog",
     "merged",
     "place_of",
     "printable",
     "stamp",
     "take_library_lines",
+    "tracing_by",
     "utc",
 ]

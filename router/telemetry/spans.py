@@ -1,0 +1,184 @@
+"""OpenTelemetry: the only module that imports it, and only where traces are asked for.
+
+A span is lost sooner than an event waits: spans are put into a queue that is bounded, and a thread
+of OpenTelemetry's exports them. Nothing that may be a secret is put into one: no header, no body,
+and addresses as they may be printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from router import __version__
+from router.model import MASK, Attempt, Letter
+
+Scope = MutableMapping[str, Any]
+Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+
+#: What the middleware calls a request's parts by: the stable names, where nobody chose otherwise.
+_STABLE_NAMES = ("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+
+_W3C = TraceContextTextMapPropagator()
+_CONTEXT = (b"traceparent", b"tracestate")
+
+
+class Spans:
+    """Makes the spans of callbacks and of attempts."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        """Which of them are sampled, and where they go, is the provider's."""
+        self._provider = provider
+        self._tracer = provider.get_tracer("ebaas-router", __version__)
+
+    @classmethod
+    def exported(cls) -> Spans:
+        """As OpenTelemetry's variables say: sampled, described, gathered, exported.
+
+        Raises ValueError for a variable that can't be used.
+        """
+        own = {"service.name": "ebaas-router", "service.version": __version__}
+        given = OTELResourceDetector().detect().attributes
+        # A stop has a time of its own for the last ones: see `close`.
+        resource = Resource.create({**own, **given})
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        return cls(provider)
+
+    def around(self, callbacks: Asgi, path: str) -> Asgi:
+        """The application, with a span for each of its requests, from the head to the reply's end.
+
+        What it passes on has that span as its trace context. `path` is what may be shown of it.
+        """
+        os.environ.setdefault(*_STABLE_NAMES)
+        return _Around(callbacks, path, self._provider)
+
+    def attempt(self, target: str, url: str, letter: Letter) -> AttemptSpan:
+        """The span of an attempt that begins now; `url` is what may be shown of its target's.
+
+        Its parent is the request in hand, which is told what it is about. The queue has none:
+        there the parent is what the letter came with. It may be long over, so it is linked as well.
+        """
+        request = trace.get_current_span()
+        parent, links = None, []
+        if not request.get_span_context().is_valid:
+            came = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
+            parent = _W3C.extract(came)
+            links = [trace.Link(trace.get_current_span(parent).get_span_context())]
+        elif request.is_recording():
+            request.set_attributes(_of_message(letter))
+        name, kind = f"send {target}", trace.SpanKind.CLIENT
+        span = self._tracer.start_span(name, parent, kind, links=links)
+        if span.is_recording():
+            span.set_attributes(_of_attempt(target, url, letter))
+        return AttemptSpan(span, letter)
+
+    def close(self, timeout: float) -> None:
+        """Export what there is, within `timeout` seconds; the rest is lost."""
+        # By itself OpenTelemetry would wait half a minute for a collector that hangs.
+        ending = Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        ending.start()
+        ending.join(timeout)
+
+
+class AttemptSpan:
+    """One attempt's span, sampled or not."""
+
+    def __init__(self, span: trace.Span, letter: Letter) -> None:
+        self._span = span
+        context: dict[str, str] = {}
+        _W3C.inject(context, trace.set_span_in_context(span))
+        #: The letter, with this span as its trace context.
+        self.letter = letter._replace(
+            traceparent=context["traceparent"], tracestate=context.get("tracestate", "")
+        )
+
+    def end(self, flight: asyncio.Future[Attempt]) -> None:
+        """It is over: what came of it."""
+        span = self._span
+        if not span.is_recording():
+            return
+        if flight.cancelled() or flight.exception() is not None:
+            self._fail("cancelled" if flight.cancelled() else "fault", "")
+            span.end()
+            return
+        attempt = flight.result()
+        span.set_attribute("ebaas_router.reason", attempt.reason)
+        if attempt.status is not None:
+            span.set_attribute("http.response.status_code", attempt.status)
+        if attempt.code:
+            span.set_attribute("ebaas_router.code", attempt.code)
+        if not attempt.acknowledged:
+            self._fail(attempt.reason, attempt.detail)
+        span.end(int(attempt.at * 1e9))
+
+    def _fail(self, why: str, detail: str) -> None:
+        self._span.set_attribute("error.type", why)
+        self._span.set_status(trace.StatusCode.ERROR, detail or why)
+
+
+class _Around:
+    """OpenTelemetry's own middleware around the callbacks, told no more than may be shown."""
+
+    def __init__(self, callbacks: Asgi, path: str, provider: TracerProvider) -> None:
+        self._path = path
+        self._app = OpenTelemetryMiddleware(
+            callbacks,
+            server_request_hook=self._begun,
+            tracer_provider=provider,
+            meter_provider=NoOpMeterProvider(),
+            # A body comes in one piece, and so does a reply: spans of their own would say nothing.
+            exclude_spans=["receive", "send"],
+        )
+
+    def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
+        # The endpoint asks for neither: whoever is here has found it.
+        shown = {**scope, "path": self._path, "query_string": b""}
+        return self._app(shown, receive, send)
+
+    def _begun(self, span: trace.Span, scope: Scope) -> None:
+        """Pass the request on with its span as its trace context, in place of the caller's."""
+        own: dict[str, str] = {}
+        _W3C.inject(own)
+        fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
+        scope["headers"] = fields + [(name.encode(), own[name].encode()) for name in own]
+        if span.is_recording():
+            span.set_attribute("http.route", self._path)
+
+
+def _of_attempt(target: str, url: str, letter: Letter) -> dict[str, Any]:
+    """By the conventions for HTTP and for messaging; what has no name there has ours."""
+    to = urlsplit(url)
+    return {
+        "http.request.method": "POST",
+        "url.full": url or MASK,
+        "server.address": to.hostname or "",
+        "server.port": to.port or {"http": 80, "https": 443}.get(to.scheme, 0),
+        **_of_message(letter),
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": target,
+    }
+
+
+def _of_message(letter: Letter) -> dict[str, Any]:
+    """The event as the conventions for messaging have it."""
+    return {
+        "messaging.system": "ebaas",
+        "messaging.message.id": letter.event_id,
+        "messaging.message.body.size": len(letter.event.body),
+        "ebaas_router.event_key": letter.event.event_key,
+    }
