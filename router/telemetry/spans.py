@@ -35,6 +35,12 @@ _STABLE_NAMES = ("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 _W3C = TraceContextTextMapPropagator()
 _CONTEXT = (b"traceparent", b"tracestate")
 
+#: Where a scope that is shown has the one that came.
+_WHOLE = "ebaas_router.whole"
+
+#: The longest key that a span repeats, in characters: many spans wait for a collector that hangs.
+_MAX_KEY = 256
+
 
 class Spans:
     """Makes the spans of callbacks and of attempts."""
@@ -131,13 +137,13 @@ class AttemptSpan:
 
 
 class _Around:
-    """OpenTelemetry's own middleware around the callbacks, told no more than may be shown."""
+    """OpenTelemetry's own middleware around the callbacks."""
 
     def __init__(self, callbacks: Asgi, path: str, provider: TracerProvider) -> None:
+        self._callbacks = callbacks
         self._path = path
-        self._app = OpenTelemetryMiddleware(
-            callbacks,
-            server_request_hook=self._begun,
+        self._traced = OpenTelemetryMiddleware(
+            self._inside,
             tracer_provider=provider,
             meter_provider=NoOpMeterProvider(),
             # A body comes in one piece, and so does a reply: spans of their own would say nothing.
@@ -145,18 +151,26 @@ class _Around:
         )
 
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
-        # The endpoint asks for neither: whoever is here has found it.
-        shown = {**scope, "path": self._path, "query_string": b""}
-        return self._app(shown, receive, send)
+        """Have it see no more than may be shown, and no header that it would raise at, or read for
+        nothing."""
+        fields = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"baggage" and value.isascii()
+        ]
+        shown = {"path": self._path, "query_string": b"", "headers": fields, _WHOLE: scope}
+        return self._traced({**scope, **shown}, receive, send)
 
-    def _begun(self, span: trace.Span, scope: Scope) -> None:
-        """Pass the request on with its span as its trace context, in place of the caller's."""
-        own: dict[str, str] = {}
+    async def _inside(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Pass on what came, with the request's span as its trace context."""
+        whole, own = scope[_WHOLE], dict[str, str]()
         _W3C.inject(own)
-        fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
-        scope["headers"] = fields + [(name.encode(), own[name].encode()) for name in own]
+        fields = [field for field in whole["headers"] if field[0] not in _CONTEXT]
+        fields += [(name.encode(), value.encode()) for name, value in own.items()]
+        span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute("http.route", self._path)
+        await self._callbacks({**whole, "headers": fields}, receive, send)
 
 
 def _of_attempt(target: str, url: str, letter: Letter) -> dict[str, Any]:
@@ -180,5 +194,5 @@ def _of_message(letter: Letter) -> dict[str, Any]:
         "messaging.system": "ebaas",
         "messaging.message.id": letter.event_id,
         "messaging.message.body.size": len(letter.event.body),
-        "ebaas_router.event_key": letter.event.event_key,
+        "ebaas_router.event_key": letter.event.event_key[:_MAX_KEY],
     }

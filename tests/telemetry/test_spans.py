@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -59,11 +60,13 @@ async def traced(
 
 
 def span_id(span: ReadableSpan) -> str:
-    return format_span_id(span.get_span_context().span_id)
+    assert span.context is not None
+    return format_span_id(span.context.span_id)
 
 
 def trace_id(span: ReadableSpan) -> str:
-    return format_trace_id(span.get_span_context().trace_id)
+    assert span.context is not None
+    return format_trace_id(span.context.trace_id)
 
 
 def parent_id(span: ReadableSpan) -> str:
@@ -203,6 +206,18 @@ async def test_a_callback_that_is_refused_has_its_span() -> None:
         assert (await router.http.get(router.url + "/livez")).status_code == 200
     assert said(callback)["http.response.status_code"] == 400
     assert len(seen.all) == 1
+
+
+async def test_no_header_makes_an_event_fail() -> None:
+    """Whatever HTTP lets through: it gets its 000, as it would without traces."""
+    names = (b"user-agent", b"traceparent", b"tracestate", b"baggage")
+    values = (b"\xff\\x", b"\\ud800\xff", b"\\ud800", b"", b"=;,%ff" * 99, b"\xed\xa0\x80")
+    async with stand_in() as (url, got), traced(routes({"one": url})) as (router, seen):
+        for name, value in itertools.product(names, values):
+            reply = await router.post(headers=[(name, value)])
+            assert reply.json()["code"] == "000", (name, value)
+        await seen.of(SpanKind.SERVER, len(names) * len(values))
+    assert len(got) == len(names) * len(values)
 
 
 async def test_no_secret_is_in_a_span() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -66,6 +67,22 @@ def test_what_can_not_be_had_is_told(name: str, value: str, why: str) -> None:
     assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, for {why}")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_PROPAGATORS", "sparrow"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
+    ],
+)
+def test_what_opentelemetry_refuses_is_told(name: str, value: str) -> None:
+    """In its own words, as a warning: the router serves without traces."""
+    code = "import os; from router.telemetry import tracing_by; print(tracing_by(os.environ))"
+    said = _python(code, {**ASKED, name: value})
+    assert "spans=None" in said
+    assert "no traces, for OpenTelemetry can't use a variable of its own: " in said
+
+
 #: OpenTelemetry is not there to be imported.
 _WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
 
@@ -95,9 +112,9 @@ def test_where_nobody_asks_nothing_is_imported() -> None:
     assert _python(code) == "[]\n"
 
 
-def _python(code: str) -> str:
+def _python(code: str, environ: Mapping[str, str] = ASKED) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=ROOT, env=environment(ASKED), capture_output=True, text=True, check=True,
+        cwd=ROOT, env=environment(environ), capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout
