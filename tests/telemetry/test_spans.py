@@ -169,15 +169,18 @@ async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
 
 
 async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) -> None:
-    """Each in the trace of the request that the event came with, which is over by then."""
+    """Each in the trace of the request that the event came with, which is over by then; a state of
+    no valid trace does not come to it either."""
+    stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
     async with stand_in(fail_first=2) as (url, got):
         table = routes(optional={"slow": url}, **SOON)
         async with traced(table, store=tmp_path / "store.db") as (router, seen):
-            assert (await router.post()).json()["code"] == "000"
+            assert (await router.post(headers=stray)).json()["code"] == "000"
             await router.line("retried", 2)
             (callback,) = await seen.of(SpanKind.SERVER)
             first, *retries = await seen.of(SpanKind.CLIENT, 3)
     assert first.links == ()
+    assert {request.header("tracestate") for request in got} == {""}
     for retry, request in zip(retries, got[1:], strict=True):
         (link,) = retry.links
         assert format_span_id(link.context.span_id) == span_id(callback) == parent_id(retry)
