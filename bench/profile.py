@@ -36,6 +36,7 @@ _TICK = 0.001
 #: Whose time a place in the code is: the first that fits. What is in none of these, but below one
 #: of them, is that one's.
 HOPS: Mapping[str, tuple[str, ...]] = {
+    "traces": ("router/delivery/traced", "router/telemetry/spans", "opentelemetry/"),
     "receive and reply": (
         "router/web/", "router/net/http/", "router/net/access", "router/process/", "router/app",
         "router/contract/replies", "starlette/",
@@ -47,7 +48,6 @@ HOPS: Mapping[str, tuple[str, ...]] = {
     "send: judge": ("router/delivery/target/",),
     "send: HTTP": ("router/transport/", "router/net/batching"),
     "tell: log and count": ("router/delivery/observer", "router/telemetry/", "router/archive/"),
-    "traces": ("router/delivery/traced", "opentelemetry/"),
     "event loop": ("asyncio/",),
 }  # fmt: skip
 

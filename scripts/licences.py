@@ -1,4 +1,5 @@
-"""The licences of what the router is run with, extras too: python -m scripts.licences, in its environment.
+"""The licences of what the router is run with, extras too: python -m scripts.licences, in dev's
+environment.
 
 A table on stdout; exit code 1 where one is unknown, or not among those that allow any use.
 """

@@ -84,7 +84,10 @@ def document() -> dict[str, Any]:
                     "security": [{}, {"token": []}],
                     "parameters": [
                         _header("x-request-id", "Is repeated in the reply where it is a token."),
-                        _header("traceparent", "W3C Trace Context; is passed on, or is the parent of the router's span."),
+                        _header(
+                            "traceparent",
+                            "W3C Trace Context; is passed on, or is the parent of the router's span.",
+                        ),
                         _header("tracestate", "Likewise, with a valid traceparent."),
                     ],
                     "requestBody": _body(),

@@ -29,7 +29,8 @@ class TracedSender:
         gone: asyncio.Future[None] | None = None,
     ) -> asyncio.Future[Attempt]:
         """As `Sender.send`: one that comes to nothing for want of a place has its span too."""
-        span = self._spans.attempt(target.name, target.public_url, letter)
-        flight = self._sender.send(target, addressed(span.letter, letter.event_id), patience, gone)
-        flight.add_done_callback(span.end)
+        letter, ending = self._spans.attempt(target.name, target.public_url, letter)
+        flight = self._sender.send(target, addressed(letter, letter.event_id), patience, gone)
+        if ending is not None:
+            flight.add_done_callback(ending)
         return flight

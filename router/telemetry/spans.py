@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -28,6 +30,7 @@ from router.model import MASK, Attempt, Letter
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+Ending = Callable[[asyncio.Future[Attempt]], object]
 
 #: What the middleware calls a request's parts by: the stable names, where nobody chose otherwise.
 _STABLE_NAMES = ("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -72,25 +75,33 @@ class Spans:
         os.environ.setdefault(*_STABLE_NAMES)
         return _Around(callbacks, path, self._provider)
 
-    def attempt(self, target: str, url: str, letter: Letter) -> AttemptSpan:
-        """The span of an attempt that begins now; `url` is what may be shown of its target's.
+    def attempt(self, target: str, url: str, letter: Letter) -> tuple[Letter, Ending | None]:
+        """Begin an attempt's span: the letter with that as its trace context, and who is to hear of
+        the end, if anybody is. `url` is what may be shown of the target's.
 
         Its parent is the request in hand, which is told what it is about. The queue has none:
         there the parent is what the letter came with. It may be long over, so it is linked as well.
         """
         request = trace.get_current_span()
-        parent, links = None, []
-        if not request.get_span_context().is_valid:
-            came = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
-            parent = _W3C.extract(came)
+        context, parent, links = request.get_span_context(), None, []
+        if not context.is_valid:
+            parent = _W3C.extract(
+                {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
+            )
             links = [trace.Link(trace.get_current_span(parent).get_span_context())]
-        elif request.is_recording():
+        elif not context.trace_flags.sampled:
+            # No sampler takes an attempt of what it has left out: an id is all that it needs.
+            own = f"{self._provider.id_generator.generate_span_id():016x}"
+            traceparent = f"{letter.traceparent[:36]}{own}{letter.traceparent[52:]}"
+            return letter._replace(traceparent=traceparent), None
+        else:
             request.set_attributes(_of_message(letter))
         name, kind = f"send {target}", trace.SpanKind.CLIENT
         span = self._tracer.start_span(name, parent, kind, links=links)
-        if span.is_recording():
-            span.set_attributes(_of_attempt(target, url, letter))
-        return AttemptSpan(span, letter)
+        span.set_attributes(_of_attempt(target, url, letter))
+        traceparent, tracestate = _written(span)
+        letter = letter._replace(traceparent=traceparent, tracestate=tracestate)
+        return letter, partial(_end, span) if span.is_recording() else None
 
     def close(self, timeout: float) -> None:
         """Export what there is, within `timeout` seconds; the rest is lost."""
@@ -100,48 +111,15 @@ class Spans:
         ending.join(timeout)
 
 
-class AttemptSpan:
-    """One attempt's span, sampled or not."""
-
-    def __init__(self, span: trace.Span, letter: Letter) -> None:
-        self._span = span
-        context: dict[str, str] = {}
-        _W3C.inject(context, trace.set_span_in_context(span))
-        #: The letter, with this span as its trace context.
-        self.letter = letter._replace(
-            traceparent=context["traceparent"], tracestate=context.get("tracestate", "")
-        )
-
-    def end(self, flight: asyncio.Future[Attempt]) -> None:
-        """It is over: what came of it."""
-        span = self._span
-        if not span.is_recording():
-            return
-        if flight.cancelled() or flight.exception() is not None:
-            self._fail("cancelled" if flight.cancelled() else "fault", "")
-            span.end()
-            return
-        attempt = flight.result()
-        span.set_attribute("ebaas_router.reason", attempt.reason)
-        if attempt.status is not None:
-            span.set_attribute("http.response.status_code", attempt.status)
-        if attempt.code:
-            span.set_attribute("ebaas_router.code", attempt.code)
-        if not attempt.acknowledged:
-            self._fail(attempt.reason, attempt.detail)
-        span.end(int(attempt.at * 1e9))
-
-    def _fail(self, why: str, detail: str) -> None:
-        self._span.set_attribute("error.type", why)
-        self._span.set_status(trace.StatusCode.ERROR, detail or why)
-
-
 class _Around:
     """OpenTelemetry's own middleware around the callbacks."""
 
     def __init__(self, callbacks: Asgi, path: str, provider: TracerProvider) -> None:
         self._callbacks = callbacks
         self._path = path
+        #: The headers that it has a use for. There is none for baggage: nobody reads it here.
+        self._names = {name.encode() for name in get_global_textmap().fields} - {b"baggage"}
+        self._names.add(b"user-agent")
         self._traced = OpenTelemetryMiddleware(
             self._inside,
             tracer_provider=provider,
@@ -151,26 +129,53 @@ class _Around:
         )
 
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
-        """Have it see no more than may be shown, and no header that it would raise at, or read for
-        nothing."""
+        """Have it see no more than may be shown, and no text that it would raise at."""
         fields = [
             (name, value)
             for name, value in scope["headers"]
-            if name != b"baggage" and value.isascii()
+            if name in self._names and value.isascii()
         ]
         shown = {"path": self._path, "query_string": b"", "headers": fields, _WHOLE: scope}
         return self._traced({**scope, **shown}, receive, send)
 
     async def _inside(self, scope: Scope, receive: Any, send: Any) -> None:
         """Pass on what came, with the request's span as its trace context."""
-        whole, own = scope[_WHOLE], dict[str, str]()
-        _W3C.inject(own)
+        whole, span = scope[_WHOLE], trace.get_current_span()
         fields = [field for field in whole["headers"] if field[0] not in _CONTEXT]
-        fields += [(name.encode(), value.encode()) for name, value in own.items()]
-        span = trace.get_current_span()
+        for name, value in zip(_CONTEXT, _written(span), strict=True):
+            fields.append((name, value.encode("ascii")))
         if span.is_recording():
             span.set_attribute("http.route", self._path)
         await self._callbacks({**whole, "headers": fields}, receive, send)
+
+
+def _written(span: trace.Span) -> tuple[str, str]:
+    """A span as W3C's `traceparent` and `tracestate`."""
+    of = span.get_span_context()
+    traceparent = f"00-{of.trace_id:032x}-{of.span_id:016x}-{of.trace_flags:02x}"
+    return traceparent, of.trace_state.to_header() if of.trace_state else ""
+
+
+def _end(span: trace.Span, flight: asyncio.Future[Attempt]) -> None:
+    """An attempt is over: what came of it."""
+    if flight.cancelled() or flight.exception() is not None:
+        _fail(span, "cancelled" if flight.cancelled() else "fault", "")
+        span.end()
+        return
+    attempt = flight.result()
+    span.set_attribute("ebaas_router.reason", attempt.reason)
+    if attempt.status is not None:
+        span.set_attribute("http.response.status_code", attempt.status)
+    if attempt.code:
+        span.set_attribute("ebaas_router.code", attempt.code)
+    if not attempt.acknowledged:
+        _fail(span, attempt.reason, attempt.detail)
+    span.end(int(attempt.at * 1e9))
+
+
+def _fail(span: trace.Span, why: str, detail: str) -> None:
+    span.set_attribute("error.type", why)
+    span.set_status(trace.StatusCode.ERROR, detail or why)
 
 
 def _of_attempt(target: str, url: str, letter: Letter) -> dict[str, Any]:
