@@ -86,7 +86,7 @@ def document() -> dict[str, Any]:
                         _header("x-request-id", "Is repeated in the reply where it is a token."),
                         _header(
                             "traceparent",
-                            "W3C Trace Context; is passed on, or is the parent of the router's span.",
+                            "W3C Trace Context; is passed on, or the parent of the router's span.",
                         ),
                         _header("tracestate", "Likewise, with a valid traceparent."),
                     ],

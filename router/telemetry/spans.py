@@ -21,8 +21,10 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from router import __version__
@@ -45,27 +47,39 @@ _WHOLE = "ebaas_router.whole"
 _MAX_KEY = 256
 
 
+class Ids(RandomIdGenerator):
+    """Ids as OpenTelemetry makes them, but for a trace whose id is known before its first span."""
+
+    #: That id, for the very next trace; 0 is none.
+    next_trace = 0
+
+    def generate_trace_id(self) -> int:
+        known, self.next_trace = self.next_trace, 0
+        return known or super().generate_trace_id()
+
+
 class Spans:
     """Makes the spans of callbacks and of attempts."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        """Which of them are sampled, and where they go, is the provider's."""
-        self._provider = provider
-        self._tracer = provider.get_tracer("ebaas-router", __version__)
+    def __init__(self, processor: SpanProcessor, sampler: Sampler | None = None) -> None:
+        """What spans say of the service, and by default which are sampled, OpenTelemetry's
+        variables say. `processor` gets those that are."""
+        self._ids = Ids()
+        own = {"service.name": "ebaas-router", "service.version": __version__}
+        given = OTELResourceDetector().detect().attributes
+        self._provider = TracerProvider(
+            sampler,
+            Resource.create({**own, **given}),
+            shutdown_on_exit=False,  # a stop has a time of its own for the last ones: see `close`
+            id_generator=self._ids,
+        )
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("ebaas-router", __version__)
 
     @classmethod
     def exported(cls) -> Spans:
-        """As OpenTelemetry's variables say: sampled, described, gathered, exported.
-
-        Raises ValueError for a variable that can't be used.
-        """
-        own = {"service.name": "ebaas-router", "service.version": __version__}
-        given = OTELResourceDetector().detect().attributes
-        # A stop has a time of its own for the last ones: see `close`.
-        resource = Resource.create({**own, **given})
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        return cls(provider)
+        """As those variables say. Raises ValueError for one that can't be used."""
+        return cls(BatchSpanProcessor(OTLPSpanExporter()))
 
     def around(self, callbacks: Asgi, path: str) -> Asgi:
         """The application, with a span for each of its requests, from the head to the reply's end.
@@ -73,7 +87,7 @@ class Spans:
         What it passes on has that span as its trace context. `path` is what may be shown of it.
         """
         os.environ.setdefault(*_STABLE_NAMES)
-        return _Around(callbacks, path, self._provider)
+        return _Around(callbacks, path, self._provider, self._ids)
 
     def attempt(self, target: str, url: str, letter: Letter) -> tuple[Letter, Ending | None]:
         """Begin an attempt's span: the letter with that as its trace context, and who is to hear of
@@ -82,24 +96,22 @@ class Spans:
         Its parent is the request in hand, which is told what it is about. The queue has none:
         there the parent is what the letter came with. It may be long over, so it is linked as well.
         """
-        request = trace.get_current_span()
-        context, parent, links = request.get_span_context(), None, []
-        if not context.is_valid:
-            parent = _W3C.extract(
-                {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
-            )
-            links = [trace.Link(trace.get_current_span(parent).get_span_context())]
-        elif not context.trace_flags.sampled:
+        if _is_left_out(letter.traceparent):
             # No sampler takes an attempt of what it has left out: an id is all that it needs.
-            own = f"{self._provider.id_generator.generate_span_id():016x}"
-            traceparent = f"{letter.traceparent[:36]}{own}{letter.traceparent[52:]}"
+            own = self._ids.generate_span_id()
+            traceparent = f"{letter.traceparent[:36]}{own:016x}{letter.traceparent[52:]}"
             return letter._replace(traceparent=traceparent), None
-        else:
+        request, parent, links = trace.get_current_span(), None, []
+        if request.get_span_context().is_valid:
             request.set_attributes(_of_message(letter))
+        else:
+            came = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
+            parent = _W3C.extract(came)
+            links = [trace.Link(trace.get_current_span(parent).get_span_context())]
         name, kind = f"send {target}", trace.SpanKind.CLIENT
         span = self._tracer.start_span(name, parent, kind, links=links)
         span.set_attributes(_of_attempt(target, url, letter))
-        traceparent, tracestate = _written(span)
+        traceparent, tracestate = _written(span.get_span_context())
         letter = letter._replace(traceparent=traceparent, tracestate=tracestate)
         return letter, partial(_end, span) if span.is_recording() else None
 
@@ -114,9 +126,11 @@ class Spans:
 class _Around:
     """OpenTelemetry's own middleware around the callbacks."""
 
-    def __init__(self, callbacks: Asgi, path: str, provider: TracerProvider) -> None:
+    def __init__(self, callbacks: Asgi, path: str, provider: TracerProvider, ids: Ids) -> None:
         self._callbacks = callbacks
         self._path = path
+        self._sampler = provider.sampler
+        self._ids = ids
         #: The headers that it has a use for. There is none for baggage: nobody reads it here.
         self._names = {name.encode() for name in get_global_textmap().fields} - {b"baggage"}
         self._names.add(b"user-agent")
@@ -128,32 +142,61 @@ class _Around:
             exclude_spans=["receive", "send"],
         )
 
-    def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
-        """Have it see no more than may be shown, and no text that it would raise at."""
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """The middleware takes as long as the targets' three requests together: what is not sampled
+        goes past it."""
         fields = [
             (name, value)
             for name, value in scope["headers"]
-            if name in self._names and value.isascii()
+            if name in self._names and value.isascii()  # at other texts it would raise
         ]
+        left_out = None
+        if trace.get_current_span() is trace.INVALID_SPAN:
+            left_out = self._left_out({name.decode(): value.decode() for name, value in fields})
+        if left_out is not None:
+            await self._pass_on(left_out, scope, receive, send)
+            return
         shown = {"path": self._path, "query_string": b"", "headers": fields, _WHOLE: scope}
-        return self._traced({**scope, **shown}, receive, send)
+        await self._traced({**scope, **shown}, receive, send)
+
+    def _left_out(self, carrier: dict[str, str]) -> trace.SpanContext | None:
+        """The context of a request that is not sampled; None for one that is."""
+        parent = get_global_textmap().extract(carrier)
+        caller = trace.get_current_span(parent).get_span_context()
+        ids = self._ids
+        trace_id = caller.trace_id if caller.is_valid else ids.generate_trace_id()
+        result = self._sampler.should_sample(parent, trace_id, "", trace.SpanKind.SERVER)
+        if result.decision is not Decision.DROP:
+            # It is asked once more, about the same trace: before anything else can begin one.
+            ids.next_trace = 0 if caller.is_valid else trace_id
+            return None
+        span_id = ids.generate_span_id()
+        return trace.SpanContext(trace_id, span_id, False, trace_state=result.trace_state)
 
     async def _inside(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Pass on what came, with the request's span as its trace context."""
-        whole, span = scope[_WHOLE], trace.get_current_span()
-        fields = [field for field in whole["headers"] if field[0] not in _CONTEXT]
-        for name, value in zip(_CONTEXT, _written(span), strict=True):
+        span = trace.get_current_span()
+        span.set_attribute("http.route", self._path)
+        await self._pass_on(span.get_span_context(), scope[_WHOLE], receive, send)
+
+    def _pass_on(
+        self, context: trace.SpanContext, scope: Scope, receive: Any, send: Any
+    ) -> Awaitable[None]:
+        """What came, with this trace context in place of the caller's."""
+        fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
+        for name, value in zip(_CONTEXT, _written(context), strict=True):
             fields.append((name, value.encode("ascii")))
-        if span.is_recording():
-            span.set_attribute("http.route", self._path)
-        await self._callbacks({**whole, "headers": fields}, receive, send)
+        return self._callbacks({**scope, "headers": fields}, receive, send)
 
 
-def _written(span: trace.Span) -> tuple[str, str]:
-    """A span as W3C's `traceparent` and `tracestate`."""
-    of = span.get_span_context()
-    traceparent = f"00-{of.trace_id:032x}-{of.span_id:016x}-{of.trace_flags:02x}"
-    return traceparent, of.trace_state.to_header() if of.trace_state else ""
+def _is_left_out(traceparent: str) -> bool:
+    """Whether it says of itself that it is not sampled."""
+    return bool(traceparent) and not int(traceparent[-2:], 16) & trace.TraceFlags.SAMPLED
+
+
+def _written(context: trace.SpanContext) -> tuple[str, str]:
+    """As W3C's `traceparent` and `tracestate`."""
+    traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return traceparent, context.trace_state.to_header() if context.trace_state else ""
 
 
 def _end(span: trace.Span, flight: asyncio.Future[Attempt]) -> None:
