@@ -13,7 +13,13 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, Sampler
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_ON,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
 from router.config.settings import parse_path
@@ -153,6 +159,32 @@ async def test_what_is_not_sampled_is_passed_on_as_that(sampler: Sampler, caller
     assert span not in (line["span_id"], caller[36:52])
     assert caller[3:35] in ("", trace)
     assert seen.all == []
+
+
+class Noting(Sampler):
+    """Takes everything, and notes which traces it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, *rest: Any) -> SamplingResult:
+        self.asked.append(trace_id)
+        return ALWAYS_ON.should_sample(parent_context, trace_id, *rest)
+
+    def get_description(self) -> str:
+        return "takes everything"
+
+
+async def test_a_share_of_the_traces_is_that_share() -> None:
+    """Which goes by a trace's id: whenever the sampler is asked about a request, it is about the
+    trace that then comes of it."""
+    sampler = Noting()
+    async with stand_in() as (url, _), traced(routes({"one": url}), sampler) as (router, seen):
+        for _ in range(2):
+            await router.post()
+        callbacks = await seen.of(SpanKind.SERVER, 2)
+    first, second = (int(trace_id(span), 16) for span in callbacks)
+    assert sampler.asked == [first] * 3 + [second] * 3
 
 
 async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
