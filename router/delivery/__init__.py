@@ -3,8 +3,11 @@
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer, Told
+from router.delivery.pausing import Pausing
 from router.delivery.queue import InForce, Queue
-from router.delivery.target.sender import Sender
+from router.delivery.target.judge import judge
+from router.delivery.target.lane import usual_lines
+from router.delivery.target.sender import Sender, addressed
 from router.delivery.traced import TracedSender
 
 __all__ = [
@@ -13,8 +16,12 @@ __all__ = [
     "Memory",
     "Observer",
     "Outcome",
+    "Pausing",
     "Queue",
     "Sender",
     "Told",
     "TracedSender",
+    "addressed",
+    "judge",
+    "usual_lines",
 ]

@@ -21,6 +21,7 @@ from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
 from router.store.promises import DeliveryRow, Stage, State
+from router.store.sqlite import file as sqlite_file
 from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, ran
@@ -277,6 +278,24 @@ def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, wh
     assert finished.code == 0
     assert why in finished.out
     assert "event nobody: never kept" in finished.out
+
+
+def test_what_was_looked_for_in_vain_is_told(shop: Shop) -> None:
+    """The store has deliveries: it is said which of them the filters do not fit."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    said = {
+        verb: shop.run(verb, "--match", "a b", *more).out.splitlines()[0]
+        for verb, more in {
+            "replay": (),
+            "discard": ("--state", "dead", "--state", "awaiting"),
+            "restore": (),
+        }.items()
+    }
+    assert said == {
+        "replay": "no dead delivery fits --match 'a b'",
+        "discard": "no dead or awaiting delivery fits --state dead --state awaiting --match 'a b'",
+        "restore": "no discarded delivery fits --match 'a b'",
+    }
 
 
 def test_who_has_discarded_it_is_told(shop: Shop) -> None:
@@ -537,8 +556,9 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
     assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
 
 
-def test_a_store_that_stays_locked_is_told(shop: Shop) -> None:
+def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, after some patience; nothing was done."""
+    monkeypatch.setattr(sqlite_file, "COMMAND_BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():
         finished = shop.run("replay", "--event", "one")

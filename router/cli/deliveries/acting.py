@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries.entries import (
     DONE,
+    counts_told,
     deliveries,
-    overview,
     standing,
     total,
 )
@@ -57,7 +57,9 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
     action = Action(new_id(), Verb(args.verb), args.who or whoever(), words(args), ops.now())
     work = Work(action, total(counts))
     if args.format == "text":
-        for line in overview(counts, (), ops.now()):
+        for line in (
+            counts_told(counts, ops.now()) if counts else [_nothing_fits(selection, action)]
+        ):
             say(line)
     if work.number and not args.dry_run:
         if work.number > UNASKED and not args.yes and not confirmed(work):
@@ -105,6 +107,12 @@ class Work:
 
     def __str__(self) -> str:
         return f"{deliveries(self.changed)} {DONE[self.action.verb]}"
+
+
+def _nothing_fits(selection: Selection, action: Action) -> str:
+    """What was looked for in vain."""
+    states = ["discarded"] if action.verb is Verb.RESTORE else map(str, selection.states)
+    return f"no {' or '.join(states)} delivery fits {action.what}"
 
 
 async def _why_not(ops: Ops, selection: Selection) -> list[str]:
