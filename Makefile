@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 python = "$(VENV)/bin/python"
 
 .PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel clean
-.PHONY: run-environment dev-environment docs walk promtool audit
+.PHONY: run-environment dev-environment docs walk monitoring audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,16 +81,14 @@ audit: dev-environment ## licences, a bill of materials, known vulnerabilities w
 
 docs: dev-environment ## bring the pages up to date that are made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
+	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
 
-promtool: dev-environment ## what Prometheus says to a scrape and to the alerts in docs/
-	@mkdir -p .tools
-	@$(python) -m scripts.scrape >.tools/scrape.txt
-	@scripts/promtool check metrics <.tools/scrape.txt
-	@scripts/promtool check rules docs/alerts.yml
-	@scripts/promtool test rules docs/alerts.test.yml
+monitoring: dev-environment ## a router watched by Prometheus and Alertmanager: rules, alerts, every query
+	@MONITORING=$$(scripts/monitoring) && export MONITORING && \
+		$(python) -m pytest -rs tests/whole/test_monitoring.py $(ARGS)
 
 .PHONY: chaos chaos-short crash-points
 
