@@ -24,6 +24,8 @@ test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
+		tests/config/test_legible.py tests/model/test_model.py \
+		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
 
@@ -76,19 +78,36 @@ run-environment:
 dev-environment:
 	@scripts/setup dev
 
+.PHONY: browser
+
+# A browser's own environment: its driver is large, and nothing else needs it.
+browser: ## the page in a real browser: each room, both languages, what axe finds; installs one, as root
+	@VENV=.tools/venv-browser scripts/setup browser
+	@scripts/chromium >/dev/null
+	@.tools/venv-browser/bin/python -m pytest -n 2 --dist loadfile $(ARGS) tests/browser
+
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
 
-docs: dev-environment ## bring the pages up to date that are made from code
+.PHONY: api-fuzz
+
+api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+	@VENV=.tools/venv-fuzz scripts/setup fuzz
+	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
+
+docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
 	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
+	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
+	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
+	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
 
 monitoring: dev-environment ## a router watched by Prometheus and Alertmanager: rules, alerts, every query
 	@MONITORING=$$(scripts/monitoring) && export MONITORING && \
-		$(python) -m pytest -rs tests/whole/test_monitoring.py $(ARGS)
+		$(python) -m pytest -n 0 -rs tests/whole/test_monitoring.py $(ARGS)
 
 .PHONY: chaos chaos-short crash-points
 
@@ -118,6 +137,10 @@ soak-short: dev-environment ## the same for a minute
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
 
+.PHONY: systemd
+systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/whole/test_systemd.py $(ARGS)
+
 .PHONY: faults power-cut day
 
 faults: dev-environment ## what befalls the store: full, locked, hanging and lost disks, a million events; best as root
@@ -146,6 +169,10 @@ chaos-upgrade: dev-environment ## a node of an older version beside one of this:
 	@scripts/postgresql >/dev/null
 	@rm -rf .tools/before && mkdir -p .tools/before && git archive "$(BEFORE)" | tar -x -C .tools/before
 	@CHAOS_BEFORE=.tools/before $(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
+
+.PHONY: receivers
+receivers: dev-environment ## run the receivers of docs/receivers/, each in its framework, and probe them
+	@scripts/receivers $(ARGS)
 
 .PHONY: torture
 

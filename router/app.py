@@ -23,7 +23,7 @@ from router.contract.schema import Schema, shipped_schema
 from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue, Sender
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, described, report_of
+from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
 from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
@@ -41,7 +41,7 @@ SPEND_TIMEOUT = 1.0
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
 
-_EXPOSED = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
+_EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
 class App(Starlette):
@@ -82,10 +82,11 @@ class App(Starlette):
             config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
+        intake = Intake(*_schemas(settings))
         self._callbacks = Callbacks(
             config,
             self._door(config),
-            Intake(*_schemas(settings)),
+            intake,
             self._observer,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
@@ -98,6 +99,15 @@ class App(Starlette):
             self._sender.sweep,
             log,
             self.metrics,
+        )
+        #: What this process answers to whoever owns the ops port.
+        self.answers = answers_of(
+            self.report,
+            self._describe,
+            self.reload.standing,
+            intake,
+            self._watchdog.minutes,
+            log,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
@@ -232,7 +242,7 @@ class App(Starlette):
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
         opening = partial(open_store, settings.store, limits, password, connections)
-        store = await opened(opening, away, self._stopping)
+        store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return
         self._store = store
@@ -250,6 +260,9 @@ class App(Starlette):
             self._beside.append(asyncio.create_task(presence.run()))
         tried.set()
         await worker.run(self._stopping)
+
+    def _store_lasts(self, seconds: float) -> None:
+        self._log.info("store_opening", store=str(self._settings.store), seconds=round(seconds))
 
     def _away(self, tried: asyncio.Event, error: RouterError) -> None:
         """One line for as long as it is for the same reason."""

@@ -21,15 +21,28 @@ class _Hosted(App):
     """Under a server that shows what it is told of a start that fails."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Starlette would tell it the traceback, with our paths."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Starlette would tell it the traceback, with our paths, and raise what it has told."""
+        told = False
 
         async def tell(message: Message) -> None:
+            nonlocal told
             error = sys.exc_info()[1]
             if message["type"] == "lifespan.startup.failed" and isinstance(error, RouterError):
                 message["message"] = f"ebaas-router: {error}"
+                told = True
             await send(message)
 
-        await super().__call__(scope, receive, tell if scope["type"] == "lifespan" else send)
+        try:
+            await super().__call__(scope, receive, tell)
+        except RouterError:
+            if not told:
+                raise
 
 
 def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:

@@ -3,41 +3,57 @@
 from router.archive.shelf import Shelf
 from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.events import events
-from router.archive.trace.finding import Match, matches, name_of, story_of
-from router.archive.trace.happenings import AtTarget, LateAttempt, ToldCaller
+from router.archive.trace.finding import Match, matches, story_of
+from router.archive.trace.happenings import Happening, ToldCaller, happening
 from router.archive.trace.inventory import Inventory, inventory
-from router.archive.trace.kept import KeptStory, kept
+from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
+from router.archive.trace.shapes import (
+    ActedShape,
+    AtTargetShape,
+    LateShape,
+    MatchShape,
+    MissedShape,
+    NextShape,
+    RequestShape,
+    StepShape,
+    StoryShape,
+    match_shape,
+    story_shape,
+)
 from router.archive.trace.sources import Sources, TraceSource
-from router.archive.trace.story import Acted, Missed, Next, Step, Story
 from router.archive.writer import Archive
 
 __all__ = [
-    "Acted",
+    "ActedShape",
     "Again",
     "Archive",
-    "AtTarget",
+    "AtTargetShape",
+    "Happening",
     "Inventory",
-    "KeptStory",
-    "LateAttempt",
+    "LateShape",
     "Match",
-    "Missed",
-    "Next",
+    "MatchShape",
+    "MissedShape",
+    "NextShape",
     "Question",
+    "RequestShape",
     "Shelf",
     "Sources",
-    "Step",
-    "Story",
+    "StepShape",
+    "StoryShape",
     "ToldCaller",
     "TraceSource",
     "Word",
     "events",
+    "happening",
     "inventory",
     "kept",
+    "match_shape",
     "matches",
-    "name_of",
     "resend",
     "resumed",
     "story_of",
+    "story_shape",
     "words_of",
 ]

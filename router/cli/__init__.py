@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from router import __version__
 from router.cli.options import (
     BAD,
     GOOD,
@@ -36,8 +35,11 @@ COMMANDS = {
     "test": "routes.test",
     "diff": "routes.diff",
     "config": "routes.config",
+    "init": "routes.init",
     "send": "trying.send",
     "receive": "trying.receive",
+    "listen": "trying.listen",
+    "probe": "trying.probe.probe",
     "deliveries": "deliveries.deliveries",
     "pause": "deliveries.pause",
     "resume": "deliveries.resume",
@@ -46,6 +48,8 @@ COMMANDS = {
     "nodes": "deliveries.nodes",
     "health": "health",
     "status": "status",
+    "schema": "schema",
+    "completion": "completion",
 }
 
 _OVERVIEW = """\
@@ -109,27 +113,31 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return _show_version()
     if name not in COMMANDS:
         raise SettingInvalid(f"{name!r} is not a command{nearest_of(name, COMMANDS)}")
-    command = _load(name)
+    found = command(name)
     parser = Parser(name)
-    command.configure(parser)
+    found.configure(parser)
     try:
         args = parser.read(rest)
     except SystemExit:
         # argparse's own end, after --help; what is wrong with the arguments is raised by Parser.
         return GOOD
-    return command.run(args)
+    return found.run(args)
 
 
-def _load(name: str) -> Command:
+def command(name: str) -> Command:
+    """One of COMMANDS, by its name."""
     return cast(Command, importlib.import_module(f"router.cli.{COMMANDS[name]}"))
 
 
 def _show_overview() -> int:
-    commands = "\n".join(f"  {name:<10} {_load(name).SUMMARY}" for name in COMMANDS)
+    commands = "\n".join(f"  {name:<10} {command(name).SUMMARY}" for name in COMMANDS)
     print(_OVERVIEW.format(name=NAME, commands=commands))
     return GOOD
 
 
 def _show_version() -> int:
-    say(f"{NAME} {__version__}")
+    from router.cli.version import version_told
+
+    for line in version_told():
+        say(line)
     return GOOD

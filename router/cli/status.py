@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
-from router.cli.columns import clipped, columns
+from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
-    from router.ops.guard import secrets_in
+    from router.ops import secrets_in
 
     url, path = args.url, read_setting(args, "ops_token_file")
     if url is None and read_setting(args, "ops_port") == 0:
@@ -115,7 +115,9 @@ def _told(said: Said, cells: int) -> Iterator[str]:
 
 def _summary(said: Said) -> str:
     requests = said["requests"]
-    in_flight = f"{requests['in_flight']:,.0f} of {requests['limit']:,.0f} requests in flight"
+    in_flight = (
+        f"{requests['in_flight']:,.0f} of {counted(int(requests['limit']), 'request')} in flight"
+    )
     return f"{said['status']}: ebaas-router {said['version']}, {in_flight}"
 
 

@@ -21,6 +21,17 @@ def age(seconds: float) -> str:
     return " ".join([part for part in parts[:2] if part[0] != "0"]) or "0s"
 
 
+def since(at: str, now: float) -> str:
+    """How long ago a time was, as JSON has it."""
+    return age(now - datetime.fromisoformat(at).timestamp())
+
+
+def when(at: str, now: float) -> str:
+    """How far ahead it is."""
+    left = datetime.fromisoformat(at).timestamp() - now
+    return f"in {age(left)}" if left > 0 else "now"
+
+
 class Moment(float):
     """Unix time, and the words that it was given in."""
 

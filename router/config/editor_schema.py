@@ -1,6 +1,6 @@
 """The JSON Schema by which editors complete and check routes.yaml.
 
-`python -m router.config.editor_schema > schemas/routes.schema.json` writes it anew.
+`make docs` writes `schemas/routes.schema.json` anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ def editor_schema(file: type[Section] = RoutesFile, name: str = "routes.yaml") -
     """A schema as the text of its file, made of the declarations that the loader reads by."""
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": f"urn:ebaas-router:{name}",
         "title": f"ebaas-router {name}",
         **file.schema(),
     }

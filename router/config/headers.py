@@ -36,14 +36,24 @@ class HeaderName(Text):
 
     def value(self, text: str, node: ScalarNode) -> str:
         name = super().value(text, node).lower()
-        for each in self._refused:
-            if name == each or (each.endswith("*") and name.startswith(each[:-1])):
-                raise Fault(f"{shown(node.text)} {self._why}")
+        if _is_among(name, self._refused):
+            raise Fault(f"{shown(node.text)} {self._why}")
         return name
 
     def schema(self) -> Schema:
         refused = "|".join(_any_case(name) for name in self._refused)
         return {"type": "string", "pattern": f"^(?!({refused})$){_NAME}$"}
+
+
+def is_own(name: str) -> bool:
+    """Whether the router alone sets this header; the name is in lower case."""
+    return _is_among(name, OWN)
+
+
+def _is_among(name: str, names: Sequence[str]) -> bool:
+    return any(
+        name == each or (each.endswith("*") and name.startswith(each[:-1])) for each in names
+    )
 
 
 def _any_case(name: str) -> str:

@@ -5,7 +5,9 @@ from router.delivery.memory import Memory
 from router.delivery.observer import Observer, Told
 from router.delivery.pausing import Pausing
 from router.delivery.queue import InForce, Queue
-from router.delivery.target.sender import Sender
+from router.delivery.target.judge import judge
+from router.delivery.target.lane import usual_lines
+from router.delivery.target.sender import Sender, addressed
 
 __all__ = [
     "Forwarder",
@@ -17,4 +19,7 @@ __all__ = [
     "Queue",
     "Sender",
     "Told",
+    "addressed",
+    "judge",
+    "usual_lines",
 ]

@@ -21,8 +21,8 @@ from router.model import OWN_DOING, Attempt, Letter
 from router.routing import Target
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
-#: How often due work is looked for when there is none, and at most, in seconds.
-DUE_EVERY, PAUSE = 1.0, 0.02
+#: How long a look for due work is from the next one at least, in seconds.
+PAUSE = 0.02
 
 #: The most attempts of the queue in flight, in all and to one target.
 MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
@@ -100,6 +100,9 @@ class InForce:
 class Queue:
     """Every process has one; leases keep them apart."""
 
+    #: How often due work is looked for when there is none, in seconds.
+    poll = 1.0
+
     def __init__(
         self,
         store: Store,
@@ -108,7 +111,6 @@ class Queue:
         in_force: Callable[[], InForce],
         watcher: QueueWatcher,
         random: Random,
-        poll: float = DUE_EVERY,
     ) -> None:
         self._store = store
         self._memory = memory
@@ -116,7 +118,6 @@ class Queue:
         self._in_force = in_force
         self._watcher = watcher
         self._random = random
-        self._poll = poll
         self._in_flight: dict[asyncio.Task[None], str] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
 
@@ -137,14 +138,14 @@ class Queue:
             # Those of before the pause: one that ends in it has made room for what else is due.
             waiting = {stop, *self._in_flight}
             await asyncio.wait({stop}, timeout=PAUSE)
-            await asyncio.wait(waiting, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=self.poll, return_when=asyncio.FIRST_COMPLETED)
 
     async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
         while not stop.done():
             more = False
             with self._reported(_TIDYING):
                 more = await self.tidy()
-            await asyncio.wait({stop}, timeout=PAUSE if more else self._poll)
+            await asyncio.wait({stop}, timeout=PAUSE if more else self.poll)
 
     @contextmanager
     def _reported(self, name: str = "") -> Iterator[None]:

@@ -18,6 +18,12 @@ FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_ke
 #: How many ids of what an event has changed are told.
 MAX_CHANGES = 20
 
+#: Whose events are the router's own: what happens to it. Nobody else's come from there.
+OWN_SOURCE = "ebaas-router"
+
+#: How the keys of its events begin, and every pattern that is meant for them.
+OWN_KEYS = f"{OWN_SOURCE}."
+
 #: The code that acknowledges, in both directions of the contract.
 SUCCESS = "000"
 

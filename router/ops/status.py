@@ -152,7 +152,7 @@ def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> C
     )
     lost, reasons = metrics["process"]["archive_lines_lost"], []
     if now - last["failed_at"] < STORE_RECOVERED:
-        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; {lost} lines lost")
+        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; lines lost: {lost}")
     failed_at = _time(last["failed_at"])
     return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
+import sqlite3
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from router import __version__
 from router.cli import COMMANDS
 from router.cli.options import Parser, add_settings, parse_url, read_settings
 from router.config.settings import SETTINGS, Settings
@@ -26,6 +29,7 @@ HEAVY = (
     "httpx",
     "jsonschema",
     "jsonschema_rs",
+    "shtab",
     "prometheus_client",
     "starlette",
     "uvicorn",
@@ -91,10 +95,16 @@ def test_help_and_health_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 
 def test_version() -> None:
-    """`--version` is the program's name and, where it is installed, its version."""
+    """`--version` is the program's name and version, alone on a line; then Python, the machine
+    and the stores."""
     finished = run("--version")
     assert finished.returncode == 0
-    assert one_line(finished.stdout).startswith("ebaas-router ")
+    first, python, stores = finished.stdout.decode().splitlines()
+    assert first == f"ebaas-router {__version__}"
+    assert platform.python_version() in python
+    assert platform.machine() in python
+    assert sqlite3.sqlite_version in stores
+    assert "psycopg 3." in stores
 
 
 def test_an_unknown_command_is_met_with_a_guess() -> None:

@@ -10,15 +10,18 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.cli.deliveries.entries import dossier_told, entries_told, standing
 from router.cli.times import age
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
 from router.store.promises import DeliveryRow, Stage, State
+from router.store.sqlite import file as sqlite_file
 from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, ran
@@ -49,15 +52,15 @@ def test_counts_come_first(shop: Shop) -> None:
     """By target and state, what needs a person before the rest, with the oldest one's age. What is
     settled is shown where it is asked for."""
     shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
-    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=60)
-    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=5)
+    shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=3600)
+    shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=7200)
     shop.acknowledged_later("two")
     settled = cells(shop.run("list", "--state", "acknowledged"))
-    assert settled[1] == ["ledger2", "acknowledged", "1", "1m"]
+    assert settled[1] == ["ledger2", "acknowledged", "1", "1h"]
     assert cells(shop.run("list"))[1:] == [
         ["audit", "queued", "1", "3h", "2m"],
         ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
-        ["ledger", "awaiting", "1", "5s"],
+        ["ledger", "awaiting", "1", "2h"],
     ]
 
 
@@ -158,6 +161,28 @@ def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
     }  # fmt: skip
 
 
+def test_its_text_is_made_of_its_json(shop: Shop) -> None:
+    """Of nothing else: what was read from a pipe is told alike, whatever state a delivery is in."""
+    rows = [DeliveryRow(f"to-{state}", state, "code", due_at=time.time() + 9015) for state in State]
+    last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
+    shop.add("one", *rows, dead("last"), stage=Stage.OPEN, ago=9015)
+    shop.add("two", replace(dead(), tried=Tried(last, retry=2)), ago=9015)
+    shop.acknowledged_later("two")
+    (restored,) = shop.lines("restore", "--event", "one", "--dry-run")
+    (shown,) = shop.lines("show", "one")
+    now = time.time()
+    why = [f"{each['target']}: {standing(each, now)}" for each in shown["deliveries"]]
+    assert restored["why"] == why
+    shop.run("discard", "--target", "last", "--as", "mia")
+    for event_id in ("one", "two"):
+        (shown,) = shop.lines("show", event_id)
+        told = list(dossier_told(shown, time.time(), 21))
+        assert told == shop.run("show", event_id).lines
+    listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
+    told = list(entries_told(listed, time.time()))
+    assert told == shop.run("list", "--match", "*").lines[-len(told) :]
+
+
 def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
     """It may be secret; and no character of it reaches the terminal as a command."""
     body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
@@ -253,6 +278,24 @@ def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, wh
     assert finished.code == 0
     assert why in finished.out
     assert "event nobody: never kept" in finished.out
+
+
+def test_what_was_looked_for_in_vain_is_told(shop: Shop) -> None:
+    """The store has deliveries: it is said which of them the filters do not fit."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    said = {
+        verb: shop.run(verb, "--match", "a b", *more).out.splitlines()[0]
+        for verb, more in {
+            "replay": (),
+            "discard": ("--state", "dead", "--state", "awaiting"),
+            "restore": (),
+        }.items()
+    }
+    assert said == {
+        "replay": "no dead delivery fits --match 'a b'",
+        "discard": "no dead or awaiting delivery fits --state dead --state awaiting --match 'a b'",
+        "restore": "no discarded delivery fits --match 'a b'",
+    }
 
 
 def test_who_has_discarded_it_is_told(shop: Shop) -> None:
@@ -513,8 +556,9 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
     assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
 
 
-def test_a_store_that_stays_locked_is_told(shop: Shop) -> None:
+def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, after some patience; nothing was done."""
+    monkeypatch.setattr(sqlite_file, "COMMAND_BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():
         finished = shop.run("replay", "--event", "one")

@@ -128,6 +128,11 @@ def test_a_key_of_other_parts_leaves_the_fields_unknown(path: Path) -> None:
     assert "      event_status  (unknown)    is not '3' or '4'   <-- this stops it" in result.lines
 
 
+def test_a_key_of_four_empty_parts_has_four(path: Path) -> None:
+    """Nor does it tell any field."""
+    assert "its four parts are empty: the other fields are" in explain(path, "...").lines[1]
+
+
 def test_an_event_from_stdin(path: Path) -> None:
     """--event - reads a whole event, whose fields count and not those of its key."""
     body = event(event_key="a.hr.cert.x", event_status="4")

@@ -196,6 +196,17 @@ def test_ctrl_c_is_the_normal_end(number: signal.Signals) -> None:
         assert len(target.stderr) == 2
 
 
+def test_one_request_is_counted_as_one() -> None:
+    """At its start it says where it receives, at its end what came."""
+    with receiver() as target:
+        assert target.stderr == [
+            f"ebaas-router: receiving on {target.url}, any path; Ctrl-C ends it"
+        ]
+        codes(target.url, 1)
+        assert target.interrupt() == 0
+        assert target.stderr[-1] == "ebaas-router: received 1 request; answered: 000 1"
+
+
 def test_it_ends_with_its_reader() -> None:
     """When nobody reads its lines any more it stops, quietly."""
     ours, theirs = os.pipe()

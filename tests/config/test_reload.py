@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from router.app import App
+from router.config import reload as reloading
 from router.config.loading import Config
 from router.config.reload import Reload, Source, Standing
 from router.config.settings import Settings
@@ -29,6 +30,16 @@ from tests.support.command import ROOT, environment
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 
+#: `ebaas-router serve` that looks at its files sooner, for who waits for it.
+EAGER = """
+import sys
+from router.cli import main
+from router.config import reload
+
+reload.LOOK_EVERY = 0.1
+sys.exit(main())
+"""
+
 
 class Serving:
     """`ebaas-router serve` as a process, and the log lines that it has written."""
@@ -37,7 +48,7 @@ class Serving:
         self._log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "router", "serve", "--config", str(config), "--port", "0",
+                [sys.executable, "-c", EAGER, "serve", "--config", str(config), "--port", "0",
                  "--store", str(log.with_suffix(".db")), "--log-format", "json", *options],
                 stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(),
             )  # fmt: skip
@@ -203,7 +214,9 @@ def test_a_secret_file_that_changes_alone_is_taken(
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
+async def test_a_file_caught_half_way_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A prefix can be valid YAML; a content is taken only when two looks agree, on SIGHUP too."""
     file = tmp_path / "routes.yaml"
     file.write_text(table("one"))
@@ -219,16 +232,10 @@ async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
     async def swept() -> None:
         pass
 
-    reload = Reload(
-        (source, look),
-        standing,
-        take,
-        swept,
-        Log(io.StringIO(), "json"),
-        Metrics(),
-        poll=0.01,
-        settle=0.2,
-    )
+    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(reloading, "SETTLE", 0.2)
+    log, metrics = Log(io.StringIO(), "json"), Metrics()
+    reload = Reload((source, look), standing, take, swept, log, metrics)
     running = asyncio.create_task(reload.run())
     for number in range(40):
         file.write_text(table(f"half-{number}"))
@@ -242,7 +249,9 @@ async def test_a_file_caught_half_way_is_not_taken(tmp_path: Path) -> None:
     assert len(taken) <= 3
 
 
-async def test_looks_that_are_asked_for_sweep_nothing(tmp_path: Path) -> None:
+async def test_looks_that_are_asked_for_sweep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However often SIGHUP comes, a target that has left stays for the requests that have it in
     their plans, and wait for a slow store before they begin."""
     file = tmp_path / "routes.yaml"
@@ -258,7 +267,8 @@ async def test_looks_that_are_asked_for_sweep_nothing(tmp_path: Path) -> None:
 
     lines = io.StringIO()
     log, metrics = Log(lines, "json"), Metrics()
-    reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics, poll=PATIENCE)
+    monkeypatch.setattr(reloading, "LOOK_EVERY", PATIENCE)
+    reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics)
     running = asyncio.create_task(reload.run())
     async with asyncio.timeout(PATIENCE):
         for number in range(3):

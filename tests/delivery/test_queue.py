@@ -123,7 +123,8 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(scene.targets, TERMS)  # noqa: E731
-    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, Random(1), poll=0.01)
+    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, Random(1))
+    scene.worker.poll = 0.01
     try:
         yield scene
     finally:
@@ -268,7 +269,7 @@ async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
     scene.answers["one"] = YES
     await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
     await scene.queue("two-0", "two")
-    scene.worker._poll = 3600
+    scene.worker.poll = 3600
     stopping = asyncio.Event()
     running = asyncio.create_task(scene.worker.run(stopping))
     async with asyncio.timeout(T):

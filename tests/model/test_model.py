@@ -13,8 +13,8 @@ import pytest
 from tests.model.history import play
 from tests.model.mutants import ALL, Mutant
 
-#: How many histories are played, about 110 in a second.
-HISTORIES = int(os.environ.get("HISTORIES", "400"))
+#: How many histories are played, about 110 in a second; 400 with LONG=1: `make test-long`.
+HISTORIES = int(os.environ.get("HISTORIES", "400" if "LONG" in os.environ else "200"))
 
 #: How many are tried for a mutant whose own history does not catch it any more.
 SEARCH = 2000

@@ -206,7 +206,8 @@ class Process:
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
         in_force = lambda: InForce(dict(world.targets), TERMS)  # noqa: E731
-        self.worker = Queue(store, self.memory, sender, in_force, self, world.random, poll=5.0)
+        self.worker = Queue(store, self.memory, sender, in_force, self, world.random)
+        self.worker.poll = 5.0
         self.spawn(self.worker.run(asyncio.Event()))
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -30,7 +30,7 @@ from router.config.settings import Settings
 from router.model import StartFailed
 from router.net.listening import listen
 from router.telemetry.log import Log
-from tests.support.command import PATIENCE, ROOT, environment, one_line
+from tests.support.command import PATIENCE, ROOT, closed_port, environment, one_line
 from tests.support.house import SAMPLE, routes
 from tests.support.servers import FOREIGN, OWN, served
 from tests.support.serving import Target, target
@@ -205,11 +205,17 @@ def variables(folder: Path, one: Target, **more: str) -> dict[str, str]:
     return environment({f"EBAAS_ROUTER_{name}": value for name, value in given.items()})
 
 
-def uvicorn(port: int, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+UVICORN = ("uvicorn", "--lifespan", "on")
+GRANIAN = ("granian", "--interface", "asgi")
+
+
+def command(
+    port: int, environ: dict[str, str], server: tuple[str, ...] = UVICORN
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "uvicorn", "--factory", "router.asgi:create_app"),
-            *("--port", str(port), "--lifespan", "on"),
+            *(sys.executable, "-m", *server, "--factory", "router.asgi:create_app"),
+            *("--port", str(port)),
         ],
         cwd=ROOT,
         env=environ,
@@ -223,7 +229,7 @@ async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> No
     there."""
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    process = uvicorn(port, variables(tmp_path, one, PATH="/ebaas/in"))
+    process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
             async with asyncio.timeout(PATIENCE):
@@ -256,18 +262,22 @@ async def test_what_can_not_be_used_ends_the_start(
     tmp_path: Path, one: Target, name: str, value: str, said: str
 ) -> None:
     """With one line, and no traceback, whatever the server."""
-    process = uvicorn(1, variables(tmp_path, one, **{name: value}))
+    process = command(1, variables(tmp_path, one, **{name: value}))
     _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
     assert process.returncode != 0
     assert one_line(err).startswith("ebaas-router: ")
     assert said in one_line(err)
 
 
-async def test_a_store_that_can_not_be_used_ends_the_start(tmp_path: Path, one: Target) -> None:
+@pytest.mark.parametrize("server", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
+async def test_a_store_that_can_not_be_used_ends_the_start(
+    tmp_path: Path, one: Target, server: tuple[str, ...]
+) -> None:
     """The server's own words have one line of ours in them, and no traceback."""
-    process = uvicorn(1, variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none"))
-    _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    environ = variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none")
+    process = command(closed_port(), environ, server)
+    said = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
     assert process.returncode != 0
-    assert err.count(b"ebaas-router: can't use the store ") == 1
-    assert b"Traceback" not in err
-    assert b".py" not in err
+    assert said.count(b"ebaas-router: can't use the store ") == 1
+    assert b"Traceback" not in said
+    assert b".py" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,15 +12,17 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from router.model.errors import StartFailed
+from router.model.errors import RouterError, StartFailed
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
+from router.store.opening import open_store, opened
 from router.store.ops import Action, Dossier, Ops, Selection, Verb
 from router.store.pauses import pause
 from router.store.postgres import Address, PostgresStore
@@ -28,9 +31,11 @@ from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION, migration
 from router.store.promises import State, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
+from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import FILE_VERSION
 from tests.chaos.boundaries import COMMITS
+from tests.store.test_faults import long
 from tests.support.command import ROOT, environment
 from tests.support.postgres import Database, Server
 
@@ -163,12 +168,52 @@ async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
     await (await SqliteStore.open(first, LIMITS)).close()
 
 
+async def test_a_start_that_takes_long_says_so(first: Path) -> None:
+    """For how long it has been at it, again and again until it is through."""
+    lasted: list[float] = []
+    told = asyncio.Event()
+
+    def lasts(seconds: float) -> None:
+        lasted.append(seconds)
+        if len(lasted) == 3:
+            told.set()
+
+    opening = partial(open_store, first, LIMITS, None, 0)
+    with closing(sqlite3.connect(first, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        start = asyncio.create_task(opened(opening, never, lasts, asyncio.Event(), 0.01))
+        await asyncio.wait_for(told.wait(), T)
+        holder.execute("ROLLBACK")
+        store = await asyncio.wait_for(start, T)
+    assert store is not None
+    assert lasted == sorted(lasted)
+    assert lasted[0] >= 0.01
+    await store.close()
+
+
+def never(error: RouterError) -> None:
+    raise AssertionError(str(error))
+
+
 async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> None:
     """With a line that says what to do."""
     with closing(sqlite3.connect(first)) as newer:
         newer.execute(f"PRAGMA user_version = {FILE_VERSION + 1}")
     with pytest.raises(StartFailed, match="start that, or put back the copy"):
         await SqliteStore.open(first, LIMITS)
+
+
+@long
+async def test_who_comes_second_waits_for_the_upgrade(first: Path) -> None:
+    """Longer than for any other lock: a worker is not refused because another is at it."""
+    with closing(sqlite3.connect(first, isolation_level=None)) as upgrading:
+        upgrading.execute("PRAGMA journal_mode = WAL")
+        upgrading.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(SqliteStore.open(first, LIMITS))
+        await asyncio.wait({opening}, timeout=BUSY_TIMEOUT + 1.0)
+        assert not opening.done()
+        upgrading.execute("ROLLBACK")
+        await (await opening).close()
 
 
 def killed_at(call: str, number: int, path: Path) -> bool:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 
 from router import config
 from router.app import App
 from router.config.settings import Settings
+from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
 from router.telemetry.log import Log
 from tests.support.servers import OWN, served
@@ -30,6 +32,9 @@ SERVER = [OWN]
 
 #: How long a test waits for a condition before it fails, in seconds.
 PATIENCE = 20.0
+
+#: How often its queue looks for what is due, in seconds: sooner than elsewhere, for tests wait.
+QUEUE_POLL = 0.05
 
 
 def event(**fields: Any) -> bytes:
@@ -82,11 +87,12 @@ async def house(
     app = App(Settings(**settings), loaded, Log(stream, "json"))
     listener = listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
-    async with (
-        served(SERVER[0], app, listener),
-        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
-    ):
-        yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
+    with patch.object(Queue, "poll", QUEUE_POLL):
+        async with (
+            served(SERVER[0], app, listener),
+            httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        ):
+            yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
 
 
 def routes(

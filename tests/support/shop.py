@@ -112,7 +112,7 @@ class Shop(ABC):
     def run(self, *arguments: str) -> Ran:
         return ran("deliveries", *arguments, "--store", self.option)
 
-    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+    def lines(self, *arguments: str) -> list[Any]:
         """What a command that ends well prints as JSON."""
         finished = self.run(*arguments, "--format", "json")
         assert (finished.code, finished.err) == (0, "")

@@ -8,8 +8,9 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,19 +69,28 @@ class Prometheus:
         found: list[dict[str, Any]] = self.ask("query", query=expr)["result"]
         return [series for series in found if series["value"][1] != "NaN"]
 
+    def unanswered(self, queries: Sequence[str]) -> list[str]:
+        """Those that lead to no series, each time that they were asked for a while: a scrape that
+        was too late leaves a gap."""
+        left, deadline = list(queries), time.monotonic() + PATIENCE
+        while left and time.monotonic() < deadline:
+            left = [query for query in left if not self.query(query)]
+            time.sleep(0.05 if left else 0)
+        return left
+
     def values(self, label: str, match: str) -> set[str]:
         """Of a label, as Grafana asks for those of a variable."""
         return set(self.ask(f"label/{label}/values", **{"match[]": match}))
 
     def scraped(self) -> None:
-        """Return once two more scrapes are in."""
+        """Return once two more scrapes have succeeded."""
         for _ in range(2):
-            before = time.time()
-            until(lambda before=before: self._last_scrape() > before)
+            until(partial(self._is_scraped_since, time.time()))
 
-    def _last_scrape(self) -> float:
+    def _is_scraped_since(self, moment: float) -> bool:
         # Of `up` itself: the timestamp of an expression is that of the question.
-        return max((float(each["value"][1]) for each in self.query("timestamp(up)")), default=0)
+        found = self.query("timestamp(up) and up == 1")
+        return any(float(each["value"][1]) > moment for each in found)
 
 
 class Inbox(ThreadingHTTPServer):

@@ -211,7 +211,7 @@ async def test_many_refusals_are_summed_up() -> None:
 
 # Whole processes.
 
-OPEN = "anybody who reaches --host may send events: see ebaas.token and ebaas.allow_from"
+OPEN = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
 def told(router: Serving, path: str = "/callback", **headers: str) -> str:

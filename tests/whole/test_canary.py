@@ -51,7 +51,10 @@ DOOR_FILE, DOOR_VARIABLE, OPS_FILE = "door", "DOOR_TOKEN", "ops"
 ROUTER = """
 import logging, sys, warnings
 from router.cli import main
+from router.config import reload
 from router.contract.intake import Intake
+
+reload.SETTLE = 0.02  # many edits have to be seen
 
 read = Intake.read
 
@@ -163,7 +166,7 @@ def table(good: Target) -> Iterator[dict[str, Any]]:
         for name, answer in failing().items():
             targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
         plain = stack.enter_context(answering(b"no TLS"))
-        targets["tls"] = target(plain.replace("http:", "https:"))
+        targets["tls"] = target(plain.replace("http:", "https:"), timeout="1s")
         targets["refused"] = target(f"http://127.0.0.1:{closed_port()}")
         targets["name"] = target("http://name.invalid")
         optional = [name for name in targets if name != "good"]

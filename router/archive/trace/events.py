@@ -24,7 +24,7 @@ def events(
         since=question.since,
         until=question.until,
         oldest_first=True,
-        progress=lambda done, of: progress(f"{done:,} of {of:,} segments"),
+        progress=lambda done, of: progress(f"segment {done:,} of {of:,}"),
         tell=tell,
     )
     known: set[str] = set()

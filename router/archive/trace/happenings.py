@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from router.model import SUCCESS
 
@@ -75,6 +75,9 @@ class ToldCaller:
         return self.code != SUCCESS or any(each.failed for each in self.targets)
 
 
+LateKind = Literal["retried", "dead_letter", "lost"]
+
+
 @dataclass(frozen=True, slots=True)
 class LateAttempt:
     """What became of one delivery after its requests."""
@@ -82,8 +85,7 @@ class LateAttempt:
     at: float
     event_id: str
     event_key: str
-    #: `retried`, `dead_letter` or `lost`.
-    happening: str
+    happening: LateKind
     tried: AtTarget
     #: Which retry of the queue it was; None where it was none.
     retry: int | None
@@ -146,7 +148,7 @@ def _told(line: Mapping[str, Any]) -> ToldCaller:
     )
 
 
-def _later(line: Mapping[str, Any], what: str) -> LateAttempt:
+def _later(line: Mapping[str, Any], what: LateKind) -> LateAttempt:
     return LateAttempt(
         at=_time(line),
         event_id=_text(line, "event_id"),

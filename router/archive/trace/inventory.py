@@ -59,7 +59,7 @@ def inventory(
         for what in _LATER:
             counted.later[what] += text.count(b'"happening":"%b"' % what.encode("ascii"))
         counted.bodies += text.count(_BODY)
-        progress(f"{number:,} of {len(segments):,} segments")
+        progress(f"segment {number:,} of {len(segments):,}")
     if segments:
         counted.first = min(segment.first for segment in segments)
         counted.last = max(segment.newest for segment in segments)

@@ -62,7 +62,7 @@ class Sources:
             question.needles,
             since=question.since,
             until=question.until,
-            progress=lambda done, of: self._progress(f"{done:,} of {of:,} segments"),
+            progress=lambda done, of: self._progress(f"segment {done:,} of {of:,}"),
             tell=self._tell,
         )
         self.reach["the archive"] = scan.reaches_back

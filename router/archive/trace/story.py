@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from router.archive.trace.happenings import AtTarget, Happening, LateAttempt, ToldCaller
 from router.store import Action, Dossier, Entry, Record, Stage, State, Tried
@@ -44,7 +45,7 @@ class Next:
     """What will happen, unless something else does before."""
 
     #: `request`: EBaaS's; `given_up`: by EBaaS; `retry`: the router's own.
-    what: str
+    what: Literal["request", "given_up", "retry"]
     at: float
     #: Which request or retry that will be.
     number: int = 0

@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries.entries import (
     DONE,
-    action_json,
-    count_json,
+    counts_told,
     deliveries,
-    in_order,
-    overview,
     standing,
     total,
 )
@@ -28,10 +25,21 @@ from router.cli.deliveries.selecting import words
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
 from router.model import SettingInvalid, new_id
-from router.store import Action, Later, Selection, StoreFailed, Verb, carry_out
+from router.store import (
+    Action,
+    CountShape,
+    Later,
+    Selection,
+    StoreFailed,
+    Verb,
+    action_shape,
+    carry_out,
+    count_shapes,
+    entry_shape,
+)
 
 if TYPE_CHECKING:
-    from router.store import Count, Ops
+    from router.store import Ops
 
 #: How many deliveries are acted on without a question.
 UNASKED = 10
@@ -44,12 +52,14 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
     """Replay, discard or restore what is selected; the exit code."""
     # What comes meanwhile was not counted, so it is not acted on either.
     selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
-    counts = in_order(runner.run(ops.counts(selection)))
+    counts = count_shapes(runner.run(ops.counts(selection)))
     left_out = _left_out(runner, ops, selection)
     action = Action(new_id(), Verb(args.verb), args.who or whoever(), words(args), ops.now())
     work = Work(action, total(counts))
     if args.format == "text":
-        for line in overview(counts, (), ops.now()):
+        for line in (
+            counts_told(counts, ops.now()) if counts else [_nothing_fits(selection, action)]
+        ):
             say(line)
     if work.number and not args.dry_run:
         if work.number > UNASKED and not args.yes and not confirmed(work):
@@ -99,6 +109,12 @@ class Work:
         return f"{deliveries(self.changed)} {DONE[self.action.verb]}"
 
 
+def _nothing_fits(selection: Selection, action: Action) -> str:
+    """What was looked for in vain."""
+    states = ["discarded"] if action.verb is Verb.RESTORE else map(str, selection.states)
+    return f"no {' or '.join(states)} delivery fits {action.what}"
+
+
 async def _why_not(ops: Ops, selection: Selection) -> list[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
     said: list[str] = []
@@ -110,7 +126,7 @@ async def _why_not(ops: Ops, selection: Selection) -> list[str]:
         told = [
             e for e in dossier.entries if e.row.target in (selection.targets or (e.row.target,))
         ]
-        said += [f"{entry.row.target}: {standing(entry, ops.now())}" for entry in told]
+        said += [f"{e.row.target}: {standing(entry_shape(e), ops.now())}" for e in told]
     return said
 
 
@@ -118,7 +134,8 @@ def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:
     """How many more there are that were acknowledged later."""
     if selection.acknowledged_later is not Later.EXCLUDE:
         return 0
-    return total(runner.run(ops.counts(replace(selection, acknowledged_later=Later.ONLY))))
+    only = replace(selection, acknowledged_later=Later.ONLY)
+    return total(count_shapes(runner.run(ops.counts(only))))
 
 
 def confirmed(work: Work) -> bool:
@@ -146,15 +163,15 @@ def _report(work: Work, left_out: int, *, dry_run: bool) -> None:
 
 
 def _as_json(
-    work: Work, counts: Sequence[Count], left_out: int, *, dry_run: bool
+    work: Work, counts: Sequence[CountShape], left_out: int, *, dry_run: bool
 ) -> dict[str, Any]:
     return {
-        **action_json(replace(work.action, deliveries=work.changed)),
+        **action_shape(replace(work.action, deliveries=work.changed)),
         "dry_run": dry_run,
         "selected": work.number,
         "left_out": left_out,
         "trouble": work.trouble or None,
-        "counts": [count_json(count) for count in counts],
+        "counts": counts,
     }
 
 

@@ -33,7 +33,17 @@ from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.config import parse_count
 from router.model import RouterError, SettingInvalid
-from router.store import Selection, StoreFailed, Verb, paused
+from router.store import (
+    Selection,
+    StoreFailed,
+    Verb,
+    action_shape,
+    count_shapes,
+    dossier_shape,
+    entry_shape,
+    pause_shape,
+    paused,
+)
 
 if TYPE_CHECKING:
     from router.store import Ops
@@ -162,16 +172,11 @@ def _check(args: argparse.Namespace) -> None:
 async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
     """The counts first; then what was selected, or, where nothing was, the pauses and the last
     actions."""
-    counts = entries.in_order(await ops.counts(selection))
-    actions = () if selects(args) else await ops.actions(_LAST_ACTIONS)
-    pauses = () if selects(args) else await paused(ops)
+    counts = count_shapes(await ops.counts(selection))
+    actions = [] if selects(args) else [*map(action_shape, await ops.actions(_LAST_ACTIONS))]
+    pauses = [] if selects(args) else [*map(pause_shape, await paused(ops))]
     if args.format == "json":
-        told = (
-            *map(entries.count_json, counts),
-            *map(entries.pause_json, pauses),
-            *map(entries.action_json, actions),
-        )
-        for line in told:
+        for line in (*counts, *pauses, *actions):
             say_json(line)
     else:
         for text in entries.overview(counts, actions, ops.now(), pauses):
@@ -191,9 +196,9 @@ async def _list_entries(
         page, left = page[:left], left - len(page)
         if args.format == "json":
             for entry in page:
-                say_json(entries.entry_json(entry))
+                say_json(entry_shape(entry))
         else:
-            for text in ("", *entries.entries_told(page, ops.now())):
+            for text in ("", *entries.entries_told(map(entry_shape, page), ops.now())):
                 say(text)
         if left <= 0:
             break
@@ -206,14 +211,15 @@ async def _show(ops: Ops, args: argparse.Namespace) -> int:
     if dossier is None:
         note("no such event: it was never kept, or is over for long enough")
         return BAD
+    shape = dossier_shape(dossier, body=args.body)
     if args.format == "json":
-        body = {"body": entries.body_text(dossier)} if args.body else {}
-        say_json({**entries.dossier_json(dossier), **body})
+        say_json(shape)
         return GOOD
     of = requests_of(read_setting(args, "config"))
-    for text in entries.dossier_told(dossier, ops.now(), of, await paused(ops)):
+    pauses = map(pause_shape, await paused(ops))
+    for text in entries.dossier_told(shape, ops.now(), of, pauses):
         say(text)
     if args.body:
         say("")
-        say(entries.body_text(dossier))
+        say(shape["body"])
     return GOOD

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from router.cli.columns import columns, counted
 from router.cli.deliveries.store import add_store, open_nodes
@@ -15,11 +14,7 @@ from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import age
 from router.model import RouterError
-from router.store import StoreFailed
-from router.telemetry import utc
-
-if TYPE_CHECKING:
-    from router.store import Node, Trouble
+from router.store import NodeShape, StoreFailed, node_shape
 
 SUMMARY = "list the nodes that share a store in PostgreSQL, and what each runs"
 
@@ -53,27 +48,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    nodes = sorted(asyncio.run(_nodes(args)), key=lambda node: (node.host, node.address, node.pid))
+    nodes = asyncio.run(_nodes(args))
+    nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
     if args.format == "json":
         for node in nodes:
-            say_json(_as_json(node))
+            say_json(node)
     else:
         for line in _told(nodes):
             say(line)
     return BAD if any(_wrong(node, nodes) for node in nodes) else GOOD
 
 
-async def _nodes(args: argparse.Namespace) -> tuple[Node, ...]:
+async def _nodes(args: argparse.Namespace) -> list[NodeShape]:
     ops = await open_nodes(args)
     try:
-        return await ops.nodes()
+        return [node_shape(node) for node in await ops.nodes() or ()]
     except StoreFailed as error:
         raise RouterError(f"the store failed: {error}") from None
     finally:
         await ops.close()
 
 
-def _told(nodes: Sequence[Node]) -> Iterator[str]:
+def _told(nodes: Sequence[NodeShape]) -> Iterator[str]:
     if not nodes:
         yield "no nodes"
         return
@@ -81,57 +77,39 @@ def _told(nodes: Sequence[Node]) -> Iterator[str]:
     rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
     rows += [
         (
-            f"{node.host} {node.pid}",
-            node.address,
-            node.version,
-            node.config[:_DIGITS],
-            age(node.uptime),
-            *(f"{node.figures.get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
-            "; ".join([*_wrong(node, nodes), *map(_trouble, node.troubles[:1])]),
+            f"{node['host']} {node['pid']}",
+            node["address"],
+            node["version"],
+            node["config"][:_DIGITS],
+            age(node["uptime_seconds"]),
+            *(f"{node['figures'].get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
+            "; ".join([*_wrong(node, nodes), *_last_trouble(node)]),
         )
         for node in nodes
     ]
     yield from columns(rows)
-    gone = sum(node.gone for node in nodes)
+    gone = sum(node["gone"] for node in nodes)
     yield ""
     yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
 
 
-def _wrong(node: Node, nodes: Sequence[Node]) -> list[str]:
+def _wrong(node: NodeShape, nodes: Sequence[NodeShape]) -> list[str]:
     """What is not as it should be."""
-    if node.gone:
-        return [f"gone, silent for {age(node.silent)}"]
+    if node["gone"]:
+        return [f"gone, silent for {age(node['silent_seconds'])}"]
     checks = {
-        "not ready": not node.ready,
-        "another configuration": node.config != _most(nodes, lambda each: each.config),
-        "another version": node.version != _most(nodes, lambda each: each.version),
+        "not ready": not node["ready"],
+        "another configuration": node["config"] != _most(nodes, lambda each: each["config"]),
+        "another version": node["version"] != _most(nodes, lambda each: each["version"]),
     }
     return [what for what, is_so in checks.items() if is_so]
 
 
-def _most(nodes: Sequence[Node], what: Callable[[Node], str]) -> str:
+def _most(nodes: Sequence[NodeShape], what: Callable[[NodeShape], str]) -> str:
     """What most of those have that are not gone; of two, the one that comes first in the list."""
-    ((said, _),) = Counter(what(node) for node in nodes if not node.gone).most_common(1)
+    ((said, _),) = Counter(what(node) for node in nodes if not node["gone"]).most_common(1)
     return said
 
 
-def _trouble(trouble: Trouble) -> str:
-    return f"{trouble.what}, {utc(trouble.at)}"
-
-
-def _as_json(node: Node) -> dict[str, Any]:
-    return {
-        "kind": "node",
-        "node_id": node.node_id,
-        "host": node.host,
-        "pid": node.pid,
-        "address": node.address,
-        "version": node.version,
-        "config": node.config,
-        "uptime_seconds": round(node.uptime, 1),
-        "silent_seconds": round(node.silent, 1),
-        "gone": node.gone,
-        "ready": node.ready,
-        "figures": dict(node.figures),
-        "troubles": [{"at": utc(each.at), "what": each.what} for each in node.troubles],
-    }
+def _last_trouble(node: NodeShape) -> list[str]:
+    return [f"{each['what']}, {each['at']}" for each in node["troubles"][:1]]

@@ -7,14 +7,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from router.cli.deliveries.acting import whoever
-from router.cli.deliveries.entries import pause_json, pause_told
+from router.cli.deliveries.entries import pause_told
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import add_format
 from router.model import RouterError, SettingInvalid
-from router.store import StoreFailed, pause
+from router.store import StoreFailed, pause, pause_shape
 
 if TYPE_CHECKING:
     from router.store import Ops
@@ -83,9 +83,9 @@ async def _pause(args: argparse.Namespace) -> int:
     finally:
         await ops.close()
     if args.format == "json":
-        say_json(pause_json(made))
+        say_json(pause_shape(made))
     else:
-        say(pause_told(made, made.since))
+        say(pause_told(pause_shape(made), made.since))
     return GOOD
 
 

@@ -6,14 +6,13 @@ import argparse
 import asyncio
 
 from router.cli.deliveries.acting import whoever
-from router.cli.deliveries.entries import pause_json
 from router.cli.deliveries.pause import add_target, open_for_pauses
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say, say_json
 from router.config import shown
 from router.model import RouterError
-from router.store import StoreFailed, resume
+from router.store import StoreFailed, pause_shape, resume
 
 SUMMARY = "end a pause of a target before its time"
 
@@ -55,7 +54,7 @@ async def _resume(args: argparse.Namespace) -> int:
     finally:
         await ops.close()
     if args.format == "json":
-        say_json(pause_json(ended))
+        say_json(pause_shape(ended))
     else:
         say(f"{ended.target} goes on; {shown(ended.who)} had paused it: {ended.because}")
     return GOOD

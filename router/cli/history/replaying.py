@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from router.archive import Again, Question, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import UNASKED, Work, confirmed, whoever
-from router.cli.deliveries.entries import action_json, deliveries
+from router.cli.deliveries.entries import deliveries
 from router.cli.history.trace import Progress
 from router.cli.options import BAD, GOOD, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
 from router.model import SettingInvalid, new_id
-from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb
+from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb, action_shape
 from router.telemetry import stamp, utc
 
 if TYPE_CHECKING:
@@ -59,9 +59,13 @@ def replay(
             return BAD
         runner.run(_do(ops, again, folder, work, rate))
     if args.format == "json":
-        left_out = {"without_body": seen.without_body, "no_event": seen.no_event}
+        left_out = {
+            "without_body": seen.without_body,
+            "targets_cut": seen.unknown,
+            "no_event": seen.no_event,
+        }
         told = {
-            **action_json(replace(action, deliveries=work.changed)),
+            **action_shape(replace(action, deliveries=work.changed)),
             **left_out,
             "dry_run": args.dry_run,
         }

@@ -46,8 +46,13 @@ def _event(event: Event) -> Iterator[str]:
     yield f"key     {shown(event.event_key)}"
     values = [getattr(event, field) for field in FIELDS[:4]]
     if not any(values):
-        parts = counted(event.event_key.count(".") + 1, "part")
-        yield f"        it has {parts}, not four: the other fields are unknown, and taken as empty;"
+        count = event.event_key.count(".") + 1
+        why = (
+            "its four parts are empty"
+            if count == 4
+            else f"it has {counted(count, 'part')}, not four"
+        )
+        yield f"        {why}: the other fields are unknown, and taken as empty;"
         yield "        a whole event by --event has them"
         return
     names = (field.removeprefix("event_") for field in FIELDS)

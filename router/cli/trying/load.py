@@ -9,9 +9,10 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+from router.cli.columns import counted
 from router.cli.printing import NAME, milliseconds, note
 from router.cli.trying.caller import Response
 from router.model import SUCCESS
@@ -74,23 +75,27 @@ class Figures:
         return {**codes, "others": others} if others else codes
 
     def _latency(self) -> dict[str, float | None]:
-        """Nearest-rank percentiles: each is a time that one request really took."""
         ordered = sorted(self._times)
-        ranks = {f"p{share}": math.ceil(len(ordered) * share / 100) for share in _PERCENTILES}
-        ranks["max"] = len(ordered)
+        shares = {**{f"p{share}": share for share in _PERCENTILES}, "max": 100}
         return {
-            name: milliseconds(ordered[rank - 1]) if ordered else None
-            for name, rank in ranks.items()
+            name: milliseconds(percentile(ordered, share)) if ordered else None
+            for name, share in shares.items()
         }
+
+
+def percentile(ordered: Sequence[float], share: int) -> float:
+    """The nearest rank: a time that one request really took."""
+    return ordered[math.ceil(len(ordered) * share / 100) - 1]
 
 
 def describe(summary: dict[str, Any]) -> Iterator[str]:
     """The summary's lines for people."""
+    requests = counted(summary["requests"], "request")
     if not summary["done"]:
-        yield f"0 of {summary['requests']} requests"
+        yield f"0 of {requests}"
         return
     yield (
-        f"{summary['done']} of {summary['requests']} requests in {summary['seconds']} s, "
+        f"{summary['done']:,} of {requests} in {summary['seconds']} s, "
         f"{summary['per_second']} a second"
     )
     yield "codes: " + ", ".join(f"{word} {times}" for word, times in summary["codes"].items())

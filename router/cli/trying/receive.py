@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from router.cli.columns import counted
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
 from router.cli.printing import note, say, say_json
+from router.cli.trying.secrets import read_secrets
 from router.config import parse_count, parse_host, parse_port
 from router.contract import parse_duration
-from router.model import SUCCESS, Secret, SettingInvalid
+from router.model import SUCCESS
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import Distrust, Received
@@ -162,21 +163,17 @@ def _serve(args: argparse.Namespace) -> None:
     codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items())
     if printer.failure is not None:
         raise printer.failure
-    note(f"received {stand_in.answered.total()} requests; answered: {codes or 'none'}")
+    received = counted(stand_in.answered.total(), "request")
+    note(f"received {received}; answered: {codes or 'none'}")
 
 
 def _distrust(args: argparse.Namespace) -> Distrust | None:
     """What says whether a request is signed by one of the secrets; None where there are none."""
     if not args.verify:
         return None
-    from router.config import Unresolved, Variables
     from router.contract import Signer
 
-    variables = Variables(os.environ, read_setting(args, "secrets_dir"))
-    try:
-        signer = Signer([Secret(variables.resolve(text)) for text in args.verify])
-    except (Unresolved, ValueError) as error:
-        raise SettingInvalid(f"--verify: {error}") from None
+    signer = Signer(read_secrets("--verify", args.verify, read_setting(args, "secrets_dir")))
     return lambda headers, body: signer.why_not(headers, body, time.time())
 
 

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json
 from router.cli.trying.request import Request, add_request, read_request
@@ -133,7 +134,7 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
                 note(f"request {made + 1} of {total}, in {wait:g} s")
                 await asyncio.sleep(wait)
         except asyncio.CancelledError:
-            note(f"interrupted after {made} of {total} requests")
+            note(f"interrupted after {made} of {counted(total, 'request')}")
             raise
 
 

@@ -1,6 +1,6 @@
 """The JSON Schema by which editors complete and check a tests file.
 
-`python -m router.config.cases.editor_schema > schemas/routes.test.schema.json` writes it anew.
+`make docs` writes `schemas/routes.test.schema.json` anew.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class Problems:
 
     def in_order(self) -> tuple[Problem, ...]:
         """All of them, sorted by place; where some were only counted, that comes first."""
-        more = f"has {self._more} more problems than are listed here"
+        problems = "problem" if self._more == 1 else "problems"
+        more = f"has {self._more} more {problems} than are listed here"
         counted = [Problem(self.file, 0, 0, "", more)] if self._more else []
         return tuple(sorted([*counted, *self._kept.values()]))
 

@@ -65,12 +65,7 @@ class Lane:
         else:
             self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
-        self.lines = lines_of(
-            [
-                (name.encode("ascii"), value.encode("latin-1"))
-                for name, value in _headers(target).items()
-            ]
-        )
+        self.lines = usual_lines(target)
         #: Attempts that have it in hand, in line or in flight: its pool stays open for them.
         self.in_use = 0
         #: Whether the last sweep found it idle, and nobody has used it since.
@@ -127,9 +122,13 @@ class Lane:
         self.in_use -= 1
 
 
-def _headers(target: Target) -> dict[str, str]:
+def usual_lines(target: Target) -> bytes:
+    """The header lines that all attempts at a target have alike, its own among them."""
     given = {name: value.reveal() for name, value in target.headers}
-    return {"x-ebaas-target": target.name} | _USUAL | given
+    headers = {"x-ebaas-target": target.name} | _USUAL | given
+    return lines_of(
+        [(name.encode("ascii"), each.encode("latin-1")) for name, each in headers.items()]
+    )
 
 
 def _way(target: Target) -> tuple[str, Tls, Egress]:

@@ -2,17 +2,15 @@
 
 It is the protocol class that uvicorn makes one of for each connection. It serves one request at a
 time: its head comes, an ASGI application is called, its body comes, its response goes out. What is
-wrong with it is answered once, in the application's place. Deadlines cost nothing per request: see
-deadlines.py. Nothing here knows what requests and responses mean.
+wrong with it is answered once, in the application's place: see lifetime.py. Nothing here knows what
+requests and responses mean.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
-from router.net.batching import COMPANY, batching_of
+from router.net.batching import COMPANY
 from router.net.http.body import Body, Malformed, body_after
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.http.head import (
@@ -23,163 +21,32 @@ from router.net.http.head import (
     is_hopeless,
     oversized,
     read,
-    request_id_in,
     without_blank_lines,
 )
-from router.net.http.limits import Limits, Tally
-from router.net.http.response import status_line
-
-#: What is said in an application's place, besides what the head brings about.
-TIMED_OUT, INTERNAL_ERROR, UNAVAILABLE = 408, 500, 503
+from router.net.http.lifetime import INTERNAL_ERROR, UNAVAILABLE, Lifetime
 
 #: So much of a body may come before somebody asks for it, in bytes.
 _AHEAD = 64 * 1024
 
-#: The header lines and the body that go with a status, for the request id that the caller gave.
-Refusal = Callable[[int, bytes | None], tuple[bytes, bytes]]
 
-
-class Connection(asyncio.Protocol):
+class Connection(Lifetime):
     """One connection. Its peer gets one reply per request, or a closed connection.
 
     Pipelined requests are not served: the first is answered, and the connection ends with it.
     """
 
-    transport: asyncio.Transport
-
-    def __init__(
-        self,
-        limits: Limits,
-        refusal: Refusal,
-        *,
-        config: Any,
-        server_state: Tally,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """All but the first two are what uvicorn gives; its server's state is our tally."""
-        self._application = config.loaded_app
-        self._limits = limits
-        self._refusal = refusal
-        self._tally = server_state
-        self._state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
-        self._batching = batching_of(self._loop)
-        #: What every scope says of the connection.
-        self._scope: dict[str, Any] = {}
-        #: The part of a head that has come; blank but while one is coming.
-        self._part = b""
-        #: The request in hand, or the last one; None before the first.
-        self._exchange: Exchange | None = None
-        #: Its body, from its whole head until its last byte.
-        self._body: Body | None = None
-        #: Whether its sender waits to be asked for it.
-        self._waits = False
-        #: Whether there was a surplus: nothing that comes after it is read.
-        self._surplus = False
-        #: Whether the connection ends with the reply to the request in hand, or else the next.
-        self._last = False
-        #: What this connection has in `Tally.unfinished`.
-        self._held = 0
-        #: Is done once the peer reads again; None while it does.
-        self._clogged: asyncio.Future[None] | None = None
-        #: Whether the connection was one too many when it was made.
-        self.is_extra = False
-        #: Whether the last reply is out; what comes now is thrown away.
-        self.is_leaving = False
-        #: When the present wait for the peer began, and when it was last known to have read all.
-        self.since = self.caught_up = self._loop.time()
-
-    # Which of these a connection is decides how long it may stay so. A request that an application
-    # has begun with while its body is coming is both received and answered.
-
-    @property
-    def is_receiving(self) -> bool:
-        """A request's first byte has come, and its last has not."""
-        return self._body is not None or self._part not in BLANK
-
-    @property
-    def is_answering(self) -> bool:
-        """The application has a request and has not replied to it."""
-        return self._exchange is not None and not self._exchange.is_answered
-
-    @property
-    def has_served(self) -> bool:
-        """There was a whole request, and it was answered."""
-        return self._exchange is not None
-
-    @property
-    def is_closing(self) -> bool:
-        """There will be no other reply."""
-        return self.is_leaving or self.transport.is_closing()
-
-    # The transport's calls.
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self._scope = _scope(transport)
-        self._tally.connections.add(self)
-        excess = len(self._tally.connections) - self._limits.connections
-        self.is_extra = excess > 0
-        self._last = self.is_extra or self._tally.draining
-        if excess > self._limits.reserve:
-            self.refuse(UNAVAILABLE)
-            transport.close()
+    # A request on its way in.
 
     def data_received(self, data: bytes) -> None:
         if self.is_leaving:
             return
-        if self._exchange is not None and self._body is not None:
-            self._read_body(self._exchange, self._body, data)
-        elif self.is_answering:
-            self._read_surplus(data)
-        else:
+        exchange = self._exchange
+        if exchange is not None and self._body is not None:
+            self._read_body(exchange, self._body, data)
+        elif exchange is None or exchange.is_answered:
             self._read_head(data)
-
-    def eof_received(self) -> None:
-        """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
-        if self.is_receiving and not self.is_leaving:
-            self.refuse(BAD_REQUEST)
-        self._batching.flush()  # the connection closes with this, and its reply may wait there
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._tally.connections.discard(self)
-        self._let_go()
-        self._hang_up()
-        self._unclog()
-
-    def pause_writing(self) -> None:
-        """The peer does not read its replies: it gets no more of them."""
-        self._clogged = self._loop.create_future()
-        if not self.is_closing:
-            self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._unclog()
-        if not self.is_closing:
-            self.transport.resume_reading()
-
-    # The server's calls, when it is being stopped.
-
-    def drain(self) -> None:
-        """Let the connection end with the reply to the request in hand, or else the next."""
-        self._last = True
-
-    def end(self) -> None:
-        """Tell whoever is still owed a reply to come again, and end the connection."""
-        if self.is_closing:
-            return
-        if self.is_answering or self.is_receiving:
-            self.refuse(UNAVAILABLE)
         else:
-            self._batching.flush()  # its reply may wait there
-            self.transport.close()
-
-    def abort(self) -> None:
-        """End the connection at once; nothing is said."""
-        self.transport.abort()
-
-    # A request on its way in.
+            self._read_surplus(data)
 
     def _read_head(self, data: bytes) -> None:
         """Gather a head until it is whole. Blank lines before it count as nothing."""
@@ -258,11 +125,15 @@ class Connection(asyncio.Protocol):
         return True
 
     def _read_surplus(self, data: bytes) -> None:
-        """What comes behind a request that is in hand is not read, but for blank lines."""
-        self._part = without_blank_lines(self._part + data)
-        if self._part not in BLANK:
+        """Drop what comes behind a request that is in hand; blank lines count as nothing. It is
+        read up to the size of a head, for a hang-up is noticed only where somebody reads."""
+        if not self._surplus:
+            data = self._part = without_blank_lines(self._part + data)
+            if data in BLANK:
+                return
             self._part = b""
-            self._surplus = True
+        self._surplus += len(data)
+        if self._surplus > self._limits.head:
             self.transport.pause_reading()
 
     def _hold(self, size: int) -> None:
@@ -270,10 +141,6 @@ class Connection(asyncio.Protocol):
         self._tally.unfinished += size
         if self._held > self._limits.head and self._tally.unfinished > self._limits.unfinished:
             self.refuse(UNAVAILABLE)
-
-    def _let_go(self) -> None:
-        self._tally.unfinished -= self._held
-        self._held = 0
 
     # What an exchange asks of its connection.
 
@@ -298,7 +165,7 @@ class Connection(asyncio.Protocol):
 
     def say(self, data: bytes, *, more: bool, stays: bool) -> None:
         """Send the reply's next bytes, or its last, with which the connection ends or stays."""
-        if self.is_closing:
+        if self.is_leaving or self.transport.is_closing():
             return
         if more:
             self._write_now(data)
@@ -313,32 +180,11 @@ class Connection(asyncio.Protocol):
         else:
             self._write_now(data)
 
-    async def drained(self) -> None:
-        """Return once the peer has taken what was said, but for a little."""
-        if self._clogged is not None:
-            await asyncio.shield(self._clogged)
-
     def over(self, task: asyncio.Task[None], *, owed: bool) -> None:
         """The application has returned; `owed` where it has not said all of a reply."""
         self._tally.tasks.discard(task)
         if owed and not self.is_closing:
             self.refuse(INTERNAL_ERROR)
-
-    # The way out.
-
-    def refuse(self, status: int, head: bytes = b"") -> None:
-        """Reply in the application's place; where it has begun to, its reply is cut off."""
-        self._tally.refused[str(status)] += 1
-        exchange = self._exchange if self.is_answering else None
-        self._hang_up()
-        if exchange is not None and exchange.is_begun:
-            self.abort()
-            return
-        known = exchange.request_id.encode() if exchange is not None else b""
-        lines, body = self._refusal(status, known or request_id_in(head))
-        top = (status_line(status), self._tally.date, lines, b"connection: close\r\n\r\n")
-        self._write_now(b"".join((*top, body)))
-        self._linger()
 
     def _write_now(self, whole: bytes) -> None:
         self._batching.flush()  # an earlier reply may be there
@@ -347,48 +193,3 @@ class Connection(asyncio.Protocol):
     def _write(self, whole: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(whole)
-
-    def _close(self) -> None:
-        """End the connection after what has been written."""
-        if self._body is None and not self._surplus:
-            self.transport.close()
-        else:
-            self._linger()
-
-    def _hang_up(self) -> None:
-        # Who has its reply is not missed: what goes on for it now is the application's own.
-        exchange = self._exchange
-        if exchange is not None and not exchange.is_over:
-            exchange.gone.set_result(None)
-            exchange.forget()
-            exchange.wake()
-
-    def _unclog(self) -> None:
-        if self._clogged is not None and not self._clogged.done():
-            self._clogged.set_result(None)
-        self._clogged = None
-
-    def _linger(self) -> None:
-        """Say that nothing more will be said, and let what is on its way in run out."""
-        if self.is_closing:
-            return
-        self.is_leaving = True
-        self._let_go()
-        self._part = b""
-        self._body = None
-        self.since = self._loop.time()
-        self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:  # TLS has a word for it, and waits as long for the peer's
-            self.transport.close()
-
-
-def _scope(transport: asyncio.BaseTransport) -> dict[str, Any]:
-    """What an ASGI scope says of a connection."""
-    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return {
-        "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
-        "client": tuple(peer[:2]) if peer else None,
-        "server": tuple(own[:2]) if own else None,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import select
 
-from router.net.http.connection import TIMED_OUT, UNAVAILABLE, Connection
+from router.net.http.lifetime import TIMED_OUT, UNAVAILABLE, Lifetime
 from router.net.http.limits import Limits, Tally
 
 
@@ -17,7 +17,7 @@ def sweep(tally: Tally, limits: Limits, now: float) -> None:
         _check(connection, tally, limits, now, full)
 
 
-def _check(connection: Connection, tally: Tally, limits: Limits, now: float, full: bool) -> None:
+def _check(connection: Lifetime, tally: Tally, limits: Limits, now: float, full: bool) -> None:
     transport = connection.transport
     if transport.get_write_buffer_size() == 0:
         connection.caught_up = now
@@ -39,7 +39,7 @@ def _check(connection: Connection, tally: Tally, limits: Limits, now: float, ful
         transport.close()
 
 
-def _patience(connection: Connection, limits: Limits, closed: bool) -> float:
+def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
     if connection.is_leaving:
         return limits.linger
     if connection.is_receiving:
@@ -51,7 +51,7 @@ def _patience(connection: Connection, limits: Limits, closed: bool) -> float:
     return limits.keep_alive if connection.has_served else limits.first_byte
 
 
-def _has_unread(connection: Connection) -> bool:
+def _has_unread(connection: Lifetime) -> bool:
     """Something has come that nobody has looked at yet, be it the connection's end."""
     poll = select.poll()
     poll.register(connection.transport.get_extra_info("socket"), select.POLLIN)

@@ -86,6 +86,12 @@ class TargetConnection(asyncio.Protocol):
         """
         return bool(self._socket.poll(0))
 
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The target's, as `ssl` has it: None without TLS, empty where nobody has looked at it."""
+        shown: dict[str, Any] | None = self._transport.get_extra_info("peercert")
+        return shown
+
     def begin(
         self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
     ) -> None:

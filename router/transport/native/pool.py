@@ -97,7 +97,7 @@ class NativePool:
     async def _open_and_begin(
         self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
     ) -> None:
-        connection = await self._open(deadline)
+        connection = await self.open(deadline)
         if isinstance(connection, Failure):
             exchange.end(connection)
         else:
@@ -166,8 +166,8 @@ class NativePool:
 
     # Connections that come about.
 
-    async def _open(self, deadline: float) -> TargetConnection | Failure:
-        """A new connection, ready for a request."""
+    async def open(self, deadline: float) -> TargetConnection | Failure:
+        """A new connection, ready for a request until `deadline`, by the loop's clock."""
         if self._closed:
             return self._unsent(Reason.STOPPED)
         limit = asyncio.timeout_at(deadline)

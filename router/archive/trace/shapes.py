@@ -1,0 +1,246 @@
+"""What became of events, as JSON: a TypedDict for each form, and what makes it.
+
+As in `store/shapes.py`, but times of matches and steps are to the millisecond, as the lines of the
+archive have them. `what` tells which form a match or a step has.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+from router.archive.trace.finding import Match
+from router.archive.trace.happenings import AtTarget, LateAttempt, LateKind, ToldCaller
+from router.archive.trace.kept import KeptStory
+from router.archive.trace.story import Acted, Missed, Step, Story
+from router.store import EntryShape, Stage, Verb, entry_shape
+from router.telemetry import stamp
+
+#: What one target came to. It is made so, since `as` is a word of Python's.
+AtTargetShape = TypedDict(
+    "AtTargetShape",
+    {
+        "target": str,
+        "as": str,
+        "reason": str,
+        "skipped": str,
+        "ms": float | None,
+        "status": int | None,
+        "code": str,
+        "msg": str,
+        "detail": str,
+        "joined": bool,
+        "late": bool,
+    },
+)
+
+
+class RequestShape(TypedDict):
+    what: Literal["request", "unmatched"]
+    at: str
+    event_key: str
+    request_id: str
+    code: str
+    ms: float | None
+    request: int | None
+    of: int | None
+    cause: str
+    unrecorded: str
+    unqueued: bool
+    routes: list[str]
+    targets: list[AtTargetShape]
+    #: Where it was asked for.
+    body: NotRequired[str | None]
+
+
+class LateShape(AtTargetShape):
+    what: LateKind
+    at: str
+    event_key: str
+    retry: int | None
+    cause: str
+
+
+class MissedShape(AtTargetShape):
+    what: Literal["attempt"]
+    at: str
+    request: int | None
+    retry: int | None
+
+
+class ActedShape(TypedDict):
+    """An action's, but that `words` has the selection."""
+
+    what: Literal["acted"]
+    at: str
+    kind: Literal["action"]
+    action_id: str
+    verb: Verb
+    who: str
+    words: str
+    deliveries: int
+    targets: list[str]
+
+
+StepShape = RequestShape | LateShape | MissedShape | ActedShape
+
+
+class RequestMatch(RequestShape):
+    kind: Literal["match"]
+    event_id: str
+
+
+class LateMatch(LateShape):
+    kind: Literal["match"]
+    event_id: str
+
+
+class KeptMatch(TypedDict):
+    kind: Literal["match"]
+    event_id: str
+    event_key: str
+    what: Literal["kept"]
+    at: str
+    deliveries: list[EntryShape]
+
+
+MatchShape = RequestMatch | LateMatch | KeptMatch
+
+
+class NextShape(TypedDict):
+    what: Literal["request", "given_up", "retry"]
+    at: str
+    number: int
+    target: str
+
+
+class StoryShape(TypedDict):
+    kind: Literal["story"]
+    event_id: str
+    event_key: str
+    request_id: str
+    trace_id: str
+    sha256: str
+    bytes: int | None
+    changes: list[str]
+    steps: list[StepShape]
+    stage: Stage | None
+    deliveries: list[EntryShape]
+    next: list[NextShape]
+    #: Where it was asked for.
+    body: NotRequired[str | None]
+
+
+def match_shape(match: Match, *, body: bool) -> MatchShape:
+    match match:
+        case ToldCaller():
+            return {"kind": "match", "event_id": match.event_id, **_request(match, body=body)}
+        case LateAttempt():
+            return {"kind": "match", "event_id": match.event_id, **_late(match)}
+        case KeptStory():
+            return {
+                "kind": "match",
+                "event_id": match.event_id,
+                "event_key": match.event_key,
+                "what": "kept",
+                "at": stamp(match.at),
+                "deliveries": [entry_shape(entry) for entry in match.entries],
+            }
+
+
+def story_shape(story: Story, *, body: bool) -> StoryShape:
+    shape: StoryShape = {
+        "kind": "story",
+        "event_id": story.event_id,
+        "event_key": story.event_key,
+        "request_id": story.request_id,
+        "trace_id": story.trace_id,
+        "sha256": story.digest,
+        "bytes": story.bytes,
+        "changes": list(story.changes),
+        "steps": [_step(step) for step in story.steps],
+        "stage": story.stage,
+        "deliveries": [entry_shape(entry) for entry in story.entries],
+        "next": [
+            {"what": each.what, "at": stamp(each.at), "number": each.number, "target": each.target}
+            for each in story.next
+        ],
+    }
+    if body:
+        shape["body"] = story.body
+    return shape
+
+
+def _step(step: Step) -> StepShape:
+    match step:
+        case ToldCaller():
+            return _request(step, body=False)
+        case LateAttempt():
+            return _late(step)
+        case Missed():
+            return {
+                "what": "attempt",
+                "at": stamp(step.at),
+                "request": step.tried.request or None,
+                "retry": step.tried.retry or None,
+                **_at_target(step.each),
+            }
+        case Acted():
+            return {
+                "what": "acted",
+                "at": stamp(step.at),
+                "kind": "action",
+                "action_id": step.action.action_id,
+                "verb": step.action.verb,
+                "who": step.action.who,
+                "words": step.action.what,
+                "deliveries": step.action.deliveries,
+                "targets": list(step.targets),
+            }
+
+
+def _request(told: ToldCaller, *, body: bool) -> RequestShape:
+    shape: RequestShape = {
+        "what": "request" if told.is_matched else "unmatched",
+        "at": stamp(told.at),
+        "event_key": told.event_key,
+        "request_id": told.request_id,
+        "code": told.code,
+        "ms": told.ms,
+        "request": told.number,
+        "of": told.of,
+        "cause": told.cause,
+        "unrecorded": told.unrecorded,
+        "unqueued": told.unqueued,
+        "routes": list(told.routes),
+        "targets": [_at_target(each) for each in told.targets],
+    }
+    if body:
+        shape["body"] = told.body
+    return shape
+
+
+def _late(late: LateAttempt) -> LateShape:
+    return {
+        "what": late.happening,
+        "at": stamp(late.at),
+        "event_key": late.event_key,
+        "retry": late.retry,
+        "cause": late.cause,
+        **_at_target(late.tried),
+    }
+
+
+def _at_target(each: AtTarget) -> AtTargetShape:
+    return {
+        "target": each.target,
+        "as": each.role,
+        "reason": each.reason,
+        "skipped": each.skipped,
+        "ms": each.ms,
+        "status": each.status,
+        "code": each.code,
+        "msg": each.msg,
+        "detail": each.detail,
+        "joined": each.joined,
+        "late": each.late,
+    }

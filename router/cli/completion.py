@@ -1,0 +1,62 @@
+"""`completion`: what a shell needs to complete commands, options and files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, cast
+
+from router.cli.options import GOOD, Help, Parser
+from router.cli.printing import NAME, say
+
+SUMMARY = "print what bash, zsh or fish need to complete these commands"
+
+_SHELLS = ("bash", "zsh", "fish")
+
+HELP = Help(
+    about="""Prints a script by which a shell completes commands, options, their values and files.
+    It starts nothing while you type. Print it anew after an upgrade.""",
+    examples=(
+        "ebaas-router completion bash > ~/.local/share/bash-completion/completions/ebaas-router",
+        "ebaas-router completion zsh > ~/.zfunc/_ebaas-router    # with ~/.zfunc in fpath",
+        "ebaas-router completion fish > ~/.config/fish/completions/ebaas-router.fish",
+    ),
+    exit_codes={GOOD: "printed"},
+)
+
+#: What the value of an option is, by the word that stands for it.
+_PATHS = {"FILE": "file", "PATH": "file", "DIR": "directory", "FOLDER": "directory"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
+
+
+def run(args: argparse.Namespace) -> int:
+    import shtab
+
+    whole = _whole({"file": shtab.FILE, "directory": shtab.DIRECTORY})
+    for line in shtab.complete(whole, args.shell).splitlines():
+        say(line)
+    return GOOD
+
+
+def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
+    """One parser of all commands, each as it configures its own."""
+    from router.cli import COMMANDS, command
+
+    whole = argparse.ArgumentParser(NAME)
+    whole.add_argument("--version", action="store_true", help="print the version")
+    commands = whole.add_subparsers(parser_class=cast("type[Parser]", _parser))
+    for name in COMMANDS:
+        parser = commands.add_parser(name, help=command(name).SUMMARY)
+        command(name).configure(parser)
+        for action in parser._actions:
+            kind = _PATHS.get(str(action.metavar).rpartition("|")[2])
+            if kind and not action.choices:
+                action.complete = paths[kind]  # type: ignore[attr-defined]
+    return whole
+
+
+def _parser(prog: str, **_: Any) -> Parser:
+    return Parser(prog.rpartition(" ")[2])

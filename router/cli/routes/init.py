@@ -1,0 +1,169 @@
+"""`init`: a first routes.yaml, its tests and the editors' schemas, for a folder of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.printing import NAME, note, say
+from router.model import ConfigInvalid, SettingInvalid, StartFailed, why_not
+
+SUMMARY = "write a first routes.yaml, its tests and the editors' schemas"
+
+HELP = Help(
+    about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
+    every event goes to every target; routes.test.yaml, which says where events have to go; and the
+    schemas by which editors complete and check both. It asks nothing, and replaces no file. What
+    it writes is good by `check --strict` and `test`. The shipped config/routes.yaml shows each key
+    that there is besides.""",
+    examples=(
+        "ebaas-router init",
+        "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
+        "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
+    ),
+    exit_codes={GOOD: "written", BAD: "a file is there already, or the folder can't be written"},
+)
+
+#: Where events go unless told otherwise: `ebaas-router receive` listens there.
+_DEFAULT = "receiver=http://127.0.0.1:9001/callback"
+
+#: The editors' schemas, which are written beside the files.
+_SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
+
+_ROUTES = """\
+# yaml-language-server: $schema=routes.schema.json
+#
+# Where each event goes. `ebaas-router check` says whether this file is right, `explain KEY` what it
+# does with an event, `test` whether that is what routes.test.yaml wants. A running router takes an
+# edit by itself; a wrong one changes nothing.
+
+version: 1
+
+# What EBaaS is told of an event that no route matches: reject (a failure, so that it comes again)
+# or accept (000).
+unmatched: reject
+
+# ebaas:
+#   token: ${file:ebaas-token}      # who may call: it has to send `authorization: Bearer TOKEN`
+
+# Where events can go. The name is what routes, logs and metrics call a target.
+targets:
+%(targets)s
+# What goes where. Every route that matches counts, and their order means nothing. EBaaS gets its
+# 000 once all required targets have acknowledged; optional ones are sent to again later.
+# In a pattern * is any run of characters: a.gs.* matches a.gs.cert.1.
+routes:
+  - name: everything
+    match: "*"
+    %(required)s
+    # optional: []
+"""
+
+_TESTS = """\
+# yaml-language-server: $schema=routes.test.schema.json
+#
+# What routes.yaml has to do, event by event: `ebaas-router test` runs these cases, and says which
+# routes no case has tried.
+
+version: 1
+
+cases:
+  - name: every event goes to every target
+    key: a.gs.cert.1
+    %(required)s
+"""
+
+
+class NewTarget(NamedTuple):
+    """One that was named on the command line."""
+
+    name: str
+    url: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument(
+        "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="NAME=URL",
+        help=f"a target and where it is; may be repeated (default {_DEFAULT})",
+    )
+    add_settings(parser, "secrets_dir")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = Path(args.folder)
+    targets = [_target(text) for text in args.target or [_DEFAULT]]
+    files = {**_files(targets), **_schemas()}
+    _check(files["routes.yaml"], targets, read_setting(args, "secrets_dir"))
+    if there := [name for name in files if (folder / name).exists()]:
+        note(f"{folder / there[0]} is there already; nothing was written")
+        return BAD
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
+    _tell(folder, files)
+    return GOOD
+
+
+def _target(text: str) -> NewTarget:
+    name, equals, url = text.partition("=")
+    if not (name and equals and url):
+        raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
+    return NewTarget(name, url)
+
+
+def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
+    """The two that people edit, by their names."""
+    from router.config import write
+
+    said = write({each.name: {"url": each.url} for each in targets})
+    names = [write({"name": each.name}).removeprefix("name: ").strip() for each in targets]
+    required = f"required: [{', '.join(names)}]"
+    return {
+        "routes.yaml": _ROUTES % {"targets": textwrap.indent(said, "  "), "required": required},
+        "routes.test.yaml": _TESTS % {"required": required},
+    }
+
+
+def _schemas() -> Mapping[str, str]:
+    """They stand beside the files that name them, so that any editor finds them."""
+    from router.contract.schema import shipped_schema
+
+    return {name: shipped_schema(name).read_text("utf-8") for name in _SCHEMAS}
+
+
+def _check(routes: str, targets: Iterable[NewTarget], secrets_dir: Path | None) -> None:
+    """Raises SettingInvalid for what the router would not take, and notes what it warns of."""
+    from router.config import parse
+
+    named = [each.name for each in targets]
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
+    try:
+        warnings = parse(routes.encode(), "routes.yaml", os.environ, secrets_dir).warnings
+    except ConfigInvalid as error:
+        wrong = [f"--target: {each.path} {each.message}" for each in error.problems]
+        raise SettingInvalid("\n".join(wrong)) from None
+    for each in warnings:
+        note(f"warning: {each.path}: {each.message}")
+
+
+def _tell(folder: Path, files: Iterable[str]) -> None:
+    say(f"written: {', '.join(str(folder / name) for name in files)}")
+    say("")
+    say(f"  {NAME} check {folder / 'routes.yaml'}    # whether it is right; after each edit")
+    say(f"  {NAME} serve --config {folder / 'routes.yaml'}")

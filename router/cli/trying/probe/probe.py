@@ -1,0 +1,188 @@
+"""`probe`: asks an endpoint whether it keeps the contract, by sending it events."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from router.cli.options import (
+    BAD,
+    GOOD,
+    INTERRUPTED,
+    NOT_STARTED,
+    Help,
+    heed_ctrl_c,
+    nearest_of,
+    value,
+)
+from router.cli.printing import note
+from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiver
+from router.cli.trying.probe.samples import DEFAULT_KEY, Samples
+from router.config import parse_count
+from router.contract import parse_duration
+from router.model import SettingInvalid
+
+if TYPE_CHECKING:
+    from router.cli.trying.probe.checks import Check
+    from router.cli.trying.probe.client import Effort
+    from router.cli.trying.probe.report import ProbeReport
+
+SUMMARY = "check whether an endpoint keeps the contract, by real events"
+
+HELP = Help(
+    about="""Sends an endpoint what the router may send it, and what it must refuse, and prints a
+    line for each check: what was seen; of a breach what is wrong, what the router makes of such an
+    answer, and how to mend it. These are real POSTs: what the endpoint acknowledges it may do its
+    work for. So it says first what it will send, and asks; --yes is for where nobody can be asked.
+    The ids in `changes` begin with probe-. With --target all but the checks is as routes.yaml has
+    it.""",
+    examples=(
+        "ebaas-router probe http://127.0.0.1:9002/callback",
+        "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
+        "ebaas-router probe --target ledger --config config/routes.yaml",
+        "ebaas-router probe http://127.0.0.1:9002/callback --only answers --only timing",
+        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format junit > probe.xml",
+    ),
+    exit_codes={
+        GOOD: "no breach",
+        BAD: "a breach",
+        NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
+        INTERRUPTED: "Ctrl-C ended it",
+    },
+)
+
+
+#: The longest that a connection can be left alone, in seconds: then the router ends it itself.
+_MAX_IDLE = 3.0
+
+
+def parse_idle(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds <= _MAX_IDLE:
+        raise ValueError(f"{text!r} is not a time up to {_MAX_IDLE:g}s")
+    return seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    add_receiver(parser)
+    which = parser.add_argument_group("the checks")
+    for name, what in (("only", "make this check alone"), ("skip", "leave this check out")):
+        which.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="CHECK",
+            help=f"{what}; may be repeated",
+        )
+    which.add_argument(
+        "--key",
+        type=value(Samples),
+        default=DEFAULT_KEY,
+        help=f"of the events, its four fields joined by dots (default {DEFAULT_KEY})",
+    )
+    _add_effort(which)
+    parser.add_argument("--yes", action="store_true", help="send without asking")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "junit"),
+        default="text",
+        help="of the results; json is a line for each check (default text)",
+    )
+
+
+def _add_effort(which: argparse._ArgumentGroup) -> None:
+    for name, what in (("requests", "time so many requests"), ("at-once", "send so many at once")):
+        which.add_argument(
+            f"--{name}",
+            type=value(parse_count),
+            default=20,
+            metavar="N",
+            help=f"{what} (default 20)",
+        )
+    which.add_argument(
+        "--idle",
+        type=value(parse_idle),
+        default="1s",
+        metavar="TIME",
+        help="leave a connection alone for so long, 3s at most (default 1s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from router.cli.trying.probe.checks import checks
+    from router.cli.trying.probe.client import Effort
+    from router.cli.trying.probe.finding import Grade
+    from router.cli.trying.probe.report import ProbeReport
+
+    receiver = read_receiver(args)
+    effort = Effort(args.requests, args.at_once, args.idle)
+    chosen = _chosen(checks(effort), args)
+    heed_ctrl_c()
+    _ask(receiver, chosen, args)
+    report = ProbeReport(receiver, args.format)
+    try:
+        asyncio.run(_make(chosen, receiver, args.key, effort, report))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    report.end()
+    return BAD if report.counts[Grade.BREACH] else GOOD
+
+
+def _chosen(every: Sequence[Check], args: argparse.Namespace) -> Sequence[Check]:
+    names = [check.name for check in every]
+    for option in ("only", "skip"):
+        for name in getattr(args, option):
+            if name not in names:
+                known = nearest_of(name, names) or f"; there are {', '.join(names)}"
+                raise SettingInvalid(f"--{option}: {name!r} is not a check{known}")
+    only = args.only or names
+    chosen = [check for check in every if check.name in only and check.name not in args.skip]
+    if not chosen:
+        raise SettingInvalid("--skip leaves no check")
+    return chosen
+
+
+def _ask(receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace) -> None:
+    """Say what will be sent, and to whom; SettingInvalid where nobody has said yes."""
+    from router.cli.columns import counted
+
+    requests = counted(sum(check.requests for check in chosen), "real request")
+    note(
+        f"{counted(len(chosen), 'check')} with up to {requests} to {receiver.shown}; it may do "
+        f"its work for events with key {args.key.key} and ids like probe-1"
+    )
+    if args.yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise SettingInvalid("nobody can be asked whether to send them: --yes sends them")
+    print("send them? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise SettingInvalid("nothing was sent")
+
+
+async def _make(
+    chosen: Sequence[Check],
+    receiver: Receiver,
+    samples: Samples,
+    effort: Effort,
+    report: ProbeReport,
+) -> None:
+    """Each check by connections of its own, up to the breach of one that comes before all else."""
+    from router.cli.trying.probe.client import Client
+    from router.cli.trying.probe.finding import Grade
+
+    for number, check in enumerate(chosen, 1):
+        started = time.perf_counter()
+        async with contextlib.aclosing(Client(receiver.target, samples, effort)) as client:
+            finding = await check.run(client)
+        report.add(check.name, finding, time.perf_counter() - started)
+        if check.is_first and finding.grade is Grade.BREACH:
+            others = [each.name for each in chosen[number:]]
+            report.leave(others, f"after the breach of {check.name} they would tell no more")
+            return

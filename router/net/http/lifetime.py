@@ -1,0 +1,222 @@
+"""A connection from its making to its end: what state it is in, and every way in which it ends.
+
+Deadlines cost nothing per request: see deadlines.py, which reads the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from router.net.batching import batching_of
+from router.net.http.body import Body
+from router.net.http.exchange import Exchange
+from router.net.http.head import BAD_REQUEST, BLANK, request_id_in
+from router.net.http.limits import Limits, Tally
+from router.net.http.response import status_line
+
+#: What is said in an application's place, besides what the head brings about.
+TIMED_OUT, INTERNAL_ERROR, UNAVAILABLE = 408, 500, 503
+
+#: The header lines and the body that go with a status, for the request id that the caller gave.
+Refusal = Callable[[int, bytes | None], tuple[bytes, bytes]]
+
+
+class Lifetime(asyncio.Protocol):
+    """What a Connection is apart from its requests. Its peer is told why it ends, once."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        limits: Limits,
+        refusal: Refusal,
+        *,
+        config: Any,
+        server_state: Tally,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """All but the first two are what uvicorn gives; its server's state is our tally."""
+        self._application = config.loaded_app
+        self._limits = limits
+        self._refusal = refusal
+        self._tally = server_state
+        self._state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._batching = batching_of(self._loop)
+        #: What every scope says of the connection.
+        self._scope: dict[str, Any] = {}
+        #: The part of a head that has come; blank but while one is coming.
+        self._part = b""
+        #: The request in hand, or the last one; None before the first.
+        self._exchange: Exchange | None = None
+        #: Its body, from its whole head until its last byte.
+        self._body: Body | None = None
+        #: Whether its sender waits to be asked for it.
+        self._waits = False
+        #: How many bytes have come behind it: with any, its reply is the last.
+        self._surplus = 0
+        #: Whether the connection ends with the reply to the request in hand, or else the next.
+        self._last = False
+        #: What this connection has in `Tally.unfinished`.
+        self._held = 0
+        #: Is done once the peer reads again; None while it does.
+        self._clogged: asyncio.Future[None] | None = None
+        #: Whether the connection was one too many when it was made.
+        self.is_extra = False
+        #: Whether the last reply is out; what comes now is thrown away.
+        self.is_leaving = False
+        #: When the present wait for the peer began, and when it was last known to have read all.
+        self.since = self.caught_up = self._loop.time()
+
+    # Which of these a connection is decides how long it may stay so. A request that an application
+    # has begun with while its body is coming is both received and answered.
+
+    @property
+    def is_receiving(self) -> bool:
+        """A request's first byte has come, and its last has not."""
+        return self._body is not None or self._part not in BLANK
+
+    @property
+    def is_answering(self) -> bool:
+        """The application has a request and has not replied to it."""
+        return self._exchange is not None and not self._exchange.is_answered
+
+    @property
+    def has_served(self) -> bool:
+        """There was a whole request, and it was answered."""
+        return self._exchange is not None
+
+    @property
+    def is_closing(self) -> bool:
+        """There will be no other reply."""
+        return self.is_leaving or self.transport.is_closing()
+
+    # The transport's calls.
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self._scope = _scope(transport)
+        self._tally.connections.add(self)
+        excess = len(self._tally.connections) - self._limits.connections
+        self.is_extra = excess > 0
+        self._last = self.is_extra or self._tally.draining
+        if excess > self._limits.reserve:
+            self.refuse(UNAVAILABLE)
+            transport.close()
+
+    def eof_received(self) -> None:
+        """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
+        if self.is_receiving and not self.is_leaving:
+            self.refuse(BAD_REQUEST)
+        self._batching.flush()  # the connection closes with this, and its reply may wait there
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._tally.connections.discard(self)
+        self._let_go()
+        self._hang_up()
+        self._unclog()
+
+    def pause_writing(self) -> None:
+        """The peer does not read its replies: it gets no more of them."""
+        self._clogged = self._loop.create_future()
+        if not self.is_closing:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._unclog()
+        if not self.is_closing:
+            self.transport.resume_reading()
+
+    # The server's calls, when it is being stopped.
+
+    def drain(self) -> None:
+        """Let the connection end with the reply to the request in hand, or else the next."""
+        self._last = True
+
+    def end(self) -> None:
+        """Tell whoever is still owed a reply to come again, and end the connection."""
+        if self.is_closing:
+            return
+        if self.is_answering or self.is_receiving:
+            self.refuse(UNAVAILABLE)
+        else:
+            self._batching.flush()  # its reply may wait there
+            self.transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once; nothing is said."""
+        self.transport.abort()
+
+    async def drained(self) -> None:
+        """Return once the peer has taken what was said, but for a little."""
+        if self._clogged is not None:
+            await asyncio.shield(self._clogged)
+
+    # The ways out.
+
+    def refuse(self, status: int, head: bytes = b"") -> None:
+        """Reply in the application's place; where it has begun to, its reply is cut off."""
+        self._tally.refused[str(status)] += 1
+        exchange = self._exchange if self.is_answering else None
+        self._hang_up()
+        if exchange is not None and exchange.is_begun:
+            self.abort()
+            return
+        known = exchange.request_id.encode() if exchange is not None else b""
+        lines, body = self._refusal(status, known or request_id_in(head))
+        top = (status_line(status), self._tally.date, lines, b"connection: close\r\n\r\n")
+        self._batching.flush()  # an earlier reply may be there
+        self.transport.write(b"".join((*top, body)))
+        self._linger()
+
+    def _close(self) -> None:
+        """End the connection after what has been written."""
+        if self._body is None and not self._surplus:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _hang_up(self) -> None:
+        # Who has its reply is not missed: what goes on for it now is the application's own.
+        exchange = self._exchange
+        if exchange is not None and not exchange.is_over:
+            exchange.gone.set_result(None)
+            exchange.forget()
+            exchange.wake()
+
+    def _unclog(self) -> None:
+        if self._clogged is not None and not self._clogged.done():
+            self._clogged.set_result(None)
+        self._clogged = None
+
+    def _linger(self) -> None:
+        """Say that nothing more will be said, and let what is on its way in run out."""
+        if self.is_closing:
+            return
+        self.is_leaving = True
+        self._let_go()
+        self._part = b""
+        self._body = None
+        self.since = self._loop.time()
+        self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS has a word for it, and waits as long for the peer's
+            self.transport.close()
+
+    def _let_go(self) -> None:
+        self._tally.unfinished -= self._held
+        self._held = 0
+
+
+def _scope(transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """What an ASGI scope says of a connection."""
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return {
+        "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
+        "client": tuple(peer[:2]) if peer else None,
+        "server": tuple(own[:2]) if own else None,
+    }

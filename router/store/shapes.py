@@ -1,0 +1,250 @@
+"""What people are shown of a store, as JSON: a TypedDict for each form, and what makes it.
+
+Commands print these, and make their texts of them. Times are ISO 8601 in UTC, to the second. Where
+a type is an enum, its text may stand instead: that is how it comes out of JSON, so compare by `==`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NotRequired, TypedDict
+
+from router.model import Reason
+from router.store.attempts import Tried
+from router.store.nodes import Node
+from router.store.ops import Action, Count, Dossier, Entry, Verb
+from router.store.pauses import Pause
+from router.store.promises import Stage, State
+from router.telemetry import utc
+
+#: What may need a person comes first.
+_ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
+
+
+class CountShape(TypedDict):
+    kind: Literal["count"]
+    target: str
+    state: State
+    deliveries: int
+    acknowledged_later: int
+    oldest_at: str
+
+
+class ActionShape(TypedDict):
+    kind: Literal["action"]
+    action_id: str
+    verb: Verb
+    who: str
+    what: str
+    at: str
+    deliveries: int
+
+
+class PauseShape(TypedDict):
+    kind: Literal["pause"]
+    target: str
+    since: str
+    until: str
+    because: str
+    who: str
+    #: Who has ended it before its time.
+    resumed_by: str | None
+
+
+class EntryShape(TypedDict):
+    kind: Literal["delivery"]
+    event_id: str
+    event_key: str
+    first_at: str
+    target: str
+    state: State
+    reason: str
+    retries: int
+    #: Of a queued one.
+    due_at: str | None
+    changed_at: str
+    acknowledged_later_at: str | None
+    later_event: str | None
+    action: ActionShape | None
+
+
+class TriedShape(TypedDict):
+    number: int
+    at: str
+    ms: float
+    request: int | None
+    retry: int | None
+    reason: Reason
+    delivered: bool
+    status: int | None
+    code: str
+    msg: str
+    detail: str
+
+
+class TriedEntryShape(EntryShape):
+    attempts: list[TriedShape]
+
+
+class DossierShape(TypedDict):
+    kind: Literal["event"]
+    event_id: str
+    event_key: str
+    stage: Stage
+    first_at: str
+    requests: int
+    replied_at: str
+    request_id: str
+    bytes: int
+    sha256: str
+    #: Of an open one, as is when it ends.
+    due_at: str | None
+    ends_at: str | None
+    trace_id: str | None
+    deliveries: list[TriedEntryShape]
+    #: Where it was asked for.
+    body: NotRequired[str]
+
+
+class TroubleShape(TypedDict):
+    at: str
+    what: str
+
+
+class NodeShape(TypedDict):
+    kind: Literal["node"]
+    node_id: str
+    host: str
+    pid: int
+    address: str
+    version: str
+    config: str
+    uptime_seconds: float
+    silent_seconds: float
+    gone: bool
+    ready: bool
+    figures: dict[str, float]
+    troubles: list[TroubleShape]
+
+
+def count_shapes(counts: Iterable[Count]) -> list[CountShape]:
+    """By target, and what may need a person first."""
+    return [
+        {
+            "kind": "count",
+            "target": count.target,
+            "state": count.state,
+            "deliveries": count.deliveries,
+            "acknowledged_later": count.acknowledged_later,
+            "oldest_at": utc(count.oldest_at),
+        }
+        for count in sorted(counts, key=lambda count: (count.target, _ORDER.index(count.state)))
+    ]
+
+
+def action_shape(action: Action) -> ActionShape:
+    return {
+        "kind": "action",
+        "action_id": action.action_id,
+        "verb": action.verb,
+        "who": action.who,
+        "what": action.what,
+        "at": utc(action.at),
+        "deliveries": action.deliveries,
+    }
+
+
+def pause_shape(pause: Pause) -> PauseShape:
+    return {
+        "kind": "pause",
+        "target": pause.target,
+        "since": utc(pause.since),
+        "until": utc(pause.until),
+        "because": pause.because,
+        "who": pause.who,
+        "resumed_by": pause.resumed_by or None,
+    }
+
+
+def entry_shape(entry: Entry) -> EntryShape:
+    row, later, action = entry.row, entry.acknowledged_later_at, entry.action
+    return {
+        "kind": "delivery",
+        "event_id": entry.event_id,
+        "event_key": entry.event_key,
+        "first_at": utc(entry.first_at),
+        "target": row.target,
+        "state": row.state,
+        "reason": row.reason,
+        "retries": row.retries,
+        "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
+        "changed_at": utc(entry.changed_at),
+        "acknowledged_later_at": None if later is None else utc(later),
+        "later_event": entry.later_event or None,
+        "action": None if action is None else action_shape(action),
+    }
+
+
+def dossier_shape(dossier: Dossier, *, body: bool) -> DossierShape:
+    record, letter = dossier.record, dossier.letter
+    is_open = record.stage is Stage.OPEN
+    shape: DossierShape = {
+        "kind": "event",
+        "event_id": record.event_id,
+        "event_key": letter.event.event_key,
+        "stage": record.stage,
+        "first_at": utc(record.first_at),
+        "requests": record.requests,
+        "replied_at": utc(record.replied_at),
+        "request_id": letter.request_id,
+        "bytes": len(letter.event.body),
+        "sha256": letter.digest.hex(),
+        "due_at": utc(record.due_at) if is_open else None,
+        "ends_at": utc(record.ends_at) if is_open else None,
+        "trace_id": letter.traceparent[3:35] or None,
+        "deliveries": [
+            {
+                **entry_shape(entry),
+                "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
+            }
+            for entry in dossier.entries
+        ],
+    }
+    if body:
+        shape["body"] = letter.event.body.decode("utf-8", "backslashreplace")
+    return shape
+
+
+def _tried(tried: Tried) -> TriedShape:
+    attempt = tried.attempt
+    return {
+        "number": tried.number,
+        "at": utc(attempt.at),
+        "ms": round(attempt.seconds * 1000, 1),
+        "request": tried.request or None,
+        "retry": tried.retry or None,
+        "reason": attempt.reason,
+        "delivered": attempt.delivered,
+        "status": attempt.status,
+        "code": attempt.code,
+        "msg": attempt.msg,
+        "detail": attempt.detail,
+    }
+
+
+def node_shape(node: Node) -> NodeShape:
+    return {
+        "kind": "node",
+        "node_id": node.node_id,
+        "host": node.host,
+        "pid": node.pid,
+        "address": node.address,
+        "version": node.version,
+        "config": node.config,
+        "uptime_seconds": round(node.uptime, 1),
+        "silent_seconds": round(node.silent, 1),
+        "gone": node.gone,
+        "ready": node.ready,
+        "figures": dict(node.figures),
+        "troubles": [{"at": utc(each.at), "what": each.what} for each in node.troubles],
+    }

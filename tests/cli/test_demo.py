@@ -1,0 +1,26 @@
+"""`demo`: what it tells of itself, with a routes.yaml of the test's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.command import closed_port, running
+from tests.support.house import routes
+
+
+def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
+    """It plays EBaaS twice: once all is well, and once a retry calls the one that failed alone."""
+    file = tmp_path / "routes.yaml"
+    required = {name: f"http://127.0.0.1:{closed_port()}/" for name in ("one", "two")}
+    file.write_text(json.dumps(routes(required, ebaas={"waits": ["10ms"]})))
+    with running("demo", "--config", str(file), "--port", "0") as demo:
+        demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
+        assert demo.interrupt() == 0
+    told = demo.stdout[demo.stdout.index("") + 1 :]
+    assert told[0] == "The demo plays EBaaS, and sends the sample event of the platform's page."
+    assert told[1] == "An event came: a.gs.cert.1 (128 bytes)"
+    assert "Another one, and two fails at first. EBaaS sends again what gets no 000:" in told
+    assert told[told.index("  request 2 of 21") + 1].split() == (
+        ["one", "not", "called", "again:", "acknowledged"]
+    )

@@ -1,0 +1,86 @@
+"""`init`: a first routes.yaml and what belongs beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.inprocess import ran
+
+FILES = {"routes.yaml", "routes.test.yaml", "routes.schema.json", "routes.test.schema.json"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def targets(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--target", pair)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (),
+        targets("ledger=https://ledger.example.com/callback"),
+        targets("a=http://127.0.0.1:1/", "null=http://127.0.0.1:2/", "012=http://127.0.0.1:3/"),
+        targets("ledger=${URL_OF_THE_LEDGER:-http://127.0.0.1:1/}"),
+    ],
+)
+def test_what_it_writes_is_good(given: list[str]) -> None:
+    """By `check --strict` and by its own tests, whatever the targets are called."""
+    assert (ran("init", *given).code, ran("init", *given).code) == (0, 1)
+    assert {path.name for path in Path("config").iterdir()} == FILES
+    for command in (("check", "--strict"), ("test", "--fail-under", "100")):
+        result = ran(*command)
+        assert (result.code, result.err) == (0, "")
+
+
+def test_an_editor_finds_the_schemas() -> None:
+    """Each file's first line names the schema that stands beside it."""
+    ran("init", "mine")
+    for name in ("routes", "routes.test"):
+        line = Path("mine", f"{name}.yaml").read_text("utf-8").splitlines()[0]
+        schema = line.removeprefix("# yaml-language-server: $schema=")
+        assert Path("mine", schema).is_file()
+        assert schema == f"{name}.schema.json"
+
+
+def test_it_replaces_nothing() -> None:
+    """One file that is there already, and nothing is written."""
+    Path("config").mkdir()
+    Path("config/routes.test.yaml").write_text("mine")
+    result = ran("init")
+    assert result.code == 1
+    assert result.err == (
+        "ebaas-router: config/routes.test.yaml is there already; nothing was written\n"
+    )
+    assert [path.name for path in Path("config").iterdir()] == ["routes.test.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("ledger", "'ledger' is not NAME=URL"),
+        ("l=ftp://x/", "targets.l.url a URL has to begin with http:// or https://"),
+        ("l=http://169.254.169.254/", "is a cloud metadata address, which must never be called"),
+        ("a b=http://127.0.0.1/", "'a b' is not a target's name"),
+        ("l=${NOWHERE}", "NOWHERE"),
+    ],
+)
+def test_a_target_that_can_not_be_is_one_line(given: str, why: str) -> None:
+    """Nothing is written, and the option is named."""
+    result = ran("init", "--target", given)
+    assert result.code == 2
+    assert result.err.startswith("ebaas-router: --target: ")
+    assert why in result.err
+    assert not Path("config").exists()
+
+
+def test_a_warning_stops_nothing() -> None:
+    """What `check` warns of is said at once, and the files are there."""
+    result = ran("init", "--target", "l=http://ledger.example.com/")
+    assert result.code == 0
+    assert "warning: targets.l.url: plain http to a host that is not local" in result.err

@@ -1,0 +1,239 @@
+"""`probe` against receivers of its own, each with one fault, and against those that are shipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import ssl
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.trying.probe.checks import checks
+from router.cli.trying.probe.client import Effort
+from tests.support.certificates import issued
+from tests.support.command import PATIENCE, ROOT, closed_port, command, environment, receiver
+from tests.support.inprocess import ran
+from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+
+#: What is quick enough for a test, and still tells the faults from the right.
+QUICK = ("--yes", "--timeout", "1s", "--idle", "50ms", "--requests", "4", "--at-once", "6")
+
+
+def probe(url: str, *arguments: str | Path) -> dict[str, Any]:
+    """What each check has found, and the exit code as `code`."""
+    result = ran("probe", url, "--secret", SECRET, "--format", "json", *QUICK, *arguments)
+    found = {line["check"]: line for line in map(json.loads, result.lines)}
+    return {**found, "code": result.code}
+
+
+def breaches(found: dict[str, Any]) -> list[str]:
+    return [name for name, line in found.items() if name != "code" and line["grade"] == "breach"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_finds_the_fault(fault: str) -> None:
+    """By the one check that is for it, with the router's reason, and how to mend it."""
+    handler, check, reason, mend = FAULTS[fault]
+    with serving(handler) as url:
+        found = probe(url, *handler.arguments)
+    assert breaches(found) == [check]
+    assert found["code"] == 1
+    assert found[check]["reason"] == reason
+    assert found[check]["router"]
+    assert mend in found[check]["mend"]
+
+
+def test_a_right_receiver_passes_every_check() -> None:
+    """Nothing is found, and what could not be tried is said to be skipped."""
+    with serving(Right) as url:
+        found = probe(url)
+    assert found.pop("code") == 0
+    assert [name for name, line in found.items() if line["grade"] != "good"] == ["tls"]
+
+
+def test_the_receivers_that_are_shipped_pass() -> None:
+    """`receive --verify`, and `receive` alone, where there is nothing to sign with."""
+    with receiver("--verify", SECRET) as shipped:
+        assert probe(shipped.url)["code"] == 0
+    with receiver() as shipped:
+        result = ran("probe", shipped.url, *QUICK)
+    assert result.code == 0
+    assert result.lines[-1] == "21 checks: 16 good, 0 breach, 5 skipped"
+
+
+def test_where_nobody_answers_the_others_are_left() -> None:
+    """One breach, by the router's reason, and one line for all that would tell no more."""
+    result = ran("probe", f"http://127.0.0.1:{closed_port()}/", *QUICK)
+    assert result.code == 1
+    first, second, *breach, left, _ = result.lines
+    assert first.startswith("skipped tls")
+    assert "Connection refused" in second
+    assert breach[0].startswith("BREACH  answers")
+    assert "`connect_refused`: the event comes again, 20 times within 14.1 h" in breach[1]
+    assert "start the receiver" in breach[2]
+    assert left.startswith("skipped 18 others")
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "reason", "said"),
+    [
+        (90, True, None, "good for 9"),
+        (3, True, None, "ends in 3.0 days"),
+        (90, False, "tls", "unable to get local issuer"),
+        (-0.5, True, "tls", "expired"),
+    ],
+)
+def test_a_certificate_is_looked_at(
+    tmp_path: Path, days: float, trusted: bool, reason: str | None, said: str
+) -> None:
+    """Whom it is from, and when it ends."""
+    pair = issued(tmp_path, days=days)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    pair.load_into(context)
+    with serving(Right, context) as url:
+        ca = ("--ca", tmp_path / "cert.ca") if trusted else ()
+        found = probe(url, "--only", "tls", *ca)
+    assert said in found["tls"]["said"]
+    assert found["tls"]["reason"] == reason
+    assert found["code"] == (days != 90 or not trusted)
+
+
+def routes(folder: Path, url: str, **target: Any) -> Path:
+    file = folder / "routes.yaml"
+    wanted = {"url": url, "secret": f"${{PROBED:-{SECRET}}}", "timeout": "1s", **target}
+    file.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "queue": {"retries": 2, "waits": ["1h"]},
+                "targets": {"ledger": wanted},
+                "routes": [{"name": "all", "match": "*", "optional": ["ledger"]}],
+            }
+        )
+    )
+    return file
+
+
+def test_a_target_is_probed_as_routes_yaml_has_it(tmp_path: Path) -> None:
+    """URL, headers, secret, timeout and what acknowledges; and who sends again."""
+    heard: list[str | None] = []
+
+    class Ledger(Right):
+        def take(self, headers: dict[str, str], event: dict[str, Any]) -> tuple[int, Any]:
+            heard.extend(headers.get(name) for name in ("x-tenant", "x-ebaas-target"))
+            return 202, b"later"
+
+    with serving(Ledger) as url:
+        more = {"headers": {"X-Tenant": "7"}, "acknowledge": "status"}
+        only = ("probe", "--target", "ledger", "--yes", "--only", "answers", "--config")
+        assert ran(*only, routes(tmp_path, url, **more)).code == 0
+        assert heard == ["7", "ledger"]
+        result = ran(*only, routes(tmp_path, url))
+    assert result.code == 1
+    assert "the router sends the event again, 2 times within 2.0 h" in result.lines[1]
+
+
+def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:
+    """As it is in it, but for the line's end."""
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    with serving(Right) as url:
+        result = ran("probe", url, "--secret-file", file, *QUICK, "--only", "answers")
+    assert result.code == 0
+
+
+def test_junit_has_every_check() -> None:
+    """As a test report: failures have what is wrong, and how to mend it."""
+    with serving(tells({"code": "<&\x1b"})) as url:
+        result = ran("probe", url, "--secret", SECRET, *QUICK, "--format", "junit")
+    suite = ET.fromstring(result.out)
+    assert suite.attrib["tests"] == "21"
+    assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("1", "19")
+    [failure] = suite.iter("failure")
+    assert "code" in failure.attrib["message"]
+    assert "to mend it: answer" in (failure.text or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "URL or --target NAME has to be given, and not both"),
+        (["ftp://x"], "URL: 'ftp://x' is not a URL"),
+        (
+            ["http://h/", "--only", "answer"],
+            "--only: 'answer' is not a check, did you mean answers?",
+        ),
+        (["http://h/", "--skip", "x"], "--skip: 'x' is not a check; there are tls, redirects, "),
+        (["http://h/", "--only", "tls", "--skip", "tls"], "--skip leaves no check"),
+        (["http://h/", "--secret", "whsec_?"], "--secret: what follows whsec_ is not base64"),
+        (["http://h/", "--header", "x-request-id: 7"], "--header: x-request-id is set by the"),
+        (["http://h/", "--secret-file", "/nowhere"], "--secret-file: '/nowhere' can't be read"),
+        (["http://h/", "--idle", "4s"], "--idle: '4s' is not a time up to 3s"),
+        (["http://h/", "--key", "a.b.c.\udcff"], "--key: 'a.b.c.\\udcff' is not a key"),
+        (["http://h/", "--key", "a.b"], "--key: 'a.b' is not a key (like a.gs.cert.1)"),
+        (["--target", "ledgr"], "--target: 'ledgr' is not in routes.yaml, did you mean ledger?"),
+        (["--target", "ledger", "--timeout", "1s"], "--timeout: can't be given with --target"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], said: str) -> None:
+    """Exit code 2, and nothing is sent."""
+    result = ran("probe", *arguments, "--yes")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"ebaas-router: {said}")
+
+
+def test_a_routes_yaml_of_no_use_is_no_breach(tmp_path: Path) -> None:
+    """Exit code 3, with what is wrong and where."""
+    result = ran("probe", "--target", "x", "--yes", "--config", tmp_path / "routes.yaml")
+    assert (result.code, result.out) == (3, "")
+    assert "can't be read" in result.err
+
+
+def test_it_sends_nothing_unasked() -> None:
+    """Where nobody can be asked it ends, with exit code 2, having said what it would send."""
+    with serving(Right) as url:
+        result = ran("probe", url, "--only", "answers")
+    assert (result.code, result.out) == (2, "")
+    assert f"1 check with up to 1 real request to {url}" in result.err
+    assert "--yes sends them" in result.err
+
+
+@pytest.mark.parametrize(("said", "code"), [(b"y\n", 0), (b"\n", 2)])
+def test_it_asks_on_a_terminal(said: bytes, code: int) -> None:
+    """And takes nothing but a yes for one."""
+    ours, theirs = pty.openpty()
+    with serving(Right) as url:
+        os.write(ours, said)
+        asked = ("probe", url, "--secret", SECRET, "--only", "answers")
+        done = subprocess.run(
+            command(*asked), stdin=theirs, capture_output=True, cwd=ROOT, env=environment(),
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == code
+    assert b"send them? [y/N]" in done.stderr
+    assert bool(done.stdout) == (code == 0)
+
+
+def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
+    """`egress` of routes.yaml holds for a probe too."""
+    file = routes(tmp_path, f"http://localhost:{closed_port()}/")
+    file.write_text(file.read_text().replace('"version"', '"egress": ["10.0.0.0/8"], "version"'))
+    result = ran("probe", "--target", "ledger", "--config", file, "--yes", "--format", "json")
+    [breach] = [line for line in map(json.loads, result.lines) if line["grade"] == "breach"]
+    assert (result.code, breach["check"], breach["reason"]) == (1, "answers", "forbidden")
+
+
+def test_the_page_has_every_check() -> None:
+    """In their order, each with what it sends and what is right."""
+    page = (ROOT / "docs/probe.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == [
+        check.name for check in checks(Effort())
+    ]

@@ -1,0 +1,91 @@
+"""The receivers of docs/receivers/: each is run as its page says, and probed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PATIENCE, ROOT
+from tests.support.inprocess import ran
+from tests.support.receivers import SECRET
+from tests.support.sockets import HeldPort, listens
+
+pytestmark = pytest.mark.skipif("RECEIVERS" not in os.environ, reason="make receivers")
+
+PAGES = ROOT / "docs/receivers"
+TOOLS = Path(os.environ.get("RECEIVERS", "")) / "bin"
+
+_GUNICORN = "gunicorn --threads 8 --keep-alive 5 --bind 127.0.0.1:{port}"
+
+#: How each is started, as its first comment has it but for the port.
+COMMANDS = {
+    "flask": f"{TOOLS}/{_GUNICORN} flask_receiver:app",
+    "fastapi": f"{TOOLS}/uvicorn --port {{port}} fastapi_receiver:app",
+    "django": f"{TOOLS}/{_GUNICORN} django_receiver:app",
+    "express": "node express_receiver.mjs",
+}
+
+
+@contextmanager
+def started(name: str, folder: Path) -> Iterator[str]:
+    """Its URL, once it listens, and until the block ends; its database is in the folder."""
+    port = HeldPort()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SECRET": SECRET,
+        "DATABASE": str(folder / "inbox.db"),
+        "PORT": str(port.number),
+    }
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen(
+            COMMANDS[name].format(port=port.number).split(),
+            cwd=PAGES, env=environment, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: listens(port.number) or process.poll() is not None)
+        assert process.poll() is None, (folder / "output").read_text()
+        yield f"http://127.0.0.1:{port.number}/callback"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        port.close()
+
+
+def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_receiver_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    """`probe` finds nothing; and the work for an event that comes five times is done once, after
+    the answer."""
+    if name == "express" and not (shutil.which("node") and (PAGES / "node_modules").exists()):
+        pytest.skip("no Node.js, or its packages could not be fetched")
+    with started(name, tmp_path) as url:
+        probed = ran("probe", url, "--secret", SECRET, "--yes")
+        assert probed.code == 0, probed.out
+        five = ("send", url, "--sign", SECRET, "--count", "5", "--concurrency", "5")
+        assert ran(*five, "--change", "order-17").code == 0
+        with closing(sqlite3.connect(tmp_path / "inbox.db", timeout=PATIENCE)) as database:
+            undone = "SELECT count(*) FROM inbox WHERE NOT done"
+            wait_for(lambda: database.execute(undone).fetchone() == (0,))
+        assert (tmp_path / "output").read_text().count("order-17") == 1
+
+
+def test_they_say_how_they_are_started() -> None:
+    """The first comment of each has the command that it is run by here."""
+    for name, command in COMMANDS.items():
+        program, *rest = command.format(port=9002).split()
+        [page] = PAGES.glob(f"{name}_receiver.*")
+        assert " ".join([Path(program).name, *rest]) in page.read_text()
