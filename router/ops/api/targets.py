@@ -106,6 +106,7 @@ TargetRoute = TypedDict(
     "TargetRoute",
     {
         "name": str,
+        "file": str,
         "line": int,
         "match": dict[str, list[str]],
         "as": Literal["required", "optional"],
@@ -278,6 +279,7 @@ def _routes(view: View, name: str) -> Iterator[TargetRoute]:
             if name in route[role]:
                 yield {
                     "name": route["name"],
+                    "file": route["file"],
                     "line": route["line"],
                     "match": route["match"],
                     "as": role,
