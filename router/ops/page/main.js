@@ -186,7 +186,7 @@ function listen() {
   unfollow = follow(query, hear, (isLive) => {
     if (state.isLive !== isLive) {
       state.isLive = isLive;
-      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data);
+      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data, state.place);
       if (isLive) load();
       else draw();
     }
@@ -255,7 +255,11 @@ window.addEventListener('hashchange', arrive);
 async function arrive() {
   const before = state.place;
   const next = placeOf(location.hash);
-  if (JSON.stringify(next) === JSON.stringify(before) && isAwaited()) return;
+  if (JSON.stringify(next) === JSON.stringify(before)) {
+    if (isAwaited()) return;
+    // Who asks for the same again wants it anew.
+    state.loaded = null;
+  }
   const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
   Object.assign(state, { place: next, problem: null });
   draw();

@@ -11,14 +11,20 @@ import { isKnown, text, told } from '../telling.js';
 export const event = {
   title: (place) => `${text('event')} ${place.name.slice(0, 8)}`,
 
-  async load(place) {
+  async load(place, before) {
+    // Nothing more will happen by itself.
+    if (before && !before.news && !before.story.next.length) return before;
     const body = place.query.body ? { body: 'true' } : {};
     return { story: await ask(`events/${encodeURIComponent(place.name)}`, body) };
   },
 
   /** A search is not cheap: it is looked at again when something happens to this event. */
   seldom: true,
-  hear: ({ story }, kind, what) => what.event_id && what.event_id === story.event_id && 'load',
+  hear(data, kind, what) {
+    if (!what.event_id || what.event_id !== data.story.event_id) return null;
+    data.news = true;
+    return 'load';
+  },
 
   view({ story }, place, page) {
     return h('div', null,

@@ -26,16 +26,17 @@ export const events = {
 
   async load(place, before) {
     const { query } = place;
-    // What comes is heard; a search finds what came while nobody listened.
-    if (before && isFollowed(query) && !before.missed) return before;
+    // A search costs a process, and is made when it is asked for. What comes is heard; another
+    // search finds what came while nobody listened.
+    if (before && !before.missed) return before;
     const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
-    const data = before && isFollowed(query) ? { ...before, missed: false }
+    const data = before ? { ...before, missed: false }
       : { rows: [], held: null, news: [] };
     const name = data.held ? 'held' : 'rows';
     return { ...data, found, [name]: merged(data[name], found.events) };
   },
 
-  connected: (data) => { data.missed = true; },
+  connected: (data, { query }) => { data.missed = isFollowed(query); },
 
   /** What the stream is to tell here; null where what is shown is a search. */
   stream: ({ query }) => isFollowed(query) && {
