@@ -176,9 +176,8 @@ let loading = null;
 
 /** Follows what this room wants to hear: failures, unless it says more. */
 function listen() {
-  if (!state.you || state.goneSince) return;
-  const room = roomOf(state.place);
-  const query = room.stream?.(state.place) || { failed: 'true' };
+  if (!isLoaded(state.place) || state.goneSince) return;
+  const query = roomOf(state.place).stream?.(state.place, state.data) || { failed: 'true' };
   const wanted = JSON.stringify(query);
   if (wanted === followed) return;
   unfollow();
