@@ -216,7 +216,8 @@ async def _show(ops: Ops, args: argparse.Namespace) -> int:
         say_json(shape)
         return GOOD
     of = requests_of(read_setting(args, "config"))
-    for text in entries.dossier_told(shape, ops.now(), of, map(pause_shape, await paused(ops))):
+    pauses = map(pause_shape, await paused(ops))
+    for text in entries.dossier_told(shape, ops.now(), of, pauses):
         say(text)
     if args.body:
         say("")

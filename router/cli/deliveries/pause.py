@@ -85,7 +85,7 @@ async def _pause(args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(pause_shape(made))
     else:
-        say(pause_told(pause_shape(made), int(made.since)))
+        say(pause_told(pause_shape(made), made.since))
     return GOOD
 
 
