@@ -1,8 +1,8 @@
 // What a person does with deliveries: first it is shown what an act would change, then the act
 // takes exactly that, and tells what it has changed, where it was asked for.
 //
-// `data.asked` is the one thing that is asked for: `{verb, filter, where, …}`, how far it is, and in
-// `kept` where its row stood.
+// `data.asked` is the one thing that is asked for: `{verb, filter, where, …}`, how far it is, and
+// in `kept` where its row stood.
 
 import { act } from './api.js';
 import { h } from './elements.js';

@@ -39,7 +39,7 @@ const state = {
   isLive: false,
   /** Since when nobody has answered, in milliseconds; null while somebody does. */
   goneSince: null,
-  /** How many things are wrong, for the title; the names of all targets, for what can be filled in. */
+  /** How many things are wrong, for the title; the targets' names, for what is filled in. */
   wrong: 0,
   targets: [],
 };
@@ -239,7 +239,9 @@ function shown() {
     return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
       h('p', null, state.problem.detail));
   }
-  if (!state.data) return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  if (!state.data) {
+    return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  }
   return [
     state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),

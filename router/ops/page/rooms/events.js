@@ -46,7 +46,8 @@ export const events = {
   },
 
   hear(data, kind, what, place) {
-    if (!isFollowed(place.query) || (kind !== 'event' && !isKnown(`happening.${kind}`))) return null;
+    const isTold = kind === 'event' || isKnown(`happening.${kind}`);
+    if (!isFollowed(place.query) || !isTold) return null;
     data.news.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
     // What is drawn four times a second can't show more.
     data.news.splice(0, data.news.length - KEPT);
@@ -137,8 +138,8 @@ function holding(data, page) {
 }
 
 function rowsOf(data) {
-  const columns = [[text('time'), 'short bare'], [text('event'), 'name'], [text('events.told'), 'short'],
-    [text('events.went')]];
+  const columns = [[text('time'), 'short bare'], [text('event'), 'name'],
+    [text('events.told'), 'short'], [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
     key: keyOf(row),
     cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
