@@ -214,7 +214,9 @@ def says_what_it_is(_: Scene) -> str:
     config, health = image["Config"], image["Healthcheck"]
     labels = {name.rpartition(".")[2]: text for name, text in config["Labels"].items()}
     assert labels["title"] == "ebaas-router"
-    assert "unknown" not in (labels["version"], labels["revision"]), labels
+    assert "unknown" not in (labels["version"], labels["revision"], labels["created"]), labels
+    assert labels["licenses"] == "LicenseRef-Proprietary"
+    assert labels["name"] == BASE
     assert config["User"] == f"{USER}:{USER}"
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
     assert set(config["Volumes"]) == {"/data"}
@@ -224,7 +226,7 @@ def says_what_it_is(_: Scene) -> str:
 
 
 def _added(image: dict[str, Any]) -> str:
-    base = json.loads(podman("inspect", f"docker.io/library/{BASE}"))[0]
+    base = json.loads(podman("inspect", BASE))[0]
     return f"{(image['Size'] - base['Size']) / 1e6:.0f}"
 
 
