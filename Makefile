@@ -124,6 +124,13 @@ soak-short: dev-environment ## the same for a minute
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
 
+.PHONY: base deploy-check
+base: ## ask the registry which image the Dockerfile's tag is now, and write its digest there
+	@scripts/renew-base
+
+deploy-check: dev-environment ## build what is in deploy/ as its users do, and hold it to schemas and to the router
+	@scripts/deploy-check $(ARGS)
+
 .PHONY: faults power-cut day
 
 faults: dev-environment ## what befalls the store: full, locked, hanging and lost disks, a million events; best as root
