@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config.settings import SETTINGS, Settings
-from router.net.http.limits import Limits
+from router.config.settings import Settings
+from router.contract import parse_duration
 from router.store import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
+from tests.support.variables import longest_stop, settings_of
 
 BUILT = os.environ.get("DEPLOY_BUILT")
 DEPLOY = ROOT / "deploy"
@@ -25,9 +26,14 @@ DEPLOY = ROOT / "deploy"
 pytestmark = pytest.mark.skipif(not BUILT, reason="make deploy-check builds it")
 
 
+def built(name: str) -> Any:
+    return json.loads((Path(BUILT or "") / f"{name}.json").read_text())
+
+
 @pytest.fixture(params=["compose", "compose-postgresql"])
 def compose(request: pytest.FixtureRequest) -> Any:
-    return json.loads((Path(BUILT or "") / f"{request.param}.json").read_text())
+    """Without and with the profile."""
+    return built(request.param)
 
 
 def test_every_file_that_is_mounted_is_there(compose: Any) -> None:
@@ -63,12 +69,7 @@ def test_only_callbacks_are_published_to_others(compose: Any) -> None:
 def test_the_router_takes_its_variables_and_is_given_the_files_they_name(compose: Any) -> None:
     """A wrong name would do nothing, a wrong value end the start."""
     router = compose["services"]["router"]
-    known = {setting.variable: setting for setting in SETTINGS.values()}
-    settings = {
-        known[name].name: known[name].read(name, text)
-        for name, text in router["environment"].items()
-        if text
-    }
+    settings = settings_of(router["environment"])
     given = {Path("/run/secrets") / secret["source"] for secret in router["secrets"]}
     assert settings["ops_token_file"] in given
     if "postgresql" in compose["services"]:
@@ -77,24 +78,26 @@ def test_the_router_takes_its_variables_and_is_given_the_files_they_name(compose
     else:
         assert settings["store"] == Path("/data/ebaas-router.db")
         assert "store_password_file" not in settings
-    needs = Settings().drain_delay + Settings().drain_timeout + Limits().reply
-    assert router["stop_grace_period"] == "30s"
-    assert needs < 30
 
 
-def test_the_database_is_the_one_that_the_router_asks_for(compose: Any) -> None:
-    """Its user, its name, its host and its password."""
-    if "postgresql" not in compose["services"]:
-        pytest.skip("it is in the profile")
-    server = compose["services"]["postgresql"]
-    asked = compose["services"]["router"]["environment"]["EBAAS_ROUTER_STORE"]
-    user, name = server["environment"]["POSTGRES_USER"], server["environment"]["POSTGRES_DB"]
-    assert asked == f"postgresql://{user}@postgresql/{name}"
-    password = server["environment"]["POSTGRES_PASSWORD_FILE"]
-    assert compose["services"]["router"]["environment"]["EBAAS_ROUTER_STORE_PASSWORD_FILE"] == (
-        password
-    )
-    assert password in [f"/run/secrets/{each['source']}" for each in server["secrets"]]
+def test_a_stop_is_waited_for(compose: Any) -> None:
+    """Longer than the drain's delay, its timeout and the time for the last replies together."""
+    router = compose["services"]["router"]
+    needs = longest_stop(settings_of(router["environment"]))
+    assert parse_duration(router["stop_grace_period"]) > needs
+
+
+def test_the_database_is_the_one_that_the_router_asks_for() -> None:
+    """Its user, its name, its host and its password, and a network that has both."""
+    services = built("compose-postgresql")["services"]
+    server, router = services["postgresql"], services["router"]
+    is_told, asks = server["environment"], router["environment"]
+    address = f"postgresql://{is_told['POSTGRES_USER']}@postgresql/{is_told['POSTGRES_DB']}"
+    assert asks["EBAAS_ROUTER_STORE"] == address
+    assert asks["EBAAS_ROUTER_STORE_PASSWORD_FILE"] == is_told["POSTGRES_PASSWORD_FILE"]
+    given = [f"/run/secrets/{secret['source']}" for secret in server["secrets"]]
+    assert given == [is_told["POSTGRES_PASSWORD_FILE"]]
+    assert set(server["networks"]) <= set(router["networks"])
 
 
 def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:

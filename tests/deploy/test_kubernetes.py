@@ -1,7 +1,7 @@
 """deploy/kubernetes: what one file names another defines, and the router takes what they say.
 
-`make deploy-check` has kustomize build the overlays and gives their folder in DEPLOY_BUILT. Without it
-the base alone is read, which is one router whole.
+`make deploy-check` has kustomize build the overlays and gives their folder in DEPLOY_BUILT. Without
+it the base alone is read, which is one router whole.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from router import __version__
-from router.config.settings import SETTINGS, Settings
-from router.net.http.limits import Limits
+from router.config.settings import Settings
 from router.store import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
+from tests.support.variables import longest_stop, settings_of
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 BUILT = os.environ.get("DEPLOY_BUILT")
@@ -54,6 +54,7 @@ class Build:
         self.pod = self.set["spec"]["template"]["spec"]
         [self.container] = self.pod["containers"]
         self.environ = {each["name"]: each["value"] for each in self.container["env"]}
+        self.settings = settings_of(self.environ)
         self.mounts = {each["name"]: each["mountPath"] for each in self.container["volumeMounts"]}
 
     def every(self, kind: str) -> list[Any]:
@@ -62,14 +63,6 @@ class Build:
     def one(self, kind: str) -> Any:
         [found] = self.every(kind)
         return found
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the variables set, read as the router reads them."""
-        known = {setting.variable: setting for setting in SETTINGS.values()}
-        return {
-            known[name].name: known[name].read(name, text) for name, text in self.environ.items()
-        }
 
 
 @pytest.fixture(params=NAMES)
@@ -133,10 +126,7 @@ def test_every_port_that_is_named_is_the_containers(build: Build) -> None:
 
 def test_a_stop_is_waited_for(build: Build) -> None:
     """Longer than the drain's delay, its timeout and the time for the last replies together."""
-    settings = {"drain_delay": Settings().drain_delay, "drain_timeout": Settings().drain_timeout}
-    settings.update(build.settings)
-    needs = settings["drain_delay"] + settings["drain_timeout"] + Limits().reply
-    assert build.pod["terminationGracePeriodSeconds"] > needs
+    assert build.pod["terminationGracePeriodSeconds"] > longest_stop(build.settings)
 
 
 def test_every_variable_is_a_setting_and_every_file_is_mounted(build: Build) -> None:
