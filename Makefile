@@ -85,6 +85,7 @@ docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.container_page
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
