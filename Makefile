@@ -25,6 +25,7 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
+		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve
 
@@ -77,8 +78,22 @@ run-environment:
 dev-environment:
 	@scripts/setup dev
 
+.PHONY: browser
+
+# A browser's own environment: its driver is large, and nothing else needs it.
+browser: ## the page in a real browser: each room, both languages, what axe finds; installs one, as root
+	@VENV=.tools/venv-browser scripts/setup browser
+	@scripts/chromium >/dev/null
+	@.tools/venv-browser/bin/python -m pytest -n 2 --dist loadfile $(ARGS) tests/browser
+
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
+
+.PHONY: api-fuzz
+
+api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+	@VENV=.tools/venv-fuzz scripts/setup fuzz
+	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
@@ -131,6 +146,10 @@ base: ## ask the registry which image the Dockerfile's tag is now, and write its
 
 deploy-check: dev-environment ## build what is in deploy/ as its users do, and hold it to schemas and to the router
 	@scripts/deploy-check $(ARGS)
+
+.PHONY: systemd
+systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root
+	@LONG=1 $(python) -m pytest -n 0 -rs -o faulthandler_timeout=300 tests/whole/test_systemd.py $(ARGS)
 
 .PHONY: faults power-cut day
 

@@ -20,10 +20,10 @@ from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
-from router.delivery import Forwarder, InForce, Memory, Observer, Queue, Sender
+from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue, Sender
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, described, report_of
+from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
 from router.telemetry import Log, Metrics, Watchdog
@@ -72,7 +72,8 @@ class App(Starlette):
         self._memory: Memory | None = None
         #: What this process says of itself to those that share the store.
         self.identity = Identity()
-        self._present: asyncio.Task[None] | None = None
+        #: What goes on beside requests and the queue, until the store is closed.
+        self._beside: list[asyncio.Task[None]] = []
         #: Why the store could not be opened when it was last tried.
         self._awaited = ""
         share = max(1, settings.max_requests // SHARE)
@@ -80,10 +81,11 @@ class App(Starlette):
             config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
+        intake = Intake(*_schemas(settings))
         self._callbacks = Callbacks(
             config,
             self._door(config),
-            Intake(*_schemas(settings)),
+            intake,
             self._observer,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
@@ -96,6 +98,15 @@ class App(Starlette):
             self._sender.sweep,
             log,
             self.metrics,
+        )
+        #: What this process answers to whoever owns the ops port.
+        self.answers = answers_of(
+            self.report,
+            self._describe,
+            self.reload.standing,
+            intake,
+            self._watchdog.minutes,
+            log,
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
@@ -223,20 +234,27 @@ class App(Starlette):
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
         opening = partial(open_store, settings.store, limits, password, connections)
-        store = await opened(opening, away, self._stopping)
+        store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return
         self._store = store
         if self._awaited:
             self._log.info("store_opened", store=str(self._settings.store))
         worker = self._join(store)
+        if store.remembers:
+            pausing = Pausing(store, self._sender.hold, self._observer)
+            await pausing.look()  # before the first event
+            self._beside.append(asyncio.create_task(pausing.run()))
         self._probes.opening = False
         self._probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
             presence = Heartbeat(store.nodes, self._describe, self.metrics)
-            self._present = asyncio.create_task(presence.run())
+            self._beside.append(asyncio.create_task(presence.run()))
         tried.set()
         await worker.run(self._stopping)
+
+    def _store_lasts(self, seconds: float) -> None:
+        self._log.info("store_opening", store=str(self._settings.store), seconds=round(seconds))
 
     def _away(self, tried: asyncio.Event, error: RouterError) -> None:
         """One line for as long as it is for the same reason."""
@@ -257,9 +275,10 @@ class App(Starlette):
                 with suppress(StoreFailed):
                     await self._memory.make_good(SPEND_TIMEOUT)
         finally:
-            if self._present is not None:
-                self._present.cancel()
-                await asyncio.wait({self._present})
+            for task in self._beside:
+                task.cancel()
+            if self._beside:
+                await asyncio.wait(self._beside)
             if self._store is not None:
                 await self._store.close()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from router.archive.segments import Segment, found
@@ -11,6 +14,9 @@ from router.telemetry import stamp
 
 #: Where a line has its time, and what comes before that.
 _TIME, _BEFORE = slice(9, 33), b'{"time":"'
+
+#: What a line may be known by.
+Needle = bytes | re.Pattern[bytes]
 
 #: How many segments are read ahead, in a thread, while one is looked through.
 _AHEAD = 2
@@ -22,7 +28,7 @@ class Scan:
     def __init__(
         self,
         folder: Path,
-        needles: Sequence[bytes] = (),
+        needles: Sequence[Needle] = (),
         *,
         since: float | None = None,
         until: float | None = None,
@@ -101,8 +107,8 @@ class Scan:
                 yield line
 
 
-def lines_with(text: bytes, needles: Sequence[bytes]) -> Iterator[bytes]:
-    """The lines that have any of these bytes, each once; all where there are none to look for."""
+def lines_with(text: bytes, needles: Sequence[Needle]) -> Iterator[bytes]:
+    """The lines that have any of these, each once; all where there are none to look for."""
     if not needles:
         yield from filter(None, text.split(b"\n"))
         return
@@ -112,17 +118,37 @@ def lines_with(text: bytes, needles: Sequence[bytes]) -> Iterator[bytes]:
         yield text[start : end if end >= 0 else len(text)]
 
 
-def _starts(text: bytes, needle: bytes) -> Iterator[int]:
-    at = text.find(needle)
+def _starts(text: bytes, needle: Needle) -> Iterator[int]:
+    at = _place(text, needle, 0)
     while at >= 0:
         yield text.rfind(b"\n", 0, at) + 1
         end = text.find(b"\n", at)
-        at = text.find(needle, end) if end >= 0 else -1
+        at = _place(text, needle, end) if end >= 0 else -1
+
+
+def _place(text: bytes, needle: Needle, start: int) -> int:
+    if isinstance(needle, bytes):
+        return text.find(needle, start)
+    found = needle.search(text, start)
+    return found.start() if found else -1
 
 
 def time_of(line: bytes) -> bytes:
     """As the line has it; nothing for one that is cut."""
     return line[_TIME] if line.startswith(_BEFORE) else b""
+
+
+def span(text: bytes) -> tuple[float, float] | None:
+    """The earliest and the latest time of its lines, which a clock that jumps puts in no order;
+    None where none has one."""
+    times = [at for line in text.split(b"\n") if (at := time_of(line))]
+    with suppress(ValueError):
+        return (_seconds(min(times)), _seconds(max(times)))
+    return None
+
+
+def _seconds(at: bytes) -> float:
+    return datetime.fromisoformat(at.decode("ascii")).timestamp()
 
 
 def _next(lines: list[bytes]) -> bytes:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
+from router.archive.reading import span
 from router.archive.segments import Segment, every_file, finished_name, found, open_name
 from router.archive.zstd import compressed
 
@@ -48,8 +49,12 @@ class Shelf:
     def append(self, lines: bytes) -> None:
         """Write whole lines, all or none of them."""
         now = self._now()
+        first, last = span(lines) or (now, now)
+        if self._fd >= 0 and first < self._segment.first:
+            with suppress(OSError):  # the clock has jumped back: no line is older than its segment
+                self.turn()
         if self._fd < 0:
-            self._begin(now)
+            self._begin(first)
         try:
             rest = memoryview(lines)
             while rest:
@@ -59,7 +64,7 @@ class Shelf:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(lines)
-        self._last = max(self._last, now)
+        self._last = max(self._last, last)
         if self._size >= self._full:
             with suppress(OSError):  # the lines are there; `tidy` tries it again, and says why
                 self.turn()
@@ -95,11 +100,11 @@ class Shelf:
             os.close(self._fd)
             self._fd = -1
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, first: float) -> None:
         # Not its parent: a folder that is away, a disk unmounted say, is not made in its place.
         self._folder.mkdir(mode=0o700, exist_ok=True)
         token = token_hex(4)
-        path = self._folder / open_name(now, token)
+        path = self._folder / open_name(first, token)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -108,8 +113,8 @@ class Shelf:
         except OSError:
             os.close(fd)
             raise
-        self._fd, self._size, self._last = fd, 0, now
-        self._segment = Segment(path, token, now, None)
+        self._fd, self._size, self._last = fd, 0, first
+        self._segment = Segment(path, token, first, None)
 
     def _finish_abandoned(self, segment: Segment) -> None:
         """Finish a segment whose process is gone."""
@@ -117,18 +122,21 @@ class Shelf:
             fd = os.open(segment.path, os.O_RDONLY)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._finish(segment, max(segment.first, os.fstat(fd).st_mtime))
+                self._finish(segment)
             except BlockingIOError:
                 pass  # it lives
             finally:
                 os.close(fd)
 
-    def _finish(self, segment: Segment, last: float) -> None:
-        """Compress it under its new name; only then is the old one deleted."""
-        path = segment.path
+    def _finish(self, segment: Segment, last: float | None = None) -> None:
+        """Compress it under its new name; only then is the old one deleted. Without `last` its
+        lines say from when to when it reaches."""
+        path, first = segment.path, segment.first
         is_done = any(self._folder.glob(f"*-{segment.token}.jsonl.zst"))
         if not is_done and (text := path.read_bytes()):
-            name = self._folder / finished_name(segment.first, last, segment.token)
+            if last is None:
+                first, last = span(text) or (first, max(first, path.stat().st_mtime))
+            name = self._folder / finished_name(first, last, segment.token)
             part = name.with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -7,10 +7,10 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
@@ -20,15 +20,17 @@ from router.cli.options import (
     add_settings,
     read_setting,
     read_settings,
+    serve_command,
     value,
 )
 from router.config import SETTINGS, Settings
 from router.model import RouterError
+from router.net import take_inherited
 
 if TYPE_CHECKING:
-    from router.net import Callers
-    from router.net.http.limits import Limits
-    from router.ops.port import Gather
+    from router.net import Callers, Inherited
+    from router.process.notify import Notifier
+    from router.process.running import Service
     from router.process.server import Server
     from router.routing import Target
     from router.telemetry import Log
@@ -41,7 +43,9 @@ HELP = Help(
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
     what is in flight is finished first; a second one hurries. With --workers several processes
-    share the port; signals go to the first one, their parent, alone.""",
+    share the port; signals go to the first one, their parent, alone. A listening socket that its
+    parent hands over (LISTEN_FDS, as systemd does) is taken for --host and --port, one that is
+    named ops for --ops-host and --ops-port.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
@@ -56,16 +60,8 @@ HELP = Help(
 )
 
 
-#: Seconds that a stop leaves what is in flight at the ops port.
-_OPS_DRAIN = 2
-
 #: What a store in a file has open: the file, its log and the log's index, for each connection.
 _SQLITE_FILES = 16
-
-_OPEN_OPS = (
-    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets: "
-    "see --ops-token-file"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     # For workers, from their parent: the file descriptors of their socket and of the line to it.
     parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)
+    # For a search of the console, from whoever owns the ops port.
+    parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
 def parse_descriptors(text: str) -> tuple[int, int]:
@@ -81,15 +79,26 @@ def parse_descriptors(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.as_worker is not None:
+    if args.as_worker is not None or args.as_search:
         # Without the notes of read_settings: its parent has made them.
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
-        return _serve_as_worker(settings, *args.as_worker)
+        return _search(settings) if args.as_search else _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
     settings = read_settings(args)
+    handed = take_inherited(os.environ)
+    settings = _at(settings, handed)
     if settings.workers > 1:
-        return _serve_by_workers(settings, _command(args))
-    return _serve_alone(settings)
+        return _serve_by_workers(settings, handed, serve_command(args))
+    return _serve_alone(settings, handed, serve_command(args))
+
+
+def _at(settings: Settings, handed: Inherited) -> Settings:
+    """With the addresses of the sockets that were handed over: those asked for are not used."""
+    for prefix, listener in (("", handed.callbacks), ("ops_", handed.ops)):
+        if listener is not None:
+            host, port = listener.getsockname()[:2]
+            settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
+    return settings
 
 
 def _heed_early_signals() -> None:
@@ -107,14 +116,14 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import listener_warnings, pair_of, server_context
+        from router.net import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
         self.app = App.loaded(settings, self.log)
         loaded = self.app.reload.standing.config
-        pair = pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = server_context(pair) if pair else None
+        pair = self._pair = pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = listener_tls(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
         self.warnings += listener_warnings(pair, time.time()) if pair else ()
         self._callers = self._share_out(loaded.table.targets.values())
@@ -142,7 +151,8 @@ class _Router:
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers
 
-    def server(self, listener: socket.socket) -> Server:
+    def server(self, listener: socket.socket, *, inherited: bool) -> Server:
+        from router.process.ports import caller_limits
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
@@ -150,11 +160,12 @@ class _Router:
             self.app,
             listener,
             limits=replace(
-                _limits(settings),
+                caller_limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
             ),
-            tls=self._tls,
+            tls=self._tls.context if self._tls else None,
+            inherited=inherited,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
             on_drain=self.app.drain,
@@ -164,83 +175,110 @@ class _Router:
         metrics.readings.append(lambda: server.measure(metrics))
         return server
 
+    def watches(self, server: Server) -> list[Service]:
+        """What takes a new certificate, where there is one."""
+        from router.net import listener_tls
+        from router.process.watch import Watch
 
-def _serve_alone(settings: Settings) -> int:
-    from router.ops import Reports
+        pair, tls = self._pair, self._tls
+        if pair is None or tls is None:
+            return []
+        read = partial(listener_tls, pair)
+        return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
+
+
+def _search(settings: Settings) -> int:
+    from router.ops.searching import search
+
+    search(settings)
+    return GOOD
+
+
+def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.ops import Alone
     from router.process import server
+    from router.process.notify import Notifier
+    from router.process.ports import ops_services
 
-    router = _Router(settings)
-    serving = router.server(server.listen(settings.host, settings.port))
-
-    async def gather() -> Reports:
-        return Reports([router.app.report()])
+    router, notifier = _Router(settings), Notifier(os.environ)
+    listener = handed.callbacks or server.listen(settings.host, settings.port)
+    serving = router.server(listener, inherited=listener is handed.callbacks)
+    search, processes = [*command, "--as-search"], Alone(router.app.answers)
+    ops, ops_url = ops_services(settings, search, processes, router.log, handed.ops)
 
     async def announce() -> None:
-        _on_hang_up(router.app.reload.ask)
-        url, more = f"{serving.url}{settings.path}", _around(settings, ops)
+        router.app.reload.on_look = notifier.reloaded
+        _on_hang_up(router.app.reload.ask, notifier)
+        url, more = f"{serving.url}{settings.path}", _around(settings, ops_url)
         _announce(router.log, url, router.facts, router.warnings, **more)
+        notifier.ready(url)
 
-    ops = _ops(settings, gather, router.log)
-    server.run(*ops, serving, then=announce)
+    server.run(*ops, *router.watches(serving), serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
 
 
-def _serve_by_workers(settings: Settings, command: list[str]) -> int:
-    from router.net import SharedPort, pair_of, url_at
+def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.net import SharedPort, pair_of, url_of
     from router.process import server
+    from router.process.notify import Notifier
+    from router.process.ports import ops_services
     from router.process.workers import Workers
 
-    log = _log(settings)
-    port = SharedPort(settings.host, settings.port)
+    log, notifier = _log(settings), Notifier(os.environ)
+    port = handed.callbacks or SharedPort(settings.host, settings.port)
     is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
-    url = f"{url_at(port.address, tls=is_tls)}{settings.path}"
-    stop_within = settings.drain_delay + settings.drain_timeout
-    workers = Workers(command, settings.workers, port, log, stop_within=stop_within)
+    url = f"{url_of(port, tls=is_tls)}{settings.path}"
+    workers = Workers(
+        [*command, "--as-worker"],
+        settings.workers,
+        port,
+        log,
+        stop_within=settings.drain_delay + settings.drain_timeout,
+        silence=notifier.watchdog,
+    )
+    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log, handed.ops)
 
     async def announce() -> None:
-        _on_hang_up(workers.reload)
-        more = _around(settings, ops)
+        workers.on_look = notifier.reloaded
+        _on_hang_up(workers.reload, notifier)
+        more = _around(settings, ops_url)
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
+        notifier.ready(url)
 
-    ops = _ops(settings, workers.gather, log)
-    server.run(*ops, workers, then=announce)
+    server.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
 
 
 def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     """Serve on a socket that is bound already, and heed the parent alone."""
+    from router.net import Inherited, is_listening
     from router.process import server
     from router.process.child import Control, Order
 
-    control = Control(socket.socket(fileno=line))
+    control, listener = Control(socket.socket(fileno=line)), socket.socket(fileno=bound)
+    # One of this worker's own does not listen yet.
+    inherited = is_listening(listener)
     try:
-        router = _Router(settings)
-        serving = router.server(socket.socket(fileno=bound))
+        router = _Router(_at(settings, Inherited(listener)))
+        serving = router.server(listener, inherited=inherited)
 
         async def obey() -> None:
+            router.app.reload.on_look = control.reloaded
             deeds = {
-                Order.REPORT: router.app.report,
                 Order.RELOAD: router.app.reload.ask,
                 Order.STOP: serving.stop,
                 Order.HURRY: serving.hurry,
             }
             up = {"facts": router.facts, "warnings": router.warnings}
-            await control.obey(deeds, up, serving.stop_now)
+            await control.obey(deeds, router.app.answers, up, serving.stop_now)
 
-        server.run(serving, then=obey, heed_signals=False)
+        server.run(*router.watches(serving), serving, then=obey, heed_signals=False)
     except RouterError as error:
         control.failed(str(error))
         return NOT_STARTED
     return GOOD
-
-
-def _command(args: argparse.Namespace) -> list[str]:
-    """What starts a worker: this command line's settings, and `--as-worker` for its value."""
-    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
-    options = [f"{option}={text}" for option, text in given.items() if text is not None]
-    return [sys.executable, "-m", "router", "serve", *options, "--as-worker"]
 
 
 def _log(settings: Settings) -> Log:
@@ -251,58 +289,20 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    from router.net.http.limits import Limits
-
-    return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
-
-
-def _ops(settings: Settings, gather: Gather, log: Log) -> list[Server]:
-    """The server of the ops port, where there is to be one. Raises StartFailed."""
-    from router.model import is_exposed
-    from router.net import SHORT, is_loopback, listen
-    from router.ops.guard import refuse, tokens_of
-    from router.ops.port import limits_of, ops_app
-    from router.process.server import Server
-
-    if settings.ops_port == 0:
-        return []
-    tokens = tokens_of(settings.ops_token_file)
-    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
-    if not tokens and not is_loopback(settings.ops_host):
-        log.warning("config", problem=_OPEN_OPS)
-    if settings.ops_token_file is not None and is_exposed(settings.ops_token_file):
-        path = settings.ops_token_file
-        problem = f"--ops-token-file: everybody on this machine can read {path}: chmod 600"
-        log.warning("config", problem=problem)
-    if tokens.can_be_guessed:
-        problem = f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
-        log.warning("config", problem=problem)
-    app, limits = ops_app(gather, tokens, log), limits_of(_limits(settings))
-    return [Server(app, listener, limits=limits, refusal=refuse, drain_timeout=_OPS_DRAIN)]
-
-
-def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
+def _around(settings: Settings, ops: str) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
     from router.store import kind_of
 
     kind, where = kind_of(settings.store)
-    told = {"store": where or kind}
-    if ops:
-        told["ops"] = ops[0].url
-    return told
+    return {"store": where or kind, **({"ops": ops} if ops else {})}
 
 
-def _on_hang_up(reload: Any) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def _on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
+    def heed() -> None:
+        notifier.reloading()
+        reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heed)
 
 
 def _announce(log: Log, url: str, facts: dict[str, Any], warnings: list[str], **more: Any) -> None:

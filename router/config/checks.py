@@ -10,6 +10,7 @@ from router.config.kinds import Placed
 from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection, RoutesFile
 from router.config.tls import check_tls
+from router.model import OWN_KEYS, OWN_SOURCE
 
 
 def check(file: RoutesFile, reader: Reader) -> None:
@@ -27,6 +28,7 @@ def check(file: RoutesFile, reader: Reader) -> None:
         if defined:
             _check_defined(route, defined, reader)
         _check_once(route, reader)
+        _check_own(route, reader)
 
 
 def _check_names(file: RoutesFile, reader: Reader) -> None:
@@ -59,6 +61,14 @@ def _check_once(route: RouteSection, reader: Reader) -> None:
             message = f"{target.written} {again}"
             reader.problems.add(target.node, f"{route.path}.{key}", message)
         seen.setdefault(target.value, key)
+
+
+def _check_own(route: RouteSection, reader: Reader) -> None:
+    """The router's own events are told to whoever wants them; nobody waits for it."""
+    patterns = (pattern.value for pattern in route.match.get("event_key", ()))
+    if route.required and any(pattern.startswith(OWN_KEYS) for pattern in patterns):
+        message = f"nobody waits for events of {OWN_SOURCE}: their targets are optional"
+        reader.problems.add(route.nodes["required"], f"{route.path}.required", message)
 
 
 def _targets(route: RouteSection) -> Iterator[tuple[str, Placed]]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 
+from router.model import OWN_KEYS
 from router.routing import Route
 
 #: How many routes with one pattern are compared with another; more would cost too much.
@@ -65,6 +66,7 @@ class _Wide:
                 all(map(patterns.cover, narrow.match.get(field, ("*",))))
                 for field, patterns in self._match.items()
             )
+            and ("event_key" in self._match or not _is_own(narrow))
         )
 
 
@@ -82,7 +84,15 @@ class _Patterns:
         if narrow in self._patterns:
             return True
         literal = _literal(narrow)
-        return any(literal[:length] in self._starts for length in self._lengths)
+        # What is meant for the router's own events is covered by what is meant for them alone.
+        least = len(OWN_KEYS) if narrow.startswith(OWN_KEYS) else 0
+        lengths = (length for length in self._lengths if length >= least)
+        return any(literal[:length] in self._starts for length in lengths)
+
+
+def _is_own(route: Route) -> bool:
+    """Whether it is meant for the router's own events, which fit no route without keys."""
+    return any(pattern.startswith(OWN_KEYS) for pattern in route.match.get("event_key", ()))
 
 
 def _literal(pattern: str) -> str:

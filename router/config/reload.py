@@ -7,15 +7,15 @@ import gc
 import hashlib
 import re
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from router import config
-from router.config.edits import edits_of
+from router.config.edits import Edit, edits_of
 from router.config.loading import Config
 from router.config.variables import Unresolved, read_below
 from router.model import ConfigInvalid, Problem
@@ -36,6 +36,9 @@ REMIND = 300.0
 
 #: The most names that one log line lists.
 _MAX_NAMED = 20
+
+#: How many of the last reloads are remembered.
+MAX_RELOADS = 20
 
 _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 
@@ -86,6 +89,20 @@ class Look:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """One reload that took a configuration into force, or refused one. For pages."""
+
+    #: Unix time, in seconds.
+    at: float
+    #: Of what was taken; `""` where it was refused.
+    hash: str
+    #: What is different since then, in words; the first few of many.
+    changes: tuple[str, ...] = ()
+    #: Why it was refused.
+    problems: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Standing:
     """Which configuration is in force, and how the last reload went. For logs, metrics, pages."""
@@ -97,6 +114,8 @@ class Standing:
     tried: float
     successful: bool = True
     problems: tuple[Problem, ...] = ()
+    #: The last ones, newest first.
+    reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
 
 
 class Reload:
@@ -125,6 +144,9 @@ class Reload:
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
         self._reminded = time.monotonic()
+        #: Is told, after a look that was asked for or met a change, whether what the file says now
+        #: is in force.
+        self.on_look: Callable[[bool], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -134,8 +156,10 @@ class Reload:
         """Look for ever, and sweep up what earlier configurations have left: not where a look was
         asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
-            asked = await self._next_turn()
+            asked, tried = await self._next_turn(), self.standing.tried
             await self._look(self._watched[0], asked)
+            if asked or self.standing.tried != tried:
+                self.on_look(self.standing.successful)
             if not asked:
                 await self._sweep()
 
@@ -175,16 +199,18 @@ class Reload:
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            loaded, changes = await _without_pauses(partial(self._compare, source, look.content))
+            loaded, edits = await _without_pauses(partial(self._compare, source, look.content))
         except ConfigInvalid as error:
             self.standing.successful, self.standing.problems = False, error.problems
+            problems = tuple(_few([str(problem) for problem in error.problems]))
+            self._remember(Reloaded(self.standing.tried, "", problems=problems))
             self._metrics.reloads["refused"] += 1
             self._complain(error.problems)
             return
         recovered = not self.standing.successful
         self.standing.successful, self.standing.problems = True, ()
         if loaded.hash != self.standing.config.hash:
-            self._swap(loaded, changes)
+            self._swap(loaded, edits)
         elif asked or recovered:
             self._unchanged()
 
@@ -195,22 +221,27 @@ class Reload:
         metrics.configuration_since = standing.since
         metrics.reload_successful = int(standing.successful)
 
-    def _compare(self, source: Source, content: bytes) -> tuple[Config, dict[str, list[str]]]:
+    def _compare(self, source: Source, content: bytes) -> tuple[Config, list[Edit]]:
         loaded = source.load(content)
-        return loaded, _changes(self.standing.config, loaded)
+        return loaded, edits_of(self.standing.config, loaded)
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
         self._log.info("reload", result="unchanged", config=self.standing.config.hash)
 
-    def _swap(self, loaded: Config, changes: dict[str, list[str]]) -> None:
+    def _swap(self, loaded: Config, edits: list[Edit]) -> None:
         self.standing.config = loaded
         self.standing.since = time.time()
+        changes = tuple(_few([str(edit) for edit in edits]))
+        self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         warnings = self._apply(loaded)
         self._metrics.reloads["taken"] += 1
-        self._log.info("reload", result="taken", config=loaded.hash, **changes)
+        self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits))
         for problem in warnings:
             self._log.warning("config", problem=problem)
+
+    def _remember(self, reloaded: Reloaded) -> None:
+        self.standing.reloads.appendleft(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()
@@ -242,10 +273,10 @@ async def _without_pauses(work: Callable[[], T]) -> T:
         gc.enable()
 
 
-def _changes(before: Config, after: Config) -> dict[str, list[str]]:
+def _changes(edits: Iterable[Edit]) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in edits_of(before, after):
+    for edit in edits:
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:

@@ -7,6 +7,7 @@ from router.contract.replies import (
     FAILED,
     FORBIDDEN,
     NO_TOKEN,
+    NOT_FOUND,
     NOT_OPEN,
     TOO_LARGE,
     TOO_SLOW,
@@ -22,7 +23,7 @@ from router.contract.replies import (
 from router.contract.schedule import PLATFORM, Schedule, Terms, parse_age, parse_duration
 from router.contract.signing import KEY_PREFIX, LEAST_KEY, Signer, key_of
 from router.contract.strictjson import Unreadable, parse_json
-from router.contract.words import Words, masked, words_of
+from router.contract.words import Words, harmless, masked, words_of
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -32,6 +33,7 @@ __all__ = [
     "FORBIDDEN",
     "KEY_PREFIX",
     "LEAST_KEY",
+    "NOT_FOUND",
     "NOT_OPEN",
     "NO_TOKEN",
     "PLATFORM",
@@ -45,6 +47,7 @@ __all__ = [
     "Unreadable",
     "Words",
     "body_of",
+    "harmless",
     "is_sane",
     "key_of",
     "masked",

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
-from router.model import FIELDS, MAX_CHANGES, Event, Refused
+from router.model import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event, Refused
 
 #: The order of the platform's page: of several faulty fields the first one is named.
 _PAGE_ORDER = {name: place for place, name in enumerate((*FIELDS, "changes"))}
@@ -109,7 +109,15 @@ def _event(callback: dict[str, Any], body: bytes) -> Event:
     if len(body) > MAX_NAMES:
         _check_names({name: callback.get(name) or "" for name in FIELDS})
     key = callback.get("event_key") or f"{source}.{topic}.{kind}.{status}"
+    if source == OWN_SOURCE or key.startswith(OWN_KEYS):
+        raise _forged("event_source" if source == OWN_SOURCE else "event_key")
     return Event(source, topic, kind, status, key, body, callback["changes"][:MAX_CHANGES])
+
+
+def _forged(field: str) -> Refused:
+    """Events of the router's own come from nobody else."""
+    why = f"{field}: {OWN_SOURCE} is the router itself"
+    return Refused("400", _MESSAGES["value"].format(field=field), why, field)
 
 
 def _check_names(names: dict[str, str]) -> None:

@@ -18,6 +18,12 @@ FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_ke
 #: How many ids of what an event has changed are told.
 MAX_CHANGES = 20
 
+#: Whose events are the router's own: what happens to it. Nobody else's come from there.
+OWN_SOURCE = "ebaas-router"
+
+#: How the keys of its events begin, and every pattern that is meant for them.
+OWN_KEYS = f"{OWN_SOURCE}."
+
 #: The code that acknowledges, in both directions of the contract.
 SUCCESS = "000"
 
@@ -136,7 +142,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     #: The router may open no more files, and a connection is one.
     OUT_OF_FILES = "out_of_files"
-    #: The target is paused in routes.yaml.
+    #: The target is paused, in routes.yaml or by a person.
     PAUSED = "paused"
     #: The router itself broke the attempt off while it was stopping.
     STOPPED = "stopped"

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from router.model import StartFailed
 
@@ -63,7 +64,8 @@ class SharedPort:
     """An address at which several processes listen, each on a socket of its own.
 
     The kernel shares new connections out among the sockets that listen; one whose process has died,
-    or has not come up yet, gets none. The port stays taken while this object is open.
+    or has not come up yet, gets none. The port stays taken while this object is open. To those who
+    hand it out it is as a socket is whose duplicates all listen.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -72,17 +74,19 @@ class SharedPort:
         with alone:
             alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._family = alone.family
-            #: Where it is, as sockets say it.
-            self.address = alone.getsockname()
-            self._held = self.bind()
+            self._address = alone.getsockname()
+            self._held = self.dup()
 
-    def bind(self) -> socket.socket:
+    def getsockname(self) -> Any:
+        return self._address
+
+    def dup(self) -> socket.socket:
         """A socket that is bound and does not listen yet. Raises OSError."""
         bound = socket.socket(self._family)
         try:
             _prepare(bound)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind(self.address)
+            bound.bind(self._address)
         except OSError:
             bound.close()
             raise
@@ -92,13 +96,8 @@ class SharedPort:
         self._held.close()
 
 
-def url_of(listener: socket.socket, *, tls: bool = False) -> str:
-    return url_at(listener.getsockname(), tls=tls)
-
-
-def url_at(address: tuple[str, int], *, tls: bool = False) -> str:
-    """The URL of an address as sockets say it; an IPv6 one may have more members than two."""
-    host, port = address[:2]
+def url_of(listener: SharedPort | socket.socket, *, tls: bool = False) -> str:
+    host, port = listener.getsockname()[:2]  # an IPv6 one has more members
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -123,14 +122,15 @@ def bar(listener: socket.socket) -> None:
 
 
 def waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that wait to be accepted, accepted."""
+    """The connections that wait to be accepted, accepted. Raises OSError where there is no file
+    descriptor for one."""
     listener.setblocking(False)
     while True:
         try:
             connection, _ = listener.accept()
         except ConnectionAbortedError:
             continue
-        except OSError:
+        except BlockingIOError:
             return
         connection.setblocking(False)
         yield connection

@@ -53,13 +53,14 @@ class Server(uvicorn.Server):
         limits: Limits = DEFAULT_LIMITS,
         refusal: Refusal = refusal,
         tls: ssl.SSLContext | None = None,
+        inherited: bool = False,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
         on_drain: Callable[[], None] | None = None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`refusal` is how it speaks in the application's place. With `tls` the socket speaks it,
-        and nothing else.
+        and nothing else. An `inherited` socket outlives this process, and others may accept there.
 
         A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
         what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
@@ -85,6 +86,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._limits = limits
         self._tls = tls
+        self._inherited = inherited
         self._drain_delay = drain_delay
         self._drain_timeout = drain_timeout
         self._on_drain = on_drain
@@ -130,6 +132,12 @@ class Server(uvicorn.Server):
         self._drain_delay = 0.0
         self.stop()
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS by this from the next handshake on."""
+        self._tls = tls
+        if self._handshakes is not None:
+            self._handshakes.context = tls
+
     def measure(self, metrics: Metrics) -> None:
         """Bring up to date what the metrics say of the connections."""
         metrics.connections = len(self.tally.connections)
@@ -171,20 +179,27 @@ class Server(uvicorn.Server):
     # The stop, step by step.
 
     async def _close(self) -> None:
-        """Close the socket, once everybody who was let in has been accepted."""
-        loop = asyncio.get_running_loop()
+        """Close the socket, once everybody who was let in has been accepted. Who waits at an
+        inherited one has not been let in yet: that is for whoever accepts there next."""
         with self.listener.dup() as listener:
-            bar(listener)
-            await asyncio.sleep(HALF_WAY)
+            if not self._inherited:
+                bar(listener)
+                await asyncio.sleep(HALF_WAY)
             for listening in (*self.servers, self._handshakes):
                 if listening is not None:
                     listening.close()
-            for connection in waiting(listener):
+            if not self._inherited:
+                await self._let_in(waiting(listener))
+        self.tally.closed = True
+
+    async def _let_in(self, connections: Iterator[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # no file descriptor is left for them
+            for connection in connections:
                 if self._handshakes is not None:
                     self._handshakes.take(connection)
                 else:
                     await loop.connect_accepted_socket(self._connection, connection)
-        self.tally.closed = True
 
     async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
         """Wait until nothing is in flight; whether that came about in time."""

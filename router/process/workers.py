@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from router.model import StartFailed
 from router.net import SharedPort
-from router.ops import Reports
+from router.ops import Reports, Topic
 from router.process.child import Child, Order
 from router.telemetry import Log, Snapshot, merged
 
@@ -37,23 +38,28 @@ class Workers:
         self,
         command: Sequence[str],
         count: int,
-        port: SharedPort,
+        port: SharedPort | socket.socket,
         log: Log,
         *,
         stop_within: float,
+        silence: float | None = None,
         back_off: Sequence[float] = BACK_OFF,
     ) -> None:
-        """`command` starts a worker; `stop_within` is how long one may take to stop, in seconds."""
+        """`command` starts a worker, which gets a duplicate of the `port`; `stop_within` is how
+        long one may take to stop, and `silence` how long one may answer nothing, in seconds."""
         self._command = command
         self._count = count
         self._port = port
         self._log = log
         self._stop_within = stop_within
+        self._silence = silence
         self._back_off = back_off
         #: The ones that live.
         self._workers: list[Child] = []
         #: The numbers of those that don't, as one.
         self._retired: list[Snapshot] = []
+        #: Is told, once all have looked at routes.yaml, whether what it says is in force in all.
+        self.on_look: Callable[[bool], None] = lambda _: None
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -88,7 +94,9 @@ class Workers:
         self._kill_after(KILL_AFTER)
 
     def reload(self) -> None:
-        self._order(Order.RELOAD)
+        for worker in self._workers:
+            worker.reload()
+        self._note_reloaded()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -99,18 +107,44 @@ class Workers:
         """What all workers report now. One that does not answer is left out, and counted; what it
         has counted so far is not lost."""
         workers = list(self._workers)
-        reports = await asyncio.gather(*(worker.report() for worker in workers))
+        asked = (worker.ask(Topic.REPORT) for worker in workers)
+        reports = await asyncio.gather(*asked)
         silent = [worker for worker, report in zip(workers, reports, strict=True) if report is None]
+        told = [worker.last[Topic.REPORT] for worker in silent if Topic.REPORT in worker.last]
         return Reports(
             [report for report in reports if report is not None],
-            [*self._retired, *(worker.last["metrics"] for worker in silent if worker.last)],
+            [*self._retired, *(report["metrics"] for report in told)],
             len(silent),
         )
+
+    async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
+        """The answers of all workers that give one in time."""
+        answers = await asyncio.gather(*(each.ask(topic, what) for each in self._workers))
+        return [answer for answer in answers if answer is not None]
+
+    async def ask_one(self, topic: Topic, what: Any = None) -> Any:
+        """The answer of one of them, for what all would answer alike; None where none does."""
+        for worker in list(self._workers):
+            if (answer := await worker.ask(topic, what)) is not None:
+                return answer
+        return None
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
+            for worker in self._workers:
+                worker.unheard += 1
             await self.gather()
+            if self._silence is not None:
+                self._end_silent(self._silence)
+
+    def _end_silent(self, silence: float) -> None:
+        """Kill who is up and says nothing, so that it is replaced. Counted in questions and not in
+        time: if this process was held up itself, that is nobody's silence."""
+        for worker in self._workers:
+            if worker.since is not None and worker.unheard * REPORT_EVERY > silence:
+                worker.failure = f"it did not answer for {silence:g} s"
+                worker.kill()
 
     async def _tend(self) -> None:
         """Keep one worker running.
@@ -140,17 +174,19 @@ class Workers:
         """One worker from its start to its end, and how it ended; None where the system has not
         let it start."""
         try:
-            with self._port.bind() as bound:
+            with self._port.dup() as bound:
                 worker = await Child.start(self._command, bound)
         except OSError as error:
             return None, f"it can't be started: {error.strerror or 'the system refused'}"
         self._workers.append(worker)
         if self._stopped.is_set():
             worker.say(Order.STOP)
-        ending = await worker.attend(lambda: self._note_up(worker))
+        ending = await worker.attend(lambda: self._note_up(worker), self._note_reloaded)
         self._workers.remove(worker)
-        if worker.last is not None:
-            self._retired = [merged([], [*self._retired, worker.last["metrics"]])]
+        if worker.is_reloading:
+            self._note_reloaded()
+        if last := worker.last.get(Topic.REPORT):
+            self._retired = [merged([], [*self._retired, last["metrics"]])]
         return worker, ending
 
     def _note_up(self, worker: Child) -> None:
@@ -158,6 +194,10 @@ class Workers:
             self._log.info("worker_up", pid=worker.pid)
         elif sum(each.since is not None for each in self._workers) == self._count:
             self._up.set()
+
+    def _note_reloaded(self) -> None:
+        if not any(worker.is_reloading for worker in self._workers):
+            self.on_look(all(worker.is_current for worker in self._workers))
 
     def _was_steady(self, worker: Child | None) -> bool:
         if worker is None or worker.since is None:

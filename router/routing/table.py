@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from router.model import FIELDS, Event
+from router.model import FIELDS, OWN_KEYS, Event
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
 from router.routing.target import Target
@@ -108,7 +108,11 @@ class Explanation:
 
 
 class RouteTable:
-    """All routes and targets of one configuration. The order they are given in means nothing."""
+    """All routes and targets of one configuration. The order they are given in means nothing.
+
+    An event of the router's own fits only patterns of keys that begin as its key does: whoever
+    wants all events of EBaaS gets no others.
+    """
 
     def __init__(self, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
         """`targets` is by name. Raises GlobInvalid for a pattern that can't be read, and
@@ -149,14 +153,17 @@ class RouteTable:
         return [route for route in candidates if self._matches(route, by_field)]
 
     def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
+        if _is_own(values["event_key"]) and "event_key" not in route.match:
+            return False
         for name, patterns in route.match.items():
-            if self._first_match(patterns, values[name]) is None:
+            if self._first_match(name, patterns, values[name]) is None:
                 return False
         return True
 
-    def _first_match(self, patterns: Iterable[str], value: str) -> str | None:
+    def _first_match(self, name: str, patterns: Iterable[str], value: str) -> str | None:
+        is_own = name == "event_key" and _is_own(value)
         for pattern in patterns:
-            if self._globs[pattern].matches(value):
+            if (not is_own or _is_own(pattern)) and self._globs[pattern].matches(value):
                 return pattern
         return None
 
@@ -176,8 +183,10 @@ class RouteTable:
 
     def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
         named = [(name, values[name], route.match[name]) for name in FIELDS if name in route.match]
+        if _is_own(values["event_key"]) and "event_key" not in route.match:
+            named.append(("event_key", values["event_key"], ()))
         fields = (
-            FieldMatch(name, value, patterns, self._first_match(patterns, value))
+            FieldMatch(name, value, patterns, self._first_match(name, patterns, value))
             for name, value, patterns in named
         )
         return RouteMatch(route, tuple(fields))
@@ -197,6 +206,11 @@ class RouteTable:
                 raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
             if unknown := {*route.required, *route.optional} - self.targets.keys():
                 raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
+
+
+def _is_own(text: str) -> bool:
+    """A key of the router's own events, or a pattern that is meant for them."""
+    return text.startswith(OWN_KEYS)
 
 
 def _values(event: Event) -> tuple[str, ...]:

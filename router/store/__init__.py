@@ -2,9 +2,10 @@
 
 from router.store.attempts import Tried
 from router.store.nodes import BEAT, Node, Nodes, Trouble
-from router.store.opening import kind_of, open_store, opened
+from router.store.opening import kind_of, look_into, open_store, opened
 from router.store.ops import (
     DISCARDED,
+    START,
     STEP,
     Action,
     Count,
@@ -18,6 +19,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, parse_until, pause, paused, resume
 from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
@@ -40,6 +42,7 @@ from router.store.shapes import (
     DossierShape,
     EntryShape,
     NodeShape,
+    PauseShape,
     TriedEntryShape,
     TriedShape,
     action_shape,
@@ -47,12 +50,14 @@ from router.store.shapes import (
     dossier_shape,
     entry_shape,
     node_shape,
+    pause_shape,
 )
 from router.store.url import Database, parse_database
 
 __all__ = [
     "BEAT",
     "DISCARDED",
+    "START",
     "STEP",
     "UNSETTLED",
     "Action",
@@ -73,6 +78,8 @@ __all__ = [
     "NodeShape",
     "Nodes",
     "Ops",
+    "Pause",
+    "PauseShape",
     "Record",
     "Resend",
     "Resent",
@@ -96,8 +103,14 @@ __all__ = [
     "dossier_shape",
     "entry_shape",
     "kind_of",
+    "look_into",
     "node_shape",
     "open_store",
     "opened",
     "parse_database",
+    "parse_until",
+    "pause",
+    "pause_shape",
+    "paused",
+    "resume",
 ]

@@ -4,17 +4,23 @@ as that takes."""
 from __future__ import annotations
 
 import asyncio
+import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 from pathlib import Path
 
 from router.model import RouterError, StartFailed
 from router.store.none import NoStore
+from router.store.ops import Ops
 from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.url import Database
 
 #: Seconds between two tries; the last one repeats.
 WAITS = (0.5, 1.0, 2.0, 5.0)
+
+#: After how many seconds, and how often, it is told that a try still lasts.
+TELL_EVERY = 2.0
 
 
 def kind_of(store: Path | Database | None) -> tuple[str, str]:
@@ -48,14 +54,30 @@ async def open_store(
             return await SqliteStore.open(path, limits)
 
 
+async def look_into(store: Path | Database, limits: StoreLimits, password: Path | None) -> Ops:
+    """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
+    no table."""
+    if isinstance(store, Database):
+        from router.store.postgres import Address
+        from router.store.postgres.ops import PostgresOps
+
+        return await PostgresOps.open(Address.of(store, password), limits)
+    from router.store.sqlite.ops import SqliteOps
+
+    return await SqliteOps.open(store, limits)
+
+
 async def opened(
     open_: Callable[[], Awaitable[Store]],
     away: Callable[[RouterError], None],
+    lasts: Callable[[float], None],
     stopping: asyncio.Event,
+    tell_every: float = TELL_EVERY,
 ) -> Store | None:
     """The store, once it can be reached; None where the stop comes first. `away` is told what went
-    wrong, after each try. Raises StartFailed where the first try shows that no waiting helps; later
-    a restart would help no more than that (a password that is being changed, say).
+    wrong, after each try; `lasts` for how many seconds one has gone on, as where a large file is
+    brought up to date. Raises StartFailed where the first try shows that no waiting helps; later a
+    restart would help no more than that (a password that is being changed, say).
     """
     stop = asyncio.create_task(stopping.wait())
     waits = chain((0.0,), WAITS, repeat(WAITS[-1]))
@@ -65,7 +87,7 @@ async def opened(
             if stop.done():
                 break
             try:
-                return await _before(stop, open_())
+                return await _before(stop, open_(), lasts, tell_every)
             except StoreFailed as error:
                 away(error)
             except StartFailed as error:
@@ -77,10 +99,17 @@ async def opened(
     return None
 
 
-async def _before(stop: asyncio.Task[bool], opening: Awaitable[Store]) -> Store | None:
+async def _before(
+    stop: asyncio.Task[bool],
+    opening: Awaitable[Store],
+    lasts: Callable[[float], None],
+    tell_every: float,
+) -> Store | None:
     """What it opens, or None where the stop comes first."""
-    task = asyncio.ensure_future(opening)
-    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    task, began = asyncio.ensure_future(opening), time.monotonic()
+    ends = {task, stop}
+    while not (await asyncio.wait(ends, timeout=tell_every, return_when=FIRST_COMPLETED))[0]:
+        lasts(time.monotonic() - began)
     if task.done():
         return task.result()
     task.cancel()

@@ -19,9 +19,10 @@ from urllib.request import urlopen
 import pytest
 
 from router.archive import Archive, Shelf
+from router.archive.reading import Scan
 from router.archive.segments import found
 from router.archive.writer import ARCHIVE_BOUND
-from router.telemetry.log import Lines
+from router.telemetry.log import Lines, stamp
 from tests.support.archived import archived
 from tests.support.command import PATIENCE, closed_port
 from tests.support.disks import Disks
@@ -41,8 +42,11 @@ def disks(tmp_path: Path) -> Iterator[Disks]:
 def lines_of(shelf_full: int, number: int = 0) -> bytes:
     """Lines that together take up so many bytes, more or less, and don't compress."""
     random = Random(number)
-    line = b'{"time":"2026-11-26T12:00:00.000Z","happening":"event","x":"%s"}\n'
-    return b"".join(line % random.randbytes(500).hex().encode() for _ in range(shelf_full // 1000))
+    line = b'{"time":"%s","happening":"event","x":"%s"}\n'
+    now = stamp(time.time()).encode()
+    return b"".join(
+        line % (now, random.randbytes(500).hex().encode()) for _ in range(shelf_full // 1000)
+    )
 
 
 def size_of(folder: Path) -> int:
@@ -203,7 +207,7 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
 def test_full_segments_are_compressed(tmp_path: Path) -> None:
     """The one in hand is as it was written; the others take up a part of that."""
     shelf = Shelf(tmp_path, 4 * MIB, 60.0)
-    shelf.append(b'{"time":"2026-11-26T12:00:00.000Z","same":1}\n' * 30_000)
+    shelf.append(b'{"time":"%s","same":1}\n' % stamp(time.time()).encode() * 30_000)
     shelf.append(b"one more\n")
     newest, full = found(tmp_path)
     assert newest.path.suffix == ".jsonl"
@@ -218,10 +222,11 @@ def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
     """The oldest goes first, and what is written to counts as if it were full."""
     shelf = Shelf(tmp_path, 2 * MIB, 60.0)
     for number in range(60):
-        shelf.append(lines_of(100_000, number))
+        last = lines_of(100_000, number)
+        shelf.append(last)
         assert size_of(tmp_path) <= 2 * MIB
     assert size_of(tmp_path) > MIB
-    assert lines_of(100_000, 59) in b"".join(segment.read()[0] for segment in found(tmp_path))
+    assert last in b"".join(segment.read()[0] for segment in found(tmp_path))
 
 
 def test_what_is_too_old_goes(tmp_path: Path) -> None:
@@ -241,14 +246,34 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
 def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
     """Back and forth by hours: each line is found by its own time."""
     now = time.time()
-    stamp, clock = Lines("json"), [now]
+    lines, clock = Lines("json"), [now]
     shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     for number, jump in enumerate((0, -7200, 60, 86400, -86400, 5)):
         clock[0] = now + jump
-        shelf.append(stamp.line(clock[0], "info", "event", {"number": number}))
+        shelf.append(lines.line(clock[0], "info", "event", {"number": number}))
         if number % 2:
             shelf.tidy()
     assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
+
+
+def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
+    """Whenever they were written, and by whichever clock: what looks by time finds each, in order,
+    those too that a process has left behind."""
+    now = float(int(time.time()))
+    lines, clock = Lines("json"), [now]
+    shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
+    for told, at in written:
+        clock[0] = now + at
+        shelf.append(lines.line(now + told, "info", "event", {"told": told}))
+    shelf.close()
+    for _ in range(2):
+        for told, _at in written:
+            scan = Scan(tmp_path, since=now + told, until=now + told + 0.5)
+            assert [json.loads(line)["told"] for line in scan] == [told]
+        assert [line["told"] for line in archived(tmp_path)] == sorted(told for told, _ in written)
+        Shelf(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
+    assert all(segment.last is not None for segment in found(tmp_path))
 
 
 def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from router.archive import Question
+from router.archive.reading import lines_with
 from router.cli.history.stories import story_told
+from router.model.event import Reason
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.house import event
@@ -132,6 +135,46 @@ def test_what_narrows_it_down(tmp_path: Path, options: str, expected: list[str])
 
 
 # How it is told.
+
+
+FAILED_LINES = [
+    *(
+        told(f"{r}", targets={"a": ACKNOWLEDGED, "b": {"reason": r}})
+        for r in Reason
+        if r != "acknowledged"
+    ),
+    *(line("event", event_id=f"code-{code}", code=code) for code in ("", "400", "500")),
+    line("unmatched", request_id="r", code="500"),
+    line("dead_letter", event_id="dead", target="a", reason="acknowledged"),
+    line("lost", event_id="lost", target="a", reason="acknowledged"),
+    line("retried", event_id="retried", target="a", reason="status"),
+]
+
+FINE_LINES = [
+    told("reason", body=event(changes=['"reason":"status"', '"happening":"lost"'])),
+    told("skipped", targets={"a": {"skipped": "queued"}}),
+    line("unmatched", code="000", request_id="accepted"),
+    line("retried", event_id="well", target="a", reason="acknowledged"),
+]
+
+
+def docker(text: bytes) -> bytes:
+    return json.dumps({"log": text.decode(), "stream": "stdout"}).encode() + b"\n"
+
+
+@pytest.mark.parametrize("wrap", [bytes, docker])
+def test_whatever_has_failed_is_found_by_its_bytes(wrap: Callable[[bytes], bytes]) -> None:
+    """Each reason, code and happening, within a collector's line too; of what is well hardly any
+    is read as JSON."""
+    needles = Question(failed=True).needles
+    assert len(list(lines_with(b"".join(map(wrap, FAILED_LINES)), needles))) == len(FAILED_LINES)
+    assert not list(lines_with(b"".join(FINE_LINES[1:]), needles))
+
+
+def test_what_is_well_is_not_taken_for_failed(tmp_path: Path) -> None:
+    """Not even where its body says so."""
+    keep(tmp_path, *FINE_LINES)
+    assert trace(tmp_path, "--failed").code == 1
 
 
 def test_one_event_is_told_whole(tmp_path: Path) -> None:

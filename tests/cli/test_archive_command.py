@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from router.archive import Question, events, resend
+from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told
 from tests.support.command import running
@@ -20,6 +21,7 @@ from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import serving, target, until
 from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.somebody import as_somebody, reachable
 
 
 def archive(folder: Path, verb: str, *arguments: str | Path) -> Ran:
@@ -62,6 +64,40 @@ def test_there_may_be_no_archive(tmp_path: Path) -> None:
     assert (nothing.code, nothing.err.count("\n")) == (3, 1)
 
 
+def test_what_is_no_folder_is_none(tmp_path: Path) -> None:
+    """A file, a link to nothing or to itself, a place below a file: exit 3 and one line."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file", "dangling", "loop", "file/below"):
+        for found in looked_into(tmp_path / name):
+            said = "ebaas-router: --archive: there is no such folder\n"
+            assert (found.code, found.out, found.err) == (3, "", said)
+
+
+def looked_into(folder: Path) -> list[Ran]:
+    verbs = ("list", "export")
+    traced = ran("trace", "one", "--archive", folder, "--store", "none")
+    return [*(archive(folder, verb) for verb in verbs), traced]
+
+
+@pytest.mark.parametrize("closed", ["archive", "."])
+def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
+    """Its folder or the one that it is in: exit 3 and one line, who owns it and who we are; it is
+    not taken for one without such an event."""
+    with reachable() as folder:
+        keep(folder / "archive", told("one"))
+        looked_into(folder / "archive")  # all that it imports may be root's alone
+        (folder / closed).chmod(0)
+        with as_somebody():
+            every = looked_into(folder / "archive")
+        (folder / closed).chmod(0o755)
+        for found in every:
+            assert (found.code, found.out) == (3, "")
+            assert f"permission denied: the folder '{folder / closed}' has owner" in found.err
+            assert found.err.count("\n") == 1
+
+
 def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
     """It is named, and counts as cut."""
     keep(tmp_path, told("one"))
@@ -77,6 +113,9 @@ def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
 def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
     """Where a line's targets were cut, nobody knows whether ours was among them."""
     keep(tmp_path / "archive", told("good"), told("cut", targets="…", cut=["targets"]))
+    assert (
+        replay(tmp_path / "archive", shop, "--dry-run", "--format", "json").json["targets_cut"] == 1
+    )
     done = replay(tmp_path / "archive", shop)
     assert "1 event whose line has not all targets, left out" in done.lines
     assert shop.states() == {"good ledger": "queued "}
@@ -147,13 +186,19 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
     key = "k" * 2000
     keep(tmp_path / "archive", told("one", body=event(event_key=key), event_key=key[:1024] + "…"))
     assert replay(tmp_path / "archive", shop).code == 0
-    assert resend_key(tmp_path / "archive") == key
+    assert letter_of(tmp_path / "archive").event.event_key == key
 
 
-def resend_key(folder: Path) -> str:
+def letter_of(folder: Path) -> Letter:
     (found,) = (resend(each) for each in events(folder, Question(), lambda _: None))
     assert found is not None
-    return found.letter.event.event_key
+    return found.letter
+
+
+def test_a_replay_is_no_part_of_the_trace_of_then(tmp_path: Path) -> None:
+    """No `traceparent` goes with it, whatever the line says."""
+    keep(tmp_path, told("one", trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
+    assert (letter_of(tmp_path).traceparent, letter_of(tmp_path).tracestate) == ("", "")
 
 
 def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:

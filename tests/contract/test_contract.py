@@ -135,6 +135,25 @@ async def test_of_several_faults_the_first_in_the_pages_order_is_named(
     assert PAGE[first] in reply.json()["msg"]
 
 
+@pytest.mark.parametrize(
+    ("field", "forged"),
+    [
+        ("event_source", {"event_source": "ebaas-router"}),
+        ("event_source", {"event_source": "ebaas-router", "event_key": None}),
+        ("event_key", {"event_key": "ebaas-router.target.failing.ledger"}),
+    ],
+)
+async def test_nobody_sends_the_routers_own_events(
+    accepted: tuple[House, list[Any]], field: str, forged: dict[str, Any]
+) -> None:
+    """A callback that passes for one of them is a 400, and reaches no target."""
+    router, seen = accepted
+    before = len(seen)
+    reply = await router.post(event(**forged))
+    assert (reply.status_code, reply.json()["msg"]) == (400, f"参数{field}的值不在允许的范围内")
+    assert len(seen) == before
+
+
 HOSTILE = {
     "nothing": b"",
     "not JSON": b"event_source=a",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,35 +13,23 @@ from router.config.loading import load
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
-from router.ops.guard import tokens_of
+from router.ops.tokens import secrets_in
 from router.store.sqlite.file import open_existing, prepare
-
-#: Somebody who is not root, as in the container.
-SOMEBODY = 65534
+from tests.support.somebody import as_somebody, reachable
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that somebody reaches, where the test runs as root: for root nothing is closed."""
-    with tempfile.TemporaryDirectory() as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
+    with reachable() as made:
+        yield made
 
 
 def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
     """What somebody is told who is refused."""
-    root = os.geteuid() == 0
-    if root:
-        os.setegid(SOMEBODY)
-        os.seteuid(SOMEBODY)
-    try:
+    with as_somebody():
         with pytest.raises(kind) as raised:
             act()
         who = f"and this process is {os.geteuid()}:{os.getegid()}"
-    finally:
-        if root:
-            os.seteuid(0)
-            os.setegid(0)
     text = str(raised.value)
     assert text.endswith(who)
     return text.removesuffix(f", {who}")
@@ -80,7 +67,7 @@ def test_a_secret_in_a_closed_folder(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "--ops-token-file": tokens_of,
+    "--ops-token-file": secrets_in,
     "routes.yaml": lambda path: load(path, {}, None),
     "--schema": Schema.load,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import random
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from router.telemetry.log import Log
 from tests.process.test_stopping import gated, heard, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
 from tests.support.serving import Serving, body, serving, target, until
+from tests.support.sockets import free_port
 from tests.support.wire import PROBE, Line, post
 
 pytestmark = pytest.mark.anyio
@@ -56,15 +56,6 @@ def pool(folder: Path, *options: str) -> Iterator[Pool]:
     options = ("--workers", "2", "--ops-port", str(ops), *options)
     with target() as endpoint, serving(folder, {"one": endpoint}, options=options) as router:
         yield Pool(router, ops)
-
-
-def free_port() -> int:
-    """A port that no connection gets by itself: those are above 32767."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 def is_gone(pid: int) -> bool:
@@ -242,6 +233,7 @@ def test_one_process_has_its_ops_port_too(tmp_path: Path) -> None:
 
 PREFACE = """
 import asyncio, os, socket, sys
+from router.ops.answers import Answers, Topic
 from router.process.child import Control, Order
 from router.telemetry.metrics import Metrics
 line = socket.socket(fileno=int(sys.argv[1].split(",")[1]))
@@ -263,23 +255,26 @@ COUNTING = (
 metrics, over = Metrics(), asyncio.Event()
 def count():
     metrics.reloads["taken"] += 1
-def report():
+def report(_):
     return {"metrics": metrics.snapshot(), "status": {"pid": os.getpid()}}
 async def main():
-    deeds = {Order.RELOAD: count, Order.REPORT: report, Order.STOP: over.set}
+    deeds = {Order.RELOAD: count, Order.STOP: over.set}
+    answers = Answers({Topic.REPORT: report}, {}, None)
     await asyncio.wait(
-        [asyncio.ensure_future(Control(line).obey(deeds, {}, over.set)),
+        [asyncio.ensure_future(Control(line).obey(deeds, answers, {}, over.set)),
          asyncio.ensure_future(over.wait())], return_when=asyncio.FIRST_COMPLETED)
 asyncio.run(main())
 """
 )
 
 
-def workers(script: str, count: int, back_off: tuple[float, ...]) -> Workers:
+def workers(
+    script: str, count: int, back_off: tuple[float, ...], silence: float | None = None
+) -> Workers:
     command = [sys.executable, "-c", script]
     port = SharedPort("127.0.0.1", 0)
     log = Log(io.StringIO(), "json")
-    return Workers(command, count, port, log, stop_within=1.0, back_off=back_off)
+    return Workers(command, count, port, log, stop_within=1.0, silence=silence, back_off=back_off)
 
 
 async def test_a_crash_loop_ends_the_whole() -> None:
@@ -319,10 +314,34 @@ async def test_what_a_dead_worker_has_counted_is_kept() -> None:
     await serving
 
 
+async def test_a_worker_that_answers_nothing_is_replaced() -> None:
+    """One whose loop is blocked, or that hangs otherwise, is killed after as long a silence as the
+    service manager takes from the whole; the other one goes on."""
+    service = workers(COUNTING, 2, (0.01,), silence=1.5)
+    serving = asyncio.create_task(service.serve())
+    await service.up()
+    first, second = await living(service)
+    os.kill(first, signal.SIGSTOP)
+    async with asyncio.timeout(PATIENCE):
+        while first in (now := await living(service)) or len(now) < 2:
+            await asyncio.sleep(0.02)
+    assert second in now
+    assert is_gone(first)
+    service.stop()
+    await serving
+
+
+async def living(service: Workers) -> list[int]:
+    """The workers that answer."""
+    return [report["status"]["pid"] for report in (await service.gather()).living]
+
+
 async def test_half_a_report_is_no_word() -> None:
     """A worker that is killed while it reports ends as any other."""
-    code = "import os, sys; os.write(int(sys.argv[1].split(',')[1]), b'{\"report\": {\"met')"
+    code = (
+        'import os, sys; os.write(int(sys.argv[1].split(\',\')[1]), b\'{"id": 1, "answer": {"met\')'
+    )
     with socket.socket() as bound:
         worker = await Child.start([sys.executable, "-c", code], bound)
         assert await worker.attend(lambda: None) == "it ended with exit code 0"
-    assert worker.last is None
+    assert worker.last == {}

@@ -424,3 +424,32 @@ def test_a_table_of_hundreds_agrees_with_the_naive_reading(seed: int) -> None:
         source, key = ("".join(chance.choices("ab.1", k=chance.randint(3, 9))) for _ in range(2))
         each = event(key, source=source)
         assert list(made.match(each).routes) == [r for r in routes if naive_matches(r, each)]
+
+
+# The router's own events.
+
+OWN = Event.of({"event_key": "ebaas-router.target.failing.ledger"})
+
+
+@pytest.mark.parametrize(
+    ("match", "fits"),
+    [
+        ({"key": "ebaas-router.*"}, True),
+        ({"key": "ebaas-router.target.failing.ledger"}, True),
+        ({"key": ["*", "ebaas-router.target.*"]}, True),
+        ({"key": "ebaas-router.target.*", "type": "failing"}, True),
+        ({"key": "ebaas-router.delivery.*"}, False),
+        ({"key": "*"}, False),
+        ({"key": "ebaas*"}, False),
+        ({"key": "*.failing.*"}, False),
+        ({"key": "[e]baas-router.*"}, False),
+        ({"source": "ebaas-router"}, False),
+        ({"source": "*", "topic": "target"}, False),
+    ],
+)
+def test_own_events_fit_what_is_meant_for_them_alone(match: dict[str, Any], fits: bool) -> None:
+    """A catch-all gets no surprise; `explain` says the same."""
+    routes = table(route("one", optional="A", **match))
+    assert matching(routes, OWN) == ("one" if fits else "")
+    (told,) = routes.explain(OWN).routes
+    assert told.matched == fits

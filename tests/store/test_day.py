@@ -8,6 +8,7 @@ monotonic clock, which is left alone.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,10 +20,13 @@ import pytest
 
 from router.contract.schedule import PLATFORM
 from router.delivery.queue import JITTER
+from router.telemetry import utc
+from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT
 from tests.support.disks import quick_folder
+from tests.support.inprocess import ran
 from tests.support.rows import query
-from tests.support.serving import always, serving, states, target, unsettled, until
+from tests.support.serving import always, name_of, serving, states, target, unsettled, until
 
 #: The machine's own, or the one that scripts/libfaketime has fetched.
 LIBRARY = next(
@@ -217,3 +221,28 @@ def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> 
         until(lambda: not any(name == "aside" for _, name in unsettled(folder / "store.db")))
         assert aside.of("fails")[-1].code == "000"
         assert [got.code for got in weak.of("fails")] == ["500", "500", "000"]
+
+
+def test_a_clock_that_jumps_leaves_an_archive_that_can_be_asked(folder: Path, clock: Clock) -> None:
+    """Back an hour and forward again, within a segment and between two routers, of which the next
+    finishes what the last has left: every event has its line, each is found by its own time, and
+    all are told in the order of the times that the router had."""
+    archive, times = folder / "store.db-archive", dict[str, float]()
+    with target() as strong:
+        for jumps in ((0.0, -HOUR, HOUR), (HOUR, -2 * HOUR, 3 * HOUR)):
+            with serving(folder, {"strong": strong}, environ=clock.environ) as router:
+                for jump in jumps:
+                    clock.jump(jump)
+                    name = f"event {len(times)}"
+                    times[name] = clock.now
+                    assert router.post(name) == "000"
+                    until(lambda: len(archived(archive)) == len(times))
+                assert router.interrupt(signal.SIGTERM) == 0
+    assert [line["changes"][0] for line in archived(archive)] == sorted(
+        times, key=times.__getitem__
+    )
+    for name, at in times.items():
+        within = ("--since", utc(at - 2), "--until", utc(at + PATIENCE / 4))
+        found = ran("archive", "export", "--archive", archive, *within)
+        assert name in [name_of(line.encode()) for line in found.lines]
+        assert ran("trace", name, "--archive", archive, "--store", "none", *within).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -55,9 +56,12 @@ def one_line(stream: bytes) -> str:
 class Running:
     """A command that runs until it is told to stop, and what it has printed so far."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, handed: Mapping[str, socket.socket] | None = None) -> None:
+        """`handed` are sockets that it inherits, by name, as from systemd."""
+        handing, descriptors = _handing(handed or {})
         self.process = subprocess.Popen(
-            command(*arguments),
+            [*handing, *command(*arguments)],
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,6 +69,8 @@ class Running:
             env=environment(),
             preexec_fn=_heed_ctrl_c,
         )
+        for descriptor in descriptors:
+            os.close(descriptor)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._changed = threading.Condition()
@@ -105,6 +111,17 @@ class Running:
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+
+
+def _handing(handed: Mapping[str, socket.socket]) -> tuple[list[str], list[int]]:
+    """What goes before a command that inherits these sockets, and their descriptors: high ones,
+    which are none of those that it finds them at."""
+    if not handed:
+        return [], []
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in handed.values()]
+    redirections = " ".join(f"{number}<&{each}" for number, each in enumerate(high, 3))
+    variables = f"LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={':'.join(handed)}"
+    return ["bash", "-c", f'export {variables}; exec "$@" {redirections}', "bash"], high
 
 
 def _heed_ctrl_c() -> None:

@@ -25,7 +25,7 @@ from tests.support.serving import (
 )
 
 #: Short: a failure waits for the store while that is stuck, at most for a second.
-REPLY_WITHIN = {"ebaas": {"reply_within": "2s"}}
+REPLY_WITHIN: dict[str, Any] = {"ebaas": {"reply_within": "2s"}}
 
 
 class Scene(NamedTuple):

@@ -41,6 +41,16 @@ def fill(
     """Make the file, with `count` open events: the first target is awaited, the other is queued,
     and all of it is due `wait` seconds from now."""
     asyncio.run(_make(path))
+    put_in(path, count, wait, targets)
+
+
+def put_in(
+    path: Path,
+    count: int,
+    wait: float = 86400.0,
+    targets: tuple[str, str] = ("strong", "aside"),
+) -> None:
+    """The same into a file that is there, of whichever version."""
     now = time.time()
     values = {
         "count": count,

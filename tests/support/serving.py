@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,12 +115,18 @@ class Serving(Running):
     """`serve` on a free port, once it is ready."""
 
     def __init__(
-        self, config: Path, store: Store, options: Sequence[str], environ: Mapping[str, str]
+        self,
+        config: Path,
+        store: Store,
+        options: Sequence[str],
+        environ: Mapping[str, str],
+        handed: Mapping[str, socket.socket] | None = None,
     ) -> None:
         with patch.dict(os.environ, environ):
             super().__init__(
                 *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
                 *("--log-format", "json", *options),
+                handed=handed,
             )
         try:
             self.wait_for(lambda: self.lines("serving") or self.process.poll() is not None)
@@ -163,13 +170,14 @@ def serving(
     store: Store | None = None,
     options: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    handed: Mapping[str, socket.socket] | None = None,
     **top: Any,
 ) -> Iterator[Serving]:
     """A router of these targets; its files are in `folder`."""
     table = routes(_urls(required), _urls(optional or {}), **top)
     config = folder / "routes.yaml"
     config.write_text(json.dumps(table))
-    started = Serving(config, store or folder / "store.db", options, environ or {})
+    started = Serving(config, store or folder / "store.db", options, environ or {}, handed)
     try:
         yield started
     finally:

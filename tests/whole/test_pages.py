@@ -21,7 +21,7 @@ from router.model.event import Reason
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
 from tests.support.inprocess import ran
-from tests.support.serving import body, serving, target
+from tests.support.serving import Serving, always, body, serving, states, target, until
 
 DOCS = ROOT / "docs"
 
@@ -190,3 +190,35 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
     script.write_text(f"{code}\nconsole.log(JSON.stringify({told}));\n")
     done = subprocess.run(["node", script], capture_output=True, timeout=PATIENCE, check=True)
     assert json.loads(done.stdout) == [right for right, _, _ in requests()]
+
+
+def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
+    """By the statement of docs/bare-metal.md, in the midst of writes: what had been answered when
+    it began is in the copy, and nothing by halves."""
+    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "bare-metal.md").read_text())
+    answered: list[str] = []
+    over = threading.Event()
+
+    def call(router: Serving) -> None:
+        while not over.is_set():
+            name = f"event-{len(answered)}"
+            assert router.post(name) == "500"
+            answered.append(name)
+
+    with target(always("500")) as one, serving(tmp_path, {"one": one}) as router:
+        calling = threading.Thread(target=call, args=(router,))
+        calling.start()
+        try:
+            until(lambda: len(answered) > 20)
+            before, copy = list(answered), tmp_path / "copy.db"
+            with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+                database.execute(re.sub("'.+'", f"'{copy}'", statement))
+        finally:
+            over.set()
+            calling.join(PATIENCE)
+    with closing(sqlite3.connect(copy)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert set(before) <= set(states(copy))
+    with target() as one, serving(tmp_path, {"one": one}, store=copy) as router:
+        assert router.post(before[0]) == "000"
+        assert states(copy)[before[0]] == {"one": "acknowledged"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
-from router.archive.reading import lines_with
+from router.archive.reading import Needle, lines_with
 
 #: How much is read at a time, in bytes. A line of the log is no longer than 16 KiB.
 _BLOCK = 8 * 1024 * 1024
@@ -19,7 +19,7 @@ _WITHIN = ("log", "MESSAGE", "message", "msg")
 
 
 def log_lines(
-    stream: IO[bytes], needles: Sequence[bytes], progress: Callable[[int], None]
+    stream: IO[bytes], needles: Sequence[Needle], progress: Callable[[int], None]
 ) -> Iterator[bytes]:
     """The router's own lines that have any of the needles, in the order of the stream. What is
     cut or garbled comes as it is. `progress` is told how many bytes have been read."""
@@ -30,8 +30,7 @@ def log_lines(
         for line in lines_with(whole + end, needles):
             yield unwrapped(line)
         progress(size)
-    if rest and any(needle in rest for needle in needles or (b"",)):
-        yield unwrapped(rest)
+    yield from map(unwrapped, lines_with(rest, needles))
 
 
 def unwrapped(line: bytes) -> bytes:

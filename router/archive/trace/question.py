@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from router.archive.reading import Needle
 from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
 from router.routing import Glob
 
@@ -51,12 +53,14 @@ class Word:
 #: How much of a body's hash a line has, in characters.
 _DIGEST = 12
 
-#: How the line of an event begins, after its time, that got its `000`; and what it then has once
-#: for each attempt, in all and for those that went well. Quotes within texts are escaped.
-_TOLD, _REASON, _GOOD = (
-    b'"happening":"event","code":"000"',
-    b'"reason":"',
-    b'"reason":"acknowledged"',
+#: What every line has that `failed` fits: a happening that does not go well by itself, or a reason
+#: of an attempt that no other begins like. Within a collector's line quotes are escaped.
+_FAILED = tuple(
+    re.compile(pattern.replace(b'"', rb'\\*"'))
+    for pattern in (
+        b'happening":"(?!(?:event|unmatched)","code":"000"|retried")',
+        rb'reason":"[^a\\]',
+    )
 )
 
 
@@ -85,8 +89,13 @@ class Question:
     failed: bool = False
 
     @property
-    def needles(self) -> tuple[bytes, ...]:
+    def needles(self) -> tuple[Needle, ...]:
         """Every line that fits has one of them; none where all have to be looked at."""
+        # What has failed is rarer than what is of a target, or has a key.
+        return _FAILED if self.failed else self._named
+
+    @cached_property
+    def _named(self) -> tuple[bytes, ...]:
         if self.words:
             needles = tuple(word.needle for word in self.words)
         elif self.keys:
@@ -96,9 +105,8 @@ class Question:
         return needles if all(needles) else ()
 
     def may_fit(self, line: bytes) -> bool:
-        """False where that can be seen without reading the line as JSON."""
-        all_is_well = _TOLD in line and line.count(_REASON) == line.count(_GOOD)
-        return not (self.failed and all_is_well)
+        """Of a line with any of the needles: false where it need not be read as JSON."""
+        return not (self.failed and self._named) or any(name in line for name in self._named)
 
     def fits(self, each: Happening) -> bool:
         tried = each.targets if isinstance(each, ToldCaller) else (each.tried,)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from router.cli.columns import columns, counted
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.trace import Progress, add_archive, read_archive
+from router.cli.history.trace import Progress, add_archive, read_archive, unreadable
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
 from router.config import parse_count
-from router.model import RouterError, SettingInvalid, StartFailed, why_not
+from router.model import RouterError, SettingInvalid, StartFailed
 from router.store import StoreFailed
 from router.telemetry import utc
 
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return acts[str(args.verb)](folder, args)
     except PermissionError as error:
-        raise StartFailed(f"the archive can't be read: {why_not(folder, error)}") from None
+        raise unreadable(folder, error) from None
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:

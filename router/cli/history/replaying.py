@@ -59,7 +59,11 @@ def replay(
             return BAD
         runner.run(_do(ops, again, folder, work, rate))
     if args.format == "json":
-        left_out = {"without_body": seen.without_body, "no_event": seen.no_event}
+        left_out = {
+            "without_body": seen.without_body,
+            "targets_cut": seen.unknown,
+            "no_event": seen.no_event,
+        }
         told = {
             **action_shape(replace(action, deliveries=work.changed)),
             **left_out,

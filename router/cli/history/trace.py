@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
+from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
 from router.cli.columns import counted
@@ -20,7 +21,7 @@ from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import STDIN, add_format, stdin
 from router.cli.times import parse_moment
 from router.config import SETTINGS, archive_folder, parse_count
-from router.model import RouterError, SettingInvalid, StartFailed
+from router.model import RouterError, SettingInvalid, StartFailed, why_not
 from router.routing import Glob, GlobInvalid
 from router.store import StoreFailed
 from router.telemetry import utc
@@ -101,14 +102,26 @@ def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
 
 def read_archive(args: argparse.Namespace) -> Path | None:
     """The archive's folder; None where there is none. StartFailed where one that was named is not
-    there."""
+    there, and where nobody lets us see."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    named = getattr(args, "archive", None) is not None
-    if folder is not None and not folder.is_dir():
-        if named:
-            raise StartFailed("--archive: there is no such folder")
-        return None
-    return folder
+    if folder is None or _is_there(folder):
+        return folder
+    if args.archive is not None:
+        raise StartFailed("--archive: there is no such folder")
+    return None
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return S_ISDIR(folder.stat().st_mode)
+    except PermissionError as error:
+        raise unreadable(folder, error) from None
+    except OSError:
+        return False
+
+
+def unreadable(path: Path, error: PermissionError) -> StartFailed:
+    return StartFailed(f"what is to be looked into can't be read: {why_not(path, error)}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
                 note(f"{counted(sources.skipped, 'line')} could not be read and were left out")
             return BAD if first is None else GOOD
         except PermissionError as error:
-            raise StartFailed(f"what was named can't be read: {error.strerror}") from None
+            raise unreadable(Path(error.filename), error) from None
         except StoreFailed as error:
             raise RouterError(f"the store failed: {error}") from None
         finally:

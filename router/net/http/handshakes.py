@@ -30,7 +30,8 @@ class Handshakes:
         tally: Tally,
     ) -> None:
         self._listener = listener
-        self._context = context
+        #: By which the next one is taken.
+        self.context = context
         self._protocol = protocol
         self._limits = limits
         self._tally = tally
@@ -62,10 +63,11 @@ class Handshakes:
             task.add_done_callback(tasks.discard)
 
     def _accept(self) -> None:
-        accepted = list(waiting(self._listener))
-        for connection in accepted:
-            self.take(connection)
-        if not accepted:
+        # That nobody waits is usual: at a socket that processes share another one was quicker.
+        try:
+            for connection in waiting(self._listener):
+                self.take(connection)
+        except OSError:
             self._loop.remove_reader(self._listener)
             self._loop.call_later(_PAUSE, self._resume)
 
@@ -78,7 +80,7 @@ class Handshakes:
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 connection,
-                ssl=self._context,
+                ssl=self.context,
                 ssl_handshake_timeout=patience,
                 ssl_shutdown_timeout=self._limits.linger,
             )

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from router.store import listing
-from router.store.listing import START, Query
+from router.store.listing import Query
 from router.store.nodes import Node
-from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.clock import Clock
@@ -65,8 +66,9 @@ class PostgresOps:
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         return tuple(map(listing.count, await self._read(self._dialect.counts(selection))))
 
-    async def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
-        after = START
+    async def pages(
+        self, selection: Selection, size: int, after: tuple[int, str] = START
+    ) -> AsyncIterator[tuple[Entry, ...]]:
         while page := await self._page(selection, after, size):
             yield page
             after = (page[-1].seq, page[-1].row.target)
@@ -102,6 +104,16 @@ class PostgresOps:
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         return tuple(map(listing.action, await self._read(self._dialect.actions(limit))))
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        return tuple(Pause(*row) for row in await self._pool.call("pauses", [], READING))
+
+    async def put_pause(self, pause: Pause) -> None:
+        await self._pool.call("put_pause", [rows.dumped(asdict(pause))], ACTING)
+
+    async def end_pause(self, target: str, who: str) -> Pause | None:
+        found = await self._pool.call("end_pause", [target, who, self.now()], ACTING)
+        return Pause(*found[0]) if found else None
 
     async def nodes(self) -> tuple[Node, ...]:
         """The processes that share the store."""

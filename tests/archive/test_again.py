@@ -1,0 +1,59 @@
+"""What a replay takes from the archive: each event once, by time, wherever it was stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from router.archive import Again, Question, Shelf
+from router.archive.reading import time_of
+from router.archive.segments import found
+from router.archive.trace.again import place_of
+from tests.support.archived import told
+
+AGAIN = Again("ledger", Question())
+
+
+def chosen(folder: Path, again: Again) -> list[str]:
+    found = again.choose(folder, lambda _: None, pytest.fail)
+    return [told.event_id for told in found]
+
+
+def write(folder: Path, lines: list[bytes], random: Random) -> None:
+    """By a process that ends in the midst now and then, and each some seconds after its time."""
+    clock = [0.0]
+    shelf = Shelf(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
+    for line in lines:
+        clock[0] = datetime.fromisoformat(time_of(line).decode()).timestamp() + random.random() * 4
+        shelf.append(line)
+        if random.random() < 0.1:
+            shelf.close() if random.random() < 0.5 else shelf.turn()
+    shelf.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
+    tmp_path: Path, seed: int
+) -> None:
+    """What it has taken is deleted or compressed meanwhile, in whichever order a clock that jumps
+    has had it written: none of the rest is skipped, and none taken twice."""
+    random = Random(seed)
+    times = [7200 - number * 10 + random.choice((0, 0, 0, 3600, -3600)) for number in range(200)]
+    lines = [told(f"event-{n}", ago=ago) for n, ago in enumerate(times)]
+    write(tmp_path, lines, random)
+    every = chosen(tmp_path, AGAIN)
+    in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))
+    assert every == [json.loads(line)["event_id"] for line in in_order]
+    for stop in sorted(random.sample(range(200), 5)):
+        taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail))
+        last = next(each for each in taken if each.event_id == every[stop])
+        Shelf(tmp_path, 1 << 40, 30 * 86400.0).tidy()
+        for segment in found(tmp_path):
+            if segment.last is not None and segment.last < last.at:
+                segment.path.unlink()
+        assert chosen(tmp_path, replace(AGAIN, after=place_of(last))) == every[stop + 1 :]

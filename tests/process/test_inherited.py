@@ -1,0 +1,148 @@
+"""A socket that outlives the router, as systemd's: restarts under load. Real processes and load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from router.net import Inherited, take_inherited
+from tests.support.certificates import issued, trusting
+from tests.support.command import Running, one_line
+from tests.support.load import Load
+from tests.support.serving import Serving, Target, serving, target
+from tests.support.wire import Line, post
+
+LONG = "LONG" in os.environ
+
+#: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
+RESTARTS = (
+    {"alone": 50, "workers": 50, "workers with TLS": 10}
+    if LONG
+    else {"alone": 2, "workers with TLS": 1}
+)
+
+
+@pytest.fixture
+def held() -> Iterator[socket.socket]:
+    """A listening socket of the test's, which is the parent here."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        yield listener
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Target]:
+    """A target that acknowledges at once."""
+    with target() as endpoint:
+        yield endpoint
+
+
+def port_of(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("kind", RESTARTS)
+def test_restarts_under_load_fail_no_request(
+    tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
+) -> None:
+    """However often the router is restarted at a socket that somebody holds, each request is
+    answered 000, on fresh connections and kept ones: none is refused, reset or left."""
+    options = [] if kind == "alone" else ["--workers", "2"]
+    load = Load(port_of(held))
+    if kind == "workers with TLS":
+        pair = issued(tmp_path)
+        options += ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
+        load = Load(port_of(held), trusting(tmp_path))
+    with ExitStack() as stack:
+
+        def started() -> Serving:
+            at = serving(tmp_path, {"one": endpoint}, options=options, handed={"": held})
+            return stack.enter_context(at)
+
+        router = started()
+        with load.running():
+            for _ in range(RESTARTS[kind]):
+                load.go_on()
+                assert router.interrupt(signal.SIGTERM) == 0
+                router = started()
+            load.go_on()
+    assert set(load.replies) == {"000"}
+    assert load.kept > 0
+    assert set(load.acknowledged) <= {each.event for each in endpoint.got}
+
+
+def test_who_waits_when_it_stops_is_served_by_the_next(
+    tmp_path: Path, held: socket.socket, endpoint: Target
+) -> None:
+    """Connections that nobody has accepted when the router ends lose nothing, and nor do those that
+    are made while none is running."""
+    with ExitStack() as stack:
+
+        def waiting() -> list[Line]:
+            lines = [stack.enter_context(Line(port_of(held))) for _ in range(5)]
+            for line in lines:
+                line.say(post())
+            return lines
+
+        with serving(tmp_path, {"one": endpoint}, handed={"": held}) as router:
+            router.process.send_signal(signal.SIGSTOP)
+            router.process.send_signal(signal.SIGTERM)
+            lines = waiting()
+            router.process.send_signal(signal.SIGCONT)
+            assert router.wait() == 0
+        lines += waiting()
+        with serving(tmp_path, {"one": endpoint}, handed={"": held}):
+            answers = [line.hear() for line in lines]
+        assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
+
+
+def test_the_ops_port_is_taken_by_its_name(
+    tmp_path: Path, held: socket.socket, endpoint: Target
+) -> None:
+    """Of two sockets the one that is called `ops` has /metrics, and `--ops-port` is not used."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ops,
+        serving(
+            tmp_path, {"one": endpoint}, options=[], handed={"ops": ops, "callbacks": held}
+        ) as router,
+    ):
+        assert router.post("one") == "000"
+        url = f"http://127.0.0.1:{port_of(ops)}"
+        assert router.lines("serving")[0]["ops"] == url
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200
+        assert router.interrupt(signal.SIGTERM) == 0
+
+
+def test_what_can_not_be_used_is_said(tmp_path: Path) -> None:
+    """In one line, with the exit code of what could not start."""
+    with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as one:
+        assert failure({"callbacks": deaf}) == (
+            "ebaas-router: LISTEN_FDS: file descriptor 3 is no TCP socket that listens"
+        )
+        assert failure({"one": one, "two": one}) == (
+            "ebaas-router: LISTEN_FDS has 2 sockets for callbacks; there may be one"
+        )
+
+
+def failure(handed: dict[str, socket.socket]) -> str:
+    """What `serve` says that does not start with these sockets."""
+    started = Running("serve", "--store", "none", handed=handed)
+    try:
+        assert started.wait() == 3
+        return one_line("\n".join(started.stderr).encode())
+    finally:
+        started.close()
+
+
+def test_what_is_meant_for_another_process_is_left() -> None:
+    """The variables of a parent that handed sockets to it are no sockets of this process's."""
+    environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
+    assert take_inherited(environ) == Inherited()
+    assert environ == {"A": "b"}
