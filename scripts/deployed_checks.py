@@ -69,8 +69,8 @@ def compose(image: str, network: str, room: Path) -> str:
         name: {"image": image, "pull_policy": "never"} for name in ("router", "receiver")
     }
     secrets = {}
-    for name in ("ebaas-token", "ops-token", "store-password"):
-        (room / name).write_text(TOKEN)
+    for name in ("ebaas-token", "ops-token", "console-token", "store-password"):
+        (room / name).write_text(TOKEN if name == "ebaas-token" else f"{name}-{TOKEN}")
         secrets[name] = {"file": str(room / name)}
     override = room / "override.json"
     override.write_text(json.dumps({"services": services, "secrets": secrets}))
@@ -120,7 +120,8 @@ def within(network: str) -> list[str]:
 
 
 def pod(image: str, network: str, room: Path) -> str:
-    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume"""
+    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume; so is
+    its console"""
     file = room / "pod.yaml"
     file.write_text(yaml.safe_dump_all(playable(image)))
     play = [*within(network), "podman", "kube"]
@@ -128,7 +129,8 @@ def pod(image: str, network: str, room: Path) -> str:
     try:
         output([*play, "play", *publish, str(file)])
         wait_until(lambda: Asked("GET", "/readyz").status == 200, "the pod is ready")
-        assert Asked("GET", "/metrics", port=8081).status == 200
+        for path in ("/metrics", "/api/v1/events", "/api/v1/deliveries"):
+            assert Asked("GET", path, port=8081).status == 200, path
     finally:
         output([*play, "down", "--force", str(file)])
     return ""
@@ -148,7 +150,7 @@ def playable(image: str) -> Iterator[Any]:
         volume.get("secret", {}).update(defaultMode=0o444)
     template["containers"][0].update(image=image, imagePullPolicy="Never")
     secret = yaml.safe_load(Path("deploy/kubernetes/secret.example.yaml").read_text())
-    secret["stringData"].update({"ebaas-token": TOKEN, "ops-token": TOKEN})
+    secret["stringData"]["console-token"] = TOKEN
     yield from (claim, secret, by_kind["ConfigMap"])
     yield {**by_kind["StatefulSet"], "kind": "Deployment"}
 

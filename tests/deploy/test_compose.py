@@ -15,6 +15,7 @@ import yaml
 
 from router.config.settings import Settings
 from router.contract import parse_duration
+from router.ops.tokens import OpsTokens
 from router.store import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
@@ -72,6 +73,9 @@ def test_the_router_takes_its_variables_and_is_given_the_files_they_name(compose
     settings = settings_of(router["environment"])
     given = {Path("/run/secrets") / secret["source"] for secret in router["secrets"]}
     assert settings["ops_token_file"] in given
+    mounted = {volume["target"]: Path(volume.get("source", "")) for volume in router["volumes"]}
+    file = settings["ops_tokens"]
+    assert (mounted[str(file.parent)] / file.name).exists()
     if "postgresql" in compose["services"]:
         assert isinstance(settings["store"], Database)
         assert settings["store_password_file"] in given
@@ -101,12 +105,14 @@ def test_the_database_is_the_one_that_the_router_asks_for() -> None:
 
 
 def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:
-    """`check --strict` finds nothing wrong, and their target is the stand-in's name and port."""
+    """`check --strict` finds nothing wrong, and their target is the stand-in's name and port. Nor
+    is anything wrong with who may act at the console."""
     for name in compose["secrets"]:
-        (tmp_path / name).write_text("a-long-random-text")
-    file = DEPLOY / "compose/routes/routes.yaml"
+        (tmp_path / name).write_text(f"a-long-random-{name}")
+    file = DEPLOY / "compose/config/routes.yaml"
     said = ran("check", file, "--secrets-dir", tmp_path, "--strict")
     assert (said.code, said.err) == (0, ""), said.out
+    OpsTokens(None, DEPLOY / "compose/config/ops-tokens.yaml", {}, tmp_path)
     [target] = yaml.safe_load(file.read_text())["targets"].values()
     command = compose["services"]["receiver"]["command"]
     assert target["url"] == f"http://receiver:{command[command.index('--port') + 1]}/callback"

@@ -17,6 +17,7 @@ import yaml
 
 from router import __version__
 from router.config.settings import Settings
+from router.ops.tokens import OpsTokens
 from router.store import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
@@ -133,6 +134,8 @@ def test_every_variable_is_a_setting_and_every_file_is_mounted(build: Build) -> 
     """A wrong name would do nothing, a wrong value end the start; files are keys of the Secret."""
     settings = build.settings
     assert str(settings["secrets_dir"]) == build.mounts["secrets"]
+    assert str(settings["ops_tokens"].parent) == build.mounts["config"]
+    assert settings["ops_tokens"].name in build.one("ConfigMap")["data"]
     files = [settings["ops_token_file"], settings.get("store_password_file")]
     store = build.environ.get("EBAAS_ROUTER_STORE", "")
     files += [Path(file) for file in parse_qs(urlsplit(store).query).get("sslrootcert", [])]
@@ -174,12 +177,14 @@ def test_pods_are_as_restricted_as_the_namespace_wants(build: Build) -> None:
 
 
 def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path: Path) -> None:
-    """What is mounted is what `check --strict` finds nothing wrong with."""
-    routes = build.one("ConfigMap")["data"]
-    for file, text in {**routes, **SECRET["stringData"]}.items():
+    """What is mounted is what `check --strict` finds nothing wrong with; nor is anything wrong with
+    who may act at the console."""
+    config = build.one("ConfigMap")["data"]
+    for file, text in {**config, **SECRET["stringData"]}.items():
         (tmp_path / file).write_text(text)
     said = ran("check", tmp_path / "routes.yaml", "--secrets-dir", tmp_path, "--strict")
     assert (said.code, said.err) == (0, ""), said.out
+    OpsTokens(None, tmp_path / "ops-tokens.yaml", {}, tmp_path)
 
 
 def test_the_image_is_of_this_version(build: Build) -> None:
