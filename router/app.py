@@ -24,6 +24,7 @@ from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
+from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
 from router.telemetry import Log, Metrics, Watchdog
@@ -61,7 +62,7 @@ class App(Starlette):
         """
         self._settings = settings
         self.metrics = Metrics()
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
@@ -183,10 +184,17 @@ class App(Starlette):
             self.metrics.archive_error = self._archive.why
             self.metrics.archive_failed_at = self._archive.failed_at
 
+    def _count(self, table: RouteTable) -> None:
+        """Count for these targets, and say what they are."""
+        self.metrics.adopt(table.targets)
+        for name, target in table.targets.items():
+            about = {"owner": target.owner, "role": table.role_of(name)}
+            self.metrics.of(name).about = about
+
     def _take(self, config: Config) -> list[str]:
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
         what is dubious about it."""
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
         self._callbacks.door = self._door(config)
