@@ -33,6 +33,7 @@ from router.delivery import (
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
+from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
 from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, tracing_by
@@ -74,7 +75,7 @@ class App(Starlette):
         """
         self._settings = settings
         self.metrics = Metrics()
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
@@ -158,7 +159,7 @@ class App(Starlette):
         look = source.look()
         if look.problems:
             raise ConfigInvalid(look.problems)
-        config, tracing = source.load(look.content), tracing_by(os.environ)
+        config, tracing = source.load(look.files), tracing_by(os.environ)
         watched = (source, look)
         return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
 
@@ -212,10 +213,17 @@ class App(Starlette):
             self.metrics.archive_error = self._archive.why
             self.metrics.archive_failed_at = self._archive.failed_at
 
+    def _count(self, table: RouteTable) -> None:
+        """Count for these targets, and say what they are."""
+        self.metrics.adopt(table.targets)
+        for name, target in table.targets.items():
+            about = {"owner": target.owner, "role": table.role_of(name)}
+            self.metrics.of(name).about = about
+
     def _take(self, config: Config) -> list[str]:
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
         what is dubious about it."""
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
         self._callbacks.door = self._door(config)
