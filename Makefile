@@ -27,7 +27,7 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/config/test_legible.py tests/model/test_model.py \
 		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
-		tests/whole/test_canary.py::test_serve
+		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
 
 test-newest: ## the tests on the newest Python here too, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \
@@ -98,7 +98,9 @@ api-fuzz: dev-environment ## Schemathesis against a real router's API, and wheth
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
 	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
-	@$(python) -m router.config.editor_schema >schemas/routes.schema.json
+	@for name in routes routes.common routes.team; do \
+		$(python) -m router.config.editor_schema $$name >schemas/$$name.schema.json || exit; \
+	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
 

@@ -33,8 +33,18 @@ class Route:
     match: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    #: Its line in routes.yaml, 0 where it has none.
+    #: Its line in its file, 0 where it has none; and the file's path, as it was given.
     line: int = field(default=0, compare=False)
+    file: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What puts routes into the order that people read them in."""
+        return self.file, self.line
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from router.app import App
-from router.config.reload import Source
 from router.config.settings import Settings
+from router.config.source import Source
 from router.ops.status import Reports, status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
@@ -296,7 +296,7 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
     file.write_text(json.dumps(routes({"old": old})))
     source = Source(file, {}, None)
     look = source.look()
-    config = source.load(look.content)
+    config = source.load(look.files)
     log = Log(io.StringIO(), "json")
     app = App(Settings(store=None), config, log, watched=(source, look))
     metrics = app.metrics

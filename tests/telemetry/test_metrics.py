@@ -413,6 +413,7 @@ def test_the_pages_ask_for_what_there_is(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     metrics = counting("ledger")
     metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}
+    metrics.reload_refused = {"file": "routes.yaml", "owner": "payments"}
     metrics.of("ledger").gives_up = NOW
     shown = series(metrics.snapshot())
     names = {name for name, _ in shown}

@@ -101,7 +101,10 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
     name = path.name if path is _SHIPPED else str(path)
-    loaded = config.parse(config.read(path), name, os.environ, settings.secrets_dir)
+    files = config.read(path)
+    if path is _SHIPPED:
+        files = (files[0]._replace(name=name),)
+    loaded = config.parse_files(files, os.environ, settings.secrets_dir)
     # Whoever plays with it is on this machine.
     loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
     log = StoryLog()

@@ -105,6 +105,7 @@ TargetRoute = TypedDict(
     "TargetRoute",
     {
         "name": str,
+        "file": str,
         "line": int,
         "match": dict[str, list[str]],
         "as": Literal["required", "optional"],
@@ -262,6 +263,7 @@ def _routes(view: View, name: str) -> Iterator[TargetRoute]:
             if name in route[role]:
                 yield {
                     "name": route["name"],
+                    "file": route["file"],
                     "line": route["line"],
                     "match": route["match"],
                     "as": role,

@@ -136,6 +136,11 @@ class OfProcess:
         "1 while the file's present content is in force, 0 while it was refused.",
         merge="min",
     )
+    reload_refused: dict[str, str] = info(
+        "configuration_refused_info",
+        "The files that are wrong, and their owners; nothing while their present content is in "
+        "force.",
+    )
     configuration: dict[str, str] = info(
         "configuration_info", "The configuration in force, by its hash."
     )
