@@ -269,6 +269,22 @@ def test_a_team_is_not_told_by_a_place_what_there_is(router: Console) -> None:
         assert answer.status_code == 410, name
 
 
+def test_a_search_goes_by_what_a_team_may_see(router: Console) -> None:
+    """Not by what others' targets said of the same events: not even whether there are more."""
+    router.targets["auditors"].code = always("731")
+    for number in range(2):
+        router.send("b.x.more.1", f"more-{number}")
+    router.wait_for("dead", 2, "auditors", "b.x.more.1")
+    router.targets["auditors"].code = always("000")
+    question = {"what": "b.x.more.1", "limit": 1}
+    until(lambda: router.get("/events", **question)["more"])
+    assert router.get("/events", "ledger", **question)["more"]
+    for filters in ({"code": "731"}, {"failed": "true"}):
+        assert router.get("/events", **question, **filters)["more"]
+        found = router.get("/events", "ledger", **question, **filters)
+        assert (found["events"], found["more"]) == ([], False), filters
+
+
 # What is done.
 
 
