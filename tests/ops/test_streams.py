@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from router.config import Holder
 from router.ops import Alone, Answers, Topic
 from router.ops import streams as module
 from router.ops.replies import heard_of
-from router.ops.streams import STREAM_BOUND, Stream, Streams, Wanted
+from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
 from router.routing import Glob
 from router.telemetry import Log
 from tests.support.house import PATIENCE
@@ -147,6 +148,19 @@ async def test_filters_choose(listened: Listened, wanted: Wanted, comes: bool) -
         listened.event()
         assert (await everything.next())[0] == "event"
         assert bool(stream._waiting) == comes
+
+
+async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
+    """Whatever of them it has opened."""
+    with ExitStack() as opened:
+        for _ in range(TEAM_STREAMS):
+            assert not listened.streams.full_for(LEDGER)
+            opened.enter_context(listened.streams.open(Wanted(LEDGER)))
+        assert listened.streams.full_for(LEDGER) == TEAM_STREAMS
+        for _ in range(STREAMS - TEAM_STREAMS):
+            assert not listened.streams.full_for(OPS)
+            opened.enter_context(listened.streams.open(Wanted(OPS)))
+        assert listened.streams.full_for(OPS) == STREAMS
 
 
 async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:

@@ -49,7 +49,7 @@ async def events(asked: Asked) -> EventsShape:
         failed=bool(query["failed"]),
         limit=query["limit"] or _LIMIT,
     )
-    found = await asked.parts.search.run(wanted)
+    found = await asked.parts.search.run(wanted, asked.holder.owner)
     concern = Concern(view, asked.holder.name)
     return EventsShape(
         events=[m for each in found["events"] if (m := concern.match(each)) is not None],
@@ -79,7 +79,7 @@ async def event(asked: Asked) -> StoryShape:
             what=[], targets=own, seen=own, codes=[], since=None, until=None, failed=False, limit=1,
             event=name, body=body,
         )  # fmt: skip
-        told = (await asked.parts.search.run(wanted))["story"]
+        told = (await asked.parts.search.run(wanted, asked.holder.owner))["story"]
         story = told and Concern(view, asked.holder.name).story(told)
     if story is None:
         raise nothing_there("such event, or no more")
