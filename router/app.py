@@ -20,7 +20,7 @@ from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
-from router.delivery import Forwarder, InForce, Memory, Observer, Queue, Sender
+from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue, Sender
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, described, report_of
@@ -72,7 +72,8 @@ class App(Starlette):
         self._memory: Memory | None = None
         #: What this process says of itself to those that share the store.
         self.identity = Identity()
-        self._present: asyncio.Task[None] | None = None
+        #: What goes on beside requests and the queue, until the store is closed.
+        self._beside: list[asyncio.Task[None]] = []
         #: Why the store could not be opened when it was last tried.
         self._awaited = ""
         share = max(1, settings.max_requests // SHARE)
@@ -230,11 +231,15 @@ class App(Starlette):
         if self._awaited:
             self._log.info("store_opened", store=str(self._settings.store))
         worker = self._join(store)
+        if store.remembers:
+            pausing = Pausing(store, self._sender.hold, self._observer)
+            await pausing.look()  # before the first event
+            self._beside.append(asyncio.create_task(pausing.run()))
         self._probes.opening = False
         self._probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
             presence = Heartbeat(store.nodes, self._describe, self.metrics)
-            self._present = asyncio.create_task(presence.run())
+            self._beside.append(asyncio.create_task(presence.run()))
         tried.set()
         await worker.run(self._stopping)
 
@@ -260,9 +265,10 @@ class App(Starlette):
                 with suppress(StoreFailed):
                     await self._memory.make_good(SPEND_TIMEOUT)
         finally:
-            if self._present is not None:
-                self._present.cancel()
-                await asyncio.wait({self._present})
+            for task in self._beside:
+                task.cancel()
+            if self._beside:
+                await asyncio.wait(self._beside)
             if self._store is not None:
                 await self._store.close()
 

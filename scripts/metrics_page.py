@@ -18,9 +18,9 @@ stale. What to ask of them is in [ops.md](ops.md), alerts are in [alerts.yml](al
 `/metrics` on the ops port is for the whole service: with several workers their counters and
 histograms are summed, those of workers that died included, and each gauge says below how several
 become one. Every series is there from the start at 0, for every target of the configuration in
-force. When a reload removes a target its series go; what still happens to it, an attempt in flight
-or a dead letter in the store, is counted for the target `{REMOVED}`. No label ever has anything of
-an event in it.
+force; where one may be absent its meaning says so. When a reload removes a target its series go;
+what still happens to it, an attempt in flight or a dead letter in the store, is counted for the
+target `{REMOVED}`. No label ever has anything of an event in it.
 """
 
 COLUMNS = ("name", "kind", "labels", "of several", "meaning")
@@ -48,7 +48,7 @@ def _row(metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
         labels = (*labels, metric.label.name)
     several: str = metric.merge
     if metric.kind == "info":
-        labels, several = ("what it says",), "each that differs"
+        labels, several = (*labels, "what it says"), "each that differs"
     named = ", ".join(labels)
     return f"`{metric.full_name}`", metric.kind, named, several, metric.help
 

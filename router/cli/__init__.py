@@ -40,6 +40,8 @@ COMMANDS = {
     "receive": "trying.receive",
     "probe": "trying.probe.probe",
     "deliveries": "deliveries.deliveries",
+    "pause": "deliveries.pause",
+    "resume": "deliveries.resume",
     "trace": "history.trace",
     "archive": "history.archive",
     "nodes": "deliveries.nodes",

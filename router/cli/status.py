@@ -139,7 +139,10 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
     state, rank = _state(told), 0
     if state in ("well", "unused"):
         rank = 1 if dead else 2 if waiting else 3
-    if since and now:
+    pause = told.get("pause")
+    if pause and now:
+        state += f" {age(_seconds(pause['until']) - _seconds(now))} more"
+    elif since and now:
         state += f" {age(_seconds(now) - _seconds(since))}"
     failure = told.get("last_failure") if told["failing"] or rank < 2 else None
     cells = (
@@ -148,7 +151,7 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
         f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
-        _why(failure or {}),
+        f"{pause['because']} ({pause['who']})" if pause else _why(failure or {}),
     )
     return (rank, since or "~", -dead, -waiting, name), cells
 

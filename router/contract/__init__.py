@@ -22,7 +22,7 @@ from router.contract.replies import (
 from router.contract.schedule import PLATFORM, Schedule, Terms, parse_age, parse_duration
 from router.contract.signing import KEY_PREFIX, LEAST_KEY, Signer, key_of
 from router.contract.strictjson import Unreadable, parse_json
-from router.contract.words import Words, masked, words_of
+from router.contract.words import Words, harmless, masked, words_of
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -45,6 +45,7 @@ __all__ = [
     "Unreadable",
     "Words",
     "body_of",
+    "harmless",
     "is_sane",
     "key_of",
     "masked",

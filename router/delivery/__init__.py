@@ -3,6 +3,7 @@
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer, Told
+from router.delivery.pausing import Pausing
 from router.delivery.queue import InForce, Queue
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import usual_lines
@@ -14,6 +15,7 @@ __all__ = [
     "Memory",
     "Observer",
     "Outcome",
+    "Pausing",
     "Queue",
     "Sender",
     "Told",

@@ -16,7 +16,7 @@ from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing
 from router.model import SUCCESS, Attempt, Event, Refused
 from router.routing import Plan, Target
-from router.store import UNSETTLED, Ended, State, StoreFailed, Usage
+from router.store import UNSETTLED, Ended, Pause, State, StoreFailed, Usage
 from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
 
 #: The longest id that a line has, in characters.
@@ -41,7 +41,7 @@ class Told(NamedTuple):
 
 
 class Observer:
-    """Tells the log and the metrics. It is the worker's watcher as well."""
+    """Tells the log and the metrics. It watches the queue, the targets and the pauses as well."""
 
     def __init__(
         self,
@@ -189,6 +189,14 @@ class Observer:
         else:
             self._log.info("breaker", **fields)
 
+    def paused(self, pause: Pause) -> None:
+        """A person holds a target back."""
+        self._log.warning("target_paused", **_pause_fields(pause), until=utc(pause.until))
+
+    def resumed(self, pause: Pause) -> None:
+        """A person's pause is over, or somebody has ended it."""
+        self._log.info("target_resumed", **_pause_fields(pause), resumed_by=pause.resumed_by)
+
     def failing(self, target: Target, failing: Failing) -> None:
         """A target acknowledges nothing, or does again."""
         over = failing.last.acknowledged
@@ -225,16 +233,21 @@ class Observer:
     def back(self, seconds: float) -> None:
         self._log.info("store_back", seconds=round(seconds, 1))
 
-    def usage(self, usage: Usage, now: float) -> None:
-        """What the store holds at that time, on its own clock."""
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
+        """What the store holds at that time, on its own clock, and when the first event of each
+        target is given up."""
         metrics = self._metrics
         metrics.store_events, metrics.store_bytes = usage.rows, usage.bytes
         metrics.store_fullness = usage.fullest
         metrics.oldest_unsettled = 0 if usage.oldest is None else max(0.0, now - usage.oldest)
         for numbers in metrics.targets.values():
             numbers.unsettled.update(dict.fromkeys(UNSETTLED, 0))
+            numbers.gives_up = None
         for (target, state), count in usage.deliveries.items():
             metrics.of(target).unsettled[state] += count
+        for target, at in gives_up.items():
+            numbers = metrics.of(target)
+            numbers.gives_up = min(at, numbers.gives_up or at)
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(
                 "store_fuller" if passed.rising else "store_emptier",
@@ -244,6 +257,10 @@ class Observer:
                 events=usage.rows,
                 bytes=usage.bytes,
             )
+
+
+def _pause_fields(pause: Pause) -> dict[str, Any]:
+    return {"target": pause.target, "because": pause.because, "who": pause.who}
 
 
 def _memory_fields(outcome: Outcome, terms: Terms) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Protocol
 from router.contract import Terms
 from router.delivery.memory import Memory
 from router.delivery.outage import Outage
-from router.delivery.rules import TARGET_REMOVED, Cause, retried
+from router.delivery.rules import TARGET_REMOVED, Cause, gives_up, retried
 from router.delivery.target.lane import LINE_WAIT
 from router.delivery.target.sender import addressed
 from router.model import OWN_DOING, Attempt, Letter
@@ -84,7 +84,9 @@ class QueueWatcher(Protocol):
 
     def broken(self, error: Exception) -> None: ...
 
-    def usage(self, usage: Usage, now: float) -> None: ...
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
+        """What the store holds, and when the first event of each target is given up."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,8 @@ class Queue:
         ended = await self._store.end(now, END_STEP, CALL_TIMEOUT)
         for record in ended:
             self._watcher.ended(record)
-        self._watcher.usage(await self._store.usage(CALL_TIMEOUT), now)
+        usage = await self._store.usage(CALL_TIMEOUT)
+        self._watcher.usage(usage, gives_up(usage, self._in_force().terms.queue, now), now)
         return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
 
     async def send_due(self) -> None:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from router.contract import Schedule, Terms
 from router.model import OWN_DOING, Attempt, Reason
 from router.routing import Target
-from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried
+from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"
@@ -242,3 +242,14 @@ def retried(
     asked = min(attempt.retry_after or 0.0, max(queue.waits))
     due_at = now + max(wait * (1 + jitter), asked)
     return replace(row, state=State.QUEUED, reason=attempt.reason, due_at=due_at)
+
+
+def gives_up(usage: Usage, queue: Schedule, now: float) -> dict[str, float]:
+    """By target, the earliest moment at which an event that still needs it is given up: by its
+    caller, or by the queue once the last retry of a delivery fails. What is due and is not taken,
+    because it is held back, is no nearer to its end for that."""
+    earliest = dict(usage.first_ends)
+    for (target, made), due_at in usage.first_due.items():
+        at = max(due_at, now) + sum(queue.all_waits()[made + 1 :])
+        earliest[target] = min(at, earliest.get(target, at))
+    return earliest

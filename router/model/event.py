@@ -142,7 +142,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     #: The router may open no more files, and a connection is one.
     OUT_OF_FILES = "out_of_files"
-    #: The target is paused in routes.yaml.
+    #: The target is paused, in routes.yaml or by a person.
     PAUSED = "paused"
     #: The router itself broke the attempt off while it was stopping.
     STOPPED = "stopped"

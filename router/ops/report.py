@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from router.config import Standing
 from router.routing import Target
@@ -52,6 +52,15 @@ class ArchiveStatus(TypedDict):
     failed_at: float
 
 
+class PauseStatus(TypedDict):
+    """A person's pause of a target. Times are Unix time, in seconds."""
+
+    since: float
+    until: float
+    because: str
+    who: str
+
+
 class TargetStatus(TypedDict):
     """How the attempts at one target went lately; no address of it. A time of 0 is never."""
 
@@ -63,6 +72,7 @@ class TargetStatus(TypedDict):
     failure_status: int | None
     failure_detail: str
     failed_at: float
+    pause: PauseStatus | None
 
 
 class Status(TypedDict):
@@ -138,7 +148,15 @@ def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetSta
             failure_status=numbers.failure_status,
             failure_detail=numbers.failure_detail,
             failed_at=numbers.failed_at,
+            pause=_pause(numbers.pause),
         )
         for target in targets
         for numbers in [metrics.of(target.name)]
     }
+
+
+def _pause(said: dict[str, Any] | None) -> PauseStatus | None:
+    if said is None:
+        return None
+    since, until, because, who = (said[name] for name in PauseStatus.__annotations__)
+    return PauseStatus(since=since, until=until, because=because, who=who)

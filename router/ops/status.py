@@ -177,7 +177,7 @@ def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
         if known:
             each[name] = _target(known, numbers)
         if known:
-            reasons += [f"{name} {why}" for why in _contained(numbers)]
+            reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]
         if known and each[name]["failing"]:
             failure = each[name]["last_failure"]
             more = [str(each) for each in (failure["status"], failure["detail"]) if each]
@@ -186,9 +186,11 @@ def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
     return _check(reasons, each=each)
 
 
-def _contained(numbers: dict[str, Any]) -> Iterator[str]:
+def _contained(numbers: dict[str, Any], pause: dict[str, Any] | None) -> Iterator[str]:
     """Why it gets fewer attempts than there are events for it."""
-    if numbers["paused"]:
+    if pause is not None:
+        yield f"is paused until {pause['until']} by {pause['who']}: {pause['because']}"
+    elif numbers["paused"]:
         yield "is paused"
     if numbers["breaker"]["open"] or numbers["breaker"]["half_open"]:
         yield "has its breaker open"
@@ -203,6 +205,12 @@ def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str,
         "detail": failed["failure_detail"],
         "at": _time(failed["failed_at"]),
     }
+    paused = next((each["pause"] for each in known if each["pause"]), None)
+    pause = paused and {
+        **paused,
+        "since": _time(paused["since"]),
+        "until": _time(paused["until"]),
+    }
     return {
         "owner": known[0]["owner"],
         "failing": failed["failed_at"] > acknowledged,
@@ -210,6 +218,7 @@ def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str,
         "last_failure": failure if failed["failure"] else None,
         "failing_since": _time(numbers["failing_since"]),
         "paused": bool(numbers["paused"]),
+        "pause": pause,
         "breaker": {state: count for state, count in numbers["breaker"].items() if count},
         "in_flight": numbers["in_flight"],
         "limit": numbers["limit"],

@@ -18,6 +18,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, parse_until, pause, paused, resume
 from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
@@ -40,6 +41,7 @@ from router.store.shapes import (
     DossierShape,
     EntryShape,
     NodeShape,
+    PauseShape,
     TriedEntryShape,
     TriedShape,
     action_shape,
@@ -47,6 +49,7 @@ from router.store.shapes import (
     dossier_shape,
     entry_shape,
     node_shape,
+    pause_shape,
 )
 from router.store.url import Database, parse_database
 
@@ -73,6 +76,8 @@ __all__ = [
     "NodeShape",
     "Nodes",
     "Ops",
+    "Pause",
+    "PauseShape",
     "Record",
     "Resend",
     "Resent",
@@ -100,4 +105,9 @@ __all__ = [
     "open_store",
     "opened",
     "parse_database",
+    "parse_until",
+    "pause",
+    "pause_shape",
+    "paused",
+    "resume",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from router.model import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 from router.store.promises import (
     DeliveryRow,
     Due,
@@ -75,6 +76,9 @@ class NoStore:
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         return 0
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return ()
 
     async def usage(self, timeout: float) -> Usage:
         return Usage(0, 0, {}, 0.0)

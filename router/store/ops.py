@@ -12,6 +12,7 @@ from typing import Protocol
 from router.model import Letter
 from router.routing import Glob
 from router.store.attempts import Tried
+from router.store.pauses import Pauses
 from router.store.promises import UNSETTLED, DeliveryRow, Record, State
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
@@ -176,7 +177,7 @@ class Resent:
     queued: int
 
 
-class Ops(Protocol):
+class Ops(Pauses, Protocol):
     """Opened beside running routers, whose requests and workers it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads

@@ -15,6 +15,7 @@ from typing import Protocol
 from router.model import Letter, RouterError
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
@@ -186,6 +187,10 @@ class Usage:
     oldest: float | None = None
     #: The targets whose shares are full, and `""` where the store as a whole is.
     full: frozenset[str] = frozenset()
+    #: When the first event of those that await a retry for a target is given up by its caller.
+    first_ends: Mapping[str, float] = field(default_factory=dict)
+    #: When the first queued delivery is due, by target and the retries it has had.
+    first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -281,6 +286,10 @@ class Store(Protocol):
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         """Delete up to `limit` events that are settled or dead and have been shown for long
         enough, and give back their room; how many there were."""
+        ...
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        """The last pause of each target, those that are over for a while included."""
         ...
 
     async def usage(self, timeout: float) -> Usage:

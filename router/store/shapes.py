@@ -13,6 +13,7 @@ from router.model import Reason
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.ops import Action, Count, Dossier, Entry, Verb
+from router.store.pauses import Pause
 from router.store.promises import Stage, State
 from router.telemetry import utc
 
@@ -37,6 +38,16 @@ class ActionShape(TypedDict):
     what: str
     at: str
     deliveries: int
+
+
+class PauseShape(TypedDict):
+    kind: Literal["pause"]
+    target: str
+    since: str
+    until: str
+    because: str
+    who: str
+    resumed_by: str | None
 
 
 class EntryShape(TypedDict):
@@ -128,6 +139,18 @@ def count_shapes(counts: Iterable[Count]) -> list[CountShape]:
         }
         for count in sorted(counts, key=lambda count: (count.target, _ORDER.index(count.state)))
     ]
+
+
+def pause_shape(pause: Pause) -> PauseShape:
+    return {
+        "kind": "pause",
+        "target": pause.target,
+        "since": utc(pause.since),
+        "until": utc(pause.until),
+        "because": pause.because,
+        "who": pause.who,
+        "resumed_by": pause.resumed_by or None,
+    }
 
 
 def action_shape(action: Action) -> ActionShape:

@@ -131,6 +131,21 @@ def test_the_worst_comes_first() -> None:
     ]
 
 
+def test_a_pause_is_told_with_its_reason() -> None:
+    """How long it lasts yet, why, and by whom."""
+    pause = {
+        "since": "2026-11-25T13:59:00Z",
+        "until": "2026-11-25T14:09:00Z",
+        "because": "a move",
+        "who": "ops",
+    }
+    told = failing("2026-11-25T13:00:00Z", paused=True, pause=pause)
+    with answering(said({"one": told})) as url:
+        *_, line = lines_of(status("--url", url))
+    assert "paused 9m more" in line
+    assert line.endswith("a move (ops)")
+
+
 def test_what_else_is_wrong_is_told_whole() -> None:
     """What the table does not have comes before it: other checks, a target that is gone, and what
     the loader said of routes.yaml."""

@@ -17,6 +17,10 @@ from router import config
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from router.ops.status import Reports, status_of
+from router.store.pauses import pause, resume
+from router.store.promises import StoreLimits
+from router.store.sqlite.ops import SqliteOps
+from router.telemetry.log.lines import utc
 from tests.support.house import PATIENCE, House, event, house, routes
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +81,16 @@ def rows(store: Path) -> list[tuple[str, str, int]]:
     """Each delivery in the store: its state, its reason and the retries that it has had."""
     with closing(sqlite3.connect(store)) as connection:
         return connection.execute("SELECT state, reason, retries FROM deliveries").fetchall()
+
+
+@asynccontextmanager
+async def people(store: Path) -> AsyncIterator[SqliteOps]:
+    """The store, as people open it beside the router."""
+    ops = await SqliteOps.open(store, StoreLimits(1 << 30, 1_000_000))
+    try:
+        yield ops
+    finally:
+        await ops.close()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -316,6 +330,57 @@ async def test_a_paused_required_target_fails_its_events(store: Path) -> None:
             take(router, routes({"one": one.url}))
             assert await post(router, "x") == "000"
         assert len(one.bodies) == 1
+
+
+async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path) -> None:
+    """What is optional waits and loses no retry, what is required fails at once; log, metrics and
+    status say who and why. Resumed, what has waited is delivered."""
+    async with endpoint() as one, endpoint() as two:
+        table = routes({"one": one.url}, {"two": two.url}, **SOON)
+        async with house(table, store=store) as router, people(store) as ops:
+            made = await pause(ops, "two", "10m", "a move", "ops")
+            told = await router.line("target_paused")
+            said = ("two", "a move", "ops", utc(made.until))
+            assert (told["target"], told["because"], told["who"], told["until"]) == said
+            assert await post(router, 1) == "000"
+            assert rows(store) == [("queued", "paused", 0)]
+            # A reload forgets nothing.
+            take(
+                router, routes({"one": one.url}, {"two": {"url": two.url, "timeout": "4s"}}, **SOON)
+            )
+            assert await post(router, 2) == "000"
+            assert (numbers(router, "two")["paused"], len(two.bodies)) == (1, 0)
+            status = status_of(Reports([router.app.report()]), time.time())
+            assert (
+                f"targets: two is paused until {utc(made.until)} by ops: a move"
+                in (status["reasons"])
+            )
+            assert status["targets"]["each"]["two"]["pause"] == {
+                "since": utc(made.since),
+                "until": utc(made.until),
+                "because": "a move",
+                "who": "ops",
+            }
+            await pause(ops, "one", "10m", "a move", "ops")
+            await router.line("target_paused", 2)
+            assert (await post(router, 3), await reason(router, 3)) == ("500", "paused")
+            for name in ("one", "two"):
+                await resume(ops, name, "night")
+            ended = await router.line("target_resumed", 2)
+            assert (ended["who"], ended["resumed_by"]) == ("ops", "night")
+            await until(lambda: len(two.bodies) == 3)
+            assert await post(router, 3) == "000"
+            assert numbers(router, "two")["paused"] == 0
+        assert len([each for each in router.lines if each["happening"] == "target_paused"]) == 2
+
+
+async def test_a_pause_is_in_force_before_the_first_event(store: Path) -> None:
+    """Of a router that starts: a restart is no way around it."""
+    async with endpoint() as one:
+        async with house(routes({"one": one.url}), store=store), people(store) as ops:
+            await pause(ops, "one", "10m", "a move", "ops")
+        async with house(routes({"one": one.url}), store=store) as router:
+            assert (await post(router, 1), len(one.bodies)) == ("500", 0)
 
 
 async def test_without_a_store_what_is_held_back_is_told_as_lost() -> None:

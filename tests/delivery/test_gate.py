@@ -7,6 +7,7 @@ import pytest
 from router.delivery.target.gate import TOLD_AFTER, TOLD_AGAIN_AFTER, Gate, Streak, failed
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
+from router.store.pauses import Pause
 
 YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 
@@ -109,3 +110,22 @@ def test_a_target_that_is_not_there_is_told_once_at_once(number: int) -> None:
     assert told.since == 1000.0
     assert streak.look(status(number), 1002.0) is None
     assert streak.look(status(number), 1001.0 + TOLD_AGAIN_AFTER) is not None
+
+
+def test_a_persons_pause_ends_by_itself() -> None:
+    """Nobody has to say so; nor does a reload make it forgotten, or what a target has besides."""
+    time = 1000.0
+    pause = Pause("one", 0.0, 600.0, "a move", "ops")
+    held = Gate(Target("one", "http://127.0.0.1/"), None, lambda *_: None, lambda: time)
+    assert held.is_always_open
+    held.hold(pause, 600.0)
+    assert (held.is_always_open, held.refusal, held.pause) == (False, Reason.PAUSED, pause)
+    time += 600.0
+    assert held.refusal is None
+    assert held.room(1.0) > 1000
+    held.hold(None)
+    assert held.is_always_open
+    paused = gate(Target("one", "http://127.0.0.1/", paused=True))
+    paused.hold(pause, 600.0)
+    paused.hold(None)
+    assert (paused.is_always_open, paused.refusal) == (False, Reason.PAUSED)

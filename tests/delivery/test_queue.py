@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +97,8 @@ class Scene:
     def back(self, seconds: float) -> None:
         """What ends is told by test_faults.py."""
 
-    def usage(self, usage: Usage, now: float) -> None:
-        self.used = usage
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
+        self.used, self.gives_up = usage, gives_up
 
     async def queue(self, event_id: str, target: str, body: bytes = b"{}") -> None:
         record = Record(event_id, Stage.CLOSED, 0.0, 1, 0.0, 0.0, 0.0, 0.0)
@@ -298,3 +298,19 @@ async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
     await running
     assert [retry.row.state for retry in scene.retries] == [State.ACKNOWLEDGED]
     assert len(scene.sent) == 1
+
+
+async def test_when_the_first_event_is_given_up_is_told(scene: Scene) -> None:
+    """By the store's clock and the waits in force, retry by retry until it is over."""
+    scene.answers["one"] = NO
+    await scene.queue("event", "one")
+    await scene.worker.tidy()
+    assert scene.gives_up == {"one": scene.time + 20.0}
+    await scene.until(1)
+    await scene.worker.tidy()
+    due_at = scene.retries[0].row.due_at
+    assert scene.gives_up == {"one": due_at}
+    scene.time = due_at
+    await scene.until(2)
+    await scene.worker.tidy()
+    assert scene.gives_up == {}

@@ -12,7 +12,7 @@ from router.delivery import rules
 from router.delivery.rules import TARGET_REMOVED, Cause, Delivery
 from router.model.event import Attempt, Reason, digest_of
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Kept, Record, Stage, State
+from router.store.promises import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
 QUEUE = Schedule((1.0, 30.0), 3)
@@ -240,3 +240,39 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float
     """No sooner than the target asks, and never later than the queue would wait at most."""
     busy = Attempt(Reason.STATUS, True, 0.1, 503, retry_after=asked)
     assert rules.retried(row(State.QUEUED), busy, NOW, QUEUE).due_at == NOW + due
+
+
+@pytest.mark.parametrize(
+    ("ends", "due", "at"),
+    [
+        ({}, {}, {}),
+        ({"one": NOW + 50}, {}, {"one": NOW + 50}),
+        ({}, {("one", 0): NOW + 1}, {"one": NOW + 1 + 30 + 30}),
+        ({}, {("one", 1): NOW + 30}, {"one": NOW + 30 + 30}),
+        ({}, {("one", 2): NOW + 30}, {"one": NOW + 30}),
+        ({}, {("one", 7): NOW + 30}, {"one": NOW + 30}),
+        ({}, {("one", 0): NOW + 1, ("one", 2): NOW + 59}, {"one": NOW + 59}),
+        ({}, {("one", 1): NOW - 500}, {"one": NOW + 30}),
+        ({"one": NOW + 9}, {("one", 2): NOW + 8}, {"one": NOW + 8}),
+        ({"one": NOW + 7}, {("one", 2): NOW + 8}, {"one": NOW + 7}),
+        ({"one": NOW + 7}, {("two", 2): NOW + 8}, {"one": NOW + 7, "two": NOW + 8}),
+    ],
+)
+def test_when_an_event_is_given_up(
+    ends: dict[str, float], due: dict[tuple[str, int], float], at: dict[str, float]
+) -> None:
+    """By its caller at its end, by the queue with its last retry, whichever is first. A retry that
+    is held back does not bring the end nearer."""
+    usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
+    assert rules.gives_up(usage, QUEUE, NOW) == at
+
+
+def test_the_queue_gives_up_when_it_was_told() -> None:
+    """Played through, retry by retry, each at its time: the last one makes it a dead letter."""
+    at, left = NOW, rules.retried(row(State.QUEUED), NO, NOW, QUEUE)
+    while left.state is State.QUEUED:
+        usage = Usage(1, 1, {}, 0.0, first_due={("one", left.retries): left.due_at})
+        assert rules.gives_up(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
+        at = left.due_at
+        left = rules.retried(replace(left, retries=left.retries + 1), NO, at, QUEUE)
+    assert (left.state, at) == (State.DEAD, NOW + 1 + 30 + 30)

@@ -19,6 +19,7 @@ from router.routing.table import Plan, Route
 from router.routing.target import Target
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 from router.store.promises import (
     DeliveryRow,
     Due,
@@ -277,7 +278,7 @@ class Process:
     def broken(self, error: Exception) -> None:
         raise error
 
-    def usage(self, usage: Usage, now: float) -> None: ...
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None: ...
 
 
 class SimulatedSender:
@@ -411,6 +412,9 @@ class SimulatedStore:
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         return 0
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return ()
 
     async def usage(self, timeout: float) -> Usage:
         return reading.usage(self._world.connection, _LIMITS)

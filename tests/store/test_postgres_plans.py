@@ -47,15 +47,16 @@ SELECT n, 'filled-' || n, sha256(int4send(n / 2)),
 FROM generate_series({first}, {last}) AS n;
 INSERT INTO letters
 SELECT n, 'r', '', 'a', 'b', 'c', '1', 'a.b.c.1', '{{}}' FROM generate_series({first}, {last}) AS n;
-INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at, size)
+INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at, size, ends_at)
 SELECT n, 't' || n % 20,
     CASE n % 4 WHEN 0 THEN 'awaiting' WHEN 1 THEN 'queued' ELSE 'dead' END,
-    'timeout', {now} + n, 0, {now}, 1200 FROM generate_series({first}, {last}) AS n;
+    'timeout', {now} + n, n % 7, {now}, 1200, CASE n % 4 WHEN 0 THEN {now} + n END
+FROM generate_series({first}, {last}) AS n;
 SELECT setval('events_seq_seq', {last});
 """
 
-#: The one table that a plan may read whole has one row.
-_SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq)(\w+)")
+#: The tables that a plan may read whole have one row, or one for each target.
+_SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq|pauses)(\w+)")
 
 #: How many rows a step of a plan has given, or looked at in vain.
 _TOUCHED = re.compile(r"actual time=\S+ rows=([0-9]+)|Rows Removed by \w+: ([0-9]+)")
@@ -123,6 +124,7 @@ async def everything(store: PostgresStore) -> None:
     await store.end(NOW + 100, 10, T)
     await store.prune(NOW + 100, 10, T)
     await store.usage(T)
+    await store.pauses(T)
     await store._pool.call("fence", [["late"], NOW, store._limits_asked], T)
 
 

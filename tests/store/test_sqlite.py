@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -408,3 +408,50 @@ async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -
             await store.usage(T)
     finally:
         await store.close()
+
+
+async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) -> None:
+    """The database takes as many steps for thousands of rows as for two of each target."""
+    store = await SqliteStore.open(path, LIMITS)
+
+    async def steps() -> int:
+        taken = 0
+
+        def step() -> None:
+            nonlocal taken
+            taken += 1
+
+        assert store._reader is not None
+        store._reader.set_progress_handler(step, 1)
+        usage = await store.usage(T)
+        store._reader.set_progress_handler(None, 1)
+        assert (set(usage.first_ends), set(usage.first_due)) == ({"a", "b"}, {("a", 0), ("b", 3)})
+        return taken
+
+    def fill(first: int, last: int) -> None:
+        with closing(sqlite3.connect(path)) as filling, filling:
+            for n in range(first, last):
+                event = (n, f"event-{n}", b"", "open", *[NOW + n] * 5, 1, 0, 1000, *[""] * 7)
+                marks = ", ".join("?" * len(event))
+                filling.execute(
+                    "INSERT INTO events (seq, event_id, digest, stage, first_at, replied_at, "
+                    "due_at, credit_until, ends_at, requests, spent, size, request_id, "
+                    "traceparent, event_source, event_topic, event_type, event_status, event_key) "
+                    f"VALUES ({marks})",
+                    event,
+                )
+                for state, made in (("awaiting", 0), ("queued", 3 * (n % 2))):
+                    target = "ab"[n % 2] if state == "queued" else "ba"[n % 2]
+                    filling.execute(
+                        "INSERT INTO deliveries (seq, target, state, reason, due_at, retries, "
+                        "changed_at) VALUES (?, ?, ?, '', ?, ?, 0)",
+                        (n, target, state, NOW + n, made),
+                    )
+
+    fill(1, 5)
+    await steps()
+    few = await steps()
+    fill(5, 4000)
+    await steps()
+    assert await steps() == few
+    await store.close()

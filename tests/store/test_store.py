@@ -31,6 +31,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
+from router.store.pauses import Pause, pause, paused, resume
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.promises import (
@@ -444,6 +445,93 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
     await store.prune(NOW + 9999, 10, T)
     usage = await store.usage(T)
     assert (usage.rows, usage.bytes, usage.fullest) == (0, 0, 0.0)
+
+
+async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
+    store: Store, ops: Ops
+) -> None:
+    """Whichever came first; it takes up its room all the same, and counts again in the queue."""
+
+    async def counts() -> dict[tuple[str, State], int]:
+        return {each: n for each, n in (await store.usage(T)).deliveries.items() if n}
+
+    gone = await add(store, dead("one"), dead("two"), stage=Stage.ENDED, ends_at=NOW)
+    held = (await store.usage(T)).bytes
+    await later(store, gone)
+    await later(store, gone)
+    assert await counts() == {("two", State.DEAD): 1}
+    open_ = await add(store, awaiting("one"), ends_at=NOW + 9)
+    closing = await add(store, awaiting("one"))
+    await store.settle(settlement(closing, acknowledged("one"), stage=Stage.CLOSED), T)
+    assert await counts() == {("two", State.DEAD): 1, ("one", State.AWAITING): 1}
+    await store.end(NOW + 9, 9, T)
+    assert await states(store, open_) == {"one": State.DEAD}
+    assert await counts() == {("two", State.DEAD): 1}
+    of_one = Selection(targets=("one",), states=(State.DEAD,))
+    await ops.act(action(), (await entries(ops, of_one))[:1])
+    assert await counts() == {("two", State.DEAD): 1, ("one", State.QUEUED): 1}
+    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    assert await counts() == {("two", State.DEAD): 1}
+    assert (await store.usage(T)).bytes > held
+    await store.prune(NOW + 9999, 10, T)
+    usage = await store.usage(T)
+    assert (usage.rows, usage.bytes, await counts()) == (0, 0, {})
+
+
+async def ends(store: Store) -> dict[str, float]:
+    """When the first awaited event of each target is given up."""
+    return dict((await store.usage(T)).first_ends)
+
+
+async def test_the_first_end_of_each_target_is_known(store: Store) -> None:
+    """Of those that await a retry, whatever way they come and go; with none there is no time."""
+    assert await ends(store) == {}
+    first = await add(store, awaiting("one"), acknowledged("two"), ends_at=NOW + 10)
+    await add(store, awaiting("one"), awaiting("two"), queued("three"), ends_at=NOW + 20)
+    assert await ends(store) == {"one": NOW + 10, "two": NOW + 20}
+    await store.settle(settlement(first, awaiting("one"), ends_at=NOW + 40), T)
+    assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
+    await store.settle(settlement(first, ends_at=NOW + 15), T)
+    assert await ends(store) == {"one": NOW + 15, "two": NOW + 20}
+    await store.acknowledge(first.event_id, "one", NOW, T)
+    assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
+    await store.end(NOW + 20, 9, T)
+    assert await ends(store) == {}
+
+
+async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store) -> None:
+    """Of those in the queue, whatever way they come and go."""
+    assert (await store.usage(T)).first_due == {}
+    for target, due_at, retries in [
+        *(("one", NOW + 9, 0), ("one", NOW + 5, 0), ("one", NOW + 7, 3)),
+        *(("two", NOW + 8, 3), ("two", NOW, 4)),
+    ]:
+        await add(store, replace(queued(target, due_at), retries=retries))
+    assert (await store.usage(T)).first_due == {
+        ("one", 0): NOW + 5,
+        ("one", 3): NOW + 7,
+        ("two", 3): NOW + 8,
+        ("two", 4): NOW,
+    }
+    for due in await store.take("two", NOW, NOW + 99, 9, T):
+        await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
+    for due in await store.take("one", NOW + 5, NOW + 99, 9, T):
+        await store.finish(due, replace(due.row, retries=1, due_at=NOW + 30), NOW, T)
+    assert (await store.usage(T)).first_due == {
+        ("one", 0): NOW + 9,
+        ("one", 1): NOW + 30,
+        ("one", 3): NOW + 7,
+        ("two", 3): NOW + 8,
+    }
+
+
+async def test_what_is_restored_is_given_up_at_its_end(store: Store, ops: Ops) -> None:
+    """A person's acts count like any other change."""
+    await add(store, awaiting("one"), ends_at=NOW + 10)
+    await ops.act(Action("discard", Verb.DISCARD, "ops", "", NOW), await entries(ops))
+    assert await ends(store) == {}
+    await ops.act(Action("restore", Verb.RESTORE, "ops", "", NOW), await entries(ops))
+    assert await ends(store) == {"one": NOW + 10}
 
 
 async def test_a_full_store_takes_nothing_new(place: Place) -> None:
@@ -919,6 +1007,56 @@ async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> 
     assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
     by = {entry.event_id: entry.later_event for entry in await entries(ops)}
     assert (by[one], by[two]) == ("event-x", closing.event_id)
+
+
+# Pauses.
+
+
+async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Ops) -> None:
+    """For every process; another takes its place, and what is long over is deleted."""
+    made = await pause(ops, "one", "10m", "a move", "ops")
+    assert made == Pause("one", NOW, NOW + 600, "a move", "ops")
+    assert await store.pauses(T) == await paused(ops) == (made,)
+    other = await pause(ops, "one", "1970-01-12T14:46:40Z", "a\tlonger\x1bmove", "night")
+    assert (other.until, other.because) == (NOW + 3600, "a longer\N{REPLACEMENT CHARACTER}move")
+    assert await store.pauses(T) == (other,)
+    await store.prune(other.until + LIMITS.keep_settled - 1, 9, T)
+    assert await store.pauses(T) == (other,)
+    await store.prune(other.until + LIMITS.keep_settled, 9, T)
+    assert await store.pauses(T) == ()
+
+
+async def test_a_pause_is_ended_once(store: Store, ops: Ops) -> None:
+    """By a name that is kept with it; what is not paused can't be resumed."""
+    made = await pause(ops, "one", "10m", "a move", "ops")
+    assert await resume(ops, "two", "ops") is None
+    ended = await resume(ops, "one", "night")
+    assert ended == replace(made, until=NOW, resumed_by="night")
+    assert await store.pauses(T) == (ended,)
+    assert await paused(ops) == ()
+    assert await resume(ops, "one", "day") is None
+
+
+@pytest.mark.parametrize(
+    ("until", "because", "why"),
+    [
+        ("soon", "x", "neither a time from now"),
+        ("", "x", "neither a time from now"),
+        ("0s", "x", "over already"),
+        ("1970-01-12", "x", "over already"),
+        ("31d", "x", "`paused: true` in routes.yaml"),
+        ("10m", "", "1 to 200 characters"),
+        ("10m", " \n", "1 to 200 characters"),
+        ("10m", "x" * 201, "1 to 200 characters"),
+    ],
+)
+async def test_a_pause_needs_an_end_and_a_reason(
+    ops: Ops, until: str, because: str, why: str
+) -> None:
+    """Both within bounds; what is refused is not kept."""
+    with pytest.raises(ValueError, match=why):
+        await pause(ops, "one", until, because, "ops")
+    assert await paused(ops) == ()
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:

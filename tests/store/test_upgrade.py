@@ -1,4 +1,4 @@
-"""A store that the version before has made: brought up to date, and gone back from."""
+"""A store that a version before has made: brought up to date, and gone back from."""
 
 from __future__ import annotations
 
@@ -24,23 +24,28 @@ from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
 from router.store.opening import open_store, opened
 from router.store.ops import Action, Dossier, Ops, Selection, Verb
+from router.store.pauses import pause
 from router.store.postgres import Address, PostgresStore
 from router.store.postgres.migrating import AHEAD
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION, migration
 from router.store.promises import State, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
+from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import FILE_VERSION
 from tests.chaos.boundaries import COMMITS
+from tests.store.test_faults import long
 from tests.support.command import ROOT, environment
 from tests.support.postgres import Database, Server
 
 pytestmark = pytest.mark.anyio
 
 #: Made by the program of the first version: four events, an open one, a closed one, and two that
-#: are dead, one of whose deliveries a person has discarded. Never made anew.
-FIRST = Path(__file__).parents[1] / "testdata/store/v1.db"
+#: are dead, one of whose deliveries a person has discarded. That of the second has brought it up to
+#: date, kept an attempt of the third event, and marked the last one's dead letter as acknowledged
+#: later. Never made anew.
+FIRST, SECOND = (Path(__file__).parents[1] / f"testdata/store/v{n}.db" for n in (1, 2))
 
 EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 5)]
 
@@ -58,6 +63,11 @@ OPENING += "prepare(Path(sys.argv[1])).close()"
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
     return Path(shutil.copy(FIRST, tmp_path / "store.db"))
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    return Path(shutil.copy(SECOND, tmp_path / "store.db"))
 
 
 async def looked_at(ops: Ops) -> list[Dossier]:
@@ -101,7 +111,10 @@ async def test_a_file_of_the_first_version_is_as_it_was(
     ]
     assert dossiers[0].record.requests == 3
     assert await store.queue(T) == {"audit": 4_000_000_000.0}
-    assert (await store.usage(T)).deliveries == {
+    usage = await store.usage(T)
+    assert usage.first_ends == {"ledger": 4_000_000_000.0}
+    assert usage.first_due == {("audit", 4): 4_000_000_000.0}
+    assert usage.deliveries == {
         ("audit", State.DEAD): 1,
         ("audit", State.QUEUED): 1,
         ("ledger", State.AWAITING): 1,
@@ -120,6 +133,24 @@ async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteOps]) 
     dossiers = await looked_at(ops)
     assert dossiers[1].attempts == {"audit": (TRIED,)}
     assert standing(dossiers)[3]["ledger"] == ("dead", "")
+
+
+async def test_a_file_of_the_second_version_is_as_it_was(second: Path) -> None:
+    """Attempts and what has stood in for a delivery included; and a target of it can be paused."""
+    store, ops = await SqliteStore.open(second, LIMITS), await SqliteOps.open(second, LIMITS)
+    try:
+        dossiers = await looked_at(ops)
+        assert standing(dossiers) == STANDING
+        assert dossiers[2].attempts == {"ledger": (TRIED,)}
+        assert [each.later_event for each in dossiers[3].entries] == [EVENTS[1], ""]
+        usage = await store.usage(T)
+        assert usage.deliveries[("audit", State.DEAD)] == 0
+        assert usage.deliveries[("ledger", State.DEAD)] == 1
+        made = await pause(ops, "audit", "10m", "a move", "ops")
+        assert await store.pauses(T) == (made,)
+    finally:
+        await ops.close()
+        await store.close()
 
 
 async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
@@ -172,6 +203,19 @@ async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> No
         await SqliteStore.open(first, LIMITS)
 
 
+@long
+async def test_who_comes_second_waits_for_the_upgrade(first: Path) -> None:
+    """Longer than for any other lock: a worker is not refused because another is at it."""
+    with closing(sqlite3.connect(first, isolation_level=None)) as upgrading:
+        upgrading.execute("PRAGMA journal_mode = WAL")
+        upgrading.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(SqliteStore.open(first, LIMITS))
+        await asyncio.wait({opening}, timeout=BUSY_TIMEOUT + 1.0)
+        assert not opening.done()
+        upgrading.execute("ROLLBACK")
+        await (await opening).close()
+
+
 def killed_at(call: str, number: int, path: Path) -> bool:
     """Whether the process that opens the file was killed before that call, which may be none."""
     inject = f"inject={call}:signal=KILL:when={number}"
@@ -204,16 +248,17 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
 # PostgreSQL.
 
 
-def make_first(database: Database, schema: str) -> None:
-    """As a node of the first version makes it, by the scripts of then, which never change."""
+def make_old(database: Database, schema: str, version: int) -> None:
+    """As a node of that version makes it, by the scripts of then, which never change."""
     with psycopg.connect(database.dsn) as old:
         old.execute(f"CREATE SCHEMA {schema}")
-        old.execute(migration(1, schema))
-        old.execute(f"INSERT INTO {schema}.version VALUES (1)")
+        for number in range(1, version + 1):
+            old.execute(migration(number, schema))
+        old.execute(f"INSERT INTO {schema}.version VALUES ({version})")
 
 
 class Old:
-    """A node of the first version, by what it says to the database."""
+    """A node of the first or the second version, by what it says to the database."""
 
     def __init__(self, database: Database, schema: str) -> None:
         self._connection = psycopg.connect(database.dsn, autocommit=True)
@@ -245,21 +290,25 @@ def row(target: str, state: str = "awaiting") -> dict[str, Any]:
 
 
 @pytest.mark.postgresql
-async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+async def test_nodes_of_both_versions_share_a_database(postgresql: Server, version: int) -> None:
     """One that came first goes on while the next one brings the schema up to date: it adds, finds,
     takes, finishes, settles and deletes as it did; each sees what the other does."""
     with postgresql.database() as database:
-        make_first(database, "shared")
+        make_old(database, "shared", version)
         old, address = Old(database, "shared"), Address.parse(f"{database.dsn}?schema=shared")
         old.add("before", row("one"), row("two", "queued"))
         new = await PostgresStore.open(address, LIMITS)
         ops = await PostgresOps.open(address, LIMITS)
         try:
             assert (await new.find(b"\0", T))[0].record.event_id == "before"
+            usage = await new.usage(T)
+            assert (usage.first_ends, usage.first_due) == ({"one": 1e9}, {("two", 0): 1.0})
             await new.missed("before", "one", TRIED, T)
             old.add("after", row("two", "queued"))
-            taken = old.call("take", "two", 5.0, 99.0, 9, "lease")
-            assert [len(each) for each in taken] == [16, 16]
+            take, columns = [("take", 16), ("take_letters", 17)][version - 1]
+            taken = old.call(take, "two", 5.0, 99.0, 9, "lease")
+            assert [len(each) for each in taken] == [columns, columns]
             done = {"event_id": "before", "lease": "lease", "now": 6.0} | row("two", "dead")
             assert old.call("finish", json.dumps([done]), old.limits) == [(True,)]
             again = {"event_id": "before", "digest": "\\x00", "stage": "open", "first_at": 1.0,
@@ -267,6 +316,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
                      "ends_at": 2.0, "spent": False, "rows": [row("one")], "reached": [],
                      "at": 7.0, "token": "t"}  # fmt: skip
             assert old.call("settle", json.dumps([again]), old.limits) == [(True, None)]
+            assert (await new.usage(T)).first_ends == {"one": 2.0}
             assert {each[1] for each in old.call("used")} <= {"", *map(str, State)}
             dossier = await ops.dossier("before")
             assert dossier is not None
@@ -283,10 +333,29 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
 
 
 @pytest.mark.postgresql
+async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
+    """Also where that was before the upgrade."""
+    with postgresql.database() as database:
+        make_old(database, "later", 2)
+        old = Old(database, "later")
+        old.add("one", row("one", "dead"))
+        old.add("two", row("one", "dead"))
+        asked = [{"event_ids": ["one"], "reached": ["one"], "now": 2.0, "by_event": "three"}]
+        old.call("supersede", json.dumps(asked), old.limits)
+        old.close()
+        new = await PostgresStore.open(Address.parse(f"{database.dsn}?schema=later"), LIMITS)
+        try:
+            usage = await new.usage(T)
+            assert (usage.deliveries, usage.bytes) == ({("one", State.DEAD): 1}, 2000)
+        finally:
+            await new.close()
+
+
+@pytest.mark.postgresql
 async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Server) -> None:
     """It gives up and is tried again, so that nobody waits in line behind it."""
     with postgresql.database() as database:
-        make_first(database, "busy")
+        make_old(database, "busy", 1)
         address = Address.parse(f"{database.dsn}?schema=busy")
         with psycopg.connect(database.dsn) as reader:
             reader.execute("SELECT * FROM busy.deliveries").fetchall()

@@ -182,7 +182,7 @@ class PostgresShop(Shop):
 
     def clear(self) -> None:
         """As it was made."""
-        self._connection.execute("TRUNCATE events, actions, usage CASCADE")
+        self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
     def put(self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow]) -> None:
         self._asked.append(rows.addition(record, letter, rows_, 1e12, ()))

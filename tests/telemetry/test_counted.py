@@ -112,6 +112,19 @@ async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
     assert sum(metrics.store_commit.counts) >= 2
 
 
+async def test_an_event_leaves_its_time_and_a_target_has_its_owner() -> None:
+    """From the first scrape on, and as routes.yaml says."""
+    async with hostile("answers") as good:
+        table = routes({"good": {"url": good.url, "owner": "payments"}})
+        async with house(table) as router:
+            started = counted(router).last_event
+            await router.post()
+            await router.line("event")
+            metrics = counted(router)
+    assert metrics.last_event > started
+    assert metrics.of("good").owner == {"owner": "payments"}
+
+
 async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
     """What is queued is shown with its age, each retry by its reason, and then the dead letter."""
     async with (
@@ -124,11 +137,15 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
         assert metrics.store_events == 1
         assert metrics.store_bytes > 0
         assert metrics.oldest_unsettled >= 0
+        gives_up = metrics.of("bad").gives_up
+        assert gives_up is not None
+        assert gives_up >= metrics.of("bad").failed_at
         await router.line("dead_letter")
         assert some(metrics.of("bad").retries) == {"code": 3}
         assert some(metrics.of("bad").dead_letters) == {"code": 1}
         await until(lambda: some(metrics.of("bad").unsettled) == {"dead": 1})
         assert metrics.oldest_unsettled == 0
+        assert metrics.of("bad").gives_up is None
 
 
 async def test_what_the_caller_gives_up_on_is_a_dead_letter(store: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,8 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
         yield from ((f"{name}_bucket", frozenset({**labels, "le": b}.items())) for b in bounds)
         yield f"{name}_count", frozenset(labels.items())
         yield f"{name}_sum", frozenset(labels.items())
+    elif metric.kind == "info" or metric.may_be_absent:
+        return
     elif metric.label is None:
         yield name, frozenset(labels.items())
     else:
@@ -85,7 +88,50 @@ def test_every_series_is_there_from_the_start() -> None:
     }
     assert {sample for sample in shown if not sample[0].endswith("_info")} == wanted
     not_zero = {name for (name, _), number in shown.items() if number}
-    assert not_zero == {"ebaas_router_build_info", "ebaas_router_processes"}
+    assert not_zero == {
+        "ebaas_router_build_info",
+        "ebaas_router_last_event_timestamp_seconds",
+        "ebaas_router_processes",
+    }
+
+
+def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> None:
+    """Of several processes the earliest counts, and those that know of none do not."""
+
+    def shown(*known: float | None) -> float | None:
+        processes = [counting("ledger") for _ in known]
+        for process, at in zip(processes, known, strict=True):
+            process.of("ledger").gives_up = at
+        snapshot = merged([process.snapshot() for process in processes], [])
+        carried: Snapshot = json.loads(json.dumps(snapshot))
+        name = "ebaas_router_gives_up_timestamp_seconds", frozenset({("target", "ledger")})
+        return series(carried).get(name)
+
+    assert shown(None) is None
+    assert shown(NOW) == NOW
+    assert shown(NOW + 9, None, NOW) == NOW
+
+
+def test_a_targets_owner_can_be_joined_by() -> None:
+    """One series for each target, always 1; of several processes that agree it is one."""
+    processes = [counting("ledger", "audit") for _ in range(2)]
+    for process in processes:
+        process.of("ledger").owner = {"owner": "payments"}
+    snapshot = merged([process.snapshot() for process in processes], [])
+    found = {labels: n for (name, labels), n in series(snapshot).items() if "target_info" in name}
+    assert found == {frozenset({("target", "ledger"), ("owner", "payments")}): 1.0}
+
+
+def test_the_last_event_is_the_last_of_any_process() -> None:
+    """Before the first one it is the start, so that a silence after a restart is seen."""
+    first, last = counting(), counting()
+    started = first.last_event
+    assert time.time() - 60 < started <= time.time()
+    last.event("500", 0.1)
+    assert last.last_event >= started
+    last.last_event = NOW
+    snapshot = merged([first.snapshot(), last.snapshot()], [])
+    assert value(snapshot, "last_event_timestamp_seconds") == NOW
 
 
 def test_a_scraper_may_ask_for_openmetrics() -> None:
@@ -359,8 +405,11 @@ def test_the_page_is_up_to_date() -> None:
 def test_the_pages_ask_for_what_there_is(page: str) -> None:
     """Every query names a metric, a label and a reason that a scrape has."""
     text = (ROOT / "docs" / page).read_text("utf-8")
-    shown = series(counting("ledger").snapshot())
-    names = {name for name, _ in shown} | {"ebaas_router_configuration_info"}
+    metrics = counting("ledger")
+    metrics.configuration, metrics.of("ledger").owner = {"hash": "abc"}, {"owner": "payments"}
+    metrics.of("ledger").gives_up = NOW
+    shown = series(metrics.snapshot())
+    names = {name for name, _ in shown}
     asked = set(re.findall(r"ebaas_router_[a-z_]+", text))
     assert asked
     assert asked <= names

@@ -41,6 +41,8 @@ from router.store import (
     count_shapes,
     dossier_shape,
     entry_shape,
+    pause_shape,
+    paused,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     with asyncio.Runner() as runner:
         ops = runner.run(open_ops(args))
         try:
-            runner.run(mind_targets(ops, args))
+            runner.run(mind_targets(ops, args, args.target or ()))
             if args.verb == "list":
                 return runner.run(_list(ops, selection, args))
             if args.verb == "show":
@@ -168,14 +170,16 @@ def _check(args: argparse.Namespace) -> None:
 
 
 async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
-    """The counts first; then what was selected, or, where nothing was, the last actions."""
+    """The counts first; then what was selected, or, where nothing was, the pauses and the last
+    actions."""
     counts = count_shapes(await ops.counts(selection))
     actions = [] if selects(args) else [*map(action_shape, await ops.actions(_LAST_ACTIONS))]
+    pauses = [] if selects(args) else [*map(pause_shape, await paused(ops))]
     if args.format == "json":
-        for line in (*counts, *actions):
+        for line in (*counts, *pauses, *actions):
             say_json(line)
     else:
-        for text in entries.overview(counts, actions, ops.now()):
+        for text in entries.overview(counts, actions, ops.now(), pauses):
             say(text)
     if selects(args):
         await _list_entries(ops, selection, args, entries.total(counts))
@@ -212,7 +216,8 @@ async def _show(ops: Ops, args: argparse.Namespace) -> int:
         say_json(shape)
         return GOOD
     of = requests_of(read_setting(args, "config"))
-    for text in entries.dossier_told(shape, ops.now(), of):
+    pauses = map(pause_shape, await paused(ops))
+    for text in entries.dossier_told(shape, ops.now(), of, pauses):
         say(text)
     if args.body:
         say("")

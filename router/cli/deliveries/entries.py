@@ -14,6 +14,7 @@ from router.store import (
     CountShape,
     DossierShape,
     EntryShape,
+    PauseShape,
     Stage,
     State,
     Verb,
@@ -29,17 +30,30 @@ DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "resto
 
 
 def overview(
-    counts: Sequence[CountShape], actions: Sequence[ActionShape], now: float
+    counts: Sequence[CountShape],
+    actions: Sequence[ActionShape],
+    now: float,
+    pauses: Sequence[PauseShape] = (),
 ) -> Iterator[str]:
-    """How many deliveries there are, and what people did last."""
+    """How many deliveries there are, whose targets are paused, and what people did last."""
     if not counts:
         yield "no deliveries"
     else:
         yield from counts_told(counts, now)
+    if pauses:
+        yield ""
+        yield from (pause_told(each, now) for each in pauses)
     if actions:
         yield ""
         yield "last actions:"
         yield from _actions_told(actions)
+
+
+def pause_told(pause: PauseShape, now: float) -> str:
+    left, who = when(pause["until"], int(now)), shown(pause["who"])
+    return (
+        f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
+    )
 
 
 def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
@@ -82,8 +96,11 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(dossier: DossierShape, now: float, of: int | None) -> Iterator[str]:
-    """`of`: how many requests EBaaS makes of an event, where that is known."""
+def dossier_told(
+    dossier: DossierShape, now: float, of: int | None, pauses: Iterable[PauseShape] = ()
+) -> Iterator[str]:
+    """`of`: how many requests EBaaS makes of an event, where that is known. `pauses` are all that
+    are in force."""
     yield from columns(
         [
             ("event", dossier["event_id"]),
@@ -109,6 +126,8 @@ def dossier_told(dossier: DossierShape, now: float, of: int | None) -> Iterator[
         for entry in dossier["deliveries"]
     ]
     yield from columns(rows)
+    targets = {entry["target"] for entry in dossier["deliveries"]}
+    yield from (pause_told(each, now) for each in pauses if each["target"] in targets)
     if any(entry["attempts"] for entry in dossier["deliveries"]):
         yield ""
         yield from timeline(dossier["deliveries"])

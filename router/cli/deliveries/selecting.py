@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from router.cli.options import nearest_of, read_setting, value
@@ -73,24 +74,25 @@ def read_selection(args: argparse.Namespace) -> Selection:
     )
 
 
-async def mind_targets(ops: Ops, args: argparse.Namespace) -> None:
+async def mind_targets(ops: Ops, args: argparse.Namespace, targets: Collection[str]) -> None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows. Where that
     file can't be read nobody knows, and that is noted."""
-    strangers = set(args.target or ())
-    if strangers:
-        strangers -= (known := {count.target for count in await ops.counts(Selection())})
-    if not strangers:
-        return
-    name, path = min(strangers), read_setting(args, "config")
-    nowhere = f"--target: no delivery in the store is for {name!r}"
-    try:
-        known |= _targets_of(path)
-    except ConfigInvalid:
-        note(f"{nowhere}; whether it is a target can't be told, for want of {path} (--config)")
-        return
-    for name in sorted(strangers - known):
-        raise SettingInvalid(
-            f"--target: no target {name!r} in the store or in {path}{nearest_of(name, known)}"
+    path, known, unread = read_setting(args, "config"), set[str](), False
+    if targets:
+        try:
+            known = _targets_of(path)
+        except ConfigInvalid:
+            unread = True
+    if set(targets) - known:  # only then is the whole store looked through
+        known |= {count.target for count in await ops.counts(Selection())}
+    for name in sorted(set(targets) - known):
+        if not unread:
+            raise SettingInvalid(
+                f"no target {name!r} in the store or in {path}{nearest_of(name, known)}"
+            )
+        note(
+            f"no delivery in the store is for {name!r}; whether it is a target can't be told, "
+            f"for want of {path} (--config)"
         )
 
 

@@ -25,12 +25,13 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "store_password_file")
 
 
-async def open_ops(args: argparse.Namespace) -> Ops:
-    """Raises StartFailed; makes no file and no table."""
+async def open_ops(args: argparse.Namespace, without: str = "there are no deliveries") -> Ops:
+    """Raises StartFailed, which says what it means to be `without` a store; makes no file and no
+    table."""
     mind_password(args)
     store = read_setting(args, "store")
     if store is None:
-        raise StartFailed("with --store none nothing is remembered: there are no deliveries")
+        raise StartFailed(f"with --store none nothing is remembered: {without}")
     if isinstance(store, Database):
         return await _open(store, args)
     from router.store.sqlite.ops import SqliteOps

@@ -1,4 +1,4 @@
-"""What a target's attempts say of it: whether more may begin (its pause, breaker and rate), and
+"""What a target's attempts say of it: whether more may begin (its pauses, breaker and rate), and
 since when none has been acknowledged."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from router.delivery.target.breaker import Breaker, BreakerState
 from router.delivery.target.rate import Pace
 from router.model import OWN_DOING, Attempt, Reason
 from router.routing import Target
+from router.store import Pause
 
 #: How long a streak of failures has to last until it is told, and after how long it is told again,
 #: in seconds.
@@ -27,7 +28,7 @@ _NO_REFUSALS = frozenset({408, 429})
 
 
 class Gate:
-    """A target that has none of the three has a gate that is always open.
+    """A target that has none of these has a gate that is always open.
 
     State belongs to the target's name: what its policy and its address leave as it was goes on.
     """
@@ -41,7 +42,11 @@ class Gate:
     ) -> None:
         """`before` is the gate that the target had before a reload; `clock` is monotonic."""
         self._target = target
-        #: Whether it has none of the three: nobody need ask it then.
+        self._clock = clock
+        #: A person's pause, and when that is over.
+        self._held: Pause | None = None
+        self._held_until = 0.0
+        #: Whether it has none of all these: nobody need ask it then.
         self.is_always_open = not (target.paused or target.breaker or target.rate)
         self._breaker: Breaker | None = None
         self._pace: Pace | None = None
@@ -57,10 +62,25 @@ class Gate:
         """What its breaker knows holds for the target as well."""
         return (self._target.breaker, self._target.url) == (target.breaker, target.url)
 
+    def hold(self, pause: Pause | None, left: float = 0.0) -> None:
+        """A person has paused it for so many seconds more; None: nobody has."""
+        self._held, self._held_until = pause, self._clock() + left
+        target = self._target
+        self.is_always_open = not (pause or target.paused or target.breaker or target.rate)
+
+    @property
+    def pause(self) -> Pause | None:
+        """A person's, as long as it lasts."""
+        return self._held if self._held and self._clock() < self._held_until else None
+
+    @property
+    def is_paused(self) -> bool:
+        return self._target.paused or self.pause is not None
+
     @property
     def refusal(self) -> Reason | None:
         """Why nobody gets through now, however patient."""
-        if self._target.paused:
+        if self.is_paused:
             return Reason.PAUSED
         if self._breaker is not None and self._breaker.refuses:
             return Reason.BREAKER_OPEN

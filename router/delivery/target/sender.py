@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict
 from functools import partial
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from router.delivery.target.judge import judge
 from router.delivery.target.lane import Lane, TargetWatcher
 from router.model import Attempt, Letter, Reason
 from router.routing import Target
+from router.store import Pause
 from router.telemetry import Metrics
 from router.transport import Answer, Engine, Failure
 
@@ -70,6 +72,10 @@ class Sender:
         self._lanes: dict[Target, Lane] = {}
         #: Lanes of targets that are no longer in force, for the requests that started with them.
         self._leaving: dict[Target, Lane] = {}
+        #: What people have paused, by target.
+        self._pauses: dict[str, Pause] = {}
+        #: The store's clock, less time.monotonic.
+        self._ahead = 0.0
         self.adopt(targets)
 
     def adopt(self, targets: Iterable[Target]) -> None:
@@ -79,7 +85,7 @@ class Sender:
         lanes = {
             target: self._lanes.get(target)
             or self._leaving.pop(target, None)
-            or Lane(target, self._engine, self._share, before.get(target.name), self._watcher)
+            or self._new(target, before.get(target.name))
             for target in targets
         }
         for target, lane in self._lanes.items():
@@ -138,13 +144,31 @@ class Sender:
         """How many attempts of the queue could begin now, or after a short wait in line."""
         return self._lane(target).room()
 
+    def hold(self, pauses: Collection[Pause], now: float) -> None:
+        """These are the pauses in force now, on the store's clock; what they are about gets
+        nothing until they are over, whether it is among the targets yet or not."""
+        self._pauses = {pause.target: pause for pause in pauses}
+        self._ahead = now - time.monotonic()
+        for lane in self._every_lane():
+            self._hold(lane)
+
+    def _hold(self, lane: Lane) -> None:
+        pause = self._pauses.get(lane.target.name)
+        left = 0.0 if pause is None else pause.until - self._ahead - time.monotonic()
+        lane.gate.hold(pause, left)
+
+    def _new(self, target: Target, before: Lane | None) -> Lane:
+        lane = Lane(target, self._engine, self._share, before, self._watcher)
+        self._hold(lane)
+        return lane
+
     def _lane(self, target: Target) -> Lane:
         """Of a target that was swept already, for who has waited that long, one more."""
         lane = self._lanes.get(target) or self._leaving.get(target)
         if lane is None:
             now = next((each for each in self._lanes if each.name == target.name), None)
             before = None if now is None else self._lanes[now]
-            lane = Lane(target, self._engine, self._share, before, self._watcher)
+            lane = self._new(target, before)
             self._leaving[target] = lane
         return lane
 
@@ -210,11 +234,14 @@ class Sender:
         """Bring up to date what is read, not counted: the attempts in flight and in line."""
         for target, lane in self._lanes.items():
             numbers = self._metrics.of(target.name)
+            numbers.owner = {"owner": target.owner}
             numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
             numbers.limit = lane.limit
             numbers.waiting_for_rate = lane.gate.waiting
             numbers.failing_since = lane.streak.since
-            numbers.paused = int(target.paused)
+            numbers.paused = int(lane.gate.is_paused)
+            pause = lane.gate.pause
+            numbers.pause = None if pause is None else asdict(pause)
             numbers.certificate_ends = target.tls.expires
             for state in BreakerState:
                 numbers.breaker[state] = int(state is lane.gate.state)

@@ -12,6 +12,7 @@ from router.store import listing
 from router.store.listing import START, Query
 from router.store.nodes import Node
 from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.clock import Clock
@@ -102,6 +103,16 @@ class PostgresOps:
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         return tuple(map(listing.action, await self._read(self._dialect.actions(limit))))
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        return tuple(Pause(*row) for row in await self._pool.call("pauses", [], READING))
+
+    async def put_pause(self, pause: Pause) -> None:
+        await self._pool.call("put_pause", [rows.dumped(asdict(pause))], ACTING)
+
+    async def end_pause(self, target: str, who: str) -> Pause | None:
+        found = await self._pool.call("end_pause", [target, who, self.now()], ACTING)
+        return Pause(*found[0]) if found else None
 
     async def nodes(self) -> tuple[Node, ...]:
         """The processes that share the store."""

@@ -16,6 +16,7 @@ from router.model import Letter
 from router.store import fullness
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.address import Address
 from router.store.postgres.batch import Batch
@@ -202,6 +203,9 @@ class PostgresStore:
         ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_asked], timeout)
         return int(pruned)
 
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return tuple(Pause(*row) for row in await self._pool.call("pauses", [], timeout))
+
     async def usage(self, timeout: float) -> Usage:
         found = await self._pool.call("used", [], timeout)
         if any(row[4] > _MANY_BACKENDS for row in found):
@@ -209,7 +213,12 @@ class PostgresStore:
         oldest = found[0][5] if found else None
         usage = fullness.usage((row[:4] for row in found), oldest, self._limits)
         self._full = usage.full
-        return usage
+        firsts = await self._pool.call("firsts", [], timeout)
+        return replace(
+            usage,
+            first_ends={of: at for of, retries, at in firsts if retries is None},
+            first_due={(of, retries): at for of, retries, at in firsts if retries is not None},
+        )
 
     async def close(self) -> None:
         until = time.monotonic() + CLOSE_TIMEOUT

@@ -16,6 +16,7 @@ from typing import TypeVar
 from router.model import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
+from router.store.pauses import Pause
 from router.store.promises import (
     CLOSE_TIMEOUT,
     DeliveryRow,
@@ -92,6 +93,9 @@ class SqliteStore:
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return self._read(reading.queue)
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return self._read(reading.pauses)
 
     async def usage(self, timeout: float) -> Usage:
         self._check_file()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Entry, Resend, Resent
+from router.store.pauses import Pause
 from router.store.promises import DeliveryRow, Stage, State, StoreLimits
 from router.store.sqlite.rows import Rows
 
@@ -98,6 +100,23 @@ def resend(
             )
         rows.touch(queued, now)
     return Resent(taken, len(queued))
+
+
+def put_pause(connection: sqlite3.Connection, pause: Pause) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO pauses (target, since, until, because, who, resumed_by) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        astuple(pause),
+    )
+
+
+def end_pause(connection: sqlite3.Connection, target: str, who: str, now: float) -> Pause | None:
+    found = connection.execute(
+        "UPDATE pauses SET until = ?1, resumed_by = ? WHERE target = ? AND until > ?1 "
+        "RETURNING target, since, until, because, who, resumed_by",
+        (now, who, target),
+    ).fetchall()
+    return Pause(*found[0]) if found else None
 
 
 def _resent(

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from router.store.listing import START
 from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.pauses import Pause
 from router.store.promises import StoreLimits
-from router.store.sqlite import listing
-from router.store.sqlite.acting import act, resend
+from router.store.sqlite import listing, reading
+from router.store.sqlite.acting import act, end_pause, put_pause, resend
 from router.store.sqlite.file import open_existing, translated
 
 T = TypeVar("T")
@@ -67,6 +68,15 @@ class SqliteOps:
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         return await self._call(partial(listing.actions, limit=limit))
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        return await self._call(reading.pauses)
+
+    async def put_pause(self, pause: Pause) -> None:
+        await self._call(partial(put_pause, pause=pause))
+
+    async def end_pause(self, target: str, who: str) -> Pause | None:
+        return await self._call(partial(end_pause, target=target, who=who, now=self.now()))
 
     async def close(self) -> None:
         with self._lock:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from router.model import Event, Letter
 from router.store import fullness
+from router.store.pauses import Pause
 from router.store.promises import (
     MAX_FOUND,
     DeliveryRow,
@@ -42,6 +44,21 @@ SELECT target, (SELECT min(due_at) FROM deliveries d
 FROM queued WHERE target IS NOT NULL
 """
 
+#: The first of those that await their caller's retry, for the next target.
+_NEXT_END = """
+SELECT target, ends_at FROM deliveries WHERE ends_at IS NOT NULL AND target > ?
+ORDER BY target, ends_at LIMIT 1
+"""
+#: The first queued one for the next number of retries and target: behind all of the one before,
+#: for SQLite would go through these.
+_NEXT_DUE = """
+SELECT retries, target, due_at FROM deliveries
+WHERE state = 'queued' AND (retries, target, due_at) > (?, ?, 9e999)
+ORDER BY retries, target, due_at LIMIT 1
+"""
+
+_PAUSES = "SELECT target, since, until, because, who, resumed_by FROM pauses"
+
 TAKE = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
     e.digest, e.request_id, e.traceparent, e.tracestate,
@@ -71,9 +88,24 @@ def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
     return dict(connection.execute(_QUEUE))
 
 
+def _firsts(connection: sqlite3.Connection, next_: str, start: tuple[Any, ...]) -> Iterator[Any]:
+    """The first row of each group: one step along an index from a group to the next."""
+    after = start
+    while found := connection.execute(next_, after).fetchone():
+        yield found
+        after = found[:-1]
+
+
+def pauses(connection: sqlite3.Connection) -> tuple[Pause, ...]:
+    return tuple(Pause(*row) for row in connection.execute(_PAUSES))
+
+
 def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     (oldest,) = connection.execute(_OLDEST).fetchone()
-    return fullness.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
+    used = fullness.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
+    ends = dict(_firsts(connection, _NEXT_END, ("",)))
+    due = {(of, made): at for made, of, at in _firsts(connection, _NEXT_DUE, (-1, ""))}
+    return replace(used, first_ends=ends, first_due=due)
 
 
 def record(row: list[Any]) -> Record:

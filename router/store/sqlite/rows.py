@@ -204,6 +204,7 @@ class Rows:
         self._executemany("DELETE FROM bodies WHERE seq = ?", over)
         self._executemany("DELETE FROM events WHERE seq = ?", over)
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
+        self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))
         return len(over)
 
     def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:

@@ -7,6 +7,7 @@ somebody asks, in exposition.py.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ class Metrics(OfProcess):
 
     def __post_init__(self) -> None:
         self.processes = 1
+        self.last_event = time.time()
         self.build = {"version": __version__, "python": platform.python_version()}
 
     def adopt(self, names: Iterable[str]) -> None:

@@ -60,19 +60,21 @@ def _family(metric: Metric, labels: tuple[str, ...]) -> Family:
         case "histogram":
             return HistogramMetricFamily(metric.full_name, metric.help, **options)
         case "info":
-            return InfoMetricFamily(metric.full_name.removesuffix("_info"), metric.help, labels=())
+            name = metric.full_name.removesuffix("_info")
+            return InfoMetricFamily(name, metric.help, labels=labels)
 
 
 def _add(family: Family, metric: Metric, labels: tuple[str, ...], value: Value) -> None:
     if isinstance(family, InfoMetricFamily):
         for said in value:
-            family.add_metric((), said)
+            family.add_metric(labels, said)
     elif isinstance(family, HistogramMetricFamily):
         bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
         cumulated = accumulate(value["counts"])
         family.add_metric(labels, list(zip(bounds, cumulated, strict=True)), value["sum"])
     elif metric.label is None:
-        family.add_metric(labels, value)
+        if value is not None:
+            family.add_metric(labels, value)
     else:
         for word, number in value.items():
             family.add_metric((*labels, word), number)

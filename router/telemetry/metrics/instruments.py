@@ -42,6 +42,8 @@ class Metric:
     #: Upper bounds of a histogram's buckets; `+Inf` comes by itself.
     buckets: tuple[float, ...] = ()
     merge: Merge = "sum"
+    #: Its number may be None: then there is no series.
+    may_be_absent: bool = False
 
     @property
     def full_name(self) -> str:
@@ -51,6 +53,11 @@ class Metric:
     def unit(self) -> str:
         """By the convention of its name; `""` for plain numbers."""
         return next((unit for unit in _UNITS if self.name.endswith("_" + unit)), "")
+
+    @property
+    def first(self) -> int | None:
+        """What its number is at first, where it has no label."""
+        return None if self.may_be_absent else 0
 
     @property
     def outlives(self) -> bool:
@@ -89,9 +96,17 @@ def counter(name: str, help: str, label: Label | None = None) -> Any:
     return _number(Metric(name, "counter", help, label))
 
 
-def gauge(name: str, help: str, label: Label | None = None, *, merge: Merge = "sum") -> Any:
-    """An int or a float, or Counts where there is a label."""
-    return _number(Metric(name, "gauge", help, label, merge=merge))
+def gauge(
+    name: str,
+    help: str,
+    label: Label | None = None,
+    *,
+    merge: Merge = "sum",
+    may_be_absent: bool = False,
+) -> Any:
+    """An int or a float, or Counts where there is a label; None at first where it may be absent."""
+    metric = Metric(name, "gauge", help, label, merge=merge, may_be_absent=may_be_absent)
+    return _number(metric)
 
 
 def histogram(name: str, help: str, buckets: tuple[float, ...]) -> Any:
@@ -108,7 +123,7 @@ def info(name: str, help: str) -> Any:
 def _number(metric: Metric) -> Any:
     label = metric.label
     if label is None:
-        return field(default=0, metadata={"metric": metric})
+        return field(default=metric.first, metadata={"metric": metric})
     return field(
         default_factory=lambda: Counts(dict.fromkeys(label.values, 0)), metadata={"metric": metric}
     )

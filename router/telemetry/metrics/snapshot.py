@@ -82,6 +82,7 @@ def _one(values: Sequence[Value], metric: Metric) -> Value:
         return {"counts": counts, "sum": sum(value["sum"] for value in values)}
     merge = _MERGES[metric.merge]
     if metric.label is None:
-        return merge(values) if values else 0
+        there = [value for value in values if value is not None]
+        return merge(there) if there else metric.first
     words = dict.fromkeys([*metric.label.values, *(word for value in values for word in value)])
     return {word: merge([value.get(word, 0) for value in values] or [0]) for word in words}

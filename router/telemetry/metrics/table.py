@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from router.model import FIELDS, OWN_DOING, Reason
 from router.telemetry.metrics.instruments import (
@@ -90,6 +91,12 @@ class OfProcess:
         "event_duration_seconds",
         "From an event's first byte to its reply.",
         _EVENT_SECONDS,
+    )
+    last_event: float = gauge(
+        "last_event_timestamp_seconds",
+        "When an event was last handled, whatever came of it; until the first one, when the "
+        "process started.",
+        merge="max",
     )
     unmatched: int = counter("unmatched_total", "Events that no route matches.")
     refused: Counts = counter(
@@ -231,6 +238,7 @@ class OfProcess:
         """An event was answered with that code, so long after its first byte; the code is `""`
         where its caller was gone."""
         self.events[code or _GONE] += 1
+        self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
 
@@ -252,6 +260,7 @@ class OfProcess:
 class OfTarget:
     """What is counted for each target. It keeps its numbers over a reload."""
 
+    owner: dict[str, str] = info("target_info", "Its `owner` in routes.yaml, to join by.")
     attempts: Counts = counter(
         "attempts_total", "Attempts, of requests and of the queue, by how they ended.", _REASON
     )
@@ -275,7 +284,9 @@ class OfTarget:
         _BREAKER,
     )
     breaker_opened: int = counter("breaker_opened_total", "Times that the target's breaker opened.")
-    paused: int = gauge("target_paused", "1 while routes.yaml has it paused.", merge="max")
+    paused: int = gauge(
+        "target_paused", "1 while routes.yaml or a person has it paused.", merge="max"
+    )
     failing_since: float = gauge(
         "failing_since_timestamp_seconds",
         "When it first failed since it last acknowledged an event; 0 while it has not. What comes "
@@ -310,9 +321,17 @@ class OfTarget:
     unsettled: Counts = gauge(
         "unsettled_deliveries",
         "Deliveries in the store that wait for the caller's retry (awaiting) or for the router's "
-        "(queued), and dead letters.",
+        "(queued), and dead letters, but for those whose body was acknowledged later.",
         _STATE,
         merge="max",
+    )
+    gives_up: float | None = gauge(
+        "gives_up_timestamp_seconds",
+        "The earliest moment at which an event that still needs it is given up: by the caller, "
+        "whose schedule is over then, or by the router's queue, whose last retry it would be. "
+        "There is none while nothing in the store waits for the target.",
+        merge="min",
+        may_be_absent=True,
     )
 
     # For pages alone.
@@ -322,6 +341,8 @@ class OfTarget:
     failure_status: int | None = field(default=None, kw_only=True)
     failure_detail: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
+    #: A person's pause: its `since`, `until`, `because` and `who`.
+    pause: dict[str, Any] | None = field(default=None, kw_only=True)
 
     def attempt(
         self,

@@ -1,0 +1,68 @@
+"""The pauses that people have put into the store, followed: each is in force within a second, ends
+by itself, and outlives a store that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
+
+from router.store import Pause, Store, StoreFailed
+
+#: How often the store is asked, in seconds.
+PAUSES_EVERY = 0.5
+
+#: How long it may take to answer, in seconds. Nobody waits for it.
+PAUSES_TIMEOUT = 5.0
+
+
+class PauseWatcher(Protocol):
+    """Is told what begins and ends, for the log."""
+
+    def paused(self, pause: Pause) -> None: ...
+
+    def resumed(self, pause: Pause) -> None:
+        """It is over, or `resumed_by` somebody."""
+        ...
+
+
+class Pausing:
+    """Every process has one. A store that is away is told of elsewhere: here it means that what is
+    known goes on."""
+
+    def __init__(
+        self,
+        store: Store,
+        hold: Callable[[Collection[Pause], float], None],
+        watcher: PauseWatcher,
+        every: float = PAUSES_EVERY,
+    ) -> None:
+        """`hold` takes the pauses in force, and the store's time."""
+        self._store = store
+        self._hold = hold
+        self._watcher = watcher
+        self._every = every
+        #: By target.
+        self._in_force: dict[str, Pause] = {}
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._every)
+
+    async def look(self) -> None:
+        known = self._in_force
+        with suppress(StoreFailed):
+            known = {each.target: each for each in await self._store.pauses(PAUSES_TIMEOUT)}
+        now = self._store.now()
+        before = self._in_force
+        self._in_force = {name: each for name, each in known.items() if each.until > now}
+        self._hold(self._in_force.values(), now)
+        for name, each in before.items():
+            if name not in self._in_force:
+                self._watcher.resumed(known.get(name, each))
+        for name, each in self._in_force.items():
+            if each != before.get(name):
+                self._watcher.paused(each)

@@ -1,0 +1,88 @@
+"""`pause` and `resume` as people run them, on a real store of each kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import routes
+from tests.support.inprocess import Ran, ran
+from tests.support.shop import Shop, dead
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A routes.yaml with the target `ledger`."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:9/"})))
+    return path
+
+
+def run(shop: Shop, table: Path, *arguments: str) -> Ran:
+    return ran(*arguments, "--store", shop.option, "--config", table)
+
+
+def complaint(finished: Ran, code: int) -> str:
+    """The only line of a run that ends with this code and has no result."""
+    assert (finished.code, finished.out) == (code, "")
+    (line,) = finished.err.splitlines()
+    return line
+
+
+def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
+    """With who and why, as text and as JSON; `deliveries list` has it as long as it lasts."""
+    saying = ("--until", "10m", "--because", "a move", "--as", "ops")
+    (told,) = run(shop, table, "pause", "ledger", *saying).lines
+    assert told.startswith("ledger is paused until 20")
+    assert told.endswith("(in 10m) by 'ops': a move")
+    (listed,) = (each for each in shop.lines("list") if each["kind"] == "pause")
+    assert (listed["target"], listed["because"], listed["who"]) == ("ledger", "a move", "ops")
+    assert "ledger is paused until 20" in shop.run("list").out
+    ended = run(shop, table, "resume", "ledger", "--as", "night", "--format", "json").json
+    assert (ended["who"], ended["resumed_by"]) == ("ops", "night")
+    assert [each for each in shop.lines("list") if each["kind"] == "pause"] == []
+    said = complaint(run(shop, table, "resume", "ledger"), 1)
+    assert said == "ebaas-router: nobody has paused ledger"
+
+
+def test_an_event_is_shown_with_the_pause_of_its_target(shop: Shop, table: Path) -> None:
+    """And with no other's."""
+    shop.add("one")
+    shop.add("two", dead("other"))
+    run(shop, table, "pause", "ledger", "--until", "10m", "--because", "a move")
+    assert "ledger is paused until 20" in shop.run("show", "one").out
+    assert "is paused" not in shop.run("show", "two").out
+
+
+def test_who_acts_is_whoever_runs_it(shop: Shop, table: Path) -> None:
+    """Unless told otherwise."""
+    saying = ("--until", "10m", "--because", "a move", "--format", "json")
+    assert "@" in run(shop, table, "pause", "ledger", *saying).json["who"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["ledgr", "--until", "1m", "--because", "x"], "did you mean ledger?"),
+        (["ledger", "--because", "x"], "until when? --until TIME"),
+        (["ledger", "--until", "1m"], "why? --because TEXT"),
+        (["ledger", "--until", "31d", "--because", "x"], "more than 30 days away"),
+        (["ledger", "--until", "1m", "--because", " "], "1 to 200 characters"),
+        (["--until", "1m", "--because", "x"], "TARGET"),
+    ],
+)
+def test_what_can_not_be_a_pause_is_refused(
+    shop: Shop, table: Path, arguments: list[str], why: str
+) -> None:
+    """In one line, and nothing is kept."""
+    assert why in complaint(run(shop, table, "pause", *arguments), 2)
+    assert shop.lines("list") == []
+
+
+def test_without_a_store_there_is_no_pause(table: Path) -> None:
+    """There is nowhere to keep it."""
+    saying = ("--until", "1m", "--because", "x", "--store", "none", "--config", table)
+    said = complaint(ran("pause", "ledger", *saying), 3)
+    assert "there is nowhere to keep a pause" in said
