@@ -20,7 +20,17 @@ from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
-from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue, Sender
+from router.delivery import (
+    Forwarder,
+    Happenings,
+    InForce,
+    Memory,
+    Observer,
+    OwnEvents,
+    Pausing,
+    Queue,
+    Sender,
+)
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, described, report_of
@@ -65,7 +75,11 @@ class App(Starlette):
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
-        self._observer = Observer(log, self.metrics, self._archive, changes=settings.log_changes)
+        self._own_events = OwnEvents(self._in_force, self.metrics, log)
+        happenings = Happenings(self._own_events)
+        self._observer = Observer(
+            log, self.metrics, happenings, self._archive, changes=settings.log_changes
+        )
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
@@ -95,6 +109,7 @@ class App(Starlette):
             Standing(config, since=now, tried=now),
             self._take,
             self._sender.sweep,
+            happenings,
             log,
             self.metrics,
         )
@@ -278,11 +293,12 @@ class App(Starlette):
             store.watch_commits(self.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
         self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
-        return Queue(store, memory, self._sender, self._in_force, self._observer, Random())
+        own = self._own_events
+        return Queue(store, memory, self._sender, self._in_force, self._observer, own, Random())
 
     def _in_force(self) -> InForce:
         config = self._callbacks.config
-        return InForce(config.table.targets, config.terms)
+        return InForce(config.table, config.terms)
 
 
 def _engine(settings: Settings) -> Engine:

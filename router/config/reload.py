@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from router import config
 from router.config.edits import edits_of
@@ -99,6 +99,18 @@ class Standing:
     problems: tuple[Problem, ...] = ()
 
 
+class ReloadWatcher(Protocol):
+    """Is told what comes of a changed file."""
+
+    def changed(self, config: str, changes: Mapping[str, list[str]]) -> None:
+        """It is in force: its hash, and names by what has become of them."""
+        ...
+
+    def refused(self, mark: str, still: str, problems: tuple[Problem, ...]) -> None:
+        """It can't be used; `mark` is what it is known by, `still` what is in force."""
+        ...
+
+
 class Reload:
     """Takes a changed configuration into force once it is whole and right.
 
@@ -112,6 +124,7 @@ class Reload:
         standing: Standing,
         apply: Callable[[Config], Iterable[str]],
         sweep: Callable[[], Awaitable[None]],
+        watcher: ReloadWatcher,
         log: Log,
         metrics: Metrics,
     ) -> None:
@@ -119,6 +132,7 @@ class Reload:
         self._watched = watched
         self._apply = apply
         self._sweep = sweep
+        self._watcher = watcher
         self._log = log
         self._metrics = metrics
         #: The mark of what was last taken or refused.
@@ -185,6 +199,7 @@ class Reload:
             self.standing.successful, self.standing.problems = False, error.problems
             self._metrics.reloads["refused"] += 1
             self._complain(error.problems)
+            self._watcher.refused(look.mark, self.standing.config.hash, error.problems)
             return
         recovered = not self.standing.successful
         self.standing.successful, self.standing.problems = True, ()
@@ -214,6 +229,7 @@ class Reload:
         warnings = self._apply(loaded)
         self._metrics.reloads["taken"] += 1
         self._log.info("reload", result="taken", config=loaded.hash, **changes)
+        self._watcher.changed(loaded.hash, changes)
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
