@@ -33,7 +33,7 @@ from router.delivery import (
 )
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, described, report_of
+from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
 from router.telemetry import Log, Metrics, Watchdog
@@ -76,7 +76,7 @@ class App(Starlette):
         self._log = log
         self._archive = self._archive_of(settings)
         self._own_events = OwnEvents(self._in_force, self.metrics, log)
-        happenings = Happenings(self._own_events)
+        happenings = Happenings(self._own_events.tell)
         self._observer = Observer(
             log, self.metrics, happenings, self._archive, changes=settings.log_changes
         )
@@ -95,10 +95,11 @@ class App(Starlette):
             config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
+        intake = Intake(*_schemas(settings))
         self._callbacks = Callbacks(
             config,
             self._door(config),
-            Intake(*_schemas(settings)),
+            intake,
             self._observer,
             max_body=settings.max_body,
             max_requests=settings.max_requests,
@@ -109,10 +110,19 @@ class App(Starlette):
             Standing(config, since=now, tried=now),
             self._take,
             self._sender.sweep,
-            happenings,
             log,
             self.metrics,
         )
+        #: What this process answers to whoever owns the ops port.
+        self.answers = answers_of(
+            self.report,
+            self._describe,
+            self.reload.standing,
+            intake,
+            self._watchdog.minutes,
+            log,
+        )
+        self.reload.on_reload = lambda of: happenings.reloaded(of.hash, of.changes, of.problems)
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
             routes=routes(settings.path.reveal(), self._callbacks, self._probes),

@@ -11,10 +11,10 @@ from router import config
 from router.config.reload import Standing
 from router.config.settings import Settings
 from router.model.event import Reason
-from router.net.access import Tokens
-from router.ops.port import ops_app
-from router.ops.report import report_of
-from router.ops.status import Reports
+from router.ops.answers import Alone, Answers, Topic
+from router.ops.port import api_parts, ops_app
+from router.ops.report import Report, report_of
+from router.ops.tokens import OpsTokens
 from router.process.server import Server, listen
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -43,10 +43,13 @@ async def scrape() -> str:
     shipped = config.load(Settings().config, {}, None)
     standing = Standing(shipped, since=1.0, tried=1.0)
 
-    async def gather() -> Reports:
-        return Reports([report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)])
+    def report(_: object) -> Report:
+        return report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
 
-    server = Server(ops_app(gather, Tokens([]), Log()), listen("127.0.0.1", 0))
+    log = Log()
+    processes = Alone(Answers({Topic.REPORT: report}, {}, log))
+    parts = api_parts(Settings(store=None), processes, OpsTokens(), [], log)
+    server = Server(ops_app(parts, log), listen("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve())
     await server.up()
     try:

@@ -4,10 +4,12 @@ from router.archive.shelf import Shelf
 from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.events import events
 from router.archive.trace.finding import Match, matches, story_of
+from router.archive.trace.happenings import Happening, ToldCaller, happening
 from router.archive.trace.inventory import Inventory, inventory
 from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
 from router.archive.trace.shapes import (
+    ActedShape,
     AtTargetShape,
     LateShape,
     MatchShape,
@@ -23,9 +25,11 @@ from router.archive.trace.sources import Sources, TraceSource
 from router.archive.writer import Archive
 
 __all__ = [
+    "ActedShape",
     "Again",
     "Archive",
     "AtTargetShape",
+    "Happening",
     "Inventory",
     "LateShape",
     "Match",
@@ -38,9 +42,11 @@ __all__ = [
     "Sources",
     "StepShape",
     "StoryShape",
+    "ToldCaller",
     "TraceSource",
     "Word",
     "events",
+    "happening",
     "inventory",
     "kept",
     "match_shape",

@@ -6,13 +6,12 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable
-from json.encoder import encode_basestring_ascii as encoded
 from threading import Event as Flag
 from threading import Thread
 from typing import NamedTuple
 
 from router.archive.shelf import Shelf
-from router.telemetry import Fields, Level, Lines
+from router.telemetry import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND = 32 * 1024 * 1024
@@ -151,7 +150,7 @@ class Archive:
             told, body = self._waiting.popleft()
             line = told if isinstance(told, bytes) else self._lines.line(*told)
             if body:
-                batch += (line[:-2], b',"payload":', encoded(body.decode()).encode(), b"}\n")
+                batch += with_payload(line, body)
             else:
                 batch.append(line)
             taken += _LINE + len(body)

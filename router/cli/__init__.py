@@ -38,6 +38,7 @@ COMMANDS = {
     "init": "routes.init",
     "send": "trying.send",
     "receive": "trying.receive",
+    "listen": "trying.listen",
     "probe": "trying.probe.probe",
     "deliveries": "deliveries.deliveries",
     "pause": "deliveries.pause",

@@ -52,37 +52,43 @@ def ask(
     context: ssl.SSLContext | None,
     most: int,
     headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> tuple[int, bytes]:
     """The status and at most so many bytes of the answer; the URL's own path counts, if it has one.
+    With a body it is a POST.
 
     Raises Unanswered.
     """
+    with answering(url, timeout), _deadline(timeout):
+        parts = urlsplit(url)
+        own = parts.path if parts.path not in ("", "/") else path
+        method = "GET" if body is None else "POST"
+        with contextlib.closing(connect(url, context)) as connection:
+            connection.request(method, own, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.read(most)
+
+
+def connect(
+    url: str, context: ssl.SSLContext | None, timeout: float | None = None
+) -> http.client.HTTPConnection:
+    """What is to be connected, each step within the time, in seconds."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, parts.port, context=context, timeout=timeout)
+    return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+
+
+@contextlib.contextmanager
+def answering(url: str, timeout: float) -> Iterator[None]:
+    """Raises Unanswered for what goes wrong on the way, and once the time is over."""
     try:
-        with _deadline(timeout):
-            return _asked(url, path, context, most, headers or {})
+        yield
     except TimeoutError:
         raise Unanswered(f"no answer from {url} within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise Unanswered(f"{url}: {_why(error)}") from None
-
-
-def _asked(
-    url: str, path: str, context: ssl.SSLContext | None, most: int, headers: Mapping[str, str]
-) -> tuple[int, bytes]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    connection = (
-        http.client.HTTPSConnection(host, parts.port, context=context)
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(host, parts.port)
-    )
-    try:
-        own = parts.path if parts.path not in ("", "/") else path
-        connection.request("GET", own, headers=dict(headers))
-        answer = connection.getresponse()
-        return answer.status, answer.read(most)
-    finally:
-        connection.close()
 
 
 def _why(error: Exception) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -27,6 +29,9 @@ INTERRUPTED = 130
 UNREAD = 141
 
 _WIDTH = 88
+
+#: The variables of commands that ask a router from afar, without their prefix.
+AFAR = ("URL", "TOKEN_FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,16 @@ def read_setting(
     return setting.read_from(environ) if given is None else setting.read(setting.option, given)
 
 
+def serve_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
+    """What starts another process by this command line's settings; what it is to do comes behind.
+    `store` is a file that is none of them."""
+    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
+    if isinstance(store, Path):
+        given[SETTINGS["store"].option] = str(store)
+    options = [f"{option}={text}" for option, text in given.items() if text is not None]
+    return [sys.executable, "-m", "router", "serve", *options]
+
+
 def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
     """Note a store's password that everybody on the machine can read; SettingInvalid for two."""
     store = read_setting(args, "store", environ)
@@ -161,7 +176,8 @@ def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
 
 
 def _note_typos(environ: Mapping[str, str]) -> None:
-    known = {setting.variable.removeprefix(VARIABLE_PREFIX) for setting in SETTINGS.values()}
+    settings = (setting.variable for setting in SETTINGS.values())
+    known = {*AFAR, *(variable.removeprefix(VARIABLE_PREFIX) for variable in settings)}
     for variable in sorted(environ):
         name = variable.removeprefix(VARIABLE_PREFIX)
         if name == variable or name in known:

@@ -7,13 +7,12 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from router.cli.ops_port import limits, ops_servers
 from router.cli.options import (
     GOOD,
     NOT_STARTED,
@@ -21,6 +20,7 @@ from router.cli.options import (
     add_settings,
     read_setting,
     read_settings,
+    serve_command,
     value,
 )
 from router.config import SETTINGS, Settings
@@ -30,6 +30,7 @@ from router.net import take_inherited
 if TYPE_CHECKING:
     from router.net import Callers, Inherited
     from router.process.notify import Notifier
+    from router.process.running import Service
     from router.process.server import Server
     from router.routing import Target
     from router.telemetry import Log
@@ -68,6 +69,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     # For workers, from their parent: the file descriptors of their socket and of the line to it.
     parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)
+    # For a search of the console, from whoever owns the ops port.
+    parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
 def parse_descriptors(text: str) -> tuple[int, int]:
@@ -76,17 +79,17 @@ def parse_descriptors(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.as_worker is not None:
+    if args.as_worker is not None or args.as_search:
         # Without the notes of read_settings: its parent has made them.
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
-        return _serve_as_worker(settings, *args.as_worker)
+        return _search(settings) if args.as_search else _serve_as_worker(settings, *args.as_worker)
     _heed_early_signals()
     settings = read_settings(args)
     handed = take_inherited(os.environ)
     settings = _at(settings, handed)
     if settings.workers > 1:
-        return _serve_by_workers(settings, handed, _command(args))
-    return _serve_alone(settings, handed)
+        return _serve_by_workers(settings, handed, serve_command(args))
+    return _serve_alone(settings, handed, serve_command(args))
 
 
 def _at(settings: Settings, handed: Inherited) -> Settings:
@@ -113,14 +116,14 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import listener_warnings, pair_of, server_context
+        from router.net import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
         self.app = App.loaded(settings, self.log)
         loaded = self.app.reload.standing.config
-        pair = pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = server_context(pair) if pair else None
+        pair = self._pair = pair_of(settings.tls_cert, settings.tls_key)
+        self._tls = listener_tls(pair) if pair else None
         self.warnings = self.app.warnings(loaded)
         self.warnings += listener_warnings(pair, time.time()) if pair else ()
         self._callers = self._share_out(loaded.table.targets.values())
@@ -149,6 +152,7 @@ class _Router:
         return callers
 
     def server(self, listener: socket.socket, *, inherited: bool) -> Server:
+        from router.process.ports import caller_limits
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
@@ -156,11 +160,11 @@ class _Router:
             self.app,
             listener,
             limits=replace(
-                limits(settings),
+                caller_limits(settings),
                 connections=self._callers.connections,
                 reserve=self._callers.reserve,
             ),
-            tls=self._tls,
+            tls=self._tls.context if self._tls else None,
             inherited=inherited,
             drain_delay=settings.drain_delay,
             drain_timeout=settings.drain_timeout,
@@ -171,28 +175,45 @@ class _Router:
         metrics.readings.append(lambda: server.measure(metrics))
         return server
 
+    def watches(self, server: Server) -> list[Service]:
+        """What takes a new certificate, where there is one."""
+        from router.net import listener_tls
+        from router.process.watch import Watch
 
-def _serve_alone(settings: Settings, handed: Inherited) -> int:
-    from router.ops import Reports
+        pair, tls = self._pair, self._tls
+        if pair is None or tls is None:
+            return []
+        read = partial(listener_tls, pair)
+        return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
+
+
+def _search(settings: Settings) -> int:
+    from router.ops.searching import search
+
+    search(settings)
+    return GOOD
+
+
+def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.ops import Alone
     from router.process import server
     from router.process.notify import Notifier
+    from router.process.ports import ops_services
 
     router, notifier = _Router(settings), Notifier(os.environ)
     listener = handed.callbacks or server.listen(settings.host, settings.port)
     serving = router.server(listener, inherited=listener is handed.callbacks)
-
-    async def gather() -> Reports:
-        return Reports([router.app.report()])
+    search, processes = [*command, "--as-search"], Alone(router.app.answers)
+    ops, ops_url = ops_services(settings, search, processes, router.log, handed.ops)
 
     async def announce() -> None:
         router.app.reload.on_look = notifier.reloaded
         _on_hang_up(router.app.reload.ask, notifier)
-        url, more = f"{serving.url}{settings.path}", _around(settings, ops)
+        url, more = f"{serving.url}{settings.path}", _around(settings, ops_url)
         _announce(router.log, url, router.facts, router.warnings, **more)
         notifier.ready(url)
 
-    ops = ops_servers(settings, handed.ops, gather, router.log)
-    server.run(*ops, serving, notifier, then=announce)
+    server.run(*ops, *router.watches(serving), serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
 
@@ -201,6 +222,7 @@ def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str])
     from router.net import SharedPort, pair_of, url_of
     from router.process import server
     from router.process.notify import Notifier
+    from router.process.ports import ops_services
     from router.process.workers import Workers
 
     log, notifier = _log(settings), Notifier(os.environ)
@@ -208,22 +230,22 @@ def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str])
     is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
     url = f"{url_of(port, tls=is_tls)}{settings.path}"
     workers = Workers(
-        command,
+        [*command, "--as-worker"],
         settings.workers,
         port,
         log,
         stop_within=settings.drain_delay + settings.drain_timeout,
         silence=notifier.watchdog,
     )
+    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log, handed.ops)
 
     async def announce() -> None:
         workers.on_look = notifier.reloaded
         _on_hang_up(workers.reload, notifier)
-        more = _around(settings, ops)
+        more = _around(settings, ops_url)
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
         notifier.ready(url)
 
-    ops = ops_servers(settings, handed.ops, workers.gather, log)
     server.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
@@ -245,26 +267,18 @@ def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
         async def obey() -> None:
             router.app.reload.on_look = control.reloaded
             deeds = {
-                Order.REPORT: router.app.report,
                 Order.RELOAD: router.app.reload.ask,
                 Order.STOP: serving.stop,
                 Order.HURRY: serving.hurry,
             }
             up = {"facts": router.facts, "warnings": router.warnings}
-            await control.obey(deeds, up, serving.stop_now)
+            await control.obey(deeds, router.app.answers, up, serving.stop_now)
 
-        server.run(serving, then=obey, heed_signals=False)
+        server.run(*router.watches(serving), serving, then=obey, heed_signals=False)
     except RouterError as error:
         control.failed(str(error))
         return NOT_STARTED
     return GOOD
-
-
-def _command(args: argparse.Namespace) -> list[str]:
-    """What starts a worker: this command line's settings, and `--as-worker` for its value."""
-    given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
-    options = [f"{option}={text}" for option, text in given.items() if text is not None]
-    return [sys.executable, "-m", "router", "serve", *options, "--as-worker"]
 
 
 def _log(settings: Settings) -> Log:
@@ -275,15 +289,12 @@ def _log(settings: Settings) -> Log:
     return log
 
 
-def _around(settings: Settings, ops: Sequence[Server]) -> dict[str, Any]:
+def _around(settings: Settings, ops: str) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
     from router.store import kind_of
 
     kind, where = kind_of(settings.store)
-    told = {"store": where or kind}
-    if ops:
-        told["ops"] = ops[0].url
-    return told
+    return {"store": where or kind, **({"ops": ops} if ops else {})}
 
 
 def _on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:

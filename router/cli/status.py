@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
-    from router.ops.guard import secrets_in
+    from router.ops import secrets_in
 
     url, path = args.url, read_setting(args, "ops_token_file")
     if url is None and read_setting(args, "ops_port") == 0:

@@ -7,10 +7,12 @@ from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
+from router.config.explaining import Explained, RefusedEvent, explained, refused
 from router.config.headers import is_own
+from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, read
-from router.config.reload import Look, Reload, Source, Standing
+from router.config.reload import LOOK_EVERY, Look, Reload, Reloaded, Source, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -26,6 +28,8 @@ from router.config.shape import RoutesFile
 from router.config.variables import Unresolved, Variables
 
 __all__ = [
+    "DEEDS",
+    "LOOK_EVERY",
     "MAX_SIZE",
     "SETTINGS",
     "VARIABLE_PREFIX",
@@ -36,14 +40,20 @@ __all__ = [
     "Comparison",
     "Config",
     "Coverage",
+    "Deed",
     "Detail",
     "Difference",
     "Edit",
+    "Explained",
     "Group",
+    "Holder",
+    "Holders",
     "Look",
     "MapNode",
     "Move",
+    "RefusedEvent",
     "Reload",
+    "Reloaded",
     "RoutesFile",
     "ScalarNode",
     "Section",
@@ -58,10 +68,12 @@ __all__ = [
     "coverage",
     "edits_of",
     "effective_of",
+    "explained",
     "is_own",
     "judge",
     "legible_source",
     "load",
+    "load_holders",
     "parse",
     "parse_cases",
     "parse_count",
@@ -70,6 +82,7 @@ __all__ = [
     "parse_host",
     "parse_port",
     "read",
+    "refused",
     "shown",
     "write",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from router.config import effective
+from router.config.document import shown
 from router.config.loading import Config
 from router.routing import Route, Target
 
@@ -28,6 +30,11 @@ class Detail:
     def masked(self) -> bool:
         return bool(self.before == self.after)
 
+    def __str__(self) -> str:
+        return (
+            self.name if self.masked else f"{self.name} {_word(self.before)} → {_word(self.after)}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -39,6 +46,11 @@ class Edit:
     what: Literal["added", "removed", "changed"]
     #: What was changed; empty for what was added or removed.
     details: tuple[Detail, ...] = ()
+
+    def __str__(self) -> str:
+        """In a few words, on one line."""
+        about = self.kind if self.kind == "settings" else f"{self.kind} {shown(self.name)}"
+        return ": ".join(filter(None, (f"{about} {self.what}", ", ".join(map(str, self.details)))))
 
 
 def edits_of(old: Config, new: Config) -> list[Edit]:
@@ -104,6 +116,12 @@ def _settings(config: Config) -> dict[str, Any]:
         **{f"ebaas.{name}": value for name, value in ebaas.items()},
         **{f"queue.{name}": value for name, value in queue.items()},
     }
+
+
+def _word(value: Any) -> str:
+    return (
+        "none" if value is None else shown(value if isinstance(value, str) else json.dumps(value))
+    )
 
 
 def _unordered(value: Any) -> Any:

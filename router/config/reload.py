@@ -7,15 +7,15 @@ import gc
 import hashlib
 import re
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from router import config
-from router.config.edits import edits_of
+from router.config.edits import Edit, edits_of
 from router.config.loading import Config
 from router.config.variables import Unresolved, read_below
 from router.model import ConfigInvalid, Problem
@@ -36,6 +36,9 @@ REMIND = 300.0
 
 #: The most names that one log line lists.
 _MAX_NAMED = 20
+
+#: How many of the last reloads are remembered.
+MAX_RELOADS = 20
 
 _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 
@@ -86,6 +89,20 @@ class Look:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """One reload that took a configuration into force, or refused one. For pages."""
+
+    #: Unix time, in seconds.
+    at: float
+    #: Of what was taken; `""` where it was refused.
+    hash: str
+    #: What is different since then, in words; the first few of many.
+    changes: tuple[str, ...] = ()
+    #: Why it was refused.
+    problems: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Standing:
     """Which configuration is in force, and how the last reload went. For logs, metrics, pages."""
@@ -97,18 +114,8 @@ class Standing:
     tried: float
     successful: bool = True
     problems: tuple[Problem, ...] = ()
-
-
-class ReloadWatcher(Protocol):
-    """Is told what comes of a changed file."""
-
-    def changed(self, config: str, changes: Mapping[str, list[str]]) -> None:
-        """It is in force: its hash, and names by what has become of them."""
-        ...
-
-    def refused(self, mark: str, still: str, problems: tuple[Problem, ...]) -> None:
-        """It can't be used; `mark` is what it is known by, `still` what is in force."""
-        ...
+    #: The last ones, newest first.
+    reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
 
 
 class Reload:
@@ -124,7 +131,6 @@ class Reload:
         standing: Standing,
         apply: Callable[[Config], Iterable[str]],
         sweep: Callable[[], Awaitable[None]],
-        watcher: ReloadWatcher,
         log: Log,
         metrics: Metrics,
     ) -> None:
@@ -132,7 +138,6 @@ class Reload:
         self._watched = watched
         self._apply = apply
         self._sweep = sweep
-        self._watcher = watcher
         self._log = log
         self._metrics = metrics
         #: The mark of what was last taken or refused.
@@ -142,6 +147,8 @@ class Reload:
         #: Is told, after a look that was asked for or met a change, whether what the file says now
         #: is in force.
         self.on_look: Callable[[bool], None] = lambda _: None
+        #: Is told what was taken into force, and what was refused.
+        self.on_reload: Callable[[Reloaded], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -194,17 +201,18 @@ class Reload:
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            loaded, changes = await _without_pauses(partial(self._compare, source, look.content))
+            loaded, edits = await _without_pauses(partial(self._compare, source, look.content))
         except ConfigInvalid as error:
             self.standing.successful, self.standing.problems = False, error.problems
+            problems = tuple(_few([str(problem) for problem in error.problems]))
+            self._remember(Reloaded(self.standing.tried, "", problems=problems))
             self._metrics.reloads["refused"] += 1
             self._complain(error.problems)
-            self._watcher.refused(look.mark, self.standing.config.hash, error.problems)
             return
         recovered = not self.standing.successful
         self.standing.successful, self.standing.problems = True, ()
         if loaded.hash != self.standing.config.hash:
-            self._swap(loaded, changes)
+            self._swap(loaded, edits)
         elif asked or recovered:
             self._unchanged()
 
@@ -215,23 +223,28 @@ class Reload:
         metrics.configuration_since = standing.since
         metrics.reload_successful = int(standing.successful)
 
-    def _compare(self, source: Source, content: bytes) -> tuple[Config, dict[str, list[str]]]:
+    def _compare(self, source: Source, content: bytes) -> tuple[Config, list[Edit]]:
         loaded = source.load(content)
-        return loaded, _changes(self.standing.config, loaded)
+        return loaded, edits_of(self.standing.config, loaded)
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
         self._log.info("reload", result="unchanged", config=self.standing.config.hash)
 
-    def _swap(self, loaded: Config, changes: dict[str, list[str]]) -> None:
+    def _swap(self, loaded: Config, edits: list[Edit]) -> None:
         self.standing.config = loaded
         self.standing.since = time.time()
+        changes = tuple(_few([str(edit) for edit in edits]))
         warnings = self._apply(loaded)
+        self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         self._metrics.reloads["taken"] += 1
-        self._log.info("reload", result="taken", config=loaded.hash, **changes)
-        self._watcher.changed(loaded.hash, changes)
+        self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits))
         for problem in warnings:
             self._log.warning("config", problem=problem)
+
+    def _remember(self, reloaded: Reloaded) -> None:
+        self.standing.reloads.appendleft(reloaded)
+        self.on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()
@@ -263,10 +276,10 @@ async def _without_pauses(work: Callable[[], T]) -> T:
         gc.enable()
 
 
-def _changes(before: Config, after: Config) -> dict[str, list[str]]:
+def _changes(edits: Iterable[Edit]) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in edits_of(before, after):
+    for edit in edits:
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:

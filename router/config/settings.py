@@ -208,7 +208,7 @@ class Settings:
         None,
         "FILE",
         "serve https: a certificate in PEM, and behind it those that vouch for it; a new one is "
-        "taken by a restart",
+        "taken within seconds",
     )
     tls_key: Path | None = setting(parse_file, None, "FILE", "the certificate's key, in PEM")
     store: Path | Database | None = setting(
@@ -325,14 +325,26 @@ class Settings:
         "N",
         "processes that share the port; the limits are for each, routes.yaml is read by each",
     )
-    ops_host: str = setting(parse_host, "127.0.0.1", "HOST", "the address of /metrics and /status")
+    ops_host: str = setting(
+        parse_host,
+        "127.0.0.1",
+        "HOST",
+        "the address of the console: its page, its API, /metrics and /status",
+    )
     ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
     ops_token_file: Path | None = setting(
         parse_file,
         None,
         "FILE",
-        "a file with the token that they then need, as 'authorization: Bearer TOKEN'; each line is "
+        "a file with a token that may read there, as 'authorization: Bearer TOKEN'; each line is "
         "one that is good",
+    )
+    ops_tokens: Path | None = setting(
+        parse_file,
+        None,
+        "FILE",
+        "a YAML file that says who may do what there, each by a token; a change of it is taken "
+        "within seconds",
     )
     #: In seconds.
     drain_delay: float = setting(

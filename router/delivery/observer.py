@@ -157,7 +157,7 @@ class Observer:
         self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
     ) -> None:
         """Tell what is about one event: in the log, and in the archive, which has its body too."""
-        line = self._log.write(level, happening, fields)
+        line = self._log.write(level, happening, fields, body)
         if self._archive is not None:
             self._archive.put(level, happening, fields, line, body)
 

@@ -1,16 +1,23 @@
 """The network: addresses, listeners, TLS, who may call, and where events may go."""
 
-from router.net.access import AUTHORIZATION, SHORT, Access, Tokens
+from router.net.access import AUTHORIZATION, SHORT, Access, Denial, Tokens
 from router.net.batching import COMPANY, Batching, batching_of
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 from router.net.egress import ANYWHERE, Egress, is_public, never
 from router.net.inherited import Inherited, is_listening, take_inherited
 from router.net.listening import BACKLOG, SharedPort, bar, listen, url_of, waiting
-from router.net.networks import Network, Networks, NotANetwork, is_loopback, network_of
+from router.net.networks import (
+    Network,
+    Networks,
+    NotANetwork,
+    address_of,
+    is_loopback,
+    network_of,
+)
 from router.net.resolver import SocketAddress, look_up
 from router.net.resources import OPS, Callers, files_allowed, memory_limit, memory_note, share_out
-from router.net.server_tls import listener_warnings, pair_of, server_context
+from router.net.server_tls import listener_tls, listener_warnings, pair_of
 from router.net.timer import TICK, Timer
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "BadCertificate",
     "Batching",
     "Callers",
+    "Denial",
     "Egress",
     "Inherited",
     "Network",
@@ -36,6 +44,7 @@ __all__ = [
     "Timer",
     "Tls",
     "Tokens",
+    "address_of",
     "bar",
     "batching_of",
     "certificates_in",
@@ -44,6 +53,7 @@ __all__ = [
     "is_loopback",
     "is_public",
     "listen",
+    "listener_tls",
     "listener_warnings",
     "look_up",
     "memory_limit",
@@ -51,7 +61,6 @@ __all__ = [
     "network_of",
     "never",
     "pair_of",
-    "server_context",
     "share_out",
     "take_inherited",
     "url_of",

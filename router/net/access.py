@@ -43,8 +43,14 @@ class Denial(StrEnum):
 class Tokens:
     """The tokens that are good. While one replaces another there are several."""
 
-    def __init__(self, tokens: Sequence[Secret], header: str = AUTHORIZATION) -> None:
-        self._digests = [_digest(token.reveal().encode()) for token in tokens]
+    def __init__(
+        self,
+        tokens: Sequence[Secret],
+        header: str = AUTHORIZATION,
+        digests: Sequence[bytes] = (),
+    ) -> None:
+        """`digests` are SHA-256 of further ones, which nobody here has to know."""
+        self._digests = [*(_digest(token.reveal().encode()) for token in tokens), *digests]
         #: Whether one of them is so short that it can be guessed.
         self.can_be_guessed = any(len(token.reveal()) < SHORT for token in tokens)
         self._header = header.encode("ascii")
@@ -55,12 +61,18 @@ class Tokens:
 
     def barrier(self, headers: Headers) -> Denial | None:
         """What keeps a request with these headers out; names are in lower case."""
+        found = self.find(headers)
+        return found if isinstance(found, Denial) else None
+
+    def find(self, headers: Headers) -> int | Denial:
+        """Which token a request with these headers has, counted from 0; or what keeps it out."""
         given = [value for name, value in headers if name == self._header]
         if not given:
             return Denial.MISSING
         # Of two, a proxy may have looked at the other one.
         token = self._token(given[0]) if len(given) == 1 else None
-        return None if self._is_good(token or b"") else Denial.WRONG
+        at = self._place_of(token or b"")
+        return Denial.WRONG if at is None else at
 
     def _token(self, value: bytes) -> bytes | None:
         if not self._is_bearer:
@@ -68,13 +80,11 @@ class Tokens:
         scheme, _, token = value.strip(b" \t").partition(b" ")
         return token.strip(b" ") if scheme.lower() == b"bearer" else None
 
-    def _is_good(self, token: bytes) -> bool:
+    def _place_of(self, token: bytes) -> int | None:
         """In a time that tells neither how much of a token was right, nor which of them it was."""
         given = _digest(token)
-        good = 0
-        for digest in self._digests:
-            good |= hmac.compare_digest(given, digest)
-        return bool(good)
+        good = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return good.index(True) if any(good) else None
 
 
 class Access:

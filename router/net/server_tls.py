@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 from router.model import SettingInvalid, StartFailed, is_exposed
@@ -45,6 +47,23 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
     if now < first:
         raise StartFailed(f"--tls-cert: {pair.cert} is not valid before {_day(first)}")
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """What a listener speaks TLS by. Two of the same files' contents are equal."""
+
+    mark: bytes
+    context: ssl.SSLContext = field(compare=False)
+
+
+def listener_tls(pair: Pair) -> ListenerTls:
+    """By the pair as it is now. Raises StartFailed, as `server_context` does."""
+    try:
+        mark = sha256(b"\0".join(path.read_bytes() for path in (pair.cert, pair.key))).digest()
+    except OSError:
+        mark = b""  # what is wrong is said below
+    return ListenerTls(mark, server_context(pair))
 
 
 def listener_warnings(pair: Pair, now: float) -> list[str]:

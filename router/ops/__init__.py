@@ -1,14 +1,25 @@
-"""The ops port: metrics and status."""
+"""The ops port: metrics, status, the console's API and its page; who shares the store."""
 
+from router.ops.answers import Alone, Answers, Processes, Topic, dumped
 from router.ops.heartbeat import Heartbeat, Identity, described
+from router.ops.replies import answers_of
 from router.ops.report import Report, report_of
 from router.ops.status import Reports
+from router.ops.tokens import OpsTokens, secrets_in
 
 __all__ = [
+    "Alone",
+    "Answers",
     "Heartbeat",
     "Identity",
+    "OpsTokens",
+    "Processes",
     "Report",
     "Reports",
+    "Topic",
+    "answers_of",
     "described",
+    "dumped",
     "report_of",
+    "secrets_in",
 ]

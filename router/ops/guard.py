@@ -1,83 +1,161 @@
-"""What stands before the ops port: its token, and headers that keep other sites' pages out."""
+"""What stands before the ops port: who may come in, and headers that keep other sites out."""
 
 from __future__ import annotations
 
+import json
+import re
+import time
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.contract import NO_TOKEN, refusal
+from router.config import Holder
+from router.contract import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
-from router.model import Secret, StartFailed, why_not
-from router.net import Tokens
+from router.net import Denial, is_loopback
+from router.ops.api.rejected import Rejected
+from router.ops.failures import Failures
+from router.ops.tokens import ANYBODY, OpsTokens
 from router.telemetry import Log
+
+#: Where the API begins, and the page's files.
+API, PAGE = "/api/", ("/", "/page/")
+
+_NO_SNIFFING = (
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 #: Nothing that is answered runs, is framed, is stored, or is taken for another type. No header lets
 #: another site's page read it.
 SAFE = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
+    *_NO_SNIFFING,
+)
+
+_PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+#: The page's files run, and have nothing but what comes from here.
+SAFE_PAGE = (
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", _PAGE_POLICY),
+    *_NO_SNIFFING,
 )
 
 #: How the server of the ops port speaks in the application's place.
 refuse = partial(refusal, more=SAFE)
 
-#: The most that is read of a file of tokens, in bytes.
-_MAX_FILE = 64 * 1024
+#: What is said to who comes without a token where none is known.
+_CLOSED = (
+    "without tokens the console is open on this machine alone, by the name localhost or its "
+    "address; see --ops-tokens"
+)
+
+
+#: A name or an address, IPv6 in brackets, and a port.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
+
+
+class Barred(NamedTuple):
+    """Why a request does not get in."""
+
+    reply: Reply
+    #: What to do about it.
+    detail: str
+    #: For the log; `""` where a line for each would only help who floods it.
+    why: str
+    #: Seconds to wait before another try.
+    wait: float = 0.0
 
 
 class Guard:
-    """An ASGI application behind a token; without tokens anybody gets through."""
+    """An ASGI application behind tokens. Who asks is in its requests' state, as `holder`.
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, log: Log) -> None:
+    `/metrics` and `/status` need a token where there are any, one that sees everything. The page's
+    files need none: there is no data in them.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: OpsTokens, log: Log, *, local: bool) -> None:
+        """`local`: only this machine reaches the port."""
         self._app = app
         self._tokens = tokens
         self._log = log
+        self._local = local
+        self._failures = Failures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        is_page = scope["path"] == PAGE[0] or scope["path"].startswith(PAGE[1])
+        safe = SAFE_PAGE if is_page else SAFE
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SAFE]
+                message["headers"] = [*message["headers"], *safe]
             await send(message)
 
-        barrier = self._tokens.barrier(scope["headers"]) if self._tokens else None
-        if barrier is None:
+        found = self._admit(scope, is_page=is_page)
+        if isinstance(found, Holder):
+            scope["state"] = {**scope.get("state", {}), "holder": found}
             await self._app(scope, receive, send_safely)
             return
-        self._log.warning("refused", code=NO_TOKEN.code, why=f"at the ops port: {barrier}")
-        response = respond(NO_TOKEN, request_id_of(Request(scope)))
-        await response(scope, receive, send_safely)
+        if found.why:
+            self._log.warning("refused", code=found.reply.code, why=f"at the ops port: {found.why}")
+        await _refusal(scope, found)(scope, receive, send_safely)
+
+    def _admit(self, scope: Scope, *, is_page: bool) -> Holder | Barred:
+        is_new = is_page or scope["path"].startswith(API)
+        if not self._tokens:
+            named = not is_new or (self._local and is_loopback(_host(scope)))
+            return ANYBODY if named else Barred(FORBIDDEN, _CLOSED, "no tokens are known")
+        if is_page:
+            return ANYBODY
+        found = self._find(scope)
+        if is_new or not isinstance(found, Holder) or found.sees_all:
+            return found
+        return Barred(NOT_FOUND, "", f"the token of {found.name} may not read everything")
+
+    def _find(self, scope: Scope) -> Holder | Barred:
+        now = time.monotonic()
+        peer = scope["client"][0] if scope.get("client") else ""
+        if wait := self._failures.wait(peer, now):
+            return Barred(BUSY, "too many wrong tokens came from this address", "", wait)
+        found = self._tokens.find(scope["headers"])
+        if isinstance(found, Holder):
+            return found
+        if found is Denial.WRONG:
+            self._failures.note(peer, now)
+        return Barred(NO_TOKEN, f"{found}: send authorization: Bearer TOKEN", found)
 
 
-def tokens_of(path: Path | None) -> Tokens:
-    """The tokens that a file has; none without a file. Raises as `secrets_in`."""
-    return Tokens([] if path is None else secrets_in(path))
+def _host(scope: Scope) -> str:
+    """The name that the request was sent to, without its port."""
+    given = b",".join(value for name, value in scope["headers"] if name == b"host")
+    match = _HOST.fullmatch(given.decode("latin-1"))
+    return (match[1] or match[2]) if match else ""
 
 
-def secrets_in(path: Path) -> list[Secret]:
-    """A file's tokens, one on each line that is not blank.
+def _refusal(scope: Scope, barred: Barred) -> Response:
+    if scope["path"].startswith((API, PAGE[1])) or scope["path"] == PAGE[0]:
+        response = problem(Rejected(429 if barred.wait else barred.reply.status, barred.detail))
+        if barred.reply is NO_TOKEN:
+            response.headers["www-authenticate"] = "Bearer"
+    else:
+        response = respond(barred.reply, request_id_of(Request(scope)))
+    if barred.wait:
+        response.headers["retry-after"] = str(int(barred.wait) + 1)
+    return response
 
-    Raises StartFailed with one clear line where it has none that can be used.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_FILE).decode("ascii")
-    except OSError as error:
-        problem = f"--ops-token-file: {path} can't be read: {why_not(path, error)}"
-        raise StartFailed(problem) from None
-    except UnicodeDecodeError:
-        raise StartFailed(f"--ops-token-file: {path} has more than ASCII in it") from None
-    tokens = [line.strip() for line in text.splitlines() if line.strip()]
-    if not tokens:
-        raise StartFailed(f"--ops-token-file: {path} has no token in it")
-    if not all(token.isprintable() and " " not in token for token in tokens):
-        raise StartFailed(f"--ops-token-file: a token in {path} has a blank in it")
-    return [Secret(token) for token in tokens]
+
+def problem(rejected: Rejected) -> Response:
+    """A problem document."""
+    content = json.dumps(rejected.document)
+    return Response(content, rejected.status, media_type="application/problem+json")

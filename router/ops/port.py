@@ -1,12 +1,14 @@
-"""The ops port: `/metrics` and `/status`."""
+"""The ops port: `/metrics` and `/status`, the console's API and its page."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,12 +16,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.config import Settings
 from router.contract import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
-from router.net import OPS, Tokens
+from router.net import OPS
 from router.net.http.limits import Limits
-from router.ops.guard import Guard
-from router.ops.status import Reports, status_of
+from router.ops.answers import Processes
+from router.ops.api import ENDPOINTS, PREFIX
+from router.ops.api.application import api_routes
+from router.ops.api.parts import ApiParts
+from router.ops.api.rejected import Rejected
+from router.ops.api.search import Search
+from router.ops.api.stored import Stored
+from router.ops.files import INDEX, page_files
+from router.ops.guard import API, Guard, problem
+from router.ops.status import status_of
+from router.ops.tokens import OpsTokens
+from router.store import Database, StoreLimits, look_into
 from router.telemetry import Log
 from router.telemetry.metrics.exposition import render
 
@@ -30,19 +43,17 @@ CONNECTIONS = OPS - OPS_RESERVE
 #: Seconds until a peer has taken an answer, which may have megabytes here.
 REPLY = 60.0
 
-Gather = Callable[[], Awaitable[Reports]]
-
 
 class OpsPort:
-    """What the ops port shows of the whole service; `gather` asks its processes, and must not take
-    longer than whoever asks waits, nor fail because one of them does not answer."""
+    """What the ops port shows of the whole service."""
 
-    def __init__(self, gather: Gather) -> None:
-        self._gather = gather
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._files = page_files()
 
     async def metrics(self, request: Request) -> Response:
         """Rendered in a thread: with a hundred targets it takes some 40 ms."""
-        reports = await self._gather()
+        reports = await self._processes.gather()
         accept = request.headers.get("accept", "")
         content_type, body = await asyncio.to_thread(lambda: render(reports.metrics, accept))
         # Not as `media_type`: the charset is in it already.
@@ -50,9 +61,19 @@ class OpsPort:
 
     async def status(self, request: Request) -> Response:
         """Always 200: it is a report. Whoever wants a verdict asks `/readyz`, or reads `status`."""
-        said = status_of(await self._gather(), time.time())
+        said = status_of(await self._processes.gather(), time.time())
         body = json.dumps(said, ensure_ascii=True, indent=2) + "\n"
         return Response(body, media_type="application/json")
+
+    async def page(self, request: Request) -> Response:
+        """One of the page's files; the page itself where none is named."""
+        file = self._files.get(request.path_params.get("file", INDEX))
+        if file is None:
+            raise HTTPException(404)
+        headers = {"content-type": file.type, "etag": file.etag}
+        if request.headers.get("if-none-match") == file.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, headers=headers)
 
 
 def limits_of(callbacks: Limits) -> Limits:
@@ -60,29 +81,59 @@ def limits_of(callbacks: Limits) -> Limits:
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
-def ops_app(gather: Gather, tokens: Tokens, log: Log) -> Guard:
-    """The ops port's application. What it does not have is answered with the contract's JSON.
+def api_parts(
+    settings: Settings,
+    processes: Processes,
+    tokens: OpsTokens,
+    search: Sequence[str],
+    log: Log,
+) -> ApiParts:
+    """What the API draws upon; `search` is the command of a search."""
+    store, opening = settings.store, None
+    if store is not None:
+        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        opening = partial(look_into, store, limits, settings.store_password_file)
+    stored, is_shared = Stored(opening, log), isinstance(store, Database)
+    return ApiParts(processes, tokens, stored, Search(search), is_shared=is_shared)
 
-    Without tokens anybody who reaches the port has what is here: numbers, and the names of targets.
-    What shows or changes an event has no place here unless there are some.
+
+def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
+    """The ops port's application; `local` where only this machine reaches it.
+
+    Without tokens anybody who reaches the port has numbers and the names of targets, and on this
+    machine alone what may be read of the rest. What changes anything needs a token.
     """
-    ops = OpsPort(gather)
+    ops = OpsPort(parts.processes)
     app = Starlette(
         routes=[
             Route("/metrics", ops.metrics, methods=["GET"]),
             Route("/status", ops.status, methods=["GET"]),
+            Route("/", ops.page, methods=["GET"]),
+            Route("/page/{file:path}", ops.page, methods=["GET"]),
+            *api_routes(ENDPOINTS, PREFIX, parts),
         ],
+        lifespan=lambda _: parts.lifespan(),
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
     app.router.redirect_slashes = False
-    return Guard(app, tokens, log)
+    return Guard(app, parts.tokens, log, local=local)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if request.url.path.startswith(API):
+        allowed = (error.headers or {}).get("Allow", "")
+        more = {"allow": ", ".join(sorted(allowed.split(", ")))} if allowed else {}
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        why = "it has no such method" if is_method else "there is no such endpoint"
+        response = problem(Rejected(error.status_code, why))
+        response.headers.update(more)
+        return response
     return respond_to_error(error, request_id_of(request))
 
 
 async def _fail(request: Request, _: Exception) -> Response:
     """A fault of the router's own; Starlette raises it on, and the server has it logged."""
+    if request.url.path.startswith(API):
+        return problem(Rejected(500, "the router has failed: its log says where"))
     return respond(FAILED, request_id_of(request))

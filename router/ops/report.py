@@ -68,9 +68,11 @@ class TargetStatus(TypedDict):
     acknowledged_at: float
     #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
     failure: str
-    #: Its HTTP status, where an answer came, and a few words of ours.
+    #: Its HTTP status, where an answer came, and a few words of ours; then its own words.
     failure_status: int | None
     failure_detail: str
+    failure_code: str
+    failure_msg: str
     failed_at: float
     pause: PauseStatus | None
 
@@ -147,6 +149,8 @@ def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetSta
             failure=numbers.last_failure,
             failure_status=numbers.failure_status,
             failure_detail=numbers.failure_detail,
+            failure_code=numbers.failure_code,
+            failure_msg=numbers.failure_msg,
             failed_at=numbers.failed_at,
             pause=_pause(numbers.pause),
         )

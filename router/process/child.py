@@ -1,6 +1,7 @@
 """A worker process and its parent, each as the other sees it over the line between them.
 
-Orders go one way and JSON the other, one to a line. A worker whose line breaks has lost its parent.
+Both say JSON, one message to a line: orders and questions go one way, answers and what happened the
+other. A worker whose line breaks has lost its parent.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from itertools import count
 from subprocess import DEVNULL
-from typing import Any
+from typing import Any, NamedTuple
 
-from router.ops import Report
+from router.ops import Answers, Topic, dumped
 from router.process.running import STOPS
 
-#: Seconds that a worker has for its report.
-REPORT_WAIT = 0.5
+#: Seconds that a worker has for an answer.
+ANSWER_WAIT = 0.5
+
+#: The most questions of one kind each that a worker has not answered.
+MOST_ASKED = 64
 
 #: Seconds between two looks at whether a worker has ended that says nothing more.
 GLANCE = 0.02
@@ -32,8 +37,6 @@ LONGEST = 64 * 1024 * 1024
 class Order(StrEnum):
     """What a parent says."""
 
-    #: Say how you are: a message `report`.
-    REPORT = "report"
     RELOAD = "reload"
     STOP = "stop"
     HURRY = "hurry"
@@ -52,21 +55,27 @@ class Control:
             self._line.sendall(_message(failed=why))
 
     async def obey(
-        self, deeds: Mapping[Order, Callable[[], Any]], up: dict[str, Any], lost: Callable[[], None]
+        self,
+        deeds: Mapping[Order, Callable[[], Any]],
+        answers: Answers,
+        up: dict[str, Any],
+        lost: Callable[[], None],
     ) -> None:
-        """Say that the service is up, with what there is to tell about it, and do what is ordered.
-
-        A report is what its deed returns. `lost` is called when no more orders can come.
-        """
+        """Say that the service is up, with what there is to tell about it, do what is ordered, and
+        answer what is asked. `lost` is called when no more can come."""
+        answering = set[asyncio.Task[None]]()
         try:
-            reader, writer = await asyncio.open_connection(sock=self._line)
+            reader, writer = await asyncio.open_connection(sock=self._line, limit=LONGEST)
             self._writer = writer
             writer.write(_message(up=up))
             async for line in reader:
-                order = Order(line.decode().strip())
-                done = deeds[order]()
-                if order is Order.REPORT:
-                    writer.write(_message(report=done))
+                match json.loads(line):
+                    case {"order": order}:
+                        deeds[Order(order)]()
+                    case {"ask": question, "what": what, "id": number}:
+                        task = asyncio.create_task(_answer(answers, question, what, number, writer))
+                        answering.add(task)
+                        task.add_done_callback(answering.discard)
         except ConnectionError:
             pass
         finally:
@@ -76,6 +85,14 @@ class Control:
         """Say whether what routes.yaml says now is in force."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(_message(reloaded=successful))
+
+
+async def _answer(
+    answers: Answers, question: str, what: Any, number: int, writer: asyncio.StreamWriter
+) -> None:
+    answer = await answers.answer(Topic(question), what)
+    said = await asyncio.to_thread(dumped, answer)
+    writer.write(f'{{"id":{number},"answer":{said}}}\n'.encode())
 
 
 class Child:
@@ -94,9 +111,9 @@ class Child:
         self.facts: dict[str, Any] = {}
         #: Why it could not start, in its own words.
         self.failure = ""
-        #: Its last report.
-        self.last: Report | None = None
-        #: How often it was asked for one since it last said anything.
+        #: Its last answer to each question that has nothing more to it.
+        self.last: dict[Topic, Any] = {}
+        #: How often it was asked for a report since it last said anything.
         self.unheard = 0
         #: Whether it has yet to say how a reload went.
         self.is_reloading = False
@@ -105,7 +122,9 @@ class Child:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._asked: asyncio.Future[Report | None] | None = None
+        #: What it has not answered yet: a question is asked once, however many wait for it.
+        self._asked: dict[tuple[Topic, str], _Asked] = {}
+        self._numbers = count(1)
 
     @classmethod
     async def start(cls, command: Sequence[str], bound: socket.socket) -> Child:
@@ -125,7 +144,8 @@ class Child:
             async for line in self._reader:
                 if line.endswith(b"\n"):  # half a line is the last word of one that was killed
                     self._hear(json.loads(line), on_up, on_reloaded)
-        self._answer(None)
+        for asked in list(self._asked.values()):
+            self._hear({"id": asked.number, "answer": None}, on_up, on_reloaded)
         self._writer.close()
         while (code := self._process.poll()) is None:  # noqa: ASYNC110 - it has let go of the line
             await asyncio.sleep(GLANCE)
@@ -139,9 +159,13 @@ class Child:
     ) -> None:
         self.unheard = 0
         match message:
-            case {"report": report}:
-                self.last = report
-                self._answer(report)
+            case {"id": number, "answer": answer}:
+                for key, asked in list(self._asked.items()):
+                    if asked.number == number:
+                        del self._asked[key]
+                        asked.answer.set_result(answer)
+                        if answer is not None and key[1] == _NOTHING:
+                            self.last[key[0]] = answer
             case {"up": facts}:
                 self.since, self.facts = asyncio.get_running_loop().time(), facts
                 on_up()
@@ -152,33 +176,44 @@ class Child:
                 self.failure = why
 
     def say(self, order: Order) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(f"{order}\n".encode())
+        self._say(order=order)
 
     def reload(self) -> None:
         """One that is not up yet reads routes.yaml anyway."""
         self.is_reloading = self.since is not None
         self.say(Order.RELOAD)
 
-    async def report(self) -> Report | None:
-        """How it is now; None where it does not say so in time."""
-        if self.since is None:
+    async def ask(self, topic: Topic, what: Any = None) -> Any:
+        """Its answer; None where it gives none in time."""
+        key = (topic, json.dumps(what))
+        if self.since is None or (key not in self._asked and len(self._asked) >= MOST_ASKED):
             return None
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().create_future()
-            self.say(Order.REPORT)
+        if key not in self._asked:
+            asked = _Asked(next(self._numbers), asyncio.get_running_loop().create_future())
+            self._asked[key] = asked
+            self._say(ask=topic, what=what, id=asked.number)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPORT_WAIT):
-                return await asyncio.shield(self._asked)
+            async with asyncio.timeout(ANSWER_WAIT):
+                return await asyncio.shield(self._asked[key].answer)
         return None
 
-    def _answer(self, report: Report | None) -> None:
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_result(report)
-        self._asked = None
+    def _say(self, **message: Any) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(_message(**message))
 
     def kill(self) -> None:
         self._process.kill()
+
+
+class _Asked(NamedTuple):
+    """A question that is under way."""
+
+    number: int
+    answer: asyncio.Future[Any]
+
+
+#: What is asked with a question that has nothing more to it.
+_NOTHING = json.dumps(None)
 
 
 def _born(command: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:

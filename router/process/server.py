@@ -132,6 +132,12 @@ class Server(uvicorn.Server):
         self._drain_delay = 0.0
         self.stop()
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Speak TLS by this from the next handshake on."""
+        self._tls = tls
+        if self._handshakes is not None:
+            self._handshakes.context = tls
+
     def measure(self, metrics: Metrics) -> None:
         """Bring up to date what the metrics say of the connections."""
         metrics.connections = len(self.tally.connections)

@@ -15,7 +15,7 @@ from typing import Any
 
 from router.model import StartFailed
 from router.net import SharedPort
-from router.ops import Reports
+from router.ops import Reports, Topic
 from router.process.child import Child, Order
 from router.telemetry import Log, Snapshot, merged
 
@@ -107,13 +107,27 @@ class Workers:
         """What all workers report now. One that does not answer is left out, and counted; what it
         has counted so far is not lost."""
         workers = list(self._workers)
-        reports = await asyncio.gather(*(worker.report() for worker in workers))
+        asked = (worker.ask(Topic.REPORT) for worker in workers)
+        reports = await asyncio.gather(*asked)
         silent = [worker for worker, report in zip(workers, reports, strict=True) if report is None]
+        told = [worker.last[Topic.REPORT] for worker in silent if Topic.REPORT in worker.last]
         return Reports(
             [report for report in reports if report is not None],
-            [*self._retired, *(worker.last["metrics"] for worker in silent if worker.last)],
+            [*self._retired, *(report["metrics"] for report in told)],
             len(silent),
         )
+
+    async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
+        """The answers of all workers that give one in time."""
+        answers = await asyncio.gather(*(each.ask(topic, what) for each in self._workers))
+        return [answer for answer in answers if answer is not None]
+
+    async def ask_one(self, topic: Topic, what: Any = None) -> Any:
+        """The answer of one of them, for what all would answer alike; None where none does."""
+        for worker in list(self._workers):
+            if (answer := await worker.ask(topic, what)) is not None:
+                return answer
+        return None
 
     async def _poll(self) -> None:
         while True:
@@ -171,8 +185,8 @@ class Workers:
         self._workers.remove(worker)
         if worker.is_reloading:
             self._note_reloaded()
-        if worker.last is not None:
-            self._retired = [merged([], [*self._retired, worker.last["metrics"]])]
+        if last := worker.last.get(Topic.REPORT):
+            self._retired = [merged([], [*self._retired, last["metrics"]])]
         return worker, ending
 
     def _note_up(self, worker: Child) -> None:

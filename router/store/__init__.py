@@ -2,9 +2,10 @@
 
 from router.store.attempts import Tried
 from router.store.nodes import BEAT, Node, Nodes, Trouble
-from router.store.opening import kind_of, open_store, opened
+from router.store.opening import kind_of, look_into, open_store, opened
 from router.store.ops import (
     DISCARDED,
+    START,
     STEP,
     Action,
     Count,
@@ -57,6 +58,7 @@ from router.store.url import Database, parse_database
 __all__ = [
     "BEAT",
     "DISCARDED",
+    "START",
     "STEP",
     "UNSETTLED",
     "Action",
@@ -103,6 +105,7 @@ __all__ = [
     "dossier_shape",
     "entry_shape",
     "kind_of",
+    "look_into",
     "node_shape",
     "open_store",
     "opened",

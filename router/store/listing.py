@@ -11,9 +11,6 @@ from router.store.attempts import COLUMNS, Tried, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 from router.store.promises import DeliveryRow, State
 
-#: Before the first page.
-START = (0, "")
-
 _LATER = {
     Later.INCLUDE: "",
     Later.EXCLUDE: "d.acknowledged_later_at IS NULL",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from router.model import RouterError, StartFailed
 from router.store.none import NoStore
+from router.store.ops import Ops
 from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.url import Database
 
@@ -51,6 +52,19 @@ async def open_store(
             from router.store.sqlite import SqliteStore
 
             return await SqliteStore.open(path, limits)
+
+
+async def look_into(store: Path | Database, limits: StoreLimits, password: Path | None) -> Ops:
+    """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
+    no table."""
+    if isinstance(store, Database):
+        from router.store.postgres import Address
+        from router.store.postgres.ops import PostgresOps
+
+        return await PostgresOps.open(Address.of(store, password), limits)
+    from router.store.sqlite.ops import SqliteOps
+
+    return await SqliteOps.open(store, limits)
 
 
 async def opened(

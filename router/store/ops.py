@@ -7,17 +7,22 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Protocol
 
 from router.model import Letter
 from router.routing import Glob
 from router.store.attempts import Tried
+from router.store.nodes import Node
 from router.store.pauses import Pauses
 from router.store.promises import UNSETTLED, DeliveryRow, Record, State
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
 #: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.
 DISCARDED = "discarded"
+
+#: Before the first page.
+START = (0, "")
 
 #: The most deliveries that are changed in one commit, so that the router is never held up.
 STEP = 200
@@ -144,6 +149,10 @@ class Entry:
     #: where there is none, or it is not known.
     later_event: str = ""
 
+    def is_as_of(self, moment: float) -> bool:
+        """Whether it was so already then."""
+        return self.changed_at < moment and (self.acknowledged_later_at or 0.0) < moment
+
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
@@ -192,9 +201,12 @@ class Ops(Pauses, Protocol):
         """By target and state; pairs without deliveries are left out."""
         ...
 
-    def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
-        """The deliveries in pages of up to `size`, in the order of recording. Each page is read
-        when it is asked for, and no delivery comes twice, whatever is changed meanwhile."""
+    def pages(
+        self, selection: Selection, size: int, after: tuple[int, str] = START
+    ) -> AsyncIterator[tuple[Entry, ...]]:
+        """The deliveries in pages of up to `size`, in the order of recording, behind the one that
+        has this number and target. Each page is read when it is asked for, and no delivery comes
+        twice, whatever is changed meanwhile."""
         ...
 
     async def dossier(self, event_id: str) -> Dossier | None:
@@ -225,6 +237,10 @@ class Ops(Pauses, Protocol):
         """The last ones, newest first. They are kept for as long as dead letters."""
         ...
 
+    async def nodes(self) -> tuple[Node, ...] | None:
+        """The processes that share the store; None where it is no matter of several."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -237,11 +253,14 @@ class Step:
     changed: int
 
 
-async def carry_out(ops: Ops, action: Action, selection: Selection) -> AsyncGenerator[Step, None]:
-    """The whole action, step by step. Half of the time is the router's: without the pauses its
-    commits would find the store locked again and again."""
-    async for entries in ops.pages(selection, STEP):
+async def carry_out(
+    ops: Ops, action: Action, selection: Selection, before: float = inf
+) -> AsyncGenerator[Step, None]:
+    """The whole action, step by step, on what has not changed since `before`. Half of the time is
+    the router's: without the pauses its commits would find the store locked again and again."""
+    async for page in ops.pages(selection, STEP):
         began = time.monotonic()
-        changed = await ops.act(action, entries)
+        entries = [entry for entry in page if entry.is_as_of(before)]
+        changed = await ops.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)

@@ -47,6 +47,7 @@ class PauseShape(TypedDict):
     until: str
     because: str
     who: str
+    #: Who has ended it before its time.
     resumed_by: str | None
 
 
@@ -141,18 +142,6 @@ def count_shapes(counts: Iterable[Count]) -> list[CountShape]:
     ]
 
 
-def pause_shape(pause: Pause) -> PauseShape:
-    return {
-        "kind": "pause",
-        "target": pause.target,
-        "since": utc(pause.since),
-        "until": utc(pause.until),
-        "because": pause.because,
-        "who": pause.who,
-        "resumed_by": pause.resumed_by or None,
-    }
-
-
 def action_shape(action: Action) -> ActionShape:
     return {
         "kind": "action",
@@ -162,6 +151,18 @@ def action_shape(action: Action) -> ActionShape:
         "what": action.what,
         "at": utc(action.at),
         "deliveries": action.deliveries,
+    }
+
+
+def pause_shape(pause: Pause) -> PauseShape:
+    return {
+        "kind": "pause",
+        "target": pause.target,
+        "since": utc(pause.since),
+        "until": utc(pause.until),
+        "because": pause.because,
+        "who": pause.who,
+        "resumed_by": pause.resumed_by or None,
     }
 
 

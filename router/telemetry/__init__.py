@@ -4,6 +4,7 @@ from router.telemetry.lag import Watchdog
 from router.telemetry.log import (
     Fields,
     Format,
+    Heard,
     Level,
     Lines,
     Log,
@@ -12,24 +13,47 @@ from router.telemetry.log import (
     stamp,
     take_library_lines,
     utc,
+    with_payload,
 )
 from router.telemetry.marks import Alarm
 from router.telemetry.metrics import Metrics, Snapshot, merged
+from router.telemetry.minutes import (
+    ATTEMPT_BOUNDS,
+    EVENT_BOUNDS,
+    HOUR,
+    MINUTE,
+    Minute,
+    Minutes,
+    TargetMinute,
+    summed,
+    summed_target,
+)
 
 __all__ = [
+    "ATTEMPT_BOUNDS",
+    "EVENT_BOUNDS",
+    "HOUR",
+    "MINUTE",
     "Alarm",
     "Fields",
     "Format",
+    "Heard",
     "Level",
     "Lines",
     "Log",
     "Metrics",
+    "Minute",
+    "Minutes",
     "Snapshot",
+    "TargetMinute",
     "Watchdog",
     "merged",
     "place_of",
     "printable",
     "stamp",
+    "summed",
+    "summed_target",
     "take_library_lines",
     "utc",
+    "with_payload",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.telemetry.minutes import Minutes
 
 #: How often the lag is measured, in seconds.
 PERIOD = 0.25
@@ -31,6 +33,8 @@ class Watchdog:
 
     def __init__(self, metrics: Metrics, log: Log, *, period: float = PERIOD) -> None:
         self._metrics = metrics
+        #: What the timer closes as well, minute by minute.
+        self.minutes = Minutes(metrics, time.time())
         self._log = log
         self._period = period
         self._lately: deque[float] = deque(maxlen=_LATELY)
@@ -62,6 +66,7 @@ class Watchdog:
         lag = max(0.0, now - self._due)
         self._arm(loop)
         self.note(lag, now)
+        self.minutes.look(time.time())
 
     def note(self, lag: float, now: float) -> None:
         """Take one measurement that was made at that time."""

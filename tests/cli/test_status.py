@@ -78,11 +78,13 @@ def test_a_running_router_in_a_table(tmp_path: Path) -> None:
     lines = lines_of(finished)
     assert finished.returncode == 1
     assert lines[0].startswith("degraded: ebaas-router ")
-    assert lines[3].split()[:2] == ["zeal", "fails"]
-    assert "code" in lines[3]
-    assert lines[4].split() == ["team-0", "well", "0/64", "0", "0"]
-    assert len(lines) == 15
-    assert max(map(width, lines)) <= 80
+    # A loaded machine may be told of before the table.
+    table = lines[next(at for at, line in enumerate(lines) if line.startswith("target ")) + 1 :]
+    assert table[0].split()[:2] == ["zeal", "fails"]
+    assert "code" in table[0]
+    assert table[1].split() == ["team-0", "well", "0/64", "0", "0"]
+    assert len(table) == 12
+    assert max(map(width, table)) <= 80
 
 
 def test_all_is_well(tmp_path: Path) -> None:

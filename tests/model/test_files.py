@@ -13,7 +13,7 @@ from router.config.loading import load
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
-from router.ops.guard import tokens_of
+from router.ops.tokens import secrets_in
 from router.store.sqlite.file import open_existing, prepare
 from tests.support.somebody import as_somebody, reachable
 
@@ -67,7 +67,7 @@ def test_a_secret_in_a_closed_folder(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "--ops-token-file": tokens_of,
+    "--ops-token-file": secrets_in,
     "routes.yaml": lambda path: load(path, {}, None),
     "--schema": Schema.load,
 }

@@ -16,18 +16,21 @@ import httpx
 import pytest
 
 from router import config
+from router.config.holders import Holder
 from router.config.loading import Config
 from router.config.reload import Standing
+from router.config.settings import Settings
 from router.model.errors import Problem, StartFailed
 from router.model.event import Reason
-from router.model.secret import Secret
-from router.net.access import Tokens
+from router.net.access import Denial
 from router.net.http.limits import Limits
 from router.ops import port as ops_module
-from router.ops.guard import SAFE, refuse, tokens_of
-from router.ops.port import limits_of, ops_app
+from router.ops.answers import Topic
+from router.ops.guard import SAFE, refuse
+from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
 from router.ops.status import Reports
+from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server, listen
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.anyio
 #: Planted where a configuration takes a secret.
 CANARY = "canary-5d1f"
 
-NONE = Tokens([])
+NONE = OpsTokens()
 
 
 def configured(**top: Any) -> Config:
@@ -104,15 +107,24 @@ class Ops:
 
 @asynccontextmanager
 async def serving(
-    *processes: Process, silent: int = 0, tokens: Tokens = NONE, limits: Limits = DEFAULT_LIMITS
+    *processes: Process, silent: int = 0, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[Ops]:
     """An ops port that asks these processes anew for each request."""
     stream = io.StringIO()
 
-    async def gather() -> Reports:
-        return replace(ops.reports, living=[process.report for process in processes])
+    class Gathered:
+        """These processes, as the ops port asks them."""
 
-    app = ops_app(gather, tokens, Log(stream, "json"))
+        async def gather(self) -> Reports:
+            return replace(ops.reports, living=[process.report for process in processes])
+
+        async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
+            raise NotImplementedError
+
+        ask_one = ask
+
+    log = Log(stream, "json")
+    app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log)
     server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
     task = asyncio.create_task(server.serve())
     await server.up()
@@ -317,7 +329,6 @@ async def test_nothing_secret_is_shown() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
-        ("GET", "/", "404"),
         ("GET", "/metrics/", "404"),
         ("GET", "/callback", "404"),
         ("POST", "/metrics", "405"),
@@ -327,7 +338,7 @@ async def test_nothing_secret_is_shown() -> None:
 async def test_what_is_not_there_is_refused_in_the_contracts_json(
     method: str, path: str, code: str
 ) -> None:
-    """The ops port has two paths, to be read only; errors are the contract's JSON."""
+    """Beside the console there are two paths, to be read only; errors are the contract's JSON."""
     async with serving(Process()) as ops:
         response = await ops.http.request(method, ops.url + path)
     assert response.status_code == int(code)
@@ -347,7 +358,13 @@ async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) ->
 
 # The token.
 
-PATHS = ("/metrics", "/status", "/elsewhere", "/")
+PATHS = ("/metrics", "/status", "/elsewhere")
+
+
+def in_file(folder: Path, *tokens: str) -> OpsTokens:
+    path = folder / "tokens"
+    path.write_text("\n".join(tokens))
+    return OpsTokens(path)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -355,9 +372,9 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_with_a_token_nothing_answers_without_it(path: str) -> None:
+async def test_with_a_token_nothing_answers_without_it(path: str, tmp_path: Path) -> None:
     """Whatever is asked for is a 401 in the contract's JSON; with the token it is what it is."""
-    tokens = Tokens([Secret("old-ops-token"), Secret("new-ops-token")])
+    tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
         for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
             refused = await ops.get(path, headers=headers)
@@ -375,10 +392,11 @@ async def test_with_a_token_nothing_answers_without_it(path: str) -> None:
     assert "token" not in ops.log.getvalue().replace("no token", "").replace("a wrong token", "")
 
 
-@pytest.mark.parametrize("tokens", [NONE, Tokens([Secret("an-ops-token")])])
-async def test_safe_headers(tokens: Tokens) -> None:
+@pytest.mark.parametrize("tokens", [(), ("an-ops-token",)])
+async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
     """No answer may be stored, framed, run or read by another site's page; none tells a version."""
-    async with serving(Process(), tokens=tokens) as ops:
+    known = in_file(tmp_path, *tokens) if tokens else NONE
+    async with serving(Process(), tokens=known) as ops:
         for path in PATHS:
             answer = await ops.get(path, headers={"origin": "https://elsewhere.example.com"})
             assert answer.headers["cache-control"] == "no-store"
@@ -401,11 +419,13 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
     """Each line is a token that is good; blanks around it and blank lines count for nothing."""
     path = tmp_path / "tokens"
     path.write_text("\n first-token\r\nsecond-token \n\n")
-    tokens = tokens_of(path)
+    tokens = OpsTokens(path)
     for token in ("first-token", "second-token"):
-        assert tokens.barrier([(b"authorization", f"Bearer {token}".encode())]) is None
-    assert tokens.barrier([(b"authorization", b"Bearer ")]) is not None
-    assert not tokens_of(None)
+        found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
+        assert isinstance(found, Holder)
+        assert found == Holder("ops", frozenset({"read"}))
+    assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
+    assert not OpsTokens()
 
 
 @pytest.mark.parametrize(
@@ -428,7 +448,7 @@ def test_a_file_that_has_no_usable_token(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartFailed) as caught:
-        tokens_of(path)
+        secrets_in(path)
     assert str(caught.value) == f"--ops-token-file: {why}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import random
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from router.telemetry.log import Log
 from tests.process.test_stopping import gated, heard, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
 from tests.support.serving import Serving, body, serving, target, until
+from tests.support.sockets import free_port
 from tests.support.wire import PROBE, Line, post
 
 pytestmark = pytest.mark.anyio
@@ -56,15 +56,6 @@ def pool(folder: Path, *options: str) -> Iterator[Pool]:
     options = ("--workers", "2", "--ops-port", str(ops), *options)
     with target() as endpoint, serving(folder, {"one": endpoint}, options=options) as router:
         yield Pool(router, ops)
-
-
-def free_port() -> int:
-    """A port that no connection gets by itself: those are above 32767."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 def is_gone(pid: int) -> bool:
@@ -242,6 +233,7 @@ def test_one_process_has_its_ops_port_too(tmp_path: Path) -> None:
 
 PREFACE = """
 import asyncio, os, socket, sys
+from router.ops.answers import Answers, Topic
 from router.process.child import Control, Order
 from router.telemetry.metrics import Metrics
 line = socket.socket(fileno=int(sys.argv[1].split(",")[1]))
@@ -263,12 +255,13 @@ COUNTING = (
 metrics, over = Metrics(), asyncio.Event()
 def count():
     metrics.reloads["taken"] += 1
-def report():
+def report(_):
     return {"metrics": metrics.snapshot(), "status": {"pid": os.getpid()}}
 async def main():
-    deeds = {Order.RELOAD: count, Order.REPORT: report, Order.STOP: over.set}
+    deeds = {Order.RELOAD: count, Order.STOP: over.set}
+    answers = Answers({Topic.REPORT: report}, {}, None)
     await asyncio.wait(
-        [asyncio.ensure_future(Control(line).obey(deeds, {}, over.set)),
+        [asyncio.ensure_future(Control(line).obey(deeds, answers, {}, over.set)),
          asyncio.ensure_future(over.wait())], return_when=asyncio.FIRST_COMPLETED)
 asyncio.run(main())
 """
@@ -345,8 +338,10 @@ async def living(service: Workers) -> list[int]:
 
 async def test_half_a_report_is_no_word() -> None:
     """A worker that is killed while it reports ends as any other."""
-    code = "import os, sys; os.write(int(sys.argv[1].split(',')[1]), b'{\"report\": {\"met')"
+    code = (
+        'import os, sys; os.write(int(sys.argv[1].split(\',\')[1]), b\'{"id": 1, "answer": {"met\')'
+    )
     with socket.socket() as bound:
         worker = await Child.start([sys.executable, "-c", code], bound)
         assert await worker.attend(lambda: None) == "it ended with exit code 0"
-    assert worker.last is None
+    assert worker.last == {}

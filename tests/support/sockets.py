@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from contextlib import suppress
@@ -39,3 +40,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def free_port() -> int:
+    """A port that no connection gets by itself: those are above 32767."""
+    while True:
+        port: int = random.randrange(20_000, 30_000)
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) != 0:
+                return port

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 async def _nodes(args: argparse.Namespace) -> list[NodeShape]:
     ops = await open_nodes(args)
     try:
-        return [node_shape(node) for node in await ops.nodes()]
+        return [node_shape(node) for node in await ops.nodes() or ()]
     except StoreFailed as error:
         raise RouterError(f"the store failed: {error}") from None
     finally:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from router.cli.options import add_settings, mind_password, read_setting
 from router.config import SETTINGS
 from router.model import StartFailed
-from router.store import Database, StoreLimits
+from router.store import Database, StoreLimits, look_into
 
 if TYPE_CHECKING:
     from router.store import Ops
-    from router.store.postgres.ops import PostgresOps
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -32,32 +31,17 @@ async def open_ops(args: argparse.Namespace, without: str = "there are no delive
     store = read_setting(args, "store")
     if store is None:
         raise StartFailed(f"with --store none nothing is remembered: {without}")
-    if isinstance(store, Database):
-        return await _open(store, args)
-    from router.store.sqlite.ops import SqliteOps
+    limits = StoreLimits(
+        read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
+    )
+    return await look_into(store, limits, read_setting(args, "store_password_file"))
 
-    return await SqliteOps.open(store, _limits(args))
 
-
-async def open_nodes(args: argparse.Namespace) -> PostgresOps:
+async def open_nodes(args: argparse.Namespace) -> Ops:
     """Raises StartFailed."""
-    mind_password(args)
-    store = read_setting(args, "store")
-    if not isinstance(store, Database):
+    if not isinstance(read_setting(args, "store"), Database):
         raise StartFailed(
             "only nodes that share a store in PostgreSQL are listed there; how a single one does "
             "is on its ops port: /status"
         )
-    return await _open(store, args)
-
-
-async def _open(database: Database, args: argparse.Namespace) -> PostgresOps:
-    from router.store.postgres import Address
-    from router.store.postgres.ops import PostgresOps
-
-    address = Address.of(database, read_setting(args, "store_password_file"))
-    return await PostgresOps.open(address, _limits(args))
-
-
-def _limits(args: argparse.Namespace) -> StoreLimits:
-    return StoreLimits(read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows"))
+    return await open_ops(args)

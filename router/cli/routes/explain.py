@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
-from router.model import FIELDS, Event, Refused, SettingInvalid, StartFailed
+from router.model import Event, Refused, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     from router.config import Config
     from router.contract.intake import Intake
-    from router.routing import Explanation, RouteMatch
 
 SUMMARY = "say which routes an event matches, why the others don't, and its plan"
 
@@ -69,13 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(event: Event, loaded: Config, file: str, args: argparse.Namespace) -> None:
     from router.cli.routes.explanation import told
+    from router.config import explained
     from router.routing import nearest_routes
 
-    explanation = loaded.table.explain(event)
-    others = nearest_routes(explanation.routes, len(explanation.routes) if args.all else _NEAREST)
+    nearest = len(loaded.table.routes) if args.all else _NEAREST
     if args.format == "json":
-        say_json(_as_json(event, loaded, explanation, others))
+        say_json(explained(event, loaded, nearest))
         return
+    explanation = loaded.table.explain(event)
+    others = nearest_routes(explanation.routes, nearest)
     for line in told(event, loaded, explanation, others, file):
         say(line)
 
@@ -101,39 +100,9 @@ def _intake(args: argparse.Namespace) -> Intake:
 
 
 def _tell_refused(error: Refused, format: str) -> None:
+    from router.config import refused
+
     if format == "json":
-        say_json({"refused": {"code": error.code, "msg": error.msg, "why": error.why}})
+        say_json(refused(error))
     else:
         say(f"refused: EBaaS gets {error.code} {error.msg} ({error.why})")
-
-
-def _as_json(
-    event: Event, loaded: Config, explanation: Explanation, others: Sequence[RouteMatch]
-) -> dict[str, Any]:
-    matching = [route for route in explanation.routes if route.matched]
-    return {
-        "event": {name: getattr(event, name) for name in FIELDS},
-        "plan": {
-            "required": [target.name for target in explanation.plan.required],
-            "optional": [target.name for target in explanation.plan.optional],
-        },
-        "unmatched": None if matching else loaded.unmatched,
-        "targets": [
-            {
-                "name": planned.target.name,
-                "required_by": [route.name for route in planned.required_by],
-                "optional_by": [route.name for route in planned.optional_by],
-                "paused": planned.target.paused,
-            }
-            for planned in explanation.targets
-        ],
-        "routes": [
-            {
-                "name": each.route.name,
-                "line": each.route.line,
-                "matched": each.matched,
-                "fields": [asdict(field) for field in each.fields],
-            }
-            for each in (*matching, *others)
-        ],
-    }

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from router.cli.columns import counted
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings
+from router.cli.options import (
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_settings,
+    read_settings,
+    serve_command,
+)
 from router.cli.printing import say
 from router.model import SUCCESS, SettingInvalid, StartFailed
 from router.store import Database
@@ -64,7 +71,9 @@ _PATIENCE = 30.0
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_settings(
-        parser, "config", "host", "port", "path", "store", "store_password_file", "secrets_dir"
+        parser,
+        *("config", "host", "port", "path", "store", "store_password_file", "secrets_dir"),
+        *("ops_host", "ops_port", "ops_tokens"),
     )
 
 
@@ -84,8 +93,10 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router import config
     from router.app import App
+    from router.ops import Alone
     from router.process import server
     from router.process.asgi_server import AsgiServer
+    from router.process.ports import ops_services
     from router.telemetry import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
@@ -98,6 +109,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
     serving = server.Server(app, server.listen(settings.host, settings.port))
+    ops, ops_url = ops_services(
+        settings,
+        [*serve_command(args, store=settings.store), "--as-search"],
+        Alone(app.answers),
+        log,
+    )
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"
     option = f"its target's url in {name}"
@@ -122,9 +139,11 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
+        if ops_url:
+            say(f"Watch it on its page: {ops_url}/")
         say("Serving until Ctrl-C.")
 
-    server.run(*served, serving, then=tell)
+    server.run(*ops, *served, serving, then=tell)
 
 
 class StoryLog(Log):
@@ -134,11 +153,13 @@ class StoryLog(Log):
         super().__init__()
         self._events: asyncio.Queue[Mapping[str, Any]] | None = asyncio.Queue()
 
-    def write(self, level: Level, happening: str, fields: Mapping[str, Any]) -> None:
-        if happening == "event" and self._events is not None:
-            self._events.put_nowait(fields)
-        else:
-            super().write(level, happening, fields)
+    def write(
+        self, level: Level, happening: str, fields: Mapping[str, Any], body: bytes = b""
+    ) -> bytes | None:
+        if happening != "event" or self._events is None:
+            return super().write(level, happening, fields, body)
+        self._events.put_nowait(fields)
+        return None
 
     async def event(self) -> Mapping[str, Any]:
         """The next event's fields, once it is over."""

@@ -100,5 +100,5 @@ class Happening:
             detail["dropped"] = dropped
         changes = [self.about] if self.about else []
         fields = {**dict(zip(FIELDS, event, strict=False)), "changes": changes, "detail": detail}
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        return event._replace(body=body, changes=changes)
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return event._replace(body=body.encode(errors="replace"), changes=changes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from hashlib import sha256
+from typing import Any, Protocol
 
 from router.delivery.happenings.kinds import (
     CONFIG_CHANGED,
@@ -16,10 +17,10 @@ from router.delivery.happenings.kinds import (
     STORE_FAILING,
     TARGET_FAILING,
     TARGET_RECOVERED,
+    Kind,
 )
-from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.target.gate import Failing
-from router.model import OWN_KEYS, Problem
+from router.model import OWN_KEYS
 from router.routing import Target
 from router.store import StoreFailed
 from router.telemetry import utc
@@ -27,15 +28,20 @@ from router.telemetry import utc
 #: How long the store has to fail until it is told, in seconds.
 STORE_TOLD_AFTER = 30.0
 
-#: The most problems of a refused configuration that are told.
-_MAX_PROBLEMS = 5
+
+class Tell(Protocol):
+    """As OwnEvents does."""
+
+    def __call__(
+        self, kind: Kind, detail: Mapping[str, Any], about: str = "", mark: str = "", /
+    ) -> None: ...
 
 
 class Happenings:
     """Told by who notices something, at the moment when it is noticed."""
 
-    def __init__(self, own_events: OwnEvents) -> None:
-        self._tell = own_events.tell
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         #: Since when the store fails, on time.monotonic; 0 while it does not.
         self._store_fails_since = 0.0
         self._store_is_told = False
@@ -64,18 +70,13 @@ class Happenings:
             if at <= now + LAST_CHANCE:
                 self._tell(DELIVERY_LAST_CHANCE, {"gives_up": utc(at)}, target)
 
-    def changed(self, config: str, changes: Mapping[str, Sequence[str]]) -> None:
-        """Another configuration is in force: its hash, and names by what has become of them."""
-        self._tell(CONFIG_CHANGED, {"config": config, **changes}, mark=config)
-
-    def refused(self, mark: str, still: str, problems: Sequence[Problem]) -> None:
-        """What the file says now can't be used; `mark` is what it is known by."""
-        told = {
-            "still": still,
-            "problems": [str(problem) for problem in problems[:_MAX_PROBLEMS]],
-            "more": max(0, len(problems) - _MAX_PROBLEMS),
-        }
-        self._tell(CONFIG_REFUSED, told, mark=mark)
+    def reloaded(self, config: str, changes: Sequence[str], problems: Sequence[str]) -> None:
+        """A configuration was taken into force, or refused for its problems."""
+        if problems:
+            mark = sha256("\n".join(problems).encode(errors="replace")).hexdigest()
+            self._tell(CONFIG_REFUSED, {"problems": problems}, "", mark)
+        else:
+            self._tell(CONFIG_CHANGED, {"config": config, "changes": changes}, "", config)
 
     def store_failed(self, error: StoreFailed) -> None:
         """Once it has gone on for a while."""

@@ -56,9 +56,7 @@ class OwnEvents:
         #: Attempts in flight: nobody else holds them.
         self._flights: set[asyncio.Future[Attempt]] = set()
 
-    def tell(
-        self, kind: Kind, detail: Mapping[str, Any], about: str = "", *, mark: str = ""
-    ) -> None:
+    def tell(self, kind: Kind, detail: Mapping[str, Any], about: str = "", mark: str = "") -> None:
         """It has happened: to the target that it is `about`, if it is about one. `mark` tells it
         from others of its kind."""
         if self._hearers(kind, about):

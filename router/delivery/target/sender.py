@@ -225,7 +225,13 @@ class Sender:
 
     def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
         self._metrics.of(lane.target.name).attempt(
-            attempt.reason, attempt.seconds, now, attempt.status, attempt.detail
+            attempt.reason,
+            attempt.seconds,
+            now,
+            attempt.status,
+            attempt.detail,
+            attempt.code,
+            attempt.msg,
         )
         lane.heard(attempt, now)
         return attempt

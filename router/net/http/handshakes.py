@@ -30,7 +30,8 @@ class Handshakes:
         tally: Tally,
     ) -> None:
         self._listener = listener
-        self._context = context
+        #: By which the next one is taken.
+        self.context = context
         self._protocol = protocol
         self._limits = limits
         self._tally = tally
@@ -79,7 +80,7 @@ class Handshakes:
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 connection,
-                ssl=self._context,
+                ssl=self.context,
                 ssl_handshake_timeout=patience,
                 ssl_shutdown_timeout=self._limits.linger,
             )

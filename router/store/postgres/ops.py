@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from router.store import listing
-from router.store.listing import START, Query
+from router.store.listing import Query
 from router.store.nodes import Node
-from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.address import Address
@@ -66,8 +66,9 @@ class PostgresOps:
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         return tuple(map(listing.count, await self._read(self._dialect.counts(selection))))
 
-    async def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
-        after = START
+    async def pages(
+        self, selection: Selection, size: int, after: tuple[int, str] = START
+    ) -> AsyncIterator[tuple[Entry, ...]]:
         while page := await self._page(selection, after, size):
             yield page
             after = (page[-1].seq, page[-1].row.target)

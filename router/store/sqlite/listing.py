@@ -8,8 +8,8 @@ from functools import partial
 
 from router.routing import Glob
 from router.store import listing
-from router.store.listing import START, Dialect, Query, Values
-from router.store.ops import Action, Count, Dossier, Entry, Selection
+from router.store.listing import Dialect, Query, Values
+from router.store.ops import START, Action, Count, Dossier, Entry, Selection
 from router.store.sqlite.reading import letter, record
 
 #: `NOT INDEXED`: pages go along the table itself, which is in their order. An index would have to

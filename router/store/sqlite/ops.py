@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from router.store.listing import START
-from router.store.ops import Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.pauses import Pause
 from router.store.promises import StoreLimits
 from router.store.sqlite import listing, reading
@@ -43,8 +42,9 @@ class SqliteOps:
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         return await self._call(partial(listing.counts, selection=selection))
 
-    async def pages(self, selection: Selection, size: int) -> AsyncIterator[tuple[Entry, ...]]:
-        after = START
+    async def pages(
+        self, selection: Selection, size: int, after: tuple[int, str] = START
+    ) -> AsyncIterator[tuple[Entry, ...]]:
         while page := await self._call(
             partial(listing.page, selection=selection, after=after, size=size)
         ):
@@ -68,6 +68,9 @@ class SqliteOps:
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         return await self._call(partial(listing.actions, limit=limit))
+
+    async def nodes(self) -> None:
+        """It is one machine's."""
 
     async def pauses(self) -> tuple[Pause, ...]:
         return await self._call(reading.pauses)

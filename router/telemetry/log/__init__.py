@@ -12,13 +12,15 @@ from typing import IO, Any
 
 from router.telemetry.log.console import Fields, Level, printable
 from router.telemetry.log.foreign import place_of, take_library_lines
-from router.telemetry.log.lines import Format, Lines, stamp, utc
+from router.telemetry.log.lines import Format, Lines, stamp, utc, with_payload
 from router.telemetry.log.sums import Sums
+from router.telemetry.log.tap import Heard, Tap
 from router.telemetry.log.writer import LogWriter
 
 __all__ = [
     "Fields",
     "Format",
+    "Heard",
     "Level",
     "Lines",
     "Log",
@@ -27,6 +29,7 @@ __all__ = [
     "stamp",
     "take_library_lines",
     "utc",
+    "with_payload",
 ]
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
@@ -60,6 +63,8 @@ class Log:
         encoding = getattr(stream, "encoding", None) or "utf-8"
         self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
         self._sums = Sums()
+        #: For whoever listens; None for as long as nobody does.
+        self._tap: Tap | None = None
         self._clock = clock
         self._out = _outlet(stream, encoding, self._tick)
         #: How many lost lines have been told of.
@@ -81,17 +86,29 @@ class Log:
     def error(self, happening: str, **fields: Any) -> None:
         self.write("error", happening, fields)
 
-    def write(self, level: Level, happening: str, fields: Fields) -> bytes | None:
+    def write(
+        self, level: Level, happening: str, fields: Fields, body: bytes = b""
+    ) -> bytes | None:
         """One line. Field names are fixed words; values may come from outside. Returns it, where
-        it is JSON, has all of the fields, and was not summed up."""
+        it is JSON, has all of the fields, and was not summed up. The event's body is for those
+        alone who listen."""
         now = self._clock()
         if self._sums.is_due(now):
             self._sum_up(now)
         if self._sums.take(now, level, happening, fields):
             return None
+        if self._tap is not None:
+            self._listen(now, level, happening, fields, body)
         line = self._lines.line(now, level, happening, fields)
         self._out.put(line)
         return line if self._lines.is_json and _CUT not in line else None
+
+    def heard(self, *, bodies: bool = False) -> Heard:
+        """What was written since this was asked for last; from the first time on lines are kept
+        for it, for as long as it is asked again and again. `bodies`: those of events too."""
+        if self._tap is None:
+            self._tap = Tap()
+        return self._tap.take(bodies=bodies)
 
     def close(self, timeout: float = LAST_LINES_WAIT) -> None:
         """Write what waits, sums included, within `timeout` seconds; later lines are lost.
@@ -101,6 +118,15 @@ class Log:
         atexit.unregister(self.close)
         self._sum_up(self._clock())
         self._out.close(timeout)
+
+    def _listen(
+        self, now: float, level: Level, happening: str, fields: Fields, body: bytes
+    ) -> None:
+        tap = self._tap
+        if tap is None or tap.is_over:
+            self._tap = None
+        else:
+            tap.put(now, level, happening, fields, body)
 
     def _tick(self) -> None:
         """What there is to say besides, now that a write has ended or nothing happens."""

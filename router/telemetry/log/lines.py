@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as encoded
 from typing import Any, Literal
 
 import orjson
@@ -120,6 +121,11 @@ class Lines:
             if short != value:
                 cut.append(name)
         return {**fitted, "cut": cut}
+
+
+def with_payload(line: bytes, body: bytes) -> tuple[bytes, ...]:
+    """The pieces of a line of JSON that has the body as well, which is UTF-8."""
+    return line[:-2], b',"payload":', encoded(body.decode()).encode(), b"}\n"
 
 
 def stamp(at: float) -> str:

@@ -340,6 +340,9 @@ class OfTarget:
     #: Its HTTP status, where an answer came, and a few words of ours.
     failure_status: int | None = field(default=None, kw_only=True)
     failure_detail: str = field(default="", kw_only=True)
+    #: The code and the message of its answer, made harmless.
+    failure_code: str = field(default="", kw_only=True)
+    failure_msg: str = field(default="", kw_only=True)
     failed_at: float = field(default=0.0, kw_only=True)
     #: A person's pause: its `since`, `until`, `because` and `who`.
     pause: dict[str, Any] | None = field(default=None, kw_only=True)
@@ -351,6 +354,8 @@ class OfTarget:
         now: float,
         status: int | None = None,
         detail: str = "",
+        code: str = "",
+        msg: str = "",
     ) -> None:
         """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
         self.attempts[reason] += 1
@@ -362,3 +367,4 @@ class OfTarget:
         else:
             self.last_failure, self.failed_at = str(reason), now
             self.failure_status, self.failure_detail = status, detail
+            self.failure_code, self.failure_msg = code, msg

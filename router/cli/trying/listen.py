@@ -1,0 +1,168 @@
+"""`listen`: a running router's events, as they are handled, on one's own machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+from router.cli.options import GOOD, INTERRUPTED, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
+from router.cli.printing import note, say, say_json
+from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote
+from router.cli.routes.inputs import add_format
+from router.cli.trust import trust
+from router.config import parse_count
+from router.contract import parse_duration
+from router.model import SettingInvalid
+
+if TYPE_CHECKING:
+    from router.archive import MatchShape
+    from router.cli.trying.copies import Copier
+
+SUMMARY = "show a running router's events as they come, and copy them to your machine"
+
+HELP = Help(
+    about="""Shows what a running router handles, as it handles it, with what each target said, and
+    POSTs a copy of each event to a URL of your own. It never changes what EBaaS is told, nor what
+    targets get. A copy has a webhook-id that begins with copy_ and the header x-ebaas-copy: listen,
+    so that nobody takes it for the real event, and no signature. Bodies need a token that may
+    `bodies`. What comes too fast is left out, and counted. When the router is gone it is looked for
+    again, until Ctrl-C.""",
+    examples=(
+        "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
+        "ebaas-router listen --match 'a.gs.*' --target ledger --failed --no-forward",
+        "ebaas-router listen --forward-to http://localhost:3000/callback --limit 1",
+    ),
+    exit_codes={
+        GOOD: "--limit was reached",
+        NOT_STARTED: "the router is not reachable, or does not allow it",
+        INTERRUPTED: "Ctrl-C ended it",
+    },
+)
+
+#: Seconds until a router that is gone is looked for again.
+_AGAIN = 2.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    forward = parser.add_mutually_exclusive_group(required=True)
+    forward.add_argument(
+        "--forward-to", type=value(parse_url), metavar="URL", help="where copies go"
+    )
+    forward.add_argument("--no-forward", action="store_true", help="only show what comes")
+    which = parser.add_argument_group("which events")
+    many = "; may be repeated"
+    which.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
+    which.add_argument(
+        "--match", action="append", metavar="PATTERN", help=f"whose key matches{many}"
+    )
+    which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
+    which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
+    parser.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default="10s",
+        metavar="TIME",
+        help="how long one copy may take (default 10s)",
+    )
+    add_remote(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    remote = read_remote(args)
+    if remote is None:
+        raise SettingInvalid("which router? --url names its ops port, like http://router:8081")
+    heed_ctrl_c()
+    left = args.limit
+    try:
+        with ExitStack() as stack:
+            copier = _copier(args, stack)
+            for match in _matches(remote, args):
+                _tell(match, args.format)
+                if copier is not None:
+                    _copy(copier, match, args)
+                if left is not None and (left := left - 1) == 0:
+                    return GOOD
+    except KeyboardInterrupt:
+        pass
+    return INTERRUPTED
+
+
+def _copier(args: argparse.Namespace, stack: ExitStack) -> Copier | None:
+    if args.forward_to is None:
+        return None
+    from router.cli.trying.copies import Copier
+
+    runner = stack.enter_context(asyncio.Runner())
+    return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner)))
+
+
+def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
+    """Events as they come, of each router that answers there in turn. Raises RemoteProblem where
+    the first one does not."""
+    bodies = args.forward_to is not None
+    query = [
+        *(("target", name) for name in args.target or ()),
+        *(("match", pattern) for pattern in args.match or ()),
+        *((name, "true") for name, given in (("failed", args.failed), ("bodies", bodies)) if given),
+    ]
+    has_come = False
+    while True:
+        try:
+            for name, said in remote.stream("/stream", query):
+                if not has_come:
+                    has_come = True
+                    note("listening; Ctrl-C ends it")
+                if name in ("event", "unmatched"):
+                    yield said
+                elif name == "dropped":
+                    note(f"{said['count']:,} came too fast and are left out")
+            why = "the router has ended the stream"
+        except RemoteProblem as error:
+            if error.status or not has_come:
+                raise
+            why = str(error)
+        note(f"{why}; looking for it again")
+        has_come = _wait(remote)
+
+
+def _wait(remote: Remote) -> bool:
+    """Until the router answers again; False, so that it is told."""
+    while True:
+        time.sleep(_AGAIN)
+        try:
+            remote.get("/you")
+        except RemoteProblem as error:
+            if error.status:
+                raise
+            continue
+        return False
+
+
+def _tell(match: MatchShape, format: str) -> None:
+    if format == "json":
+        say_json(match)
+        return
+    from router.cli.history.stories import match_told
+
+    say(match_told(match))
+
+
+def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> None:
+    from router.cli.trying.copies import copy_of
+
+    body = match.get("body")
+    if body is None:
+        note("its body did not come along: no copy")
+        return
+    made = copy_of("listen", match["event_id"], match["event_key"], body)
+    reply = copier.send(made, args.timeout)
+    if args.format == "json":
+        say_json({"kind": "copy", "event_id": match["event_id"], **reply.as_json()})
+    else:
+        say(f"  copied: {reply}")

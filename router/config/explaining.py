@@ -1,0 +1,115 @@
+"""What the router would do with an event, and why, as JSON has it. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from router.config.loading import Config
+from router.model import FIELDS, Event, Refused
+from router.routing import RouteMatch, nearest_routes
+
+
+class ExplainedPlan(TypedDict):
+    """The targets' names."""
+
+    required: list[str]
+    optional: list[str]
+
+
+class ExplainedTarget(TypedDict):
+    """A target of the plan, and the routes that make it one, by name."""
+
+    name: str
+    required_by: list[str]
+    optional_by: list[str]
+    paused: bool
+
+
+class ExplainedField(TypedDict):
+    """A field that a route names: what the event has there, the patterns, and which one fits."""
+
+    field: str
+    value: str
+    patterns: list[str]
+    pattern: str | None
+
+
+class ExplainedRoute(TypedDict):
+    """A route that matches, or one of the nearest that do not."""
+
+    name: str
+    line: int
+    matched: bool
+    fields: list[ExplainedField]
+
+
+class Explained(TypedDict):
+    """What the router does with an event."""
+
+    event: dict[str, str]
+    plan: ExplainedPlan
+    #: What an event gets that no route matches; None where one does.
+    unmatched: Literal["reject", "accept"] | None
+    targets: list[ExplainedTarget]
+    #: Those that match come first.
+    routes: list[ExplainedRoute]
+
+
+class RefusalShape(TypedDict):
+    """What EBaaS would get for a callback that is no event, and why."""
+
+    code: str
+    msg: str
+    why: str
+
+
+class RefusedEvent(TypedDict):
+    """What would become of a callback that is no event."""
+
+    refused: RefusalShape
+
+
+def explained(event: Event, config: Config, nearest: int) -> Explained:
+    """Why it goes where; of the routes that don't match, so many of the nearest."""
+    explanation = config.table.explain(event)
+    matching = [route for route in explanation.routes if route.matched]
+    others = nearest_routes(explanation.routes, nearest)
+    return Explained(
+        event={name: getattr(event, name) for name in FIELDS},
+        plan=ExplainedPlan(
+            required=[target.name for target in explanation.plan.required],
+            optional=[target.name for target in explanation.plan.optional],
+        ),
+        unmatched=None if matching else config.unmatched,
+        targets=[
+            ExplainedTarget(
+                name=planned.target.name,
+                required_by=[route.name for route in planned.required_by],
+                optional_by=[route.name for route in planned.optional_by],
+                paused=planned.target.paused,
+            )
+            for planned in explanation.targets
+        ],
+        routes=[_route(each) for each in (*matching, *others)],
+    )
+
+
+def _route(match: RouteMatch) -> ExplainedRoute:
+    return ExplainedRoute(
+        name=match.route.name,
+        line=match.route.line,
+        matched=match.matched,
+        fields=[
+            ExplainedField(
+                field=each.field,
+                value=each.value,
+                patterns=list(each.patterns),
+                pattern=each.pattern,
+            )
+            for each in match.fields
+        ],
+    )
+
+
+def refused(error: Refused) -> RefusedEvent:
+    return RefusedEvent(refused=RefusalShape(code=error.code, msg=error.msg, why=error.why))

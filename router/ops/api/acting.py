@@ -1,0 +1,298 @@
+"""Deliveries replayed, discarded and restored: first a preview of which, then exactly those."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Literal, NotRequired, TypedDict
+
+from router.config import Deed
+from router.model import new_id
+from router.ops.api.deliveries import selected
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import parse_span, read_glob, read_text
+from router.ops.api.rejected import Rejected
+from router.ops.api.view import View
+from router.routing import Glob
+from router.store import (
+    DISCARDED,
+    Action,
+    ActionShape,
+    CountShape,
+    Later,
+    Ops,
+    Selection,
+    State,
+    Verb,
+    action_shape,
+    carry_out,
+    count_shapes,
+)
+
+#: For how many seconds one request acts; what is left then takes another.
+_ACT_FOR = 5.0
+
+#: The most members of one list.
+_MOST = 64
+
+#: Among how many of the last actions one that goes on is looked for.
+_LOOKED_AT = 200
+
+_VERBS: dict[Verb, tuple[Deed, ...]] = {
+    Verb.REPLAY: ("replay",),
+    Verb.DISCARD: ("discard",),
+    Verb.RESTORE: ("replay", "discard"),
+}
+
+
+class ActShape(TypedDict):
+    """A preview, `dry_run`, of which deliveries; or the token of one, which acts on those."""
+
+    target: NotRequired[list[str]]
+    state: NotRequired[list[State]]
+    match: NotRequired[list[str]]
+    event: NotRequired[list[str]]
+    older_than: NotRequired[str]
+    newer_than: NotRequired[str]
+    acknowledged_later: NotRequired[Later]
+    dry_run: NotRequired[Literal[True]]
+    token: NotRequired[str]
+
+
+class PreviewShape(TypedDict):
+    """What would be acted on. The token stands for exactly these, as they are now."""
+
+    token: str
+    verb: Verb
+    number: int
+    counts: list[CountShape]
+    #: How many more there are that were acknowledged later, as another event's.
+    left_out: int
+    #: Where it is nothing: why.
+    why: list[str]
+
+
+class DoneShape(TypedDict):
+    """How far an action is."""
+
+    action: ActionShape
+    #: By this request.
+    changed: int
+    #: Of those in the preview: what has changed since and stays as it is, or is still to be done.
+    left: int
+    #: There is more to be done: send the token again.
+    more: bool
+
+
+class _Previewed(TypedDict):
+    """What a token has."""
+
+    verb: Verb
+    who: str | None
+    action_id: str
+    #: The selection in words, and as it was resolved.
+    words: str
+    selection: dict[str, Any]
+    #: On the store's clock.
+    moment: float
+    number: int
+
+
+def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
+    async def act(asked: Asked) -> PreviewShape | DoneShape:
+        view = await asked.parts.view(asked.holder)
+        if "token" not in asked.body:
+            return await _preview(asked, verb, view)
+        if len(asked.body) > 1:
+            raise Rejected(400, "token: says all, so that nothing else can be given with it")
+        return await _act(asked, verb, view)
+
+    act.__doc__ = f"{verb.capitalize()} deliveries: a preview of which, then exactly those"
+    return act
+
+
+async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewShape:
+    if "dry_run" not in asked.body:
+        raise Rejected(400, "a preview comes first: dry_run, whose token then acts")
+    given = _read(asked.body)
+    if not any(value for name, value in given.items() if name != "acknowledged_later"):
+        raise Rejected(400, f"{verb} which deliveries? Say it, or match * for all")
+    async with asked.parts.stored.asked() as ops:
+        moment = ops.now()
+        selection = _selection(given, verb, view, moment)
+        if selection is None:
+            return _told(asked, verb, Selection(targets=("",)), given, moment, (), 0, [])
+        counts = await ops.counts(selection)
+        left_out = 0
+        if selection.acknowledged_later is Later.EXCLUDE:
+            others = await ops.counts(replace(selection, acknowledged_later=Later.ONLY))
+            left_out = sum(count.deliveries for count in others)
+        why = [] if counts else await _why(ops, selection, view)
+    return _told(asked, verb, selection, given, moment, counts, left_out, why)
+
+
+def _read(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The filters as they are meant. Raises Rejected."""
+    given: dict[str, Any] = {"acknowledged_later": body.get("acknowledged_later")}
+    reads: dict[str, Callable[[str], Any]] = {
+        "target": read_text, "state": State, "match": read_glob, "event": read_text,
+    }  # fmt: skip
+    try:
+        for name, read in reads.items():
+            if len(texts := body.get(name, [])) > _MOST:
+                raise ValueError(f"has more than {_MOST} members")
+            given[name] = tuple(map(read, texts))
+        for name in ("older_than", "newer_than"):
+            given[name] = parse_span(body[name]) if name in body else None
+    except ValueError as error:
+        raise Rejected(400, f"{name}: {error}") from None
+    return given
+
+
+def _selection(given: Mapping[str, Any], verb: Verb, view: View, moment: float) -> Selection | None:
+    """What is selected of what was there at that moment. None for nothing at all."""
+    for state in given["state"]:
+        if state not in verb.states:
+            raise Rejected(400, f"state: {verb} is not for what is {state}")
+    selection = selected(given, view, moment)
+    if selection is None:
+        return None
+    usual = (State.SUPERSEDED,) if verb is Verb.RESTORE else (State.DEAD,)
+    later = Later.EXCLUDE if verb is Verb.REPLAY else Later.INCLUDE
+    return replace(
+        selection,
+        states=selection.states or usual,
+        reasons=(DISCARDED,) if verb is Verb.RESTORE else (),
+        until=moment if selection.until is None else selection.until,
+        acknowledged_later=Later(given["acknowledged_later"] or later),
+    )
+
+
+async def _why(ops: Ops, selection: Selection, view: View) -> list[str]:
+    """Of the events that were asked for, why there is nothing to be done."""
+    said: list[str] = []
+    for event_id in selection.event_ids:
+        dossier = await ops.dossier(event_id)
+        entries = [e for e in dossier.entries if view.has(e.row.target)] if dossier else []
+        if not entries:
+            said.append(f"event {event_id}: never kept, or over for long enough")
+        said += [f"{entry.row.target}: {entry.row.state}" for entry in entries]
+    return said
+
+
+def _told(
+    asked: Asked,
+    verb: Verb,
+    selection: Selection,
+    given: Mapping[str, Any],
+    moment: float,
+    counts: Any,
+    left_out: int,
+    why: list[str],
+) -> PreviewShape:
+    number = sum(count.deliveries for count in counts)
+    previewed = _Previewed(
+        verb=verb,
+        who=asked.holder.name,
+        action_id=new_id(),
+        words=_words(asked.body),
+        selection=_plain(selection),
+        moment=moment,
+        number=number,
+    )
+    return PreviewShape(
+        token=asked.parts.seal.put(previewed),
+        verb=verb,
+        number=number,
+        counts=count_shapes(counts),
+        left_out=left_out,
+        why=why,
+    )
+
+
+async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
+    previewed = _previewed(asked, verb)
+    selection = _again(previewed["selection"])
+    if not all(view.has(target) for target in selection.targets):
+        raise Rejected(409, "token: a target is not there any more; preview again")
+    action = Action(
+        previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
+    )
+    changed, more, ends = 0, False, time.monotonic() + _ACT_FOR
+    async with asked.parts.stored.asked() as ops:
+        action = replace(action, at=ops.now())
+        steps = carry_out(ops, action, selection, previewed["moment"])
+        async with aclosing(steps):
+            async for step in steps:
+                changed += step.changed
+                if more := time.monotonic() > ends:
+                    break
+        known = await ops.actions(_LOOKED_AT)
+    done = next((each for each in known if each.action_id == action.action_id), action)
+    left = max(0, previewed["number"] - done.deliveries)
+    return DoneShape(action=action_shape(done), changed=changed, left=left, more=more and left > 0)
+
+
+def _previewed(asked: Asked, verb: Verb) -> _Previewed:
+    """Raises Rejected for a token that is not of this verb and holder, or of another process."""
+    try:
+        previewed: _Previewed = asked.parts.seal.take(asked.body["token"])
+    except ValueError:
+        raise Rejected(409, "token: is of no preview of this router's run; preview again") from None
+    if previewed["verb"] != verb or previewed["who"] != asked.holder.name:
+        raise Rejected(409, "token: is of another preview; preview again")
+    return previewed
+
+
+def _plain(selection: Selection) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
+        "targets": [*selection.targets],
+        "states": [*selection.states],
+        "event_ids": [*selection.event_ids],
+        "reasons": [*selection.reasons],
+        "keys": [glob.pattern for glob in selection.keys],
+        "since": selection.since,
+        "until": selection.until,
+        "acknowledged_later": selection.acknowledged_later,
+    }
+
+
+def _again(plain: Mapping[str, Any]) -> Selection:
+    return Selection(
+        targets=tuple(plain["targets"]),
+        states=tuple(map(State, plain["states"])),
+        event_ids=tuple(plain["event_ids"]),
+        reasons=tuple(plain["reasons"]),
+        keys=tuple(map(Glob, plain["keys"])),
+        since=plain["since"],
+        until=plain["until"],
+        acknowledged_later=Later(plain["acknowledged_later"]),
+    )
+
+
+def _words(body: Mapping[str, Any]) -> str:
+    """The selection as a command line has it."""
+    said: list[str] = []
+    for name, given in body.items():
+        for each in given if isinstance(given, list) else [given]:
+            if name != "dry_run":
+                said += ["--" + name.replace("_", "-"), str(each)]
+    return shlex.join(said)
+
+
+ACTS = tuple(
+    Endpoint(
+        "POST",
+        f"/deliveries/{verb}",
+        acting(verb),
+        PreviewShape | DoneShape,
+        may=may,
+        takes=ActShape,
+        problems=(404, 409, 503),
+    )
+    for verb, may in _VERBS.items()
+)

@@ -1,0 +1,71 @@
+"""The endpoints as Starlette serves them: each request read, allowed, answered as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from router.config import Holder
+from router.ops.answers import dumped
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.parts import ApiParts
+from router.ops.api.rejected import Rejected
+from router.ops.guard import problem
+
+#: The largest body, in bytes.
+_MAX_BODY = 1024 * 1024
+
+
+def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> list[Route]:
+    """Of two that fit a path the one that names nothing is meant: it comes first."""
+    return [
+        Route(f"{prefix}{each.path}", _served(each, parts), methods=[each.method])
+        for each in sorted(endpoints, key=lambda each: bool(each.names))
+    ]
+
+
+def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
+    async def serve(request: Request) -> Response:
+        try:
+            answer = await endpoint.answer(await _asked(endpoint, parts, request))
+        except Rejected as error:
+            return problem(error)
+        if isinstance(answer, AsyncIterator):
+            return StreamingResponse(answer, media_type="text/event-stream")
+        content = await asyncio.to_thread(dumped, answer)
+        return Response(content, media_type="application/json")
+
+    return serve
+
+
+async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked:
+    """Raises Rejected for what may not be, or can't be read."""
+    holder: Holder = request.state.holder
+    if not holder.may.intersection(endpoint.may):
+        raise Rejected(403, f"the token does not allow this: it needs {' or '.join(endpoint.may)}")
+    query = endpoint.read_query(request.query_params.multi_items())
+    body = None
+    if endpoint.takes is not None:
+        body = endpoint.read_body(await _body(request))
+    return Asked(parts, holder, request.path_params, query, body)
+
+
+async def _body(request: Request) -> bytes:
+    """A request that another site's page can send unasked has another type."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Rejected(415, "the body has to be application/json")
+    content = bytearray()
+    try:
+        async for part in request.stream():
+            content += part
+            if len(content) > _MAX_BODY:
+                raise Rejected(413, f"the body is larger than {_MAX_BODY // 1024} KiB")
+    except ClientDisconnect:
+        raise Rejected(400, "the body is not whole") from None
+    return bytes(content)

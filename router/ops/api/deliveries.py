@@ -1,0 +1,163 @@
+"""Deliveries in the store: listed in pages, one event's, and what people did last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypedDict
+
+from router.ops.api.concern import Concern
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import flag, keys, number, span, text, texts, words
+from router.ops.api.rejected import Rejected, nothing_there
+from router.ops.api.view import View
+from router.store import (
+    START,
+    UNSETTLED,
+    ActionShape,
+    CountShape,
+    DossierShape,
+    Entry,
+    EntryShape,
+    Later,
+    Ops,
+    Selection,
+    State,
+    action_shape,
+    count_shapes,
+    dossier_shape,
+    entry_shape,
+)
+
+#: How many deliveries a page has, and the most.
+_LIMIT, _MOST = 50, 500
+
+#: How many of the last actions are told, and among how many a team's own are looked for.
+_ACTIONS, _LOOKED_AT = 20, 500
+
+
+class DeliveriesShape(TypedDict):
+    """One page of deliveries, in the order in which their events were recorded; with the first,
+    how many there are."""
+
+    counts: list[CountShape]
+    deliveries: list[EntryShape]
+    #: Say it as `after` for the next page; null for the last.
+    next: str | None
+
+
+class ActionsShape(TypedDict):
+    """What people did last, newest first."""
+
+    actions: list[ActionShape]
+
+
+def selected(given: Mapping[str, Any], view: View, now: float) -> Selection | None:
+    """By the filters that were given; None for none at all."""
+    targets = view.among(given["target"])
+    if targets == ():
+        return None
+    older, newer = given["older_than"], given["newer_than"]
+    return Selection(
+        targets=targets or (),
+        states=tuple(map(State, given["state"])),
+        event_ids=given["event"],
+        keys=given["match"],
+        since=None if newer is None else now - newer,
+        until=None if older is None else now - older,
+        acknowledged_later=Later(given["acknowledged_later"] or Later.INCLUDE),
+    )
+
+
+async def deliveries(asked: Asked) -> DeliveriesShape:
+    """Deliveries that are not settled, or those in the states that are named"""
+    query, view = asked.query, await asked.parts.view(asked.holder)
+    concern = Concern(view, asked.holder.name)
+    async with asked.parts.stored.asked() as ops:
+        selection = selected(query, view, ops.now())
+        if selection is None:
+            return DeliveriesShape(counts=[], deliveries=[], next=None)
+        selection = replace(selection, states=selection.states or UNSETTLED)
+        limit, after = query["limit"] or _LIMIT, START
+        if query["after"] is not None:
+            after = await _place(ops, query["after"], view)
+        counts = await ops.counts(selection) if after == START else ()
+        page = await _page(ops, selection, limit, after)
+    last = page[-1] if len(page) == limit else None
+    return DeliveriesShape(
+        counts=count_shapes(counts),
+        deliveries=concern.entries(map(entry_shape, page)),
+        next=None if last is None else f"{last.event_id}~{last.row.target}",
+    )
+
+
+async def _page(
+    ops: Ops, selection: Selection, size: int, after: tuple[int, str]
+) -> tuple[Entry, ...]:
+    async for page in ops.pages(selection, size, after):
+        return page
+    return ()
+
+
+async def _place(ops: Ops, cursor: str, view: View) -> tuple[int, str]:
+    """Where a page ended: events' numbers tell how many there are, and stay here."""
+    event_id, _, target = cursor.rpartition("~")
+    found = await _page(ops, Selection(event_ids=(event_id,)), 1, START)
+    if not found or not view.has(target):
+        raise Rejected(410, "after: what stood there is gone; begin anew")
+    return found[0].seq, target
+
+
+async def actions(asked: Asked) -> ActionsShape:
+    """What people did last; a team is told its own"""
+    async with asked.parts.stored.asked() as ops:
+        found = await ops.actions(_LOOKED_AT if asked.holder.owner else _ACTIONS)
+    own = [each for each in found if not asked.holder.owner or each.who == asked.holder.name]
+    return ActionsShape(actions=[*map(action_shape, own[:_ACTIONS])])
+
+
+async def dossier(asked: Asked) -> DossierShape:
+    """All that the store has of one event"""
+    body = bool(asked.query["body"])
+    if body and "bodies" not in asked.holder.may:
+        raise Rejected(403, "the token does not allow this: it needs bodies")
+    view = await asked.parts.view(asked.holder)
+    async with asked.parts.stored.asked() as ops:
+        found = await ops.dossier(asked.path["id"])
+    if found is not None:
+        shape = Concern(view, asked.holder.name).dossier(dossier_shape(found, body=body))
+        if shape is not None:
+            return shape
+    raise nothing_there("such event, or no more")
+
+
+DELIVERIES = (
+    Endpoint(
+        "GET",
+        "/deliveries",
+        deliveries,
+        DeliveriesShape,
+        params=(
+            words("state", "In these states", [str(state) for state in State]),
+            texts("target", "Of these targets"),
+            keys("match", "Of events whose key matches a pattern, as in routes.yaml"),
+            texts("event", "Of these events"),
+            span("older_than", "Of events that came longer ago"),
+            span("newer_than", "Of events that came less long ago"),
+            words("acknowledged_later", "Those that were acknowledged later, as another event's",
+                  [str(each) for each in Later], many=False),
+            number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
+            text("after", "Behind this place: the `next` of the page before"),
+        ),
+        problems=(404, 410, 503),
+    ),
+    Endpoint("GET", "/deliveries/actions", actions, ActionsShape, problems=(404, 503)),
+    Endpoint(
+        "GET",
+        "/deliveries/{id}",
+        dossier,
+        DossierShape,
+        params=(flag("body", "With its body"),),
+        problems=(404, 503),
+    ),
+)  # fmt: skip

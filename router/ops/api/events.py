@@ -1,0 +1,131 @@
+"""What became of events: searched for by any id, and one of them told whole."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from router.archive import MatchShape, StoryShape
+from router.model import SUCCESS, Reason
+from router.ops.api.concern import Concern
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import flag, moment, number, texts
+from router.ops.api.rejected import Rejected, nothing_there
+from router.ops.api.schema import Time
+from router.ops.searching import SearchedFor
+from router.telemetry import utc
+
+#: How many events a search gives, and the most.
+_LIMIT, _MOST = 20, 200
+
+
+class LookedInShape(TypedDict):
+    """Where was looked, and how far back it reaches."""
+
+    name: str
+    back_to: Time | None
+
+
+class EventsShape(TypedDict):
+    """Events, the newest first."""
+
+    events: list[MatchShape]
+    more: bool
+    looked_in: list[LookedInShape]
+    skipped: int
+
+
+async def events(asked: Asked) -> EventsShape:
+    """Events by any id of them, or by what became of them"""
+    query, view = asked.query, await asked.parts.view(asked.holder)
+    targets = view.among(query["target"])
+    if targets == ():
+        return EventsShape(events=[], more=False, looked_in=[], skipped=0)
+    wanted = SearchedFor(
+        what=[*query["what"]],
+        targets=[*(targets or ())],
+        codes=[*query["code"]],
+        since=query["since"],
+        until=query["until"],
+        failed=bool(query["failed"]),
+        limit=query["limit"] or _LIMIT,
+    )
+    found = await asked.parts.search.run(wanted)
+    concern = Concern(view, asked.holder.name)
+    concerning = [match for each in found["events"] if (match := concern.match(each)) is not None]
+    if not view.is_whole:
+        concerning = [each for each in concerning if _still_fits(each, wanted)]
+    return EventsShape(
+        events=concerning,
+        more=found["more"],
+        looked_in=[
+            LookedInShape(
+                name=each["name"],
+                back_to=None if each["back_to"] is None else utc(each["back_to"]),
+            )
+            for each in found["looked_in"]
+        ],
+        skipped=found["skipped"],
+    )
+
+
+def _still_fits(match: MatchShape, wanted: SearchedFor) -> bool:
+    """Also by what is left of it: that it was found tells nothing of what is left out."""
+    if match["what"] == "kept":
+        return not wanted["codes"]
+    if match["what"] == "request" or match["what"] == "unmatched":
+        tried, codes = match["targets"], {match["code"]}
+    else:
+        tried, codes = [match], set[str]()
+    codes |= {each["code"] for each in tried}
+    failed = any(each["reason"] not in ("", Reason.ACKNOWLEDGED) for each in tried)
+    if match["what"] == "request":
+        failed = failed or match["code"] != SUCCESS
+    return (not wanted["codes"] or not codes.isdisjoint(wanted["codes"])) and (
+        failed or not wanted["failed"]
+    )
+
+
+async def event(asked: Asked) -> StoryShape:
+    """One event: each request, each attempt, and what comes next"""
+    body = bool(asked.query["body"])
+    if body and "bodies" not in asked.holder.may:
+        raise Rejected(403, "the token does not allow this: it needs bodies")
+    view, name = await asked.parts.view(asked.holder), asked.path["id"]
+    wanted = SearchedFor(
+        what=[], targets=[], codes=[], since=None, until=None, failed=False, limit=1,
+        event=name, body=body,
+    )  # fmt: skip
+    found = await asked.parts.search.run(wanted)
+    story = found["story"] and Concern(view, asked.holder.name).story(found["story"])
+    if story is None:
+        raise nothing_there("such event, or no more")
+    return story
+
+
+EVENTS = (
+    Endpoint(
+        "GET",
+        "/events",
+        events,
+        EventsShape,
+        params=(
+            texts("what", "An event's id, its request's or its trace's, its key or a pattern of "
+                  "keys, an id in its changes, or how the SHA-256 of its body begins"),
+            moment("since", "No older ones: a time, or so long ago"),
+            moment("until", "And none since then"),
+            texts("target", "Of these targets"),
+            texts("code", "With the reply's code, or a receiver's"),
+            flag("failed", "No 000, or a failed attempt"),
+            number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
+        ),
+        problems=(503,),
+    ),
+    Endpoint(
+        "GET",
+        "/events/{id}",
+        event,
+        StoryShape,
+        params=(flag("body", "With its body"),),
+        problems=(404, 503),
+    ),
+)  # fmt: skip

@@ -1,0 +1,32 @@
+"""The nodes that share the store, or the processes of the only one."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from router.ops.answers import Topic
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.rejected import nothing_there
+from router.store import NodeShape, node_shape
+
+
+class NodesShape(TypedDict):
+    """The processes that share the store, or those of this router alone."""
+
+    shared: bool
+    nodes: list[NodeShape]
+
+
+async def nodes(asked: Asked) -> NodesShape:
+    """The processes that share the store; a team is told of none: they have everybody's events"""
+    if asked.holder.owner:
+        raise nothing_there("such thing for a team")
+    if asked.parts.is_shared:
+        async with asked.parts.stored.asked() as ops:
+            found = await ops.nodes() or ()
+        return NodesShape(shared=True, nodes=[*map(node_shape, found)])
+    own: list[NodeShape] = await asked.parts.processes.ask(Topic.NODE)
+    return NodesShape(shared=False, nodes=own)
+
+
+NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)

@@ -1,0 +1,81 @@
+"""A target held back for a while, and let go on again."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.rejected import Rejected, nothing_there
+from router.ops.api.targets import PausedByPerson, PausedByRoutes, by_person
+from router.store import pause, resume
+
+
+class PauseForShape(TypedDict):
+    """Until when, and why: for all who see it."""
+
+    #: From now on, like 10m; or a moment.
+    until: str
+    because: str
+
+
+class ResumeShape(TypedDict):
+    """Nothing."""
+
+
+class PausedShape(TypedDict):
+    """How the target is held back from now on; null where it is not."""
+
+    paused: PausedByPerson | PausedByRoutes | None
+
+
+async def pause_target(asked: Asked) -> PausedShape:
+    """Hold a target back for a while: its optional deliveries wait, its required ones fail at once;
+    in force in all processes within a second"""
+    name = await _target(asked)
+    async with asked.parts.stored.asked() as ops:
+        try:
+            made = await pause(
+                ops, name, asked.body["until"], asked.body["because"], asked.holder.name or ""
+            )
+        except ValueError as error:
+            raise Rejected(400, str(error)) from None
+    return PausedShape(paused=by_person(made.since, made.until, made.because, made.who))
+
+
+async def resume_target(asked: Asked) -> PausedShape:
+    """End a target's pause before its time; what routes.yaml pauses stays paused"""
+    name = await _target(asked)
+    async with asked.parts.stored.asked() as ops:
+        await resume(ops, name, asked.holder.name or "")
+    view = await asked.parts.view(asked.holder)
+    is_paused = view.targets[name]["paused"]
+    return PausedShape(paused=PausedByRoutes(by="routes.yaml") if is_paused else None)
+
+
+async def _target(asked: Asked) -> str:
+    view, name = await asked.parts.view(asked.holder), asked.path["name"]
+    if name not in view.targets:
+        raise nothing_there("such target")
+    return name
+
+
+PAUSING = (
+    Endpoint(
+        "POST",
+        "/targets/{name}/pause",
+        pause_target,
+        PausedShape,
+        may=("pause",),
+        takes=PauseForShape,
+        problems=(404,),
+    ),
+    Endpoint(
+        "POST",
+        "/targets/{name}/resume",
+        resume_target,
+        PausedShape,
+        may=("pause",),
+        takes=ResumeShape,
+        problems=(404,),
+    ),
+)

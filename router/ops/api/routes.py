@@ -1,0 +1,104 @@
+"""The routes in force, the last reloads, and what would become of an event."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from router.config import Explained, RefusedEvent
+from router.ops.answers import Topic
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.rejected import Rejected
+from router.ops.api.schema import Time
+from router.ops.api.view import View
+from router.ops.table import ReloadFacts, RouteFacts
+from router.telemetry import utc
+
+
+class ReloadShape(TypedDict):
+    """One reload: what was different with it, or why it was refused."""
+
+    at: Time
+    result: Literal["taken", "refused"]
+    hash: str | None
+    changes: list[str]
+    problems: list[str]
+
+
+class RoutesShape(TypedDict):
+    """The configuration in force, and the last reloads, newest first."""
+
+    hash: str
+    since: Time
+    #: What an event gets that no route matches.
+    unmatched: str
+    routes: list[RouteFacts]
+    reloads: list[ReloadShape]
+
+
+class ExplainShape(TypedDict):
+    """An event: its key alone, or all of it."""
+
+    key: NotRequired[str]
+    event: NotRequired[dict[str, Any]]
+
+
+async def routes(asked: Asked) -> RoutesShape:
+    """The routes in force, and the last reloads"""
+    view = await asked.parts.view(asked.holder)
+    return RoutesShape(
+        hash=view.table["hash"],
+        since=utc(view.table["since"]),
+        unmatched=view.table["unmatched"],
+        routes=view.table["routes"],
+        # What was changed is not the holder's alone.
+        reloads=await _reloads(asked) if view.is_whole else [],
+    )
+
+
+async def _reloads(asked: Asked) -> list[ReloadShape]:
+    """As the process has them that has seen the most."""
+    known: list[list[ReloadFacts]] = await asked.parts.processes.ask(Topic.RELOADS)
+    return [
+        ReloadShape(
+            at=utc(each["at"]),
+            result="taken" if each["hash"] else "refused",
+            hash=each["hash"] or None,
+            changes=each["changes"],
+            problems=each["problems"],
+        )
+        for each in max(known, key=len, default=[])
+    ]
+
+
+async def explain(asked: Asked) -> Explained | RefusedEvent:
+    """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
+    if len(asked.body) != 1:
+        raise Rejected(400, "key or event has to be given, and not both")
+    if asked.body.get("key") == "":
+        raise Rejected(400, "key: is empty")
+    said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
+    if said is None:
+        raise Rejected(503, "no process answers in time")
+    view = await asked.parts.view(asked.holder)
+    return said if view.is_whole or "refused" in said else _narrowed(said, view)
+
+
+def _narrowed(said: Explained, view: View) -> Explained:
+    """As far as it concerns the targets that there are."""
+    names, own = view.targets, {route["name"] for route in view.table["routes"]}
+    return Explained(
+        event=said["event"],
+        plan={
+            "required": [name for name in said["plan"]["required"] if name in names],
+            "optional": [name for name in said["plan"]["optional"] if name in names],
+        },
+        unmatched=None,
+        targets=[each for each in said["targets"] if each["name"] in names],
+        routes=[each for each in said["routes"] if each["name"] in own],
+    )
+
+
+ROUTES = (
+    Endpoint("GET", "/routes", routes, RoutesShape),
+    Endpoint("POST", "/explain", explain, Explained | RefusedEvent, takes=ExplainShape),
+)

@@ -1,0 +1,51 @@
+"""Searches, each in a process of its own, few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from subprocess import DEVNULL, PIPE
+
+from router.ops.api.rejected import Rejected
+from router.ops.searching import Found, SearchedFor
+
+#: How many run at a time, and for how many seconds each may, its wait for a place included.
+SEARCHES, SEARCH_WITHIN = 2, 10.0
+
+
+class Search:
+    """Runs searches."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """`command` reads what is asked on stdin and says on stdout what was found."""
+        self._command = command
+        self._places = asyncio.Semaphore(SEARCHES)
+
+    async def run(self, asked: SearchedFor) -> Found:
+        """Raises Rejected where nothing came of it in time."""
+        try:
+            async with asyncio.timeout(SEARCH_WITHIN), self._places:
+                said = await self._said(json.dumps(asked).encode())
+        except TimeoutError:
+            why = f"nothing was found within {SEARCH_WITHIN:.0f} s: say since, or which target"
+            raise Rejected(503, why) from None
+        except OSError as error:
+            raise Rejected(503, f"no search can be started: {error.strerror}") from None
+        if not said:
+            raise Rejected(503, "the search has failed: the archive or the store can't be read")
+        found: Found = json.loads(said)
+        return found
+
+    async def _said(self, asked: bytes) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+        )
+        try:
+            said, _ = await process.communicate(asked)
+            return said if process.returncode == 0 else b""
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

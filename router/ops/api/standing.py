@@ -1,0 +1,86 @@
+"""Who asks, and how the service does as a whole."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TypedDict
+
+from router import __version__
+from router.config import DEEDS, Deed
+from router.ops.answers import Topic
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.schema import Time
+from router.ops.hour import EventsHour, Hour
+from router.ops.status import status_of
+
+
+class YouShape(TypedDict):
+    """Who asks, and what that may do."""
+
+    name: str | None
+    owner: str | None
+    may: list[Deed]
+    #: Whether anybody needs a token here.
+    tokens: bool
+    version: str
+
+
+class StatusShape(TypedDict):
+    """`ok`, or `degraded` with every reason for it; and, where nothing is hidden, all checks."""
+
+    status: str
+    reasons: list[str]
+    at: Time
+    version: str
+    targets: dict[str, Any]
+
+
+async def you(asked: Asked) -> YouShape:
+    """Who asks, and what they may do"""
+    holder = asked.holder
+    return YouShape(
+        name=holder.name,
+        owner=holder.owner or None,
+        may=[deed for deed in DEEDS if deed in holder.may],
+        tokens=bool(asked.parts.tokens),
+        version=__version__,
+    )
+
+
+async def minutes(asked: Asked) -> EventsHour:
+    """The last hour by the minute; a team is told of the attempts at its targets"""
+    view = await asked.parts.view(asked.holder)
+    hour = Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+    if view.is_whole:
+        return hour.events()
+    own = hour.attempts(view.targets)
+    return EventsHour(
+        at=own["at"],
+        events=own["attempts"],
+        failed=own["failed"],
+        p50_ms=own["p50_ms"],
+        p99_ms=own["p99_ms"],
+    )
+
+
+async def status(asked: Asked) -> StatusShape | dict[str, Any]:
+    """How the service does, and what is wrong: as /status has it"""
+    view = await asked.parts.view(asked.holder)
+    said = status_of(view.reports, time.time())
+    if view.is_whole:
+        return said
+    targets = said["targets"]
+    return StatusShape(
+        status="ok" if targets["ok"] else "degraded",
+        reasons=[f"targets: {why}" for why in targets["reasons"]],
+        at=said["at"],
+        version=said["version"],
+        targets=targets,
+    )
+
+
+STANDING = (
+    Endpoint("GET", "/you", you, YouShape, may=DEEDS),
+    Endpoint("GET", "/status", status, StatusShape),
+    Endpoint("GET", "/minutes", minutes, EventsHour),
+)

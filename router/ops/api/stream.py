@@ -1,0 +1,52 @@
+"""What happens, as it happens: server-sent events for as long as somebody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import flag, keys, texts
+from router.ops.api.rejected import Rejected
+from router.ops.api.schema import EventStream
+from router.ops.streams import STREAMS, Streams, Wanted
+
+
+async def stream(asked: Asked) -> AsyncIterator[bytes]:
+    """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
+    the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
+    query, streams = asked.query, asked.parts.streams
+    if query["bodies"] and "bodies" not in asked.holder.may:
+        raise Rejected(403, "the token does not allow this: bodies=true needs bodies")
+    if streams.is_full:
+        raise Rejected(503, f"{STREAMS} streams are open already")
+    wanted = Wanted(
+        asked.holder,
+        targets=query["target"],
+        keys=query["match"],
+        failed=bool(query["failed"]),
+        bodies=bool(query["bodies"]),
+    )
+    return _read(streams, wanted)
+
+
+async def _read(streams: Streams, wanted: Wanted) -> AsyncIterator[bytes]:
+    with streams.open(wanted) as open_one:
+        async for chunk in open_one.chunks():
+            yield chunk
+
+
+STREAM = (
+    Endpoint(
+        "GET",
+        "/stream",
+        stream,
+        EventStream,
+        params=(
+            texts("target", "About these targets"),
+            keys("match", "Events whose key matches a pattern, as in routes.yaml"),
+            flag("failed", "No 000, a failed attempt, or another trouble"),
+            flag("bodies", "With the events' bodies"),
+        ),
+        problems=(503,),
+    ),
+)

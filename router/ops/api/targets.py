@@ -1,0 +1,279 @@
+"""The targets, the worst first, and one of them with its routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, TypedDict
+
+from router.ops.answers import Topic
+from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.rejected import nothing_there
+from router.ops.api.schema import Time
+from router.ops.api.view import View
+from router.ops.hour import AttemptsHour, Hour, HourSums
+from router.ops.report import TargetStatus
+from router.ops.table import RateFacts, RouteFacts, TargetFacts
+from router.telemetry import utc
+
+TargetState = Literal[
+    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
+]
+
+#: What needs a person soonest comes first.
+_WORST = ("failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused")
+
+
+class BreakerShape(TypedDict):
+    """How many processes have the target's breaker in each state."""
+
+    closed: int
+    open: int
+    half_open: int
+
+
+class PausedByRoutes(TypedDict):
+    """It is paused in routes.yaml, until that is changed."""
+
+    by: Literal["routes.yaml"]
+
+
+class PausedByPerson(TypedDict):
+    """A person has paused it for a while."""
+
+    by: Literal["person"]
+    until: Time
+    because: str
+    who: str
+    since: Time
+
+
+class LastFailure(TypedDict):
+    """The last attempt that it failed, with its own words."""
+
+    at: Time
+    reason: str
+    status: int | None
+    code: str
+    msg: str
+    detail: str
+
+
+class UnsettledShape(TypedDict):
+    """Its deliveries in the store that are not settled."""
+
+    awaiting: int
+    queued: int
+    dead: int
+
+
+class TargetShape(TypedDict):
+    """How a target does, over all processes."""
+
+    name: str
+    owner: str
+    #: What may be a secret in it is `***`.
+    url: str
+    state: TargetState
+    in_flight: int
+    limit: int
+    waiting: int
+    rate: RateFacts | None
+    breaker: BreakerShape | None
+    paused: PausedByPerson | PausedByRoutes | None
+    last_acknowledged: Time | None
+    failing_since: Time | None
+    last_failure: LastFailure | None
+    unsettled: UnsettledShape
+    #: When the first of the events that still need it is given up.
+    gives_up: Time | None
+    #: Its attempts over the last hour.
+    hour: HourSums
+    certificate_ends: Time | None
+    required_by: list[str]
+    optional_by: list[str]
+
+
+class TargetsShape(TypedDict):
+    """All targets there are for who asks, the worst first."""
+
+    targets: list[TargetShape]
+
+
+#: A route as one target has it. It is made so, since `as` is a word of Python's.
+TargetRoute = TypedDict(
+    "TargetRoute",
+    {
+        "name": str,
+        "line": int,
+        "match": dict[str, list[str]],
+        "as": Literal["required", "optional"],
+    },
+)
+
+
+class OneTargetShape(TargetShape):
+    """A target, its last hour by the minute, and the routes that name it."""
+
+    minutes: AttemptsHour
+    routes: list[TargetRoute]
+
+
+async def targets(asked: Asked) -> TargetsShape:
+    """All targets, the worst first"""
+    view = await asked.parts.view(asked.holder)
+    return TargetsShape(targets=_targets(view, await _hour(asked)))
+
+
+async def target(asked: Asked) -> OneTargetShape:
+    """One target"""
+    view, name = await asked.parts.view(asked.holder), asked.path["name"]
+    hour = await _hour(asked)
+    for each in _targets(view, hour):
+        if each["name"] == name:
+            minutes, routes = hour.attempts((name,)), list(_routes(view, name))
+            return {**each, "minutes": minutes, "routes": routes}
+    raise nothing_there("such target")
+
+
+async def _hour(asked: Asked) -> Hour:
+    return Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+
+
+def _targets(view: View, hour: Hour) -> list[TargetShape]:
+    metrics = view.reports.metrics["targets"]
+    required, optional = _named_by(view.table["routes"])
+    found = [
+        _target(
+            name,
+            metrics.get(name, {}),
+            [
+                report["status"]["targets"][name]
+                for report in view.reports.living
+                if name in report["status"]["targets"]
+            ],
+            view.targets[name],
+            hour.sums(name),
+            (required.get(name, []), optional.get(name, [])),
+        )
+        for name in view.targets
+        if name in metrics
+    ]
+    return sorted(found, key=lambda each: (_WORST.index(each["state"]), each["name"]))
+
+
+def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Which routes require each target, and for which it is optional."""
+    required: dict[str, list[str]] = {}
+    optional: dict[str, list[str]] = {}
+    for route in routes:
+        for name in route["required"]:
+            required.setdefault(name, []).append(route["name"])
+        for name in route["optional"]:
+            optional.setdefault(name, []).append(route["name"])
+    return required, optional
+
+
+def _target(
+    name: str,
+    numbers: Mapping[str, Any],
+    known: list[TargetStatus],
+    facts: TargetFacts,
+    hour: HourSums,
+    named_by: tuple[list[str], list[str]],
+) -> TargetShape:
+    acknowledged = max((each["acknowledged_at"] for each in known), default=0.0)
+    failed = max(known, key=lambda each: each["failed_at"], default=None)
+    is_failing = failed is not None and failed["failed_at"] > acknowledged
+    breaker = {state: int(count) for state, count in numbers["breaker"].items()}
+    unsettled = {state: int(count) for state, count in numbers["unsettled"].items()}
+    return TargetShape(
+        name=name,
+        owner=facts["owner"],
+        url=facts["url"],
+        state=_state(
+            numbers,
+            is_failing=is_failing,
+            is_used=bool(acknowledged or (failed and failed["failed_at"])),
+        ),
+        in_flight=int(numbers["in_flight"]),
+        limit=int(numbers["limit"]),
+        waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
+        rate=facts["rate"],
+        breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
+        paused=_paused(facts, known),
+        last_acknowledged=_time(acknowledged),
+        failing_since=_time(numbers["failing_since"]),
+        last_failure=_last_failure(failed),
+        unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
+        gives_up=_time(numbers["gives_up"] or 0.0),
+        hour=hour,
+        certificate_ends=_time(numbers["certificate_ends"]),
+        required_by=named_by[0],
+        optional_by=named_by[1],
+    )
+
+
+def _paused(
+    facts: TargetFacts, known: Iterable[TargetStatus]
+) -> PausedByPerson | PausedByRoutes | None:
+    for pause in filter(None, (each["pause"] for each in known)):
+        return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
+    return PausedByRoutes(by="routes.yaml") if facts["paused"] else None
+
+
+def by_person(since: float, until: float, because: str, who: str) -> PausedByPerson:
+    return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
+
+
+def _state(numbers: Mapping[str, Any], *, is_failing: bool, is_used: bool) -> TargetState:
+    """One word for it. What a person has paused is meant to be so, whatever it did before."""
+    unsettled, breaker = numbers["unsettled"], numbers["breaker"]
+    if numbers["paused"]:
+        return "paused"
+    if is_failing:
+        return "failing"
+    if unsettled["dead"]:
+        return "dead_letters"
+    if breaker["open"] or breaker["half_open"]:
+        return "breaker_open"
+    if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
+        return "waiting"
+    return "well" if is_used else "unused"
+
+
+def _last_failure(failed: TargetStatus | None) -> LastFailure | None:
+    if failed is None or not failed["failure"]:
+        return None
+    return LastFailure(
+        at=utc(failed["failed_at"]),
+        reason=failed["failure"],
+        status=failed["failure_status"],
+        code=failed["failure_code"],
+        msg=failed["failure_msg"],
+        detail=failed["failure_detail"],
+    )
+
+
+def _routes(view: View, name: str) -> Iterator[TargetRoute]:
+    for route in view.table["routes"]:
+        role: Literal["required", "optional"]
+        for role in ("required", "optional"):
+            if name in route[role]:
+                yield {
+                    "name": route["name"],
+                    "line": route["line"],
+                    "match": route["match"],
+                    "as": role,
+                }
+
+
+def _time(at: float) -> str | None:
+    """None for never."""
+    return utc(at) if at else None
+
+
+TARGETS = (
+    Endpoint("GET", "/targets", targets, TargetsShape),
+    Endpoint("GET", "/targets/{name}", target, OneTargetShape, problems=(404,)),
+)

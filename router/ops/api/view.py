@@ -1,0 +1,85 @@
+"""What there is for one holder: all of the service, or what concerns the holder's own targets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from router.config import Holder
+from router.ops.report import Report
+from router.ops.status import Reports
+from router.ops.table import RouteFacts, TableFacts
+from router.telemetry import Snapshot
+
+
+class View:
+    """Made anew for each request, of what all processes report. What it has not, is not there for
+    the holder: nothing else of the API decides that."""
+
+    def __init__(self, holder: Holder, reports: Reports, table: TableFacts) -> None:
+        self.is_whole = not holder.owner
+        if self.is_whole:
+            self.table, self.reports = table, reports
+        else:
+            names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
+            self.table, self.reports = _narrowed_table(table, names), narrowed(reports, names)
+        #: The targets of the configuration in force that there are.
+        self.targets = self.table["targets"]
+
+    def has(self, target: str) -> bool:
+        """Whether a target is there, be it in no configuration any more."""
+        return self.is_whole or target in self.targets
+
+    def among(self, targets: Collection[str]) -> tuple[str, ...] | None:
+        """Those of the targets that there are, of all where none is named; None for no bound, where
+        all there are is meant and everything is there."""
+        if self.is_whole:
+            return tuple(targets) or None
+        return tuple(each for each in targets or self.targets if each in self.targets)
+
+
+def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
+    routes = [
+        RouteFacts(
+            name=each["name"],
+            line=each["line"],
+            match=each["match"],
+            required=[name for name in each["required"] if name in names],
+            optional=[name for name in each["optional"] if name in names],
+        )
+        for each in table["routes"]
+    ]
+    return TableFacts(
+        hash=table["hash"],
+        since=table["since"],
+        unmatched=table["unmatched"],
+        targets={name: each for name, each in table["targets"].items() if name in names},
+        routes=[each for each in routes if each["required"] or each["optional"]],
+    )
+
+
+def narrowed(reports: Reports, names: Collection[str]) -> Reports:
+    """The same as if there were no other targets; a process's own numbers are those of all."""
+    return replace(
+        reports,
+        living=[
+            Report(
+                metrics=_narrowed_metrics(report["metrics"], names),
+                status={
+                    **report["status"],
+                    "targets": {
+                        name: each
+                        for name, each in report["status"]["targets"].items()
+                        if name in names
+                    },
+                },
+            )
+            for report in reports.living
+        ],
+        retired=[_narrowed_metrics(each, names) for each in reports.retired],
+    )
+
+
+def _narrowed_metrics(metrics: Snapshot, names: Collection[str]) -> Snapshot:
+    targets = {name: each for name, each in metrics["targets"].items() if name in names}
+    return Snapshot(process=metrics["process"], targets=targets)

@@ -1,0 +1,69 @@
+"""What one process says to each question of whoever owns the ops port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from router.config import Explained, RefusedEvent, Standing, explained, refused
+from router.model import Event, Refused
+from router.ops.answers import Answer, Answers, Topic
+from router.ops.report import Report
+from router.ops.table import reloads_of, table_of
+from router.store import Node, node_shape
+from router.telemetry import Log, Minutes
+
+if TYPE_CHECKING:
+    from router.contract.intake import Intake
+
+#: How many of the routes that don't match an event are told.
+_NEAREST = 3
+
+
+class HeardFacts(TypedDict):
+    """What a log has had since it was asked for last: lines of JSON, and how many more."""
+
+    lines: list[str]
+    dropped: int
+
+
+def answers_of(
+    report: Callable[[], Report],
+    describe: Callable[[], Node],
+    standing: Standing,
+    intake: Intake,
+    minutes: Minutes,
+    log: Log,
+) -> Answers:
+    """Of the process that has this configuration in force."""
+    here: dict[Topic, Answer] = {
+        Topic.REPORT: lambda _: report(),
+        Topic.NODE: lambda _: node_shape(describe()),
+        Topic.MINUTES: lambda _: minutes.told(),
+        Topic.HEARD: lambda bodies: heard_of(log, bodies=bodies),
+        Topic.RELOADS: lambda _: reloads_of(standing),
+    }
+    aside: dict[Topic, Answer] = {
+        Topic.TABLE: lambda _: table_of(standing),
+        Topic.EXPLAIN: partial(_explain, standing, intake),
+    }
+    return Answers(here, aside, log)
+
+
+def heard_of(log: Log, *, bodies: bool) -> HeardFacts:
+    heard = log.heard(bodies=bodies)
+    return HeardFacts(lines=[line.decode("ascii") for line in heard.lines], dropped=heard.dropped)
+
+
+def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | RefusedEvent:
+    """Of a key, or of a whole event, which is checked as EBaaS's would be."""
+    try:
+        if "key" in what:
+            event = Event.of({"event_key": what["key"]})
+        else:
+            event = intake.read(json.dumps(what["event"]).encode())
+    except Refused as error:
+        return refused(error)
+    return explained(event, standing.config, _NEAREST)

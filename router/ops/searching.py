@@ -1,0 +1,160 @@
+"""A search of the archive and the store, as a process of its own: a scan takes seconds, and would
+keep the interpreter's lock from callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Literal, NotRequired, TypedDict
+
+from router.archive import (
+    Match,
+    MatchShape,
+    Question,
+    Sources,
+    StoryShape,
+    ToldCaller,
+    Word,
+    kept,
+    match_shape,
+    matches,
+    story_of,
+    story_shape,
+)
+from router.config import Settings, archive_folder
+from router.model import StartFailed
+from router.routing import Glob, GlobInvalid
+from router.store import Ops, StoreLimits, look_into
+
+#: How much a search stands back for what else runs here.
+_NICENESS = 10
+
+
+class SearchedFor(TypedDict):
+    """What is looked for; lists that are empty fit all."""
+
+    what: list[str]
+    targets: list[str]
+    codes: list[str]
+    since: float | None
+    until: float | None
+    failed: bool
+    limit: int
+    #: The id of the only one to be told whole; with its body or not.
+    event: NotRequired[str]
+    body: NotRequired[bool]
+
+
+class LookedIn(TypedDict):
+    """Where was looked, and how far back that reaches; null where nothing is there, or all of what
+    is not settled."""
+
+    name: Literal["archive", "store"]
+    back_to: float | None
+
+
+class Found(TypedDict):
+    """What came of a search."""
+
+    events: list[MatchShape]
+    #: There are more than were asked for.
+    more: bool
+    looked_in: list[LookedIn]
+    #: Lines that could not be read.
+    skipped: int
+    story: StoryShape | None
+
+
+def search(settings: Settings) -> None:
+    """Look for what is asked on stdin, say on stdout what was found. Raises RouterError."""
+    os.nice(_NICENESS)
+    asked: SearchedFor = json.load(sys.stdin)
+    json.dump(asyncio.run(_found(settings, asked)), sys.stdout)
+
+
+async def _found(settings: Settings, asked: SearchedFor) -> Found:
+    folder = archive_folder(settings.archive, settings.store)
+    sources = Sources(folder if folder is not None and folder.is_dir() else None, [])
+    ops = await _ops(settings)
+    try:
+        question = _question(asked)
+        limit = asked["limit"]
+        stored = await kept(ops, question, limit + 1) if ops is not None else ()
+        found = matches(sources.look(question), stored)
+        if "event" in asked:
+            story = await _story(found, sources, ops, asked)
+            return _told([], sources, ops, story, more=False)
+        first = [*islice(found, limit + 1)]
+        return _told(first[:limit], sources, ops, None, more=len(first) > limit)
+    finally:
+        if ops is not None:
+            await ops.close()
+
+
+async def _story(
+    found: Iterator[Match], sources: Sources, ops: Ops | None, asked: SearchedFor
+) -> StoryShape | None:
+    for match in found:
+        if asked["event"] == (match.event_id or _request_id(match)):
+            story = await story_of(match, sources, ops)
+            return story_shape(story, body=asked.get("body", False))
+    return None
+
+
+def _request_id(match: Match) -> str:
+    return match.request_id if isinstance(match, ToldCaller) else ""
+
+
+def _told(
+    found: Sequence[Match],
+    sources: Sources,
+    ops: Ops | None,
+    story: StoryShape | None,
+    *,
+    more: bool,
+) -> Found:
+    looked_in = [LookedIn(name="archive", back_to=since) for since in sources.reach.values()]
+    if ops is not None:
+        looked_in.append(LookedIn(name="store", back_to=None))
+    return Found(
+        events=[match_shape(match, body=False) for match in found],
+        more=more,
+        looked_in=looked_in,
+        skipped=sources.skipped,
+        story=story,
+    )
+
+
+def _question(asked: SearchedFor) -> Question:
+    texts = [asked["event"]] if "event" in asked else asked["what"]
+    return Question(
+        words=tuple(Word(text, _keys(text)) for text in texts),
+        since=asked["since"],
+        until=asked["until"],
+        targets=tuple(asked["targets"]),
+        codes=tuple(asked["codes"]),
+        failed=asked["failed"],
+    )
+
+
+def _keys(text: str) -> Glob:
+    """The pattern that a word is; an id that can be none is the key that is spelled so."""
+    try:
+        return Glob(text)
+    except GlobInvalid:
+        return Glob(text.replace("[", "[[]"))
+
+
+async def _ops(settings: Settings) -> Ops | None:
+    """The store, where it is there."""
+    if settings.store is None:
+        return None
+    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+    try:
+        return await look_into(settings.store, limits, settings.store_password_file)
+    except StartFailed:
+        return None

@@ -1,0 +1,221 @@
+"""What happens, as it happens: copies of the log's lines for whoever has a stream open.
+
+Nobody is held up by it. While a stream is open all processes are asked four times a second for what
+they have written; what a reader is too slow for is dropped, and told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from router.archive import Happening, ToldCaller, happening, match_shape
+from router.config import Holder
+from router.ops.answers import Processes, Topic
+from router.routing import Glob
+from router.telemetry import utc
+
+#: The most streams at a time.
+STREAMS = 16
+
+#: Seconds between two questions to the processes, and between two looks at whose targets are whose.
+ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
+
+#: After how many seconds without anything a stream says that it lives.
+BEAT_EVERY = 15.0
+
+#: The most that waits for a slow reader, in bytes.
+STREAM_BOUND = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one stream is to have; what is empty fits all."""
+
+    holder: Holder
+    targets: tuple[str, ...] = ()
+    #: The event's key fits any of them.
+    keys: tuple[Glob, ...] = ()
+    failed: bool = False
+    #: The bodies of events too.
+    bodies: bool = False
+
+
+class Stream:
+    """What waits for one reader."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self._waiting: deque[bytes] = deque()
+        self._size = self._dropped = 0
+        self._news = asyncio.Event()
+        self._begun = asyncio.Event()
+        self._is_over = False
+
+    def put(self, chunk: bytes) -> None:
+        if self._size + len(chunk) > STREAM_BOUND:
+            self.drop(1)
+            return
+        self._size += len(chunk)
+        self._waiting.append(chunk)
+        self._news.set()
+
+    def drop(self, count: int) -> None:
+        self._dropped += count
+        self._news.set()
+
+    def begin(self) -> None:
+        """From now on it misses nothing."""
+        self._begun.set()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._begun.set()
+        self._news.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Until it ends; the first beat says that whatever comes from now on will be heard."""
+        await self._begun.wait()
+        yield chunk_of("beat", {"at": utc(time.time())})
+        while not self._is_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_EVERY):
+                    await self._news.wait()
+            self._news.clear()
+            chunk = self._take()
+            yield chunk or chunk_of("beat", {"at": utc(time.time())})
+
+    def _take(self) -> bytes:
+        waiting, self._waiting, self._size = self._waiting, deque(), 0
+        if self._dropped:
+            waiting.append(chunk_of("dropped", {"count": self._dropped}))
+            self._dropped = 0
+        return b"".join(waiting)
+
+
+class Streams:
+    """All open streams of the service."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._open: list[Stream] = []
+        self._owners: Mapping[str, str] = {}
+        self._looked = -OWNERS_EVERY
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._open) >= STREAMS
+
+    @contextmanager
+    def open(self, wanted: Wanted) -> Iterator[Stream]:
+        """A stream, for as long as it is read."""
+        stream = Stream(wanted)
+        self._open.append(stream)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        try:
+            yield stream
+        finally:
+            self._open.remove(stream)
+
+    def end(self) -> None:
+        """A stop waits for no reader."""
+        for stream in self._open:
+            stream.end()
+
+    async def _ask(self) -> None:
+        while self._open:
+            listening = [*self._open]
+            bodies = any(stream.wanted.bodies for stream in listening)
+            heard = await self._processes.ask(Topic.HEARD, bodies)
+            for stream in listening:
+                stream.begin()
+            await self._look()
+            for each in heard:
+                self._hear(each["lines"], each["dropped"])
+            await asyncio.sleep(ASK_EVERY)
+
+    async def _look(self) -> None:
+        """Whose targets are whose: a reload changes it."""
+        now = asyncio.get_running_loop().time()
+        is_due = now - self._looked >= OWNERS_EVERY
+        if is_due and any(stream.wanted.holder.owner for stream in self._open):
+            self._looked = now
+            living = (await self._processes.gather()).living
+            targets = [report["status"]["targets"] for report in living]
+            self._owners = {name: each["owner"] for of in targets for name, each in of.items()}
+
+    def _hear(self, lines: Sequence[str], dropped: int) -> None:
+        for told in map(_Told, lines):
+            for stream in self._open:
+                if chunk := told.chunk_for(stream.wanted, self._owners):
+                    stream.put(chunk)
+        if dropped:
+            for stream in self._open:
+                stream.drop(dropped)
+
+
+class _Told:
+    """A line, read once for all streams."""
+
+    def __init__(self, line: str) -> None:
+        self.fields: dict[str, Any] = json.loads(line)
+        #: What it says of an event; None where it is about something else.
+        self.event: Happening | None = happening(line.encode())
+        self._chunks: dict[tuple[str, bool], bytes] = {}
+
+    def chunk_for(self, wanted: Wanted, owners: Mapping[str, str]) -> bytes | None:
+        """None where it is not wanted, or not for this holder."""
+        names = self._targets
+        seen = [name for name in names if wanted.holder.sees(owners.get(name, ""))]
+        if not self._fits(wanted, seen) or (wanted.holder.owner and not seen):
+            return None
+        kind = (wanted.holder.owner, wanted.bodies)
+        if kind not in self._chunks:
+            self._chunks[kind] = self._chunk(seen, bodies=wanted.bodies)
+        return self._chunks[kind]
+
+    def _fits(self, wanted: Wanted, seen: Sequence[str]) -> bool:
+        if wanted.targets and not any(name in wanted.targets for name in seen):
+            return False
+        if self.event is None:
+            return not wanted.keys and not (wanted.failed and self.fields["level"] == "info")
+        key = self.event.event_key
+        return (not wanted.keys or any(keys.matches(key) for keys in wanted.keys)) and (
+            not wanted.failed or self.event.failed
+        )
+
+    @property
+    def _targets(self) -> Sequence[str]:
+        """The targets that it is about."""
+        if isinstance(self.event, ToldCaller):
+            return [each.target for each in self.event.targets]
+        name = self.fields.get("target")
+        return [name] if isinstance(name, str) else []
+
+    def _chunk(self, seen: Sequence[str], *, bodies: bool) -> bytes:
+        event = self.event
+        if event is None:
+            return chunk_of(self.fields["happening"], self.fields)
+        if isinstance(event, ToldCaller) and len(seen) < len(event.targets):
+            event = concerning(event, seen)
+        shape = match_shape(event, body=bodies)
+        return chunk_of(self.fields["happening"], shape)
+
+
+def concerning(told: ToldCaller, seen: Sequence[str]) -> ToldCaller:
+    """An event without what is not about these targets."""
+    targets = tuple(each for each in told.targets if each.target in seen)
+    return replace(told, targets=targets, routes=())
+
+
+def chunk_of(what: str, data: Mapping[str, Any]) -> bytes:
+    """A server-sent event; JSON in ASCII has no line break."""
+    return f"event: {what}\ndata: {json.dumps(data)}\n\n".encode("ascii")

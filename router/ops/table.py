@@ -1,0 +1,98 @@
+"""The configuration in force as the console shows it: routes, and what each target is. Pure."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from router.config import Standing
+from router.model import MASK
+from router.routing import Route, Target
+
+
+class RateFacts(TypedDict):
+    """How often each process of the router may call a target."""
+
+    per_second: float
+    burst: int
+
+
+class TargetFacts(TypedDict):
+    """What is written of a target; no secret of it."""
+
+    owner: str
+    #: As `config` prints it.
+    url: str
+    rate: RateFacts | None
+    paused: bool
+
+
+class RouteFacts(TypedDict):
+    """One route: what it matches, by field, and which targets are then required or optional."""
+
+    name: str
+    line: int
+    match: dict[str, list[str]]
+    required: list[str]
+    optional: list[str]
+
+
+class TableFacts(TypedDict):
+    """The configuration in force."""
+
+    hash: str
+    #: When it was taken; Unix time, in seconds.
+    since: float
+    unmatched: str
+    targets: dict[str, TargetFacts]
+    #: In the file's order.
+    routes: list[RouteFacts]
+
+
+class ReloadFacts(TypedDict):
+    """One reload; Unix time, in seconds."""
+
+    at: float
+    #: `""` where it was refused.
+    hash: str
+    changes: list[str]
+    problems: list[str]
+
+
+def table_of(standing: Standing) -> TableFacts:
+    config = standing.config
+    routes = sorted(config.table.routes, key=lambda route: route.line)
+    return TableFacts(
+        hash=config.hash,
+        since=standing.since,
+        unmatched=config.unmatched,
+        targets={name: _target(each) for name, each in config.table.targets.items()},
+        routes=[_route(each) for each in routes],
+    )
+
+
+def reloads_of(standing: Standing) -> list[ReloadFacts]:
+    """Newest first."""
+    return [
+        ReloadFacts(at=each.at, hash=each.hash, changes=[*each.changes], problems=[*each.problems])
+        for each in standing.reloads
+    ]
+
+
+def _target(target: Target) -> TargetFacts:
+    rate = target.rate
+    return TargetFacts(
+        owner=target.owner,
+        url=target.public_url or MASK,
+        rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
+        paused=target.paused,
+    )
+
+
+def _route(route: Route) -> RouteFacts:
+    return RouteFacts(
+        name=route.name,
+        line=route.line,
+        match={field: [*patterns] for field, patterns in route.match.items()},
+        required=[*route.required],
+        optional=[*route.optional],
+    )

@@ -1,0 +1,79 @@
+"""`listen`: a running router's events on one's own machine, as they are handled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.command import Receiver, one_line, receiver, run, running
+from tests.support.serving import Serving, serving, target
+from tests.support.sockets import free_port
+
+TOKEN, READER = "o" * 40, "r" * 40
+
+TOKENS = f"""\
+tokens:
+  - {{name: ops, token: {TOKEN}, may: [read, bodies]}}
+  - {{name: reader, token: {READER}, may: [read]}}
+"""
+
+
+@contextmanager
+def router(folder: Path) -> Iterator[tuple[Serving, list[str]]]:
+    """One with tokens, and the options that name it."""
+    port = free_port()
+    for name, text in (("tokens.yaml", TOKENS), ("token", TOKEN), ("reader", READER)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    options = ("--ops-port", str(port), "--ops-tokens", str(folder / "tokens.yaml"))
+    asking = ["--url", f"http://127.0.0.1:{port}", "--token-file", str(folder / "token")]
+    with target() as ledger, serving(folder, {"ledger": ledger}, options=options) as started:
+        yield started, asking
+
+
+@contextmanager
+def mine() -> Iterator[Receiver]:
+    with receiver("--format", "json") as started:
+        yield started
+
+
+def test_a_copy_of_each_event_comes_and_is_marked(tmp_path: Path) -> None:
+    """Byte for byte, under an id that no real event has; --limit ends it, and the router's own
+    receiver has got the event but once."""
+    with router(tmp_path) as (started, asking), mine() as receiving:
+        arguments = ("listen", *asking, "--forward-to", receiving.url, "--format", "json")
+        with running(*arguments, "--limit", "1") as listening:
+            listening.wait_for(lambda: listening.stderr)
+            assert "listening" in listening.stderr[0]
+            assert started.post("first") == "000"
+            assert listening.wait() == 0
+            event, copy = map(json.loads, listening.stdout)
+        receiving.wait_for(lambda: receiving.stdout)
+        got = json.loads(receiving.stdout[0])
+    assert (event["code"], copy["code"]) == ("000", "000")
+    assert got["headers"]["webhook-id"] == f"copy_{event['event_id']}"
+    assert got["headers"]["x-ebaas-copy"] == "listen"
+    assert got["body"] == event["body"]
+
+
+def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
+    """Who may not see bodies gets no copies, and is told why; only looking is allowed."""
+    with router(tmp_path) as (started, asking):
+        asking[-1] = str(tmp_path / "reader")
+        refused = run("listen", *asking, "--forward-to", "http://127.0.0.1:1/")
+        assert refused.returncode == 3
+        assert "needs bodies" in one_line(refused.stderr)
+        with running("listen", *asking, "--no-forward", "--limit", "1") as listening:
+            listening.wait_for(lambda: listening.stderr)
+            assert started.post("first") == "000"
+            assert listening.wait() == 0
+            assert "1 fine" in listening.stdout[0]
+
+
+def test_a_router_that_is_not_there_is_one_line() -> None:
+    """Nothing is waited for that never was."""
+    finished = run("listen", "--url", f"http://127.0.0.1:{free_port()}", "--no-forward")
+    assert finished.returncode == 3
+    assert "Connection refused" in one_line(finished.stderr)

@@ -1,0 +1,107 @@
+"""The tokens file of the ops port: what it may say, and how a fault in it is told."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from router.config.holders import Holder, load_holders
+from router.model.errors import ConfigInvalid
+
+CANARY = "canary-canary-canary"
+
+DEEDS = "read or replay or discard or pause or bodies"
+
+GOOD = """
+tokens:
+  - {name: ops, sha256: DIGEST, may: [read, replay, discard, pause, bodies]}
+  - {name: ledger, token: "${file:ledger-ops}", owner: team ledger, may: [read, replay]}
+  - {name: reader, token: [one-of-two-tokens, two-of-two-tokens], may: read}
+"""
+
+
+def load(folder: Path, text: str) -> list[tuple[bytes, Holder]]:
+    path = folder / "tokens.yaml"
+    path.write_text(text)
+    return list(load_holders(path, {"VARIABLE": CANARY}, folder).tokens)
+
+
+def digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()
+
+
+def test_who_has_which_token(tmp_path: Path) -> None:
+    """By the token, by its SHA-256, by several; with what each may do, and whose targets count."""
+    (tmp_path / "ledger-ops").write_text("the-ledgers-own-token\n")
+    found = dict(load(tmp_path, GOOD.replace("DIGEST", digest("the-token-of-ops").hex())))
+    ops, ledger = found[digest("the-token-of-ops")], found[digest("the-ledgers-own-token")]
+    assert ops.name == "ops"
+    assert ops.may == {"read", "replay", "discard", "pause", "bodies"}
+    assert ledger == Holder("ledger", frozenset({"read", "replay"}), "team ledger")
+    assert ops.sees("team ledger")
+    assert ops.sees("")
+    assert ledger.sees("team ledger")
+    assert not ledger.sees("team audit")
+    assert not ledger.sees("")
+    assert found[digest("one-of-two-tokens")] == found[digest("two-of-two-tokens")]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{name: a, may: read}", "2:5: tokens[0]: has no token: say token or sha256"),
+        (f"{{token: {CANARY}, may: read}}", "2:5: tokens[0]: the key 'name' is missing"),
+        (f"{{name: a, token: {CANARY}}}", "2:5: tokens[0]: the key 'may' is missing"),
+        (
+            f"{{name: a, token: {CANARY}, may: [red]}}",
+            f"2:50: tokens[0].may[0]: 'red' is not {DEEDS}, did you mean 'read'?",
+        ),
+        (
+            f"{{name: a, tokn: {CANARY}, may: read}}",
+            "2:15: tokens[0]: unknown key 'tokn', did you mean 'token'?",
+        ),
+        (
+            f"{{name: a, sha256: {CANARY}, may: read}}",
+            "2:23: tokens[0].sha256: this is not a SHA-256 in hex",
+        ),
+        (
+            f"{{name: a, token: '{CANARY} and', may: read}}",
+            "2:22: tokens[0].token: this is not a token (ASCII, no blanks)",
+        ),
+        (
+            f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: a, token: b, may: read}}",
+            "3:12: tokens[1].name: is here twice: who acted could not be told",
+        ),
+        (
+            f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: b, token: {CANARY}, may: read}}",
+            "3:5: tokens[1]: has a token that is here twice",
+        ),
+        (
+            "{name: a, token: '${file:gone}', may: read}",
+            "2:22: tokens[0].token: there is no secret file 'gone' that can be read",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_place(line: str, why: str, tmp_path: Path) -> None:
+    """File, line, column and reason, as of routes.yaml; no token is in it."""
+    with pytest.raises(ConfigInvalid) as caught:
+        load(tmp_path, f"tokens:\n  - {line}\n")
+    said = [str(problem) for problem in caught.value.problems]
+    assert f"{tmp_path}/tokens.yaml:{why}" in said
+    assert CANARY not in str(caught.value)
+
+
+def test_what_is_dubious_is_told(tmp_path: Path) -> None:
+    """A token that can be guessed, and tokens that everybody on the machine can read."""
+    path = tmp_path / "tokens.yaml"
+    path.write_text("tokens:\n  - {name: a, token: short, may: read}\n")
+    path.chmod(0o644)
+    tmp_path.chmod(0o755)
+    warnings = load_holders(path, {}, None).warnings
+    assert warnings == (
+        f"{path}:2:22: tokens[0].token: is shorter than 16 characters: it can be guessed",
+        f"everybody on this machine can read the tokens in {path}: chmod 600",
+    )
+    assert load_holders(path, {}, None) == load_holders(path, {}, None)

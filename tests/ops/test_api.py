@@ -1,0 +1,461 @@
+"""The console's API as a real router serves it, alone and with workers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from router.ops.api import ENDPOINTS
+from tests.support.command import PATIENCE
+from tests.support.console import HOLDERS, Console, bearer, console, token_of
+from tests.support.serving import always, until
+
+
+@pytest.fixture(scope="module", params=["alone", "workers"])
+def router(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
+    """One for all of these tests: each has keys or deliveries of its own."""
+    options = ("--workers", "2") if request.param == "workers" else ()
+    with console(tmp_path_factory.mktemp("router"), *options) as started:
+        yield started
+
+
+def event_of(router: Console, key: str, name: str) -> str:
+    """The id of an event, once it is told of."""
+    found: list[str] = []
+
+    def is_told() -> bool:
+        events = router.get("/events", what=name)["events"]
+        found.extend(each["event_id"] for each in events if each["event_key"] == key)
+        return bool(found)
+
+    until(is_told)
+    return found[-1]
+
+
+# Who may.
+
+
+def test_who_asks_is_told_what_they_may(router: Console) -> None:
+    """By the token's name, its owner and its deeds."""
+    you = router.get("/you", who="ledger")
+    assert (you["name"], you["owner"], you["tokens"]) == ("ledger", "team ledger", True)
+    assert you["may"] == ["read", "replay", "discard", "pause"]
+
+
+def test_without_a_token_nothing_is_told(router: Console) -> None:
+    """Nothing of the API; the page's files have no data, and need none."""
+    answer = router.ask("GET", "/targets", who="")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["title"] == "Unauthorized"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status"])
+def test_everybodys_numbers_need_a_token_that_sees_all(router: Console, path: str) -> None:
+    """One that may read and has no owner."""
+    for who, status in (("reader", 200), ("ledger", 404), ("audit", 404)):
+        assert router.http.get(router.url + path, headers=bearer(who)).status_code == status
+
+
+def test_a_token_that_may_not_is_told_what_is_missing(router: Console) -> None:
+    """403 with the word that `may` would need."""
+    answer = router.ask("POST", "/deliveries/replay", who="reader", json={"dry_run": True})
+    assert answer.status_code == 403
+    assert "needs replay" in answer.json()["detail"]
+    assert router.ask("GET", "/events/x", "reader", params={"body": "true"}).status_code == 403
+
+
+# What is wrong with a request.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "detail"),
+    [
+        ("GET", "/nothing", {}, 404, "no such endpoint"),
+        ("POST", "/targets", {}, 405, "no such method"),
+        ("GET", "/targets?x=1", {}, 400, "no parameter is named 'x'"),
+        ("GET", "/deliveries?state=gone", {}, 400, "state: is none of acknowledged, awaiting"),
+        ("GET", "/deliveries?limit=0", {}, 400, "limit: is not a whole number from 1 to 500"),
+        ("GET", "/deliveries?limit=1&limit=2", {}, 400, "limit: is given twice"),
+        ("GET", "/deliveries?older_than=1", {}, 400, "older_than: is not a time span like"),
+        ("GET", "/deliveries?match=[", {}, 400, "match: "),
+        ("GET", "/deliveries?after=x~y", {}, 410, "begin anew"),
+        ("GET", "/events?since=yesterday", {}, 400, "since: is neither"),
+        ("GET", "/events?what=", {}, 400, "what: is empty"),
+        ("POST", "/explain", {"content": b"{}"}, 415, "application/json"),
+        ("POST", "/explain", {"json": []}, 400, "the body is of another type: object is meant"),
+        ("POST", "/explain", {"json": {}}, 400, "key or event"),
+        ("POST", "/explain", {"json": {"key": 1}}, 400, "key is of another type: string"),
+        ("POST", "/explain", {"json": {"kee": "a"}}, 400, "kee is not known"),
+        ("POST", "/deliveries/replay", {"json": {"target": ["x"]}}, 400, "a preview comes first"),
+        ("POST", "/deliveries/replay", {"json": {"dry_run": True}}, 400, "replay which"),
+        ("POST", "/deliveries/replay", {"json": {"token": "x"}}, 409, "preview again"),
+        ("POST", "/deliveries/replay", {"json": {"token": "x", "event": []}}, 400, "says all"),
+        (
+            "POST",
+            "/deliveries/replay",
+            {"json": {"state": ["queued"], "dry_run": True}},
+            400,
+            "state: replay is not for what is queued",
+        ),
+    ],
+)
+def test_what_is_wrong_is_a_problem_document(
+    router: Console, method: str, path: str, options: dict[str, Any], status: int, detail: str
+) -> None:
+    """As RFC 9457 has it, with the parameter or member that is at fault."""
+    answer = router.ask(method, path, **options)
+    assert answer.headers["content-type"] == "application/problem+json"
+    said = answer.json()
+    assert (answer.status_code, said["status"]) == (status, status), said
+    assert detail in said["detail"]
+    assert said["type"] == "about:blank"
+
+
+def test_a_body_that_is_too_large_is_refused(router: Console) -> None:
+    """Before it is read whole."""
+    answer = router.ask(
+        "POST", "/explain", content=b" " * 2**21, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 413
+
+
+# What is told.
+
+
+def test_a_target_that_fails_is_told_with_its_own_words(router: Console) -> None:
+    """Its state, its last failure, its attempts of the hour, what it gets; the worst first."""
+    router.targets["billing"].code = always("700")
+    router.send("p.x.fails.1", "billing-fails")
+    until(lambda: router.get("/targets/billing")["state"] == "failing")
+    router.targets["billing"].code = always("000")
+    billing = router.get("/targets/billing")
+    assert billing["last_failure"]["code"] == "700"
+    assert billing["hour"]["failed"] >= 1
+    assert sum(billing["minutes"]["failed"]) == billing["hour"]["failed"]
+    assert [(each["name"], each["as"]) for each in billing["routes"]] == [
+        ("what p has", "optional")
+    ]
+    assert billing["optional_by"] == ["what p has"]
+    assert billing["url"].startswith("http://127.0.0.1:")
+    names = [each["name"] for each in router.get("/targets")["targets"]]
+    assert names[0] == "billing"
+    assert set(names) == {"ledger", "auditors", "billing"}
+
+
+def test_the_hour_counts_what_came(router: Console) -> None:
+    """Sixty minutes, the last not over; of all processes together."""
+    before = sum(router.get("/minutes")["events"])
+    for number in range(4):
+        assert router.send("p.x.hour.1", f"hour-{number}") == "000"
+    until(lambda: sum(router.get("/minutes")["events"]) == before + 4)
+    assert len(router.get("/minutes")["events"]) == 60
+
+
+def test_the_routes_are_those_in_force(router: Console) -> None:
+    """Each with its line, its patterns and its targets."""
+    told = router.get("/routes")
+    assert [each["name"] for each in told["routes"]] == [f"what {letter} has" for letter in "lubp"]
+    assert told["routes"][2]["optional"] == ["ledger", "auditors"]
+    assert told["hash"] == router.get("/status")["configuration"]["hash"]
+
+
+def test_an_event_is_explained(router: Console) -> None:
+    """As the command explains it; and what would be refused is told as EBaaS would hear it."""
+    told = router.post("/explain", {"key": "b.x.y.1"})
+    assert told["plan"]["optional"] == ["auditors", "ledger"]
+    assert "code" in router.post("/explain", {"event": {"event_key": 1}})["refused"]
+
+
+def test_the_processes_are_told(router: Console) -> None:
+    """Of a router alone, its own."""
+    told = router.get("/nodes")
+    assert told["shared"] is False
+    pids = {each["pid"] for each in router.get("/status")["processes"]["each"]}
+    assert {each["pid"] for each in told["nodes"]} == pids
+
+
+def test_an_event_is_found_and_told_whole(router: Console) -> None:
+    """By an id in its changes; then each request and attempt, with its body for who may."""
+    router.send("l.x.found.1", "to-be-found")
+    name = event_of(router, "l.x.found.1", "to-be-found")
+    story = router.get(f"/events/{name}", body="true")
+    assert json.loads(story["body"])["changes"] == ["to-be-found"]
+    assert story["steps"][0]["targets"][0]["reason"] == "acknowledged"
+    assert "body" not in router.get(f"/events/{name}")
+    assert router.ask("GET", "/events/no-such-event").status_code == 404
+
+
+def test_the_pages_of_a_list_have_each_delivery_once(router: Console) -> None:
+    """Whatever comes meanwhile; only the first has the counts."""
+    router.targets["auditors"].code = always("700")
+    for number in range(5):
+        router.send("u.x.pages.1", f"page-{number}")
+    router.wait_for("dead", 5, "auditors", "u.x.pages.1")
+    found: list[str] = []
+    after = None
+    while True:
+        more: dict[str, str] = {} if after is None else {"after": after}
+        page = router.get("/deliveries", match="u.x.pages.*", state="dead", limit=2, **more)
+        assert bool(page["counts"]) == (after is None)
+        found += [each["event_id"] for each in page["deliveries"]]
+        if (after := page["next"]) is None:
+            break
+        router.send("u.x.pages.1", f"meanwhile-{after}")
+    router.targets["auditors"].code = always("000")
+    assert len(found[:5]) == len({*found[:5]}) == 5
+    assert len(found) == len({*found})
+
+
+# What is done.
+
+
+def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
+    """What has changed since then stays as it is, and is counted; who did it is kept; an undo
+    brings it back."""
+    router.targets["ledger"].code = always("700")
+    for number in range(3):
+        router.send("l.x.act.1", f"act-{number}")
+    router.wait_for("dead", 3, "ledger", "l.x.act.1")
+    wanted = {"target": ["ledger"], "match": ["l.x.act.*"], "dry_run": True}
+    preview = router.post("/deliveries/discard", wanted)
+    assert (preview["verb"], preview["number"]) == ("discard", 3)
+    # One of them is replayed meanwhile and dies again, another comes.
+    name = event_of(router, "l.x.act.1", "act-1")
+    replay = router.post("/deliveries/replay", {"event": [name], "dry_run": True})
+    router.post("/deliveries/replay", {"token": replay["token"]})
+    router.send("l.x.act.1", "act-new")
+    router.wait_for("dead", 4, "ledger", "l.x.act.1")
+    done = router.post("/deliveries/discard", {"token": preview["token"]})
+    router.targets["ledger"].code = always("000")
+    assert (done["changed"], done["left"], done["more"]) == (2, 1, False)
+    assert (done["action"]["who"], done["action"]["deliveries"]) == ("ops", 2)
+    assert done["action"]["what"] == "--target ledger --match 'l.x.act.*'"
+    assert router.post("/deliveries/discard", {"token": preview["token"]})["changed"] == 0
+    actions = router.get("/deliveries/actions")["actions"]
+    assert [each["verb"] for each in actions[:2]] == ["discard", "replay"]
+    undo = router.post("/deliveries/restore", {**wanted, "dry_run": True})
+    assert undo["number"] == 2
+    assert router.post("/deliveries/restore", {"token": undo["token"]})["changed"] == 2
+
+
+def test_a_preview_is_its_makers_alone(router: Console) -> None:
+    """And of one verb, and as it was made."""
+    token = router.post("/deliveries/replay", {"match": ["l.*"], "dry_run": True})["token"]
+    for path, who, sent in (
+        ("/deliveries/replay", "ledger", token),
+        ("/deliveries/discard", "ops", token),
+        ("/deliveries/replay", "ops", token[:-2] + "AA"),
+    ):
+        answer = router.ask("POST", path, who, json={"token": sent})
+        assert answer.status_code == 409
+
+
+def test_why_there_is_nothing_to_do(router: Console) -> None:
+    """Of an event that was asked for: where its deliveries stand."""
+    router.send("l.x.why.1", "why-not")
+    preview = router.post("/deliveries/replay", {"event": ["no-such"], "dry_run": True})
+    assert preview["why"] == ["event no-such: never kept, or over for long enough"]
+
+
+def test_a_target_is_paused_and_goes_on(router: Console) -> None:
+    """With a reason and an end; its deliveries wait meanwhile. Who has done it is told."""
+    paused = router.post("/targets/billing/pause", {"until": "10m", "because": "a move"})["paused"]
+    assert (paused["by"], paused["because"], paused["who"]) == ("person", "a move", "ops")
+    each = len(router.get("/nodes")["nodes"])
+    router.router.wait_for(lambda: len(router.router.lines("target_paused")) == each)
+    billing = router.get("/targets/billing")
+    assert (billing["paused"], billing["state"]) == (paused, "paused")
+    router.send("p.x.paused.1", "paused")
+    router.wait_for("queued", 1, "billing", "p.x.paused.1")
+    assert router.post("/targets/billing/resume", {}) == {"paused": None}
+    until(lambda: router.get("/targets/billing")["paused"] is None)
+    router.wait_for("queued", 0, "billing", "p.x.paused.1")
+    wrong = {"until": "40d", "because": "x"}
+    assert router.ask("POST", "/targets/billing/pause", json=wrong).status_code == 400
+    for verb, body in (("pause", {"until": "1m", "because": "x"}), ("resume", {})):
+        answer = router.ask("POST", f"/targets/billing/{verb}", "ledger", json=body)
+        assert answer.status_code == 404
+
+
+# Happenings.
+
+
+def test_a_stream_has_what_happens(router: Console) -> None:
+    """An event as it is handled, to whoever it concerns."""
+    headers, url = bearer("ledger"), f"{router.url}/api/v1/stream?match=l.x.stream.*"
+    with router.http.stream("GET", url, headers=headers, timeout=PATIENCE) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        assert next(lines) == "event: beat"
+        ends = time.monotonic() + PATIENCE
+        router.send("l.x.stream.1", "streamed")
+        while (line := next(lines)) != "event: event":
+            assert time.monotonic() < ends, line
+        said = json.loads(next(lines).removeprefix("data: "))
+    assert (said["event_key"], said["code"]) == ("l.x.stream.1", "000")
+
+
+# A team's part: what is not its own is not there.
+
+#: Queries and bodies that each endpoint is tried with; one that is missing here is tried plain.
+TRIED: dict[str, list[dict[str, Any]]] = {
+    "/targets/{name}": [{"name": "auditors"}, {"name": "ledger"}, {"name": "billing"}],
+    "/events": [{}, {"target": "auditors"}, {"what": ["u.*", "secret-both"]}, {"code": "700"}],
+    "/events/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
+    "/deliveries": [{}, {"target": "auditors"}, {"state": "dead", "match": "*"},
+                    {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"}],
+    "/deliveries/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
+    "/explain": [{"key": "u.x.y.1"}, {"key": "b.x.y.1"}],
+    "/targets/{name}/pause": [{"name": "auditors", "until": "10m", "because": "x"}],
+    "/targets/{name}/resume": [{"name": "auditors"}],
+    "/deliveries/replay": [{"dry_run": True, "match": ["*"]},
+                           {"dry_run": True, "target": ["auditors"]},
+                           {"dry_run": True, "event": ["OTHERS", "BOTH"]}],
+    "/deliveries/discard": [{"dry_run": True, "match": ["*"]}],
+    "/deliveries/restore": [{"dry_run": True, "match": ["*"]}],
+}  # fmt: skip
+
+#: What must not be in any answer to the ledger's team.
+OTHERS = (
+    "auditors",
+    "billing",
+    "team audit",
+    "what u has",
+    "what p has",
+    "u.x.secret",
+    "secret-own",
+)
+
+
+def test_a_team_never_sees_what_is_anothers(router: Console) -> None:
+    """No name, key or count of another's target is in any answer, at any endpoint: what the others
+    get changes nothing of what a team is told."""
+    router.targets["auditors"].code = always("700")
+    router.send("u.x.secret.1", "secret-own")
+    router.send("b.x.both.1", "secret-both")
+    router.wait_for("dead", 2, "auditors", "*.secret.1", "b.x.both.1")
+    ids = {
+        name: router.get("/deliveries", match=key)["deliveries"][0]["event_id"]
+        for name, key in (("OTHERS", "u.x.secret.1"), ("BOTH", "b.x.both.1"))
+    }
+    before = told_to_a_team(router, ids, searches=False)
+    for number in range(3):
+        router.send("u.x.secret.2", f"secret-own-{number}")
+        router.send("p.x.secret.2", f"secret-own-billing-{number}")
+    router.wait_for("dead", 3, "auditors", "u.x.secret.2")
+    discard = router.post("/deliveries/discard", {"match": ["u.x.secret.2"], "dry_run": True})
+    router.post("/deliveries/discard", {"token": discard["token"]})
+    after = told_to_a_team(router, ids, searches=True)
+    router.targets["auditors"].code = always("000")
+    assert {asked: after[asked] for asked in before} == before
+    for asked, said in after.items():
+        for word in OTHERS:
+            assert word not in said, (asked, said)
+
+
+def told_to_a_team(router: Console, ids: dict[str, str], *, searches: bool) -> dict[str, str]:
+    """What the ledger's team is told at each endpoint, without what differs from one time to the
+    next; a search takes a process of its own."""
+    told = {}
+    for endpoint in ENDPOINTS:
+        if endpoint.path == "/stream":
+            continue  # an endless answer: tests/ops/test_streams.py has it
+        if endpoint.path.startswith("/events") and not searches:
+            continue
+        for tried in TRIED.get(endpoint.path, [{}]):
+            given = json.loads(_named(json.dumps(tried), ids))
+            path = endpoint.path
+            for name in endpoint.names:
+                path = path.replace(f"{{{name}}}", given.pop(name))
+            body = {"json": given} if endpoint.method == "POST" else {"params": given}
+            answer = router.ask(endpoint.method, path, "ledger", **body)
+            assert answer.status_code < 500, answer.text
+            told[f"{endpoint.method} {path} {given}"] = _timeless(answer)
+    return told
+
+
+def _named(text: str, ids: dict[str, str]) -> str:
+    for name, each in ids.items():
+        text = text.replace(name, each)
+    return text
+
+
+def _timeless(answer: httpx.Response) -> str:
+    def without(value: object) -> object:
+        if isinstance(value, dict):
+            kept = {k: v for k, v in value.items() if k not in ("at", "token", "back_to")}
+            return {name: without(each) for name, each in kept.items()}
+        if isinstance(value, list) and len(value) == 60:
+            return [each for each in value if each]  # an hour by the minute, which goes on
+        return [without(each) for each in value] if isinstance(value, list) else value
+
+    return f"{answer.status_code} {json.dumps(without(answer.json()))}"
+
+
+def test_an_endpoint_that_changes_something_needs_its_word(router: Console) -> None:
+    """No POST but `explain` is open to who may only read."""
+    changing = [each for each in ENDPOINTS if each.method == "POST" and each.path != "/explain"]
+    assert len(changing) >= 3
+    assert [each.path for each in changing if "read" in each.may] == []
+
+
+def test_tokens_are_taken_anew(tmp_path: Path) -> None:
+    """A change of the file counts within seconds; one that can't be used changes nothing, and is
+    told with its place."""
+    with console(tmp_path) as router:
+        path = tmp_path / "tokens.yaml"
+        holders = [
+            {"name": name, "token": token_of(name), **each} for name, each in HOLDERS.items()
+        ]
+        path.write_text(json.dumps({"tokens": [{"name": "x"}]}))
+        router.router.wait_for(lambda: router.router.lines("reread"))
+        refused = router.router.lines("reread")[0]
+        assert (refused["result"], refused["what"]) == ("refused", "--ops-tokens")
+        assert f"{path}:1:13: tokens[0]: the key 'may' is missing" in refused["problem"]
+        assert router.get("/you")["name"] == "ops"
+        path.write_text(json.dumps({"tokens": holders[1:]}))
+        router.router.wait_for(lambda: len(router.router.lines("reread")) == 2)
+        assert router.ask("GET", "/you").status_code == 401
+        assert router.get("/you", who="reader")["name"] == "reader"
+
+
+def test_without_tokens_it_is_read_by_its_name_alone(tmp_path: Path) -> None:
+    """On this machine, to be read only, and by nobody who comes under another name."""
+    with console(tmp_path, tokens=False) as router:
+        you = router.ask("GET", "/you", who="").json()
+        assert (you["name"], you["may"], you["tokens"]) == (None, ["read"], False)
+        own = ("localhost:1234", "[::1]:80", "127.0.0.1")
+        others = ("evil.example.com", "127.0.0.1.evil.example.com:8081", "localhost.", "[::1")
+        for host in (*own, *others):
+            answer = router.ask("GET", "/targets", who="", headers={"host": host})
+            assert answer.status_code == (200 if host in own else 403), host
+        assert "--ops-tokens" in answer.json()["detail"]
+        replay = router.ask("POST", "/deliveries/replay", who="", json={"dry_run": True})
+        assert replay.status_code == 403
+        assert router.http.get(router.url + "/status", headers={"host": "x"}).status_code == 200
+
+
+def test_who_guesses_is_soon_not_listened_to(tmp_path: Path) -> None:
+    """After some wrong tokens no other one of that address is looked at for a while: not even a
+    right one."""
+    with console(tmp_path) as router:
+        statuses = []
+        for number in range(12):
+            headers = {"authorization": f"Bearer guess-{number}"}
+            answer = router.http.get(f"{router.url}/api/v1/you", headers=headers)
+            statuses.append(answer.status_code)
+        assert statuses == [401] * 10 + [429] * 2
+        assert 0 < int(answer.headers["retry-after"]) <= 61
+        assert router.ask("GET", "/you").status_code == 429
+        router.router.wait_for(lambda: router.router.lines("refused"))
+        assert len(router.router.lines("refused")) <= 10

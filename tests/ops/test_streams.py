@@ -1,0 +1,187 @@
+"""What happens, as it happens, for who has a stream open."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from router.config import Holder
+from router.ops import Alone, Answers, Topic
+from router.ops import streams as module
+from router.ops.replies import heard_of
+from router.ops.streams import STREAM_BOUND, Stream, Streams, Wanted
+from router.routing import Glob
+from router.telemetry import Log
+from tests.support.house import PATIENCE
+
+pytestmark = pytest.mark.anyio
+
+OPS = Holder("ops", frozenset({"read", "bodies"}))
+LEDGER = Holder("ledger", frozenset({"read"}), owner="team ledger")
+OWNERS = {"ledger": "team ledger", "audit": "team audit"}
+
+#: An event's line, as the observer has it told.
+EVENT = {
+    "code": "500",
+    "ms": 1.5,
+    "request_id": "r-1",
+    "event_id": "e-1",
+    "event_key": "a.gs.cert.1",
+    "routes": ["for the auditors"],
+    "targets": {
+        "ledger": {"as": "required", "reason": "acknowledged", "ms": 1.0},
+        "audit": {"as": "required", "reason": "code", "code": "700", "ms": 1.0},
+    },
+}
+
+
+class Listened:
+    """A log that is listened to, as a process of the service alone."""
+
+    def __init__(self) -> None:
+        self.log = Log(io.StringIO(), "json")
+        targets = {name: {"owner": owner} for name, owner in OWNERS.items()}
+        report = {"status": {"targets": targets}}
+        here = {
+            Topic.REPORT: lambda _: report,
+            Topic.HEARD: lambda bodies: heard_of(self.log, bodies=bodies),
+        }
+        self.streams = Streams(Alone(Answers(here, {}, self.log)))
+
+    def event(self, **more: Any) -> None:
+        self.log.write("warning", "event", {**EVENT, **more}, b'{"event_key": "a.gs.cert.1"}')
+
+
+@pytest.fixture
+async def listened(monkeypatch: pytest.MonkeyPatch) -> Listened:
+    monkeypatch.setattr(module, "ASK_EVERY", 0.01)
+    return Listened()
+
+
+class Reader:
+    """Reads a stream event by event."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._chunks = stream.chunks()
+        self._read: list[tuple[str, dict[str, Any]]] = []
+
+    async def next(self) -> tuple[str, Mapping[str, Any]]:
+        async with asyncio.timeout(PATIENCE):
+            while not self._read:
+                chunk = await anext(self._chunks)
+                for each in chunk.decode().split("\n\n")[:-1]:
+                    what, data = each.split("\n")
+                    said = json.loads(data.removeprefix("data: "))
+                    self._read.append((what.removeprefix("event: "), said))
+        return self._read.pop(0)
+
+
+async def begun(reader: Reader) -> None:
+    """Once it misses nothing any more."""
+    assert (await reader.next())[0] == "beat"
+
+
+async def test_an_event_comes_as_it_is_handled(listened: Listened) -> None:
+    """With what each target said, as `trace` has it."""
+    with listened.streams.open(Wanted(OPS)) as stream:
+        reader = Reader(stream)
+        await begun(reader)
+        listened.event()
+        what, said = await reader.next()
+
+    assert what == "event"
+    assert (said["event_id"], said["code"], said["routes"]) == ("e-1", "500", EVENT["routes"])
+    assert {each["target"] for each in said["targets"]} == set(OWNERS)
+    assert "body" not in said
+
+
+async def test_bodies_come_where_they_are_asked_for(listened: Listened) -> None:
+    """As text, byte for byte."""
+    with listened.streams.open(Wanted(OPS, bodies=True)) as stream:
+        reader = Reader(stream)
+        await begun(reader)
+        listened.event()
+        _, said = await reader.next()
+
+    assert said["body"] == '{"event_key": "a.gs.cert.1"}'
+
+
+async def test_a_team_hears_only_what_concerns_its_targets(listened: Listened) -> None:
+    """Of an event its own part; of what is about no target of its own, nothing."""
+    with listened.streams.open(Wanted(LEDGER)) as stream:
+        reader = Reader(stream)
+        await begun(reader)
+        listened.log.info("config", hash="abc")
+        listened.log.warning("failing", target="audit", owner="team audit")
+        listened.event(targets={"audit": EVENT["targets"]["audit"]})  # type: ignore[index]
+        listened.event()
+        listened.log.warning("failing", target="ledger", owner="team ledger")
+        said = [await reader.next(), await reader.next()]
+
+    assert [what for what, _ in said] == ["event", "failing"]
+    assert "audit" not in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "comes"),
+    [
+        (Wanted(OPS, targets=("audit",)), True),
+        (Wanted(OPS, targets=("mail",)), False),
+        (Wanted(OPS, keys=(Glob("a.gs.*"),)), True),
+        (Wanted(OPS, keys=(Glob("b.*"),)), False),
+        (Wanted(OPS, failed=True), True),
+        (Wanted(LEDGER, targets=("audit",)), False),
+    ],
+)
+async def test_filters_choose(listened: Listened, wanted: Wanted, comes: bool) -> None:
+    """An event comes where every filter fits; a team can't ask for another's target."""
+    with listened.streams.open(Wanted(OPS)) as all_of_it, listened.streams.open(wanted) as stream:
+        reader, everything = Reader(stream), Reader(all_of_it)
+        await begun(everything)
+        assert (await reader.next())[0] == "beat"
+        listened.event()
+        assert (await everything.next())[0] == "event"
+        assert bool(stream._waiting) == comes
+
+
+async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
+    """What finds no room is dropped and counted; nobody waits for it."""
+    stream = Stream(Wanted(OPS))
+    for _ in range(3):
+        stream.put(b"x" * (STREAM_BOUND // 2))
+    stream.begin()
+    chunks = stream.chunks()
+    await anext(chunks)
+
+    assert (await anext(chunks)).endswith(b'event: dropped\ndata: {"count": 1}\n\n')
+
+
+async def test_a_stream_that_nothing_happens_on_says_that_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that its reader, and what stands between, know it from one that is cut off."""
+    monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
+    stream = Stream(Wanted(OPS))
+    stream.begin()
+    reader = Reader(stream)
+
+    assert [(await reader.next())[0] for _ in range(3)] == ["beat"] * 3
+
+
+async def test_a_stop_ends_every_stream(listened: Listened) -> None:
+    """At once, whatever its reader does."""
+
+    async def read(chunks: AsyncIterator[bytes]) -> None:
+        async for _ in chunks:
+            pass
+
+    with listened.streams.open(Wanted(OPS)) as stream:
+        reading = asyncio.create_task(read(stream.chunks()))
+        listened.streams.end()
+        async with asyncio.timeout(PATIENCE):
+            await reading

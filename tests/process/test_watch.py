@@ -1,0 +1,79 @@
+"""Files that are taken again while the router serves: certificates on real handshakes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.net.certificates import Pair
+from router.net.server_tls import listener_tls
+from router.process.server import Server, listen
+from router.process.watch import Watch
+from router.telemetry.log import Log
+from tests.support.certificates import issued
+from tests.support.house import PATIENCE
+
+pytestmark = pytest.mark.anyio
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
+    """From the next handshake on; what can't be used is told, and changes nothing."""
+    issued(tmp_path)
+    pair, stream = Pair(tmp_path / "cert.pem", tmp_path / "cert.key"), io.StringIO()
+    tls = listener_tls(pair)
+    server = Server(_nothing, listen("127.0.0.1", 0), tls=tls.context)
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    watch = Watch(
+        "--tls-cert", tls, lambda: listener_tls(pair), lambda new: server.renew(new.context),
+        Log(stream, "json"), every=0.01,
+    )  # fmt: skip
+    serving = [asyncio.create_task(each.serve()) for each in (watch, server)]
+    await server.up()
+    try:
+        first = await _shown(server)
+        pair.cert.write_text("half of it")
+        await until(lambda: len(lines()) == 1)
+        assert (lines()[0]["result"], lines()[0]["what"]) == ("refused", "--tls-cert")
+        assert await _shown(server) == first
+        issued(tmp_path)
+        await until(lambda: len(lines()) == 2)
+        assert lines()[1]["result"] == "taken"
+        assert await _shown(server) != first
+    finally:
+        for service in (server, watch):
+            service.stop()
+        await asyncio.gather(*serving)
+
+
+async def _shown(server: Server) -> bytes:
+    """The certificate that a caller is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = server.listener.getsockname()
+    _, writer = await asyncio.open_connection(*address, ssl=context)
+    shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return shown
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Nobody asks it for anything, but for its beginning and its end."""
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})

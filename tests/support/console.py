@@ -1,0 +1,124 @@
+"""A router with the console's port, and teams that have tokens there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.command import PATIENCE
+from tests.support.house import event
+from tests.support.serving import Serving, Target, target, until
+from tests.support.sockets import free_port
+
+#: Who has which token; each is the name, written so often that it can't be guessed.
+HOLDERS: dict[str, dict[str, Any]] = {
+    "ops": {"may": ["read", "replay", "discard", "pause", "bodies"]},
+    "reader": {"may": ["read"]},
+    "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
+    "audit": {"may": ["read"], "owner": "team audit"},
+}
+
+#: The targets, and who answers for each.
+OWNERS = {"ledger": "team ledger", "auditors": "team audit", "billing": ""}
+
+#: Two retries of the router's own, soon over.
+SHORT = {"retries": 1, "waits": ["10ms"]}
+
+
+def token_of(name: str) -> str:
+    return f"{name}-" * 5
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token_of(name)}"}
+
+
+@dataclass
+class Console:
+    """A running router, as those see it who have tokens."""
+
+    router: Serving
+    url: str
+    http: httpx.Client
+    targets: dict[str, Target]
+
+    def ask(self, method: str, path: str, who: str = "ops", **options: Any) -> httpx.Response:
+        headers = {**(bearer(who) if who else {}), **options.pop("headers", {})}
+        return self.http.request(
+            method, f"{self.url}/api/v1{path}", headers=headers, timeout=PATIENCE, **options
+        )
+
+    def get(self, path: str, who: str = "ops", **params: Any) -> Any:
+        answer = self.ask("GET", path, who, params=params)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
+
+    def post(self, path: str, body: Any, who: str = "ops") -> Any:
+        answer = self.ask("POST", path, who, json=body)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
+
+    def send(self, key: str, name: str) -> str:
+        """An event of that key; the code of its reply."""
+        source, topic, kind, status = key.split(".")
+        content = event(
+            event_source=source, event_topic=topic, event_type=kind, event_status=status,
+            event_key=key, changes=[name],
+        )  # fmt: skip
+        return self.router.ask("POST", "/callback", content)[1]
+
+    def wait_for(self, state: str, count: int, target: str, *match: str) -> None:
+        """Until a target has so many deliveries of these keys in that state."""
+
+        def is_so() -> bool:
+            found = self.get("/deliveries", target=target, state=state, match=match)["counts"]
+            return bool(sum(each["deliveries"] for each in found) == count)
+
+        until(is_so)
+
+
+@contextmanager
+def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
+    """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
+    of them is required, so that what fails is soon a dead letter."""
+    with ExitStack() as closing:
+        targets = {name: closing.enter_context(target()) for name in OWNERS}
+        config = folder / "routes.yaml"
+        config.write_text(json.dumps(_routes(targets), indent=1))
+        if tokens:
+            options = (*options, "--ops-tokens", str(_tokens(folder)))
+        options = ("--ops-port", str(free_port()), *options)
+        started = Serving(config, folder / "store.db", options, {})
+        closing.callback(started.close)
+        http = closing.enter_context(httpx.Client(trust_env=False))
+        yield Console(started, started.lines("serving")[0]["ops"], http, targets)
+
+
+def _routes(targets: dict[str, Target]) -> dict[str, Any]:
+    both = ["ledger", "auditors"]
+    routes = {"l.*": ["ledger"], "u.*": ["auditors"], "b.*": both, "p.*": ["billing"]}
+    return {
+        "version": 1,
+        "queue": SHORT,
+        "targets": {
+            name: {"url": each.url, **({"owner": OWNERS[name]} if OWNERS[name] else {})}
+            for name, each in targets.items()
+        },
+        "routes": [
+            {"name": f"what {key[0]} has", "match": key, "optional": names}
+            for key, names in routes.items()
+        ],
+    }
+
+
+def _tokens(folder: Path) -> Path:
+    path = folder / "tokens.yaml"
+    holders = [{"name": name, "token": token_of(name), **each} for name, each in HOLDERS.items()]
+    path.write_text(json.dumps({"tokens": holders}))
+    return path

@@ -1,0 +1,102 @@
+"""What was counted in each minute of the last hour."""
+
+from __future__ import annotations
+
+import json
+
+from router.model import Reason
+from router.telemetry import HOUR, MINUTE, Metrics, Minutes, summed
+
+#: The beginning of a minute, Unix time, in seconds.
+START = 30_000_000.0 * MINUTE
+
+
+def counting(now: float = START) -> tuple[Metrics, Minutes]:
+    metrics = Metrics()
+    metrics.adopt(["ledger", "audit"])
+    return metrics, Minutes(metrics, now)
+
+
+def at(now: float) -> str:
+    return str(int(now // MINUTE))
+
+
+def test_a_minute_has_what_was_counted_in_it() -> None:
+    """Events, failures and attempts count in the minute in which they were counted, once."""
+    metrics, minutes = counting()
+    metrics.event("000", 0.002)
+    metrics.event("500", 0.2)
+    metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+    minutes.look(START + MINUTE)
+    metrics.event("000", 0.002)
+    metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, START + MINUTE)
+
+    told = minutes.told()
+
+    first, second = told[at(START)], told[at(START + MINUTE)]
+    assert (first["events"], first["failed"], sum(first["seconds"])) == (2, 1, 2)
+    assert first["targets"]["ledger"]["reasons"] == {"acknowledged": 1}
+    assert (second["events"], second["failed"]) == (1, 0)
+    assert second["targets"]["ledger"]["reasons"] == {"timeout": 1}
+    assert "audit" not in first["targets"]
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_no_more_than_an_hour_is_kept() -> None:
+    """Whatever time passes, sixty minutes are told at most, the one that goes on included."""
+    metrics, minutes = counting()
+    for minute in range(3 * HOUR):
+        metrics.event("000", 0.002)
+        minutes.look(START + (minute + 1) * MINUTE)
+
+    told = minutes.told()
+
+    assert len(told) == HOUR
+    assert min(told) == at(START + (2 * HOUR + 1) * MINUTE)
+
+
+def test_a_clock_that_is_set_back_loses_no_event() -> None:
+    """What was counted before and after the jump is in the minutes of the clock as it was."""
+    metrics, minutes = counting()
+    metrics.event("000", 0.002)
+    minutes.look(START + MINUTE)
+    metrics.event("000", 0.002)
+    minutes.look(START)
+    metrics.event("000", 0.002)
+    minutes.look(START + MINUTE)
+
+    assert sum(minute["events"] for minute in minutes.told().values()) == 3
+    assert minutes.told()[at(START)]["events"] == 2
+
+
+def test_a_target_that_left_and_came_back_begins_anew() -> None:
+    """Its numbers are new; none is ever told below nothing."""
+    metrics, minutes = counting()
+    for _ in range(3):
+        metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, START)
+    minutes.look(START + MINUTE)
+    metrics.adopt(["audit"])
+    metrics.adopt(["ledger", "audit"])
+    metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+
+    ledger = minutes.told()[at(START + MINUTE)]["targets"]["ledger"]
+
+    assert ledger["reasons"] == {"acknowledged": 1}
+    assert min(ledger["seconds"]) == 0
+
+
+def test_processes_add_up() -> None:
+    """A minute of two processes is the sum of both, for targets that only one of them has too."""
+    one, ones = counting()
+    other, others = counting()
+    one.event("000", 0.002)
+    other.event("500", 0.2)
+    one.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+    other.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+    other.of("audit").attempt(Reason.TIMEOUT, 5.0, START)
+
+    both = summed([ones.told()[at(START)], others.told()[at(START)]])
+
+    assert (both["events"], both["failed"]) == (2, 1)
+    assert both["targets"]["ledger"]["reasons"] == {"acknowledged": 2}
+    assert both["targets"]["audit"]["reasons"] == {"timeout": 1}
