@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -40,9 +40,10 @@ class Tell(Protocol):
 class Happenings:
     """Told by who notices something, at the moment when it is noticed."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tell = tell
-        #: Since when the store fails, on time.monotonic; 0 while it does not.
+        self._monotonic = monotonic
+        #: Since when the store fails, on the monotonic clock; 0 while it does not.
         self._store_fails_since = 0.0
         self._store_is_told = False
 
@@ -80,7 +81,7 @@ class Happenings:
 
     def store_failed(self, error: StoreFailed) -> None:
         """Once it has gone on for a while."""
-        now = time.monotonic()
+        now = self._monotonic()
         since = self._store_fails_since = self._store_fails_since or now
         if now - since >= STORE_TOLD_AFTER and not self._store_is_told:
             self._store_is_told = True
