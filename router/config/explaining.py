@@ -38,6 +38,7 @@ class ExplainedRoute(TypedDict):
     """A route that matches, or one of the nearest that do not."""
 
     name: str
+    file: str
     line: int
     matched: bool
     fields: list[ExplainedField]
@@ -97,6 +98,7 @@ def explained(event: Event, config: Config, nearest: int) -> Explained:
 def _route(match: RouteMatch) -> ExplainedRoute:
     return ExplainedRoute(
         name=match.route.name,
+        file=match.route.file,
         line=match.route.line,
         matched=match.matched,
         fields=[

@@ -11,6 +11,7 @@ from router.delivery.rules import InForce
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import usual_lines
 from router.delivery.target.sender import Sender, addressed
+from router.delivery.traced import TracedSender
 
 __all__ = [
     "Forwarder",
@@ -24,6 +25,7 @@ __all__ = [
     "Queue",
     "Sender",
     "Told",
+    "TracedSender",
     "addressed",
     "judge",
     "usual_lines",

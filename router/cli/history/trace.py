@@ -77,13 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where to look (default: the archive and the store)")
     add_archive(where)
     add_store(parser)
-    where.add_argument(
-        "--log",
-        action="append",
-        metavar="FILE",
-        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
-        f"then nowhere else, unless it is named as well{many}",
-    )
+    add_log(where)
     parser.add_argument(
         "--limit", type=value(parse_count), metavar="N", help=f"events (default {_LIMIT})"
     )
@@ -97,6 +91,16 @@ def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
         setting.option,
         metavar=setting.metavar,
         help=f"the router's archive (default {setting.default}; {setting.variable})",
+    )
+
+
+def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log",
+        action="append",
+        metavar="FILE",
+        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
+        "then nowhere else, unless it is named as well; may be repeated",
     )
 
 
@@ -132,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         ops = runner.run(_ops(args))
         try:
             archive = None if args.log and args.archive is None else read_archive(args)
-            logs = [_source(name, spool) for name in args.log or ()]
+            logs = [log_source(name, spool) for name in args.log or ()]
             sources = Sources(archive, logs, Progress("looked through"), note)
             stored = runner.run(kept(ops, question, limit + 1)) if ops is not None else ()
             found = matches(sources.look(question), stored)
@@ -193,7 +197,8 @@ async def _ops(args: argparse.Namespace) -> Ops | None:
         return None
 
 
-def _source(name: str, spool: IO[bytes]) -> TraceSource:
+def log_source(name: str, spool: IO[bytes]) -> TraceSource:
+    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none."""
     from router.archive import TraceSource
 
     if name != STDIN:

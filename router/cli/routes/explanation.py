@@ -20,19 +20,18 @@ def told(
     config: Config,
     explanation: Explanation,
     others: Sequence[RouteMatch],
-    file: str,
 ) -> Iterator[str]:
-    """`others` are the routes to show that don't match; `file` is what their lines are in."""
+    """`others` are the routes to show that don't match."""
     matching = [route for route in explanation.routes if route.matched]
     yield from _event(event)
     yield ""
     yield "no route matches" if not matching else f"{_routes(len(matching), 'match')}:"
-    yield from _matches(matching, file)
+    yield from _matches(matching)
     if others:
         left = len(explanation.routes) - len(matching) - len(others)
         yield ""
         yield f"{_routes(len(others) + left, 'do')} not match{_which(len(others), left)}:"
-        yield from _matches(others, file)
+        yield from _matches(others)
     yield ""
     yield "plan:"
     if matching:
@@ -64,9 +63,9 @@ def _event(event: Event) -> Iterator[str]:
         yield f"        they would make the key {derived}, but the given one counts"
 
 
-def _matches(routes: Sequence[RouteMatch], file: str) -> Iterator[str]:
+def _matches(routes: Sequence[RouteMatch]) -> Iterator[str]:
     for each in routes:
-        yield f"  {shown(each.route.name)}  {file}:{each.route.line}"
+        yield f"  {shown(each.route.name)}  {each.route.where}"
         yield from columns([_field(field) for field in each.fields], indent=6)
 
 
