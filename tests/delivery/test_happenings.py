@@ -14,9 +14,9 @@ from unittest.mock import patch
 import pytest
 
 from router.contract.schema import Schema, shipped_schema
-from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET, TARGET_FAILING
+from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET_FOR, TARGET_FAILING
 from router.delivery.happenings.noticed import STORE_TOLD_AFTER, Happenings
-from router.delivery.happenings.own_events import MAX_TOLD, MAX_WAITING
+from router.delivery.happenings.own_events import MAX_TOLD, MAX_UNTOLD
 from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
@@ -99,6 +99,7 @@ async def test_it_has_the_contracts_own_form(store: Store) -> None:
             "since": "1970-01-12T13:46:40Z",
             "attempts": 12,
             "reason": "code",
+            "status": 200,
             "said": "700 库存不足",
         },
     }
@@ -176,7 +177,7 @@ async def test_of_two_processes_one_tells(two: list[Store]) -> None:
         other.fails(last=last)
         await hear()
     assert told == ["failing", "recovered", "failing"]
-    Process.ahead += QUIET
+    Process.ahead += QUIET_FOR
     one.fails()
     other.fails()
     await hear()
@@ -250,7 +251,7 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
 
 async def test_what_waits_is_bounded_and_what_is_dropped_is_counted(store: Store) -> None:
     """However much happens at once, and a round takes a part of it."""
-    targets = {f"t{n}": Target(f"t{n}", "http://127.0.0.1/") for n in range(MAX_WAITING + 9)}
+    targets = {f"t{n}": Target(f"t{n}", "http://127.0.0.1/") for n in range(MAX_UNTOLD + 9)}
     ours = Route("ours", {"event_key": ("ebaas-router.*",)}, optional=("bot",))
     one = Process(store, RouteTable([ours], {**TARGETS, **targets}))
     for target in targets.values():
