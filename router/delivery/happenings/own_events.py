@@ -82,6 +82,9 @@ class OwnEvents:
 
     async def _tell(self, happening: Happening, store: Store, sender: OwnSender) -> bool:
         """Whether there is time for another: a store that is away may have taken all of it."""
+        hearers = self._hearers(happening.kind, happening.about)
+        if not hearers:
+            return True  # another configuration is in force
         try:
             if not await self._is_first(happening, store):
                 if happening.kind.gathers:
@@ -93,7 +96,6 @@ class OwnEvents:
         event_id, now = new_id(), store.now()
         letter = addressed(Letter.of(event, request_id=new_id()), event_id)
         self._log.info("own_event", event_id=event_id, event_key=event.event_key)
-        hearers = self._hearers(happening.kind, happening.about)
         rows = [DeliveryRow(target.name, State.QUEUED, due_at=now) for target in hearers]
         try:
             await store.add(rules.answered(event_id, now, now), letter, rows, _STORE_TIME)
