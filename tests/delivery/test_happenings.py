@@ -127,9 +127,9 @@ async def test_without_a_route_nothing_is_made(store: Store) -> None:
     one.fails()
     one.happenings.dead("ledger", "timeout", "id", "a.b.c.1")
     one.happenings.reloaded("hash", ["route all: added"], ())
+    assert not one.own._waiting
     with patch.object(store, "notice", side_effect=AssertionError):
         assert await one.told() == []
-    assert not one.own._waiting
 
 
 async def test_a_storm_of_dead_letters_is_a_count(store: Store) -> None:
@@ -256,6 +256,22 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
     assert (told["event_key"], told["detail"]) == ("ebaas-router.store.back", {"seconds": 93.0})
 
 
+async def test_what_the_store_cannot_be_asked_about_is_told_all_the_same(store: Store) -> None:
+    """Rather by several processes than by none; by each of them once."""
+    one = Process(store, to("bot"))
+    away = StoreFailed("slow")
+    with (
+        patch.object(store, "notice", side_effect=away),
+        patch.object(store, "add", side_effect=away),
+    ):
+        for _ in range(3):
+            one.fails()
+            await one.own.hand_over(store, one)
+    assert [letter.event.event_key for _, letter in one.sent] == [
+        "ebaas-router.target.failing.ledger"
+    ]
+
+
 async def test_what_waits_is_bounded_and_what_is_dropped_is_counted(store: Store) -> None:
     """However much happens at once, and a round takes a part of it."""
     targets = {f"t{n}": Target(f"t{n}", "http://127.0.0.1/") for n in range(MAX_UNTOLD + 9)}
@@ -281,8 +297,8 @@ async def test_silence_is_what_no_process_hears(two: list[Store]) -> None:
     """As long as one hears events the other is no matter; then one tells it, and one its end."""
     one, other = (Process(store, to("bot"), 600.0) for store in two)
 
-    async def heard(seconds: float) -> list[str]:
-        """What is told in that time, looked at every half minute."""
+    async def told_in(seconds: float, *hear: Process) -> list[str]:
+        """While events come to these; it is looked at every half minute."""
         told = []
         for _ in range(round(seconds / 30)):
             Process.ahead += 30.0
@@ -290,26 +306,27 @@ async def test_silence_is_what_no_process_hears(two: list[Store]) -> None:
             for process in (one, other):
                 process.metrics.last_event -= 30.0
                 process.own._silence._began -= 30.0
-            if one_hears:
-                one.metrics.event("000", 0.1)
-            both = [*await one.told(), *await other.told()]
-            told += [each["event_type"] for each in both]
+            for process in hear:
+                process.metrics.event("000", 0.1)
+            both = await asyncio.gather(one.told(), other.told())
+            told += [each["event_type"] for each in itertools.chain(*both)]
         return told
 
-    one_hears = True
-    assert await heard(1800.0) == []
-    one_hears = False
-    assert await heard(540.0) == []
-    assert await heard(7200.0) == ["silent"]
-    one_hears = True
-    assert await heard(1200.0) == ["back"]
+    assert await told_in(1800.0, one) == []
+    assert await told_in(540.0) == []
+    assert await told_in(7200.0) == ["silent"]
+    assert await told_in(1200.0, one, other) == ["back"]
 
 
 async def test_a_router_that_has_just_started_is_no_silence(store: Store) -> None:
-    """It has listened for no time; what the notice of before says it can't know."""
+    """It has not listened for long enough."""
     one = Process(store, to("bot"), 600.0)
-    Process.ahead = 500.0
-    assert await one.told() == []
+    told = []
+    for seconds in (500.0, 200.0):
+        one.metrics.last_event -= seconds
+        one.own._silence._began -= seconds
+        told.append([each["event_type"] for each in await one.told()])
+    assert told == [[], ["silent"]]
 
 
 @pytest.mark.parametrize(
