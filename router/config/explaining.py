@@ -9,6 +9,10 @@ from router.model import FIELDS, Event, Refused
 from router.routing import RouteMatch, nearest_routes
 
 
+#: How many of the routes that don't match are told.
+NEAREST = 3
+
+
 class ExplainedPlan(TypedDict):
     """The targets' names."""
 
@@ -53,6 +57,8 @@ class Explained(TypedDict):
     targets: list[ExplainedTarget]
     #: Those that match come first.
     routes: list[ExplainedRoute]
+    #: How many more there are that do not match.
+    left: int
 
 
 class RefusalShape(TypedDict):
@@ -69,9 +75,10 @@ class RefusedEvent(TypedDict):
     refused: RefusalShape
 
 
-def explained(event: Event, config: Config, nearest: int) -> Explained:
-    """Why it goes where; of the routes that don't match, so many of the nearest."""
+def explained(event: Event, config: Config, *, whole: bool) -> Explained:
+    """Why it goes where; of the routes that don't match, all or a few of the nearest."""
     explanation = config.table.explain(event)
+    nearest = len(explanation.routes) if whole else NEAREST
     matching = [route for route in explanation.routes if route.matched]
     others = nearest_routes(explanation.routes, nearest)
     return Explained(
@@ -91,6 +98,7 @@ def explained(event: Event, config: Config, nearest: int) -> Explained:
             for planned in explanation.targets
         ],
         routes=[_route(each) for each in (*matching, *others)],
+        left=len(explanation.routes) - len(matching) - len(others),
     )
 
 
