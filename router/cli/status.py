@@ -85,7 +85,7 @@ def _ask(args: argparse.Namespace) -> Said:
     url = url or own_url(args, "ops_host", "ops_port")
     context = trust(args).trust if urlsplit(url).scheme == "https" else None
     headers = {} if path is None else {"authorization": f"Bearer {secrets_in(path)[0].reveal()}"}
-    status, body = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
+    status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
     if status == 401:
         is_given = "another token than that" if headers else "a token"
         raise Unanswered(f"{url} wants {is_given}: see --ops-token-file")

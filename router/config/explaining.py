@@ -8,7 +8,6 @@ from router.config.loading import Config
 from router.model import FIELDS, Event, Refused
 from router.routing import RouteMatch, nearest_routes
 
-
 #: How many of the routes that don't match are told.
 NEAREST = 3
 

@@ -18,6 +18,7 @@ from router.telemetry import Log, Minutes
 if TYPE_CHECKING:
     from router.contract.intake import Intake
 
+
 class HeardFacts(TypedDict):
     """What a log has had since it was asked for last: lines of JSON, and how many more."""
 

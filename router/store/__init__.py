@@ -25,6 +25,7 @@ from router.store.ops import (
     Resend,
     Resent,
     Selection,
+    Step,
     Verb,
     carry_out,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "Settlement",
     "Stage",
     "State",
+    "Step",
     "Store",
     "StoreFailed",
     "StoreFull",

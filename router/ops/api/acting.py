@@ -126,9 +126,7 @@ async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewShape:
         raise Rejected(400, f"{verb} which deliveries? Say it, or match * for all")
     filters = filters_for(view, given)
     async with asked.parts.stored.asked() as ops:
-        action = Action(
-            new_id(), verb, asked.holder.name or "", filter_words(given), ops.now()
-        )
+        action = Action(new_id(), verb, asked.holder.name or "", filter_words(given), ops.now())
         selection = _selection(verb, given if filters is None else filters, action.at)
         if filters is None:
             return _told(asked, action, replace(selection, targets=("",)), (), 0, [])
