@@ -7,7 +7,6 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
-from router.cli.times import age
+from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
 from router.model import SettingInvalid
 
@@ -141,9 +140,9 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
         rank = 1 if dead else 2 if waiting else 3
     pause = told.get("pause")
     if pause and now:
-        state += f" {age(_seconds(pause['until']) - _seconds(now))} more"
+        state += f" {age(seconds(pause['until']) - seconds(now))} more"
     elif since and now:
-        state += f" {age(_seconds(now) - _seconds(since))}"
+        state += f" {age(seconds(now) - seconds(since))}"
     failure = told.get("last_failure") if told["failing"] or rank < 2 else None
     cells = (
         clipped(name, _MAX_NAME),
@@ -170,7 +169,3 @@ def _why(failure: Said) -> str:
     more = [str(each) for each in (failure.get("status"), failure.get("detail")) if each]
     reason = failure.get("reason", "")
     return f"{reason} ({', '.join(more)})" if more else reason
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

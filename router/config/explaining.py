@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, final
 
 from router.config.loading import Config
 from router.model import FIELDS, Event, Refused
@@ -46,6 +46,7 @@ class ExplainedRoute(TypedDict):
     fields: list[ExplainedField]
 
 
+@final
 class Explained(TypedDict):
     """What the router does with an event."""
 
@@ -68,6 +69,7 @@ class RefusalShape(TypedDict):
     why: str
 
 
+@final
 class RefusedEvent(TypedDict):
     """What would become of a callback that is no event."""
 

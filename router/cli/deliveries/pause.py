@@ -12,6 +12,7 @@ from router.cli.options import GOOD, NOT_STARTED, Help, add_settings
 from router.cli.printing import say, say_json
 from router.cli.remote import add_remote
 from router.cli.routes.inputs import add_format
+from router.cli.times import seconds
 from router.model import SettingInvalid
 
 #: What it means to have no store.
@@ -74,5 +75,5 @@ def run(args: argparse.Namespace) -> int:
         if args.format == "json":
             say_json(made)
         else:
-            say(pause_told(made, source.now()))
+            say(pause_told(made, seconds(made["since"])))
     return GOOD
