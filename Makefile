@@ -78,8 +78,22 @@ run-environment:
 dev-environment:
 	@scripts/setup dev
 
+.PHONY: browser
+
+# A browser's own environment: its driver is large, and nothing else needs it.
+browser: ## the page in a real browser: each room, both languages, what axe finds; installs one, as root
+	@VENV=.tools/venv-browser scripts/setup browser
+	@scripts/chromium >/dev/null
+	@.tools/venv-browser/bin/python -m pytest -n 2 --dist loadfile $(ARGS) tests/browser
+
 audit: dev-environment ## licences, a bill of materials, known vulnerabilities where they can be asked for
 	@scripts/audit
+
+.PHONY: api-fuzz
+
+api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+	@VENV=.tools/venv-fuzz scripts/setup fuzz
+	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md

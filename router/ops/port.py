@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -123,7 +124,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(API):
         allowed = (error.headers or {}).get("Allow", "")
         more = {"allow": ", ".join(sorted(allowed.split(", ")))} if allowed else {}
-        response = problem(Rejected(error.status_code, "there is no such endpoint"))
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        why = "it has no such method" if is_method else "there is no such endpoint"
+        response = problem(Rejected(error.status_code, why))
         response.headers.update(more)
         return response
     return respond_to_error(error, request_id_of(request))

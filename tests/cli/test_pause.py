@@ -36,7 +36,7 @@ def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
     saying = ("--until", "10m", "--because", "a move", "--as", "ops")
     (told,) = run(shop, table, "pause", "ledger", *saying).lines
     assert told.startswith("ledger is paused until 20")
-    assert told.endswith("(10m) by 'ops': a move")
+    assert told.endswith("(in 10m) by 'ops': a move")
     (listed,) = (each for each in shop.lines("list") if each["kind"] == "pause")
     assert (listed["target"], listed["because"], listed["who"]) == ("ledger", "a move", "ops")
     assert "ledger is paused until 20" in shop.run("list").out

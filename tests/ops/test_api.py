@@ -81,7 +81,7 @@ def test_a_token_that_may_not_is_told_what_is_missing(router: Console) -> None:
     ("method", "path", "options", "status", "detail"),
     [
         ("GET", "/nothing", {}, 404, "no such endpoint"),
-        ("POST", "/targets", {}, 405, "no such endpoint"),
+        ("POST", "/targets", {}, 405, "no such method"),
         ("GET", "/targets?x=1", {}, 400, "no parameter is named 'x'"),
         ("GET", "/deliveries?state=gone", {}, 400, "state: is none of acknowledged, awaiting"),
         ("GET", "/deliveries?limit=0", {}, 400, "limit: is not a whole number from 1 to 500"),
@@ -271,8 +271,10 @@ def test_a_target_is_paused_and_goes_on(router: Console) -> None:
     """With a reason and an end; its deliveries wait meanwhile. Who has done it is told."""
     paused = router.post("/targets/billing/pause", {"until": "10m", "because": "a move"})["paused"]
     assert (paused["by"], paused["because"], paused["who"]) == ("person", "a move", "ops")
-    until(lambda: router.get("/targets/billing")["paused"] == paused)
-    assert router.get("/targets/billing")["state"] == "paused"
+    each = len(router.get("/nodes")["nodes"])
+    router.router.wait_for(lambda: len(router.router.lines("target_paused")) == each)
+    billing = router.get("/targets/billing")
+    assert (billing["paused"], billing["state"]) == (paused, "paused")
     router.send("p.x.paused.1", "paused")
     router.wait_for("queued", 1, "billing", "p.x.paused.1")
     (kept,) = router.get("/pauses")["pauses"]

@@ -31,9 +31,11 @@ from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION, migration
 from router.store.promises import State, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
+from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import FILE_VERSION
 from tests.chaos.boundaries import COMMITS
+from tests.store.test_faults import long
 from tests.support.command import ROOT, environment
 from tests.support.postgres import Database, Server
 
@@ -199,6 +201,19 @@ async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> No
         newer.execute(f"PRAGMA user_version = {FILE_VERSION + 1}")
     with pytest.raises(StartFailed, match="start that, or put back the copy"):
         await SqliteStore.open(first, LIMITS)
+
+
+@long
+async def test_who_comes_second_waits_for_the_upgrade(first: Path) -> None:
+    """Longer than for any other lock: a worker is not refused because another is at it."""
+    with closing(sqlite3.connect(first, isolation_level=None)) as upgrading:
+        upgrading.execute("PRAGMA journal_mode = WAL")
+        upgrading.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(SqliteStore.open(first, LIMITS))
+        await asyncio.wait({opening}, timeout=BUSY_TIMEOUT + 1.0)
+        assert not opening.done()
+        upgrading.execute("ROLLBACK")
+        await (await opening).close()
 
 
 def killed_at(call: str, number: int, path: Path) -> bool:

@@ -50,9 +50,10 @@ def overview(
 
 
 def pause_told(pause: PauseShape, now: float) -> str:
-    left, who = when(pause["until"], now).removeprefix("in "), shown(pause["who"])
-    told = f"{pause['target']} is paused until {pause['until']} ({left}) by {who}"
-    return f"{told}: {pause['because']}"
+    left, who = when(pause["until"], int(now)), shown(pause["who"])
+    return (
+        f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
+    )
 
 
 def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:

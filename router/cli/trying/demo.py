@@ -125,6 +125,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
 
     async def tell() -> None:
         say(f"EBaaS callback router on {shown}")
+        if ops_url:
+            say(f"its page to watch it by: {ops_url}/")
         say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
         for target in loaded.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
@@ -139,8 +141,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
-        if ops_url:
-            say(f"Watch it on its page: {ops_url}/")
         say("Serving until Ctrl-C.")
 
     server.run(*ops, *served, serving, then=tell)

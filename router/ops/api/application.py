@@ -22,9 +22,10 @@ _MAX_BODY = 1024 * 1024
 
 
 def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> list[Route]:
+    """Of two that fit a path the one that names nothing is meant: it comes first."""
     return [
         Route(f"{prefix}{each.path}", _served(each, parts), methods=[each.method])
-        for each in endpoints
+        for each in sorted(endpoints, key=lambda each: bool(each.names))
     ]
 
 

@@ -16,6 +16,9 @@ from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS,
 #: How long the writer waits for another process's commit, in seconds.
 BUSY_TIMEOUT = 2.0
 
+#: The same for a process that waits until another has brought the file up to date.
+UPGRADE_TIMEOUT = 60.0
+
 #: The same for a person's commands, which can wait.
 COMMAND_BUSY_TIMEOUT = 5.0
 
@@ -177,6 +180,8 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     """Under the write lock, so that of several processes one does it and the others see it done."""
+    if _version(path, connection) < FILE_VERSION:
+        connection.execute(f"PRAGMA busy_timeout = {UPGRADE_TIMEOUT * 1000:.0f}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(path, connection)

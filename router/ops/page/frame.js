@@ -1,0 +1,59 @@
+// What stands around every room: the way to the others, whether it is live, who one is.
+
+import { h } from './elements.js';
+import { clock, duration } from './figures.js';
+import { linkTo } from './place.js';
+import { languageNow, speak, text } from './telling.js';
+import { themeNow, wear } from './theme.js';
+
+/** The rooms in the bar; the digit keys lead to them. Nodes have everybody's events. */
+export function navOf(page) {
+  return ['now', 'events', 'dead', 'routes', ...(page.isTeams() ? [] : ['nodes'])];
+}
+
+export function bar(state, page) {
+  const here = state.place.room === 'targets' ? 'now' : state.place.room;
+  return h('header', null,
+    h('a', { class: 'brand', href: linkTo('now') }, text('product')),
+    h('nav', { 'aria-label': text('rooms') }, navOf(page).map((room, index) => h('a', {
+      href: linkTo(room), 'aria-current': room === here ? 'page' : null,
+      'aria-keyshortcuts': String(index + 1) }, text(room)))),
+    h('div', { class: 'side' }, mark(state), who(state, page), language(page), theme(page)));
+}
+
+/** That what one sees is from before, where the router does not answer. */
+export function notice({ goneSince }) {
+  if (!goneSince) return null;
+  return h('div', { class: 'notice', role: 'alert' }, text('gone', {
+    at: clock(goneSince), age: duration((Date.now() - goneSince) / 1000) }));
+}
+
+/** Whether what one sees is as it is now. */
+function mark({ isLive, goneSince, you }) {
+  if (!you && !goneSince) return null;
+  const live = isLive && !goneSince;
+  return h('span', { class: `live ${live ? 'on' : 'off'}`, role: 'status' },
+    text(live ? 'live' : 'live.off'));
+}
+
+function who({ you }, page) {
+  if (!you?.name) return null;
+  return h('button', { type: 'button', title: text('token.forget'), onclick: page.leave },
+    text('token.leave', { name: you.name }));
+}
+
+function language(page) {
+  const other = languageNow() === 'zh' ? 'en' : 'zh';
+  return h('button', { type: 'button', lang: other, title: text('language'), onclick: () => {
+    speak(other);
+    page.draw();
+  } }, other === 'zh' ? '中文' : 'EN');
+}
+
+function theme(page) {
+  const other = themeNow() === 'dark' ? 'light' : 'dark';
+  return h('button', { type: 'button', title: text('theme'), onclick: () => {
+    wear(other);
+    page.draw();
+  } }, text(`theme.${other}`));
+}

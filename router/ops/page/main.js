@@ -1,0 +1,289 @@
+// Joins the parts: which room one is in, what it shows, and how it stays up to date.
+
+import { Gone, Problem, ask, keepToken, token } from './api.js';
+import { h, morph } from './elements.js';
+import { bar, navOf, notice } from './frame.js';
+import { linkTo, placeOf } from './place.js';
+import { follow } from './stream.js';
+import { languageNow, text } from './telling.js';
+import { themeNow, wear } from './theme.js';
+import { dead } from './rooms/dead.js';
+import { event } from './rooms/event.js';
+import { events } from './rooms/events.js';
+import { nodes } from './rooms/nodes.js';
+import { now } from './rooms/now.js';
+import { routes } from './rooms/routes.js';
+import { target } from './rooms/target.js';
+import { tokenEntry } from './rooms/token.js';
+
+/** How often what is shown is asked for, in milliseconds; and while nobody answers. */
+const OFTEN = 5000;
+const GONE = 2000;
+
+/** At most so often is it drawn anew, or asked for, because of what the stream tells. */
+const DRAWN = 250;
+const ASKED = 1000;
+
+/** All that the page knows. */
+const state = {
+  place: placeOf(location.hash),
+  /** Who one is, and what one may; null until it is known. */
+  you: null,
+  /** What was loaded, and for which place: it is shown until the next is there. */
+  data: null,
+  loaded: null,
+  /** Why this place could not be loaded: a Problem, or null. */
+  problem: null,
+  /** Why the API does not let one in; nothing is asked for until there is another token. */
+  refusal: null,
+  isLive: false,
+  /** Since when nobody has answered, in milliseconds; null while somebody does. */
+  goneSince: null,
+  /** How many things are wrong, for the title; the names of all targets, for what can be filled in. */
+  wrong: 0,
+  targets: [],
+};
+
+const page = {
+  go(link) {
+    location.hash = link;
+    arrive();
+  },
+  /** Goes there without a step for the browser's way back. */
+  replace(link) {
+    history.replaceState(null, '', link);
+    state.place = placeOf(location.hash);
+    state.loaded = state.place;
+    draw();
+  },
+  draw,
+  load,
+  soon,
+  begin,
+  /** Without the token. */
+  leave() {
+    keepToken('');
+    Object.assign(state, { you: null, data: null, loaded: null, isLive: false });
+    unfollow();
+    begin();
+  },
+  failed: (error) => {
+    failed(error);
+    draw();
+  },
+  may: (what) => state.you?.may.includes(what) ?? false,
+  /** Whether one sees one team's own alone. */
+  isTeams: () => Boolean(state.you?.owner),
+  /** Without tokens nobody can change anything. */
+  isReadOnly: () => state.you?.tokens === false,
+};
+
+function roomOf({ room, name }) {
+  if (room === 'targets' && name) return target;
+  if (room === 'events' && name) return event;
+  return { now, events, dead, routes, nodes }[room] ?? now;
+}
+
+// Asking
+
+let timer = null;
+let asking = null;
+let unfollow = () => {};
+let followed = null;
+
+/** From the start: who is it, then the room. */
+async function begin() {
+  state.refusal = null;
+  followed = null;
+  await load();
+}
+
+/** Asks for what the room shows; one ask at a time, and the last place counts. */
+async function load() {
+  clearTimeout(timer);
+  const { place } = state;
+  const mine = Symbol('ask');
+  asking = mine;
+  const room = roomOf(place);
+  const before = isLoaded(place) ? state.data : null;
+  try {
+    state.you ??= await ask('you');
+    const data = await room.load(place, before);
+    if (asking !== mine) return;
+    const isNew = !isLoaded(place);
+    Object.assign(state, { data, loaded: place, problem: null, refusal: null, goneSince: null });
+    if (room === now) noteTargets(data);
+    draw();
+    // What its forms say is what it shows, whatever was typed elsewhere.
+    if (isNew) for (const form of document.forms) form.reset();
+  } catch (error) {
+    if (asking !== mine) return;
+    failed(error);
+    draw();
+  }
+  if (state.refusal) return;
+  listen();
+  const often = state.goneSince ? GONE : room.seldom ? OFTEN * 6 : OFTEN;
+  timer = setTimeout(() => (document.hidden && !state.goneSince ? null : load()), often);
+}
+
+function isLoaded(place) {
+  return JSON.stringify(state.loaded) === JSON.stringify(place);
+}
+
+function failed(error) {
+  if (error instanceof Problem && (error.status === 401 || !state.you)) {
+    refused(error);
+  } else if (error instanceof Problem) {
+    Object.assign(state, { problem: error, goneSince: null });
+  } else if (error instanceof Gone || error.name === 'TimeoutError') {
+    state.goneSince ??= Date.now();
+  } else {
+    throw error;
+  }
+}
+
+/** A wrong token is not sent again: the router bounds how often one may be. */
+function refused({ status, title, detail }) {
+  const had = Boolean(token());
+  keepToken('');
+  unfollow();
+  Object.assign(state, { you: null, data: null, loaded: null, isLive: false, goneSince: null,
+    refusal: { status, title, detail, had } });
+}
+
+function noteTargets(data) {
+  state.wrong = now.wrong(data);
+  state.targets = data.targets.map((each) => each.name).sort();
+}
+
+/** The names of targets and what is wrong, where another room was the first. */
+async function glance() {
+  if (roomOf(state.place) === now || state.goneSince || !state.you || document.hidden) return;
+  try {
+    const [status, { targets }] = await Promise.all([ask('status'), ask('targets')]);
+    noteTargets({ status, targets });
+    draw();
+  } catch {
+    // The room's own asking tells what is wrong.
+  }
+}
+
+// Hearing
+
+let drawing = null;
+let loading = null;
+
+/** Follows what this room wants to hear: failures, unless it says more. */
+function listen() {
+  if (!state.you || state.goneSince) return;
+  const room = roomOf(state.place);
+  const query = room.stream?.(state.place) || { failed: 'true' };
+  const wanted = JSON.stringify(query);
+  if (wanted === followed) return;
+  unfollow();
+  followed = wanted;
+  unfollow = follow(query, hear, (isLive) => {
+    if (state.isLive !== isLive) {
+      state.isLive = isLive;
+      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data);
+      if (isLive) load();
+      else draw();
+    }
+  });
+}
+
+function hear(kind, what) {
+  if (!isLoaded(state.place) || kind === 'beat') return;
+  const answer = roomOf(state.place).hear?.(state.data, kind, what, state.place);
+  if (answer === 'draw') drawing ??= setTimeout(() => { drawing = null; draw(); }, DRAWN);
+  if (answer === 'load') soon();
+}
+
+/** Asks anew in a moment, once for all that asked for it till then. */
+function soon() {
+  loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
+}
+
+// Drawing
+
+const root = document.getElementById('page');
+
+function draw() {
+  document.documentElement.lang = languageNow() === 'zh' ? 'zh-CN' : 'en';
+  const wrong = state.wrong ? `(${state.wrong}) ` : '';
+  document.title = `${wrong}${titleOf(state.place)} · ${text('product')}`;
+  const fresh = h('div', { id: 'page' },
+    h('a', { class: 'skip', href: '#main', onclick: (click) => {
+      click.preventDefault();
+      document.querySelector('main').focus();
+    } }, text('skip')),
+    bar(state, page),
+    notice(state),
+    h('main', { id: 'main', tabindex: -1, 'aria-busy': String(isAwaited()) }, shown()),
+    h('datalist', { id: 'targets' }, state.targets.map((name) => h('option', { value: name }))));
+  morph(root, fresh);
+}
+
+function isAwaited() {
+  return !isLoaded(state.place) && !state.refusal && !state.problem;
+}
+
+function titleOf(place) {
+  if (state.refusal) return text('token');
+  return roomOf(place).title(place);
+}
+
+function shown() {
+  if (state.refusal) return tokenEntry(state.refusal, page);
+  if (state.problem && !isLoaded(state.place)) {
+    return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
+      h('p', null, state.problem.detail));
+  }
+  if (!state.data) return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  return [
+    state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
+    roomOf(state.loaded).view(state.data, state.loaded, page),
+  ];
+}
+
+// Moving about
+
+window.addEventListener('hashchange', arrive);
+
+/** Another room begins at its top, and is read from its head on. */
+async function arrive() {
+  const before = state.place;
+  const next = placeOf(location.hash);
+  if (JSON.stringify(next) === JSON.stringify(before) && isAwaited()) return;
+  const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
+  Object.assign(state, { place: next, problem: null });
+  draw();
+  if (isOther) scrollTo(0, 0);
+  if (state.refusal) return;
+  await load();
+  if (isOther) document.querySelector('h1')?.focus();
+}
+
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && !state.refusal) load();
+});
+
+/** `/` is the way to the search, and a digit to a room, unless one is writing. */
+document.addEventListener('keydown', (pressed) => {
+  if (pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
+  if (/^(INPUT|SELECT|TEXTAREA)$/.test(pressed.target.nodeName)) return;
+  const room = navOf(page)[Number(pressed.key) - 1];
+  if (room) page.go(linkTo(room));
+  if (pressed.key === '/') {
+    pressed.preventDefault();
+    const search = document.querySelector('.search');
+    if (search) search.focus();
+    else page.go(linkTo('events'));
+  }
+});
+
+setInterval(glance, OFTEN * 3);
+wear(themeNow());
+draw();
+begin().then(glance);

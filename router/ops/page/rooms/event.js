@@ -1,0 +1,170 @@
+// One event: each request and each attempt in order of time, where it stands, and what comes next.
+
+import { ask, now as routerTime } from '../api.js';
+import { h, s } from '../elements.js';
+import { ago, clock, milliseconds, number } from '../figures.js';
+import { linkTo } from '../place.js';
+import { table } from '../table.js';
+import { ended, reasonText, targetLink } from '../targets.js';
+import { isKnown, text, told } from '../telling.js';
+
+export const event = {
+  title: (place) => `${text('event')} ${place.name.slice(0, 8)}`,
+
+  async load(place) {
+    const body = place.query.body ? { body: 'true' } : {};
+    return { story: await ask(`events/${encodeURIComponent(place.name)}`, body) };
+  },
+
+  /** A search is not cheap: it is looked at again when something happens to this event. */
+  seldom: true,
+  hear: ({ story }, kind, what) => what.event_id && what.event_id === story.event_id && 'load',
+
+  view({ story }, place, page) {
+    return h('div', null,
+      h('h1', { tabindex: -1 }, h('span', { class: 'quiet' }, `${text('event')} `),
+        story.event_key),
+      h('p', { class: 'verdict' }, standing(story)),
+      dead(story),
+      h('ol', { class: 'steps' }, story.steps.map(stepTold), story.next.map(nextTold)),
+      story.deliveries.length ? [h('h2', null, text('event.in_store')), inStore(story)] : null,
+      h('h2', null, text('event.known')),
+      known(story),
+      body(story, place, page));
+  },
+};
+
+/** Whether it is done with. */
+function standing(story) {
+  const requests = story.steps.filter((step) => step.what === 'request');
+  const last = requests.at(-1);
+  if (story.deliveries.some((each) => each.state === 'dead')) return text('event.dead');
+  if (story.next.length) return clockOf(story, last);
+  if (story.steps.some((step) => step.what === 'unmatched')) return text('event.unmatched');
+  if (['closed', 'ended'].includes(story.stage) || last?.code === '000') {
+    return text('event.settled');
+  }
+  return text('event.unknown');
+}
+
+/** The sender's clock. */
+function clockOf(story, last) {
+  const due = story.next.find((each) => each.what === 'request');
+  const ends = story.next.find((each) => each.what === 'given_up');
+  if (!due) return text('event.queued');
+  const key = Date.parse(due.at) > routerTime() ? 'event.clock' : 'event.clock_late';
+  return [told(key, { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
+    age: ago(due.at) }), ends ? told('event.clock_ends', { age: ago(ends.at) }) : null];
+}
+
+function dead(story) {
+  const letters = story.deliveries.filter((each) => each.state === 'dead');
+  if (!letters.length) return null;
+  return h('p', null, h('a', { class: 'button',
+    href: linkTo('dead', null, { event: story.event_id }) },
+  text('event.see_dead', { n: letters.length })));
+}
+
+function stepTold(step) {
+  switch (step.what) {
+    case 'request':
+    case 'unmatched':
+      return line(step, requestTold(step), step.code === '000' ? 'good' : 'bad',
+        step.targets.length ? attempts(step.targets) : null);
+    case 'acted':
+      return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
+        targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
+    default:
+      return line(step, [lateTold(step), ' ', targetLink(step.target), ': ', ended(step),
+        step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`)],
+      step.reason === 'acknowledged' ? 'good' : 'bad');
+  }
+}
+
+function line(step, words, kind, more) {
+  return h('li', { class: kind },
+    h('time', { datetime: step.at, title: step.at }, clock(step.at)),
+    h('div', null, h('p', null, words), more));
+}
+
+function requestTold(step) {
+  const notes = [
+    step.what === 'unmatched' ? text('no_route') : null,
+    step.cause ? text('step.seen_before', { cause: step.cause }) : null,
+    step.unrecorded ? text('step.unrecorded', { why: step.unrecorded }) : null,
+    step.unqueued ? text('step.unqueued') : null,
+    step.routes.length ? text('step.routes', { routes: step.routes.join(', ') }) : null,
+  ].filter(Boolean);
+  return [
+    step.request ? text('step.request', { n: step.request, of: step.of ?? '?' })
+      : text('step.a_request'),
+    step.code ? told('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
+    step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
+    notes.map((note) => h('span', { class: 'note' }, note)),
+  ];
+}
+
+/** A line for each attempt, with how long it took beside the longest. */
+function attempts(targets) {
+  const longest = Math.max(1, ...targets.map((each) => each.ms ?? 0));
+  const columns = [[text('target'), 'name'], [text('route.as')], [text('event.took')],
+    [text('event.how')]];
+  return table(text('event.attempts'), columns, targets.map((each) => ({
+    key: each.target,
+    kind: each.reason && each.reason !== 'acknowledged' ? 'wrong' : null,
+    cells: [
+      targetLink(each.target),
+      each.as ? text(`as.${each.as}`) : '',
+      each.ms === null ? null : [milliseconds(each.ms), s('svg', { class: 'took',
+        viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+      s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 4 }))],
+      [ended(each), each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
+        each.late ? h('span', { class: 'note' }, text('event.late')) : null],
+    ],
+  })), 'attempts');
+}
+
+function lateTold(step) {
+  const key = `step.${step.what}`;
+  if (step.what === 'attempt' && step.request) return text('step.of_request', { n: step.request });
+  return isKnown(key) ? text(key, { n: step.retry ?? 0 }) : step.what;
+}
+
+function nextTold(next) {
+  const words = text(`next.${next.what}`, { n: next.number ?? 0, target: next.target ?? '' });
+  return h('li', { class: 'next' }, ago(next.at), h('div', null, h('p', null, words)));
+}
+
+function inStore(story) {
+  const columns = [[text('target'), 'name'], [text('delivery.state')], [text('reason')],
+    [text('delivery.retries'), 'number'], [text('delivery.changed'), 'number']];
+  return table(text('event.in_store'), columns, story.deliveries.map((each) => ({
+    key: each.target,
+    cells: [targetLink(each.target), text(`delivery.${each.state}`), reasonText(each.reason),
+      number(each.retries), ago(each.changed_at)],
+  })));
+}
+
+function known(story) {
+  const rows = [
+    ['event.id', story.event_id],
+    ['event.request_id', story.request_id],
+    ['event.trace_id', story.trace_id],
+    ['event.changes', story.changes.length ? story.changes.map((each) =>
+      (typeof each === 'string' ? each : JSON.stringify(each))).join(', ') : null],
+    ['event.sha256', story.sha256],
+    ['event.bytes', story.bytes === null ? null : number(story.bytes)],
+  ];
+  return h('dl', { class: 'ids' }, rows.filter(([, value]) => value)
+    .map(([key, value]) => [h('dt', null, text(key)), h('dd', null, h('code', null, value))]));
+}
+
+function body(story, place, page) {
+  if (!page.may('bodies')) return null;
+  if (!place.query.body) {
+    return h('p', null, h('a', { class: 'button', href: linkTo('events', place.name,
+      { body: 'true' }) }, text('event.show_body')));
+  }
+  return [h('h2', null, text('event.body')), story.body ? h('pre', { tabindex: 0 }, story.body)
+    : h('p', { class: 'quiet' }, text('event.no_body'))];
+}

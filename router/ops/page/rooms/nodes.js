@@ -1,0 +1,62 @@
+// Nodes: the processes that take callbacks, and whether they all run the same.
+
+import { ask } from '../api.js';
+import { h } from '../elements.js';
+import { ago, duration, number } from '../figures.js';
+import { table } from '../table.js';
+import { text } from '../telling.js';
+
+export const nodes = {
+  title: () => text('nodes'),
+
+  load: () => ask('nodes'),
+
+  view(data) {
+    return h('div', null,
+      h('h1', { tabindex: -1 }, text('nodes')),
+      h('p', { class: 'quiet' }, text(data.shared ? 'nodes.shared' : 'nodes.alone')),
+      data.nodes.length ? nodeTable(data.nodes) : h('p', { class: 'quiet' }, text('nodes.none')));
+  },
+};
+
+function nodeTable(all) {
+  const columns = [[text('node'), 'name'], [text('nodes.state')], [text('nodes.address')],
+    [text('nodes.version')], [text('nodes.config')], [text('nodes.up'), 'number'],
+    [text('events'), 'number'], [text('hour.failed'), 'number'],
+    [text('target.in_flight'), 'number'], [text('nodes.trouble')]];
+  const config = mostOf(all, 'config');
+  const version = mostOf(all, 'version');
+  return table(text('nodes'), columns, all.map((node) => ({
+    key: node.node_id || `${node.host} ${node.pid}`,
+    cells: [
+      `${node.host} ${node.pid}`,
+      stateOf(node),
+      node.address,
+      marked(node.version, node.version === version),
+      h('code', null, marked(node.config.slice(0, 12), node.config === config)),
+      duration(node.uptime_seconds),
+      ...['events', 'failed', 'in_flight'].map((name) => number(node.figures[name] ?? 0)),
+      node.troubles.slice(0, 1).map((each) => [each.what, ' ', ago(each.at)]),
+    ],
+  })));
+}
+
+function stateOf(node) {
+  if (node.gone) {
+    return h('b', { class: 'bad' }, text('nodes.gone', { age: duration(node.silent_seconds) }));
+  }
+  return node.ready ? text('nodes.ready') : h('b', { class: 'bad' }, text('nodes.not_ready'));
+}
+
+/** What is not what most have. */
+function marked(value, isUsual) {
+  return isUsual ? value : h('b', { class: 'bad', title: text('nodes.differs') }, value);
+}
+
+function mostOf(all, field) {
+  const counts = new Map();
+  for (const node of all.filter((each) => !each.gone)) {
+    counts.set(node[field], (counts.get(node[field]) ?? 0) + 1);
+  }
+  return [...counts].sort(([, one], [, other]) => other - one)[0]?.[0];
+}

@@ -1,0 +1,131 @@
+// Now: is it well, and if not why.
+
+import { ask } from '../api.js';
+import { eventsChart, latencyChart } from '../charts.js';
+import { h } from '../elements.js';
+import { ago, milliseconds, number, time } from '../figures.js';
+import { linkTo } from '../place.js';
+import { table } from '../table.js';
+import { badge, isTroubled, targetLink, troubles, waitingText } from '../targets.js';
+import { isKnown, text, told, translated } from '../telling.js';
+
+/** What changes a target's state. */
+const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload',
+  'target_paused', 'target_resumed']);
+
+export const now = {
+  title: () => text('now'),
+
+  async load() {
+    const [status, minutes, { targets }] = await Promise.all([
+      ask('status'), ask('minutes'), ask('targets')]);
+    return { status, minutes, targets };
+  },
+
+  hear: (data, kind) => CHANGES.has(kind) && 'load',
+
+  wrong: (data) => wrongs(data).length,
+
+  view(data, place, page) {
+    const wrong = wrongs(data);
+    return h('div', null,
+      h('h1', { tabindex: -1, class: wrong.length ? 'bad' : 'good' },
+        wrong.length ? text('now.wrong', { n: wrong.length }) : text('now.well')),
+      wrong.length ? h('ul', { class: 'wrongs' }, wrong.map(drawn)) : null,
+      data.targets.filter((target) => !isTroubled(target)).map(waiting),
+      h('div', { class: 'charts' },
+        eventsChart(text(page.isTeams() ? 'target.attempts' : 'now.events'), data.minutes),
+        latencyChart(text('now.latency'), data.minutes)),
+      h('h2', null, text('targets')),
+      data.targets.length ? targetTable(data.targets)
+        : h('p', { class: 'quiet' }, text('now.no_targets')),
+      about(data.status));
+  },
+};
+
+/** All that is wrong, each `{key, subject, what, doing}`: what the service has first. */
+function wrongs({ status, targets }) {
+  const service = status.reasons.filter((reason) => !reason.startsWith('targets: '))
+    .map((reason) => {
+      const [check, why] = reason.split(/: (.*)/s);
+      return {
+        key: reason,
+        subject: isKnown(`check.${check}`) ? text(`check.${check}`) : check,
+        what: withTimes(translated(why)),
+        doing: isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null,
+      };
+    });
+  const theirs = targets.filter(isTroubled).map((target) => ({
+    key: `target ${target.name}`,
+    state: target.state,
+    subject: targetLink(target.name),
+    all: troubles(target),
+    waits: waitingText(target),
+  }));
+  return [...service, ...theirs];
+}
+
+/** The router's sentences have times in UTC. */
+function withTimes(sentence) {
+  return sentence.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/)
+    .map((part, index) => (index % 2 ? time(part) : part));
+}
+
+function drawn(wrong) {
+  const all = wrong.all ?? [[wrong.what, wrong.doing]];
+  return h('li', { 'data-key': wrong.key, 'data-state': wrong.state },
+    h('b', { class: 'subject' }, wrong.subject),
+    h('div', null, all.map(([what, doing]) => h('p', null, what,
+      doing ? h('span', { class: 'doing' }, doing) : null)),
+    wrong.waits ? h('p', { class: 'quiet' }, wrong.waits) : null));
+}
+
+/** What is not wrong, and has still to be delivered. */
+function waiting(target) {
+  const waits = waitingText(target);
+  return waits && h('p', { class: 'quiet' }, targetLink(target.name), ': ', waits);
+}
+
+function targetTable(targets) {
+  const columns = [
+    [text('target'), 'name'], [text('target.state'), 'short bare'], [text('hour.attempts'), 'number'],
+    [text('hour.failed'), 'number'], [text('hour.p99'), 'number'],
+    [text('target.in_flight'), 'number'], [text('target.unsettled'), 'number'],
+    [text('target.last_acknowledged'), 'number'],
+  ];
+  return table(text('targets'), columns, targets.map((target) => ({
+    key: target.name,
+    cells: [
+      [targetLink(target.name), target.owner ? h('span', { class: 'owner' }, target.owner) : null],
+      badge(target.state),
+      number(target.hour.attempts),
+      target.hour.failed ? h('b', { class: 'bad' }, number(target.hour.failed)) : '0',
+      milliseconds(target.hour.p99_ms),
+      `${number(target.in_flight)} / ${number(target.limit)}`,
+      unsettled(target),
+      ago(target.last_acknowledged),
+    ],
+  })));
+}
+
+/** How many of each state, each a link to them. */
+export function unsettled(target) {
+  const parts = ['dead', 'queued', 'awaiting'].filter((state) => target.unsettled[state])
+    .map((state) => h('a', {
+      href: linkTo('dead', null, { target: target.name, state: state === 'dead' ? '' : state }),
+      class: state === 'dead' ? 'bad' : null,
+    }, text(`count.${state}`, { n: target.unsettled[state] })));
+  return parts.length ? parts.map((part, index) => [index ? ', ' : '', part]) : '0';
+}
+
+/** What runs; a team's token is told less. */
+function about(status) {
+  const { configuration, requests } = status;
+  return h('p', { class: 'quiet about' }, text('now.version', { version: status.version }),
+    configuration?.hash ? [' · ', told('now.configuration', {
+      hash: h('a', { href: linkTo('routes') }, configuration.hash.slice(0, 12)),
+      age: ago(configuration.since) })] : null,
+    requests ? [' · ', text('now.in_flight', { n: requests.in_flight, limit: requests.limit })]
+      : null,
+    ' · ', told('now.at', { at: time(status.at) }));
+}

@@ -1,0 +1,28 @@
+// What is shown where the API lets nobody in: the place for a token, or why there is none.
+
+import { keepToken } from '../api.js';
+import { h } from '../elements.js';
+import { queryOf } from '../place.js';
+import { text } from '../telling.js';
+
+/** `refusal` is what the API said; `had` in it tells whether a token was sent. */
+export function tokenEntry(refusal, page) {
+  if (refusal.status === 403) {
+    return h('div', null,
+      h('h1', { tabindex: -1 }, refusal.title || text('token.refused')),
+      h('p', null, refusal.detail));
+  }
+  return h('div', null,
+    h('h1', { tabindex: -1 }, text('token.wanted')),
+    h('p', { class: 'quiet' }, text('token.where')),
+    refusal.status !== 401 ? h('p', { class: 'bad', role: 'alert' }, refusal.detail)
+      : refusal.had ? h('p', { class: 'bad', role: 'alert' }, text('token.wrong')) : null,
+    h('form', { class: 'filters', onsubmit: (event) => {
+      event.preventDefault();
+      keepToken(queryOf(event.currentTarget).token);
+      page.begin();
+    } },
+    h('label', { class: 'wide' }, text('token'), h('input', { name: 'token', type: 'password',
+      required: true, autocomplete: 'current-password', autofocus: true })),
+    h('button', { class: 'strong' }, text('token.enter'))));
+}

@@ -1,0 +1,70 @@
+"""What everybody can read: axe finds nothing, and a phone need not be moved sideways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from tests.support.troubled import Troubled
+from tests.support.visitor import Visitor, visitor
+
+ROOMS = {
+    "now": "",
+    "target": "#/targets/ledger",
+    "events": "#/events",
+    "search": "#/events?since=1h",
+    "dead": "#/dead",
+    "routes": "#/routes?key=a.gs.cert.1",
+    "nodes": "#/nodes",
+}
+
+
+@pytest.fixture(scope="module")
+def filled(router: Troubled) -> Troubled:
+    """A router that has something in every room."""
+    router.dead("read")
+    return router
+
+
+@pytest.fixture(params=["light-360", "light-1280", "dark-360", "dark-1280"])
+def reader(
+    request: pytest.FixtureRequest, chromium: Browser, filled: Troubled
+) -> Iterator[Visitor]:
+    theme, width = request.param.split("-")
+    with visitor(
+        chromium, filled.url, token=filled.ops_token, dark=theme == "dark", width=int(width)
+    ) as found:
+        yield found
+    assert found.complaints == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_axe_finds_nothing(reader: Visitor, room: str) -> None:
+    """And nothing is wider than the screen."""
+    reader.go(ROOMS[room])
+    check(reader)
+
+
+def test_axe_finds_nothing_in_a_timeline(reader: Visitor) -> None:
+    """Likewise, of an event that has failed."""
+    reader.go("#/events?since=1h")
+    reader.page.locator("tbody a").first.click()
+    reader.settle()
+    check(reader)
+
+
+def test_axe_finds_nothing_where_a_token_is_wanted(chromium: Browser, filled: Troubled) -> None:
+    """Likewise."""
+    with visitor(chromium, filled.url) as found:
+        found.go("")
+        check(found)
+
+
+def check(reader: Visitor) -> None:
+    found = Axe().run(reader.page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    wide = reader.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0

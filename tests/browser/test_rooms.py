@@ -1,0 +1,140 @@
+"""Each room's main deed, by clicking, in both languages."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import expect
+
+from tests.support.serving import always
+from tests.support.troubled import Troubled
+from tests.support.visitor import Visitor
+
+
+def test_now_says_what_is_wrong_and_leads_there(router: Troubled, ops: Visitor) -> None:
+    """Failing targets come first, with why in words; a click shows all of one."""
+    router.post("now")
+    ops.go("")
+    ops.sees("why.failing", reason=ops.word("reason.code"))
+    expect(ops.page.locator("tbody tr").last).to_contain_text("certificates")
+    ops.page.locator("tbody").get_by_role("link", name="ledger", exact=True).click()
+    ops.sees("target.gets")
+    ops.sees_text("everything under gs")
+
+
+def test_a_chart_is_told_minute_by_minute(router: Troubled, ops: Visitor) -> None:
+    """By the arrow keys: the last minute has the event."""
+    router.post("charted")
+    ops.go("")
+    chart = ops.page.locator("figure").first
+    chart.locator(".plot").focus()
+    chart.locator(".plot").press("End")
+    expect(chart.locator("output")).to_contain_text("· ")
+
+
+def test_a_target_is_paused_and_resumed(router: Troubled, ops: Visitor) -> None:
+    """With why and by whom, as the room then says; and it is offered to resume it."""
+    ops.go("#/targets/certificates")
+    ops.page.locator("summary", has_text=ops.word("pause")).click()
+    ops.field("pause.because").fill("database upgrade")
+    ops.button("pause.do", target="certificates").click()
+    ops.sees("pause.done")
+    ops.sees_text("database upgrade")
+    ops.sees("state.paused")
+    ops.button("resume").click()
+    ops.sees("resume.done")
+    expect(ops.button("resume")).to_be_hidden()
+
+
+def test_events_appear_as_they_come(router: Troubled, ops: Visitor) -> None:
+    """Without a reload, with what EBaaS was told and who failed; held still, none moves."""
+    ops.go("#/events")
+    expect(ops.page.locator(".live.on")).to_be_visible()
+    router.post("live")
+    row = ops.row("audit").first
+    expect(row).to_contain_text("500")
+    ops.button("events.hold").click()
+    before = ops.page.locator("tbody tr").count()
+    router.post("held")
+    expect(ops.page.get_by_role("button", pressed=True)).not_to_contain_text("(0")
+    assert ops.page.locator("tbody tr").count() == before
+
+
+def test_an_event_is_found_by_an_id_of_its_business(router: Troubled, ops: Visitor) -> None:
+    """And shown as a timeline: each attempt in the receiver's words, what comes next."""
+    name = f"order-{ops.language}"
+    router.post(name)
+    ops.go("#/events")
+    ops.field("events.what").fill(name)
+    ops.button("search").click()
+    ops.sees("place.archive")
+    ops.row("a.gs.cert.1").get_by_role("link").first.click()
+    ops.sees("step.request", n=1, of=21)
+    ops.sees_text(ops.word("reason.code"))
+    ops.sees("next.given_up")
+    ops.link("event.show_body").click()
+    expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
+
+
+def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
+    """First it is shown what would be, then it is done, and told where it was asked for."""
+    name = f"replayed-{ops.language}"
+    router.dead(name)
+    router.targets["audit"].code = always("000")
+    try:
+        ops.go("#/dead?target=audit")
+        ops.letters.last.get_by_role("button", name=ops.word("verb.replay")).click()
+        ops.sees("would.replay", n=1)
+        ops.button("do.replay", n=1).click()
+        expect(ops.page.locator("tr .panel")).to_contain_text(ops.word("did.replay", n=1))
+        ops.sees_text("ops")
+    finally:
+        router.targets["audit"].code = always("700")
+
+
+def test_a_discard_is_taken_back(router: Troubled, ops: Visitor) -> None:
+    """All that a filter shows is discarded, and restored by what is offered there."""
+    router.dead(f"discarded-{ops.language}")
+    ops.go("#/dead?target=audit&match=a.gs.*")
+    expect(ops.letters.first).to_be_visible()
+    count = ops.letters.count()
+    ops.button("all.discard").click()
+    ops.button("do.discard", n=count).click()
+    ops.sees("did.discard", n=count)
+    ops.sees("none.dead")
+    ops.button("undo").click()
+    ops.button("do.restore", n=count).click()
+    ops.sees("did.restore", n=count)
+    expect(ops.letters).to_have_count(count)
+
+
+def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
+    """Who would get it and by which routes; and what stops the nearest other one."""
+    ops.go("#/routes")
+    ops.field("explain.what").fill("a.gs.cert.1")
+    ops.button("explain.do").click()
+    ops.sees("explain.by", routes="everything under gs")
+    ops.sees("explain.nearest")
+    ops.field("routes.find").fill("auditors")
+    expect(ops.page.locator("tbody tr")).to_have_count(1)
+
+
+def test_a_refused_file_is_told_with_its_line(router: Troubled, ops: Visitor) -> None:
+    """In the room, and among what is wrong; it is over with the next good one."""
+    good = router.config.read_text()
+    router.config.write_text(json.dumps({**json.loads(good), "tragets": {}}))
+    try:
+        router.serve.wait_for(lambda: router.serve.lines("reload"))
+        ops.go("#/routes")
+        ops.sees_text("did you mean 'targets'?")
+        ops.go("")
+        ops.sees("check.configuration")
+    finally:
+        router.config.write_text(good)
+
+
+def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:
+    """The process that serves, and that it is ready."""
+    ops.go("#/nodes")
+    row = ops.row(str(router.serve.process.pid))
+    expect(row).to_contain_text(ops.word("nodes.ready"))

@@ -1,0 +1,54 @@
+"""Who is let in, what is offered to whom, and what strangers' words can't do."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, expect
+
+from tests.support.house import event
+from tests.support.troubled import HOSTILE, Troubled
+from tests.support.visitor import Visitor, visitor
+
+
+def test_a_token_is_asked_for(chromium: Browser, router: Troubled) -> None:
+    """A wrong one is told so; the right one shows the room that was asked for, until one leaves."""
+    with visitor(chromium, router.url) as found:
+        found.go("#/nodes")
+        found.field("token").fill("a wrong one")
+        found.button("token.enter").click()
+        found.sees("token.wrong")
+        found.field("token").fill(router.ops_token)
+        found.button("token.enter").click()
+        found.sees("nodes.ready")
+        found.button("token.leave", name="ops").click()
+        found.sees("token.wanted")
+        found.page.reload()
+        found.sees("token.wanted")
+
+
+def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Troubled) -> None:
+    """A team that may only read sees its own target, no other, and nothing to do."""
+    router.dead("not for ledger")
+    with visitor(chromium, router.url, token=router.ledger_token) as found:
+        found.go("")
+        expect(found.row("ledger")).to_have_count(1)
+        expect(found.row("audit")).to_have_count(0)
+        found.go("#/targets/ledger")
+        expect(found.page.locator("main button, main summary")).to_have_count(0)
+        found.go("#/dead?state=awaiting")
+        expect(found.row("ledger").first).to_be_visible()
+        expect(found.page.locator("main td button, main .acts button")).to_have_count(0)
+        found.go("#/targets/audit")
+        found.sees_text("there is no such target")
+    assert found.complaints == []
+
+
+def test_hostile_words_stay_text(router: Troubled, ops: Visitor) -> None:
+    """A receiver's answer and an event's key are shown as they are, in every room that has them."""
+    key = f"a.gs.{HOSTILE}.1"
+    router.serve.ask("POST", "/callback", event(event_type=HOSTILE, event_key=key))
+    for place in ("", "#/targets/ledger", "#/events?since=1h", "#/dead?state=awaiting"):
+        ops.go(place)
+        ops.sees_text("<img src=x")
+    ops.page.get_by_role("link", name=key).first.click()
+    ops.sees_text(key)
+    assert ops.page.locator("main img, main script").count() == 0

@@ -1,0 +1,123 @@
+"""The page's files: small, from here alone, and in two languages that say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from router import config
+from router.config.reload import Standing
+from router.model import Reason
+from router.ops.files import page_files
+from router.ops.report import Report, report_of
+from router.ops.status import Reports, status_of
+from router.telemetry.metrics import Metrics
+from tests.support.command import ROOT
+from tests.support.house import routes
+
+PAGE = ROOT / "router" / "ops" / "page"
+
+MODULES = sorted(PAGE.rglob("*.js"))
+
+#: A line of the table of words.
+_LINE = re.compile(r'^  ("[a-z_0-9.]+"): (\[".*"\]),$')
+
+#: A value in the words, or a word chosen by a number.
+_VALUE = re.compile(r"\{(\w+)(?:\|[^}]*)?\}")
+
+
+@cache
+def words() -> dict[str, tuple[str, str]]:
+    """What the page says, by its keys: in English and in Chinese."""
+    text = (PAGE / "words.js").read_text()
+    table = text.partition("export const WORDS = {\n")[2].partition("\n};")[0]
+    found = [_LINE.match(line) for line in table.splitlines() if line]
+    assert None not in found
+    pairs = [(json.loads(each[1]), json.loads(each[2])) for each in found if each]
+    assert len(dict(pairs)) == len(pairs), "a key is there twice"
+    return dict(pairs)
+
+
+def test_both_languages_say_all_of_it() -> None:
+    """Each key has both, with the same values in them, and Chinese is Chinese."""
+    for key, said in words().items():
+        english, chinese = said
+        assert english, key
+        assert chinese.strip() or not english.strip(), key
+        # A word that English chooses by a number has no place in Chinese.
+        chosen = set(re.findall(r"\{(\w+)\|", english))
+        shown = set(re.findall(r"\{(\w+)\}", english))
+        assert set(_VALUE.findall(chinese)) >= shown - chosen, key
+        assert set(_VALUE.findall(chinese)) <= shown | chosen, key
+
+
+def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
+    """By its key, or by how a key begins that ends in what the API says."""
+    code = "\n".join(each.read_text() for each in MODULES if each.name != "words.js")
+    used = set(re.findall(r"\b(?:text|told)\('([\w.]+)'", code))
+    assert used - words().keys() == set()
+    quoted = set(re.findall(r"'([\w.]+)'", code))
+    begun = tuple(re.findall(r"`([a-z_.]+\.)\$\{", code))
+    ended = tuple(re.findall(r"`\$\{\w+\}(\.\w+)`", code))
+    left = {key for key in words() if not key.startswith(begun) and not key.endswith(ended)}
+    assert left - quoted == set()
+
+
+def test_every_reason_is_told_with_what_to_do() -> None:
+    """In words; but for the two that nobody has to do anything about."""
+    for reason in Reason:
+        assert f"reason.{reason}" in words()
+        assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
+    """Each sentence of `/status`, but for those about targets, which are told by their figures."""
+    table = (PAGE / "words.js").read_text().partition("export const PHRASES = [\n")[2]
+    phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
+    first, second = ill("one"), ill("another")
+    now = first["status"]["store"]["failed_at"]
+    said = status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)
+    reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
+    assert len(reasons) >= len(phrases)
+    assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
+    assert [each for each in phrases if not any(map(each.match, reasons))] == []
+
+
+def ill(configuration: str) -> Report:
+    """A process with which all is wrong, and that has this configuration in force."""
+    content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
+    standing = Standing(config.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
+    metrics = Metrics()
+    metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
+    metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
+    report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
+    report["status"]["configuration"]["hash"] = configuration
+    report["status"]["configuration"]["successful"] = False
+    report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
+    return report
+
+
+def test_it_is_small_and_from_here_alone() -> None:
+    """Under 150 KB in all; no other host is named, and nothing stands in the page itself."""
+    files = page_files()
+    assert sum(len(each.content) for each in files.values()) < 150_000
+    for name, file in files.items():
+        hosts = re.findall(r"\bhttps?://[\w.]+", file.content.decode())
+        assert set(hosts) <= {"http://www.w3.org"}, name
+    index = files["index.html"].content.decode()
+    assert re.search(r"<script[^>]*>[^<]|<style|\son\w+=|\sstyle=", index) is None
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PAGE)))
+def test_text_is_only_ever_text(module: Path) -> None:
+    """Nothing reads HTML, and what a module imports is there."""
+    code = module.read_text()
+    ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function"
+    assert re.search(ways, code) is None
+    for name in re.findall(r"from '(\.[^']+)'", code):
+        assert (module.parent / name).is_file(), name

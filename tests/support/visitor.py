@@ -1,0 +1,104 @@
+"""Who looks at the page: a real browser, in one language, theme and width."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+
+#: How Debian's is started: alone, and calling nobody.
+CHROMIUM: dict[str, Any] = {
+    "executable_path": "/usr/bin/chromium",
+    "args": [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    ],
+}
+
+#: How long something may take to be seen, in milliseconds.
+PATIENCE = 15_000
+
+_LOCALES = {"en": "en-GB", "zh": "zh-CN"}
+
+
+class Visitor:
+    """One tab, and the page's own words in its language."""
+
+    def __init__(self, page: Page, url: str, language: str) -> None:
+        self.page = page
+        self.url = url
+        self.language = language
+        #: What the browser had to complain of.
+        self.complaints: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        # That an answer was no 2xx, which the page deals with, the browser tells all the same.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def go(self, place: str) -> None:
+        """There, and wait until it is shown."""
+        self.page.goto(f"{self.url}/{place}")
+        self.settle()
+
+    def settle(self) -> None:
+        expect(self.page.locator("main[aria-busy=false] h1")).to_be_visible()
+
+    def word(self, key: str, **values: Any) -> str:
+        """What the page says for `key`, by its own code."""
+        say = "([key, values]) => import('/page/telling.js').then((it) => it.text(key, values))"
+        said: str = self.page.evaluate(say, [key, values])
+        return said
+
+    def button(self, key: str, **values: Any) -> Locator:
+        return self.page.get_by_role("button", name=self.word(key, **values), exact=True)
+
+    def link(self, key: str, **values: Any) -> Locator:
+        return self.page.get_by_role("link", name=self.word(key, **values), exact=True)
+
+    def field(self, key: str) -> Locator:
+        return self.page.get_by_label(self.word(key), exact=True)
+
+    @property
+    def letters(self) -> Locator:
+        """The rows of deliveries that something can be done with."""
+        return self.page.locator("tr:has(td.does button)")
+
+    def row(self, text: str) -> Locator:
+        """The rows that have it."""
+        return self.page.locator("tbody tr").filter(has_text=text)
+
+    def sees(self, key: str, **values: Any) -> None:
+        """Somewhere in the room."""
+        self.sees_text(self.word(key, **values))
+
+    def sees_text(self, text: str) -> None:
+        pattern = re.compile(re.escape(text).replace(r"\ ", r"\s+"))
+        expect(self.page.locator("main")).to_contain_text(pattern)
+
+
+@contextmanager
+def visitor(
+    browser: Browser, url: str, language: str = "en", *, token: str = "", dark: bool = False,
+    width: int = 1280,
+) -> Iterator[Visitor]:  # fmt: skip
+    """With the token entered already, where one is given."""
+    context = browser.new_context(
+        locale=_LOCALES[language],
+        color_scheme="dark" if dark else "light",
+        viewport={"width": width, "height": 800},
+    )
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    if token:
+        kept = f"sessionStorage.setItem('ebaas-router-token', '{token}')"
+        context.add_init_script(kept)
+    try:
+        yield Visitor(context.new_page(), url, language)
+    finally:
+        context.close()
