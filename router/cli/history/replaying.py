@@ -17,7 +17,7 @@ from router.cli.columns import counted
 from router.cli.deliveries.acting import UNASKED, Work, confirmed
 from router.cli.deliveries.entries import deliveries
 from router.cli.deliveries.stored import whoever
-from router.cli.history.trace import Progress
+from router.cli.history.places import Progress
 from router.cli.options import BAD, GOOD, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
