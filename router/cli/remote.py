@@ -150,40 +150,51 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
         type=value(parse_url),
         help=f"ask the router whose ops port is there, like http://router:8081 (variable {_URL})",
     )
-    remote.add_argument(
+    add_token(remote)
+    add_ca(remote)
+
+
+def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The option that `read_token` reads."""
+    parser.add_argument(
         "--token-file",
         type=value(parse_file),
         metavar="FILE",
         help=f"has the token for it (variable {_TOKEN})",
     )
-    add_ca(remote)
 
 
 def read_remote(args: argparse.Namespace) -> Remote | None:
     """None where no URL is given. Raises SettingInvalid, also for an option that is about what is
     on this machine, and StartFailed for a token's file of no use."""
-    url, named_by = args.url, "--url"
-    if url is None and (text := os.environ.get(_URL)):
-        named_by = _URL
-        try:
-            url = parse_url(text)
-        except ValueError as error:
-            raise SettingInvalid(f"{_URL}: {error}") from None
+    url = read_url(args)
     if url is None:
         if args.token_file is not None:
             raise SettingInvalid("--token-file is for a router that --url names")
         return None
+    named_by = _URL if args.url is None else "--url"
     for name in _HERE:
         if getattr(args, name, None) is not None:
             why = "who acts is the token's name" if name == "who" else "that is the router's own"
             option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
     context = trust(args).trust if urlsplit(url).scheme == "https" else None
-    return Remote(url, _token(args), context)
+    return Remote(url, read_token(args), context)
 
 
-def _token(args: argparse.Namespace) -> str:
-    """`""` for none."""
+def read_url(args: argparse.Namespace) -> str | None:
+    """The option's, or the variable's. Raises SettingInvalid."""
+    if args.url is not None or not (text := os.environ.get(_URL)):
+        url: str | None = args.url
+        return url
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise SettingInvalid(f"{_URL}: {error}") from None
+
+
+def read_token(args: argparse.Namespace) -> str:
+    """`""` for none. Raises StartFailed."""
     from router.ops import secrets_in
 
     text = os.environ.get(_TOKEN)

@@ -79,3 +79,19 @@ def opened(args: argparse.Namespace, wanted: Wanted) -> Iterator[History]:
 
     with opened_here(args, wanted) as here:
         yield here
+
+
+def where_told(history: History) -> str:
+    """Where was looked, and how far back each reaches."""
+    places = [
+        f"the {each['name']} ({_reach(each['name'], each['back_to'])})"
+        for each in history.looked_in
+    ]
+    where = ", ".join(places) or "no place: there is neither an archive nor a store"
+    return f"looked in {where}"
+
+
+def _reach(name: str, back_to: str | None) -> str:
+    if name == "store":
+        return "what is not settled, or was within the hour"
+    return f"back to {back_to}" if back_to is not None else "nothing there"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.history.places import add_places
-from router.cli.history.source import History, Wanted, opened
+from router.cli.history.source import History, Wanted, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
@@ -98,22 +98,6 @@ def _wanted(args: argparse.Namespace) -> Wanted:
     return Wanted(
         args.what, args.target or (), args.code or (), args.since, args.until, args.failed
     )
-
-
-def where_told(history: History) -> str:
-    """Where was looked, and how far back each reaches."""
-    places = [
-        f"the {each['name']} ({_reach(each['name'], each['back_to'])})"
-        for each in history.looked_in
-    ]
-    where = ", ".join(places) or "no place: there is neither an archive nor a store"
-    return f"looked in {where}"
-
-
-def _reach(name: str, back_to: str | None) -> str:
-    if name == "store":
-        return "what is not settled, or was within the hour"
-    return f"back to {back_to}" if back_to is not None else "nothing there"
 
 
 def _say_story(history: History, args: argparse.Namespace) -> None:
