@@ -31,8 +31,7 @@ HELP = Help(
     needs a token that may `bodies`.""",
     examples=(
         "ebaas-router resend order-4711 --to http://localhost:3000/callback",
-        "ebaas-router resend 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --to http://localhost:3000/ "
-        "--format json",
+        "ebaas-router resend order-4711 --to http://localhost:3000/ --format json",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
     ),
     exit_codes={
