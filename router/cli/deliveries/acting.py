@@ -16,7 +16,7 @@ from router.cli.deliveries.entries import (
     standing,
     total,
 )
-from router.cli.deliveries.source import Preview, Source
+from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
 from router.cli.remote import RemoteProblem
@@ -30,7 +30,7 @@ UNASKED = 10
 _PROGRESS = 2.0
 
 
-def act(source: Source, filters: Filters, args: argparse.Namespace) -> int:
+def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     """Replay, discard or restore what is selected; the exit code."""
     preview = source.preview(Verb(args.verb), filters, args.who)
     work = Work(Verb(args.verb), total(preview.counts))
@@ -94,7 +94,7 @@ def _nothing_fits(preview: Preview, filters: Filters) -> str:
     return f"no {' or '.join(states)} delivery fits {preview.action['what']}"
 
 
-def _why_not(source: Source, filters: Filters) -> Iterator[str]:
+def _why_not(source: Deliveries, filters: Filters) -> Iterator[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
     targets = filters["target"] or ()
     for event_id in filters["event"] or ():

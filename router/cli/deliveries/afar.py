@@ -69,8 +69,8 @@ class _Done(TypedDict):
     more: bool
 
 
-class Afar:
-    """A Source, by a router's API; who acts is the token's name."""
+class RemoteDeliveries:
+    """Those of a router that is asked; who acts is the name of the token."""
 
     routes = "the router's routes.yaml"
 

@@ -8,7 +8,7 @@ import sys
 from router.cli.deliveries import entries
 from router.cli.deliveries.acting import act
 from router.cli.deliveries.selecting import add_selection, mind_targets, read_filters, selects
-from router.cli.deliveries.source import Source, opened
+from router.cli.deliveries.source import Deliveries, opened
 from router.cli.deliveries.store import add_store
 from router.cli.options import (
     BAD,
@@ -141,7 +141,7 @@ def _check(args: argparse.Namespace, filters: Filters) -> None:
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
 
 
-def _list(source: Source, filters: Filters, args: argparse.Namespace) -> int:
+def _list(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     """The counts first; then what was selected, or, where nothing was, the pauses and the last
     actions."""
     counts, is_listing = source.counts(filters), selects(filters)
@@ -158,7 +158,9 @@ def _list(source: Source, filters: Filters, args: argparse.Namespace) -> int:
     return GOOD
 
 
-def _list_entries(source: Source, filters: Filters, args: argparse.Namespace, number: int) -> None:
+def _list_entries(
+    source: Deliveries, filters: Filters, args: argparse.Namespace, number: int
+) -> None:
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     for page in source.pages(filters, limit):
         if args.format == "json":
@@ -171,7 +173,7 @@ def _list_entries(source: Source, filters: Filters, args: argparse.Namespace, nu
         say(f"{number - limit:,} more: --limit")
 
 
-def _show(source: Source, args: argparse.Namespace) -> int:
+def _show(source: Deliveries, args: argparse.Namespace) -> int:
     shape = source.dossier(args.event_id, body=args.body)
     if shape is None:
         note("no such event: it was never kept, or is over for long enough")

@@ -14,7 +14,7 @@ from router.routing import Glob, GlobInvalid
 from router.store import FILTERS, Filters, Later, State, Verb, mind_states
 
 if TYPE_CHECKING:
-    from router.cli.deliveries.source import Source
+    from router.cli.deliveries.source import Deliveries
 
 
 def add_selection(parser: argparse._ArgumentGroup) -> None:
@@ -64,7 +64,7 @@ def selects(filters: Filters) -> bool:
     return any(given is not None for given in filters.values())
 
 
-def mind_targets(source: Source, targets: Collection[str]) -> None:
+def mind_targets(source: Deliveries, targets: Collection[str]) -> None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows. Where that
     file can't be read nobody knows, and that is noted."""
     if not targets:

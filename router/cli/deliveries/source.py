@@ -38,8 +38,8 @@ class Preview:
     carry_out: Callable[[], Iterator[Step]]
 
 
-class Source(Protocol):
-    """What is shown of it has the same shapes, wherever it is. Every method raises RouterError or
+class Deliveries(Protocol):
+    """What is shown of them has the same shapes, wherever they are. Every method raises RouterError or
     StoreFailed."""
 
     #: How its routes.yaml is called.
@@ -85,22 +85,24 @@ class Source(Protocol):
 
 
 @contextmanager
-def opened(args: argparse.Namespace, without: str = "there are no deliveries") -> Iterator[Source]:
+def opened(
+    args: argparse.Namespace, without: str = "there are no deliveries"
+) -> Iterator[Deliveries]:
     """The one that the options name. Raises RouterError."""
     remote = read_remote(args)
     if remote is not None:
-        from router.cli.deliveries.afar import Afar
+        from router.cli.deliveries.afar import RemoteDeliveries
 
-        yield Afar(remote)
+        yield RemoteDeliveries(remote)
         return
     from router.cli.deliveries.store import open_ops
-    from router.cli.deliveries.stored import Stored
+    from router.cli.deliveries.stored import StoredDeliveries
 
     # One run of the loop for each question: between them Ctrl-C works as ever.
     with asyncio.Runner() as runner:
         ops = runner.run(open_ops(args, without))
         try:
-            yield Stored(runner, ops, read_setting(args, "config"))
+            yield StoredDeliveries(runner, ops, read_setting(args, "config"))
         except StoreFailed as error:
             raise RouterError(f"the store failed: {error}") from None
         finally:

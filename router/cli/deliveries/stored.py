@@ -51,8 +51,8 @@ T = TypeVar("T")
 _PAGE = 500
 
 
-class Stored:
-    """A Source, by a store."""
+class StoredDeliveries:
+    """Those of a store; who acts is whoever runs the command."""
 
     def __init__(self, runner: asyncio.Runner, ops: Ops, config: Path) -> None:
         self._runner = runner

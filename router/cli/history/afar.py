@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from router.archive import MatchShape, StoryShape
-from router.cli.history.source import LookedIn, Wanted
+from router.cli.history.source import EventsWanted, Reach
 from router.cli.remote import Remote, part
 
 
@@ -15,18 +15,18 @@ class _Found(TypedDict):
 
     events: list[MatchShape]
     more: bool
-    looked_in: list[LookedIn]
+    looked_in: list[Reach]
     skipped: int
 
 
-class Afar:
-    """A History, by a router's API; times ago are counted by its clock."""
+class RemoteHistory:
+    """As a router finds it; times ago are counted by its clock."""
 
     more = False
-    looked_in: Sequence[LookedIn] = ()
+    looked_in: Sequence[Reach] = ()
     skipped = 0
 
-    def __init__(self, remote: Remote, wanted: Wanted) -> None:
+    def __init__(self, remote: Remote, wanted: EventsWanted) -> None:
         self._remote = remote
         self._wanted = wanted
         self._first = ""
@@ -53,7 +53,7 @@ class Afar:
         return story
 
 
-def _query(wanted: Wanted) -> Iterator[tuple[str, str]]:
+def _query(wanted: EventsWanted) -> Iterator[tuple[str, str]]:
     yield from (("what", text) for text in wanted.what)
     yield from (("target", name) for name in wanted.targets)
     yield from (("code", code) for code in wanted.codes)

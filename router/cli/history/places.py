@@ -16,7 +16,7 @@ from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.source import LookedIn, Wanted
+from router.cli.history.source import EventsWanted, Reach
 from router.cli.options import read_setting
 from router.cli.printing import note
 from router.cli.remote import add_remote
@@ -77,8 +77,8 @@ def unreadable(path: Path, error: PermissionError) -> StartFailed:
     return StartFailed(f"what is to be looked into can't be read: {why_not(path, error)}")
 
 
-class Places:
-    """A History, by what this machine reaches."""
+class LocalHistory:
+    """In the places of this machine."""
 
     more = False
 
@@ -111,13 +111,13 @@ class Places:
         return story_shape(story, body=body)
 
     @property
-    def looked_in(self) -> Sequence[LookedIn]:
+    def looked_in(self) -> Sequence[Reach]:
         reach = self._sources.reach
         places = [
-            LookedIn(name=name, back_to=None if since is None else utc(since))
+            Reach(name=name, back_to=None if since is None else utc(since))
             for name, since in reach.items()
         ]
-        return [*places, *([LookedIn(name="store", back_to=None)] if self._ops is not None else [])]
+        return [*places, *([Reach(name="store", back_to=None)] if self._ops is not None else [])]
 
     @property
     def skipped(self) -> int:
@@ -125,7 +125,7 @@ class Places:
 
 
 @contextmanager
-def opened_here(args: argparse.Namespace, wanted: Wanted) -> Iterator[Places]:
+def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[LocalHistory]:
     """Raises RouterError."""
     from router.archive import Sources
 
@@ -136,7 +136,7 @@ def opened_here(args: argparse.Namespace, wanted: Wanted) -> Iterator[Places]:
             archive = None if names and args.archive is None else read_archive(args)
             logs = [_source(name, spool) for name in names]
             sources = Sources(archive, logs, Progress("looked through"), note)
-            yield Places(runner, ops, sources, question)
+            yield LocalHistory(runner, ops, sources, question)
         except PermissionError as error:
             raise unreadable(Path(error.filename), error) from None
         except StoreFailed as error:
@@ -146,7 +146,7 @@ def opened_here(args: argparse.Namespace, wanted: Wanted) -> Iterator[Places]:
                 runner.run(ops.close())
 
 
-def _question(wanted: Wanted) -> Question:
+def _question(wanted: EventsWanted) -> Question:
     from router.archive import Question, Word
 
     return Question(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from router.archive import MatchShape, StoryShape
 
 
-class Wanted(NamedTuple):
+class EventsWanted(NamedTuple):
     """Which events; what is empty fits all."""
 
     #: Any id, a key or a pattern of keys.
@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     failed: bool = False
 
 
-class LookedIn(TypedDict):
+class Reach(TypedDict):
     """A place, and how far back it reaches; None where nothing is there."""
 
     name: str
@@ -41,7 +41,7 @@ class History(Protocol):
     more: bool
 
     @property
-    def looked_in(self) -> Sequence[LookedIn]:
+    def looked_in(self) -> Sequence[Reach]:
         """Where was looked; known likewise."""
         ...
 
@@ -64,16 +64,16 @@ class History(Protocol):
 
 
 @contextmanager
-def opened(args: argparse.Namespace, wanted: Wanted) -> Iterator[History]:
+def opened(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[History]:
     """The one that the options name. Raises RouterError."""
     for text in (*wanted.what, *wanted.targets, *wanted.codes):
         if not text or text != text.encode("utf-8", "replace").decode():
             raise SettingInvalid("an argument is empty or not UTF-8")
     remote = read_remote(args)
     if remote is not None:
-        from router.cli.history.afar import Afar
+        from router.cli.history.afar import RemoteHistory
 
-        yield Afar(remote, wanted)
+        yield RemoteHistory(remote, wanted)
         return
     from router.cli.history.places import opened_here
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.history.places import add_places
-from router.cli.history.source import History, Wanted, opened, where_told
+from router.cli.history.source import EventsWanted, History, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
@@ -92,10 +92,10 @@ def run(args: argparse.Namespace) -> int:
         return BAD if first is None else GOOD
 
 
-def _wanted(args: argparse.Namespace) -> Wanted:
+def _wanted(args: argparse.Namespace) -> EventsWanted:
     if not (args.what or args.target or args.code or args.failed or args.since or args.until):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
-    return Wanted(
+    return EventsWanted(
         args.what, args.target or (), args.code or (), args.since, args.until, args.failed
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.history.places import add_places
-from router.cli.history.source import Wanted, opened, where_told
+from router.cli.history.source import EventsWanted, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
-    with opened(args, Wanted([args.what])) as history:
+    with opened(args, EventsWanted([args.what])) as history:
         found = sum(1 for _ in history.matches(_COUNTED, body=False))
         if found == 1 and not history.more:
             return history.story(body=True)
