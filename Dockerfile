@@ -7,9 +7,11 @@ FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
-COPY requirements/build.txt requirements/run.txt requirements/
+# run, or otel: what is needed besides for traces.
+ARG LOCK=run
+COPY requirements/build.txt requirements/${LOCK}.txt requirements/
 RUN python -m venv --without-pip /opt/ebaas-router \
-    && pip --python /opt/ebaas-router/bin/python install --require-hashes --only-binary :all: -r requirements/run.txt \
+    && pip --python /opt/ebaas-router/bin/python install --require-hashes --only-binary :all: -r "requirements/${LOCK}.txt" \
     && pip install --require-hashes --only-binary :all: -r requirements/build.txt
 
 COPY pyproject.toml README.md ./

@@ -12,6 +12,8 @@ SUMMARY = "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sid
 _FILES = {
     "callback": "callback.schema.json",
     "routes": "routes.schema.json",
+    "common": "routes.common.schema.json",
+    "team": "routes.team.schema.json",
     "tests": "routes.test.schema.json",
     "openapi": "openapi.yaml",
 }
@@ -19,7 +21,8 @@ _FILES = {
 HELP = Help(
     about="""Prints one of this version's schemas: `callback`, a JSON Schema of what EBaaS sends and
     receivers get; `routes` and `tests`, by which editors complete and check routes.yaml and
-    routes.test.yaml; `openapi`, an OpenAPI 3.1 document of the callback port, whose `webhooks` are
+    routes.test.yaml; `common` and `team` for a folder's routes.yaml and what is in its routes.d;
+    `openapi`, an OpenAPI 3.1 document of the callback port, whose `webhooks` are
     what a receiver has to answer. Each has an `$id` or a version.""",
     examples=(
         "ebaas-router schema routes > routes.schema.json",

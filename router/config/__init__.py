@@ -1,6 +1,6 @@
 """routes.yaml and the settings: read, checked, compared, tested, reloaded."""
 
-from router.config.cases import Case, beside, parse_cases
+from router.config.cases import Case, beside, parse_cases, tests_of
 from router.config.cases.shape import CasesFile
 from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
 from router.config.comparison import Change, Comparison, Group, Move
@@ -16,11 +16,13 @@ from router.config.explaining import (
     explained,
     refused,
 )
+from router.config.files import Written, files_of, read
 from router.config.headers import is_own
 from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
-from router.config.loading import Config, load, parse, read
-from router.config.reload import LOOK_EVERY, Look, Reload, Reloaded, Source, Standing
+from router.config.loading import Config, load, parse, parse_files
+from router.config.parts import shapes_of
+from router.config.reload import LOOK_EVERY, Reload, Reloaded, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -33,6 +35,7 @@ from router.config.settings import (
     parse_port,
 )
 from router.config.shape import RoutesFile
+from router.config.source import Look, Source
 from router.config.variables import Unresolved, Variables
 
 __all__ = [
@@ -74,12 +77,14 @@ __all__ = [
     "Unresolved",
     "Variables",
     "Verdict",
+    "Written",
     "archive_folder",
     "beside",
     "coverage",
     "edits_of",
     "effective_of",
     "explained",
+    "files_of",
     "is_own",
     "judge",
     "legible_source",
@@ -90,10 +95,13 @@ __all__ = [
     "parse_count",
     "parse_document",
     "parse_file",
+    "parse_files",
     "parse_host",
     "parse_port",
     "read",
     "refused",
+    "shapes_of",
     "shown",
+    "tests_of",
     "write",
 ]

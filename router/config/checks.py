@@ -1,51 +1,68 @@
-"""What the parts of the file must have to do with each other. What breaks it is an error."""
+"""What the parts of a configuration must have to do with each other. What breaks it is an error."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-from router.config.document import MapNode
 from router.config.egress import check_egress
-from router.config.kinds import Placed
+from router.config.parts import Part, Parts
 from router.config.reader import Reader, did_you_mean
-from router.config.shape import RouteSection, RoutesFile
+from router.config.shape import RouteSection
+from router.config.sharing import check_leave, targets_of
 from router.config.tls import check_tls
 from router.model import OWN_KEYS, OWN_SOURCE
 
 
-def check(file: RoutesFile, reader: Reader) -> None:
+def check(parts: Parts) -> None:
     """Report every contradiction within what could be read."""
-    _check_names(file, reader)
-    for target in file.targets.values():
-        check_egress(file.egress, target, target.url, reader)
-        check_tls(target, target.url, reader)
-    targets = file.nodes.get("targets")
-    # Names count, whatever is wrong with what they stand for. Without any, all would be unknown.
-    defined = {key.text for key, _ in targets.entries} if isinstance(targets, MapNode) else set()
-    for route in file.routes:
-        if not route.nodes.keys() & {"required", "optional"}:
-            reader.problems.add(route.node, route.path, "has neither required nor optional targets")
-        if defined:
-            _check_defined(route, defined, reader)
-        _check_once(route, reader)
-        _check_own(route, reader)
+    egress = parts.file.egress
+    defined = _defined(parts)
+    _check_names(parts)
+    for part in parts:
+        for target in part.said.targets.values():
+            check_egress(egress, target, target.url, part.reader)
+            check_tls(target, target.url, part.reader)
+        for route in part.said.routes:
+            if not route.nodes.keys() & {"required", "optional"}:
+                message = "has neither required nor optional targets"
+                part.problems.add(route.node, route.path, message)
+            # Without any target, all would be unknown.
+            if defined:
+                _check_defined(route, defined, part.reader)
+            _check_once(route, part.reader)
+            _check_own(route, part.reader)
+    check_leave(parts, defined)
 
 
-def _check_names(file: RoutesFile, reader: Reader) -> None:
-    lines: dict[str, int] = {}
-    for route in file.routes:
-        if not route.name:
-            continue
+def _defined(parts: Parts) -> dict[str, Part]:
+    """Every target's name, and where it is. A name counts, whatever is wrong with what it stands
+    for; within one file the document tells of a key that is there twice."""
+    defined: dict[str, Part] = {}
+    for part in parts:
+        for key in part.targets:
+            there = defined.setdefault(key.text, part)
+            if there is not part:
+                message = f"{there.name} has a target of this name already"
+                part.problems.add(key, f"targets.{key.text}", message)
+    return defined
+
+
+def _check_names(parts: Parts) -> None:
+    places: dict[str, tuple[Part, int]] = {}
+    named = ((part, route) for part in parts for route in part.said.routes if route.name)
+    for part, route in named:
         node = route.nodes["name"]
-        if route.name in lines:
-            message = f"the route in line {lines[route.name]} has this name already"
-            reader.problems.add(node, f"{route.path}.name", message)
-        lines.setdefault(route.name, node.line)
+        if route.name in places:
+            there, line = places[route.name]
+            where = f"line {line}" if there is part else f"{there.name}:{line}"
+            message = f"the route in {where} has this name already"
+            part.problems.add(node, f"{route.path}.name", message)
+        places.setdefault(route.name, (part, node.line))
 
 
 def _check_defined(route: RouteSection, defined: Collection[str], reader: Reader) -> None:
     told = set()
-    for key, target in _targets(route):
+    for key, target in targets_of(route):
         if target.value not in defined and target.value not in told:
             told.add(target.value)
             likely = did_you_mean(reader.likely(target.value, defined))
@@ -55,7 +72,7 @@ def _check_defined(route: RouteSection, defined: Collection[str], reader: Reader
 
 def _check_once(route: RouteSection, reader: Reader) -> None:
     seen: dict[str, str] = {}
-    for key, target in _targets(route):
+    for key, target in targets_of(route):
         if target.value in seen:
             again = "is here twice" if seen[target.value] == key else "is required here already"
             message = f"{target.written} {again}"
@@ -69,11 +86,3 @@ def _check_own(route: RouteSection, reader: Reader) -> None:
     if route.required and any(pattern.startswith(OWN_KEYS) for pattern in patterns):
         message = f"nobody waits for events of {OWN_SOURCE}: their targets are optional"
         reader.problems.add(route.nodes["required"], f"{route.path}.required", message)
-
-
-def _targets(route: RouteSection) -> Iterator[tuple[str, Placed]]:
-    """Every target that a route names, and under which key."""
-    for target in route.required:
-        yield "required", target
-    for target in route.optional:
-        yield "optional", target

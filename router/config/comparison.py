@@ -40,6 +40,11 @@ class Move:
         """0 is the worst."""
         return _DANGER.index((self.before, self.after))
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the target does not get the event any more, or nobody waits for it."""
+        return self.before is not None and self.after != "required"
+
 
 #: What becomes of an event: a route matches it, or `unmatched` says what its caller is told.
 Fate = Literal["matched", "reject", "accept"]
@@ -57,6 +62,10 @@ class Change:
     @property
     def newly_unmatched(self) -> bool:
         return self.before == "matched" != self.after
+
+    @property
+    def is_loss(self) -> bool:
+        return self.newly_unmatched or any(move.is_loss for move in self.moves)
 
     @property
     def danger(self) -> int:
@@ -121,12 +130,29 @@ class Comparison:
         """For how many events something differs."""
         return sum(group.events for group in self._groups.values())
 
+    @property
+    def newly_unmatched(self) -> int:
+        return sum(g.events for g in self._groups.values() if g.change.newly_unmatched)
+
     def groups(self) -> list[Group]:
         """The most dangerous first, then the one with the most events."""
         return sorted(
             self._groups.values(),
             key=lambda group: (group.change.danger, -group.events, min(group.keys)),
         )
+
+    def owner(self, target: str) -> str:
+        """Who answers for a target: as the new configuration says, else as the old one did."""
+        known = {**self._old.table.targets, **self._new.table.targets}.get(target)
+        return known.owner if known else ""
+
+    def moves(self) -> list[tuple[Move, int]]:
+        """What happens to each target over all groups, and to how many events: the most dangerous
+        first, then what most events have."""
+        totals: Counter[Move] = Counter()
+        for group in self._groups.values():
+            totals.update(dict.fromkeys(group.change.moves, group.events))
+        return sorted(totals.items(), key=lambda item: (item[0].danger, -item[1], item[0].target))
 
     def _change(self, before: Plan, after: Plan) -> Change | None:
         fates = _fate(before, self._old), _fate(after, self._new)

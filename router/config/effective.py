@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def effective_of(config: Config) -> dict[str, Any]:
     """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
-    but for what is masked. Targets and routes are in the file's order."""
-    routes = sorted(config.table.routes, key=lambda route: route.line)
+    but for what is masked. Targets and routes are in the files' order."""
+    routes = sorted(config.table.routes, key=lambda route: route.place)
     said: dict[str, Any] = {
         "version": config.version,
         "unmatched": config.unmatched,

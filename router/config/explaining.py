@@ -41,6 +41,7 @@ class ExplainedRoute(TypedDict):
     """A route that matches, or one of the nearest that do not."""
 
     name: str
+    file: str
     line: int
     matched: bool
     fields: list[ExplainedField]
@@ -106,6 +107,7 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
 def _route(match: RouteMatch) -> ExplainedRoute:
     return ExplainedRoute(
         name=match.route.name,
+        file=match.route.file,
         line=match.route.line,
         matched=match.matched,
         fields=[

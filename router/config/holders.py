@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from router.config.access import TOKEN
 from router.config.document import Problems, parse_document
+from router.config.files import read_file
 from router.config.kinds import Choice, ListOf, SecretText, Text
-from router.config.loading import read
 from router.config.reader import Reader
 from router.config.section import Key, Section
 from router.config.variables import Variables
@@ -88,7 +88,7 @@ class TokensFile(Section):
 def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Holders:
     """The holders in a file. Raises ConfigInvalid with every problem there is; no value of a
     variable and no token is in any of them."""
-    content, problems, warnings = read(path), Problems(str(path)), Problems(str(path))
+    content, problems, warnings = read_file(path), Problems(str(path)), Problems(str(path))
     variables = Variables(environ, secrets_dir)
     reader = Reader(problems, variables, warnings)
     file = reader.read(TokensFile, parse_document(content, str(path), problems), "", None)

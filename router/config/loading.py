@@ -1,26 +1,24 @@
-"""routes.yaml: a file to a Config, whole or not at all."""
+"""routes.yaml, and what is below routes.d: files to a Config, whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from router.config.addresses import redacted
 from router.config.checks import check
-from router.config.document import MAX_SIZE, Node, Problems, parse_document
-from router.config.reader import Reader
-from router.config.settings import SETTINGS
+from router.config.files import Written, read
+from router.config.parts import Part, Parts, read_parts
 from router.config.shape import EbaasSection, QueueSection, RouteSection, RoutesFile, TargetSection
 from router.config.variables import Variables
 from router.config.warnings import warn
 from router.contract import PLATFORM, Schedule, Terms
-from router.model import ConfigInvalid, Problem, Secret, why_not
+from router.model import Problem, Secret
 from router.net import AUTHORIZATION, Egress, Network
 from router.routing import Route, RouteTable, Target
-
-__all__ = ["Caller", "Config", "load", "parse", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,11 @@ class Config:
     #: Where events may go; every target has it too.
     egress: Egress
     table: RouteTable
-    #: SHA-256 in hex over the file and what its variables and secret files had in them.
+    #: SHA-256 in hex over the files and what their variables and secret files had in them.
     hash: str
     warnings: tuple[Problem, ...]
+    #: By their names the files that it was made of, and the SHA-256 of each.
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False)
     #: `ebaas` and `queue` as delivery memory asks for them.
     terms: Terms = field(init=False)
 
@@ -68,70 +68,51 @@ class Config:
 
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
-    """The configuration in a file. Raises ConfigInvalid, also where the file can't be read."""
-    return parse(read(path), str(path), environ, secrets_dir)
+    """The configuration in a file or a folder. Raises ConfigInvalid, also if it can't be read."""
+    return parse_files(read(path), environ, secrets_dir)
 
 
 def parse(
     content: bytes, name: str, environ: Mapping[str, str], secrets_dir: Path | None
 ) -> Config:
-    """The configuration that is `content`; problems name the file as `name`.
+    """The configuration that one file is, as `parse_files` has it."""
+    return parse_files([Written(name, content)], environ, secrets_dir)
+
+
+def parse_files(
+    files: Sequence[Written], environ: Mapping[str, str], secrets_dir: Path | None
+) -> Config:
+    """The configuration that the files are; problems name them as they are named.
 
     Raises ConfigInvalid with every problem there is. No value of a variable is in any of them.
     """
-    problems = Problems(name)
     variables = Variables(environ, secrets_dir)
-    warnings = Problems(name)
-    file = _file(parse_document(content, name, problems), Reader(problems, variables, warnings))
-    if problems:
-        raise problems.stop()
-    routes = [_route(section) for section in file.routes]
-    targets = {key: _target(key, each, file) for key, each in file.targets.items()}
-    warn(file, routes, warnings)
+    parts = read_parts(files, variables)
+    # What a file without a tree defines is not known: the others may be right.
+    if all(part.is_whole for part in parts):
+        check(parts)
+    if any(part.problems for part in parts):
+        raise parts.stop()
+    routes = [_route(each, part) for part in parts for each in part.said.routes]
+    warn(parts, routes)
+    file = parts.file
     config = Config(
         version=file.version,
         unmatched=file.unmatched,
         ebaas=_caller(file.ebaas),
         queue=_schedule(file.queue),
         egress=file.egress,
-        table=RouteTable(routes, targets),
-        hash=variables.digest(content),
-        warnings=warnings.in_order(),
+        table=RouteTable(routes, _targets(parts)),
+        hash=variables.digest(*(each.content for each in files)),
+        warnings=parts.warnings(),
+        files={each.name: sha256(each.content).digest() for each in files},
     )
     # What was read goes one by one: all at once, 10,000 routes hold every other thread for 25 ms.
-    sections = list(file.routes)
-    del file
+    sections = [section for part in parts for section in part.said.routes]
+    del parts, file
     while sections:
         sections.pop()
     return config
-
-
-def read(path: Path) -> bytes:
-    """A file's bytes, at most one more than `parse` allows. Raises ConfigInvalid."""
-    try:
-        # A pipe or a device might never end.
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise _unreadable(path, "is no regular file")
-        with path.open("rb") as file:
-            return file.read(MAX_SIZE + 1)
-    except OSError as error:
-        why = f"can't be read: {why_not(path, error)}"
-        if str(path) == SETTINGS["config"].default:
-            why += "; it is looked for below the working folder, unless --config names another"
-        raise _unreadable(path, why) from None
-    except ValueError:
-        raise _unreadable(path, "is not a file's name") from None
-
-
-def _unreadable(path: Path, message: str) -> ConfigInvalid:
-    return ConfigInvalid([Problem(str(path), 0, 0, "", message)])
-
-
-def _file(root: Node, reader: Reader) -> RoutesFile:
-    """What the file says. Whatever is wrong with it is in the reader's problems."""
-    file = reader.read(RoutesFile, root, "", RoutesFile.blank())
-    check(file, reader)
-    return file
 
 
 def _caller(section: EbaasSection) -> Caller:
@@ -150,7 +131,15 @@ def _schedule(section: EbaasSection | QueueSection) -> Schedule:
     return Schedule(section.waits, section.retries)
 
 
-def _target(name: str, section: TargetSection, file: RoutesFile) -> Target:
+def _targets(parts: Parts) -> dict[str, Target]:
+    return {
+        name: _target(name, section, part, parts.file)
+        for part in parts
+        for name, section in part.said.targets.items()
+    }
+
+
+def _target(name: str, section: TargetSection, part: Part, file: RoutesFile) -> Target:
     policy = file.policy(section)
     return Target(
         name,
@@ -163,18 +152,19 @@ def _target(name: str, section: TargetSection, file: RoutesFile) -> Target:
         breaker=policy.breaker.policy if policy.breaker else None,
         rate=section.rate.rate if section.rate else None,
         paused=section.paused,
-        owner=section.owner,
+        owner=section.owner or part.owner,
         tls=section.tls,
         egress=file.egress,
         public_url=redacted(section.url, section.nodes["url"]),
     )
 
 
-def _route(section: RouteSection) -> Route:
+def _route(section: RouteSection, part: Part) -> Route:
     return Route(
         section.name,
         {field: tuple(p.value for p in patterns) for field, patterns in section.match.items()},
         tuple(target.value for target in section.required),
         tuple(target.value for target in section.optional),
         section.node.line,
+        part.name,
     )

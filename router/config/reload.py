@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
-import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-from router import config
 from router.config.edits import Edit, edits_of
+from router.config.files import Written
 from router.config.loading import Config
-from router.config.variables import Unresolved, read_below
+from router.config.source import Look, Source
 from router.model import ConfigInvalid, Problem
 from router.telemetry import Log, Metrics
 
@@ -39,54 +36,6 @@ _MAX_NAMED = 20
 
 #: How many of the last reloads are remembered.
 MAX_RELOADS = 20
-
-_SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the configuration comes from."""
-
-    path: Path
-    environ: Mapping[str, str]
-    secrets_dir: Path | None
-
-    def look(self) -> Look:
-        """What is there now: the file and the secret files that it names."""
-        try:
-            content = config.read(self.path)
-        except ConfigInvalid as error:
-            return Look(b"", str(error), error.problems)
-        return Look(content, self._mark(content), ())
-
-    def load(self, content: bytes) -> Config:
-        """Raises ConfigInvalid."""
-        return config.parse(content, str(self.path), self.environ, self.secrets_dir)
-
-    def _mark(self, content: bytes) -> str:
-        mark = hashlib.sha256(content)
-        for name in sorted(set(_SECRET_FILE.findall(content))):
-            mark.update(name + b"\0" + self._secret(name))
-        return mark.hexdigest()
-
-    def _secret(self, name: bytes) -> bytes:
-        """Enough of a secret file to see that it changed; whether it may be read is load's say."""
-        if self.secrets_dir is None:
-            return b""
-        try:
-            return read_below(self.secrets_dir, name.decode())
-        except (OSError, ValueError, RuntimeError, Unresolved):
-            return b"unreadable"
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a Source. Two looks with one mark saw the same."""
-
-    content: bytes
-    mark: str
-    #: Why the file could not even be read.
-    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +148,7 @@ class Reload:
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            loaded, edits = await _without_pauses(partial(self._compare, source, look.content))
+            loaded, edits = await _without_pauses(partial(self._compare, source, look.files))
         except ConfigInvalid as error:
             self.standing.successful, self.standing.problems = False, error.problems
             problems = tuple(_few([str(problem) for problem in error.problems]))
@@ -220,9 +169,15 @@ class Reload:
         metrics.configuration = {"hash": standing.config.hash}
         metrics.configuration_since = standing.since
         metrics.reload_successful = int(standing.successful)
+        faulty = {problem.file: problem.owner for problem in standing.problems}
+        metrics.reload_refused = {
+            name: ", ".join(_few(sorted(set(filter(None, values)))))
+            for name, values in (("file", faulty), ("owner", faulty.values()))
+            if faulty
+        }
 
-    def _compare(self, source: Source, content: bytes) -> tuple[Config, list[Edit]]:
-        loaded = source.load(content)
+    def _compare(self, source: Source, files: Sequence[Written]) -> tuple[Config, list[Edit]]:
+        loaded = source.load(files)
         return loaded, edits_of(self.standing.config, loaded)
 
     def _unchanged(self) -> None:
@@ -230,13 +185,14 @@ class Reload:
         self._log.info("reload", result="unchanged", config=self.standing.config.hash)
 
     def _swap(self, loaded: Config, edits: list[Edit]) -> None:
+        files = _files_changed(self.standing.config, loaded)
         self.standing.config = loaded
         self.standing.since = time.time()
         changes = tuple(_few([str(edit) for edit in edits]))
         self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         warnings = self._apply(loaded)
         self._metrics.reloads["taken"] += 1
-        self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits))
+        self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits), **files)
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
@@ -245,10 +201,12 @@ class Reload:
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()
+        owners = _few(sorted({each.owner for each in problems if each.owner}))
         self._log.error(
             "reload",
             result="refused",
             still=self.standing.config.hash,
+            **({"owners": owners} if owners else {}),
             problems=[str(problem) for problem in problems[:_MAX_NAMED]],
             more=max(0, len(problems) - _MAX_NAMED),
         )
@@ -282,6 +240,13 @@ def _changes(edits: Iterable[Edit]) -> dict[str, list[str]]:
         else:
             named[f"{edit.kind}s_{edit.what}"].append(edit.name)
     return {what: _few(names) for what, names in named.items()}
+
+
+def _files_changed(before: Config, after: Config) -> dict[str, list[str]]:
+    """Which of a folder's files are not as they were; one file alone goes without saying."""
+    changed = {name for name, _ in before.files.items() ^ after.files.items()}
+    alone = len(before.files) <= 1 and len(after.files) <= 1
+    return {} if alone else {"files_changed": _few(sorted(changed))}
 
 
 def _few(names: list[str]) -> list[str]:

@@ -178,7 +178,12 @@ def setting(
 class Settings:
     """Every setting of `serve`, checked one by one; whether files and addresses exist is not."""
 
-    config: Path = setting(parse_file, "config/routes.yaml", "FILE", "where events go")
+    config: Path = setting(
+        parse_file,
+        "config/routes.yaml",
+        "FILE",
+        "where events go: a file, or a folder with a routes.yaml and a routes.d",
+    )
     schema: Path | None = setting(
         parse_file,
         None,

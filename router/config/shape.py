@@ -1,4 +1,5 @@
-"""What may be in routes.yaml: every section and key, its kind, its default, its description.
+"""What may be in routes.yaml and below routes.d: every section and key, its kind, its default, its
+description.
 
 The loader reads by these declarations, and the editor's schema is made of them.
 """
@@ -40,6 +41,7 @@ TARGET_NAME = Text(
     pattern="[A-Za-z0-9][A-Za-z0-9_.-]*",
     longest=64,
 )
+OWNER = Text("a string")
 HEADER_VALUE = SecretText(
     "a header's value (ASCII, no blanks around it)", pattern="[!-~]([ -~]*[!-~])?", longest=8192
 )
@@ -161,9 +163,7 @@ class TargetSection(Policy):
         default=False,
         written=False,
     )
-    owner = Key(
-        Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""
-    )
+    owner = Key(OWNER, "Who answers for the target; repeated in logs and alerts.", default="")
     tls = Key(
         TlsKind(),
         "How TLS is spoken to the target, where that is not as to everybody else.",
@@ -193,13 +193,17 @@ class RouteSection(Section):
         return {**super().schema(), "anyOf": either}
 
 
+_VERSION = Number(1, 1, "1, the only version there is")
+_TARGETS_BY_NAME = MapOf(TARGET_NAME, TargetSection)
+_ABOUT_TARGETS = "Where events can go, by name."
+_ABOUT_ROUTES = (
+    "What goes where. Every route that matches counts, and their order means nothing; a target "
+    "that any of them requires is required."
+)
+
+
 class RoutesFile(Section):
-    version = Key(
-        Number(1, 1, "1, the only version there is"),
-        "The version of this file's format.",
-        default=1,
-        required=True,
-    )
+    version = Key(_VERSION, "The version of this file's format.", default=1, required=True)
     unmatched: Key[Unmatched] = Key(
         Choice("reject", "accept"),
         "What happens to an event that no route matches: a failure, or a 000. It is logged "
@@ -220,19 +224,8 @@ class RoutesFile(Section):
         "such as link-local ones, they never go to.",
         default=ANYWHERE,
     )
-    targets = Key(
-        MapOf(TARGET_NAME, TargetSection),
-        "Where events can go, by name.",
-        default={},
-        required=True,
-    )
-    routes = Key(
-        ListOf(RouteSection),
-        "What goes where. Every route that matches counts, and their order means nothing; a target "
-        "that any of them requires is required.",
-        default=(),
-        required=True,
-    )
+    targets = Key(_TARGETS_BY_NAME, _ABOUT_TARGETS, default={}, required=True)
+    routes = Key(ListOf(RouteSection), _ABOUT_ROUTES, default=(), required=True)
 
     def policy(self, target: TargetSection) -> Policy:
         """The target's own policy where it has one, else what `defaults` says."""
@@ -240,3 +233,30 @@ class RoutesFile(Section):
         own = {name: value for name, value in target.values.items() if name in Policy.keys}
         policy.values = {**self.defaults.values, **own}
         return policy
+
+
+class CommonFile(RoutesFile):
+    """The routes.yaml of a folder: what is everybody's. Targets and routes may be elsewhere."""
+
+    targets = Key(_TARGETS_BY_NAME, _ABOUT_TARGETS, default={})
+    routes = Key(ListOf(RouteSection), _ABOUT_ROUTES, default=())
+    share = Key(
+        MapOf(TARGET_NAME, ListOf(OWNER, alone=True)),
+        "Which owners may send events to a target that is in another owner's file, by the "
+        "target's name; everybody lets all in.",
+        default={},
+    )
+
+
+class TeamFile(Section):
+    """A file below routes.d: targets and routes, of one owner where it has one."""
+
+    version = Key(_VERSION, "The version of this file's format.", default=1, required=True)
+    owner = Key(
+        OWNER,
+        "Who answers for the file. It owns the targets in it, and its routes may name no others "
+        "that have an owner, unless `share` in routes.yaml lets it.",
+        default="",
+    )
+    targets = Key(_TARGETS_BY_NAME, _ABOUT_TARGETS, default={})
+    routes = Key(ListOf(RouteSection), _ABOUT_ROUTES, default=())

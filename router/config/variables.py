@@ -44,12 +44,16 @@ class Variables:
         """`text` with every variable replaced, once: a value is never looked into again."""
         return _DOLLAR.sub(self._replace, text)
 
-    def digest(self, content: bytes) -> str:
-        """The SHA-256 of a file's content and of all that was resolved for it, in hex."""
+    def digest(self, content: bytes, *others: bytes) -> str:
+        """The SHA-256 of the files' contents and of all that was resolved for them, in hex."""
+        used = [
+            part.encode("utf-8", "surrogatepass")
+            for pair in sorted(self._used.items())
+            for part in pair
+        ]
         digest = hashlib.sha256(content)
-        for name, value in sorted(self._used.items()):
-            both = (part.encode("utf-8", "surrogatepass") for part in (name, value))
-            digest.update(b"".join(b"\n%d:%b" % (len(part), part) for part in both))
+        for part in (*others, *used):
+            digest.update(b"\n%d:%b" % (len(part), part))
         return digest.hexdigest()
 
     def _replace(self, match: re.Match[str]) -> str:

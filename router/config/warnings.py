@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 from router.config import access
 from router.config.addresses import is_local
-from router.config.document import MapNode, Problems, shown
+from router.config.document import Problems, shown
 from router.config.kinds import Placed
 from router.config.oddities import oddity
+from router.config.parts import Part, Parts
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
@@ -17,29 +18,29 @@ from router.contract import LEAST_KEY, key_of
 from router.routing import Route
 
 
-def warn(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
-    """Report what is dubious in a file without errors; `routes` are what it says, in its order."""
+def warn(parts: Parts, routes: Sequence[Route]) -> None:
+    """Report what is dubious in files without errors; `routes` are what they say, in order."""
     required = {name for route in routes for name in route.required}
-    _warn_unused(file, required.union(*(route.optional for route in routes)), problems)
-    for name, target in file.targets.items():
-        _warn_plain(target, problems)
-        _warn_weak(target, problems)
-        _warn_paused(target, name in required, problems)
-        warn_tls(target, target.tls, problems)
-        if name in required:
-            _warn_cut_off(file, target, problems)
-            _warn_rare(file, target, problems)
-    access.warn(file.ebaas, problems)
-    _warn_patterns(file, problems)
-    _warn_redundant(file, routes, problems)
+    used = required.union(*(route.optional for route in routes))
+    for part in parts:
+        _warn_unused(part, used)
+        for name, target in part.said.targets.items():
+            _warn_plain(target, part.warnings)
+            _warn_weak(target, part.warnings)
+            _warn_paused(target, name in required, part.warnings)
+            warn_tls(target, target.tls, part.warnings)
+            if name in required:
+                _warn_cut_off(parts, part, target)
+                _warn_rare(parts.file, target, part.warnings)
+        _warn_patterns(part)
+    access.warn(parts.file.ebaas, parts.common.warnings)
+    _warn_redundant(parts, routes)
 
 
-def _warn_unused(file: RoutesFile, used: Collection[str], problems: Problems) -> None:
-    targets = file.nodes["targets"]
-    assert isinstance(targets, MapNode)
-    for key, _ in targets.entries:
+def _warn_unused(part: Part, used: Collection[str]) -> None:
+    for key in part.targets:
         if key.text not in used:
-            problems.add(key, f"targets.{key.text}", "no route uses this target")
+            part.warnings.add(key, f"targets.{key.text}", "no route uses this target")
 
 
 def _warn_plain(target: TargetSection, problems: Problems) -> None:
@@ -71,25 +72,27 @@ def _warn_rare(file: RoutesFile, target: TargetSection, problems: Problems) -> N
         problems.add(node, f"{target.rate.path}.per_second", message)
 
 
-def _warn_cut_off(file: RoutesFile, target: TargetSection, problems: Problems) -> None:
+def _warn_cut_off(parts: Parts, part: Part, target: TargetSection) -> None:
     """A required target that may answer in time and yet too late for the reply."""
+    file = parts.file
     if file.policy(target).timeout <= file.ebaas.reply_within:
         return
-    for section in (target, file.defaults):
+    for where, section in ((part, target), (parts.common, file.defaults)):
         if "timeout" in section.nodes:
             message = "goes beyond ebaas.reply_within, which is all that a required target has"
-            problems.add(section.nodes["timeout"], f"{section.path}.timeout", message)
+            where.warnings.add(section.nodes["timeout"], f"{section.path}.timeout", message)
             return
     message = "is shorter than the timeout of required targets, which is 5s by default"
-    problems.add(file.ebaas.nodes["reply_within"], "ebaas.reply_within", message)
+    node = file.ebaas.nodes["reply_within"]
+    parts.common.warnings.add(node, "ebaas.reply_within", message)
 
 
-def _warn_patterns(file: RoutesFile, problems: Problems) -> None:
-    for route in file.routes:
+def _warn_patterns(part: Part) -> None:
+    for route in part.said.routes:
         for field, patterns in route.match.items():
             for pattern in patterns:
                 if said := _odd(pattern) or (field == "event_key" and _short(pattern)):
-                    problems.add(pattern.node, f"{route.path}.match", said)
+                    part.warnings.add(pattern.node, f"{route.path}.match", said)
 
 
 def _odd(pattern: Placed) -> str:
@@ -109,8 +112,10 @@ def _short(pattern: Placed) -> str:
     return f"matches no key of four parts, did you mean {shown(f'{pattern.node.text}.*')}?"
 
 
-def _warn_redundant(file: RoutesFile, routes: Sequence[Route], problems: Problems) -> None:
+def _warn_redundant(parts: Parts, routes: Sequence[Route]) -> None:
+    sections = [(part, section) for part in parts for section in part.said.routes]
     for at, other in redundant(routes):
+        part, section = sections[at]
         name = shown(routes[other].name)
         message = f"can be left out: route {name} matches all of it and has its targets"
-        problems.add(file.routes[at].node, file.routes[at].path, message)
+        part.warnings.add(section.node, section.path, message)

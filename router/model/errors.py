@@ -48,10 +48,14 @@ class Problem:
     path: str
     #: What is wrong and, where one is likely, what was meant. Never a secret's value.
     message: str
+    #: Who answers for the file, where it says so.
+    owner: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        parts = [place, self.path, self.message]
+        whose = f" ({self.owner})" if self.owner else ""
+        return ": ".join(filter(None, parts)) + whose
 
 
 class ConfigInvalid(RouterError):

@@ -114,5 +114,6 @@ def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
         troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
     if not standing.successful:
         count = len(standing.problems)
-        troubles.append(Trouble(standing.tried, f"configuration refused: {count} wrong"))
+        file = standing.problems[0].file
+        troubles.append(Trouble(standing.tried, f"configuration refused: {count} wrong in {file}"))
     return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])

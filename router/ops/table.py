@@ -30,6 +30,8 @@ class RouteFacts(TypedDict):
     """One route: what it matches, by field, and which targets are then required or optional."""
 
     name: str
+    #: Its path, as it was given to the router.
+    file: str
     line: int
     match: dict[str, list[str]]
     required: list[str]
@@ -46,7 +48,7 @@ class TableFacts(TypedDict):
     #: How many requests EBaaS makes of an event.
     requests: int
     targets: dict[str, TargetFacts]
-    #: In the file's order.
+    #: In the files' order.
     routes: list[RouteFacts]
 
 
@@ -62,7 +64,7 @@ class ReloadFacts(TypedDict):
 
 def table_of(standing: Standing) -> TableFacts:
     config = standing.config
-    routes = sorted(config.table.routes, key=lambda route: route.line)
+    routes = sorted(config.table.routes, key=lambda route: route.place)
     return TableFacts(
         hash=config.hash,
         since=standing.since,
@@ -94,6 +96,7 @@ def _target(target: Target) -> TargetFacts:
 def _route(route: Route) -> RouteFacts:
     return RouteFacts(
         name=route.name,
+        file=route.file,
         line=route.line,
         match={field: [*patterns] for field, patterns in route.match.items()},
         required=[*route.required],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -143,7 +144,7 @@ def test_a_file_that_can_not_be_read_is_bad(tmp_path: Path, name: str) -> None:
     for given in (tmp_path / name, f"../{tmp_path.name}/{name}", "/", ".", ".."):
         result = ran("check", given)
         assert (result.code, len(result.lines)) == (1, 1)
-        assert result.out.startswith(f"{given}: can't be read: ")
+        assert result.out.startswith(f"{given}: ")
 
 
 def test_where_it_looks_without_a_file() -> None:
@@ -184,6 +185,7 @@ def test_json(tmp_path: Path) -> None:
     assert said == {
         "good": True,
         "file": "routes.yaml",
+        "files": ["routes.yaml"],
         "problems": [],
         "routes": 1,
         "targets": 2,
@@ -202,7 +204,50 @@ def test_json_of_a_faulty_file(tmp_path: Path) -> None:
         "column": 16,
         "path": "routes[0].optional",
         "message": "no target 'adit', did you mean 'audit'?",
+        "owner": "",
     }
+
+
+def test_several_files(tmp_path: Path) -> None:
+    """Each is checked by itself with its own tests file; one that is bad makes the code 1."""
+    (tmp_path / "other.yaml").write_text(TWO_FAULTS, encoding="utf-8")
+    assert check(tmp_path, GOOD, "other.yaml", cases=CASES).code == 1
+    result = check(tmp_path, GOOD, "other.yaml", "--format", "json")
+    said = [json.loads(line) for line in result.lines]
+    assert [(each["file"], each["good"]) for each in said] == [
+        ("routes.yaml", True),
+        ("other.yaml", False),
+    ]
+    assert ran("check", "-", "-").err == "ebaas-router: only one file can be '-', stdin\n"
+
+
+def test_annotations(tmp_path: Path) -> None:
+    """--format github marks each fault and warning at its place, with the path that was given."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/routes.yaml").write_text(TWO_FAULTS, encoding="utf-8")
+    result = ran("check", "./sub/routes.yaml", "--format", "github")
+    assert result.code == 1
+    assert result.lines[1] == (
+        "::error file=sub/routes.yaml,line=9,col=16::"
+        "routes[0].optional: no target 'adit', did you mean 'audit'?"
+    )
+    warned = check(tmp_path, UNUSED, "--format", "github")
+    assert (warned.code, warned.lines[0]) == (
+        0,
+        "::warning file=routes.yaml,line=4,col=3::targets.audit: no route uses this target",
+    )
+    strict = check(tmp_path, UNUSED, "--format", "github", "--strict")
+    assert (strict.code, strict.lines[0].split()[0]) == (1, "::error")
+
+
+def test_code_quality(tmp_path: Path) -> None:
+    """--format gitlab is one array; a fault keeps its fingerprint when lines are put in above."""
+    before = check(tmp_path, TWO_FAULTS, "--format", "gitlab").json
+    after = check(tmp_path, f"# more\n{TWO_FAULTS}", "--format", "gitlab").json
+    assert [each["location"]["lines"]["begin"] for each in before] == [1, 9]
+    assert [each["location"]["lines"]["begin"] for each in after] == [2, 10]
+    assert [each["fingerprint"] for each in before] == [each["fingerprint"] for each in after]
+    assert check(tmp_path, GOOD, "--format", "gitlab").json == []
 
 
 def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_nothing_of_a_configuration_is_forgotten() -> None:
     """Every field of the types is shown, or is known not to be what a file says."""
     more = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\negress: [public, 127.0.0.1]\n"
     said = effective.effective_of(loaded(SMALL + more))
-    unsaid = {"table", "hash", "warnings", "terms"}
+    unsaid = {"table", "hash", "warnings", "files", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid
     assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}
     tls = Tls("a", "b", Secret("c"), "d", verify=False)
@@ -220,7 +220,8 @@ def test_nothing_of_a_configuration_is_forgotten() -> None:
         "insecure_skip_verify": True,
     }
     route = Route("name", {"event_key": ("*",)}, ("x",), ("y",))
-    assert {each.name for each in fields(Route)} - effective.route(route).keys() == {"name", "line"}
+    place = {"name", "line", "file"}
+    assert {each.name for each in fields(Route)} - effective.route(route).keys() == place
 
 
 def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:

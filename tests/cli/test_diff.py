@@ -89,6 +89,7 @@ def test_a_required_target_that_becomes_optional(diff: Diff) -> None:
         "  'under gs'  required  certs, ledger → certs",
         "  'under gs'  optional  none → ledger",
         "",
+        "3 of 4 events no longer require ledger",
         "3 of 4 events would get another plan",
     ]
 
@@ -249,6 +250,9 @@ def test_json(diff: Diff) -> None:
     assert result.json == {
         "events": 2,
         "changed": 1,
+        "targets": [
+            {"name": "ledger", "owner": "", "before": "required", "after": None, "events": 1}
+        ],
         "groups": [
             {
                 "before": "matched",
@@ -270,6 +274,76 @@ def test_json(diff: Diff) -> None:
             }
         ],
     }
+
+
+def test_what_targets_lose_is_summed_up(diff: Diff) -> None:
+    """A target that several groups of events lose is told once, with all of them."""
+    new = changed(under_gs=None, gs={"match": "a.gs.*.1", "required": ["certs"]})
+    lines = diff(new, events="a.gs.cert.1\na.gs.key.1\na.gs.key.2\n").lines
+    assert lines[-3:] == [
+        "3 of 3 events lose ledger",
+        "1 of 3 events loses certs",
+        "3 of 3 events would get another plan",
+    ]
+
+
+# For a review, and for CI systems.
+
+
+def test_markdown(diff: Diff) -> None:
+    """A comment says first what targets lose, and whose they are; then each group in a row."""
+    targets = {**TARGETS, "ledger": {**TARGETS["ledger"], "owner": "team | ledger"}}
+    new = {**changed(under_gs={"match": "a.gs.*", "required": ["certs"]}), "targets": targets}
+    gone, why = "required → not in the plan", "`with other targets 'under gs'`"
+    result = diff(new, "--format", "markdown", events="a.gs.cert.1\na.`.x\nb.c.d.e\n")
+    assert result.code == 1
+    assert result.lines == [
+        "### Routing: 1 of 3 events would get another plan",
+        "",
+        "- 1 of 3 events loses `ledger` (`team | ledger`)",
+        "",
+        "| events | what changes | targets | keys | routes |",
+        "| --- | --- | --- | --- | --- |",
+        f"| 1 event (1 key) | {gone} | `ledger` {gone} | `'a.gs.cert.1'` | {why} |",
+        "",
+        "<details><summary>What was edited: 2 differences</summary>",
+        "",
+        "```",
+        "targets that differ:",
+        "  ledger  owner  none → team | ledger",
+        "",
+        "routes that differ:",
+        "  'under gs'  required  certs, ledger → certs",
+        "```",
+        "",
+        "</details>",
+    ]
+
+
+def test_nothing_in_a_comment_is_mark_up(diff: Diff) -> None:
+    """A key with ticks and bars stays a key in one cell; newly unmatched comes before all else."""
+    result = diff(changed(under_gs=None), "--format", "markdown", events="a.gs.`|`.<b>@all\n")
+    assert result.lines[2] == "- 1 of 1 event would match **no route** any more"
+    row = next(line for line in result.lines if line.startswith("| 1 event"))
+    assert "| ``'a.gs.`\\|`.<b>@all'`` |" in row
+
+
+def test_annotations(diff: Diff) -> None:
+    """--format github marks the route in NEW: a loss as an error, whatever else as a notice."""
+    less = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
+    for old, new, level in ((OLD, less, "error"), (less, OLD, "notice")):
+        result = diff(new, "--format", "github", events="a.gs.key.1\n", old=old)
+        assert (result.code, len(result.lines)) == (1, 1)
+        assert result.lines[0].startswith(f"::{level} file=new.yaml,line=1::1 event (1 key): ")
+
+
+def test_junit(diff: Diff) -> None:
+    """JUnit has a case that fails for each group with a loss, and a good one where none changes."""
+    new = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
+    said = diff(new, "--format", "junit", events="a.gs.key.1\n").out
+    assert 'tests="1" failures="1"' in said
+    same = diff(OLD, "--format", "junit", events="a.gs.key.1\n")
+    assert (same.code, 'tests="1" failures="0"' in same.out) == (0, True)
 
 
 # Where events come from.
@@ -313,6 +387,15 @@ def test_a_file_of_events(diff: Diff, tmp_path: Path) -> None:
     assert result.err == (
         "ebaas-router: --events: 'missing.jsonl' can't be read: No such file or directory\n"
     )
+
+
+def test_several_files_of_events(diff: Diff, tmp_path: Path) -> None:
+    """--events and --tests may be repeated, and all of them count."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text("a.gs.key.1\n")
+    (tmp_path / "t.yaml").write_text("version: 1\ncases: [{key: q, unmatched: true}]")
+    result = diff(OLD, "--events", "one.txt", "--events", "two.txt", "--tests", "t.yaml")
+    assert result.out == "no plan changes: 3 events compared\n"
 
 
 def test_one_of_the_files_may_be_stdin(tmp_path: Path) -> None:

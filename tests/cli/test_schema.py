@@ -14,7 +14,7 @@ from router.cli import COMMANDS
 from tests.support.inprocess import ran
 
 
-@pytest.mark.parametrize("name", ["callback", "routes", "tests"])
+@pytest.mark.parametrize("name", ["callback", "routes", "common", "team", "tests"])
 def test_schemas_are_schemas_and_say_which(name: str) -> None:
     """Each is valid and has an `$id` of its own."""
     schema = json.loads(ran("schema", name).out)

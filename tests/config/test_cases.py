@@ -6,6 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -329,6 +330,38 @@ def test_json(folder: Path) -> None:
     ]
     assert failed["routes"] == ["revoked", "to the auditors", "under gs"]
     assert (failed["file"], failed["line"]) == ("routes.test.yaml", 3)
+
+
+def test_annotations(folder: Path) -> None:
+    """--format github marks a case that fails at its line, and a route that no case tries."""
+    result = judged(folder, "- {key: b.x.key.1, required: [ledger]}\n", "--format", "github")
+    first, *others = result.lines
+    assert result.code == 1
+    assert first == (
+        "::error file=routes.test.yaml,line=3::b.x.key.1: ledger expected required is not in the "
+        "plan; no route matches"
+    )
+    assert [line.partition("::no case")[0] for line in others[:-1]] == [
+        f"::notice file=routes.yaml,line={line}" for line in (7, 8, 9)
+    ]
+
+
+def test_junit(folder: Path) -> None:
+    """--format junit has a test case for each case, and one for the routes that cases try."""
+    cases = "- {key: a.gs.cert.3, required: [ledger]}\n- {key: q, unmatched: true}\n"
+    result = judged(folder, cases, "--format", "junit", "--fail-under", "100")
+    suite = ElementTree.fromstring(result.out)
+    assert (result.code, suite.attrib["tests"], suite.attrib["failures"]) == (1, "3", "1")
+    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+    assert failed == ["a.gs.cert.3"]
+
+
+def test_both_files_are_one_array(folder: Path) -> None:
+    """Faults of both files are one array to GitLab, and one object to a machine."""
+    (folder / "routes.yaml").write_text("version: 2\n")
+    for format in ("gitlab", "json"):
+        said = judged(folder, "- {key: a.b.c.d}\n", "--format", format).json
+        assert len(said["problems"] if format == "json" else said) == 4
 
 
 def test_an_invalid_tests_file_is_told(folder: Path) -> None:

@@ -47,6 +47,8 @@ from router.net.egress import Egress
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.engines import pem
+from tests.support.folders import FAULTS as FOLDERS
+from tests.support.folders import written
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config/routes.yaml"
@@ -244,7 +246,7 @@ def too_many_values(folder: Path) -> Path:
 
 UNUSABLE: dict[Callable[[Path], Path], str] = {
     missing: "can't be read: no such file or directory",
-    folder_instead: "can't be read: is a directory",
+    folder_instead: "is a folder without a routes.yaml",
     pipe: "is no regular file",
     too_large: "is larger than 32 MiB",
     loop: "can't be read: too many levels of symbolic links",
@@ -294,7 +296,8 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_every_check_has_a_file(
     secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each line of the code that reports a problem runs for a fault file, or for UNUSABLE."""
+    """Each line of the code that reports a problem runs for a fault file or folder, or for
+    UNUSABLE."""
     sites = list(_reports())
     assert len(sites) > 60
     ran: set[tuple[str, int]] = set()
@@ -315,6 +318,10 @@ def test_every_check_has_a_file(
             own = tmp_path / make.__name__
             own.mkdir()
             problems(make(own), None)
+        for name, (files, _) in FOLDERS.items():
+            problems(written(files, tmp_path / f"folder_{name}"), None)
+        monkeypatch.setattr("router.config.files.MAX_SIZE", 100)
+        problems(written(FOLDERS["undefined"][0], tmp_path / "large"), None)
         monkeypatch.setattr(composer, "PARSER", yaml.SafeLoader)
         problems(next(path for path in FILES if path.stem == "yaml_version_absurd"), None)
     finally:

@@ -20,13 +20,17 @@ import pytest
 
 from router.app import App
 from router.config import reload as reloading
+from router.config.files import Written
 from router.config.loading import Config
-from router.config.reload import Reload, Source, Standing
+from router.config.reload import Reload, Standing
 from router.config.settings import Settings
+from router.config.source import Source
+from router.ops.report import report_of
 from router.process.server import Server, listen
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, environment, run
+from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 
@@ -91,16 +95,26 @@ def table(match: str, **top: Any) -> str:
     return json.dumps(routes({"nobody": "http://127.0.0.1:9/"}, match=match, **top))
 
 
+def team(match: str) -> dict[str, str]:
+    """A folder with one team's file, whose only route has this pattern."""
+    return {
+        "routes.yaml": "version: 1\n",
+        "routes.d/certs.yaml": "version: 1\nowner: team certs\ntargets:\n"
+        "  nobody: {url: 'http://127.0.0.1:9/'}\nroutes:\n"
+        f"  - {{name: all, match: {match}, required: [nobody]}}\n",
+    }
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """Starts a router on tmp_path's routes.yaml, which matches `one`."""
+    """Starts a router on tmp_path's routes.yaml, which matches `one`, or on another `config`."""
     started: list[Serving] = []
 
-    def start(*options: str) -> Serving:
+    def start(*options: str, config: Path | None = None) -> Serving:
         file = tmp_path / "routes.yaml"
-        if not file.exists():
+        if config is None and not file.exists():
             file.write_text(table("one"))
-        started.append(Serving(file, tmp_path / "log", *options))
+        started.append(Serving(config or file, tmp_path / "log", *options))
         return started[-1]
 
     yield start
@@ -180,6 +194,69 @@ def test_two_configmap_swaps_in_a_row(tmp_path: Path, serving: Callable[..., Ser
         assert router.matches(match)
 
 
+def test_a_folder_in_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """Kubelet swaps all keys of a folder at once; what is put in beside by its names is no part."""
+    volume = tmp_path / "volume"
+    for number, match in enumerate(("one", "two")):
+        written(team(match), volume / f"..{number}")
+    (volume / "..data").symlink_to("..0")
+    for name in ("routes.yaml", "routes.d"):
+        (volume / name).symlink_to(f"..data/{name}")
+    router = serving(config=volume)
+    assert router.matches("one")
+    (volume / "..tmp").symlink_to("..1")
+    (volume / "..tmp").rename(volume / "..data")
+    changed = router.line("reload", "taken")["files_changed"]
+    assert changed == [f"{volume}/routes.d/certs.yaml"]
+    assert router.matches("two")
+
+
+def test_a_folder_in_a_worktree_of_git_sync(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """git-sync swaps a link to the whole worktree; the configuration is within it."""
+    for revision, match in (("aaa", "one"), ("bbb", "two")):
+        written(team(match), tmp_path / f"worktrees/{revision}/config")
+    (tmp_path / "current").symlink_to("worktrees/aaa")
+    router = serving(config=tmp_path / "current/config")
+    (tmp_path / "next").symlink_to("worktrees/bbb")
+    (tmp_path / "next").rename(tmp_path / "current")
+    router.line("reload", "taken")
+    assert router.matches("two")
+
+
+def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """All of the last good folder stays in force, and the log names the file and its owner; once
+    it is right, what the others have edited meanwhile comes with it."""
+    folder = written(team("one"), tmp_path / "config")
+    router = serving(config=folder)
+    file = folder / "routes.d/certs.yaml"
+    file.write_text(team("two")["routes.d/certs.yaml"].replace("[nobody]", "[nobdy]"))
+    router.hang_up()
+    refused = router.line("reload", "refused")
+    assert refused["owners"] == ["team certs"]
+    assert refused["problems"][0].startswith(f"{file}:")
+    (folder / "routes.yaml").write_text(team("one")["routes.yaml"] + "unmatched: accept\n")
+    router.hang_up()
+    assert router.line("reload", "refused", 2)["owners"] == ["team certs"]
+    assert router.matches("one")
+    file.write_text(team("two")["routes.d/certs.yaml"])
+    router.hang_up()
+    taken = router.line("reload", "taken")
+    assert taken["settings_changed"] == ["unmatched"]
+    assert len(taken["files_changed"]) == 2
+    assert router.matches("two")
+
+
+def test_a_start_with_a_bad_file_is_refused(tmp_path: Path) -> None:
+    """With no last good folder, nothing is served."""
+    files = {**team("one"), "routes.d/z.yaml": "version: 1\nowner: team z\nroots: []\n"}
+    finished = run("serve", "--config", str(written(files, tmp_path / "config")))
+    assert finished.returncode == 3
+    assert b"routes.d/z.yaml:3:1: unknown key 'roots'" in finished.stderr
+    assert b"(team z)" in finished.stderr
+
+
 def test_an_edit_is_seen_though_the_times_do_not_change(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
@@ -209,6 +286,10 @@ def test_a_secret_file_that_changes_alone_is_taken(
     assert "-canary" not in (tmp_path / "log").read_text()
 
 
+async def swept() -> None:
+    pass
+
+
 # What a file looks like while it is written, with the times in the test's hand.
 
 pytestmark = pytest.mark.anyio
@@ -223,14 +304,11 @@ async def test_a_file_caught_half_way_is_not_taken(
     taken: list[str] = []
     source = Source(file, {}, None)
     look = source.look()
-    standing = Standing(source.load(look.content), since=0.0, tried=0.0)
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
 
     def take(config: Config) -> list[str]:
         taken.append(config.table.routes[0].match["event_key"][0])
         return []
-
-    async def swept() -> None:
-        pass
 
     monkeypatch.setattr(reloading, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(reloading, "SETTLE", 0.2)
@@ -249,6 +327,38 @@ async def test_a_file_caught_half_way_is_not_taken(
     assert len(taken) <= 3
 
 
+async def test_metric_and_status_name_the_file_and_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file is refused, both say which and whose; then nothing of it is left."""
+    folder = written(team("one"), tmp_path / "config")
+    source = Source(folder, {}, None)
+    look, metrics = source.look(), Metrics()
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+    monkeypatch.setattr(reloading, "SETTLE", 0.01)
+    reload = Reload((source, look), standing, lambda _: [], swept, Log(io.StringIO()), metrics)
+    running = asyncio.create_task(reload.run())
+    good = (folder / "routes.d/certs.yaml").read_text()
+    for text, successful in ((f"{good}nonsense: 1\n", False), (good, True)):
+        (folder / "routes.d/certs.yaml").write_text(text)
+        reload.ask()
+        async with asyncio.timeout(PATIENCE):
+            while standing.successful is not successful:
+                await asyncio.sleep(0.01)
+        reload.measure()
+        status = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
+        told = status["status"]["configuration"]["problems"]
+        if not successful:
+            assert metrics.reload_refused == {
+                "file": f"{folder}/routes.d/certs.yaml",
+                "owner": "team certs",
+            }
+            assert told[0].startswith(f"{folder}/routes.d/certs.yaml:7:1: unknown key 'nonsense'")
+            assert told[0].endswith("(team certs)")
+    assert (metrics.reload_refused, told) == ({}, [])
+    running.cancel()
+
+
 async def test_looks_that_are_asked_for_sweep_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +368,7 @@ async def test_looks_that_are_asked_for_sweep_nothing(
     file.write_text(table("one"))
     source = Source(file, {}, None)
     look = source.look()
-    standing = Standing(source.load(look.content), since=0.0, tried=0.0)
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
     swept = 0
 
     async def sweep() -> None:
@@ -295,7 +405,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
         log = Log(io.StringIO(), "json")
         app = App(
             Settings(store=tmp_path / "store.db"),
-            source.load(look.content),
+            source.load(look.files),
             log,
             watched=(source, look),
         )
@@ -314,7 +424,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
-                    app._take(source.load(version(number).encode()))
+                    app._take(source.load([Written("routes.yaml", version(number).encode())]))
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)

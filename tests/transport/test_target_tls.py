@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from router.config.loading import Config
-from router.config.reload import Source
+from router.config.source import Source
 from router.model.event import Reason
 from router.model.secret import Secret
 from router.net.certificates import BadCertificate
@@ -243,7 +243,7 @@ def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
     path = folder / "routes.yaml"
     path.write_text(json.dumps(routes({"ledger": {"url": url, "tls": tls}})))
     source = Source(path, {}, folder)
-    return source, source.load(path.read_bytes())
+    return source, source.load(source.look().files)
 
 
 async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
 def test_the_same_files_keep_connections(tmp_path: Path) -> None:
     """What is read anew from files that have not changed is the same to the router."""
     source, before = configured(tmp_path, "router.example", "https://ledger.example/")
-    again = source.load(source.path.read_bytes())
+    again = source.load(source.look().files)
     assert again.table.targets == before.table.targets
     assert again.hash == before.hash
 

@@ -1,4 +1,5 @@
-"""docs/routes.md: its commands are run on the shipped files with its edit, and say what it shows.
+"""docs/routes.md and docs/gitops.md: their commands are run on the shipped files with the edit of
+the first, and say what they show.
 
 After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/whole/test_routes_page.py` writes what
 they say anew; read the difference.
@@ -16,11 +17,11 @@ import pytest
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
-PAGE, OPS = ROOT / "docs/routes.md", ROOT / "docs/ops.md"
+PAGE, OPS, GITOPS = (ROOT / f"docs/{name}.md" for name in ("routes", "ops", "gitops"))
 SHIPPED = (ROOT / "config/routes.yaml").read_text(encoding="utf-8")
 
-#: A block with a command, and what it prints.
-_SHOWN = re.compile(r"(?<=```\n)\$ ebaas-router (.*)\n((?s:.*?))(?=```)")
+#: A block with a command, and what it prints, which may have blocks of its own.
+_SHOWN = re.compile(r"^(`{3,})\n\$ ebaas-router (.*)\n((?s:.*?))^\1$", re.MULTILINE)
 
 
 def edited() -> str:
@@ -45,29 +46,31 @@ def mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def told(mistaken: Path) -> tuple[str, str]:
-    """Both pages, as their commands would have them: the first is of a file whose mistake is mended
+def told(mistaken: Path) -> tuple[str, str, str]:
+    """The pages, as their commands would have them: the first is of a file whose mistake is mended
     after it. What a reload logs has the hash that `check` prints; `/status` its problem."""
     said: list[str] = []
 
     def run(shown: re.Match[str]) -> str:
-        result = ran(*shown[1].split())
+        ticks, command = shown[1], shown[2]
+        result = ran(*command.split())
         mistaken.write_text(edited(), encoding="utf-8")
         said.append(result.out + result.err)
-        return f"$ ebaas-router {shown[1]}\n{said[-1]}"
+        return f"{ticks}\n$ ebaas-router {command}\n{said[-1]}{ticks}"
 
     routes = _SHOWN.sub(run, PAGE.read_text(encoding="utf-8"))
     problem, printed = said[0].partition("\n")[0], said[1].partition("\n")[0].split()[-1]
     routes = re.sub(r"(?<=result=taken config=)\w+…", f"{printed}…", routes)
     ops = re.sub(r"config/routes\.yaml:\d+:[^\"\n]*", problem, OPS.read_text(encoding="utf-8"))
-    return routes, ops
+    return routes, ops, _SHOWN.sub(run, GITOPS.read_text(encoding="utf-8"))
 
 
 def test_the_pages_show_what_the_commands_say(mistaken: Path) -> None:
     """Line numbers, hashes and all."""
-    for page, anew in zip((PAGE, OPS), told(mistaken), strict=True):
+    for page, anew in zip((PAGE, OPS, GITOPS), told(mistaken), strict=True):
         shown = page.read_text(encoding="utf-8")
         if "UPDATE_GOLDEN" in os.environ:
             page.write_text(anew, encoding="utf-8")
         assert shown == anew
-    assert len(_SHOWN.findall(PAGE.read_text(encoding="utf-8"))) == 5
+    for page, commands in ((PAGE, 5), (GITOPS, 3)):
+        assert len(_SHOWN.findall(page.read_text(encoding="utf-8"))) == commands

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from router.model import SUCCESS
+from router.model import FIELDS, SUCCESS, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,14 @@ class ToldCaller:
     body: str | None
     #: The fields of which the line has not all.
     cut: tuple[str, ...] = ()
+    #: The event's other four fields, in the order of FIELDS; none where they are not known.
+    parts: tuple[str, ...] = ()
+
+    @property
+    def event(self) -> Event:
+        """As routes match it; it has no body."""
+        fields = dict(zip(FIELDS, self.parts, strict=False))
+        return Event.of({**fields, "event_key": self.event_key})
 
     @property
     def failed(self) -> bool:
@@ -145,6 +153,7 @@ def _told(line: Mapping[str, Any]) -> ToldCaller:
         changes=_texts(line, "changes"),
         body=body if isinstance(body, str) and _is_text(body) else None,
         cut=_texts(line, "cut"),
+        parts=tuple(_text(line, name) for name in FIELDS[:4]),
     )
 
 

@@ -39,8 +39,8 @@ class Preview:
 
 
 class Deliveries(Protocol):
-    """What is shown of them has the same shapes, wherever they are. Every method raises RouterError or
-    StoreFailed."""
+    """What is shown of them has the same shapes, wherever they are. Every method raises
+    RouterError, or StoreFailed."""
 
     #: How its routes.yaml is called.
     routes: str

@@ -137,8 +137,8 @@ class StoredDeliveries:
 def _section(path: Path, name: str) -> dict[str, str]:
     """The keys of a section of routes.yaml, and what is written there: neither variables nor
     secrets are needed for it. Raises ConfigInvalid."""
-    root = parse_document(read(path), path.name)
-    sections = root.entries if isinstance(root, MapNode) else ()
+    roots = [parse_document(each.content, each.name) for each in read(path)]
+    sections = [each for root in roots if isinstance(root, MapNode) for each in root.entries]
     found = (node for key, node in sections if key.text == name)
     entries = (each for node in found if isinstance(node, MapNode) for each in node.entries)
     return {key.text: node.text if isinstance(node, ScalarNode) else "" for key, node in entries}

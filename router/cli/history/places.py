@@ -16,7 +16,7 @@ from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.source import EventsWanted, Reach
+from router.cli.history.source import EventsWanted, Reached
 from router.cli.options import read_setting
 from router.cli.printing import note
 from router.cli.remote import add_remote
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _PROGRESS = 2.0
 
 
-def add_places(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_places(parser: argparse.ArgumentParser) -> None:
     """The options that `source.opened` reads."""
     where = parser.add_argument_group("where to look (default: the archive and the store)")
     add_archive(where)
     add_store(parser)
+    add_log(where)
     add_remote(parser)
-    return where
 
 
 def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -50,6 +50,16 @@ def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
         setting.option,
         metavar=setting.metavar,
         help=f"the router's archive (default {setting.default}; {setting.variable})",
+    )
+
+
+def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log",
+        action="append",
+        metavar="FILE",
+        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
+        "then nowhere else, unless it is named as well; may be repeated",
     )
 
 
@@ -111,13 +121,13 @@ class LocalHistory:
         return story_shape(story, body=body)
 
     @property
-    def looked_in(self) -> Sequence[Reach]:
+    def looked_in(self) -> Sequence[Reached]:
         reach = self._sources.reach
         places = [
-            Reach(name=name, back_to=None if since is None else utc(since))
+            Reached(name=name, back_to=None if since is None else utc(since))
             for name, since in reach.items()
         ]
-        return [*places, *([Reach(name="store", back_to=None)] if self._ops is not None else [])]
+        return [*places, *([Reached(name="store", back_to=None)] if self._ops is not None else [])]
 
     @property
     def skipped(self) -> int:
@@ -129,12 +139,12 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
     """Raises RouterError."""
     from router.archive import Sources
 
-    question, names = _question(wanted), getattr(args, "log", None) or ()
+    question, names = _question(wanted), args.log or ()
     with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
         ops = runner.run(_ops(args, names))
         try:
             archive = None if names and args.archive is None else read_archive(args)
-            logs = [_source(name, spool) for name in names]
+            logs = [log_source(name, spool) for name in names]
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
         except PermissionError as error:
@@ -179,7 +189,8 @@ async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
         return None
 
 
-def _source(name: str, spool: IO[bytes]) -> TraceSource:
+def log_source(name: str, spool: IO[bytes]) -> TraceSource:
+    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none."""
     from router.archive import TraceSource
 
     if name != STDIN:

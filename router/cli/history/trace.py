@@ -61,14 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--code", action="append", metavar="CODE", help=f"the reply's, or a receiver's{many}"
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
-    where = add_places(parser)
-    where.add_argument(
-        "--log",
-        action="append",
-        metavar="FILE",
-        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
-        f"then nowhere else, unless it is named as well{many}",
-    )
+    add_places(parser)
     parser.add_argument(
         "--limit", type=value(parse_count), metavar="N", help=f"events (default {_LIMIT})"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, Help
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import (
@@ -15,11 +17,13 @@ from router.cli.routes.inputs import (
     Input,
     add_config,
     add_format,
-    config_name,
+    annotated,
+    config_names,
     problems_json,
     read_cases,
     read_config,
 )
+from router.model import ConfigInvalid, Problem
 
 if TYPE_CHECKING:
     from router.config import Case, Config
@@ -27,13 +31,15 @@ if TYPE_CHECKING:
 SUMMARY = "check a routes.yaml: every fault at once, each with its place"
 
 HELP = Help(
-    about="""Checks a routes.yaml, and the tests file beside it, as the router does when it loads
-    it: every fault at once, in the file's order, each with line and column, and on a terminal with
-    the line itself. Variables and secret files are looked up too. A warning is something that is
-    allowed but probably not meant. FILE may be '-' for stdin.""",
+    about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
+    as the router does when it loads them: every fault at once, in the files' order, each with line
+    and column, and on a terminal with the line itself. Variables and secret files are looked up
+    too. A warning is something that is allowed but probably not meant. FILE may be '-' for stdin;
+    several are checked each by itself, and are a line of JSON each.""",
     examples=(
         "ebaas-router check",
         "ebaas-router check config/routes.yaml --strict",
+        "ebaas-router check staging/routes.yaml production/routes.yaml --format github",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
     ),
     exit_codes={
@@ -45,62 +51,104 @@ HELP = Help(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    add_config(parser)
+    add_config(parser, many=True)
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
-    add_format(parser)
+    add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
-    name = config_name(args)
-    routes, tests = read_config(name, args), _tests(name)
-    warned = args.strict and routes.value is not None and bool(routes.value.warnings)
-    good = not (routes.problems or tests.problems or warned)
-    if args.format == "json":
-        say_json(_as_json(routes, tests, good))
-    else:
-        for text in _report(routes, tests):
-            for line in text.splitlines():
-                say(line)
-        if warned:
-            say(f"{routes.name} has warnings, which --strict does not allow")
-    return GOOD if good else BAD
+    found = [
+        _Found(read_config(name, args), _tests(name), args.strict) for name in config_names(args)
+    ]
+    if args.format in CI_FORMATS:
+        say_checked(args.format, "check", [one for each in found for one in each.checked()])
+    for each in found:
+        if args.format == "json":
+            say_json(each.as_json())
+        elif args.format == "text":
+            for text in each.told():
+                for line in text.splitlines():
+                    say(line)
+    return GOOD if all(each.good for each in found) else BAD
 
 
-def _tests(name: str) -> Input[tuple[Case, ...]]:
-    """The tests file beside the configuration; without cases where there is none."""
-    from router.config import CasesFile, beside
+def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
+    """The tests files of the configuration that are there."""
+    from router.config import tests_of
 
-    found = beside(Path(name))
-    if name == STDIN or not found.exists():
-        return Input("", b"", CasesFile, ())
-    return read_cases(str(found))
+    try:
+        return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]
+    except ConfigInvalid:  # as the configuration's own problems say
+        return []
 
 
-def _report(routes: Input[Config], tests: Input[tuple[Case, ...]]) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One routes.yaml, or a folder, and the tests files beside."""
+
+    routes: Input[Config]
+    tests: list[Input[tuple[Case, ...]]]
+    strict: bool
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        return self.routes.value.warnings if self.routes.value else ()
+
+    @property
+    def good(self) -> bool:
+        bad = self.routes.problems or any(each.problems for each in self.tests)
+        return not (bad or (self.strict and self.warnings))
+
+    def told(self) -> Iterator[str]:
+        yield from self.routes.excerpts(self.routes.problems, sys.stdout)
+        excerpts = self.routes.excerpts(self.warnings, sys.stdout)
+        yield from (f"warning: {text}" for text in excerpts)
+        if self.routes.value is not None:
+            yield self._summary(self.routes.value)
+        for each in self.tests:
+            yield from each.excerpts(each.problems, sys.stdout)
+            if each.value:
+                yield _counted(each.name, each.value)
+        if self.strict and self.warnings:
+            yield f"{self.routes.name} has warnings, which --strict does not allow"
+
+    def _summary(self, config: Config) -> str:
+        from router.cli.columns import counted
+
+        table = config.table
+        number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
+        files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
+        return f"{self.routes.name} is good: {number}{files}; {config.hash[:12]}"
+
+    def checked(self) -> Iterator[Checked]:
+        """With --strict a warning is an error."""
+        level: Literal["error", "warning"] = "error" if self.strict else "warning"
+        config = self.routes.value
+        said = self._summary(config) if config else ""
+        found = [*annotated(self.routes.problems), *annotated(self.warnings, level)]
+        yield Checked("check", self.routes.name, found, said)
+        for each in self.tests:
+            said = _counted(each.name, each.value) if each.value else ""
+            yield Checked("check", each.name, annotated(each.problems), said)
+
+    def as_json(self) -> dict[str, Any]:
+        config, problems = self.routes.value, list(self.routes.problems)
+        cases = [case for each in self.tests for case in each.value or ()]
+        return {
+            "good": self.good,
+            "file": self.routes.name,
+            "files": [file.name for file, _ in self.routes.files],
+            "problems": problems_json([*problems, *(p for t in self.tests for p in t.problems)]),
+            "warnings": problems_json(self.warnings),
+            "routes": len(config.table.routes) if config else None,
+            "targets": len(config.table.targets) if config else None,
+            "hash": config.hash if config else None,
+            "tests": " ".join(each.name for each in self.tests) or None,
+            "cases": len(cases) or None,
+        }
+
+
+def _counted(name: str, cases: tuple[Case, ...]) -> str:
     from router.cli.columns import counted
 
-    yield from routes.excerpts(routes.problems, sys.stdout)
-    if routes.value is not None:
-        warnings = routes.value.warnings
-        yield from (f"warning: {text}" for text in routes.excerpts(warnings, sys.stdout))
-        table = routes.value.table
-        number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
-        yield f"{routes.name} is good: {number}; {routes.value.hash[:12]}"
-    yield from tests.excerpts(tests.problems, sys.stdout)
-    if tests.value:
-        yield f"{tests.name} is good: {counted(len(tests.value), 'case')}"
-
-
-def _as_json(routes: Input[Config], tests: Input[tuple[Case, ...]], good: bool) -> dict[str, Any]:
-    config = routes.value
-    return {
-        "good": good,
-        "file": routes.name,
-        "problems": problems_json([*routes.problems, *tests.problems]),
-        "warnings": problems_json(config.warnings if config else ()),
-        "routes": len(config.table.routes) if config else None,
-        "targets": len(config.table.targets) if config else None,
-        "hash": config.hash if config else None,
-        "tests": tests.name or None,
-        "cases": len(tests.value) if tests.value else None,
-    }
+    return f"{name} is good: {counted(len(cases), 'case')}"

@@ -7,13 +7,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from router.cli.annotations import CI_FORMATS, say_checked
 from router.cli.options import BAD, GOOD, Help, add_settings
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import STDIN, add_format, read_cases, read_config, stdin, usable
+from router.cli.routes.inputs import (
+    STDIN,
+    Input,
+    add_format,
+    all_usable,
+    read_cases,
+    read_config,
+    stdin,
+)
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.config import Case, Comparison
+    from router.config import Case, Comparison, Config
 
 SUMMARY = "say whose plan changes between two routes.yaml, by cases or by real traffic"
 
@@ -22,10 +31,12 @@ HELP = Help(
     one beside NEW unless told otherwise), or of real traffic: a file of events, of keys, or the
     router's own JSON log as it is. What is dangerous comes first: events that no route matches any
     more, then required targets that become optional. Also says what else differs: targets, routes,
-    settings. One of OLD, NEW and --events may be '-', stdin.""",
+    settings. --format markdown is a comment for a review. One of OLD, NEW and --events may be '-',
+    stdin.""",
     examples=(
         "git show HEAD:config/routes.yaml | ebaas-router diff - config/routes.yaml",
         "ebaas-router diff old.yaml new.yaml --tests config/routes.test.yaml",
+        "ebaas-router diff old.yaml new.yaml --events week.jsonl --format markdown >comment.md",
         "kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -",
     ),
     exit_codes={
@@ -40,51 +51,70 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="a routes.yaml, as it was")
     parser.add_argument("new", metavar="NEW", help="as it is to be")
     parser.add_argument(
-        "--events", metavar="FILE", help="lines with events, keys, or the router's JSON log"
+        "--events",
+        action="append",
+        metavar="FILE",
+        help="lines with events, keys, or the router's JSON log; may be repeated",
     )
     parser.add_argument(
-        "--tests", metavar="FILE", help="a tests file (default the one beside NEW, if no --events)"
+        "--tests",
+        action="append",
+        metavar="FILE",
+        help="a tests file (default the one beside NEW, if no --events); may be repeated",
     )
     add_settings(parser, "secrets_dir")
-    add_format(parser)
+    add_format(parser, "markdown", *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.cli.routes.differences import as_json, told
-    from router.config import Comparison, edits_of
+    from router.config import Comparison
 
-    if [args.old, args.new, args.events, args.tests].count(STDIN) > 1:
+    if [args.old, args.new, *(args.events or ()), *(args.tests or ())].count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")
-    old, new = (usable(read_config(name, args), args.format) for name in (args.old, args.new))
-    cases = _cases(args)
-    if old is None or new is None or cases is None:
+    before, after = (read_config(name, args) for name in (args.old, args.new))
+    cases = _cases(args, after)
+    usable = all_usable([before, after, *cases], args.format, "diff")
+    old, new = before.value, after.value
+    if old is None or new is None or not usable:
         return BAD
     compared = Comparison(old, new)
-    for case in cases:
+    for case in (case for file in cases for case in file.value or ()):
         compared.add(case.event)
-    if args.events is not None:
-        _add_traffic(args.events, compared)
-    if args.format == "json":
-        say_json(as_json(compared, edits_of(old, new)))
-    else:
-        for line in told(compared, edits_of(old, new)):
-            say(line)
+    for name in args.events or ():
+        _add_traffic(name, compared)
+    _tell(compared, old, new, args.format, after.name)
     return BAD if compared.changed else GOOD
 
 
-def _cases(args: argparse.Namespace) -> tuple[Case, ...] | None:
-    """Those of --tests, or of the file beside NEW where nothing else is to be compared."""
-    from router.config import beside
+def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str) -> None:
+    from router.cli.routes.differences import as_json, told
+    from router.cli.routes.review import checked, review
+    from router.config import edits_of
 
-    if args.tests is not None:
-        return usable(read_cases(args.tests), args.format)
-    if args.events is not None:
-        return ()
-    path = beside(Path(args.new))
-    if args.new == STDIN or not path.exists():
-        name = "" if args.new == STDIN else f" {path}"
+    edits = edits_of(old, new)
+    if format == "json":
+        say_json(as_json(compared, edits))
+    elif format in CI_FORMATS:
+        say_checked(format, "diff", list(checked(compared, edits, file)))
+    else:
+        for line in (review if format == "markdown" else told)(compared, edits):
+            say(line)
+
+
+def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:
+    """Those of --tests, or of the files beside NEW where nothing else is to be compared."""
+    from router.config import beside, tests_of
+
+    if args.tests is not None or args.events is not None:
+        return [read_cases(name) for name in args.tests or ()]
+    path = Path(args.new)
+    if not after.files:
+        return []
+    found = [] if args.new == STDIN else tests_of(path)
+    if not found:
+        name = "" if args.new == STDIN or path.is_dir() else f" {beside(path)}"
         raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
-    return usable(read_cases(str(path)), args.format)
+    return [read_cases(str(each)) for each in found]
 
 
 def _add_traffic(name: str, compared: Comparison) -> None:

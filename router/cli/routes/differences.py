@@ -12,37 +12,80 @@ from router.routing import Route
 _UNMATCHED = {"reject": "a failure (500)", "accept": "accepted (000)"}
 
 
+#: What a move does to an event: of many, of one.
+_EFFECTS = {
+    ("required", "optional"): ("no longer require {}", "no longer requires {}"),
+    ("required", None): ("lose {}", "loses {}"),
+    ("optional", None): ("lose {}, which was optional", "loses {}, which was optional"),
+    ("optional", "required"): ("now require {}", "now requires {}"),
+    (None, "required"): ("newly go to {}, required", "newly goes to {}, required"),
+    (None, "optional"): ("newly go to {}, optional", "newly goes to {}, optional"),
+}
+
+
 def told(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
         yield from _group(group)
         yield ""
+    yield from edited(edits)
+    if untried := untried_of(compared, edits):
+        yield untried
+    for move, events in compared.moves():
+        if move.is_loss:
+            yield effect(compared, move, events, move.target)
+    yield summary(compared)
+
+
+def summary(compared: Comparison) -> str:
+    total = counted(compared.events, "event")
+    if compared.changed:
+        return f"{compared.changed:,} of {total} would get another plan"
+    return f"no plan changes: {total} compared"
+
+
+def effect(compared: Comparison, move: Move, events: int, name: str) -> str:
+    """What happens to a target, called `name`, over all events."""
+    what = _EFFECTS[move.before, move.after][events == 1].format(name)
+    return f"{events:,} of {counted(compared.events, 'event')} {what}"
+
+
+def edited(edits: Sequence[Edit]) -> Iterator[str]:
+    """What differs as such, by kind."""
     for title, kind in (("targets", "target"), ("routes", "route"), ("settings", "settings")):
         found = [edit for edit in edits if edit.kind == kind]
         if found:
             yield f"{title} that differ:"
             yield from columns([row for edit in found for row in _edit(edit)], indent=2)
             yield ""
+
+
+def untried_of(compared: Comparison, edits: Sequence[Edit]) -> str:
+    """The routes that differ and of which nothing is known; `""` where there is none."""
     routes = [edit.name for edit in edits if edit.kind == "route"]
-    if untried := [name for name in routes if name not in compared.matched]:
-        yield f"no event that was compared matches {quoted(untried)}"
-    total = counted(compared.events, "event")
-    if compared.changed:
-        yield f"{compared.changed:,} of {total} would get another plan"
-    else:
-        yield f"no plan changes: {total} compared"
+    untried = [name for name in routes if name not in compared.matched]
+    return f"no event that was compared matches {quoted(untried)}" if untried else ""
 
 
 def _group(group: Group) -> Iterator[str]:
     """Who is concerned, what changes, and why."""
-    yield f"{_number(group)}: {_heading(group.change)}"
-    yield from columns([_move(move) for move in group.change.moves], indent=2)
-    keys = [f"{shown(key)}{_times(times)}" for key, times in group.keys.most_common()]
-    yield f"  keys    {few(keys)}"
-    if why := _why(group):
-        yield f"  routes  {why}"
+    yield f"{number(group)}: {heading(group.change)}"
+    yield from columns(list(effects_of(group.change)), indent=2)
+    yield f"  keys    {keys_of(group)}"
+    if because := why(group):
+        yield f"  routes  {because}"
 
 
-def _heading(change: Change) -> str:
+def keys_of(group: Group) -> str:
+    return few([f"{shown(key)}{_times(times)}" for key, times in group.keys.most_common()])
+
+
+def effects_of(change: Change) -> Iterator[tuple[str, str]]:
+    """Each target, and what it was and is."""
+    for move in change.moves:
+        yield move.target, f"{_role(move.before)} → {_role(move.after)}"
+
+
+def heading(change: Change) -> str:
     if change.newly_unmatched:
         return f"newly unmatched, {_UNMATCHED[change.after]}"
     if not change.moves:
@@ -53,7 +96,7 @@ def _heading(change: Change) -> str:
     return f"{_role(worst.before)} → {_role(worst.after)}"
 
 
-def _number(group: Group) -> str:
+def number(group: Group) -> str:
     keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
     return f"{counted(group.events, 'event')} ({keys})"
 
@@ -62,15 +105,11 @@ def _times(times: int) -> str:
     return f" ({times:,} times)" if times > 1 else ""
 
 
-def _move(move: Move) -> tuple[str, str]:
-    return move.target, f"{_role(move.before)} → {_role(move.after)}"
-
-
 def _role(role: str | None) -> str:
     return role or "not in the plan"
 
 
-def _why(group: Group) -> str:
+def why(group: Group) -> str:
     """The routes of the group's first event that come, go, or have other targets."""
     old, new = ({route.name: route for route in each} for each in (group.before, group.after))
     both = old.keys() & new.keys()
@@ -119,6 +158,16 @@ def as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
     return {
         "events": compared.events,
         "changed": compared.changed,
+        "targets": [
+            {
+                "name": move.target,
+                "owner": compared.owner(move.target),
+                "before": move.before,
+                "after": move.after,
+                "events": events,
+            }
+            for move, events in compared.moves()
+        ],
         "groups": [_group_json(group) for group in compared.groups()],
         "edits": [_edit_json(edit) for edit in edits],
     }

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
-from router.cli.printing import say, say_json
+from router.cli.history.places import Progress, add_archive, add_log, log_source, read_archive
+from router.cli.options import (
+    BAD,
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_settings,
+    nearest_of,
+    read_setting,
+    value,
+)
+from router.cli.printing import note, say, say_json
 from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
+from router.config import parse_count
 from router.model import Event, Refused, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
-    from router.config import Explained, RefusedEvent
+    from router.cli.routes.reaching import Reach
+    from router.config import Config, Explained, RefusedEvent
     from router.contract.intake import Intake
 
 SUMMARY = "say which routes an event matches, why the others don't, and its plan"
@@ -23,26 +36,43 @@ HELP = Help(
     about="""Tells what the router does with an event, by the code that the router itself runs: each
     route that matches, with the pattern that did; the nearest ones that don't, and which field
     stopped them; and the plan. KEY is the event's key; its four parts are the other fields. A whole
-    event comes from a file by --event, and is checked as EBaaS's would be. With --url a running
-    router tells it by the configuration that it has in force.""",
+    event comes from a file by --event, and is checked as EBaaS's would be. With --target it is the
+    other way round: what does this target get, by which routes, and which of the last requests in
+    the archive, or in a log, would go to it? With --url a running router tells what it does with an
+    event, by the configuration that it has in force.""",
     examples=(
         "ebaas-router explain a.gs.cert.1",
         "ebaas-router explain a.gs.cert.1 --all --config config/routes.yaml",
         "ebaas-router explain --event event.json",
         "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
+        "ebaas-router explain --target ledger",
+        "kubectl logs deploy/router | ebaas-router explain --target ledger --log -",
     ),
     exit_codes={
         GOOD: "explained, also where no route matches",
         BAD: "a configuration that is not valid, or an event that the router would refuse",
-        NOT_STARTED: "the router is not there, or can't be asked",
+        NOT_STARTED: "the archive, a log or the router is not there or can't be read",
     },
 )
+
+#: How many of the last requests are looked at for a target, unless told otherwise.
+_LAST = 10_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     parser.add_argument("key", nargs="?", metavar="KEY", help="the event's key, like a.gs.cert.1")
     parser.add_argument("--event", metavar="FILE", help="a whole event instead; '-' is stdin")
+    parser.add_argument("--target", metavar="NAME", help="a target instead: what it gets")
+    where = parser.add_argument_group("which events (--target)")
+    add_archive(where)
+    add_log(where)
+    where.add_argument(
+        "--last",
+        type=value(parse_count),
+        metavar="N",
+        help=f"look at so many requests, the newest first (default {_LAST:,})",
+    )
     parser.add_argument("--all", action="store_true", help="show every route, not the nearest only")
     add_settings(parser, "config", "schema", "secrets_dir")
     add_remote(parser)
@@ -50,15 +80,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if (args.key is None) == (args.event is None):
-        raise SettingInvalid("KEY or --event FILE has to be given, and not both")
+    if [args.key, args.event, args.target].count(None) != 2:
+        raise SettingInvalid("KEY, --event FILE or --target NAME has to be given, and one alone")
     if args.key == "":
         raise SettingInvalid("KEY: is empty")
     remote = read_remote(args)
-    found = _afar(remote, args) if remote is not None else _here(args)
-    if found is None:
+    if remote is not None:
+        return _tell(_afar(remote, args), args)
+    found = read_config(str(read_setting(args, "config")), args)
+    loaded = usable(found, args.format)
+    if loaded is None:
         return BAD
-    said, file = found
+    if args.target is not None:
+        _tell_target(loaded, found.name, args)
+        return GOOD
+    return _tell(_here(loaded, args), args)
+
+
+def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(said)
     elif "refused" in said:
@@ -67,30 +106,27 @@ def run(args: argparse.Namespace) -> int:
     else:
         from router.cli.routes.explanation import told
 
-        for line in told(said, file, by_key=args.event is None):
+        for line in told(said, by_key=args.event is None):
             say(line)
     return BAD if "refused" in said else GOOD
 
 
-def _here(args: argparse.Namespace) -> tuple[Explained | RefusedEvent, str] | None:
-    """What is to be said, and how routes.yaml is called; None where that can't be used."""
+def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
     from router.config import explained, refused
 
-    found = read_config(str(read_setting(args, "config")), args)
-    loaded = usable(found, args.format)
-    if loaded is None:
-        return None
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
     except Refused as error:
-        return refused(error), found.name
-    return explained(event, loaded, whole=args.all), found.name
+        return refused(error)
+    return explained(event, loaded, whole=args.all)
 
 
-def _afar(remote: Remote, args: argparse.Namespace) -> tuple[Explained | RefusedEvent, str]:
+def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
     """What is no event is not sent: the router might read other bytes than these."""
     from router.config import Explained, RefusedEvent, refused
 
+    if args.target is not None:
+        raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
     asked: dict[str, Any] = {"all": True} if args.all else {}
     if args.key:
         asked["key"] = args.key
@@ -98,9 +134,42 @@ def _afar(remote: Remote, args: argparse.Namespace) -> tuple[Explained | Refused
         try:
             asked["event"] = json.loads(_read_event(args).body)
         except Refused as error:
-            return refused(error), ""
+            return refused(error)
     said: Explained | RefusedEvent = remote.post("/explain", Explained | RefusedEvent, asked)
-    return said, "routes.yaml"
+    return said
+
+
+def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
+    from router.cli.routes.reaching import as_json, told
+
+    targets = loaded.table.targets
+    if args.target not in targets:
+        raise SettingInvalid(
+            f"--target: {file} has no {args.target!r}{nearest_of(args.target, targets)}"
+        )
+    reach = _reach(loaded, args)
+    if args.format == "json":
+        say_json(as_json(args.target, loaded, reach))
+        return
+    for line in told(args.target, loaded, reach):
+        say(line)
+
+
+def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:
+    """None where there is nothing to look into."""
+    from router.archive import Sources
+    from router.cli.routes.reaching import reach_of
+
+    archive = None if args.log and args.archive is None else read_archive(args)
+    if archive is None and not args.log:
+        return None
+    with tempfile.TemporaryFile() as spool:
+        logs = [log_source(name, spool) for name in args.log or ()]
+        sources = Sources(archive, logs, Progress("looked through"), note)
+        try:
+            return reach_of(args.target, loaded, sources, args.last or _LAST)
+        except PermissionError as error:
+            raise StartFailed(f"what was named can't be read: {error.strerror}") from None
 
 
 def _read_event(args: argparse.Namespace) -> Event:

@@ -14,19 +14,19 @@ _UNMATCHED = {
 }
 
 
-def told(explained: Explained, file: str, *, by_key: bool) -> Iterator[str]:
-    """`file` is what the routes' lines are in; `by_key` where no more than that was given."""
+def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
+    """`by_key` where no more than that was given."""
     matching = [route for route in explained["routes"] if route["matched"]]
     others = [route for route in explained["routes"] if not route["matched"]]
     yield from _event(explained["event"], by_key=by_key)
     yield ""
     yield "no route matches" if not matching else f"{_routes(len(matching), 'match')}:"
-    yield from _matches(matching, file)
+    yield from _matches(matching)
     if others:
         left = explained["left"]
         yield ""
         yield f"{_routes(len(others) + left, 'do')} not match{_which(len(others), left)}:"
-        yield from _matches(others, file)
+        yield from _matches(others)
     yield ""
     yield "plan:"
     if explained["unmatched"] is None:
@@ -57,9 +57,9 @@ def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
         yield f"        they would make the key {shown(derived)}, but the given one counts"
 
 
-def _matches(routes: Sequence[ExplainedRoute], file: str) -> Iterator[str]:
+def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
     for each in routes:
-        yield f"  {shown(each['name'])}  {file}:{each['line']}"
+        yield f"  {shown(each['name'])}  {each['file']}:{each['line']}"
         yield from columns([_field(field) for field in each["fields"]], indent=6)
 
 

@@ -6,18 +6,19 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import say_json
 from router.model import ConfigInvalid, Problem, SettingInvalid
 from router.telemetry import printable
 
 if TYPE_CHECKING:
-    from router.config import Case, Config, Section
+    from router.config import Case, Config, Section, Written
 
 T = TypeVar("T")
 
@@ -31,9 +32,8 @@ class Input(Generic[T]):
 
     #: As it was given, which is how problems have it.
     name: str
-    content: bytes
-    #: What the file is to be.
-    shape: type[Section]
+    #: It, or the files of a folder, each with what it is to be.
+    files: Sequence[tuple[Written, type[Section]]]
     #: None where there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
@@ -42,59 +42,111 @@ class Input(Generic[T]):
         """Each problem, and where the stream is a terminal the line that it is about."""
         from router.config import legible_source
 
-        tell = (
-            legible_source(self.content, self.shape).excerpt
-            if problems and stream.isatty()
-            else str
+        if not problems or not stream.isatty():
+            return map(str, problems)
+        faulty = {problem.file for problem in problems}
+        sources = {
+            file.name: legible_source(file.content, shape)
+            for file, shape in self.files
+            if file.name in faulty
+        }
+        return (
+            sources[each.file].excerpt(each) if each.file in sources else str(each)
+            for each in problems
         )
-        return map(tell, problems)
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the result")
+def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
+    """Of text and JSON, and what else the command has."""
+    parser.add_argument(
+        "--format", choices=("text", "json", *others), default="text", help="of the result"
+    )
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """What `config_name` reads."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a routes.yaml, as --config")
+def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """What `config_name` reads, or `config_names` where there may be many."""
+    parser.add_argument(
+        "files" if many else "file",
+        nargs="*" if many else "?",
+        metavar="FILE",
+        help="a routes.yaml, as --config",
+    )
     add_settings(parser, "config", "secrets_dir")
 
 
 def config_name(args: argparse.Namespace) -> str:
     """The routes.yaml that is meant: FILE, or what serve would take."""
-    if args.file is not None and args.config is not None:
+    return _names([args.file] if args.file is not None else [], args)[0]
+
+
+def config_names(args: argparse.Namespace) -> list[str]:
+    """The same where several may be given."""
+    return _names(args.files, args)
+
+
+def _names(given: list[str], args: argparse.Namespace) -> list[str]:
+    if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
-    return args.file or str(read_setting(args, "config"))
+    if given.count(STDIN) > 1:
+        raise SettingInvalid("only one file can be '-', stdin")
+    return given or [str(read_setting(args, "config"))]
 
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
-    from router import config
-    from router.config import RoutesFile
+    from router.config import parse_files, shapes_of
 
-    def parse(content: bytes, name: str) -> Config:
-        return config.parse(content, name, os.environ, secrets_dir)
+    def parse(files: Sequence[Written]) -> Config:
+        return parse_files(files, os.environ, secrets_dir)
 
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, RoutesFile)
+    return _read(name, parse, shapes_of)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
     from router.config import CasesFile, parse_cases
 
-    return _read(name, parse_cases, CasesFile)
+    def parse(files: Sequence[Written]) -> tuple[Case, ...]:
+        return parse_cases(files[0].content, files[0].name)
+
+    return _read(name, parse, lambda files: [CasesFile] * len(files))
 
 
 def usable(found: Input[T], format: str) -> T | None:
-    """What the file says; where it can't be used, that is told: as the result to a machine, else
-    as a message."""
-    if found.value is None and format == "json":
-        say_json({"problems": problems_json(found.problems)})
-    elif found.value is None:
-        with contextlib.suppress(OSError):
-            for text in found.excerpts(found.problems, sys.stderr):
-                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+    """What the file says; where it can't be used, that is told as `all_usable` does."""
+    all_usable([found], format)
     return found.value
+
+
+def all_usable(found: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
+    """Whether they can be used; where some can't, that is told: as the result to a machine, else
+    as a message."""
+    bad = [each for each in found if each.value is None]
+    if bad and format == "json":
+        say_json({"problems": problems_json(p for each in bad for p in each.problems)})
+    elif bad and format in CI_FORMATS:
+        checked = [Checked(command, each.name, annotated(each.problems)) for each in bad]
+        say_checked(format, command, checked)
+    elif bad:
+        with contextlib.suppress(OSError):
+            for text in (text for each in bad for text in each.excerpts(each.problems, sys.stderr)):
+                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+    return not bad
+
+
+def annotated(
+    problems: Iterable[Problem], level: Literal["error", "warning"] = "error"
+) -> list[Annotation]:
+    return [
+        Annotation(
+            level,
+            f"{each.path}: {each.message}" if each.path else each.message,
+            each.file,
+            each.line,
+            each.column,
+        )
+        for each in problems
+    ]
 
 
 def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
@@ -107,24 +159,32 @@ def stdin() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _read(name: str, parse: Callable[[bytes, str], T], shape: type[Section]) -> Input[T]:
+def _read(
+    name: str,
+    parse: Callable[[Sequence[Written]], T],
+    shapes: Callable[[Sequence[Written]], Sequence[type[Section]]],
+) -> Input[T]:
     shown = "stdin" if name == STDIN else name
-    content = b""
+    files: Sequence[Written] = ()
+    value: T | None = None
+    problems: tuple[Problem, ...] = ()
     try:
-        content = _content(name)
-        return Input(shown, content, shape, parse(content, shown))
+        files = _files(name)
+        value = parse(files)
     except ConfigInvalid as error:
-        return Input(shown, content, shape, None, error.problems)
+        problems = error.problems
+    return Input(shown, list(zip(files, shapes(files), strict=True)), value, problems)
 
 
-def _content(name: str) -> bytes:
+def _files(name: str) -> Sequence[Written]:
     from router import config
-    from router.config import MAX_SIZE
+    from router.config import MAX_SIZE, Written
 
     if name == STDIN:
-        return stdin().read(MAX_SIZE + 1)
+        return [Written("stdin", stdin().read(MAX_SIZE + 1))]
     path = Path(name)
     if path.is_fifo():  # what a shell makes of <(...)
         with path.open("rb") as pipe:
-            return pipe.read(MAX_SIZE + 1)
-    return config.read(path)
+            return [Written(name, pipe.read(MAX_SIZE + 1))]
+    files = config.read(path)
+    return files if path.is_dir() else [files[0]._replace(name=name)]

@@ -7,15 +7,17 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
 from router.cli.printing import say, say_json
-from router.cli.routes.inputs import add_format, read_cases, read_config, usable
-from router.model import FIELDS
+from router.cli.routes.inputs import Input, add_format, all_usable, read_cases, read_config
+from router.model import FIELDS, SettingInvalid
 
 if TYPE_CHECKING:
     from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
+    from router.routing import Route
 
 SUMMARY = "run the cases of routes.test.yaml, and say which routes none has tried"
 
@@ -23,10 +25,10 @@ HELP = Help(
     about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
     code that the router itself runs. Prints what is different for each case that fails, and which
     routes no case matches. FILE is a tests file, '-' stdin; without one it is the one beside the
-    routes.yaml: routes.test.yaml.""",
+    routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
     examples=(
         "ebaas-router test",
-        "ebaas-router test --fail-under 100",
+        "ebaas-router test --fail-under 100 --format junit >tests.xml",
         "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
     ),
     exit_codes={
@@ -54,69 +56,127 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fail where fewer of the routes are covered (default 0)",
     )
     add_settings(parser, "config", "secrets_dir")
-    add_format(parser)
+    add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import beside, coverage, judge
+    from router.config import coverage, judge
 
     path: Path = read_setting(args, "config")
-    loaded = usable(read_config(str(path), args), args.format)
-    files = args.files or [str(beside(path))]
-    found = [usable(read_cases(file), args.format) for file in files]
-    cases = [case for each in found if each is not None for case in each]
-    if loaded is None or None in found:
+    found = read_config(str(path), args)
+    files = [read_cases(file) for file in args.files or _beside(path, found)]
+    usable = all_usable([found, *files], args.format, "test")
+    loaded = found.value
+    if loaded is None or not usable:
         return BAD
+    cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, loaded.table) for case in cases]
     covered = coverage(loaded.table, verdicts)
+    enough = covered.percent >= args.fail_under
     if args.format == "json":
         say_json(_as_json(verdicts, covered, loaded))
+    elif args.format in CI_FORMATS:
+        checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
+        say_checked(args.format, "test", list(checked))
     else:
-        for line in _told(verdicts, covered, loaded, str(path)):
+        for line in _told(verdicts, covered, loaded):
             say(line)
-        if covered.percent < args.fail_under:
+        if not enough:
             say(f"that is under {args.fail_under:g} %")
-    good = all(verdict.holds for verdict in verdicts) and covered.percent >= args.fail_under
-    return GOOD if good else BAD
+    return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD
 
 
-def _told(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, file: str
-) -> Iterator[str]:
+def _beside(path: Path, found: Input[Config]) -> list[str]:
+    """The tests files beside; of one file it is told where it is missing."""
+    from router.config import beside, tests_of
+
+    if not path.is_dir():
+        return [str(beside(path))]
+    names = [str(each) for each in tests_of(path)] if found.files else []
+    if found.value is not None and not names:
+        raise SettingInvalid(f"no file of {path} has a tests file beside it: give FILE")
+    return names
+
+
+def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config import CaseBlind, shown
+    from router.config import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
     for verdict in failed:
         yield _title(verdict.case)
-        rows = [_difference(each, loaded, file) for each in verdict.differences]
+        rows = [_difference(each, loaded) for each in verdict.differences]
         yield from columns(rows, indent=4)
-        if not verdict.plan.routes:
-            yield "    no route matches"
-        for route in blind.missed(verdict.case.event, verdict.plan):
-            place = f"{file}:{route.line}: {shown(route.name)}"
-            yield f"    {place} would match if upper and lower case were one"
+        yield from (f"    {why}" for why in _why(verdict, blind))
     count = counted(len(verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
     for route in covered.missed:
-        yield f"{file}:{route.line}: no case matches {shown(route.name)}"
+        yield f"{route.where}: {_untried(route)}"
+    yield _summary(covered)
+
+
+def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
+    """What may be behind the differences."""
+    from router.config import shown
+
+    if not verdict.plan.routes:
+        yield "no route matches"
+    for route in blind.missed(verdict.case.event, verdict.plan):
+        place = f"{route.where}: {shown(route.name)}"
+        yield f"{place} would match if upper and lower case were one"
+
+
+def _untried(route: Route) -> str:
+    from router.config import shown
+
+    return f"no case matches {shown(route.name)}"
+
+
+def _summary(covered: Coverage) -> str:
+    from router.cli.columns import counted
+
     number = covered.total - len(covered.missed)
-    yield f"{number:,} of {counted(covered.total, 'route')} covered, {_percent(covered)} %"
+    return f"{number:,} of {counted(covered.total, 'route')} covered, {_percent(covered)} %"
+
+
+def _checked(
+    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, name: str, *, enough: bool
+) -> Iterator[Checked]:
+    """Each case by itself; then the routes, where one that no case tries is an error if they are
+    too few that any does."""
+    from router.config import CaseBlind
+
+    blind = CaseBlind(loaded.table)
+    for verdict in verdicts:
+        case, found = verdict.case, []
+        if not verdict.holds:
+            said = [" ".join(_difference(each, loaded)) for each in verdict.differences]
+            why = "".join(f"; {each}" for each in _why(verdict, blind))
+            message = f"{_name(case)}: {', '.join(said)}{why}"
+            found.append(Annotation("error", message, case.file, case.line))
+        yield Checked(case.file, case.name, found)
+    level: Literal["error", "notice"] = "notice" if enough else "error"
+    missed = [Annotation(level, _untried(each), each.file, each.line) for each in covered.missed]
+    yield Checked(name, "routes that cases try", missed, _summary(covered))
 
 
 def _title(case: Case) -> str:
+    return f"{case.file}:{case.line}: {_name(case)}"
+
+
+def _name(case: Case) -> str:
     key = case.event.event_key
-    return f"{case.file}:{case.line}: {case.name}" + ("" if case.name == key else f" ({key})")
+    return case.name if case.name == key else f"{case.name} ({key})"
 
 
-def _difference(difference: Difference, loaded: Config, file: str) -> tuple[str, str, str]:
+def _difference(difference: Difference, loaded: Config) -> tuple[str, str, str]:
     """Target, what was expected, what is."""
     expected = "expected " + (difference.expected or "nothing")
     if difference.actual is None:
         return difference.target, expected, f"is not in the plan{_unknown(difference, loaded)}"
-    lines = ", ".join(f"{file}:{route.line}" for route in difference.routes[:3])
-    return difference.target, expected, f"is {difference.actual} by {lines}"
+    places = ", ".join(route.where for route in difference.routes[:3])
+    return difference.target, expected, f"is {difference.actual} by {places}"
 
 
 def _unknown(difference: Difference, loaded: Config) -> str:
@@ -142,7 +202,9 @@ def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> 
         "routes": covered.total,
         "covered": covered.total - len(covered.missed),
         "percent": covered.percent,
-        "missed": [{"name": route.name, "line": route.line} for route in covered.missed],
+        "missed": [
+            {"name": route.name, "file": route.file, "line": route.line} for route in covered.missed
+        ],
     }
 
 

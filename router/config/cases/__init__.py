@@ -8,12 +8,13 @@ from pathlib import Path
 
 from router.config.cases.shape import CaseSection, CasesFile
 from router.config.document import Problems, parse_document
+from router.config.files import files_of
 from router.config.reader import Reader
 from router.config.variables import Variables
 from router.model import FIELDS, Event
 from router.routing import Role
 
-__all__ = ["Case", "beside", "parse_cases"]
+__all__ = ["Case", "beside", "parse_cases", "tests_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,14 @@ class Case:
 
 
 def beside(config: Path) -> Path:
-    """Where the tests file of a configuration is looked for: `routes.test.yaml` beside it."""
+    """Where the tests file of a configuration's file is: `routes.test.yaml` beside routes.yaml."""
     return config.parent / f"{config.stem}.test{config.suffix}"
+
+
+def tests_of(config: Path) -> list[Path]:
+    """The tests files that are there: beside a configuration's file, or each of a folder's.
+    Raises ConfigInvalid where the folder is no configuration."""
+    return [found for each in files_of(config) if (found := beside(each)).exists()]
 
 
 def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:

@@ -66,7 +66,7 @@ def judge(case: Case, table: RouteTable) -> Verdict:
 def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
     matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
     missed = [route for route in table.routes if route.name not in matched]
-    return Coverage(len(table.routes), tuple(sorted(missed, key=lambda route: route.line)))
+    return Coverage(len(table.routes), tuple(sorted(missed, key=lambda route: route.place)))
 
 
 class CaseBlind:

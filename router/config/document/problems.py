@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from router.config.document.lookalikes import hint
@@ -55,6 +55,8 @@ class Problems:
 
     def __init__(self, file: str) -> None:
         self.file = file
+        #: Who answers for the file, once that has been read.
+        self.owner = ""
         self._kept: dict[tuple[int, int, str], Problem] = {}
         self._more = 0
 
@@ -76,7 +78,10 @@ class Problems:
         problems = "problem" if self._more == 1 else "problems"
         more = f"has {self._more} more {problems} than are listed here"
         counted = [Problem(self.file, 0, 0, "", more)] if self._more else []
-        return tuple(sorted([*counted, *self._kept.values()]))
+        found = sorted([*counted, *self._kept.values()])
+        return (
+            tuple(replace(each, owner=self.owner) for each in found) if self.owner else tuple(found)
+        )
 
     def stop(self) -> ConfigInvalid:
         """The error to raise, with all that was found."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict
@@ -14,7 +15,7 @@ from router.ops.api.view import View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import TargetStatus
 from router.ops.table import RateFacts, RouteFacts, TargetFacts
-from router.telemetry import utc
+from router.telemetry import Minute, utc
 
 TargetState = Literal[
     "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
@@ -105,6 +106,7 @@ TargetRoute = TypedDict(
     "TargetRoute",
     {
         "name": str,
+        "file": str,
         "line": int,
         "match": dict[str, list[str]],
         "as": Literal["required", "optional"],
@@ -121,23 +123,38 @@ class OneTargetShape(TargetShape):
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view = await asked.parts.view(asked.holder)
-    return TargetsShape(targets=_targets(view, await _hour(asked)))
+    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    return await asyncio.to_thread(_all_told, view, told)
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
-    view, name = await asked.parts.view(asked.holder), asked.path["name"]
-    hour = await _hour(asked)
+    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    found = await asyncio.to_thread(_told, view, told, asked.path["name"])
+    if found is None:
+        raise nothing_there("such target")
+    return found
+
+
+async def _minutes(asked: Asked) -> list[dict[str, Minute]]:
+    found: list[dict[str, Minute]] = await asked.parts.processes.ask(Topic.MINUTES)
+    return found
+
+
+# In a thread: an hour of many targets takes some milliseconds.
+
+
+def _all_told(view: View, told: list[dict[str, Minute]]) -> TargetsShape:
+    return TargetsShape(targets=_targets(view, Hour(told, time.time())))
+
+
+def _told(view: View, told: list[dict[str, Minute]], name: str) -> OneTargetShape | None:
+    hour = Hour(told, time.time())
     for each in _targets(view, hour):
         if each["name"] == name:
             minutes, routes = hour.attempts((name,)), list(_routes(view, name))
             return {**each, "minutes": minutes, "routes": routes}
-    raise nothing_there("such target")
-
-
-async def _hour(asked: Asked) -> Hour:
-    return Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+    return None
 
 
 def _targets(view: View, hour: Hour) -> list[TargetShape]:
@@ -262,6 +279,7 @@ def _routes(view: View, name: str) -> Iterator[TargetRoute]:
             if name in route[role]:
                 yield {
                     "name": route["name"],
+                    "file": route["file"],
                     "line": route["line"],
                     "match": route["match"],
                     "as": role,

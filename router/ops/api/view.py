@@ -42,6 +42,7 @@ def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
     routes = [
         RouteFacts(
             name=each["name"],
+            file=each["file"],
             line=each["line"],
             match=each["match"],
             required=[name for name in each["required"] if name in names],

@@ -136,6 +136,11 @@ class OfProcess:
         "1 while the file's present content is in force, 0 while it was refused.",
         merge="min",
     )
+    reload_refused: dict[str, str] = info(
+        "configuration_refused_info",
+        "The files that are wrong, and their owners; nothing while their present content is in "
+        "force.",
+    )
     configuration: dict[str, str] = info(
         "configuration_info", "The configuration in force, by its hash."
     )
@@ -260,7 +265,11 @@ class OfProcess:
 class OfTarget:
     """What is counted for each target. It keeps its numbers over a reload."""
 
-    owner: dict[str, str] = info("target_info", "Its `owner` in routes.yaml, to join by.")
+    about: dict[str, str] = info(
+        "target_info",
+        "To join by: its `owner` in routes.yaml, and its `role`, which is `required` where some "
+        "route requires it, else `optional`.",
+    )
     attempts: Counts = counter(
         "attempts_total", "Attempts, of requests and of the queue, by how they ended.", _REASON
     )

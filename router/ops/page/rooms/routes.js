@@ -14,10 +14,14 @@ const SHOWN = 200;
 export const routes = {
   title: () => text('routes'),
 
-  async load({ query }) {
-    const [table_, explained] = await Promise.all([ask('routes'),
+  /** There may be many: they are asked for anew only once others are in force, or were refused. */
+  async load({ query }, before) {
+    const { configuration } = await ask('status');
+    const mark = configuration && `${configuration.hash} ${configuration.last_reload?.at}`;
+    if (mark && before?.mark === mark) return before;
+    const [found, explained] = await Promise.all([ask('routes'),
       query.key ? explain(query.key) : null]);
-    return { ...table_, explained };
+    return { ...found, explained, mark };
   },
 
   hear: (data, kind) => kind === 'reload' && 'load',
@@ -101,13 +105,17 @@ function planned(target, as) {
 
 function matchTold(route) {
   return h('li', null, h('b', null, route.name),
-    h('span', { class: 'quiet' }, ` ${text('line', { n: String(route.line) })}`),
+    h('span', { class: 'quiet' }, ` ${place(route)}`),
     route.fields.map((field) => h('div', null,
       h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
       field.pattern !== null
         ? told('explain.matches', { pattern: h('code', null, field.pattern) })
         : h('span', { class: 'bad' }, told('explain.stops', { patterns: field.patterns.map(
           (pattern, index) => [index ? text('or') : '', h('code', null, pattern)]) })))));
+}
+
+function place(route) {
+  return `${route.file}:${route.line}`;
 }
 
 function findForm({ query }, page) {
@@ -125,14 +133,14 @@ function inForce(all, word) {
     .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
   const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
-    [text('route.optional')], [text('routes.line'), 'number']];
+    [text('route.optional')], [text('routes.place')]];
   const names = (targets) => targets.map((name, index) => [index ? ', ' : '', targetLink(name)]);
   if (!found.length) return h('p', { class: 'quiet' }, text('routes.none'));
   return [
     table(text('routes.in_force'), columns, found.slice(0, SHOWN).map((route) => ({
       key: route.name,
       cells: [route.name, patterns(route.match), names(route.required), names(route.optional),
-        String(route.line)],
+        h('code', null, place(route))],
     }))),
     found.length > SHOWN ? h('p', { class: 'quiet' }, text('routes.first', { n: SHOWN,
       all: number(found.length) })) : null,

@@ -1,0 +1,107 @@
+"""The files of a configuration as they were read, before they are one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+from router.config.document import MapNode, Node, Problems, ScalarNode, parse_document
+from router.config.files import Written
+from router.config.reader import Reader
+from router.config.shape import CommonFile, RoutesFile, TeamFile
+from router.config.variables import Variables
+from router.model import ConfigInvalid, Problem
+
+#: Whose a file is that is no YAML.
+_OWNER = re.compile(rb"^owner:[ \t]*([^#\n]{1,200}?)[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file. What is wrong with it, and what is dubious, is in its reader's problems."""
+
+    name: str
+    said: RoutesFile | TeamFile
+    reader: Reader
+    #: Whether there is a tree; else nothing is known of what it says.
+    is_whole: bool
+
+    @property
+    def owner(self) -> str:
+        """Whose it is; `""` where it is nobody's or everybody's."""
+        return self.said.owner if isinstance(self.said, TeamFile) else ""
+
+    @property
+    def problems(self) -> Problems:
+        return self.reader.problems
+
+    @property
+    def warnings(self) -> Problems:
+        return self.reader.warnings
+
+    @property
+    def targets(self) -> Iterator[ScalarNode]:
+        """The names of targets, whatever is wrong with what they stand for."""
+        targets = self.said.nodes.get("targets")
+        yield from (key for key, _ in targets.entries) if isinstance(targets, MapNode) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All files of one configuration."""
+
+    #: What is everybody's: the only file, or a folder's routes.yaml.
+    common: Part
+    teams: tuple[Part, ...]
+
+    def __iter__(self) -> Iterator[Part]:
+        yield self.common
+        yield from self.teams
+
+    @property
+    def file(self) -> RoutesFile:
+        assert isinstance(self.common.said, RoutesFile)
+        return self.common.said
+
+    def stop(self) -> ConfigInvalid:
+        """The error to raise, with all that was found in any of them."""
+        return ConfigInvalid([each for part in self for each in part.problems.in_order()])
+
+    def warnings(self) -> tuple[Problem, ...]:
+        return tuple(each for part in self for each in part.warnings.in_order())
+
+
+def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
+    common, *teams = map(_read, files, shapes_of(files), repeat(variables))
+    return Parts(common, tuple(teams))
+
+
+def shapes_of(files: Sequence[Written]) -> list[type[RoutesFile] | type[TeamFile]]:
+    """What each of them is to be: one alone has all there is."""
+    if len(files) < 2:
+        return [RoutesFile] * len(files)
+    return [CommonFile, *[TeamFile] * (len(files) - 1)]
+
+
+def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], variables: Variables) -> Part:
+    problems, warnings = Problems(written.name), Problems(written.name)
+    reader = Reader(problems, variables, warnings)
+    try:
+        root = parse_document(written.content, written.name, problems)
+    except ConfigInvalid:
+        found = _OWNER.search(written.content) if shape is TeamFile else None
+        problems.owner = found[1].decode("utf-8", "replace").strip("'\"") if found else ""
+        return Part(written.name, shape.blank(), reader, is_whole=False)
+    part = Part(written.name, _said(reader, shape, root), reader, is_whole=True)
+    problems.owner = warnings.owner = part.owner
+    return part
+
+
+def _said(
+    reader: Reader, shape: type[RoutesFile] | type[TeamFile], root: Node
+) -> RoutesFile | TeamFile:
+    if issubclass(shape, TeamFile):
+        return reader.read(shape, root, "", shape.blank())
+    return reader.read(shape, root, "", shape.blank())

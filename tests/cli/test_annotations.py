@@ -1,0 +1,69 @@
+"""What a command found, in the formats of CI systems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import pytest
+
+from router.cli.annotations import Annotation, Checked, say_checked
+
+ODD = "50 %: a,b\nthe next line <&> \x1b[31m"
+PLACED = Annotation("error", ODD, "./a,b:c.yaml", 3, 7)
+
+Said = Callable[..., str]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """What is printed of some in a format."""
+
+    def printed(format: str, *checked: Checked) -> str:
+        say_checked(format, "probe", checked)
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_github_keeps_an_annotation_on_one_line(said: Said) -> None:
+    """What GitHub gives a meaning to is escaped, so that no text ends its command or begins one."""
+    out = said("github", Checked("s", "n", [PLACED, Annotation("notice", "::error::x")]))
+    assert out.splitlines() == [
+        "::error file=a%2Cb%3Ac.yaml,line=3,col=7::50 %25: a,b%0Athe next line <&> \\u001b[31m",
+        "::notice ::::error::x",
+    ]
+
+
+def test_gitlab_has_a_fingerprint_for_each(said: Said) -> None:
+    """What is said twice of one file are two; what is about no file is at the program's name."""
+    twice = [PLACED, PLACED, Annotation("warning", "x"), Annotation("notice", "y")]
+    found = json.loads(said("gitlab", Checked("s", "n", twice)))
+    assert len({each["fingerprint"] for each in found}) == 4
+    assert [each["severity"] for each in found] == ["major", "major", "minor", "info"]
+    assert found[0]["description"] == ODD
+    assert found[0]["location"] == {"path": "a,b:c.yaml", "lines": {"begin": 3}}
+    assert found[2]["location"] == {"path": "ebaas-router", "lines": {"begin": 1}}
+
+
+def test_junit_is_xml_whatever_is_said(said: Said) -> None:
+    """Failed, good, skipped: each as JUnit has it, and counted; a warning fails nothing."""
+    out = said(
+        "junit",
+        Checked("s", "bad", [PLACED], seconds=0.25),
+        Checked("s", "good", [Annotation("warning", "careful")], "as it should"),
+        Checked("s", "left", said="not asked for", is_skipped=True),
+    )
+    suite = ElementTree.fromstring(out)
+    counts = [suite.attrib[name] for name in ("tests", "failures", "skipped")]
+    assert counts == ["3", "1", "1"]
+    bad, good, left = suite
+    failure = bad.find("failure")
+    assert failure is not None
+    assert failure.text == f"\n./a,b:c.yaml:3: {ODD}\n    ".replace("\x1b", "\\u001b")
+    assert bad.attrib["time"] == "0.250"
+    assert good.findtext("system-out", "").split() == ["as", "it", "should", "careful"]
+    skipped = left.find("skipped")
+    assert skipped is not None
+    assert skipped.attrib["message"] == "not asked for"

@@ -1,0 +1,124 @@
+"""The commands about routes.yaml take a folder of many teams' files as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PATIENCE, ROOT, command, environment
+from tests.support.folders import CERTS, FAULTS, GOOD, written
+from tests.support.inprocess import ran
+
+CASES = {
+    "routes.d/certs.test.yaml": """\
+version: 1
+cases:
+  - {key: a.gs.cert.1, required: [certs], exact: false}
+""",
+    "routes.test.yaml": """\
+version: 1
+cases:
+  - {key: x.y.cert.1, optional: [audit]}
+""",
+}
+LESS = {**GOOD, "routes.d/certs.yaml": CERTS.replace("required: [certs], ", "")}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`config`, which is good, and has two tests files."""
+    monkeypatch.chdir(tmp_path)
+    return written({**GOOD, **CASES}, Path("config"))
+
+
+def test_check() -> None:
+    """A good folder is told with its number of files, and each tests file that is there."""
+    result = ran("check", "config", "--strict")
+    assert (result.code, result.err) == (0, "")
+    assert result.lines[0].startswith("config is good: 3 routes, 3 targets in 3 files; ")
+    assert result.lines[1:] == [
+        "config/routes.test.yaml is good: 1 case",
+        "config/routes.d/certs.test.yaml is good: 1 case",
+    ]
+
+
+def test_check_marks_each_file(folder: Path) -> None:
+    """Annotations and JSON have a problem in its own file; JSON has its owner too."""
+    files, _ = FAULTS["another_ones_target"]
+    written(files, folder)
+    (line,) = ran("check", "config", "--format", "github").lines[:1]
+    assert line.startswith("::error file=config/routes.d/certs.yaml,line=6,col=64::")
+    said = ran("check", "config", "--format", "json").json
+    assert [(each["file"], each["owner"]) for each in said["problems"]] == [
+        ("config/routes.d/certs.yaml", "team certs")
+    ]
+    assert len(said["files"]) == 3
+
+
+def test_a_terminal_shows_the_line_of_the_right_file(folder: Path) -> None:
+    """The excerpt is of the file that the problem is in."""
+    written(FAULTS["undefined"][0], folder)
+    shown, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("check", str(folder.absolute())), stdout=terminal, cwd=ROOT, env=environment()
+    )
+    assert process.wait(PATIENCE) == 1
+    os.close(terminal)
+    lines = os.read(shown, 65536).decode().splitlines()
+    os.close(shown)
+    assert "optional: [adit]}" in lines[1]
+    assert lines[2].index("^") == lines[1].index("adit")
+
+
+def test_test_runs_every_teams_cases(folder: Path) -> None:
+    """All tests files count together; a case that fails names the routes with their files."""
+    good = ran("test", "--config", "config")
+    assert (good.code, good.lines[0]) == (0, "2 cases, every one holds")
+    written(LESS, folder)
+    bad = ran("test", "--config", "config")
+    assert bad.code == 1
+    assert bad.lines[:2] == [
+        "config/routes.d/certs.test.yaml:3: a.gs.cert.1",
+        "    certs  expected required  is not in the plan",
+    ]
+
+
+def test_test_without_any_cases(folder: Path) -> None:
+    """A folder without a tests file is one line, exit code 2."""
+    for name in CASES:
+        (folder / name).unlink()
+    result = ran("test", "--config", "config")
+    assert (result.code, result.out) == (2, "")
+    assert "no file of config has a tests file beside it" in result.err
+
+
+def test_explain_names_files() -> None:
+    """Each route with its own file and line, in text and in JSON."""
+    lines = ran("explain", "a.gs.cert.1", "--config", "config").lines
+    assert "  'certificates'  config/routes.d/certs.yaml:6" in lines
+    said = ran("explain", "a.gs.cert.1", "--config", "config", "--format", "json").json
+    assert {each["file"] for each in said["routes"]} == {f"config/{name}" for name in GOOD}
+
+
+def test_diff_of_two_folders(folder: Path) -> None:
+    """By the tests files of NEW; whose target loses what is said with its owner."""
+    written({**LESS, **CASES}, Path("new"))
+    lines = ran("diff", "config", "new", "--format", "markdown").lines
+    assert lines[2] == "- 1 of 2 events loses `certs` (`team certs`)"
+    mark = ran("diff", "config", "new", "--format", "github").lines[0]
+    assert mark.startswith("::error file=new/routes.d/certs.yaml,line=6::")
+
+
+def test_config_is_one_routes_yaml(tmp_path: Path) -> None:
+    """What it prints is one file of the same meaning."""
+    printed = ran("config", "config").out
+    (tmp_path / "one.yaml").write_text(printed, encoding="utf-8")
+    assert ran("diff", "config", "one.yaml", "--tests", "config/routes.test.yaml").lines == [
+        "no plan changes: 1 event compared"
+    ]
+    assert json.loads(ran("config", "config", "--format", "json").out)["file"] == "config"

@@ -1,0 +1,201 @@
+"""What deploy/ci/ and .pre-commit-hooks.yaml give to repositories with a routes.yaml: each is what
+its system reads, and its steps do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tests.support.command import PATIENCE, ROOT, environment
+
+GITHUB, GITLAB = ROOT / "deploy/ci/github.yaml", ROOT / "deploy/ci/gitlab.yaml"
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+
+#: What the steps call besides, each a program that writes down what it is told.
+OTHERS = {
+    "pipx": "",
+    "pip": "",
+    "gh": '[ "$2" = comment ] && cp "$5" "$OUT/comment.md"',
+    "curl": 'cp review.md "$OUT/comment.md"',
+}
+
+
+#: Each starts the router four times or more.
+STEPS = pytest.mark.skipif("LONG" not in os.environ, reason="in make test-long")
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"), [(GITHUB, "vendor.github-workflows"), (GITLAB, "vendor.gitlab-ci")]
+)
+def test_the_files_are_what_their_systems_read(file: Path, schema: str) -> None:
+    """By the schemas that these systems publish."""
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    finished = subprocess.run(
+        [checker, "--builtin-schema", schema, file], capture_output=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout
+
+
+class Repository:
+    """A checkout with the shipped configuration, a commit in which one edit was made to it, and
+    what the steps call on its PATH."""
+
+    def __init__(self, folder: Path, edit: tuple[str, str]) -> None:
+        self.folder, self.out = folder / "checkout", folder / "out"
+        for each in (self.folder / "config", self.out, folder / "bin"):
+            each.mkdir(parents=True)
+        self._programs(folder / "bin")
+        self._git("init", "--quiet")
+        for name in ("routes.yaml", "routes.test.yaml"):
+            text = (ROOT / "config" / name).read_text(encoding="utf-8")
+            (self.folder / "config" / name).write_text(text, encoding="utf-8")
+        self.base = self._commit()
+        file = self.folder / "config/routes.yaml"
+        text = file.read_text(encoding="utf-8")
+        assert text.count(edit[0]) == 1
+        file.write_text(text.replace(*edit), encoding="utf-8")
+        self._commit()
+
+    def _programs(self, folder: Path) -> None:
+        router = f'PYTHONPATH={ROOT} exec {sys.executable} -m router "$@"'
+        for name, does in {**OTHERS, "ebaas-router": router}.items():
+            (folder / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+            (folder / name).chmod(0o755)
+        self.path = f"{folder}:{os.environ['PATH']}"
+
+    def _git(self, *arguments: str) -> str:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        return subprocess.check_output(
+            ["git", *who, *arguments], cwd=self.folder, text=True
+        ).strip()
+
+    def _commit(self) -> str:
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--message", "x")
+        return self._git("rev-parse", "HEAD")
+
+    def run(self, script: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """As the systems run a step: it ends with the first command that fails."""
+        own = {name: value for name, value in variables.items() if "${{" not in value}
+        environ = environment({"PATH": self.path, "OUT": str(self.out), **own})
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def commented(self) -> str:
+        return (self.out / "comment.md").read_text(encoding="utf-8")
+
+
+#: A loss that is right as a whole, which the shipped tests file does not allow.
+LOSS = (
+    "    required: [certificates, ledger]\n",
+    "    required: [certificates]\n    optional: [ledger]\n",
+)
+MISTAKE = ("required: [certificates, ledger]", "required: [certificates, ledgr]")
+
+
+def github(repository: Repository) -> dict[str, subprocess.CompletedProcess[str]]:
+    """How each step went, by its name, up to the first that failed."""
+    job: dict[str, Any] = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"]["routes"]
+    temporary, summary = repository.out, repository.out / "summary.md"
+    given = {"BASE": repository.base, "NUMBER": "1"}
+    given |= {"RUNNER_TEMP": str(temporary), "GITHUB_STEP_SUMMARY": str(summary)}
+    went = {}
+    for step in job["steps"]:
+        if "run" in step:
+            went[step["name"]] = repository.run(step["run"], {**job["env"], **given})
+            if went[step["name"]].returncode:
+                break
+    return went
+
+
+@STEPS
+def test_the_workflow_comments_what_changes(tmp_path: Path) -> None:
+    """An edit by which nobody's plan is worse than its tests say passes every step; the comment
+    and the job's summary say what it does."""
+    repository = Repository(tmp_path, ("timeout: 3s", "timeout: 2s"))
+    went = github(repository)
+    assert [step for step, each in went.items() if each.returncode] == []
+    assert list(went) == ["install", "check", "test", "compare", "comment"]
+    assert repository.commented().startswith("### Routing: no plan changes: 8 events compared")
+    assert "ledger  timeout  3s → 2s" in repository.commented()
+    assert (repository.out / "summary.md").read_text(encoding="utf-8") == repository.commented()
+
+
+@STEPS
+def test_the_workflow_marks_a_mistake(tmp_path: Path) -> None:
+    """A mistake ends the check, and is marked at its line in the path that the repository has."""
+    went = github(Repository(tmp_path, MISTAKE))
+    assert list(went)[-1] == "check"
+    assert re.search(
+        r"^::error file=config/routes\.yaml,line=\d+,col=\d+::routes\[0\]\.required: no target",
+        went["check"].stdout,
+        re.MULTILINE,
+    )
+
+
+def gitlab(repository: Repository) -> subprocess.CompletedProcess[str]:
+    """The job's script, in one shell; then what comes after it."""
+    job: dict[str, Any] = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["routes"]
+    given = {
+        **job["variables"],
+        "CI_MERGE_REQUEST_DIFF_BASE_SHA": repository.base,
+        "CI_API_V4_URL": "https://gitlab.example.com/api/v4",
+        "CI_MERGE_REQUEST_PROJECT_ID": "1",
+        "CI_MERGE_REQUEST_IID": "2",
+        "ROUTES_TOKEN": "secret",
+    }
+    went = repository.run("\n".join([*job["before_script"], *job["script"]]), given)
+    repository.run("\n".join(job["after_script"]), given)
+    return went
+
+
+@STEPS
+def test_the_job_comments_what_changes(tmp_path: Path) -> None:
+    """The same on GitLab, whose reports say what its widgets show."""
+    repository = Repository(tmp_path, ("timeout: 3s", "timeout: 2s"))
+    went = gitlab(repository)
+    assert went.returncode == 0, went.stderr
+    assert "ledger  timeout  3s → 2s" in repository.commented()
+    suite = ElementTree.parse(repository.folder / "tests.xml").getroot()
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("9", "0")
+    assert json.loads((repository.folder / "quality.json").read_text(encoding="utf-8")) == []
+
+
+@STEPS
+def test_the_job_reports_a_case_that_fails(tmp_path: Path) -> None:
+    """An edit that the tests file does not allow fails the job, and its report says which case."""
+    repository = Repository(tmp_path, LOSS)
+    assert gitlab(repository).returncode == 1
+    suite = ElementTree.parse(repository.folder / "tests.xml").getroot()
+    assert suite.attrib["failures"] == "2"
+
+
+@STEPS
+def test_the_hooks(tmp_path: Path) -> None:
+    """Each runs by its entry alone at the top of a repository, passes what is good and fails what
+    is not; it is run for the files that it is about."""
+    good = Repository(tmp_path / "good", ("timeout: 3s", "timeout: 2s"))
+    bad = Repository(tmp_path / "bad", LOSS)
+    entries = {hook["id"]: hook["entry"] for hook in HOOKS}
+    codes = [[each.run(entry, {}).returncode for entry in entries.values()] for each in (good, bad)]
+    assert codes == [[0, 0], [0, 1]]
+    for hook in HOOKS:
+        concerned = ["config/routes.yaml", "routes.test.yaml", "config/routes.d/ledger.yaml"]
+        assert all(re.search(hook["files"], name) for name in concerned)
+        assert not re.search(hook["files"], "docs/routes.md")
