@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from router.archive import MatchShape, StoryShape
-from router.cli.history.source import EventsWanted, Reached
+from router.cli.history.source import EventsWanted, SearchedPlace
 from router.cli.remote import Remote, part
 
 
@@ -15,7 +15,7 @@ class _Found(TypedDict):
 
     events: list[MatchShape]
     more: bool
-    looked_in: list[Reached]
+    looked_in: list[SearchedPlace]
     skipped: int
 
 
@@ -23,7 +23,7 @@ class RemoteHistory:
     """As a router finds it; times ago are counted by its clock."""
 
     more = False
-    looked_in: Sequence[Reached] = ()
+    looked_in: Sequence[SearchedPlace] = ()
     skipped = 0
 
     def __init__(self, remote: Remote, wanted: EventsWanted) -> None:

@@ -16,7 +16,7 @@ from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.source import EventsWanted, Reached
+from router.cli.history.source import EventsWanted, SearchedPlace
 from router.cli.options import read_setting
 from router.cli.printing import note
 from router.cli.remote import add_remote
@@ -121,13 +121,16 @@ class LocalHistory:
         return story_shape(story, body=body)
 
     @property
-    def looked_in(self) -> Sequence[Reached]:
+    def looked_in(self) -> Sequence[SearchedPlace]:
         reach = self._sources.reach
         places = [
-            Reached(name=name, back_to=None if since is None else utc(since))
+            SearchedPlace(name=name, back_to=None if since is None else utc(since))
             for name, since in reach.items()
         ]
-        return [*places, *([Reached(name="store", back_to=None)] if self._ops is not None else [])]
+        return [
+            *places,
+            *([SearchedPlace(name="store", back_to=None)] if self._ops is not None else []),
+        ]
 
     @property
     def skipped(self) -> int:

@@ -27,7 +27,7 @@ class EventsWanted(NamedTuple):
     failed: bool = False
 
 
-class Reached(TypedDict):
+class SearchedPlace(TypedDict):
     """A place, and how far back it reaches; None where nothing is there."""
 
     name: str
@@ -41,7 +41,7 @@ class History(Protocol):
     more: bool
 
     @property
-    def looked_in(self) -> Sequence[Reached]:
+    def looked_in(self) -> Sequence[SearchedPlace]:
         """Where was looked; known likewise."""
         ...
 
