@@ -15,7 +15,9 @@ from tests.support.archived import keep, told
 from tests.support.command import answering, closed_port, http_answer
 from tests.support.console import Console, console, token_of
 from tests.support.inprocess import Ran, ran
-from tests.support.serving import always
+from tests.support.postgres import Database
+from tests.support.rows import option
+from tests.support.serving import always, serving, target
 
 
 class Scene(NamedTuple):
@@ -141,6 +143,17 @@ def test_the_processes_of_a_router_are_listed(scene: Scene) -> None:
     """Also where it shares its store with nobody."""
     assert "1 node" in ran("nodes", *scene.afar).lines
     assert ran("nodes", *scene.afar, "--format", "json").json["kind"] == "node"
+
+
+def test_the_nodes_of_a_shared_store_are_told_alike(database: Database, tmp_path: Path) -> None:
+    """Every process that writes itself there, whichever router is asked."""
+    port = closed_port()
+    options = ("--ops-port", str(port))
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, store=database, options=options):
+        here = ran("nodes", "--store", option(database))
+        afar = ran("nodes", "--url", f"http://127.0.0.1:{port}")
+    assert (afar.code, plain(afar.out)) == (here.code, plain(here.out))
+    assert "1 node" in afar.lines
 
 
 def test_status_takes_the_same_token(scene: Scene) -> None:
