@@ -102,6 +102,16 @@ def test_every_file_is_told_of_at_once(folder: Path) -> None:
     ]
 
 
+def test_many_bad_files_are_told_of_in_bounds(folder: Path) -> None:
+    """However many files have however many problems, the report has an end, and names each."""
+    bad = "version: 1\n" + "".join(f"k{n}: 1\n" for n in range(200))
+    written({"routes.yaml": COMMON, **{f"routes.d/{n}.yaml": bad for n in range(100)}}, folder)
+    with pytest.raises(ConfigInvalid) as raised:
+        loaded(folder)
+    assert len(raised.value.problems) == 100 * 21
+    assert raised.value.problems[0].message == "has 180 more problems than are listed here"
+
+
 def test_what_is_beside_is_no_part_of_it(folder: Path) -> None:
     """Tests files, pages, hidden files and whatever is deeper are left out; links are followed."""
     written(GOOD, folder)
