@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 python = "$(VENV)/bin/python"
 
 .PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel clean
-.PHONY: run-environment dev-environment docs walk promtool audit
+.PHONY: run-environment dev-environment docs walk monitoring audit
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -91,27 +91,26 @@ audit: dev-environment ## licences, a bill of materials, known vulnerabilities w
 
 .PHONY: api-fuzz
 
-api-fuzz: dev-environment ## Schemathesis against a real router's API, and whether its description is valid; ARGS="--seed 2"
+api-fuzz: dev-environment ## Schemathesis against a real router's API; ARGS="--seed 2"
 	@VENV=.tools/venv-fuzz scripts/setup fuzz
 	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
+	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
 	@for name in routes routes.common routes.team; do \
 		$(python) -m router.config.editor_schema $$name >schemas/$$name.schema.json || exit; \
 	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.container_page
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
 
-promtool: dev-environment ## what Prometheus says to a scrape and to the alerts in docs/
-	@mkdir -p .tools
-	@$(python) -m scripts.scrape >.tools/scrape.txt
-	@scripts/promtool check metrics <.tools/scrape.txt
-	@scripts/promtool check rules docs/alerts.yml
-	@scripts/promtool test rules docs/alerts.test.yml
+monitoring: dev-environment ## a router watched by Prometheus and Alertmanager: rules, alerts, every query
+	@MONITORING=$$(scripts/monitoring) && export MONITORING && \
+		$(python) -m pytest -n 0 -rs tests/whole/test_monitoring.py $(ARGS)
 
 .PHONY: chaos chaos-short crash-points
 
@@ -140,6 +139,13 @@ soak-short: dev-environment ## the same for a minute
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
+
+.PHONY: base deploy-check
+base: ## ask the registry which image the Dockerfile's tag is now, and write its digest there
+	@scripts/renew-base
+
+deploy-check: dev-environment ## build what is in deploy/ as its users do, and hold it to schemas and to the router
+	@scripts/deploy-check $(ARGS)
 
 .PHONY: systemd
 systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root

@@ -3,7 +3,7 @@
 The router runs in this process as `serve` runs it, store and all, beside real targets and wrk. A
 timer of CPU time interrupts it again and again, and whoever of the path is innermost then has spent
 that time. So the shares are a sample; the sum is measured. Work that C code does for a hop,
-a system call say, counts as that hop's.
+a system call say, counts as that hop's. OTEL_EXPORTER_OTLP_ENDPOINT and the like turn traces on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from router.app import App
 from router.config.settings import Settings, parse_archive
 from router.process import server
 from router.telemetry.log import Log
+from router.telemetry.tracing import tracing_by
 
 #: Seconds of CPU time between two looks.
 _TICK = 0.001
@@ -35,6 +36,7 @@ _TICK = 0.001
 #: Whose time a place in the code is: the first that fits. What is in none of these, but below one
 #: of them, is that one's.
 HOPS: Mapping[str, tuple[str, ...]] = {
+    "traces": ("router/delivery/traced", "router/telemetry/spans", "opentelemetry/"),
     "receive and reply": (
         "router/web/", "router/net/http/", "router/net/access", "router/process/", "router/app",
         "router/contract/replies", "starlette/",
@@ -96,7 +98,7 @@ def profile(scene: Scene, seconds: int, archive: str) -> str:
     loaded = config.load(scene.folder / "routes.yaml", {}, None)
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
-        app = App(settings, loaded, Log(stream, "json"))
+        app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))
         serving = server.Server(app, server.listen("127.0.0.1", 0))
         sample, figures = Sample(), {}
 

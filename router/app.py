@@ -20,13 +20,23 @@ from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
-from router.delivery import Forwarder, InForce, Memory, Observer, Pausing, Queue, Sender
+from router.delivery import (
+    Forwarder,
+    InForce,
+    Memory,
+    Observer,
+    Pausing,
+    Queue,
+    Sender,
+    TracedSender,
+)
 from router.model import ConfigInvalid, RouterError, is_exposed
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
+from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
-from router.telemetry import Log, Metrics, Watchdog
+from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, tracing_by
 from router.transport import Engine
 from router.transport.native import NativePool
 from router.web import Callbacks, Probes, Refusals, Straight, routes
@@ -39,6 +49,9 @@ SPEND_TIMEOUT = 1.0
 
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
+
+#: And for a collector to take the last spans.
+SPANS_TIME = 1.0
 
 _EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
@@ -54,6 +67,7 @@ class App(Starlette):
         *,
         watched: tuple[Source, Look] | None = None,
         middleware: Sequence[Middleware] = (),
+        tracing: Tracing = NO_TRACES,
     ) -> None:
         """`watched` is where `config` came from and the look it was read at: then it reloads.
 
@@ -61,11 +75,18 @@ class App(Starlette):
         """
         self._settings = settings
         self.metrics = Metrics()
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
-        self._observer = Observer(log, self.metrics, self._archive, changes=settings.log_changes)
+        self._tracing = tracing
+        self._observer = Observer(
+            log,
+            self.metrics,
+            self._archive,
+            changes=settings.log_changes,
+            traced=tracing.spans is not None,
+        )
         self._watchdog = Watchdog(self.metrics, log)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
@@ -90,6 +111,12 @@ class App(Starlette):
             max_body=settings.max_body,
             max_requests=settings.max_requests,
         )
+        #: What callbacks are handed to, and what their attempts are made by.
+        self._endpoint: ASGIApp = self._callbacks
+        self._sends: Sender | TracedSender = self._sender
+        if tracing.spans is not None:
+            self._endpoint = tracing.spans.around(self._callbacks, str(settings.path))
+            self._sends = TracedSender(self._sender, tracing.spans)
         now = time.time()
         self.reload = Reload(
             watched,
@@ -110,7 +137,7 @@ class App(Starlette):
         )
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
-            routes=routes(settings.path.reveal(), self._callbacks, self._probes),
+            routes=routes(settings.path.reveal(), self._endpoint, self._probes),
             middleware=middleware,
             exception_handlers=Refusals(self._observer).handlers,
             lifespan=lambda _: self.lifespan(),
@@ -119,7 +146,7 @@ class App(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's, with a way of their own for callbacks, inside of all middleware."""
-        way = (self._settings.path.reveal(), self._callbacks)
+        way = (self._settings.path.reveal(), self._endpoint)
         if not self.user_middleware:
             return Straight(super().build_middleware_stack(), *way)
         self.user_middleware.append(Middleware(Straight, *way))
@@ -132,8 +159,9 @@ class App(Starlette):
         look = source.look()
         if look.problems:
             raise ConfigInvalid(look.problems)
-        config = source.load(look.files)
-        return cls(settings, config, log, watched=(source, look), middleware=middleware)
+        config, tracing = source.load(look.files), tracing_by(os.environ)
+        watched = (source, look)
+        return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
 
     def report(self) -> Report:
         """What this process reports to whoever owns the ops port."""
@@ -146,6 +174,8 @@ class App(Starlette):
         warnings = [str(problem) for problem in config.warnings]
         if self._door(config).is_open and not is_loopback(self._settings.host):
             warnings.append(_EXPOSED)
+        if self._tracing.problem:
+            warnings.append(self._tracing.problem)
         kept = {
             "the store": self._settings.store,
             "its password": self._settings.store_password_file,
@@ -183,10 +213,17 @@ class App(Starlette):
             self.metrics.archive_error = self._archive.why
             self.metrics.archive_failed_at = self._archive.failed_at
 
+    def _count(self, table: RouteTable) -> None:
+        """Count for these targets, and say what they are."""
+        self.metrics.adopt(table.targets)
+        for name, target in table.targets.items():
+            about = {"owner": target.owner, "role": table.role_of(name)}
+            self.metrics.of(name).about = about
+
     def _take(self, config: Config) -> list[str]:
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
         what is dubious about it."""
-        self.metrics.adopt(config.table.targets)
+        self._count(config.table)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
         self._callbacks.door = self._door(config)
@@ -208,6 +245,8 @@ class App(Starlette):
         """Opens the store and all that works beside requests, and closes it, whatever fails. A
         database that is away is opened once it can be reached. Raises StartFailed."""
         async with AsyncExitStack() as closing:  # the last is closed first
+            if (spans := self._tracing.spans) is not None:
+                closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
             if self._archive is not None:
                 self._archive.start()
                 closing.push_async_callback(asyncio.to_thread, self._archive.close, ARCHIVE_TIME)
@@ -287,8 +326,8 @@ class App(Starlette):
         if isinstance(store, SqliteStore):
             store.watch_commits(self.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
-        self._callbacks.forwarder = Forwarder(self._sender, memory, store.now)
-        return Queue(store, memory, self._sender, self._in_force, self._observer, Random())
+        self._callbacks.forwarder = Forwarder(self._sends, memory, store.now)
+        return Queue(store, memory, self._sends, self._in_force, self._observer, Random())
 
     def _in_force(self) -> InForce:
         config = self._callbacks.config

@@ -1,4 +1,5 @@
-"""The licences of what the router is run with: python -m scripts.licences, in its environment.
+"""The licences of what the router is run with, extras too: python -m scripts.licences, in dev's
+environment.
 
 A table on stdout; exit code 1 where one is unknown, or not among those that allow any use.
 """
@@ -9,7 +10,7 @@ import re
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
-LOCK = Path(__file__).parent.parent / "requirements" / "run.txt"
+LOCK = Path(__file__).parent.parent / "requirements" / "otel.txt"
 
 #: Those that ask for no more than to be named. MPL-2.0 and the LGPL bind changes to the library
 #: itself alone; it is installed beside the router, and anybody can put another in its place.
@@ -28,7 +29,7 @@ def main() -> int:
             continue  # for a system that is not this one
         found = licence(distribution(name))
         wrong += not allowed(found)
-        print(f"{name:<28}{version:<14}{found or 'unknown'}{'' if allowed(found) else '  <--'}")
+        print(f"{name:<40}{version:<14}{found or 'unknown'}{'' if allowed(found) else '  <--'}")
     return 1 if wrong else 0
 
 

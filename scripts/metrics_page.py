@@ -13,7 +13,8 @@ HEAD = f"""\
 # Metrics
 
 Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a test fails where it is
-stale. What to ask of them is in [ops.md](ops.md), alerts are in [alerts.yml](alerts.yml).
+stale. What to ask of them is in [ops.md](ops.md), what to do about alerts in
+[alerts.md](alerts.md).
 
 `/metrics` on the ops port is for the whole service: with several workers their counters and
 histograms are summed, those of workers that died included, and each gauge says below how several

@@ -55,7 +55,7 @@ HEADERS = {
     "x-ebaas-event-key": (False, "The event's key, percent-encoded, unless it is very long."),
     "x-ebaas-target": (True, "The name that routes.yaml has for this endpoint."),
     "x-request-id": (True, "The id of EBaaS's request: another one for each of its retries."),
-    "traceparent": (False, "Where EBaaS sent a valid one."),
+    "traceparent": (False, "Where EBaaS sent a valid one, or the router makes spans."),
     "tracestate": (False, "Where EBaaS sent one with it."),
     "user-agent": (False, "`ebaas-router/` and its version, unless routes.yaml has another."),
 }
@@ -84,7 +84,10 @@ def document() -> dict[str, Any]:
                     "security": [{}, {"token": []}],
                     "parameters": [
                         _header("x-request-id", "Is repeated in the reply where it is a token."),
-                        _header("traceparent", "W3C Trace Context; is passed on."),
+                        _header(
+                            "traceparent",
+                            "W3C Trace Context; is passed on, or the parent of the router's span.",
+                        ),
                         _header("tracestate", "Likewise, with a valid traceparent."),
                     ],
                     "requestBody": _body(),

@@ -8,6 +8,7 @@ from router.delivery.queue import InForce, Queue
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import usual_lines
 from router.delivery.target.sender import Sender, addressed
+from router.delivery.traced import TracedSender
 
 __all__ = [
     "Forwarder",
@@ -19,6 +20,7 @@ __all__ = [
     "Queue",
     "Sender",
     "Told",
+    "TracedSender",
     "addressed",
     "judge",
     "usual_lines",

@@ -50,9 +50,12 @@ class Observer:
         archive: Archive | None = None,
         *,
         changes: bool = True,
+        traced: bool = False,
     ) -> None:
-        """`changes`: whether lines of events have the ids of what has changed."""
+        """`changes`: whether lines of events have the ids of what has changed. `traced`: whether a
+        letter's trace context is a span of the router's own."""
         self._changes = changes
+        self._traced = traced
         self._log = log
         self._archive = archive
         self._metrics = metrics
@@ -100,6 +103,8 @@ class Observer:
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]
+            if self._traced:
+                fields["span_id"] = letter.traceparent[36:52]
         lost = outcome.lost
         self._keep(_level(told.code, lost), "event", fields, event.body)
         for delivery in lost:

@@ -66,7 +66,7 @@ class Hour:
         last = int(now // MINUTE)
         self._first = last - HOUR + 1
         self._minutes = [
-            summed(by_number[each]) if each in by_number else None
+            _as_one(by_number[each]) if each in by_number else None
             for each in range(self._first, last + 1)
         ]
 
@@ -93,7 +93,8 @@ class Hour:
         )
 
     def sums(self, target: str) -> HourSums:
-        hour = summed_target([self._of(minute, (target,)) for minute in self._minutes if minute])
+        minutes = [minute["targets"] for minute in self._minutes if minute]
+        hour = summed_target([_NOTHING, *(each[target] for each in minutes if target in each)])
         return HourSums(
             attempts=_all(hour),
             acknowledged=_good(hour),
@@ -109,8 +110,15 @@ class Hour:
 
     def _of(self, minute: Minute | None, targets: Collection[str]) -> TargetMinute:
         had = minute["targets"] if minute else {}
-        nothing = TargetMinute(reasons={}, seconds=[0] * (len(ATTEMPT_BOUNDS) + 1))
-        return summed_target([nothing, *(had[name] for name in targets if name in had)])
+        return summed_target([_NOTHING, *(had[name] for name in targets if name in had)])
+
+
+#: Without it there would be no buckets where there was no attempt.
+_NOTHING = TargetMinute(reasons={}, seconds=[0] * (len(ATTEMPT_BOUNDS) + 1))
+
+
+def _as_one(minutes: Sequence[Minute]) -> Minute:
+    return minutes[0] if len(minutes) == 1 else summed(minutes)
 
 
 def _all(minute: TargetMinute) -> int:

@@ -94,7 +94,7 @@ def api_parts(
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         opening = partial(look_into, store, limits, settings.store_password_file)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
-    return ApiParts(processes, tokens, stored, Search(search), is_shared=is_shared)
+    return ApiParts(processes, tokens, stored, Search(search, log), is_shared=is_shared)
 
 
 def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:

@@ -189,7 +189,7 @@ class _Told:
             return not wanted.keys and not (wanted.failed and self.fields["level"] == "info")
         key = self.event.event_key
         return (not wanted.keys or any(keys.matches(key) for keys in wanted.keys)) and (
-            not wanted.failed or self.event.failed
+            not wanted.failed or concerning(self.event, seen).failed
         )
 
     @property
@@ -204,14 +204,14 @@ class _Told:
         event = self.event
         if event is None:
             return chunk_of(self.fields["happening"], self.fields)
-        if isinstance(event, ToldCaller) and len(seen) < len(event.targets):
-            event = concerning(event, seen)
-        shape = match_shape(event, body=bodies)
+        shape = match_shape(concerning(event, seen), body=bodies)
         return chunk_of(self.fields["happening"], shape)
 
 
-def concerning(told: ToldCaller, seen: Sequence[str]) -> ToldCaller:
+def concerning(told: Happening, seen: Sequence[str]) -> Happening:
     """An event without what is not about these targets."""
+    if not isinstance(told, ToldCaller) or len(seen) == len(told.targets):
+        return told
     targets = tuple(each for each in told.targets if each.target in seen)
     return replace(told, targets=targets, routes=())
 

@@ -132,6 +132,7 @@ class RouteTable:
         #: Every target, used or not.
         self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
         self._check_names()
+        self._required = frozenset(name for route in self.routes for name in route.required)
         self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
         self._index = Index([self._rule(route) for route in self.routes])
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -148,6 +149,10 @@ class RouteTable:
             plan = self._plan(self._matching(values))
             self._remember(values, plan)
         return plan
+
+    def role_of(self, target: str) -> Role:
+        """What a target is to this table, by its name: required where some route requires it."""
+        return "required" if target in self._required else "optional"
 
     def explain(self, event: Event) -> Explanation:
         """Why `match` gives what it gives; it looks at every route, and finds the plan anew."""

@@ -1,4 +1,4 @@
-"""What the router tells of itself: log lines, metrics, marks, the loop's lag."""
+"""What the router tells of itself: log lines, metrics, traces, marks, the loop's lag."""
 
 from router.telemetry.lag import Watchdog
 from router.telemetry.log import (
@@ -28,12 +28,14 @@ from router.telemetry.minutes import (
     summed,
     summed_target,
 )
+from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 
 __all__ = [
     "ATTEMPT_BOUNDS",
     "EVENT_BOUNDS",
     "HOUR",
     "MINUTE",
+    "NO_TRACES",
     "Alarm",
     "Fields",
     "Format",
@@ -46,6 +48,7 @@ __all__ = [
     "Minutes",
     "Snapshot",
     "TargetMinute",
+    "Tracing",
     "Watchdog",
     "merged",
     "place_of",
@@ -54,6 +57,7 @@ __all__ = [
     "summed",
     "summed_target",
     "take_library_lines",
+    "tracing_by",
     "utc",
     "with_payload",
 ]

@@ -15,13 +15,12 @@ from router.contract import FAILED
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
 from router.delivery import Observer, Told
 from router.web.call import refused
-from router.web.callbacks import Callbacks
 from router.web.probes import Probes
 
 _WHY = {404: "no such path", 405: "no such method there"}
 
 
-def routes(path: str, callbacks: Callbacks, probes: Probes) -> list[Route]:
+def routes(path: str, callbacks: ASGIApp, probes: Probes) -> list[Route]:
     """Each path by its whole name: `/callback/` is another than `/callback`."""
     made = [
         Route(path, callbacks, methods=["POST"], name="callback"),
@@ -38,7 +37,7 @@ class Straight:
     """A callback goes straight to its endpoint, past Starlette's router and exception handlers,
     which it has no need of. They would cost it some 8 µs, one part in twenty."""
 
-    def __init__(self, app: ASGIApp, path: str, callbacks: Callbacks) -> None:
+    def __init__(self, app: ASGIApp, path: str, callbacks: ASGIApp) -> None:
         self._app = app
         self._path = path
         self._callbacks = callbacks

@@ -90,3 +90,10 @@ def test_what_a_form_says_is_what_is_shown(router: Troubled, ops: Visitor) -> No
     expect(since).to_have_value("")
     expect(ops.field("events.what")).to_have_value("")
     expect(ops.field("events.failed")).not_to_be_checked()
+
+
+def test_a_part_that_does_not_arrive_is_asked_for_again(router: Troubled, ops: Visitor) -> None:
+    """The page is there in a moment, and no half of it before."""
+    ops.page.route("**/rooms/now.js", lambda route: route.abort(), times=1)
+    ops.go("")
+    expect(ops.row("ledger")).to_have_count(1)

@@ -15,12 +15,9 @@ from typing import Any
 import pytest
 
 from router import __version__
-from router.cli.trying.standin import StandIn
 from router.model.errors import StartFailed
 from router.model.secret import Secret
-from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
-from tests.support.house import PATIENCE, SAMPLE, SERVER, House, event, house, routes
+from tests.support.house import PATIENCE, SAMPLE, SERVER, House, event, house, routes, stand_in
 from tests.support.servers import FOREIGN, OWN
 
 pytestmark = pytest.mark.anyio
@@ -34,20 +31,6 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
     async with house(table, **settings) as running:
         yield running
-
-
-@asynccontextmanager
-async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Any]]]:
-    """A business endpoint: its URL and the requests it got."""
-    seen: list[Any] = []
-    server = AsgiServer(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    try:
-        yield server.url + "/callback", seen
-    finally:
-        server.stop()
-        await serving
 
 
 #: What is the application's alone is tried under one more server than our own; under every one with

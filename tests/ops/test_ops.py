@@ -356,6 +356,29 @@ async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) ->
     assert [record.name for record in caplog.records] == ["uvicorn.error"]
 
 
+# The page.
+
+
+async def test_the_page_is_served(tmp_path: Path) -> None:
+    """Without a token, for there is no data in it; each file with its type and its mark, to be
+    asked for anew, and allowed nothing from elsewhere."""
+    async with serving(Process(), tokens=in_file(tmp_path, "an-ops-token")) as ops:
+        page = await ops.get("/")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["cache-control"] == "no-cache"
+        policy = page.headers["content-security-policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}
+        assert "unsafe" not in str(policy)
+        again = await ops.get("/", headers={"if-none-match": page.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        for name, kind in (("api.js", "text/javascript"), ("page.css", "text/css")):
+            file = await ops.get(f"/page/{name}")
+            assert file.headers["content-type"] == f"{kind}; charset=utf-8"
+            assert file.headers["x-content-type-options"] == "nosniff"
+        for path in ("/page/", "/page/../port.py", "/page/%2e%2e/port.py", "/page//etc/passwd"):
+            assert (await ops.get(path)).status_code in (401, 404), path
+
+
 # The token.
 
 PATHS = ("/metrics", "/status", "/elsewhere")

@@ -121,3 +121,19 @@ def test_text_is_only_ever_text(module: Path) -> None:
     assert re.search(ways, code) is None
     for name in re.findall(r"from '(\.[^']+)'", code):
         assert (module.parent / name).is_file(), name
+
+
+def test_nothing_is_left_over() -> None:
+    """Whatever a module imports it uses, and whatever it exports another one imports."""
+    code = {path: path.read_text() for path in MODULES}
+    imported = {
+        path: [name.strip().split(" as ") for names in found for name in names.split(",")]
+        for path, text in code.items()
+        for found in [re.findall(r"import {([^}]*)} from", text)]
+    }
+    for path, text in code.items():
+        for name in imported[path]:
+            assert len(re.findall(rf"\b{name[-1]}\b", text)) > 1, (path.name, name)
+        for name in re.findall(r"export (?:async )?(?:function|const|class) (\w+)", text):
+            others = [each[0] for other in MODULES if other != path for each in imported[other]]
+            assert name in others, (path.name, name)

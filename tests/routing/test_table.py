@@ -176,6 +176,12 @@ def test_required_wins() -> None:
     assert (letters(plan.required), letters(plan.optional)) == ("A", "B")
 
 
+def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
+    """Whatever other routes say of it; one that no route names is optional."""
+    shared = table(route("one", optional="AB"), route("two", "A", key="a.gs.*"))
+    assert [shared.role_of(name) for name in "ABC"] == ["required", "optional", "optional"]
+
+
 def test_every_field_has_to_match() -> None:
     """Fields are joined by and, the patterns of a field by or."""
     routes = table(route("revoked", key="a.*.cert.*", status=["3", "4"]))

@@ -13,6 +13,7 @@ import httpx
 
 from tests.support.command import PATIENCE
 from tests.support.house import event
+from tests.support.rows import Store
 from tests.support.serving import Serving, Target, target, until
 from tests.support.sockets import free_port
 
@@ -44,6 +45,8 @@ class Console:
     """A running router, as those see it who have tokens."""
 
     router: Serving
+    #: Its routes.yaml.
+    config: Path
     url: str
     http: httpx.Client
     targets: dict[str, Target]
@@ -84,9 +87,11 @@ class Console:
 
 
 @contextmanager
-def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Console]:
+def console(
+    folder: Path, *options: str, tokens: bool = True, store: Store | None = None
+) -> Iterator[Console]:
     """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
-    of them is required, so that what fails is soon a dead letter."""
+    of them is required, so that what fails is soon a dead letter. Its files are in `folder`."""
     with ExitStack() as closing:
         targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"
@@ -94,10 +99,10 @@ def console(folder: Path, *options: str, tokens: bool = True) -> Iterator[Consol
         if tokens:
             options = (*options, "--ops-tokens", str(_tokens(folder)))
         options = ("--ops-port", str(free_port()), *options)
-        started = Serving(config, folder / "store.db", options, {})
+        started = Serving(config, store or folder / "store.db", options, {})
         closing.callback(started.close)
         http = closing.enter_context(httpx.Client(trust_env=False))
-        yield Console(started, started.lines("serving")[0]["ops"], http, targets)
+        yield Console(started, config, started.lines("serving")[0]["ops"], http, targets)
 
 
 def _routes(targets: dict[str, Target]) -> dict[str, Any]:
@@ -111,8 +116,11 @@ def _routes(targets: dict[str, Target]) -> dict[str, Any]:
             for name, each in targets.items()
         },
         "routes": [
-            {"name": f"what {key[0]} has", "match": key, "optional": names}
-            for key, names in routes.items()
+            *(
+                {"name": f"what {key[0]} has", "match": key, "optional": names}
+                for key, names in routes.items()
+            ),
+            {"name": "the auditors' own", "match": "b.*", "optional": ["auditors"]},
         ],
     }
 

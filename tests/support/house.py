@@ -15,10 +15,13 @@ import httpx
 
 from router import config
 from router.app import App
+from router.cli.trying.standin import Received, StandIn
 from router.config.settings import Settings
 from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
+from router.process.asgi_server import AsgiServer
 from router.telemetry.log import Log
+from router.telemetry.tracing import NO_TRACES, Tracing
 from tests.support.servers import OWN, served
 
 #: The sample of the platform's page, byte for byte an event of its own.
@@ -78,13 +81,14 @@ async def house(
     routes: Mapping[str, Any],
     environ: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
+    tracing: Tracing = NO_TRACES,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
-    app = App(Settings(**settings), loaded, Log(stream, "json"))
+    app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
     listener = listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
@@ -93,6 +97,20 @@ async def house(
             httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
         ):
             yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
+
+
+@asynccontextmanager
+async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Received]]]:
+    """A business endpoint: its URL and the requests it got."""
+    seen: list[Received] = []
+    server = AsgiServer(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    try:
+        yield server.url + "/callback", seen
+    finally:
+        server.stop()
+        await serving
 
 
 def routes(

@@ -112,17 +112,14 @@ async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
     assert sum(metrics.store_commit.counts) >= 2
 
 
-async def test_an_event_leaves_its_time_and_a_target_has_its_owner() -> None:
-    """From the first scrape on, and as routes.yaml says."""
-    async with hostile("answers") as good:
-        table = routes({"good": {"url": good.url, "owner": "payments"}})
-        async with house(table) as router:
-            started = counted(router).last_event
-            await router.post()
-            await router.line("event")
-            metrics = counted(router)
+async def test_an_event_leaves_its_time() -> None:
+    """The start is its first."""
+    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+        started = counted(router).last_event
+        await router.post()
+        await router.line("event")
+        metrics = counted(router)
     assert metrics.last_event > started
-    assert metrics.of("good").owner == {"owner": "payments"}
 
 
 async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
@@ -295,7 +292,8 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
     """A refused file changes nothing but the alarm, a good one the targets whose series there
     are."""
     file = tmp_path / "routes.yaml"
-    file.write_text(json.dumps(routes({"old": "http://127.0.0.1:9/"})))
+    old, new = ({"url": "http://127.0.0.1:9/", "owner": each} for each in ("payments", "audit"))
+    file.write_text(json.dumps(routes({"old": old})))
     source = Source(file, {}, None)
     look = source.look()
     config = source.load(look.files)
@@ -313,12 +311,14 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
         metrics.snapshot()
 
     await edited("", "unchanged")
+    assert metrics.of("old").about == {"owner": "payments", "role": "required"}
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
     await edited("version: 1", "refused")
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
     assert status_of(Reports([app.report()]), time.time())["status"] == "degraded"
-    await edited(json.dumps(routes({"new": "http://127.0.0.1:9/"})), "taken")
+    await edited(json.dumps(routes(optional={"new": new})), "taken")
     watching.cancel()
     assert metrics.reload_successful == 1
     assert metrics.configuration != {"hash": config.hash}
     assert set(metrics.targets) == {"new", REMOVED}
+    assert metrics.of("new").about == {"owner": "audit", "role": "optional"}

@@ -92,6 +92,7 @@ def test_every_series_is_there_from_the_start() -> None:
         "ebaas_router_build_info",
         "ebaas_router_last_event_timestamp_seconds",
         "ebaas_router_processes",
+        "ebaas_router_target_info",
     }
 
 
@@ -112,14 +113,16 @@ def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> N
     assert shown(NOW + 9, None, NOW) == NOW
 
 
-def test_a_targets_owner_can_be_joined_by() -> None:
+def test_a_targets_owner_and_role_can_be_joined_by() -> None:
     """One series for each target, always 1; of several processes that agree it is one."""
     processes = [counting("ledger", "audit") for _ in range(2)]
     for process in processes:
-        process.of("ledger").owner = {"owner": "payments"}
+        process.of("ledger").about = {"owner": "payments", "role": "required"}
     snapshot = merged([process.snapshot() for process in processes], [])
     found = {labels: n for (name, labels), n in series(snapshot).items() if "target_info" in name}
-    assert found == {frozenset({("target", "ledger"), ("owner", "payments")}): 1.0}
+    ledger = {"target": "ledger", "owner": "payments", "role": "required"}
+    nobodys = {"target": REMOVED, "owner": "", "role": "optional"}
+    assert found == {frozenset(each.items()): 1.0 for each in (ledger, nobodys)}
 
 
 def test_the_last_event_is_the_last_of_any_process() -> None:
@@ -401,12 +404,15 @@ def test_the_page_is_up_to_date() -> None:
     assert (ROOT / "docs/metrics.md").read_text("utf-8") == made.stdout.decode()
 
 
-@pytest.mark.parametrize("page", ["ops.md", "alerts.yml", "alerts.test.yml"])
+@pytest.mark.parametrize(
+    "page",
+    ["docs/ops.md", "deploy/prometheus/rules.yml", "deploy/prometheus/rules.test.yml"],
+)
 def test_the_pages_ask_for_what_there_is(page: str) -> None:
     """Every query names a metric, a label and a reason that a scrape has."""
-    text = (ROOT / "docs" / page).read_text("utf-8")
+    text = (ROOT / page).read_text("utf-8")
     metrics = counting("ledger")
-    metrics.configuration, metrics.of("ledger").owner = {"hash": "abc"}, {"owner": "payments"}
+    metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}
     metrics.reload_refused = {"file": "routes.yaml", "owner": "payments"}
     metrics.of("ledger").gives_up = NOW
     shown = series(metrics.snapshot())

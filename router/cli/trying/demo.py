@@ -56,8 +56,11 @@ SAMPLE = (
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
 
-#: Another event: what tells two apart is the body.
-SECOND = SAMPLE.replace(b"id2", b"id3")
+#: Other events: what tells them apart is the body.
+SECOND, THIRD = SAMPLE.replace(b"id2", b"id3"), SAMPLE.replace(b"id2", b"id4")
+
+#: How often a target fails the third one: by the usual waits some hundred seconds long.
+_FAILURES = 5
 
 #: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
 _SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
@@ -140,6 +143,10 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
             if failing := _last_required(line):
                 stand_ins[_address(loaded.table.targets[failing])].fail_next()
                 await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
+            if waiting := _optional(line):
+                await _leave_waiting(
+                    url, log, waiting, stand_ins[_address(loaded.table.targets[waiting])]
+                )
         log.over()
         say("")
         say("Send another:")
@@ -221,6 +228,20 @@ async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
         say(f"  {name:<14} {delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms")
     say(f"  {'reply':<14} {reply}  {line['ms']:.1f} ms")
     return line
+
+
+def _optional(line: Mapping[str, Any]) -> str | None:
+    return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
+
+
+async def _leave_waiting(url: str, log: StoryLog, target: str, stand_in: StandIn) -> None:
+    """A third event, which a target that nobody waits for fails for a while: something to see."""
+    for _ in range(_FAILURES):
+        stand_in.fail_next()
+    await _send(url, THIRD)
+    await log.event()
+    say("")
+    say(f"A third one, which {target} fails for some two minutes: the router retries it meanwhile.")
 
 
 def _last_required(line: Mapping[str, Any]) -> str | None:

@@ -240,7 +240,6 @@ class Sender:
         """Bring up to date what is read, not counted: the attempts in flight and in line."""
         for target, lane in self._lanes.items():
             numbers = self._metrics.of(target.name)
-            numbers.owner = {"owner": target.owner}
             numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
             numbers.limit = lane.limit
             numbers.waiting_for_rate = lane.gate.waiting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -14,9 +13,14 @@ from router.model import new_id
 from router.ops.api.deliveries import selected
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import parse_span, read_glob, read_text
+from router.ops.api.preview import (
+    Previewed,
+    plain_selection,
+    selection_again,
+    selection_words,
+)
 from router.ops.api.rejected import Rejected
 from router.ops.api.view import View
-from router.routing import Glob
 from router.store import (
     DISCARDED,
     Action,
@@ -85,20 +89,6 @@ class DoneShape(TypedDict):
     left: int
     #: There is more to be done: send the token again.
     more: bool
-
-
-class _Previewed(TypedDict):
-    """What a token has."""
-
-    verb: Verb
-    who: str | None
-    action_id: str
-    #: The selection in words, and as it was resolved.
-    words: str
-    selection: dict[str, Any]
-    #: On the store's clock.
-    moment: float
-    number: int
 
 
 def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
@@ -194,12 +184,12 @@ def _told(
     why: list[str],
 ) -> PreviewShape:
     number = sum(count.deliveries for count in counts)
-    previewed = _Previewed(
+    previewed = Previewed(
         verb=verb,
         who=asked.holder.name,
         action_id=new_id(),
-        words=_words(asked.body),
-        selection=_plain(selection),
+        words=selection_words(asked.body),
+        selection=plain_selection(selection),
         moment=moment,
         number=number,
     )
@@ -215,7 +205,7 @@ def _told(
 
 async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
-    selection = _again(previewed["selection"])
+    selection = selection_again(previewed["selection"])
     if not all(view.has(target) for target in selection.targets):
         raise Rejected(409, "token: a target is not there any more; preview again")
     action = Action(
@@ -236,52 +226,15 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     return DoneShape(action=action_shape(done), changed=changed, left=left, more=more and left > 0)
 
 
-def _previewed(asked: Asked, verb: Verb) -> _Previewed:
+def _previewed(asked: Asked, verb: Verb) -> Previewed:
     """Raises Rejected for a token that is not of this verb and holder, or of another process."""
     try:
-        previewed: _Previewed = asked.parts.seal.take(asked.body["token"])
+        previewed: Previewed = asked.parts.seal.take(asked.body["token"])
     except ValueError:
         raise Rejected(409, "token: is of no preview of this router's run; preview again") from None
     if previewed["verb"] != verb or previewed["who"] != asked.holder.name:
         raise Rejected(409, "token: is of another preview; preview again")
     return previewed
-
-
-def _plain(selection: Selection) -> dict[str, Any]:
-    """As JSON has it."""
-    return {
-        "targets": [*selection.targets],
-        "states": [*selection.states],
-        "event_ids": [*selection.event_ids],
-        "reasons": [*selection.reasons],
-        "keys": [glob.pattern for glob in selection.keys],
-        "since": selection.since,
-        "until": selection.until,
-        "acknowledged_later": selection.acknowledged_later,
-    }
-
-
-def _again(plain: Mapping[str, Any]) -> Selection:
-    return Selection(
-        targets=tuple(plain["targets"]),
-        states=tuple(map(State, plain["states"])),
-        event_ids=tuple(plain["event_ids"]),
-        reasons=tuple(plain["reasons"]),
-        keys=tuple(map(Glob, plain["keys"])),
-        since=plain["since"],
-        until=plain["until"],
-        acknowledged_later=Later(plain["acknowledged_later"]),
-    )
-
-
-def _words(body: Mapping[str, Any]) -> str:
-    """The selection as a command line has it."""
-    said: list[str] = []
-    for name, given in body.items():
-        for each in given if isinstance(given, list) else [given]:
-            if name != "dry_run":
-                said += ["--" + name.replace("_", "-"), str(each)]
-    return shlex.join(said)
 
 
 ACTS = tuple(

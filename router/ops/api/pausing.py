@@ -6,7 +6,8 @@ from typing import TypedDict
 
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import Rejected, nothing_there
-from router.ops.api.targets import PausedByPerson, PausedByRoutes, by_person
+from router.ops.api.target_shapes import PausedByPerson, PausedByRoutes
+from router.ops.api.targets import by_person
 from router.store import pause, resume
 
 

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 
 from router.ops.api.rejected import Rejected
 from router.ops.searching import Found, SearchedFor
+from router.telemetry import Log
 
 #: How many run at a time, and for how many seconds each may, its wait for a place included.
 SEARCHES, SEARCH_WITHIN = 2, 10.0
@@ -18,9 +19,10 @@ SEARCHES, SEARCH_WITHIN = 2, 10.0
 class Search:
     """Runs searches."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], log: Log) -> None:
         """`command` reads what is asked on stdin and says on stdout what was found."""
         self._command = command
+        self._log = log
         self._places = asyncio.Semaphore(SEARCHES)
 
     async def run(self, asked: SearchedFor) -> Found:
@@ -40,11 +42,15 @@ class Search:
 
     async def _said(self, asked: bytes) -> bytes:
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+            *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
         try:
-            said, _ = await process.communicate(asked)
-            return said if process.returncode == 0 else b""
+            said, trouble = await process.communicate(asked)
+            if process.returncode == 0:
+                return said
+            why = trouble.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            self._log.warning("search_failed", why=why)
+            return b""
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

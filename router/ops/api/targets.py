@@ -2,143 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
-from router.ops.api.schema import Time
+from router.ops.api.target_shapes import (
+    BreakerShape,
+    LastFailure,
+    OneTargetShape,
+    PausedByPerson,
+    PausedByRoutes,
+    TargetRoute,
+    TargetShape,
+    TargetsShape,
+    TargetState,
+    UnsettledShape,
+)
 from router.ops.api.view import View
-from router.ops.hour import AttemptsHour, Hour, HourSums
+from router.ops.hour import Hour, HourSums
 from router.ops.report import TargetStatus
-from router.ops.table import RateFacts, RouteFacts, TargetFacts
-from router.telemetry import utc
-
-TargetState = Literal[
-    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
-]
+from router.ops.table import RouteFacts, TargetFacts
+from router.telemetry import Minute, utc
 
 #: What needs a person soonest comes first.
 _WORST = ("failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused")
 
 
-class BreakerShape(TypedDict):
-    """How many processes have the target's breaker in each state."""
-
-    closed: int
-    open: int
-    half_open: int
-
-
-class PausedByRoutes(TypedDict):
-    """It is paused in routes.yaml, until that is changed."""
-
-    by: Literal["routes.yaml"]
-
-
-class PausedByPerson(TypedDict):
-    """A person has paused it for a while."""
-
-    by: Literal["person"]
-    until: Time
-    because: str
-    who: str
-    since: Time
-
-
-class LastFailure(TypedDict):
-    """The last attempt that it failed, with its own words."""
-
-    at: Time
-    reason: str
-    status: int | None
-    code: str
-    msg: str
-    detail: str
-
-
-class UnsettledShape(TypedDict):
-    """Its deliveries in the store that are not settled."""
-
-    awaiting: int
-    queued: int
-    dead: int
-
-
-class TargetShape(TypedDict):
-    """How a target does, over all processes."""
-
-    name: str
-    owner: str
-    #: What may be a secret in it is `***`.
-    url: str
-    state: TargetState
-    in_flight: int
-    limit: int
-    waiting: int
-    rate: RateFacts | None
-    breaker: BreakerShape | None
-    paused: PausedByPerson | PausedByRoutes | None
-    last_acknowledged: Time | None
-    failing_since: Time | None
-    last_failure: LastFailure | None
-    unsettled: UnsettledShape
-    #: When the first of the events that still need it is given up.
-    gives_up: Time | None
-    #: Its attempts over the last hour.
-    hour: HourSums
-    certificate_ends: Time | None
-    required_by: list[str]
-    optional_by: list[str]
-
-
-class TargetsShape(TypedDict):
-    """All targets there are for who asks, the worst first."""
-
-    targets: list[TargetShape]
-
-
-#: A route as one target has it. It is made so, since `as` is a word of Python's.
-TargetRoute = TypedDict(
-    "TargetRoute",
-    {
-        "name": str,
-        "file": str,
-        "line": int,
-        "match": dict[str, list[str]],
-        "as": Literal["required", "optional"],
-    },
-)
-
-
-class OneTargetShape(TargetShape):
-    """A target, its last hour by the minute, and the routes that name it."""
-
-    minutes: AttemptsHour
-    routes: list[TargetRoute]
-
-
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view = await asked.parts.view(asked.holder)
-    return TargetsShape(targets=_targets(view, await _hour(asked)))
+    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    return await asyncio.to_thread(_all_told, view, told)
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
-    view, name = await asked.parts.view(asked.holder), asked.path["name"]
-    hour = await _hour(asked)
+    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    found = await asyncio.to_thread(_told, view, told, asked.path["name"])
+    if found is None:
+        raise nothing_there("such target")
+    return found
+
+
+async def _minutes(asked: Asked) -> list[dict[str, Minute]]:
+    found: list[dict[str, Minute]] = await asked.parts.processes.ask(Topic.MINUTES)
+    return found
+
+
+# In a thread: an hour of many targets takes some milliseconds.
+
+
+def _all_told(view: View, told: list[dict[str, Minute]]) -> TargetsShape:
+    return TargetsShape(targets=_targets(view, Hour(told, time.time())))
+
+
+def _told(view: View, told: list[dict[str, Minute]], name: str) -> OneTargetShape | None:
+    hour = Hour(told, time.time())
     for each in _targets(view, hour):
         if each["name"] == name:
             minutes, routes = hour.attempts((name,)), list(_routes(view, name))
             return {**each, "minutes": minutes, "routes": routes}
-    raise nothing_there("such target")
-
-
-async def _hour(asked: Asked) -> Hour:
-    return Hour(await asked.parts.processes.ask(Topic.MINUTES), time.time())
+    return None
 
 
 def _targets(view: View, hour: Hour) -> list[TargetShape]:

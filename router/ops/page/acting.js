@@ -1,8 +1,8 @@
 // What a person does with deliveries: first it is shown what an act would change, then the act
 // takes exactly that, and tells what it has changed, where it was asked for.
 //
-// `data.asked` is the one thing that is asked for: `{verb, filter, where, …}`, how far it is, and in
-// `kept` where its row stood.
+// `data.asked` is the one thing that is asked for: `{verb, filter, where, …}`, how far it is, and
+// in `kept` where its row stood.
 
 import { act } from './api.js';
 import { h } from './elements.js';
@@ -67,16 +67,18 @@ async function carryOut(data, page) {
   page.load();
 }
 
+/** One at a time; the button stays as it is, so that it keeps the focus. */
 async function step(data, page, does) {
   const { asked } = data;
-  asked.busy = true;
+  if (asked.isBusy) return;
+  asked.isBusy = true;
   page.draw();
   try {
     await does(asked);
   } catch (error) {
     asked.error = error.message;
   }
-  asked.busy = false;
+  asked.isBusy = false;
   page.draw();
 }
 
@@ -92,7 +94,7 @@ export function asking(where, data, page) {
           : h('p', { class: 'quiet' }, text('looking')));
 }
 
-function previewTold({ verb, preview: would, busy, undone }, data, page, dismiss) {
+function previewTold({ verb, preview: would, undone }, data, page, dismiss) {
   const n = would.number;
   return [
     h('p', null, h('b', null, text(`would.${verb}`, { n }))),
@@ -105,7 +107,7 @@ function previewTold({ verb, preview: would, busy, undone }, data, page, dismiss
     n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
     n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
     h('div', { class: 'acts' },
-      n ? button(`do.${verb}`, () => carryOut(data, page), { n }, busy) : null,
+      n ? button(`do.${verb}`, () => carryOut(data, page), { n }) : null,
       button(n ? 'cancel' : 'dismiss', dismiss)),
   ];
 }
@@ -124,7 +126,7 @@ function doneTold({ verb, done, filter, where }, data, page, dismiss) {
   ];
 }
 
-function button(words, onclick, values, disabled) {
-  return h('button', { type: 'button', onclick, disabled,
+function button(words, onclick, values) {
+  return h('button', { type: 'button', onclick,
     class: words.startsWith('do.') ? 'strong' : null }, text(words, values));
 }

@@ -38,13 +38,6 @@ export function latencyChart(title, { at, p50_ms: half, p99_ms: most }) {
   });
 }
 
-/** The same events without any words, for a row of a table. */
-export function spark(events, failed) {
-  return s('svg', { class: 'spark', viewBox: `0 0 ${events.length} ${HEIGHT}`,
-    preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-  bars(events, failed, Math.max(1, ...events)));
-}
-
 /** How often each reason came, the most frequent first. */
 export function reasonBars(reasons, nameOf) {
   const rows = Object.entries(reasons).filter(([, count]) => count)
@@ -106,7 +99,8 @@ function bars(events, failed, top) {
     return bar(index, bad, Math.max(0, tall(count) - bad));
   });
   const bad = failed.map((count, index) => bar(index, 0, tall(count)));
-  return [s('path', { class: 'ok', d: fine.join('') }), s('path', { class: 'bad', d: bad.join('') })];
+  const path = (kind, parts) => s('path', { class: kind, d: parts.join('') });
+  return [path('ok', fine), path('bad', bad)];
 }
 
 /** A minute without a number is a gap; one between gaps is a dash. */

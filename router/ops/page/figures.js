@@ -18,12 +18,14 @@ export function milliseconds(value) {
 /** How long, by its two largest units. */
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
-  const [d, hours, m, sec] = [whole / 86400, (whole / 3600) % 24, (whole / 60) % 60, whole % 60]
-    .map(Math.floor);
+  const s = whole % 60;
+  const m = Math.floor(whole / 60) % 60;
+  const hours = Math.floor(whole / 3600) % 24;
+  const d = Math.floor(whole / 86400);
   if (d) return text('time.days', { d, h: hours });
   if (hours) return text('time.hours', { h: hours, m });
-  if (m) return text(m >= 10 || !sec ? 'time.minutes' : 'time.minutes_seconds', { m, s: sec });
-  return text('time.seconds', { s: sec });
+  if (m) return text(m >= 10 || !s ? 'time.minutes' : 'time.minutes_seconds', { m, s });
+  return text('time.seconds', { s });
 }
 
 /** A time of day, with the date where it is another day's; the full one in UTC is its title. */

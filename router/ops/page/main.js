@@ -39,7 +39,7 @@ const state = {
   isLive: false,
   /** Since when nobody has answered, in milliseconds; null while somebody does. */
   goneSince: null,
-  /** How many things are wrong, for the title; the names of all targets, for what can be filled in. */
+  /** How many things are wrong, for the title; the targets' names, for what is filled in. */
   wrong: 0,
   targets: [],
 };
@@ -176,9 +176,8 @@ let loading = null;
 
 /** Follows what this room wants to hear: failures, unless it says more. */
 function listen() {
-  if (!state.you || state.goneSince) return;
-  const room = roomOf(state.place);
-  const query = room.stream?.(state.place) || { failed: 'true' };
+  if (!isLoaded(state.place) || state.goneSince) return;
+  const query = roomOf(state.place).stream?.(state.place, state.data) || { failed: 'true' };
   const wanted = JSON.stringify(query);
   if (wanted === followed) return;
   unfollow();
@@ -186,7 +185,7 @@ function listen() {
   unfollow = follow(query, hear, (isLive) => {
     if (state.isLive !== isLive) {
       state.isLive = isLive;
-      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data);
+      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data, state.place);
       if (isLive) load();
       else draw();
     }
@@ -240,7 +239,9 @@ function shown() {
     return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
       h('p', null, state.problem.detail));
   }
-  if (!state.data) return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  if (!state.data) {
+    return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
+  }
   return [
     state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),
@@ -255,7 +256,11 @@ window.addEventListener('hashchange', arrive);
 async function arrive() {
   const before = state.place;
   const next = placeOf(location.hash);
-  if (JSON.stringify(next) === JSON.stringify(before) && isAwaited()) return;
+  if (JSON.stringify(next) === JSON.stringify(before)) {
+    if (isAwaited()) return;
+    // Who asks for the same again wants it anew.
+    state.loaded = null;
+  }
   const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
   Object.assign(state, { place: next, problem: null });
   draw();

@@ -75,6 +75,14 @@ export function troubles(target) {
   return found;
 }
 
+/** All of that, with what to do about each, and what waits. */
+export function whyTold(found, waits) {
+  return h('div', null,
+    found.map(([what, doing]) => h('p', null, what,
+      doing ? h('span', { class: 'doing' }, doing) : null)),
+    waits ? h('p', { class: 'quiet' }, waits) : null);
+}
+
 /** What waits for it, in words; null where nothing does. */
 export function waitingText(target) {
   const { awaiting, queued } = target.unsettled;
@@ -86,7 +94,7 @@ export function waitingText(target) {
   return [parts.join(text('and')), ends];
 }
 
-export function pausedText(paused) {
+function pausedText(paused) {
   if (paused.by === 'routes.yaml') return text('why.paused_in_file');
   return told('why.paused', {
     who: h('b', null, paused.who),

@@ -17,6 +17,9 @@ from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 
 __all__ = ["REMOVED", "Metrics", "OfTarget", "Snapshot", "merged"]
 
+#: What is said of those that no configuration has any more: what joins by it must find them.
+_ABOUT_REMOVED = {"owner": "", "role": "optional"}
+
 
 @dataclass(slots=True)
 class Metrics(OfProcess):
@@ -26,7 +29,9 @@ class Metrics(OfProcess):
     """
 
     #: By name; REMOVED stands for all that are in no configuration any more.
-    targets: dict[str, OfTarget] = field(default_factory=lambda: {REMOVED: OfTarget()})
+    targets: dict[str, OfTarget] = field(
+        default_factory=lambda: {REMOVED: OfTarget(about=_ABOUT_REMOVED)}
+    )
     #: Called before each snapshot, to set what is not counted but read: what is in flight, say.
     readings: list[Callable[[], None]] = field(default_factory=list)
 

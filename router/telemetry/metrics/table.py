@@ -265,7 +265,11 @@ class OfProcess:
 class OfTarget:
     """What is counted for each target. It keeps its numbers over a reload."""
 
-    owner: dict[str, str] = info("target_info", "Its `owner` in routes.yaml, to join by.")
+    about: dict[str, str] = info(
+        "target_info",
+        "To join by: its `owner` in routes.yaml, and its `role`, which is `required` where some "
+        "route requires it, else `optional`.",
+    )
     attempts: Counts = counter(
         "attempts_total", "Attempts, of requests and of the queue, by how they ended.", _REASON
     )

@@ -107,15 +107,17 @@ function list(data, place, page) {
   const shown = withAsked(rows(data), data.asked);
   if (!shown.length) return h('p', { class: 'quiet' }, text(`none.${stateOf(place)}`));
   const columns = [[text('event'), 'name'], [text('target')], [text('reason')],
-    [text('delivery.retries'), 'number'], [text('dead.came'), 'number'], [text('dead.does'), 'does']];
+    [text('delivery.retries'), 'number'], [text('dead.came'), 'number'],
+    [text('dead.does'), 'does']];
   const next = data.more ? data.more.next : data.next;
   return [
     table(dead.title(place), columns, shown.flatMap((entry) => {
       const wide = asking(keyOf(entry), data, page);
       return [row(entry, data, page), ...(wide ? [{ key: `asked ${keyOf(entry)}`, wide }] : [])];
     })),
-    next ? h('p', null, h('button', { type: 'button',
-      onclick: () => addPage(data, place, next).then(page.draw, page.failed) }, text('more'))) : null,
+    next ? h('p', null, h('button', { type: 'button', onclick: () => {
+      addPage(data, place, next).then(page.draw, page.failed);
+    } }, text('more'))) : null,
   ];
 }
 
@@ -143,13 +145,7 @@ function row(entry, data, page) {
         h('span', { class: 'id' }, entry.event_id.slice(0, 8))],
       targetLink(entry.target),
       [reasonText(entry.reason),
-        entry.due_at ? h('span', { class: 'note' }, told('delivery.due', { age: ago(entry.due_at) }))
-          : null,
-        entry.acknowledged_later_at ? h('span', { class: 'note' }, told('delivery.later',
-          { age: ago(entry.acknowledged_later_at) })) : null,
-        entry.action ? h('span', { class: 'note' }, told('delivery.acted', {
-          verb: text(`done.${entry.action.verb}`), who: entry.action.who,
-          age: ago(entry.action.at) })) : null],
+        notes(entry).map((note) => h('span', { class: 'note' }, note))],
       number(entry.retries),
       ago(entry.first_at),
       entry.gone ? null : acts(keyOf(entry), { state: entry.state, event: entry.event_id,
@@ -158,13 +154,23 @@ function row(entry, data, page) {
   };
 }
 
+/** What else is known of it. */
+function notes({ due_at: due, acknowledged_later_at: later, action }) {
+  return [
+    due && told('delivery.due', { age: ago(due) }),
+    later && told('delivery.later', { age: ago(later) }),
+    action && told('delivery.acted', {
+      verb: text(`done.${action.verb}`), who: action.who, age: ago(action.at) }),
+  ].filter(Boolean);
+}
+
 function actions(found) {
   if (!found.length) return h('p', { class: 'quiet' }, text('dead.no_actions'));
   const columns = [[text('who'), 'name'], [text('dead.did')], [text('deliveries'), 'number'],
     [text('dead.by')], [text('time'), 'number']];
   return table(text('dead.actions'), columns, found.map((each) => ({
     key: each.action_id,
-    cells: [each.who, text(`done.${each.verb}`), number(each.deliveries), h('code', null, each.what),
-      ago(each.at)],
+    cells: [each.who, text(`done.${each.verb}`), number(each.deliveries),
+      h('code', null, each.what), ago(each.at)],
   })));
 }

@@ -11,14 +11,23 @@ import { isKnown, text, told } from '../telling.js';
 export const event = {
   title: (place) => `${text('event')} ${place.name.slice(0, 8)}`,
 
-  async load(place) {
+  async load(place, before) {
+    // Nothing more will happen by itself.
+    if (before && !before.news && isOver(before.story)) return before;
     const body = place.query.body ? { body: 'true' } : {};
     return { story: await ask(`events/${encodeURIComponent(place.name)}`, body) };
   },
 
   /** A search is not cheap: it is looked at again when something happens to this event. */
   seldom: true,
-  hear: ({ story }, kind, what) => what.event_id && what.event_id === story.event_id && 'load',
+  /** Retries that go well, too; a key that would be a pattern is not followed. */
+  stream: (place, { story }) => !/[*?[\]]/.test(story.event_key) && { match: story.event_key },
+
+  hear(data, kind, what) {
+    if (!what.event_id || what.event_id !== data.story.event_id) return null;
+    data.news = true;
+    return 'load';
+  },
 
   view({ story }, place, page) {
     return h('div', null,
@@ -34,7 +43,12 @@ export const event = {
   },
 };
 
-/** Whether it is done with. */
+/** Whether nobody sends it any more, nor has to do anything. */
+function isOver(story) {
+  return !story.next.length && story.deliveries.every((each) => each.state !== 'dead');
+}
+
+/** How it stands, in a sentence. */
 function standing(story) {
   const requests = story.steps.filter((step) => step.what === 'request');
   const last = requests.at(-1);
@@ -75,7 +89,7 @@ function stepTold(step) {
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
         targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
     default:
-      return line(step, [lateTold(step), ' ', targetLink(step.target), ': ', ended(step),
+      return line(step, [lateTold(step), text('gap'), targetLink(step.target), text('colon'), ended(step),
         step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
   }

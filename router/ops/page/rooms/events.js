@@ -26,16 +26,17 @@ export const events = {
 
   async load(place, before) {
     const { query } = place;
-    // What comes is heard; a search finds what came while nobody listened.
-    if (before && isFollowed(query) && !before.missed) return before;
+    // A search costs a process, and is made when it is asked for. What comes is heard; another
+    // search finds what came while nobody listened.
+    if (before && !before.missed) return before;
     const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
-    const data = before && isFollowed(query) ? { ...before, missed: false }
+    const data = before ? { ...before, missed: false }
       : { rows: [], held: null, news: [] };
     const name = data.held ? 'held' : 'rows';
     return { ...data, found, [name]: merged(data[name], found.events) };
   },
 
-  connected: (data) => { data.missed = true; },
+  connected: (data, { query }) => { data.missed = isFollowed(query); },
 
   /** What the stream is to tell here; null where what is shown is a search. */
   stream: ({ query }) => isFollowed(query) && {
@@ -45,7 +46,8 @@ export const events = {
   },
 
   hear(data, kind, what, place) {
-    if (!isFollowed(place.query) || (kind !== 'event' && !isKnown(`happening.${kind}`))) return null;
+    const isTold = kind === 'event' || isKnown(`happening.${kind}`);
+    if (!isFollowed(place.query) || !isTold) return null;
     data.news.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
     // What is drawn four times a second can't show more.
     data.news.splice(0, data.news.length - KEPT);
@@ -136,8 +138,8 @@ function holding(data, page) {
 }
 
 function rowsOf(data) {
-  const columns = [[text('time'), 'short bare'], [text('event'), 'name'], [text('events.told'), 'short'],
-    [text('events.went')]];
+  const columns = [[text('time'), 'short bare'], [text('event'), 'name'],
+    [text('events.told'), 'short'], [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
     key: keyOf(row),
     cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
@@ -169,10 +171,10 @@ function wentOf(row) {
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
     return (open.length ? open : row.deliveries).map((each, index) => [index ? '; ' : '',
-      targetLink(each.target), ': ', text(`delivery.${each.state}`)]);
+      targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]);
   }
   if (row.target) {
-    return [targetLink(row.target), ': ', row.reason ? ended(row) : saying(row)];
+    return [targetLink(row.target), text('colon'), row.reason ? ended(row) : saying(row)];
   }
   const targets = row.targets ?? [];
   if (!targets.length) return saying({ detail: row.error || row.detail });
@@ -180,7 +182,7 @@ function wentOf(row) {
   const fine = targets.length - failed.length;
   const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
   return [
-    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), ': ',
+    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), text('colon'),
       ended(each)]),
     fine ? h('span', { class: 'quiet', title: names.join(', ') }, failed.length ? ' · ' : '',
       text('events.fine', { n: fine })) : null,

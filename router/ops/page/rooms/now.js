@@ -6,7 +6,7 @@ import { h } from '../elements.js';
 import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo } from '../place.js';
 import { table } from '../table.js';
-import { badge, isTroubled, targetLink, troubles, waitingText } from '../targets.js';
+import { badge, isTroubled, targetLink, troubles, waitingText, whyTold } from '../targets.js';
 import { isKnown, text, told, translated } from '../telling.js';
 
 /** What changes a target's state. */
@@ -43,7 +43,7 @@ export const now = {
   },
 };
 
-/** All that is wrong, each `{key, subject, what, doing}`: what the service has first. */
+/** All that is wrong, each with all of why and what to do: what the service has first. */
 function wrongs({ status, targets }) {
   const service = status.reasons.filter((reason) => !reason.startsWith('targets: '))
     .map((reason) => {
@@ -51,8 +51,8 @@ function wrongs({ status, targets }) {
       return {
         key: reason,
         subject: isKnown(`check.${check}`) ? text(`check.${check}`) : check,
-        what: withTimes(translated(why)),
-        doing: isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null,
+        all: [[withTimes(translated(why)),
+          isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null]],
       };
     });
   const theirs = targets.filter(isTroubled).map((target) => ({
@@ -72,24 +72,20 @@ function withTimes(sentence) {
 }
 
 function drawn(wrong) {
-  const all = wrong.all ?? [[wrong.what, wrong.doing]];
   return h('li', { 'data-key': wrong.key, 'data-state': wrong.state },
-    h('b', { class: 'subject' }, wrong.subject),
-    h('div', null, all.map(([what, doing]) => h('p', null, what,
-      doing ? h('span', { class: 'doing' }, doing) : null)),
-    wrong.waits ? h('p', { class: 'quiet' }, wrong.waits) : null));
+    h('b', { class: 'subject' }, wrong.subject), whyTold(wrong.all, wrong.waits));
 }
 
 /** What is not wrong, and has still to be delivered. */
 function waiting(target) {
   const waits = waitingText(target);
-  return waits && h('p', { class: 'quiet' }, targetLink(target.name), ': ', waits);
+  return waits && h('p', { class: 'quiet' }, targetLink(target.name), text('colon'), waits);
 }
 
 function targetTable(targets) {
   const columns = [
-    [text('target'), 'name'], [text('target.state'), 'short bare'], [text('hour.attempts'), 'number'],
-    [text('hour.failed'), 'number'], [text('hour.p99'), 'number'],
+    [text('target'), 'name'], [text('target.state'), 'short bare'],
+    [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'], [text('hour.p99'), 'number'],
     [text('target.in_flight'), 'number'], [text('target.unsettled'), 'number'],
     [text('target.last_acknowledged'), 'number'],
   ];

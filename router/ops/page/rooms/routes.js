@@ -14,10 +14,14 @@ const SHOWN = 200;
 export const routes = {
   title: () => text('routes'),
 
-  async load({ query }) {
-    const [table_, explained] = await Promise.all([ask('routes'),
+  /** There may be many: they are asked for anew only once others are in force, or were refused. */
+  async load({ query }, before) {
+    const { configuration } = await ask('status');
+    const mark = configuration && `${configuration.hash} ${configuration.last_reload?.at}`;
+    if (mark && before?.mark === mark) return before;
+    const [found, explained] = await Promise.all([ask('routes'),
       query.key ? explain(query.key) : null]);
-    return { ...table_, explained };
+    return { ...found, explained, mark };
   },
 
   hear: (data, kind) => kind === 'reload' && 'load',

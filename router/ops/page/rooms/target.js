@@ -6,7 +6,7 @@ import { h } from '../elements.js';
 import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
-import { badge, reasonText, troubles, waitingText } from '../targets.js';
+import { badge, reasonText, troubles, waitingText, whyTold } from '../targets.js';
 import { text, told } from '../telling.js';
 import { patterns } from './routes.js';
 import { unsettled } from './now.js';
@@ -29,10 +29,8 @@ export const target = {
     const waits = waitingText(it);
     return h('div', null,
       h('h1', { tabindex: -1 }, it.name, ' ', badge(it.state)),
-      found.length || waits ? h('ul', { class: 'wrongs' }, h('li', { 'data-state': it.state }, h('div', null,
-        found.map(([what, doing]) => h('p', null, what,
-          doing ? h('span', { class: 'doing' }, doing) : null)),
-        waits ? h('p', { class: 'quiet' }, waits) : null))) : null,
+      found.length || waits ? h('ul', { class: 'wrongs' },
+        h('li', { 'data-state': it.state }, whyTold(found, waits))) : null,
       page.may('pause') ? pausing(data, page) : null,
       page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
       h('div', { class: 'charts' },

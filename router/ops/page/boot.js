@@ -1,0 +1,7 @@
+// Loads the page; where a part of it does not arrive, because the network changes say, once more.
+
+import('./main.js').catch(() => {
+  document.getElementById('page').textContent =
+    'The page could not be loaded; it is tried again. 页面加载失败，正在重试。';
+  setTimeout(() => location.reload(), 2000);
+});

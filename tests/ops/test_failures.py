@@ -1,0 +1,36 @@
+"""Who guesses tokens is not listened to for a while."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.ops.failures import MOST_WRONG, WRONG_WITHIN, Failures
+
+
+@pytest.mark.parametrize(
+    ("peer", "same", "other"),
+    [
+        ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+    ],
+)
+def test_an_address_waits_for_itself_alone(peer: str, same: str, other: str) -> None:
+    """However it is written; an IPv6 one with all of its network. Then it begins anew."""
+    failures = Failures()
+    for second in range(MOST_WRONG):
+        assert failures.wait(peer, 100.0 + second) == 0
+        failures.note(peer, 100.0 + second)
+    assert failures.wait(same, 110.0) == WRONG_WITHIN - 10
+    assert failures.wait(other, 110.0) == 0
+    later = 100.0 + WRONG_WITHIN
+    assert failures.wait(peer, later) == 0
+    failures.note(peer, later)
+    assert failures.wait(peer, later) == 0
+
+
+def test_it_remembers_only_so_many() -> None:
+    """Thousands of addresses take no more room."""
+    failures = Failures()
+    for number in range(5_000):
+        failures.note(f"10.0.{number // 256}.{number % 256}", 1.0)
+    assert len(failures._known) == 1024

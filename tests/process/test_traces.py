@@ -1,0 +1,105 @@
+"""`serve` with traces on: a real process, and a real collector that it exports to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from tests.support.collector import Collector, collecting
+from tests.support.command import closed_port
+from tests.support.serving import serving, target, until
+
+#: Seconds: a second for the spans and what any stop takes, on a loaded machine. By itself
+#: OpenTelemetry would wait ten and more.
+STOPPED_WITHIN = 6.0
+
+
+def variables(url: str, **more: str) -> dict[str, str]:
+    """What asks for traces; a batch leaves soon, and is small."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50", **more}
+
+
+def by_kind(collector: Collector) -> dict[str, int]:
+    counts = {"SERVER": 0, "CLIENT": 0}
+    for span in collector.spans:
+        counts[span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_")] += 1
+    return counts
+
+
+def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None:
+    """In the protocol's own form, under the router's name, each as it ends."""
+    with collecting() as collector, target() as one, target() as two:
+        given = variables(collector.url, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=test")
+        with serving(tmp_path, {"one": one, "two": two}, environ=given) as router:
+            assert router.post("first") == "000"
+            until(lambda: len(collector.spans) == 3)
+            until(lambda: router.lines("event"))
+            (line,) = router.lines("event")
+    assert set(collector.paths) == {"/v1/traces"}
+    assert by_kind(collector) == {"SERVER": 1, "CLIENT": 2}
+    (callback,) = [span for span in collector.spans if span.kind == span.SPAN_KIND_SERVER]
+    assert (callback.trace_id.hex(), callback.span_id.hex()) == (line["trace_id"], line["span_id"])
+    for span in collector.spans:
+        said = {each.key: each.value.string_value for each in span.attributes}
+        assert said["messaging.message.id"] == line["event_id"]
+        assert said.get("ebaas_router.reason") in (None, "acknowledged")
+    resource = {
+        each.key: each.value.string_value for each in collector.exported[0].resource.attributes
+    }
+    assert resource["service.name"] == "ebaas-router"
+    assert resource["deployment.environment"] == "test"
+
+
+def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
+    """A batch that would not be due for long leaves with the stop; each worker has its own."""
+    with collecting() as collector, target() as one:
+        given = variables(collector.url, OTEL_BSP_SCHEDULE_DELAY="600000")
+        with serving(tmp_path, {"one": one}, options=("--workers", "2"), environ=given) as router:
+            for number in range(8):
+                assert router.post(f"{number}") == "000"
+            assert collector.spans == []
+            assert router.interrupt(signal.SIGTERM) == 0
+    assert by_kind(collector) == {"SERVER": 8, "CLIENT": 8}
+
+
+def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None:
+    """Events get their 000 while it holds a batch and the queue of spans is full; a stop waits for
+    it no longer than its second, and what can't be exported is told."""
+    with collecting(hangs=True) as collector, target() as one:
+        small = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
+        with serving(tmp_path, {"one": one}, environ=variables(collector.url, **small)) as router:
+            assert router.post("first") == "000"
+            until(lambda: collector.paths)
+            for number in range(20):
+                assert router.post(f"{number}") == "000"
+            until(lambda: router.lines("library"))
+            began = time.monotonic()
+            assert router.interrupt(signal.SIGTERM) == 0
+            assert time.monotonic() - began < STOPPED_WITHIN
+    assert len(one.got) == 21
+    assert router.lines("library")[0]["library"].startswith("opentelemetry.")
+
+
+def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
+    """Nobody listens there: that is told, without the address."""
+    away = f"http://127.0.0.1:{closed_port()}"
+    with target() as one, serving(tmp_path, {"one": one}, environ=variables(away)) as router:
+        assert router.post("first") == "000"
+        until(lambda: router.lines("library"))
+        began = time.monotonic()
+        assert router.interrupt(signal.SIGTERM) == 0
+        assert time.monotonic() - began < STOPPED_WITHIN
+    assert not [line for line in router.stdout if away in line]
+
+
+def test_what_the_variables_sample_is_exported_and_no_more(tmp_path: Path) -> None:
+    """None of them, here; targets get a trace context all the same."""
+    with collecting() as collector, target() as one:
+        never = variables(collector.url, OTEL_TRACES_SAMPLER="always_off")
+        with serving(tmp_path, {"one": one}, environ=never) as router:
+            assert router.post("first") == "000"
+            assert router.interrupt(signal.SIGTERM) == 0
+            (line,) = router.lines("event")
+    assert len(line["span_id"]) == 16
+    assert collector.spans == []

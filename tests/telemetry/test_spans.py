@@ -1,0 +1,274 @@
+"""Spans of a real router on real sockets, as the SDK's own exporter in memory has them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_ON,
+    Sampler,
+    SamplingResult,
+)
+from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+
+from router.config.settings import parse_path
+from router.telemetry.spans import Spans
+from router.telemetry.tracing import Tracing
+from tests.support.house import PATIENCE, SAMPLE, House, house, routes, stand_in
+
+pytestmark = pytest.mark.anyio
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
+SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
+
+
+class Seen:
+    """What was exported."""
+
+    def __init__(self, sampler: Sampler = DEFAULT_ON) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.tracing = Tracing(Spans(SimpleSpanProcessor(self._exporter), sampler))
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        return [*self._exporter.get_finished_spans()]
+
+    async def of(self, kind: SpanKind, count: int = 1) -> list[ReadableSpan]:
+        """So many spans of a kind, in the order in which they ended."""
+        async with asyncio.timeout(PATIENCE):
+            while len(found := [each for each in self.all if each.kind is kind]) < count:
+                await asyncio.sleep(0.005)
+        assert len(found) == count
+        return found
+
+
+@asynccontextmanager
+async def traced(
+    table: dict[str, Any], sampler: Sampler = DEFAULT_ON, **settings: Any
+) -> AsyncIterator[tuple[House, Seen]]:
+    seen = Seen(sampler)
+    async with house(table, tracing=seen.tracing, **settings) as router:
+        yield router, seen
+
+
+def span_id(span: ReadableSpan) -> str:
+    assert span.context is not None
+    return format_span_id(span.context.span_id)
+
+
+def trace_id(span: ReadableSpan) -> str:
+    assert span.context is not None
+    return format_trace_id(span.context.trace_id)
+
+
+def parent_id(span: ReadableSpan) -> str:
+    assert span.parent is not None
+    return format_span_id(span.parent.span_id)
+
+
+def said(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+async def test_a_callback_and_its_attempts_are_one_tree() -> None:
+    """The caller's span, below it the callback's, below that one for each attempt; each target gets
+    its own attempt's as its trace context, and the log has the callback's."""
+    async with (
+        stand_in() as (one, at_one),
+        stand_in() as (two, at_two),
+        traced(routes({"one": one}, {"two": two})) as (router, seen),
+    ):
+        await router.post(headers={"traceparent": CALLER})
+        line = await router.line("event")
+        (callback,) = await seen.of(SpanKind.SERVER)
+        attempts = await seen.of(SpanKind.CLIENT, 2)
+    assert {trace_id(span) for span in seen.all} == {TRACE} == {line["trace_id"]}
+    assert parent_id(callback) == CALLER[36:52]
+    assert {parent_id(span) for span in attempts} == {span_id(callback)} == {line["span_id"]}
+    sent = {span.name: span_id(span) for span in attempts}
+    for name, (got,) in {"one": at_one, "two": at_two}.items():
+        assert got.header("traceparent") == f"00-{TRACE}-{sent[f'send {name}']}-01"
+
+
+async def test_spans_say_what_happened_in_the_conventions_words() -> None:
+    """Those for HTTP and for messaging; the reason and the key have names of our own."""
+    async with stand_in(code="700") as (url, _), traced(routes({"ledger": url})) as (router, seen):
+        await router.post()
+        line = await router.line("event")
+        (callback,) = await seen.of(SpanKind.SERVER)
+        (attempt,) = await seen.of(SpanKind.CLIENT)
+    message = {
+        "messaging.system": "ebaas",
+        "messaging.message.id": line["event_id"],
+        "messaging.message.body.size": len(SAMPLE),
+        "ebaas_router.event_key": "a.gs.cert.1",
+    }
+    assert said(attempt) == message | {
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "url.full": url,
+        "server.address": "127.0.0.1",
+        "server.port": int(url.rsplit(":", 1)[1].split("/")[0]),
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "ledger",
+        "ebaas_router.reason": "code",
+        "ebaas_router.code": "700",
+        "error.type": "code",
+    }
+    assert attempt.status.status_code is StatusCode.ERROR
+    assert callback.name == "POST /callback"
+    assert callback.status.status_code is StatusCode.ERROR
+    assert said(callback).items() >= message.items()
+    assert (
+        said(callback).items()
+        >= {
+            "http.request.method": "POST",
+            "http.response.status_code": 500,
+            "http.route": "/callback",
+            "url.path": "/callback",
+            "url.scheme": "http",
+        }.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "caller"), [(ALWAYS_OFF, ""), (DEFAULT_ON, CALLER[:-2] + "00")]
+)
+async def test_what_is_not_sampled_is_passed_on_as_that(sampler: Sampler, caller: str) -> None:
+    """By the sampler, or because the caller's own is not: targets get a span's id and the flag that
+    says so, nothing is exported, and lines have their ids all the same."""
+    given = {"traceparent": caller} if caller else {}
+    async with stand_in() as (url, got), traced(routes({"one": url}), sampler) as (router, seen):
+        await router.post(headers=given)
+        line = await router.line("event")
+    version, trace, span, flags = got[0].header("traceparent").split("-")
+    assert (version, trace, int(flags, 16) & 1) == ("00", line["trace_id"], 0)
+    assert span not in (line["span_id"], caller[36:52])
+    assert caller[3:35] in ("", trace)
+    assert seen.all == []
+
+
+class Noting(Sampler):
+    """Takes everything, and notes which traces it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, *rest: Any) -> SamplingResult:
+        self.asked.append(trace_id)
+        return ALWAYS_ON.should_sample(parent_context, trace_id, *rest)
+
+    def get_description(self) -> str:
+        return "takes everything"
+
+
+async def test_a_share_of_the_traces_is_that_share() -> None:
+    """Which goes by a trace's id: whenever the sampler is asked about a request, it is about the
+    trace that then comes of it."""
+    sampler = Noting()
+    async with stand_in() as (url, _), traced(routes({"one": url}), sampler) as (router, seen):
+        for _ in range(2):
+            await router.post()
+        callbacks = await seen.of(SpanKind.SERVER, 2)
+    first, second = (int(trace_id(span), 16) for span in callbacks)
+    assert sampler.asked == [first] * 3 + [second] * 3
+
+
+async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
+    """Where the caller's context is none, a new trace begins, and its state is left behind; so is
+    one that is too long for targets."""
+    state = {"tracestate": "a=1,b=2"}
+    async with stand_in() as (url, got), traced(routes({"one": url})) as (router, _):
+        await router.post(headers={"traceparent": CALLER, **state})
+        await router.post(headers={"traceparent": "00-" + "0" * 52, **state})
+        long = ",".join(f"k{number}={'v' * 200}" for number in range(30))
+        await router.post(headers={"traceparent": CALLER, "tracestate": long})
+    assert [request.header("tracestate") for request in got] == ["a=1,b=2", "", ""]
+    assert TRACE not in got[1].header("traceparent")
+
+
+async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) -> None:
+    """Each in the trace of the request that the event came with, which is over by then; a state of
+    no valid trace does not come to it either."""
+    stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
+    async with stand_in(fail_first=2) as (url, got):
+        table = routes(optional={"slow": url}, **SOON)
+        async with traced(table, store=tmp_path / "store.db") as (router, seen):
+            assert (await router.post(headers=stray)).json()["code"] == "000"
+            await router.line("retried", 2)
+            (callback,) = await seen.of(SpanKind.SERVER)
+            first, *retries = await seen.of(SpanKind.CLIENT, 3)
+    assert first.links == ()
+    assert {request.header("tracestate") for request in got} == {""}
+    for retry, request in zip(retries, got[1:], strict=True):
+        (link,) = retry.links
+        assert format_span_id(link.context.span_id) == span_id(callback) == parent_id(retry)
+        assert trace_id(retry) == trace_id(callback)
+        assert span_id(retry) == request.header("traceparent")[36:52]
+    reasons = [said(span)["ebaas_router.reason"] for span in (first, *retries)]
+    assert reasons == ["status", "status", "acknowledged"]
+
+
+async def test_an_attempt_that_is_not_begun_has_its_reason() -> None:
+    """A target that is paused is sent nothing, and the trace says so."""
+    async with stand_in() as (url, got):
+        table = routes({"one": {"url": url, "paused": True}})
+        async with traced(table) as (router, seen):
+            await router.post()
+            (attempt,) = await seen.of(SpanKind.CLIENT)
+    assert got == []
+    assert said(attempt)["error.type"] == "paused"
+
+
+async def test_a_callback_that_is_refused_has_its_span() -> None:
+    """With the status that it was told."""
+    async with traced(routes({"one": "http://127.0.0.1:9/"})) as (router, seen):
+        await router.post(b"{}")
+        (callback,) = await seen.of(SpanKind.SERVER)
+        assert (await router.http.get(router.url + "/livez")).status_code == 200
+    assert said(callback)["http.response.status_code"] == 400
+    assert len(seen.all) == 1
+
+
+async def test_no_header_makes_an_event_fail() -> None:
+    """Whatever HTTP lets through: it gets its 000, as it would without traces."""
+    names = (b"user-agent", b"traceparent", b"tracestate", b"baggage")
+    values = (b"\xff\\x", b"\\ud800\xff", b"\\ud800", b"", b"=;,%ff" * 99, b"\xed\xa0\x80")
+    async with stand_in() as (url, got), traced(routes({"one": url})) as (router, seen):
+        for name, value in itertools.product(names, values):
+            reply = await router.post(headers=[(name, value)])
+            assert reply.json()["code"] == "000", (name, value)
+        await seen.of(SpanKind.SERVER, len(names) * len(values))
+    assert len(got) == len(names) * len(values)
+
+
+async def test_no_secret_is_in_a_span() -> None:
+    """Neither a header of a target's nor of the caller's, nor what a URL or the path may hide, nor
+    the body."""
+    secrets = ["hidden-header", "hidden-query", "hidden-path", "hidden-token", "hidden-id"]
+    async with stand_in() as (url, got):
+        policy = {"url": f"{url}?key=hidden-query", "headers": {"Authorization": "hidden-header"}}
+        table = routes({"one": policy}, ebaas={"token": "hidden-token" * 4})
+        async with traced(table, path=parse_path("/callback/hidden-path")) as (router, seen):
+            token = {"Authorization": "Bearer " + "hidden-token" * 4}
+            body = SAMPLE.replace(b"id1", b"hidden-id")
+            await router.post(body, "/callback/hidden-path?again=hidden-query", headers=token)
+            await seen.of(SpanKind.SERVER)
+            await seen.of(SpanKind.CLIENT)
+    assert len(got) == 1
+    told = "".join(span.to_json() for span in seen.all)
+    assert [secret for secret in secrets if secret in told] == []
+    assert "/callback/***" in told

@@ -1,0 +1,120 @@
+"""Whether there are traces: what OpenTelemetry's own variables ask for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from router.telemetry.tracing import NO_TRACES, tracing_by
+from tests.support.command import ROOT, environment
+
+URL = "http://127.0.0.1:9"
+ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_SERVICE_NAME": "router"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {**ASKED, "OTEL_TRACES_EXPORTER": "none"},
+        {**ASKED, "OTEL_SDK_DISABLED": "True"},
+        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL},
+    ],
+)
+def test_nobody_asks(environ: dict[str, str]) -> None:
+    """No traces, and nothing to say about it."""
+    assert tracing_by(environ) == NO_TRACES
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        ASKED,
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL},
+        {"OTEL_TRACES_EXPORTER": "otlp"},
+        {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+        {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+        | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+        {**ASKED, "OTEL_SDK_DISABLED": "false"},
+    ],
+)
+def test_somebody_asks(environ: dict[str, str]) -> None:
+    """An endpoint is enough, and so is the exporter."""
+    spans, problem = tracing_by(environ)
+    assert problem == ""
+    assert spans is not None
+    spans.close(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin", "it is none of otlp, none"),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc",
+            "they are sent by http/protobuf alone",
+        ),
+    ],
+)
+def test_what_can_not_be_had_is_told(name: str, value: str, why: str) -> None:
+    """By the variable's name."""
+    assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, for {why}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_PROPAGATORS", "sparrow"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
+    ],
+)
+def test_what_opentelemetry_refuses_is_told(name: str, value: str) -> None:
+    """In its own words, as a warning: the router serves without traces."""
+    code = "import os; from router.telemetry import tracing_by; print(tracing_by(os.environ))"
+    said = _python(code, {**ASKED, name: value})
+    assert "spans=None" in said
+    assert "no traces, for OpenTelemetry can't use a variable of its own: " in said
+
+
+#: OpenTelemetry is not there to be imported.
+_WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
+
+
+def test_what_is_not_installed_is_told_in_one_line() -> None:
+    """With what to install."""
+    code = (
+        "from router.telemetry import tracing_by; import os; print(tracing_by(os.environ).problem)"
+    )
+    assert _python(_WITHOUT + code) == (
+        "OTEL_EXPORTER_OTLP_ENDPOINT: no traces, for OpenTelemetry is not installed: "
+        "pip install 'ebaas-router[otel]'\n"
+    )
+
+
+def test_where_nobody_asks_nothing_is_imported() -> None:
+    """The whole application without any module of OpenTelemetry's."""
+    code = (
+        "import sys, io; from router.app import App; from router.config import Settings, parse; "
+        "from router.telemetry import Log, tracing_by; "
+        'table = b\'{"version": 1, "targets": {"a": {"url": "http://127.0.0.1:9/"}}, '
+        '"routes": [{"name": "all", "match": "*", "required": ["a"]}]}\'; '
+        'App(Settings(store=None), parse(table, "routes.yaml", {}, None), Log(io.StringIO()), '
+        "tracing=tracing_by({})); "
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+    assert _python(code) == "[]\n"
+
+
+def _python(code: str, environ: Mapping[str, str] = ASKED) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, env=environment(environ), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout

@@ -1,0 +1,213 @@
+"""What deploy/ has for Prometheus, Alertmanager and Grafana: they watch a real router."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import yaml
+
+from scripts.dashboard import DASHBOARD, VARIABLES
+from tests.support.command import ROOT, closed_port
+from tests.support.house import event
+from tests.support.serving import Serving, Target, always, body, target, until
+from tests.support.watching import PROGRAMS, Inbox, Prometheus, inbox, program, started
+
+pytestmark = pytest.mark.skipif(not PROGRAMS, reason="make monitoring")
+
+DEPLOY = ROOT / "deploy"
+RULES = DEPLOY / "prometheus/rules.yml"
+ALERTMANAGER = DEPLOY / "alertmanager/alertmanager.yml"
+
+#: How often Prometheus looks, for tests wait.
+SOON = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+
+_PROMQL = re.compile(r"```promql\n(.*?)```", re.DOTALL)
+
+_names = count()
+
+
+class Watched(NamedTuple):
+    prometheus: Prometheus
+    inbox: Inbox
+    #: What Prometheus gets from the router.
+    metrics: str
+
+
+def routes_of(well: Target, bad: Target) -> dict[str, Any]:
+    """Each target is in a trouble of its own: what only shows in trouble has to show here."""
+    breaker = {"of_at_least": 5, "pause": "1h", "refusals": "count"}
+    targets = {
+        "ledger": {"url": well.url, "owner": "team ledger"},
+        "stock": {"url": bad.url, "breaker": breaker},
+        "mail": {"url": bad.url, "owner": "team audit"},
+        "news": {"url": bad.url, "paused": True},
+    }
+    whole = {"name": "whole", "match": "a.*", "required": ["ledger", "stock"]}
+    aside = {"name": "aside", "match": "b.*", "required": ["ledger"], "optional": ["mail", "news"]}
+    queue = {"retries": 1, "waits": ["50ms"]}
+    return {"version": 1, "queue": queue, "targets": targets, "routes": [whole, aside]}
+
+
+def load(router: Serving, prometheus: Prometheus) -> None:
+    """Some events of each kind, again and again, so that what grows is seen to grow."""
+    for _ in range(4):
+        for _ in range(6):
+            failing = body(f"event {next(_names)}")
+            router.ask("POST", "/callback", failing)
+            router.ask("POST", "/callback", event(event_source="b", event_key=f"b.{next(_names)}"))
+        router.ask("POST", "/callback", failing)
+        router.ask("POST", "/callback", b"[]")
+        router.ask("POST", "/callback", event(event_key="nobody"))
+        prometheus.scraped()
+
+
+def prometheus_config(folder: Path, ops: int, alertmanager: str) -> None:
+    """The shipped one, but for addresses and how often it looks."""
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    [scrape], [told] = config["scrape_configs"], config["alerting"]["alertmanagers"]
+    config["global"] = SOON
+    scrape["static_configs"] = [{"targets": [f"127.0.0.1:{ops}"]}]
+    told["static_configs"] = [{"targets": [alertmanager]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(RULES, folder)
+
+
+def alertmanager_config(folder: Path, url: str) -> None:
+    """The shipped one, but for addresses and how long it waits for more."""
+    text = ALERTMANAGER.read_text().replace("http://127.0.0.1:9097", url)
+    config = yaml.safe_load(text)
+    config["global"]["wechat_api_url"] = url + "/wecom/"
+    config["route"] |= {"group_wait": "100ms", "group_interval": "1s"}
+    (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder, ops = tmp_path_factory.mktemp("watched"), closed_port()
+    with ExitStack() as stack:
+        well, bad = (stack.enter_context(target(always(code))) for code in ("000", "700"))
+        (folder / "routes.yaml").write_text(yaml.safe_dump(routes_of(well, bad)))
+        options = ("--ops-port", str(ops))
+        router = Serving(folder / "routes.yaml", folder / "store.db", options, {})
+        stack.callback(router.close)
+
+        told = stack.enter_context(inbox())
+        alertmanager_config(folder, told.url)
+        where = ("--config.file=alertmanager.yml", "--storage.path=told")
+        alone = "--cluster.listen-address="
+        telling = stack.enter_context(started("prometheus-alertmanager", folder, *where, alone))
+
+        prometheus_config(folder, ops, telling)
+        where = ("--config.file=prometheus.yml", "--storage.tsdb.path=data")
+        prometheus = Prometheus(stack.enter_context(started("prometheus", folder, *where)))
+        prometheus.scraped()
+        load(router, prometheus)
+        (folder / "routes.yaml").write_text("version: 1")
+        router.process.send_signal(SIGHUP)
+        router.wait_for(lambda: router.lines("reload"))
+        prometheus.scraped()
+        metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", trust_env=False).text
+        yield Watched(prometheus, told, metrics)
+
+
+def asked_by_pages() -> list[str]:
+    """Every query in docs/: an empty line is between two."""
+    pages = (page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md")))
+    blocks = [block for page in pages for block in _PROMQL.findall(page)]
+    return [query for block in blocks for query in block.strip().split("\n\n")]
+
+
+def asked_by_panels() -> list[str]:
+    return [query["expr"] for panel in DASHBOARD["panels"] for query in panel.get("targets", [])]
+
+
+def filled_in(query: str, owner: str = ".*") -> str:
+    """As Grafana asks it; `.*` is what stands for all."""
+    chosen = {"job": "ebaas-router", "owner": owner, "target": ".*", "__rate_interval": "1m"}
+    return re.sub(r"\$(\w+)", lambda variable: chosen[variable[1]], query)
+
+
+def test_what_the_pages_ask_has_an_answer(watched: Watched) -> None:
+    """Each query of docs/ leads to series, whose values are numbers."""
+    assert len(asked_by_pages()) > 20
+    assert watched.prometheus.unanswered(asked_by_pages()) == []
+
+
+def test_what_the_dashboard_asks_has_an_answer(watched: Watched) -> None:
+    """Each query of a panel leads to series, whose values are numbers."""
+    queries = [filled_in(query) for query in asked_by_panels()]
+    assert len(queries) > 30
+    assert watched.prometheus.unanswered(queries) == []
+
+
+def test_the_dashboard_shows_the_targets_of_the_chosen_owner(watched: Watched) -> None:
+    """And no other's."""
+    queries = [query for query in asked_by_panels() if "$owner" in query]
+    found = [
+        series["metric"].get("owner", series["metric"].get("target"))
+        for query in queries
+        for series in watched.prometheus.query(filled_in(query, owner="team audit"))
+    ]
+    assert found
+    assert set(found) <= {"team audit", "mail"}
+
+
+def test_the_variables_have_values(watched: Watched) -> None:
+    """Grafana offers each job, owner and target to be chosen."""
+    asked = {each["name"]: each["query"]["query"] for each in VARIABLES if each["type"] == "query"}
+    calls = {
+        name: re.fullmatch(r"label_values\((.+), (\w+)\)", filled_in(query))
+        for name, query in asked.items()
+    }
+    offered = {
+        name: watched.prometheus.values(call[2], call[1]) for name, call in calls.items() if call
+    }
+    assert offered == {
+        "job": {"ebaas-router"},
+        "owner": {"team ledger", "team audit"},
+        "target": {"ledger", "stock", "mail", "news", "(removed)"},
+    }
+
+
+def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
+    """By the real rules and a real Alertmanager: dead letters of a target reach its owner's bridge,
+    and what has no owner reaches operations in WeCom, with what to do."""
+
+    def said(path: str, word: str) -> list[str]:
+        return [text for where, text in watched.inbox.got if where == path and word in text]
+
+    until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
+    until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
+    assert not said("/dingtalk", "")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        (["severity=ticket", 'owner="team certificates"'], "team certificates"),
+        (["severity=page", 'owner="team ledger"'], "on duty,team ledger"),
+        (["severity=page"], "on duty,operations"),
+        (["severity=ticket"], "operations"),
+    ],
+)
+def test_an_alert_goes_to_whom_it_concerns(labels: list[str], receivers: str) -> None:
+    """Its target's owner, else operations; a page to whoever is on duty too."""
+    routes_test = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
+    assert program("amtool", *routes_test, *labels).strip() == receivers
+
+
+def test_what_is_shipped_is_sound(watched: Watched) -> None:
+    """So say the vendors' own checks; and each alert fires when it should, and not else."""
+    program("amtool", "check-config", ALERTMANAGER)
+    program("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
+    program("promtool", "check", "metrics", stdin=watched.metrics.encode())
+    program("promtool", "test", "rules", *sorted(RULES.parent.glob("*.test.yml")))
