@@ -1,6 +1,15 @@
 """The durable rows of what is not wholly settled: SQLite, PostgreSQL, none."""
 
 from router.store.attempts import Tried
+from router.store.filters import (
+    FILTERS,
+    Filters,
+    acted_on,
+    filter_texts,
+    filter_words,
+    mind_states,
+    selection_of,
+)
 from router.store.nodes import BEAT, Node, Nodes, Trouble
 from router.store.opening import kind_of, look_into, open_store, opened
 from router.store.ops import (
@@ -16,6 +25,7 @@ from router.store.ops import (
     Resend,
     Resent,
     Selection,
+    Step,
     Verb,
     carry_out,
 )
@@ -57,6 +67,7 @@ from router.store.url import Database, parse_database
 __all__ = [
     "BEAT",
     "DISCARDED",
+    "FILTERS",
     "START",
     "STEP",
     "UNSETTLED",
@@ -72,6 +83,7 @@ __all__ = [
     "Ended",
     "Entry",
     "EntryShape",
+    "Filters",
     "Kept",
     "Later",
     "Node",
@@ -87,6 +99,7 @@ __all__ = [
     "Settlement",
     "Stage",
     "State",
+    "Step",
     "Store",
     "StoreFailed",
     "StoreFull",
@@ -97,13 +110,17 @@ __all__ = [
     "Trouble",
     "Usage",
     "Verb",
+    "acted_on",
     "action_shape",
     "carry_out",
     "count_shapes",
     "dossier_shape",
     "entry_shape",
+    "filter_texts",
+    "filter_words",
     "kind_of",
     "look_into",
+    "mind_states",
     "node_shape",
     "open_store",
     "opened",
@@ -113,4 +130,5 @@ __all__ = [
     "pause_shape",
     "paused",
     "resume",
+    "selection_of",
 ]
