@@ -104,6 +104,7 @@ docs: dev-environment ## bring up to date what is made from code
 	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.container_page
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
@@ -139,6 +140,13 @@ soak-short: dev-environment ## the same for a minute
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
+
+.PHONY: base deploy-check
+base: ## ask the registry which image the Dockerfile's tag is now, and write its digest there
+	@scripts/renew-base
+
+deploy-check: dev-environment ## build what is in deploy/ as its users do, and hold it to schemas and to the router
+	@scripts/deploy-check $(ARGS)
 
 .PHONY: systemd
 systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root
