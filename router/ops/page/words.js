@@ -19,6 +19,7 @@ export const WORDS = {
   "or": [" or ", " 或 "],
   "full_stop": [". ", "。"],
   "gap": [" ", ""],
+  "colon": [": ", "："],
   "comma": [", ", "，"],
   "more": ["More", "更多"],
   "search": ["Search", "搜索"],

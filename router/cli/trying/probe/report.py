@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TypedDict
 
+from router.cli.annotations import Annotation, Checked, say_checked
 from router.cli.columns import counted
-from router.cli.printing import NAME, say, say_json
+from router.cli.printing import say, say_json
 from router.cli.trying.probe.finding import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
 
@@ -37,7 +37,7 @@ class ProbeReport:
         self._receiver = receiver
         self._format = format
         #: For JUnit, which begins with the numbers.
-        self._made: list[CheckShape] = []
+        self._made: list[Checked] = []
         self.counts: Counter[Grade] = Counter()
 
     def add(self, check: str, finding: Finding, seconds: float) -> None:
@@ -46,7 +46,7 @@ class ProbeReport:
         if self._format == "json":
             say_json(shape)
         elif self._format == "junit":
-            self._made.append(shape)
+            self._made.append(_checked(shape))
         else:
             for line in _text(shape):
                 say(line)
@@ -62,8 +62,7 @@ class ProbeReport:
 
     def end(self) -> None:
         if self._format == "junit":
-            for line in self._suite():
-                say(line)
+            say_checked("junit", f"probe {self._receiver.shown}", self._made)
         elif self._format == "text":
             numbers = ", ".join(f"{self.counts[grade]} {grade}" for grade in Grade)
             say(f"{counted(self.counts.total(), 'check')}: {numbers}")
@@ -80,17 +79,6 @@ class ProbeReport:
             "seconds": round(seconds, 3),
         }
 
-    def _suite(self) -> Iterator[str]:
-        yield '<?xml version="1.0"?>'
-        yield (
-            f'<testsuite name="{NAME} probe {escape(self._receiver.shown)}" '
-            f'tests="{self.counts.total()}" failures="{self.counts[Grade.BREACH]}" errors="0" '
-            f'skipped="{self.counts[Grade.SKIPPED]}">'
-        )
-        for shape in self._made:
-            yield from _case(shape)
-        yield "</testsuite>"
-
 
 def _text(shape: CheckShape) -> Iterator[str]:
     is_breach = shape["grade"] is Grade.BREACH
@@ -101,15 +89,10 @@ def _text(shape: CheckShape) -> Iterator[str]:
         yield f"{'':8}{'  to mend it':<{_NAME_WIDTH}}  {shape['mend']}"
 
 
-def _case(shape: CheckShape) -> Iterator[str]:
-    name, said = shape["check"], escape(shape["said"])
-    start = f'  <testcase classname="probe" name="{name}" time="{shape["seconds"]:.3f}"'
-    if shape["grade"] is Grade.GOOD:
-        yield f"{start}><system-out>{said}</system-out></testcase>"
-    elif shape["grade"] is Grade.SKIPPED:
-        yield f'{start}><skipped message="{said}"/></testcase>'
-    else:
-        yield f'{start}><failure message="{said}">'
-        yield f"    the router: {escape(shape['router'] or '')}"
-        yield f"    to mend it: {escape(shape['mend'] or '')}"
-        yield "  </failure></testcase>"
+def _checked(shape: CheckShape) -> Checked:
+    name, said, seconds = shape["check"], shape["said"], shape["seconds"]
+    if shape["grade"] is not Grade.BREACH:
+        is_skipped = shape["grade"] is Grade.SKIPPED
+        return Checked("probe", name, said=said, is_skipped=is_skipped, seconds=seconds)
+    wrong = f"{said}\nthe router: {shape['router']}\nto mend it: {shape['mend']}"
+    return Checked("probe", name, [Annotation("error", wrong)], seconds=seconds)
