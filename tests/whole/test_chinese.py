@@ -60,7 +60,7 @@ def told(page: Path, title: str, text: str) -> dict[str, list[str]]:
     """What both languages have in the same way, by what it is."""
     prose = _BLOCK.sub("", text)
     goes = [
-        (page.parent / link).resolve() 
+        (page.parent / link).resolve()
         for link, _ in _LINK.findall(prose)
         if link and "://" not in link
     ]
