@@ -35,6 +35,14 @@ class Words:
 
         return _SLOT.sub(fill, self._table[key][self._column])
 
+    def of(self, english: str) -> str:
+        """What has been said already by the English of a `why.` key, in this language."""
+        for key, (text, _) in self._table.items():
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(text))
+            if key.startswith("why.") and (found := re.fullmatch(pattern, english)):
+                return self(key, **found.groupdict())
+        return english
+
     def get(self, key: str) -> str:
         """The text of a key that some have none for, `""` there."""
         return self(key) if key in self._table else ""

@@ -55,7 +55,7 @@ def unacknowledged(words: Words, attempt: Attempt, what: str, mend: str = "") ->
     """
     if not mend or attempt.reason not in _SAID_NO:
         mend = words.get(f"mend.{attempt.reason}")
-    said = f"{what}: {answer_of(words, attempt)}"
+    said = words("answered", what=what, answer=answer_of(words, attempt))
     return Finding(Grade.BREACH, said, attempt.reason, mend=mend)
 
 
@@ -67,4 +67,4 @@ def answer_of(words: Words, attempt: Attempt) -> str:
     if attempt.detail:
         why = words("detail", reason=why, detail=attempt.detail)
     status = f"HTTP {attempt.status}" if attempt.status else ""
-    return ", ".join(filter(None, (status, why, attempt.msg)))
+    return words("comma").join(filter(None, (status, why, attempt.msg)))

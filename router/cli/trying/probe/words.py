@@ -26,7 +26,9 @@ WORDS: Table = {
     "again.queue": ("the router sends the event again, {retries} times within {hours} h", "路由服务会重发该事件，{hours} 小时内重试 {retries} 次"),
     # How a request was answered.
     "acknowledged": ("acknowledged by HTTP {status}", "已确认，HTTP {status}"),
-    "detail": ("{detail}", "{reason}（{detail}）"),
+    "answered": ("{what}: {answer}", "{what}：{answer}"),
+    "comma": (", ", "，"),
+    "detail": ("{detail}", "{reason}：{detail}"),
     "reason.code": ("code", "返回了错误码"),
     "reason.redirect": ("redirect", "返回重定向（不跟随）"),
     "reason.empty": ("empty", "响应为空"),
