@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import signal
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,9 +18,9 @@ from unittest.mock import patch
 import pytest
 
 from router.contract.schema import Schema, shipped_schema
-from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET, TARGET_FAILING
+from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET_FOR, TARGET_FAILING
 from router.delivery.happenings.noticed import STORE_TOLD_AFTER, Happenings
-from router.delivery.happenings.own_events import MAX_TOLD, MAX_WAITING
+from router.delivery.happenings.own_events import MAX_TOLD, MAX_UNTOLD
 from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
@@ -28,6 +32,9 @@ from tests.support.happened import NO, TARGETS, YES, Process, T, to
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.postgres import Database
+from tests.support.receivers import GOOD, Right
+from tests.support.receivers import serving as receiving
+from tests.support.serving import Serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +106,7 @@ async def test_it_has_the_contracts_own_form(store: Store) -> None:
             "since": "1970-01-12T13:46:40Z",
             "attempts": 12,
             "reason": "code",
+            "status": 200,
             "said": "700 库存不足",
         },
     }
@@ -176,7 +184,7 @@ async def test_of_two_processes_one_tells(two: list[Store]) -> None:
         other.fails(last=last)
         await hear()
     assert told == ["failing", "recovered", "failing"]
-    Process.ahead += QUIET
+    Process.ahead += QUIET_FOR
     one.fails()
     other.fails()
     await hear()
@@ -250,7 +258,7 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
 
 async def test_what_waits_is_bounded_and_what_is_dropped_is_counted(store: Store) -> None:
     """However much happens at once, and a round takes a part of it."""
-    targets = {f"t{n}": Target(f"t{n}", "http://127.0.0.1/") for n in range(MAX_WAITING + 9)}
+    targets = {f"t{n}": Target(f"t{n}", "http://127.0.0.1/") for n in range(MAX_UNTOLD + 9)}
     ours = Route("ours", {"event_key": ("ebaas-router.*",)}, optional=("bot",))
     one = Process(store, RouteTable([ours], {**TARGETS, **targets}))
     for target in targets.values():
@@ -258,6 +266,15 @@ async def test_what_waits_is_bounded_and_what_is_dropped_is_counted(store: Store
     told = await one.told()
     assert len(told) == MAX_TOLD
     assert sum(each["detail"].get("dropped", 0) for each in told) == 9
+
+
+async def test_a_route_that_is_gone_meanwhile_leaves_nothing(store: Store) -> None:
+    """What waits is told by the routes that are in force then."""
+    one = Process(store, to("bot"))
+    one.fails()
+    one.in_force = replace(one.in_force, table=to())
+    assert await one.told() == []
+    assert (await store.usage(T)).rows == 0
 
 
 async def test_silence_is_what_no_process_hears(two: list[Store]) -> None:
@@ -324,3 +341,62 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
 def _in_flight(router: House) -> int:
     router.app._sender.measure()
     return router.app.metrics.of("bot").in_flight
+
+
+@pytest.mark.skipif("LONG" not in os.environ, reason="seconds: make test-long")
+@pytest.mark.parametrize(
+    "kept", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+)
+def test_workers_tell_it_once(tmp_path: Path, kept: str, request: pytest.FixtureRequest) -> None:
+    """Real processes on one store: both find a target that is not there, both refuse a
+    routes.yaml and take another; a bot hears of each once, under the contract."""
+    heard: list[dict[str, Any]] = []
+
+    class Bot(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            heard.append({**json.loads(body), "key": headers["x-ebaas-event-key"]})
+            return 200, GOOD
+
+    def keys() -> Counter[str]:
+        return Counter(each["event_key"] for each in heard)
+
+    class Gone(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            return 404, b""
+
+    with receiving(Gone) as ledger, receiving(Bot) as bot:
+        table = routes(None, {"ledger": {"url": ledger, "acknowledge": "status"}})
+        table["targets"]["bot"] = {"url": bot}
+        ours = {"name": "ours", "match": "ebaas-router.*", "optional": ["bot"]}
+        table["routes"].append(ours)
+        file = tmp_path / "routes.yaml"
+        file.write_text(json.dumps(table))
+
+        def reload(text: str, result: str, count: int) -> None:
+            file.write_text(text)
+            router.process.send_signal(signal.SIGHUP)
+            both = 2 * count
+            router.wait_for(
+                lambda: [each["result"] for each in router.lines("reload")].count(result) == both
+            )
+
+        is_file = kept == "sqlite"
+        place = tmp_path / "store.db" if is_file else request.getfixturevalue("database")
+        router = Serving(file, place, ("--workers", "2"), {})
+        with closing(router):
+            for name in range(20):
+                assert router.post(str(name)) == "000"
+            until(lambda: keys()["ebaas-router.target.failing.ledger"])
+            reload("{}", "refused", 1)
+            until(lambda: keys()["ebaas-router.config.refused"])
+            reload(json.dumps({**table, "ebaas": {"grace": "61s"}}), "taken", 1)
+            until(lambda: keys()["ebaas-router.config.changed"] == 1)
+            # Whoever had told anything else a second time has done so by the end of this.
+            reload(json.dumps({**table, "ebaas": {"grace": "62s"}}), "taken", 2)
+            until(lambda: keys()["ebaas-router.config.changed"] == 2)
+    assert keys() == {
+        "ebaas-router.target.failing.ledger": 1,
+        "ebaas-router.config.refused": 1,
+        "ebaas-router.config.changed": 2,
+    }
+    assert all(each["key"] == each["event_key"] for each in heard)

@@ -10,7 +10,7 @@ from typing import Any
 
 from router.contract.schedule import PLATFORM, Terms
 from router.delivery.happenings.noticed import Happenings
-from router.delivery.happenings.own_events import MAX_WAITING, OwnEvents
+from router.delivery.happenings.own_events import MAX_UNTOLD, OwnEvents
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
 from router.model.event import Attempt, Letter, Reason
@@ -71,5 +71,5 @@ class Process:
         """What a round of the queue makes of it, for that target."""
         await self.own.hand_over(self.store, self)
         now = self.now()
-        taken = await self.store.take(target, now, now + 1e6, MAX_WAITING, T)
+        taken = await self.store.take(target, now, now + 1e6, MAX_UNTOLD, T)
         return [json.loads(due.letter.event.body) for due in taken]

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from router.delivery.happenings import kinds
-from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Kind
+from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
 from router.store.none import NoStore
 from router.store.promises import State, StoreFailed
@@ -49,8 +49,8 @@ async def samples() -> list[str]:
         )
     told.gives_up({"ledger": SINCE + 3600}, SINCE)
     await one.own.hand_over(one.store, one)
-    numbers = ["route everything under gs: optional audit → ledger"]
-    told.reloaded("9f2c41d07b6e", numbers, ())
+    changes = ["route everything under gs: optional audit → ledger"]
+    told.reloaded("9f2c41d07b6e", changes, ())
     told.reloaded(
         "", (), ["config/routes.yaml:22:16: no target is named 'ledgr', did you mean 'ledger'?"]
     )
@@ -79,5 +79,5 @@ async def test_the_page_shows_each_kind_as_it_is_made() -> None:
     assert keys == {f"{k.topic}.{k.type}" for k in _kinds()}
 
 
-def _kinds() -> list[Kind]:
-    return [each for each in vars(kinds).values() if isinstance(each, Kind)]
+def _kinds() -> list[HappeningKind]:
+    return [each for each in vars(kinds).values() if isinstance(each, HappeningKind)]

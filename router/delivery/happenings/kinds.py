@@ -13,7 +13,7 @@ from router.store import Notice
 
 #: For how long the same is not told again, in seconds: less than the hour after which a target that
 #: goes on failing is noticed again.
-QUIET = 3000.0
+QUIET_FOR = 3000.0
 
 #: For how long what comes in numbers is counted until it is told again, in seconds.
 GATHERED = 60.0
@@ -23,7 +23,7 @@ LAST_CHANCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class HappeningKind:
     """One kind of happening."""
 
     topic: str
@@ -34,7 +34,7 @@ class Kind:
     #: what was told. With `""` there is none, and whoever notices it tells it.
     of: str
     #: For how long the same is not told again, in seconds.
-    quiet: float = QUIET
+    quiet: float = QUIET_FOR
     #: Whether what may not be told yet is counted, and told then.
     gathers: bool = False
 
@@ -45,26 +45,28 @@ class Kind:
         return Event(OWN_SOURCE, self.topic, self.type, self.status, key, b"")
 
 
-TARGET_FAILING = Kind("target", "failing", "1", of="target")
+TARGET_FAILING = HappeningKind("target", "failing", "1", of="target")
 #: Once for each time that it was told of failing, however late others see it acknowledge again.
-TARGET_RECOVERED = Kind("target", "recovered", "0", of="target", quiet=math.inf)
-DELIVERY_DEAD = Kind("delivery", "dead", "1", of="dead", quiet=GATHERED, gathers=True)
-DELIVERY_LAST_CHANCE = Kind("delivery", "last_chance", "1", of="last_chance", quiet=LAST_CHANCE)
-CONFIG_REFUSED = Kind("config", "refused", "1", of="config")
-CONFIG_CHANGED = Kind("config", "changed", "0", of="config")
+TARGET_RECOVERED = HappeningKind("target", "recovered", "0", of="target", quiet=math.inf)
+DELIVERY_DEAD = HappeningKind("delivery", "dead", "1", of="dead", quiet=GATHERED, gathers=True)
+DELIVERY_LAST_CHANCE = HappeningKind(
+    "delivery", "last_chance", "1", of="last_chance", quiet=LAST_CHANCE
+)
+CONFIG_REFUSED = HappeningKind("config", "refused", "1", of="config")
+CONFIG_CHANGED = HappeningKind("config", "changed", "0", of="config")
 #: While it is away nobody can know who else has told it.
-STORE_FAILING = Kind("store", "failing", "1", of="")
-STORE_BACK = Kind("store", "back", "0", of="store", quiet=GATHERED / 2)
+STORE_FAILING = HappeningKind("store", "failing", "1", of="")
+STORE_BACK = HappeningKind("store", "back", "0", of="store", quiet=GATHERED / 2)
 #: Noted as they are noticed.
-EVENTS_SILENT = Kind("events", "silent", "1", of="")
-EVENTS_BACK = Kind("events", "back", "0", of="")
+EVENTS_SILENT = HappeningKind("events", "silent", "1", of="")
+EVENTS_BACK = HappeningKind("events", "back", "0", of="")
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
     """What waits to be told."""
 
-    kind: Kind
+    kind: HappeningKind
     #: The target that it is about; `""` where it is about none.
     about: str
     #: What tells it from another of its kind.

@@ -17,7 +17,7 @@ from router.delivery.happenings.kinds import (
     STORE_FAILING,
     TARGET_FAILING,
     TARGET_RECOVERED,
-    Kind,
+    HappeningKind,
 )
 from router.delivery.target.gate import Failing
 from router.model import OWN_KEYS
@@ -33,7 +33,7 @@ class Tell(Protocol):
     """As OwnEvents does."""
 
     def __call__(
-        self, kind: Kind, detail: Mapping[str, Any], about: str = "", mark: str = "", /
+        self, kind: HappeningKind, detail: Mapping[str, Any], about: str = "", mark: str = "", /
     ) -> None: ...
 
 
@@ -55,8 +55,8 @@ class Happenings:
             told["seconds"] = round(last.at - failing.since)
             self._tell(TARGET_RECOVERED, told, target.name)
             return
-        told["reason"] = str(last.reason)
-        told["said"] = f"{last.code} {last.msg}".strip() or last.detail
+        said = f"{last.code} {last.msg}".strip() or last.detail
+        told |= {"reason": str(last.reason), "status": last.status, "said": said}
         self._tell(TARGET_FAILING, told, target.name)
 
     def dead(self, target: str, reason: str, event_id: str, event_key: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from router.delivery import rules
-from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Happening, Kind
+from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Happening, HappeningKind
 from router.delivery.happenings.silence import Silence
 from router.delivery.rules import InForce
 from router.delivery.target.sender import addressed
@@ -19,13 +19,13 @@ from router.store import DeliveryRow, Notice, State, Store, StoreFailed
 from router.telemetry import Log, Metrics, utc
 
 #: The most happenings that wait to be told; what comes beyond is counted.
-MAX_WAITING = 1000
+MAX_UNTOLD = 1000
 
 #: The most that are told in one round of the queue.
 MAX_TOLD = 50
 
 #: How long a call of the store may take, in seconds. Nobody waits for it but the queue's tidying.
-STORE_TIME = 2.0
+_STORE_TIME = 2.0
 
 
 class OwnSender(Protocol):
@@ -56,7 +56,9 @@ class OwnEvents:
         #: Attempts in flight: nobody else holds them.
         self._flights: set[asyncio.Future[Attempt]] = set()
 
-    def tell(self, kind: Kind, detail: Mapping[str, Any], about: str = "", mark: str = "") -> None:
+    def tell(
+        self, kind: HappeningKind, detail: Mapping[str, Any], about: str = "", mark: str = ""
+    ) -> None:
         """It has happened: to the target that it is `about`, if it is about one. `mark` tells it
         from others of its kind."""
         if self._hearers(kind, about):
@@ -80,6 +82,9 @@ class OwnEvents:
 
     async def _tell(self, happening: Happening, store: Store, sender: OwnSender) -> bool:
         """Whether there is time for another: a store that is away may have taken all of it."""
+        hearers = self._hearers(happening.kind, happening.about)
+        if not hearers:
+            return True  # another configuration is in force
         try:
             if not await self._is_first(happening, store):
                 if happening.kind.gathers:
@@ -91,17 +96,16 @@ class OwnEvents:
         event_id, now = new_id(), store.now()
         letter = addressed(Letter.of(event, request_id=new_id()), event_id)
         self._log.info("own_event", event_id=event_id, event_key=event.event_key)
-        hearers = self._hearers(happening.kind, happening.about)
         rows = [DeliveryRow(target.name, State.QUEUED, due_at=now) for target in hearers]
         try:
-            await store.add(rules.answered(event_id, now, now), letter, rows, STORE_TIME)
+            await store.add(rules.answered(event_id, now, now), letter, rows, _STORE_TIME)
         except StoreFailed:
             for target in hearers:
                 self._send(target, letter, sender)
             return not store.remembers
         return True
 
-    def _hearers(self, kind: Kind, about: str) -> list[Target]:
+    def _hearers(self, kind: HappeningKind, about: str) -> list[Target]:
         """Never the target that it is about."""
         plan = self._in_force().table.match(kind.event(about))
         return [target for target in plan.optional if target.name != about]
@@ -117,7 +121,7 @@ class OwnEvents:
 
     def _put(self, happening: Happening) -> None:
         before = self._waiting.get(happening.key)
-        if before is None and len(self._waiting) >= MAX_WAITING:
+        if before is None and len(self._waiting) >= MAX_UNTOLD:
             self._dropped += happening.count
             return
         count = happening.count + (before.count if before else 0)
@@ -129,9 +133,9 @@ class OwnEvents:
         if not of:
             return True
         notice = self._known[of] = happening.notice(now)
-        before = await store.notice(of, STORE_TIME)
+        before = await store.notice(of, _STORE_TIME)
         if before is None or happening.may_follow(before, now):
-            return await store.notify(of, notice, before, STORE_TIME)
+            return await store.notify(of, notice, before, _STORE_TIME)
         self._known[of] = before
         return False
 
@@ -152,7 +156,7 @@ class OwnEvents:
         after = self._in_force().terms.silent_after
         if after is None or not self._hearers(EVENTS_SILENT, ""):
             return
-        turn = await self._silence.look(store, after, STORE_TIME)
+        turn = await self._silence.look(store, after, _STORE_TIME)
         if turn is not None:
             kind = EVENTS_SILENT if turn.silent else EVENTS_BACK
             self.tell(kind, {"since": utc(turn.since)})
