@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
 from router.cli.printing import note
 from router.cli.trying.secrets import read_secrets
-from router.cli.words import Words, add_language, read_language
+from router.cli.wording import Wording, add_language, read_language
 from router.config import parse_count, parse_host, parse_port
 from router.contract import parse_duration
 from router.model import SUCCESS
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    from router.cli.trying.received import WORDS, ReceivedPrinter
+    from router.cli.trying.received import RECEIVE_WORDS, ReceivedPrinter
     from router.cli.trying.standin import StandIn
     from router.net import listen
     from router.process.asgi_server import AsgiServer
@@ -142,7 +142,7 @@ def _serve(args: argparse.Namespace) -> None:
     from router.telemetry import Log, take_library_lines
 
     take_library_lines(Log(sys.stderr))
-    words = Words(WORDS, read_language(args))
+    words = Wording(RECEIVE_WORDS, read_language(args))
     printer = ReceivedPrinter(args.format, words)
     stand_in = StandIn(
         code=args.code,

@@ -7,10 +7,10 @@ from typing import Any
 
 from router.cli.printing import say, say_json
 from router.cli.trying.standin import Received
-from router.cli.words import Table, Words
+from router.cli.wording import Table, Wording
 from router.process.asgi_server import AsgiServer
 
-WORDS: Table = {
+RECEIVE_WORDS: Table = {
     "receiving": (
         "receiving on {url}, any path; Ctrl-C ends it",
         "正在 {url} 接收请求，路径不限；Ctrl-C 结束",
@@ -45,7 +45,7 @@ WORDS: Table = {
 class ReceivedPrinter:
     """Prints each request, and stops the server once nobody reads that any more."""
 
-    def __init__(self, format: str, words: Words) -> None:
+    def __init__(self, format: str, words: Wording) -> None:
         self._format = format
         self._words = words
         self.server: AsgiServer | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.cli.words import Words
+from router.cli.wording import Wording
 from router.model import Attempt, Reason
 
 
@@ -47,7 +47,7 @@ def breach(said: str, then: str, mend: str) -> Finding:
     return Finding(Grade.BREACH, said, None, then, mend)
 
 
-def unacknowledged(words: Words, attempt: Attempt, what: str, mend: str = "") -> Finding:
+def unacknowledged(words: Wording, attempt: Attempt, what: str, mend: str = "") -> Finding:
     """The breach of who should have acknowledged: `what`, and how it was answered.
 
     `mend` is for a receiver that acknowledges other events; one that does not answer at all needs
@@ -59,7 +59,7 @@ def unacknowledged(words: Words, attempt: Attempt, what: str, mend: str = "") ->
     return Finding(Grade.BREACH, said, attempt.reason, mend=mend)
 
 
-def answer_of(words: Words, attempt: Attempt) -> str:
+def answer_of(words: Wording, attempt: Attempt) -> str:
     """How a request was answered, in a few words."""
     if attempt.acknowledged:
         return words("acknowledged", status=str(attempt.status))

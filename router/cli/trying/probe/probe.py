@@ -24,8 +24,8 @@ from router.cli.options import (
 from router.cli.printing import note
 from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiver
 from router.cli.trying.probe.samples import DEFAULT_KEY, Samples
-from router.cli.trying.probe.words import WORDS
-from router.cli.words import Words, add_language, read_language
+from router.cli.trying.probe.words import PROBE_WORDS
+from router.cli.wording import Wording, add_language, read_language
 from router.config import parse_count
 from router.contract import parse_duration
 from router.model import SettingInvalid
@@ -124,13 +124,13 @@ def run(args: argparse.Namespace) -> int:
     from router.cli.trying.probe.finding import Grade
     from router.cli.trying.probe.report import ProbeReport
 
-    receiver, words = read_receiver(args), Words(WORDS, read_language(args))
+    receiver, words = read_receiver(args), Wording(PROBE_WORDS, read_language(args))
     effort = Effort(args.requests, args.at_once, args.idle)
     chosen = _chosen(checks(effort), args)
     heed_ctrl_c()
     _ask(receiver, chosen, args, words)
     if args.format != "text":
-        words = Words(WORDS)  # which no locale changes
+        words = Wording(PROBE_WORDS)  # which no locale changes
     report = ProbeReport(receiver, args.format, words)
     make_client = partial(Client, receiver.target, args.key, effort, words)
     try:
@@ -156,7 +156,7 @@ def _chosen(every: Sequence[Check], args: argparse.Namespace) -> Sequence[Check]
 
 
 def _ask(
-    receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace, words: Words
+    receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace, words: Wording
 ) -> None:
     """Say what will be sent, and to whom; SettingInvalid where nobody has said yes."""
     requests = sum(check.requests for check in chosen)

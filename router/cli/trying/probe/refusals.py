@@ -15,7 +15,7 @@ from router.cli.trying.probe.finding import (
     unacknowledged,
 )
 from router.cli.trying.probe.samples import Sample, Samples
-from router.cli.words import Words
+from router.cli.wording import Wording
 from router.model import Attempt
 from router.transport import Failure
 
@@ -68,7 +68,8 @@ async def method(client: Client) -> Finding:
     if isinstance(connection, Failure):
         return unacknowledged(words, client.judged(connection), words("no connection"))
     attempt = (await client.ask(connection, client.samples.raw(b""), b"GET")).attempt
-    return _found(words, "method", attempt, (*_FAULTS, _NOT_IMPLEMENTED)) or _good(words, attempt)
+    statuses = (*_FAULTS, _NOT_IMPLEMENTED)
+    return _not_refused(words, "method", attempt, statuses) or _good(words, attempt)
 
 
 async def content_type(client: Client) -> Finding:
@@ -86,12 +87,14 @@ async def _refused(
 ) -> Finding:
     for sample in samples:
         attempt = (await client.send(sample)).attempt
-        if found := _found(client.words, name, attempt, statuses):
+        if found := _not_refused(client.words, name, attempt, statuses):
             return found
     return _good(client.words, attempt)
 
 
-def _found(words: Words, name: str, attempt: Attempt, statuses: Collection[int]) -> Finding | None:
+def _not_refused(
+    words: Wording, name: str, attempt: Attempt, statuses: Collection[int]
+) -> Finding | None:
     """The breach of who did not refuse by one of these: the HTTP status, or the contract's code
     where that is always 200."""
     code = int(attempt.code) if attempt.code.isascii() and attempt.code.isdigit() else None
@@ -107,5 +110,5 @@ def _found(words: Words, name: str, attempt: Attempt, statuses: Collection[int])
     return breach(said, words("everybody"), words(f"{name}.mend"))
 
 
-def _good(words: Words, attempt: Attempt) -> Finding:
+def _good(words: Wording, attempt: Attempt) -> Finding:
     return good(words("refused", answer=answer_of(words, attempt)))

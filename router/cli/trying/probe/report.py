@@ -11,7 +11,7 @@ from router.cli.columns import width
 from router.cli.printing import say, say_json
 from router.cli.trying.probe.finding import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
-from router.cli.words import Words
+from router.cli.wording import Wording
 from router.model import Reason
 
 #: Of the first two columns, in cells.
@@ -36,7 +36,7 @@ class CheckShape(TypedDict):
 class ProbeReport:
     """Is told of each finding, and of the end."""
 
-    def __init__(self, receiver: Receiver, format: str, words: Words) -> None:
+    def __init__(self, receiver: Receiver, format: str, words: Wording) -> None:
         self._receiver = receiver
         self._format = format
         self._words = words

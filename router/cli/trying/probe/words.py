@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from router.cli.words import Table
+from router.cli.wording import Table
 
 #: One line each, the languages side by side.
-WORDS: Table = {
+PROBE_WORDS: Table = {
     # Before and after.
     "asks": ("{checks} {checks|check|checks} with up to {requests} real {requests|request|requests} to {url}; it may do its work for events with key {key} and ids like probe-1", "{checks} 项检查，最多向 {url} 发送 {requests} 个真实请求；业务端可能会处理这些事件，事件键为 {key}，变更的 id 形如 probe-1"),
     "asks.question": ("send them? [y/N] ", "是否发送？[y/N] "),

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.cli.trying import received
-from router.cli.trying.probe import words as probe
-from router.cli.words import Table, Words, add_language, read_language
+from router.cli.trying.probe.words import PROBE_WORDS
+from router.cli.trying.received import RECEIVE_WORDS
+from router.cli.wording import Table, Wording, add_language, read_language
 from router.contract.signing import Signer
 from router.model.event import Reason
 from router.model.secret import Secret
@@ -18,9 +18,9 @@ from tests.support.command import ROOT
 
 #: Each table of words, and where they are said.
 TABLES = {
-    "probe": (probe.WORDS, sorted((ROOT / "router/cli/trying/probe").glob("*.py"))),
+    "probe": (PROBE_WORDS, sorted((ROOT / "router/cli/trying/probe").glob("*.py"))),
     "receive": (
-        received.WORDS,
+        RECEIVE_WORDS,
         [ROOT / "router/cli/trying" / name for name in ("receive.py", "received.py")],
     ),
 }
@@ -85,36 +85,36 @@ def test_every_text_is_said(command: str) -> None:
 
 
 def without_table(source: str) -> str:
-    return re.sub(r"^WORDS: Table = \{.*?^\}", "", source, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^RECEIVE_WORDS: Table = \{.*?^\}", "", source, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_a_reason_is_worded_as_the_console_has_it() -> None:
     """One word for each in Chinese, wherever it is read."""
     page = (ROOT / "router/ops/page/words.js").read_text("utf-8")
     worded = dict(re.findall(r'^  "(reason\.\w+)": \[.*, "([^"]+)"\],$', page, re.MULTILINE))
-    ours = {key: zh for key, (_, zh) in probe.WORDS.items() if key.startswith("reason.")}
+    ours = {key: zh for key, (_, zh) in PROBE_WORDS.items() if key.startswith("reason.")}
     assert ours == {key: worded[key] for key in ours}
 
 
 def test_every_reason_of_a_receiver_can_be_mended() -> None:
     """Each that `probe` has a word for, and a status, which says itself."""
     reasons = {f"mend.{reason}" for reason in Reason}
-    mends = {key for key in probe.WORDS if key.startswith("mend.")}
+    mends = {key for key in PROBE_WORDS if key.startswith("mend.")}
     assert mends <= reasons
-    worded = {key.replace("reason.", "mend.") for key in probe.WORDS if key.startswith("reason.")}
+    worded = {key.replace("reason.", "mend.") for key in PROBE_WORDS if key.startswith("reason.")}
     assert mends == {*worded, "mend.status"}
 
 
 def test_a_word_goes_by_its_number() -> None:
     """In English; a number has its thousands apart."""
     table: Table = {"ids": ("{n} {n|id|ids}", "{n} 个 id")}
-    assert [Words(table)("ids", n=n) for n in (1, 2000)] == ["1 id", "2,000 ids"]
-    assert Words(table, "zh")("ids", n=1) == "1 个 id"
+    assert [Wording(table)("ids", n=n) for n in (1, 2000)] == ["1 id", "2,000 ids"]
+    assert Wording(table, "zh")("ids", n=1) == "1 个 id"
 
 
 def test_what_signatures_have_wrong_is_said_in_chinese() -> None:
     """Whatever `receive --verify` can find."""
-    signer, words = Signer([Secret("whsec_b2xkIHNlY3JldA==")]), Words(received.WORDS, "zh")
+    signer, words = Signer([Secret("whsec_b2xkIHNlY3JldA==")]), Wording(RECEIVE_WORDS, "zh")
     head = {"webhook-id": "7", "webhook-timestamp": "1000", "webhook-signature": "v1,x"}
     found = [
         signer.why_not({}, b"", 1000),
@@ -130,4 +130,4 @@ def test_what_signatures_have_wrong_is_said_in_chinese() -> None:
         "webhook-timestamp 比本机时钟快 1000 秒，最多允许 300 秒",
         "没有一个签名正确：密钥不同，或请求体被改动",
     ]
-    assert [Words(received.WORDS).of(why) for why in found] == found
+    assert [Wording(RECEIVE_WORDS).of(why) for why in found] == found

@@ -18,7 +18,7 @@ _SLOT = re.compile(r"\{(\w+)(?:\|([^|}]*)\|([^|}]*))?\}")
 _VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 
-class Words:
+class Wording:
     """The texts of a table in one language."""
 
     def __init__(self, table: Table, language: str = "en") -> None:
