@@ -1,4 +1,5 @@
-"""The Chinese pages and the English ones: commands, tables, figures and links are the same.
+"""The Chinese pages and the English ones: commands, tables, figures and links are the same, section
+by section. What sentences say no test can hold.
 
 After a change of the English code blocks `UPDATE_GOLDEN=1 pytest tests/whole/test_chinese.py`
 copies them; their comments are translated by hand.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -15,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import ROOT
-from tests.whole.test_architecture import rows
 
 CHINESE = ROOT / "docs/zh-CN"
 
@@ -27,6 +28,12 @@ ENGLISH = {
         for page in sorted(CHINESE.glob("*.md"))
         if page.name != "README.md"
     },
+}
+
+#: Of both pages, as messages have them.
+NAMES = {
+    page: f"{english.relative_to(ROOT)} and {page.relative_to(ROOT)}"
+    for page, english in ENGLISH.items()
 }
 
 _BLOCK = re.compile(r"^(`{3,})(\w*)\n.*?^\1$", re.MULTILINE | re.DOTALL)
@@ -56,7 +63,7 @@ def code_blocks(text: str) -> list[str]:
     return [re.sub(r"[ ]+$", "", block, flags=re.MULTILINE) for block in without]
 
 
-def told(page: Path, title: str, text: str) -> dict[str, list[str]]:
+def told(page: Path, text: str) -> dict[str, list[str]]:
     """What both languages have in the same way, by what it is."""
     prose = _BLOCK.sub("", text)
     goes = [
@@ -64,14 +71,13 @@ def told(page: Path, title: str, text: str) -> dict[str, list[str]]:
         for link, _ in _LINK.findall(prose)
         if link and "://" not in link
     ]
-    lines = [line for line in prose.splitlines() if line.startswith("|")]
+    cells = Counter(line.count("|") - 1 for line in prose.splitlines() if line.startswith("|"))
     unlinked = _LINK.sub("]", prose)
     code = {re.sub(r"\s+", " ", span) for span in _CODE.findall(unlinked)}
     return {
-        "the title's level": [title.partition(" ")[0]],
-        "code blocks": code_blocks(text),
+        "code blocks (UPDATE_GOLDEN=1 copies them)": code_blocks(text),
         "code": sorted(code),
-        "rows of tables, by their cells": [str(line.count("|") - 1) for line in lines],
+        "rows of tables": [f"{number} of {each} cells" for each, number in sorted(cells.items())],
         "figures": sorted({*_FIGURE.findall(_CODE.sub("", unlinked))}),
         "links": sorted({str(ENGLISH.get(link, link).relative_to(ROOT)) for link in goes}),
     }
@@ -83,19 +89,19 @@ def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
     english = ENGLISH[page]
     if "UPDATE_GOLDEN" in os.environ:
         copy_blocks(english, page)
-    differ: list[str] = []
-    pairs = zip_longest(sections(english), sections(page), fillvalue=("", ""))
-    for (title, text), (chinese, meant) in pairs:
-        if (title, chinese) == ("", ""):
-            continue
-        theirs, ours = told(english, title, text), told(page, chinese, meant)
-        differ += [
-            f"\n{title!r} and {chinese!r}, {what}:{difference(theirs[what], ours[what])}"
-            for what in theirs
-            if theirs[what] != ours[what]
-        ]
-    names = f"{english.relative_to(ROOT)} and {page.relative_to(ROOT)}"
-    assert not differ, f"{names} differ; change the one that is behind.{''.join(differ)}"
+    theirs, ours = list(sections(english)), list(sections(page))
+    levels = [[title.partition(" ")[0] for title, _ in each] for each in (theirs, ours)]
+    titles = zip_longest(*map(dict, (theirs, ours)), fillvalue="none")
+    listed = "\n".join(map(" / ".join, titles))
+    assert levels[0] == levels[1], f"{NAMES[page]} have different titles:\n{listed}"
+    differ = ""
+    for (title, text), (chinese, meant) in zip(theirs, ours, strict=True):
+        in_english, in_chinese = told(english, text), told(page, meant)
+        for what in in_english:
+            if in_english[what] != in_chinese[what]:
+                lacks = difference(in_english[what], in_chinese[what])
+                differ += f"\n{title!r} and {chinese!r}, {what}:{lacks}"
+    assert not differ, f"{NAMES[page]} differ; update the one that is behind.{differ}"
 
 
 def difference(english: list[str], chinese: list[str]) -> str:
@@ -133,6 +139,9 @@ def test_every_word_has_one_in_chinese() -> None:
     """Each of ARCHITECTURE.md's is in docs/zh-CN/README.md, in the same order."""
     page = (CHINESE / "README.md").read_text("utf-8")
     words = re.findall(r"^\| ([a-z ]+) \| [\u4e00-\u9fff]+ \|", page, re.MULTILINE)
-    english = [word for word, *_ in rows("The words")]
-    assert words[: len(english)] == english, "docs/zh-CN/README.md: add the words that it lacks"
+    section = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("\n## The words\n")[1]
+    _, *english = re.findall(r"^\| ([a-z ]+) \|", section.split("\n## ")[0], re.MULTILINE)
+    missing = [word for word in english if word not in words]
+    assert not missing, f"docs/zh-CN/README.md has no Chinese for {', '.join(missing)}"
+    assert words[: len(english)] == english
     assert len(set(words)) == len(words)
