@@ -24,6 +24,9 @@ Deed = Literal["read", "replay", "discard", "pause", "bodies"]
 
 DEEDS: tuple[Deed, ...] = get_args(Deed)
 
+#: What a hash is made of where the variable that should have the token is not set.
+_OF_NOTHING = sha256().digest()
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -119,6 +122,8 @@ def _check(sections: tuple[HolderSection, ...], problems: Problems, warnings: Pr
             message = f"is shorter than {SHORT} characters: it can be guessed"
             warnings.add(section.nodes["token"], f"{section.path}.token", message)
         for digest in _digests(section):
+            if digest == _OF_NOTHING:
+                problems.add(section.node, section.path, "has the SHA-256 of nothing, no token's")
             if digest in known:
                 problems.add(section.node, section.path, "has a token that is here twice")
             known.add(digest)

@@ -39,6 +39,8 @@ class SearchedFor(TypedDict):
 
     what: list[str]
     targets: list[str]
+    #: All that there are for who asks.
+    seen: list[str]
     codes: list[str]
     since: float | None
     until: float | None
@@ -137,6 +139,7 @@ def _question(asked: SearchedFor) -> Question:
         since=asked["since"],
         until=asked["until"],
         targets=tuple(asked["targets"]),
+        seen=tuple(asked["seen"]),
         codes=tuple(asked["codes"]),
         failed=asked["failed"],
     )

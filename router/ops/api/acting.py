@@ -195,7 +195,8 @@ def _told(
 async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
     selection = selection_again(previewed["selection"])
-    if not all(view.has(target) for target in selection.targets):
+    # A holder that all were there for may be a team's by now.
+    if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
     action = Action(
         previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()

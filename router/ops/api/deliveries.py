@@ -90,7 +90,9 @@ async def _page(
 async def _place(ops: Ops, cursor: str, view: View) -> tuple[int, str]:
     """Where a page ended: events' numbers tell how many there are, and stay here."""
     event_id, _, target = cursor.rpartition("~")
-    found = await _page(ops, Selection(event_ids=(event_id,)), 1, START)
+    # Of the holder's own targets: that another has the event is not told either.
+    own = Selection(targets=view.among(()) or (), event_ids=(event_id,))
+    found = await _page(ops, own, 1, START)
     if not found or not view.has(target):
         raise Rejected(410, "after: what stood there is gone; begin anew")
     return found[0].seq, target

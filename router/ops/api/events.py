@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypedDict
 
 from router.archive import MatchShape, StoryShape
-from router.model import SUCCESS, Reason
 from router.ops.api.concern import Concern
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, moment, number, texts
@@ -46,6 +45,7 @@ async def events(asked: Asked) -> EventsShape:
     wanted = SearchedFor(
         what=[*query["what"]],
         targets=[*(targets or ())],
+        seen=[*(view.among(()) or ())],
         codes=[*query["code"]],
         since=query["since"],
         until=query["until"],
@@ -55,11 +55,8 @@ async def events(asked: Asked) -> EventsShape:
     )
     found = await asked.parts.search.run(wanted)
     concern = Concern(view, asked.holder.name)
-    concerning = [match for each in found["events"] if (match := concern.match(each)) is not None]
-    if not view.is_whole:
-        concerning = [each for each in concerning if _still_fits(each, wanted)]
     return EventsShape(
-        events=concerning,
+        events=[m for each in found["events"] if (m := concern.match(each)) is not None],
         more=found["more"],
         looked_in=[
             LookedInShape(
@@ -72,32 +69,19 @@ async def events(asked: Asked) -> EventsShape:
     )
 
 
-def _still_fits(match: MatchShape, wanted: SearchedFor) -> bool:
-    """Also by what is left of it: that it was found tells nothing of what is left out."""
-    if match["what"] == "kept":
-        return not wanted["codes"]
-    if match["what"] == "request" or match["what"] == "unmatched":
-        tried, codes = match["targets"], {match["code"]}
-    else:
-        tried, codes = [match], set[str]()
-    codes |= {each["code"] for each in tried}
-    failed = any(each["reason"] not in ("", Reason.ACKNOWLEDGED) for each in tried)
-    if match["what"] == "request":
-        failed = failed or match["code"] != SUCCESS
-    return (not wanted["codes"] or not codes.isdisjoint(wanted["codes"])) and (
-        failed or not wanted["failed"]
-    )
-
-
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
     view, name = await asked.parts.view(asked.holder), asked.path["id"]
-    wanted = SearchedFor(
-        what=[], targets=[], codes=[], since=None, until=None, failed=False, limit=1,
-        event=name, body=_body(asked),
-    )  # fmt: skip
-    found = await asked.parts.search.run(wanted)
-    story = found["story"] and Concern(view, asked.holder.name).story(found["story"])
+    body, targets, story = _body(asked), view.among(()), None
+    if targets != ():
+        # Another's event is looked for as long as one that nobody has.
+        own = [*(targets or ())]
+        wanted = SearchedFor(
+            what=[], targets=own, seen=own, codes=[], since=None, until=None, failed=False, limit=1,
+            event=name, body=body,
+        )  # fmt: skip
+        told = (await asked.parts.search.run(wanted))["story"]
+        story = told and Concern(view, asked.holder.name).story(told)
     if story is None:
         raise nothing_there("such event, or no more")
     return story

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from router.config import Explained, RefusedEvent
 from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import LONGEST_TEXT
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import Time
 from router.ops.api.view import View
@@ -80,6 +81,10 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
+    for name, said in {**asked.body, **asked.body.get("event", {})}.items():
+        # Each route that it matches repeats it.
+        if isinstance(said, str) and len(said) > LONGEST_TEXT:
+            raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
     said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
