@@ -276,7 +276,7 @@ def test_a_search_goes_by_what_a_team_may_see(router: Console) -> None:
         router.send("b.x.more.1", f"more-{number}")
     router.wait_for("dead", 2, "auditors", "b.x.more.1")
     router.targets["auditors"].code = always("000")
-    question = {"what": "b.x.more.1", "limit": 1}
+    question: dict[str, Any] = {"what": "b.x.more.1", "limit": 1}
     until(lambda: router.get("/events", **question)["more"])
     assert router.get("/events", "ledger", **question)["more"]
     for filters in ({"code": "731"}, {"failed": "true"}):
