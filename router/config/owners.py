@@ -1,4 +1,4 @@
-"""Whose files are."""
+"""Whose a file is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from router.config.reader import Fault, Reader, Schema
 
 
 class OwnerName(Text):
-    """Who a file belongs to, as it is written: problems name it, so no variable can stand for it."""
+    """Who a file belongs to, as written: problems name it, so no variable can stand for it."""
 
     def __init__(self) -> None:
         super().__init__("an owner")

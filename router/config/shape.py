@@ -99,6 +99,12 @@ class EbaasSection(Section):
         "are in front of the router --trusted-proxies says.",
         default=(),
     )
+    silent_after: Key[float | None] = Key(
+        Duration("1s", "720h"),
+        "For how long no event may come before that is told, as an event of the router's own: "
+        "ebaas-router.events.silent.",
+        default=None,
+    )
 
 
 class QueueSection(Section):

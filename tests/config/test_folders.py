@@ -90,10 +90,9 @@ def test_routes_of_everybodys_file_need_no_leave(folder: Path) -> None:
 def test_every_file_is_told_of_at_once(folder: Path) -> None:
     """All problems of all files come together, and a file that is no YAML makes no false ones of
     what the others name."""
-    broken, other = FAULTS["no_yaml"][0], FAULTS["what_is_everybodys"][0]
+    broken, other = FAULTS["no_yaml"][0], "version: 1\nunmatched: accept\n"
     common = COMMON.replace("[audit]", "[audit, certs]")
-    written({**broken, "routes.yaml": common}, folder)
-    (folder / "routes.d/z.yaml").write_text(other["routes.d/certs.yaml"])
+    written({**broken, "routes.yaml": common, "routes.d/z.yaml": other}, folder)
     with pytest.raises(ConfigInvalid) as raised:
         loaded(folder)
     assert [problem.file for problem in raised.value.problems] == [

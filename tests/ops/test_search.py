@@ -22,7 +22,8 @@ from tests.support.house import PATIENCE
 pytestmark = pytest.mark.anyio
 
 ASKED = SearchedFor(
-    what=["x"], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=1
+    what=["x"], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=1,
+    body=False,
 )  # fmt: skip
 
 #: Says who it is, and stays.

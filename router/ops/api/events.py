@@ -13,8 +13,8 @@ from router.ops.api.schema import Time
 from router.ops.searching import SearchedFor
 from router.telemetry import utc
 
-#: How many events a search gives, and the most.
-_LIMIT, _MOST = 20, 200
+#: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
+_LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 
 class LookedInShape(TypedDict):
@@ -35,7 +35,10 @@ class EventsShape(TypedDict):
 
 async def events(asked: Asked) -> EventsShape:
     """Events by any id of them, or by what became of them"""
-    query, view = asked.query, await asked.parts.view(asked.holder)
+    query, view, body = asked.query, await asked.parts.view(asked.holder), _body(asked)
+    limit = query["limit"] or _LIMIT
+    if body and limit > _MOST_BODIES:
+        raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
     targets = view.among(query["target"])
     if targets == ():
         return EventsShape(events=[], more=False, looked_in=[], skipped=0)
@@ -47,7 +50,8 @@ async def events(asked: Asked) -> EventsShape:
         since=query["since"],
         until=query["until"],
         failed=bool(query["failed"]),
-        limit=query["limit"] or _LIMIT,
+        limit=limit,
+        body=body,
     )
     found = await asked.parts.search.run(wanted, asked.holder.owner)
     concern = Concern(view, asked.holder.name)
@@ -67,11 +71,8 @@ async def events(asked: Asked) -> EventsShape:
 
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
-    body = bool(asked.query["body"])
-    if body and "bodies" not in asked.holder.may:
-        raise Rejected(403, "the token does not allow this: it needs bodies")
     view, name = await asked.parts.view(asked.holder), asked.path["id"]
-    targets, story = view.among(()), None
+    body, targets, story = _body(asked), view.among(()), None
     if targets != ():
         # Another's event is looked for as long as one that nobody has.
         own = [*(targets or ())]
@@ -84,6 +85,14 @@ async def event(asked: Asked) -> StoryShape:
     if story is None:
         raise nothing_there("such event, or no more")
     return story
+
+
+def _body(asked: Asked) -> bool:
+    """Whether bodies are asked for. Raises Rejected where they may not be."""
+    body = bool(asked.query["body"])
+    if body and "bodies" not in asked.holder.may:
+        raise Rejected(403, "the token does not allow this: it needs bodies")
+    return body
 
 
 EVENTS = (
@@ -101,6 +110,7 @@ EVENTS = (
             texts("code", "With the reply's code, or a receiver's"),
             flag("failed", "No 000, or a failed attempt"),
             number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
+            flag("body", f"With their bodies; {_MOST_BODIES} events at most then"),
         ),
         problems=(503,),
     ),

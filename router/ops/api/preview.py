@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -49,13 +48,3 @@ def selection_again(plain: Mapping[str, Any]) -> Selection:
         until=plain["until"],
         acknowledged_later=Later(plain["acknowledged_later"]),
     )
-
-
-def selection_words(body: Mapping[str, Any]) -> str:
-    """The selection as a command line has it."""
-    said: list[str] = []
-    for name, given in body.items():
-        for each in given if isinstance(given, list) else [given]:
-            if name != "dry_run":
-                said += ["--" + name.replace("_", "-"), str(each)]
-    return shlex.join(said)

@@ -32,15 +32,18 @@ class RoutesShape(TypedDict):
     since: Time
     #: What an event gets that no route matches.
     unmatched: str
+    #: How many requests EBaaS makes of an event.
+    requests: int
     routes: list[RouteFacts]
     reloads: list[ReloadShape]
 
 
 class ExplainShape(TypedDict):
-    """An event: its key alone, or all of it."""
+    """An event: its key alone, or all of it; and whether every route is to be told."""
 
     key: NotRequired[str]
     event: NotRequired[dict[str, Any]]
+    all: NotRequired[Literal[True]]
 
 
 async def routes(asked: Asked) -> RoutesShape:
@@ -50,6 +53,7 @@ async def routes(asked: Asked) -> RoutesShape:
         hash=view.table["hash"],
         since=utc(view.table["since"]),
         unmatched=view.table["unmatched"],
+        requests=view.table["requests"],
         routes=view.table["routes"],
         # What was changed is not the holder's alone.
         reloads=await _reloads(asked) if view.is_whole else [],
@@ -73,7 +77,7 @@ async def _reloads(asked: Asked) -> list[ReloadShape]:
 
 async def explain(asked: Asked) -> Explained | RefusedEvent:
     """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
-    if len(asked.body) != 1:
+    if ("key" in asked.body) == ("event" in asked.body):
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
@@ -91,6 +95,7 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
 def _narrowed(said: Explained, view: View) -> Explained:
     """As far as it concerns the targets that there are."""
     names, own = view.targets, {route["name"] for route in view.table["routes"]}
+    shown = [each for each in said["routes"] if each["name"] in own]
     return Explained(
         event=said["event"],
         plan={
@@ -99,7 +104,8 @@ def _narrowed(said: Explained, view: View) -> Explained:
         },
         unmatched=None,
         targets=[each for each in said["targets"] if each["name"] in names],
-        routes=[each for each in said["routes"] if each["name"] in own],
+        routes=shown,
+        left=len(own) - len(shown),
     )
 
 
