@@ -78,7 +78,11 @@ class HolderSection(Section):
         "The token's SHA-256 in hex instead of the token.",
         default=(),
     )
-    owner = Key(Text("a string"), "Only the targets of this owner are there for it.", default="")
+    owner = Key(
+        Text("an owner", pattern=r".*\S.*"),
+        "Only the targets of this owner are there for it.",
+        default="",
+    )
     may: Key[tuple[Deed, ...]] = Key(
         ListOf(Choice(*DEEDS), alone=True), "What it may do.", default=(), required=True
     )

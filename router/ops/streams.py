@@ -134,16 +134,23 @@ class Streams:
             stream.end()
 
     async def _ask(self) -> None:
-        while self._open:
-            listening = [*self._open]
-            bodies = any(stream.wanted.bodies for stream in listening)
-            heard = await self._processes.ask(Topic.HEARD, bodies)
-            for stream in listening:
-                stream.begin()
-            await self._look()
-            for each in heard:
-                self._hear(each["lines"], each["dropped"])
-            await asyncio.sleep(ASK_EVERY)
+        try:
+            while self._open:
+                await self._ask_once([*self._open])
+                await asyncio.sleep(ASK_EVERY)
+        except Exception:
+            # A stream that only beats would look as if nothing happened.
+            self.end()
+            raise
+
+    async def _ask_once(self, listening: Sequence[Stream]) -> None:
+        bodies = any(stream.wanted.bodies for stream in listening)
+        heard = await self._processes.ask(Topic.HEARD, bodies)
+        for stream in listening:
+            stream.begin()
+        await self._look()
+        for each in heard:
+            self._hear(each["lines"], each["dropped"])
 
     async def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +15,7 @@ import pytest
 from router.config import Holder
 from router.ops import Alone, Answers, Topic
 from router.ops import streams as module
+from router.ops.answers import Answer
 from router.ops.replies import heard_of
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
 from router.routing import Glob
@@ -199,3 +201,18 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
         listened.streams.end()
         async with asyncio.timeout(PATIENCE):
             await reading
+
+
+async def test_a_fault_of_ours_ends_the_streams(
+    listened: Listened, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that only beats would look as if nothing happened."""
+    here: dict[Topic, Answer] = {Topic.HEARD: lambda _: {"lines": ["no JSON"], "dropped": 0}}
+    streams = Streams(Alone(Answers(here, {}, listened.log)))
+    with streams.open(Wanted(OPS)) as stream:
+        async with asyncio.timeout(PATIENCE):
+            chunks = [chunk async for chunk in stream.chunks()]
+    assert len(chunks) >= 1
+    del streams
+    gc.collect()
+    assert "never retrieved" in caplog.text
