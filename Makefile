@@ -26,7 +26,7 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
 		tests/delivery/test_happenings.py::test_workers_tell_it_once \
-		tests/process/test_inherited.py \
+		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -25,10 +26,13 @@ from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.postgres import Server
 from tests.support.serving import always, until
 
+#: With workers too with LONG=1, which `make test-long` sets.
+KINDS = ["alone", *(["workers"] if "LONG" in os.environ else [])]
+
 
 @pytest.fixture(
     scope="module",
-    params=["alone", "workers", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+    params=[*KINDS, pytest.param("postgresql", marks=pytest.mark.postgresql)],
 )
 def router(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -174,7 +175,11 @@ def table() -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.fixture(params=[OWN, *FOREIGN])
+#: Every server with LONG=1, which `make test-long` sets.
+SERVERS = [OWN, *(FOREIGN if "LONG" in os.environ else FOREIGN[:1])]
+
+
+@pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     SERVER[0] = request.param
     yield request.param
