@@ -281,11 +281,12 @@ class _Chunked:
         self._taken = 0
         self._pieces = 0
         self._codings = 0
-        self._parser = HttpResponseParser(self)
+        #: None once it is whole: it refers to this body, and nobody should have to look for the cycle.
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
     def feed(self, data: bytes) -> None:
-        if self.is_whole:
+        if self._parser is None:
             self.has_surplus = True
             return
         self._taken += len(data)
@@ -299,7 +300,7 @@ class _Chunked:
                 raise ours if isinstance(ours, Unfit) else Unfit(Reason.PROTOCOL) from None
             self.has_surplus = True
         if self.is_whole:
-            del self._parser  # it refers to this body: nobody should have to look for the cycle
+            self._parser = None
 
     # The parser's calls. What they raise ends its reading, and is the context of its error.
 

@@ -1,0 +1,6 @@
+"""What of the router runs: its Python, or the same compiled."""
+
+from router.model import event
+
+#: Whether the modules of an event's path are C here, made of the same source by hatch_build.py.
+COMPILED = not event.__file__.endswith(".py")
