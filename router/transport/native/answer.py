@@ -281,7 +281,7 @@ class _Chunked:
         self._taken = 0
         self._pieces = 0
         self._codings = 0
-        #: None once it is whole: it refers to this body, and nobody should have to look for the cycle.
+        #: None once all is read: it refers to this body, and that cycle would have to be found.
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
