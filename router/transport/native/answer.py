@@ -89,14 +89,15 @@ def _answer(head: AnswerHead, body: bytes) -> Answer:
 class Incoming:
     """One answer, from its first byte until it is whole."""
 
-    #: The answer's own head, once that has been read; that of a 1xx is none.
-    _final: AnswerHead | None = None
-    #: What comes after the head; None until that is whole.
-    _body: _Sized | _Chunked | _Unframed | None = None
-    #: The part of a head that has come, and how much all heads have taken before it.
-    _part = b""
-    _heads = 0
-    _pieces = 0
+    def __init__(self) -> None:
+        #: The answer's own head, once that has been read; that of a 1xx is none.
+        self._final: AnswerHead | None = None
+        #: What comes after the head; None until that is whole.
+        self._body: _Sized | _Chunked | _Unframed | None = None
+        #: The part of a head that has come, and how much all heads have taken before it.
+        self._part = b""
+        self._heads = 0
+        self._pieces = 0
 
     @property
     def status(self) -> int | None:
