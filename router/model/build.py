@@ -2,5 +2,5 @@
 
 from router.model import event
 
-#: Whether the modules of an event's path are C here, made of the same source: the build hook lists them.
+#: Whether the modules that an event passes are C here, made of the same source by a build hook.
 COMPILED = not event.__file__.endswith(".py")
