@@ -1,6 +1,5 @@
-# The tag names an exact Python and Debian. A tag can be moved, a digest can't; where your registry
-# allows it, build with --build-arg BASE=python:3.13.15-slim-trixie@sha256:...
-ARG BASE=python:3.13.15-slim-trixie
+# The tag says what it is, the digest which: of all processors at once. `make base` renews the digest.
+ARG BASE=docker.io/library/python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${BASE} AS build
 
@@ -26,8 +25,9 @@ COPY pyproject.toml README.md hatch_build.py ./
 COPY config/routes.yaml config/
 COPY schemas schemas
 COPY router router
+# Below /router: what changes with each commit is no part of the layer of the dependencies.
 RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM="${COMPILED}" python -m hatchling build --target wheel --directory dist \
-    && pip --python /opt/ebaas-router/bin/python install --no-index --no-deps dist/*.whl
+    && pip --python /opt/ebaas-router/bin/python install --no-index --no-deps --root /router dist/*.whl
 
 
 FROM ${BASE}
@@ -37,6 +37,7 @@ RUN pip uninstall --yes --root-user-action ignore pip \
     && install -d -o 10001 -g 10001 -m 0750 /data
 
 COPY --from=build /opt/ebaas-router /opt/ebaas-router
+COPY --from=build /router/opt/ebaas-router /opt/ebaas-router
 
 # Which addresses a container listens on is for its network to say: on 127.0.0.1 nobody could ask
 # it for anything, its metrics included. Published is what whoever runs it publishes.
@@ -61,8 +62,12 @@ CMD ["serve"]
 ARG BASE
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG CREATED=unknown
+# Whoever publishes the image says where its source is: --label org.opencontainers.image.source=URL.
 LABEL org.opencontainers.image.title="ebaas-router" \
       org.opencontainers.image.description="Forwards EBaaS callbacks to every business endpoint that routes.yaml names." \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.licenses="LicenseRef-Proprietary" \
       org.opencontainers.image.base.name="${BASE}"

@@ -25,6 +25,7 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
+		tests/delivery/test_happenings.py::test_workers_tell_it_once \
 		tests/process/test_inherited.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
@@ -111,6 +112,7 @@ docs: dev-environment ## bring up to date what is made from code
 	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.container_page
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
@@ -146,6 +148,13 @@ soak-short: dev-environment ## the same for a minute
 
 container: dev-environment ## build the image and try it, as root on Debian; ARGS=--install fetches podman
 	@scripts/container-test $(ARGS)
+
+.PHONY: base deploy-check
+base: ## ask the registry which image the Dockerfile's tag is now, and write its digest there
+	@scripts/renew-base
+
+deploy-check: dev-environment ## build what is in deploy/ as its users do, and hold it to schemas and to the router
+	@scripts/deploy-check $(ARGS)
 
 .PHONY: systemd
 systemd: dev-environment ## the units in deploy/: what systemd's tools say, and under a systemd of its own, as root

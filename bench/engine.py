@@ -22,6 +22,7 @@ import uvloop
 
 from router.contract.schedule import PLATFORM, Terms
 from router.delivery.forwarder import Forwarder
+from router.delivery.happenings.noticed import Happenings
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer
 from router.delivery.target.sender import Sender
@@ -129,7 +130,8 @@ async def event(port: int, events: int) -> float:
     names = [f"t{number}" for number in range(TARGETS)]
     targets = tuple(Target(name, f"http://127.0.0.1:{port}/{name}") for name in names)
     metrics = Metrics()
-    sender = Sender(targets, NativePool, 1000, metrics, Observer(Log(io.StringIO()), metrics))
+    observer = Observer(Log(io.StringIO()), metrics, Happenings(lambda *_: None))
+    sender = Sender(targets, NativePool, 1000, metrics, observer)
     forwarder = Forwarder(sender, Memory(NoStore()), time.time)
     letter = Letter.of(Event("a", "gs", "cert", "1", "a.gs.cert.1", BODY), "request")
     plan, terms = Plan(targets, (), (Route("all", {}),)), Terms(PLATFORM, 60.0, 8.0, PLATFORM)

@@ -22,9 +22,11 @@ from router.contract.intake import Intake
 from router.contract.schema import Schema, shipped_schema
 from router.delivery import (
     Forwarder,
+    Happenings,
     InForce,
     Memory,
     Observer,
+    OwnEvents,
     Pausing,
     Queue,
     Sender,
@@ -79,10 +81,13 @@ class App(Starlette):
         self.metrics.requests_limit = settings.max_requests
         self._log = log
         self._archive = self._archive_of(settings)
+        self._own_events = OwnEvents(self._in_force, self.metrics, log)
+        happenings = Happenings(self._own_events.tell)
         self._tracing = tracing
         self._observer = Observer(
             log,
             self.metrics,
+            happenings,
             self._archive,
             changes=settings.log_changes,
             traced=tracing.spans is not None,
@@ -135,6 +140,7 @@ class App(Starlette):
             self._watchdog.minutes,
             log,
         )
+        self.reload.on_reload = lambda of: happenings.reloaded(of.hash, of.changes, of.problems)
         self.metrics.readings += [self._measure, self._sender.measure, self.reload.measure]
         super().__init__(
             routes=routes(settings.path.reveal(), self._endpoint, self._probes),
@@ -327,11 +333,12 @@ class App(Starlette):
             store.watch_commits(self.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
         self._callbacks.forwarder = Forwarder(self._sends, memory, store.now)
-        return Queue(store, memory, self._sends, self._in_force, self._observer, Random())
+        own = self._own_events
+        return Queue(store, memory, self._sends, self._in_force, self._observer, own, Random())
 
     def _in_force(self) -> InForce:
         config = self._callbacks.config
-        return InForce(config.table.targets, config.terms)
+        return InForce(config.table, config.terms)
 
 
 def _engine(settings: Settings) -> Engine:

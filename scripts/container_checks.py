@@ -214,7 +214,9 @@ def says_what_it_is(_: Scene) -> str:
     config, health = image["Config"], image["Healthcheck"]
     labels = {name.rpartition(".")[2]: text for name, text in config["Labels"].items()}
     assert labels["title"] == "ebaas-router"
-    assert "unknown" not in (labels["version"], labels["revision"]), labels
+    assert "unknown" not in (labels["version"], labels["revision"], labels["created"]), labels
+    assert labels["licenses"] == "LicenseRef-Proprietary"
+    assert labels["name"] == BASE
     assert config["User"] == f"{USER}:{USER}"
     assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp"}
     assert set(config["Volumes"]) == {"/data"}
@@ -224,16 +226,25 @@ def says_what_it_is(_: Scene) -> str:
 
 
 def _added(image: dict[str, Any]) -> str:
-    base = json.loads(podman("inspect", f"docker.io/library/{BASE}"))[0]
+    base = json.loads(podman("inspect", BASE))[0]
     return f"{(image['Size'] - base['Size']) / 1e6:.0f}"
+
+
+def keeps_dependencies_apart(_: Scene) -> str:
+    """the router is a small layer above that of its dependencies, which new code does not change"""
+    history = json.loads(podman("history", "--format=json", IMAGE))
+    copied = [step["size"] for step in history if " COPY " in step["CreatedBy"]]
+    router, dependencies = copied
+    assert router < 10e6 < dependencies, copied
+    return f"{router / 1e6:.1f} MB above {dependencies / 1e6:.0f} MB"
 
 
 def has_what_is_locked(_: Scene) -> str:
     """the packages are those of requirements/run.txt, and the router"""
     listed = once(
         "-c",
-        "from importlib.metadata import distributions as d; import json;"
-        "print(json.dumps([[x.name.lower().replace('_', '-'), x.version] for x in d()]))",
+        "from importlib.metadata import distributions as d; import json, re;"
+        "print(json.dumps([[re.sub('[-_.]+', '-', x.name.lower()), x.version] for x in d()]))",
         entrypoint="/opt/ebaas-router/bin/python",
     )
     there = {f"{name}=={version}" for name, version in json.loads(listed)}
@@ -420,6 +431,7 @@ def refuses_a_foreign_volume(scene: Scene) -> str:
 
 CHECKS: tuple[Callable[[Scene], str], ...] = (
     says_what_it_is,
+    keeps_dependencies_apart,
     has_what_is_locked,
     has_no_tools,
     starts_as_it_is,

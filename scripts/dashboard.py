@@ -153,7 +153,7 @@ IS_IT_WELL = [
     table(
         "Firing alerts",
         "Of the chosen owners and targets. docs/alerts.md has a section for each.",
-        ("alertname", "severity", "target", "owner", "reason"),
+        ("alertname", "severity", "target", "owner", "reason", "file"),
         {"since": ("dateTimeFromNow", f"1000 * {SINCE}")},
     ),
 ]

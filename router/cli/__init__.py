@@ -45,6 +45,7 @@ COMMANDS = {
     "resume": "deliveries.resume",
     "trace": "history.trace",
     "archive": "history.archive",
+    "resend": "trying.resend",
     "nodes": "deliveries.nodes",
     "health": "health",
     "status": "status",

@@ -8,13 +8,22 @@ import http.client
 import signal
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.options import parse_url, read_setting, value
 from router.contract import parse_duration
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Answered(NamedTuple):
+    """What came back."""
+
+    status: int
+    content: bytes
+    #: When, by the clock of who answered; `""` where that is not said.
+    date: str
 
 
 class Unanswered(Exception):
@@ -53,9 +62,9 @@ def ask(
     most: int,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
-) -> tuple[int, bytes]:
-    """The status and at most so many bytes of the answer; the URL's own path counts, if it has one.
-    With a body it is a POST.
+) -> Answered:
+    """With at most so many bytes of the answer; the URL's own path counts, if it has one. With a
+    body it is a POST.
 
     Raises Unanswered.
     """
@@ -66,7 +75,7 @@ def ask(
         with contextlib.closing(connect(url, context)) as connection:
             connection.request(method, own, body, dict(headers or {}))
             answer = connection.getresponse()
-            return answer.status, answer.read(most)
+            return Answered(answer.status, answer.read(most), answer.getheader("date", ""))
 
 
 def connect(

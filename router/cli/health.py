@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if urlsplit(url).scheme == "https":
         context = trust(args).trust if args.url else _no_questions()
     try:
-        status, body = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
+        status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
     except Unanswered as error:
         say(f"not reachable: {error}")
         return BAD

@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -15,6 +17,7 @@ from router import __version__
 from router.cli.asking import Unanswered, answering, ask, connect
 from router.cli.options import AFAR, parse_url, value
 from router.cli.printing import NAME
+from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, trust
 from router.config import VARIABLE_PREFIX, parse_file
 from router.model import RouterError, SettingInvalid
@@ -31,6 +34,10 @@ _MAX_ANSWER = 64 * 1024 * 1024
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
 
+#: The options that only mean something on the router's machine.
+_HERE = ("store", "store_password_file", "archive", "log", "config", "schema", "secrets_dir", "who")
+
+
 class RemoteProblem(RouterError):
     """What the router answered in place of what was asked for; the text is its own."""
 
@@ -41,7 +48,8 @@ class RemoteProblem(RouterError):
 
 
 class Remote:
-    """One router's API. Every method raises RemoteProblem."""
+    """One router's API. Every method raises RemoteProblem, and SettingInvalid where the router says
+    that what was asked for can't be meant."""
 
     def __init__(self, url: str, token: str, context: Any) -> None:
         parts = urlsplit(url)
@@ -51,12 +59,18 @@ class Remote:
         if token:
             self._headers["authorization"] = f"Bearer {token}"
         self._context = context
+        self._ahead = 0.0
 
-    def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        return self._ask(path, query, None)
+    def now(self) -> float:
+        """By the router's clock, to the second, once it has answered."""
+        return time.time() + self._ahead
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._ask(path, (), json.dumps(body).encode())
+    def get(self, path: str, shape: Any, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """The answer, which has that shape."""
+        return self._ask(path, shape, query, None)
+
+    def post(self, path: str, shape: Any, body: Mapping[str, Any]) -> Any:
+        return self._ask(path, shape, (), json.dumps(body).encode())
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Server-sent events, by their names and data, until the router ends them."""
@@ -74,26 +88,30 @@ class Remote:
                 elif field == "data":
                     yield name, _read(said.encode())
 
-    def _ask(self, path: str, query: Sequence[tuple[str, str]], body: bytes | None) -> Any:
+    def _ask(
+        self, path: str, shape: Any, query: Sequence[tuple[str, str]], body: bytes | None
+    ) -> Any:
         target, headers = self._target(path, query), dict(self._headers)
         if body is not None:
             headers["content-type"] = "application/json"
         with _told():
-            status, content = ask(
-                self._url, target, _TIMEOUT, self._context, _MAX_ANSWER, headers, body
-            )
-        if status != 200:
-            raise self._problem(status, content)
-        return _read(content)
+            answer = ask(self._url, target, _TIMEOUT, self._context, _MAX_ANSWER, headers, body)
+        with contextlib.suppress(ValueError):
+            self._ahead = parsedate_to_datetime(answer.date).timestamp() - time.time()
+        if answer.status != 200:
+            raise self._problem(answer.status, answer.content)
+        return shaped(_read(answer.content), shape)
 
     def _target(self, path: str, query: Sequence[tuple[str, str]]) -> str:
         return self._prefix + path + (f"?{urlencode(query)}" if query else "")
 
-    def _problem(self, status: int, content: bytes) -> RemoteProblem:
+    def _problem(self, status: int, content: bytes) -> RouterError:
         try:
             detail = json.loads(content)["detail"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return RemoteProblem(f"what answers at {self._url} is no router (HTTP {status})")
+        if status == 400:
+            return SettingInvalid(detail)
         more = "; see --token-file" if status == 401 else ""
         return RemoteProblem(f"{detail}{more}", status)
 
@@ -113,6 +131,17 @@ def _read(content: bytes) -> Any:
         raise RemoteProblem("the answer is no JSON: that is no router") from None
 
 
+def shaped(value: Any, shape: Any) -> Any:
+    """What came, where it has that shape. Raises RemoteProblem."""
+    try:
+        mind_shape(value, shape)
+    except Misfit as error:
+        raise RemoteProblem(
+            f"the router is of another version than this command: {error}"
+        ) from None
+    return value
+
+
 def add_remote(parser: argparse.ArgumentParser) -> None:
     """The options that `read_remote` reads."""
     remote = parser.add_argument_group("from afar")
@@ -121,32 +150,51 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
         type=value(parse_url),
         help=f"ask the router whose ops port is there, like http://router:8081 (variable {_URL})",
     )
-    remote.add_argument(
+    add_token(remote)
+    add_ca(remote)
+
+
+def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The option that `read_token` reads."""
+    parser.add_argument(
         "--token-file",
         type=value(parse_file),
         metavar="FILE",
         help=f"has the token for it (variable {_TOKEN})",
     )
-    add_ca(remote)
 
 
 def read_remote(args: argparse.Namespace) -> Remote | None:
-    """None where no URL is given. Raises SettingInvalid, and StartFailed for a token's file of no
-    use."""
-    url = args.url
-    if url is None and (text := os.environ.get(_URL)):
-        try:
-            url = parse_url(text)
-        except ValueError as error:
-            raise SettingInvalid(f"{_URL}: {error}") from None
+    """None where no URL is given. Raises SettingInvalid, also for an option that is about what is
+    on this machine, and StartFailed for a token's file of no use."""
+    url = read_url(args)
     if url is None:
+        if args.token_file is not None:
+            raise SettingInvalid("--token-file is for a router that --url names")
         return None
+    named_by = _URL if args.url is None else "--url"
+    for name in _HERE:
+        if getattr(args, name, None) is not None:
+            why = "who acts is the token's name" if name == "who" else "that is the router's own"
+            option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
+            raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
     context = trust(args).trust if urlsplit(url).scheme == "https" else None
-    return Remote(url, _token(args), context)
+    return Remote(url, read_token(args), context)
 
 
-def _token(args: argparse.Namespace) -> str:
-    """`""` for none."""
+def read_url(args: argparse.Namespace) -> str | None:
+    """The option's, or the variable's. Raises SettingInvalid."""
+    if args.url is not None or not (text := os.environ.get(_URL)):
+        url: str | None = args.url
+        return url
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise SettingInvalid(f"{_URL}: {error}") from None
+
+
+def read_token(args: argparse.Namespace) -> str:
+    """`""` for none. Raises StartFailed."""
     from router.ops import secrets_in
 
     text = os.environ.get(_TOKEN)

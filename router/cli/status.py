@@ -7,7 +7,6 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,8 +14,9 @@ from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import note, say, say_json
+from router.cli.remote import add_token, read_token, read_url
 from router.cli.routes.inputs import add_format
-from router.cli.times import age
+from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
 from router.model import SettingInvalid
 
@@ -30,7 +30,7 @@ HELP = Help(
     service, however many workers it has.""",
     examples=(
         "ebaas-router status",
-        "ebaas-router status --url http://router.internal:8081 --ops-token-file ops-token",
+        "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
         "watch -n 2 ebaas-router status",
         "ebaas-router status --format json",
     ),
@@ -56,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_asking(parser, "ops-host", "ops-port", "5s")
     add_settings(parser, "ops_host", "ops_port", "ops_token_file")
+    add_token(parser)
     add_ca(parser)
     add_format(parser)
 
@@ -79,16 +80,18 @@ def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
     from router.ops import secrets_in
 
-    url, path = args.url, read_setting(args, "ops_token_file")
+    url, token = read_url(args), read_token(args)
+    if not token and (path := read_setting(args, "ops_token_file")) is not None:
+        token = secrets_in(path)[0].reveal()
     if url is None and read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
     url = url or own_url(args, "ops_host", "ops_port")
     context = trust(args).trust if urlsplit(url).scheme == "https" else None
-    headers = {} if path is None else {"authorization": f"Bearer {secrets_in(path)[0].reveal()}"}
-    status, body = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
     if status == 401:
         is_given = "another token than that" if headers else "a token"
-        raise Unanswered(f"{url} wants {is_given}: see --ops-token-file")
+        raise Unanswered(f"{url} wants {is_given}: see --token-file")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -141,9 +144,9 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
         rank = 1 if dead else 2 if waiting else 3
     pause = told.get("pause")
     if pause and now:
-        state += f" {age(_seconds(pause['until']) - _seconds(now))} more"
+        state += f" {age(seconds(pause['until']) - seconds(now))} more"
     elif since and now:
-        state += f" {age(_seconds(now) - _seconds(since))}"
+        state += f" {age(seconds(now) - seconds(since))}"
     failure = told.get("last_failure") if told["failing"] or rank < 2 else None
     cells = (
         clipped(name, _MAX_NAME),
@@ -170,7 +173,3 @@ def _why(failure: Said) -> str:
     more = [str(each) for each in (failure.get("status"), failure.get("detail")) if each]
     reason = failure.get("reason", "")
     return f"{reason} ({', '.join(more)})" if more else reason
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

@@ -21,14 +21,19 @@ def age(seconds: float) -> str:
     return " ".join([part for part in parts[:2] if part[0] != "0"]) or "0s"
 
 
+def seconds(at: str) -> float:
+    """Unix time, of a time as JSON has it."""
+    return datetime.fromisoformat(at).timestamp()
+
+
 def since(at: str, now: float) -> str:
-    """How long ago a time was, as JSON has it."""
-    return age(now - datetime.fromisoformat(at).timestamp())
+    """How long ago a time was."""
+    return age(now - seconds(at))
 
 
 def when(at: str, now: float) -> str:
     """How far ahead it is."""
-    left = datetime.fromisoformat(at).timestamp() - now
+    left = seconds(at) - now
     return f"in {age(left)}" if left > 0 else "now"
 
 

@@ -7,7 +7,15 @@ from router.config.comparison import Change, Comparison, Group, Move
 from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
 from router.config.edits import Detail, Edit, edits_of
 from router.config.effective import effective_of
-from router.config.explaining import Explained, RefusedEvent, explained, refused
+from router.config.explaining import (
+    Explained,
+    ExplainedField,
+    ExplainedRoute,
+    ExplainedTarget,
+    RefusedEvent,
+    explained,
+    refused,
+)
 from router.config.files import Written, files_of, read
 from router.config.headers import is_own
 from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
@@ -48,6 +56,9 @@ __all__ = [
     "Difference",
     "Edit",
     "Explained",
+    "ExplainedField",
+    "ExplainedRoute",
+    "ExplainedTarget",
     "Group",
     "Holder",
     "Holders",

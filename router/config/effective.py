@@ -53,6 +53,8 @@ def caller(ebaas: Caller) -> dict[str, Any]:
         said |= {"token": list(ebaas.token), "token_header": ebaas.token_header}
     if ebaas.allow_from:
         said["allow_from"] = list(map(str, ebaas.allow_from))
+    if ebaas.silent_after is not None:
+        said["silent_after"] = duration(ebaas.silent_after)
     return said
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, final
 
 from router.config.loading import Config
 from router.model import FIELDS, Event, Refused
 from router.routing import RouteMatch, nearest_routes
+
+#: How many of the routes that don't match are told.
+NEAREST = 3
 
 
 class ExplainedPlan(TypedDict):
@@ -44,6 +47,7 @@ class ExplainedRoute(TypedDict):
     fields: list[ExplainedField]
 
 
+@final
 class Explained(TypedDict):
     """What the router does with an event."""
 
@@ -54,6 +58,8 @@ class Explained(TypedDict):
     targets: list[ExplainedTarget]
     #: Those that match come first.
     routes: list[ExplainedRoute]
+    #: How many more there are that do not match.
+    left: int
 
 
 class RefusalShape(TypedDict):
@@ -64,15 +70,17 @@ class RefusalShape(TypedDict):
     why: str
 
 
+@final
 class RefusedEvent(TypedDict):
     """What would become of a callback that is no event."""
 
     refused: RefusalShape
 
 
-def explained(event: Event, config: Config, nearest: int) -> Explained:
-    """Why it goes where; of the routes that don't match, so many of the nearest."""
+def explained(event: Event, config: Config, *, whole: bool) -> Explained:
+    """Why it goes where; of the routes that don't match, all or a few of the nearest."""
     explanation = config.table.explain(event)
+    nearest = len(explanation.routes) if whole else NEAREST
     matching = [route for route in explanation.routes if route.matched]
     others = nearest_routes(explanation.routes, nearest)
     return Explained(
@@ -92,6 +100,7 @@ def explained(event: Event, config: Config, nearest: int) -> Explained:
             for planned in explanation.targets
         ],
         routes=[_route(each) for each in (*matching, *others)],
+        left=len(explanation.routes) - len(matching) - len(others),
     )
 
 

@@ -24,6 +24,9 @@ Deed = Literal["read", "replay", "discard", "pause", "bodies"]
 
 DEEDS: tuple[Deed, ...] = get_args(Deed)
 
+#: What a hash is made of where the variable that should have the token is not set.
+_OF_NOTHING = sha256().digest()
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -75,7 +78,11 @@ class HolderSection(Section):
         "The token's SHA-256 in hex instead of the token.",
         default=(),
     )
-    owner = Key(Text("a string"), "Only the targets of this owner are there for it.", default="")
+    owner = Key(
+        Text("an owner", pattern=r".*\S.*"),
+        "Only the targets of this owner are there for it.",
+        default="",
+    )
     may: Key[tuple[Deed, ...]] = Key(
         ListOf(Choice(*DEEDS), alone=True), "What it may do.", default=(), required=True
     )
@@ -119,6 +126,8 @@ def _check(sections: tuple[HolderSection, ...], problems: Problems, warnings: Pr
             message = f"is shorter than {SHORT} characters: it can be guessed"
             warnings.add(section.nodes["token"], f"{section.path}.token", message)
         for digest in _digests(section):
+            if digest == _OF_NOTHING:
+                problems.add(section.node, section.path, "has the SHA-256 of nothing, no token's")
             if digest in known:
                 problems.add(section.node, section.path, "has a token that is here twice")
             known.add(digest)

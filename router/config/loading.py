@@ -38,6 +38,8 @@ class Caller:
     token_header: str = AUTHORIZATION
     #: Where it may call from; empty for anywhere.
     allow_from: tuple[Network, ...] = ()
+    #: In seconds: for how long it may send nothing before that is told; None: for ever.
+    silent_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ class Config:
 
     def __post_init__(self) -> None:
         ebaas = self.ebaas
-        terms = Terms(ebaas.schedule, ebaas.grace, ebaas.reply_within, self.queue)
+        terms = Terms(
+            ebaas.schedule, ebaas.grace, ebaas.reply_within, self.queue, ebaas.silent_after
+        )
         object.__setattr__(self, "terms", terms)
 
 
@@ -124,6 +128,7 @@ def _caller(section: EbaasSection) -> Caller:
         section.token,
         section.token_header,
         section.allow_from,
+        section.silent_after,
     )
 
 

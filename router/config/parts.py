@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
-from router.config.document import MapNode, Node, Problems, ScalarNode, parse_document
+from router.config.document import (
+    MAX_PROBLEMS,
+    MapNode,
+    Node,
+    Problems,
+    ScalarNode,
+    parse_document,
+)
 from router.config.files import Written
-from router.config.reader import Reader
+from router.config.reader import Guesses, Reader
 from router.config.shape import CommonFile, RoutesFile, TeamFile
 from router.config.variables import Variables
 from router.model import ConfigInvalid, Problem
+
+#: Of many files each has so many problems at least before the rest is only counted.
+_LEAST = 20
 
 #: Whose a file is that is no YAML.
 _OWNER = re.compile(rb"^owner:[ \t]*([^#\n]{1,200}?)[ \t]*(?:#.*)?\r?$", re.MULTILINE)
@@ -74,7 +83,13 @@ class Parts:
 
 
 def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
-    common, *teams = map(_read, files, shapes_of(files), repeat(variables))
+    most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
+    parts = []
+    for file, shape in zip(files, shapes_of(files), strict=True):
+        problems, warnings = Problems(file.name, most), Problems(file.name, most)
+        reader = Reader(problems, variables, warnings, guesses)
+        parts.append(_read(file, shape, reader))
+    common, *teams = parts
     return Parts(common, tuple(teams))
 
 
@@ -85,9 +100,8 @@ def shapes_of(files: Sequence[Written]) -> list[type[RoutesFile] | type[TeamFile
     return [CommonFile, *[TeamFile] * (len(files) - 1)]
 
 
-def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], variables: Variables) -> Part:
-    problems, warnings = Problems(written.name), Problems(written.name)
-    reader = Reader(problems, variables, warnings)
+def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], reader: Reader) -> Part:
+    problems = reader.problems
     try:
         root = parse_document(written.content, written.name, problems)
     except ConfigInvalid:
@@ -95,7 +109,7 @@ def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], variables:
         problems.owner = found[1].decode("utf-8", "replace").strip("'\"") if found else ""
         return Part(written.name, shape.blank(), reader, is_whole=False)
     part = Part(written.name, _said(reader, shape, root), reader, is_whole=True)
-    problems.owner = warnings.owner = part.owner
+    problems.owner = reader.warnings.owner = part.owner
     return part
 
 

@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 #: A fragment of JSON Schema.
 Schema = dict[str, Any]
 
-#: How many characters may be compared, per file, to find what was meant. Each costs up to 2 µs.
+#: How many characters may be compared to find what was meant. Each costs up to 2 µs.
 MAX_COMPARED = 500_000
 
 _FILE = re.compile(r"\$\{file:([^{}]*)\}")
@@ -52,14 +52,34 @@ class Kind(Protocol[T_co]):
     def schema(self) -> Schema: ...
 
 
+class Guesses:
+    """Finds what was meant by a word, up to `MAX_COMPARED` for all files of a configuration."""
+
+    def __init__(self) -> None:
+        self._compared = 0
+
+    def likely(self, word: str, names: Collection[str]) -> str | None:
+        self._compared += len(names) * len(word)
+        if self._compared > MAX_COMPARED:
+            return None
+        near = [name for name in names if abs(len(name) - len(word)) <= 5]
+        return next(iter(get_close_matches(word, near, n=1)), None)
+
+
 class Reader:
     """What all kinds share while one file is read."""
 
-    def __init__(self, problems: Problems, variables: Variables, warnings: Problems) -> None:
+    def __init__(
+        self,
+        problems: Problems,
+        variables: Variables,
+        warnings: Problems,
+        guesses: Guesses | None = None,
+    ) -> None:
         self.problems = problems
         self.variables = variables
         self.warnings = warnings
-        self._compared = 0
+        self._guesses = guesses or Guesses()
 
     def read(self, kind: Kind[T], node: Node, path: str, default: D) -> T | D:
         """The value of `node`, or `default` and a problem in its stead."""
@@ -89,11 +109,7 @@ class Reader:
 
     def likely(self, word: str, names: Collection[str]) -> str | None:
         """The name that was probably meant by `word`."""
-        self._compared += len(names) * len(word)
-        if self._compared > MAX_COMPARED:
-            return None
-        near = [name for name in names if abs(len(name) - len(word)) <= 5]
-        return next(iter(get_close_matches(word, near, n=1)), None)
+        return self._guesses.likely(word, names)
 
 
 def did_you_mean(name: str | None) -> str:

@@ -96,6 +96,8 @@ class Reload:
         #: Is told, after a look that was asked for or met a change, whether what the file says now
         #: is in force.
         self.on_look: Callable[[bool], None] = lambda _: None
+        #: Is told what was taken into force, and what was refused.
+        self.on_reload: Callable[[Reloaded], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -189,8 +191,8 @@ class Reload:
         self.standing.config = loaded
         self.standing.since = time.time()
         changes = tuple(_few([str(edit) for edit in edits]))
-        self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         warnings = self._apply(loaded)
+        self._remember(Reloaded(self.standing.since, loaded.hash, changes))
         self._metrics.reloads["taken"] += 1
         self._log.info("reload", result="taken", config=loaded.hash, **_changes(edits), **files)
         for problem in warnings:
@@ -198,6 +200,7 @@ class Reload:
 
     def _remember(self, reloaded: Reloaded) -> None:
         self.standing.reloads.appendleft(reloaded)
+        self.on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = time.monotonic()

@@ -25,6 +25,7 @@ from router.config.kinds import (
     Text,
 )
 from router.config.matching import MatchKind
+from router.config.owners import OwnerName
 from router.config.reader import Schema
 from router.config.section import Key, Section, Switch
 from router.config.signatures import SigningSecret
@@ -41,7 +42,6 @@ TARGET_NAME = Text(
     pattern="[A-Za-z0-9][A-Za-z0-9_.-]*",
     longest=64,
 )
-OWNER = Text("a string")
 HEADER_VALUE = SecretText(
     "a header's value (ASCII, no blanks around it)", pattern="[!-~]([ -~]*[!-~])?", longest=8192
 )
@@ -98,6 +98,12 @@ class EbaasSection(Section):
         "The networks that EBaaS may call from, IPv4 or IPv6; anybody else gets 403. Which proxies "
         "are in front of the router --trusted-proxies says.",
         default=(),
+    )
+    silent_after: Key[float | None] = Key(
+        Duration("1s", "720h"),
+        "For how long no event may come before that is told, as an event of the router's own: "
+        "ebaas-router.events.silent.",
+        default=None,
     )
 
 
@@ -163,7 +169,9 @@ class TargetSection(Policy):
         default=False,
         written=False,
     )
-    owner = Key(OWNER, "Who answers for the target; repeated in logs and alerts.", default="")
+    owner = Key(
+        Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""
+    )
     tls = Key(
         TlsKind(),
         "How TLS is spoken to the target, where that is not as to everybody else.",
@@ -241,7 +249,7 @@ class CommonFile(RoutesFile):
     targets = Key(_TARGETS_BY_NAME, _ABOUT_TARGETS, default={})
     routes = Key(ListOf(RouteSection), _ABOUT_ROUTES, default=())
     share = Key(
-        MapOf(TARGET_NAME, ListOf(OWNER, alone=True)),
+        MapOf(TARGET_NAME, ListOf(OwnerName(), alone=True)),
         "Which owners may send events to a target that is in another owner's file, by the "
         "target's name; everybody lets all in.",
         default={},
@@ -253,7 +261,7 @@ class TeamFile(Section):
 
     version = Key(_VERSION, "The version of this file's format.", default=1, required=True)
     owner = Key(
-        OWNER,
+        OwnerName(),
         "Who answers for the file. It owns the targets in it, and its routes may name no others "
         "that have an owner, unless `share` in routes.yaml lets it.",
         default="",

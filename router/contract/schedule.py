@@ -76,3 +76,5 @@ class Terms:
     reply_within: float
     #: How the router retries.
     queue: Schedule
+    #: For how long the caller may send nothing before that is told; None: for ever.
+    silent_after: float | None = None

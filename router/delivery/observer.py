@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from router.archive import Archive
 from router.contract import Terms
 from router.delivery.forwarder import Outcome
+from router.delivery.happenings.noticed import Happenings
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
 from router.delivery.target.breaker import BreakerState
@@ -47,6 +48,7 @@ class Observer:
         self,
         log: Log,
         metrics: Metrics,
+        happenings: Happenings,
         archive: Archive | None = None,
         *,
         changes: bool = True,
@@ -58,6 +60,7 @@ class Observer:
         self._traced = traced
         self._log = log
         self._archive = archive
+        self._happenings = happenings
         self._metrics = metrics
         self._alarm = Alarm()
 
@@ -145,11 +148,15 @@ class Observer:
             if error:
                 metrics.store_failed(error)
 
-    def _dead_letters(self, reasons: Mapping[str, str], **fields: Any) -> None:
+    def _dead_letters(
+        self, reasons: Mapping[str, str], event_id: str, event_key: str, requests: int
+    ) -> None:
         """Deliveries that have become dead letters: by target, why."""
+        fields = {"event_id": event_id, "event_key": event_key, "requests": requests}
         for target, reason in reasons.items():
             self._metrics.of(target).dead_letters[reason or "unknown"] += 1
             self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
+            self._happenings.dead(target, reason, event_id, event_key)
 
     def _keep(
         self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
@@ -180,6 +187,7 @@ class Observer:
         if row.state is State.DEAD:
             numbers.dead_letters[row.reason] += 1
             self._keep("error", "dead_letter", fields)
+            self._happenings.dead(row.target, row.reason, due.event_id, fields["event_key"])
         else:
             self._keep("info", "retried", fields)
 
@@ -217,6 +225,7 @@ class Observer:
             self._log.info("recovered", **fields)
         else:
             self._log.warning("failing", **fields)
+        self._happenings.failing(target, failing)
 
     def ended(self, ended: Ended) -> None:
         if ended.requests == 1:
@@ -234,9 +243,11 @@ class Observer:
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))
         self._log.warning("store", error=str(error))
+        self._happenings.store_failed(error)
 
     def back(self, seconds: float) -> None:
         self._log.info("store_back", seconds=round(seconds, 1))
+        self._happenings.store_back(seconds)
 
     def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
         """What the store holds at that time, on its own clock, and when the first event of each
@@ -253,6 +264,7 @@ class Observer:
         for target, at in gives_up.items():
             numbers = metrics.of(target)
             numbers.gives_up = min(at, numbers.gives_up or at)
+        self._happenings.gives_up(gives_up, now)
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(
                 "store_fuller" if passed.rising else "store_emptier",

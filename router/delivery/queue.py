@@ -12,9 +12,10 @@ from random import Random
 from typing import Protocol
 
 from router.contract import Terms
+from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.outage import Outage
-from router.delivery.rules import TARGET_REMOVED, Cause, gives_up, retried
+from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import LINE_WAIT
 from router.delivery.target.sender import addressed
 from router.model import OWN_DOING, Attempt, Letter
@@ -89,14 +90,6 @@ class QueueWatcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What the worker needs of the configuration in force."""
-
-    targets: Mapping[str, Target]
-    terms: Terms
-
-
 class Queue:
     """Every process has one; leases keep them apart."""
 
@@ -110,6 +103,7 @@ class Queue:
         sender: QueueSender,
         in_force: Callable[[], InForce],
         watcher: QueueWatcher,
+        own_events: OwnEvents,
         random: Random,
     ) -> None:
         self._store = store
@@ -117,6 +111,7 @@ class Queue:
         self._sender = sender
         self._in_force = in_force
         self._watcher = watcher
+        self._own_events = own_events
         self._random = random
         self._in_flight: dict[asyncio.Task[None], str] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
@@ -145,6 +140,8 @@ class Queue:
             more = False
             with self._reported(_TIDYING):
                 more = await self.tidy()
+            with self._reported():
+                await self._own_events.hand_over(self._store, self._sender)
             await asyncio.wait({stop}, timeout=PAUSE if more else self.poll)
 
     @contextmanager

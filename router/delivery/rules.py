@@ -13,11 +13,23 @@ from enum import StrEnum
 
 from router.contract import Schedule, Terms
 from router.model import OWN_DOING, Attempt, Reason
-from router.routing import Target
+from router.routing import RouteTable, Target
 from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED = "target_removed"
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What works beside requests needs of the configuration in force."""
+
+    table: RouteTable
+    terms: Terms
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        return self.table.targets
 
 
 class Cause(StrEnum):

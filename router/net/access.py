@@ -71,7 +71,8 @@ class Tokens:
             return Denial.MISSING
         # Of two, a proxy may have looked at the other one.
         token = self._token(given[0]) if len(given) == 1 else None
-        at = self._place_of(token or b"")
+        # None at all is never good, not even by the digest of nothing.
+        at = self._place_of(token) if token else None
         return Denial.WRONG if at is None else at
 
     def _token(self, value: bytes) -> bytes | None:

@@ -18,9 +18,6 @@ from router.telemetry import Log, Minutes
 if TYPE_CHECKING:
     from router.contract.intake import Intake
 
-#: How many of the routes that don't match an event are told.
-_NEAREST = 3
-
 
 class HeardFacts(TypedDict):
     """What a log has had since it was asked for last: lines of JSON, and how many more."""
@@ -66,4 +63,4 @@ def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | Refus
             event = intake.read(json.dumps(what["event"]).encode())
     except Refused as error:
         return refused(error)
-    return explained(event, standing.config, _NEAREST)
+    return explained(event, standing.config, whole="all" in what)

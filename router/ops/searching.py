@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Literal, NotRequired, TypedDict
 
@@ -39,14 +39,17 @@ class SearchedFor(TypedDict):
 
     what: list[str]
     targets: list[str]
+    #: All that there are for who asks.
+    seen: list[str]
     codes: list[str]
     since: float | None
     until: float | None
     failed: bool
     limit: int
-    #: The id of the only one to be told whole; with its body or not.
+    #: With bodies.
+    body: bool
+    #: The id of the only one to be told whole.
     event: NotRequired[str]
-    body: NotRequired[bool]
 
 
 class LookedIn(TypedDict):
@@ -88,8 +91,8 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
         if "event" in asked:
             story = await _story(found, sources, ops, asked)
             return _told([], sources, ops, story, more=False)
-        first = [*islice(found, limit + 1)]
-        return _told(first[:limit], sources, ops, None, more=len(first) > limit)
+        first = [match_shape(each, body=asked["body"]) for each in islice(found, limit)]
+        return _told(first, sources, ops, None, more=next(found, None) is not None)
     finally:
         if ops is not None:
             await ops.close()
@@ -101,7 +104,7 @@ async def _story(
     for match in found:
         if asked["event"] == (match.event_id or _request_id(match)):
             story = await story_of(match, sources, ops)
-            return story_shape(story, body=asked.get("body", False))
+            return story_shape(story, body=asked["body"])
     return None
 
 
@@ -110,7 +113,7 @@ def _request_id(match: Match) -> str:
 
 
 def _told(
-    found: Sequence[Match],
+    events: list[MatchShape],
     sources: Sources,
     ops: Ops | None,
     story: StoryShape | None,
@@ -121,7 +124,7 @@ def _told(
     if ops is not None:
         looked_in.append(LookedIn(name="store", back_to=None))
     return Found(
-        events=[match_shape(match, body=False) for match in found],
+        events=events,
         more=more,
         looked_in=looked_in,
         skipped=sources.skipped,
@@ -136,6 +139,7 @@ def _question(asked: SearchedFor) -> Question:
         since=asked["since"],
         until=asked["until"],
         targets=tuple(asked["targets"]),
+        seen=tuple(asked["seen"]),
         codes=tuple(asked["codes"]),
         failed=asked["failed"],
     )

@@ -21,8 +21,8 @@ from router.ops.answers import Processes, Topic
 from router.routing import Glob
 from router.telemetry import utc
 
-#: The most streams at a time.
-STREAMS = 16
+#: The most streams at a time, and of one team.
+STREAMS, TEAM_STREAMS = 16, 4
 
 #: Seconds between two questions to the processes, and between two looks at whose targets are whose.
 ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
@@ -109,9 +109,12 @@ class Streams:
         self._looked = -OWNERS_EVERY
         self._asking: asyncio.Task[None] | None = None
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._open) >= STREAMS
+    def full_for(self, holder: Holder) -> int:
+        """How many are open already, where that is as many as there may be for it; else 0."""
+        own = [each for each in self._open if each.wanted.holder.owner == holder.owner]
+        if holder.owner and len(own) >= TEAM_STREAMS:
+            return len(own)
+        return len(self._open) if len(self._open) >= STREAMS else 0
 
     @contextmanager
     def open(self, wanted: Wanted) -> Iterator[Stream]:
@@ -131,16 +134,23 @@ class Streams:
             stream.end()
 
     async def _ask(self) -> None:
-        while self._open:
-            listening = [*self._open]
-            bodies = any(stream.wanted.bodies for stream in listening)
-            heard = await self._processes.ask(Topic.HEARD, bodies)
-            for stream in listening:
-                stream.begin()
-            await self._look()
-            for each in heard:
-                self._hear(each["lines"], each["dropped"])
-            await asyncio.sleep(ASK_EVERY)
+        try:
+            while self._open:
+                await self._ask_once([*self._open])
+                await asyncio.sleep(ASK_EVERY)
+        except Exception:
+            # A stream that only beats would look as if nothing happened.
+            self.end()
+            raise
+
+    async def _ask_once(self, listening: Sequence[Stream]) -> None:
+        bodies = any(stream.wanted.bodies for stream in listening)
+        heard = await self._processes.ask(Topic.HEARD, bodies)
+        for stream in listening:
+            stream.begin()
+        await self._look()
+        for each in heard:
+            self._hear(each["lines"], each["dropped"])
 
     async def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""

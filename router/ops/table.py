@@ -45,6 +45,8 @@ class TableFacts(TypedDict):
     #: When it was taken; Unix time, in seconds.
     since: float
     unmatched: str
+    #: How many requests EBaaS makes of an event.
+    requests: int
     targets: dict[str, TargetFacts]
     #: In the files' order.
     routes: list[RouteFacts]
@@ -67,6 +69,7 @@ def table_of(standing: Standing) -> TableFacts:
         hash=config.hash,
         since=standing.since,
         unmatched=config.unmatched,
+        requests=1 + config.ebaas.schedule.retries,
         targets={name: _target(each) for name, each in config.table.targets.items()},
         routes=[_route(each) for each in routes],
     )

@@ -30,7 +30,7 @@ MOST_ASKED = 64
 #: Seconds between two looks at whether a worker has ended that says nothing more.
 GLANCE = 0.02
 
-#: The longest message of a worker, in bytes.
+#: The longest message of a worker, in bytes: a parent can't read a longer one.
 LONGEST = 64 * 1024 * 1024
 
 
@@ -92,7 +92,8 @@ async def _answer(
 ) -> None:
     answer = await answers.answer(Topic(question), what)
     said = await asyncio.to_thread(dumped, answer)
-    writer.write(f'{{"id":{number},"answer":{said}}}\n'.encode())
+    message = f'{{"id":{number},"answer":{said}}}\n'.encode()
+    writer.write(message if len(message) <= LONGEST else _message(id=number, answer=None))
 
 
 class Child:

@@ -69,5 +69,5 @@ def ops_services(
     )
     services: list[Service] = [server]
     if tokens:
-        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, tokens.take, log))
+        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, parts.take, log))
     return services, server.url

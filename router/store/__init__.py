@@ -1,6 +1,15 @@
 """The durable rows of what is not wholly settled: SQLite, PostgreSQL, none."""
 
 from router.store.attempts import Tried
+from router.store.filters import (
+    FILTERS,
+    Filters,
+    acted_on,
+    filter_texts,
+    filter_words,
+    mind_states,
+    selection_of,
+)
 from router.store.nodes import BEAT, Node, Nodes, Trouble
 from router.store.opening import kind_of, look_into, open_store, opened
 from router.store.ops import (
@@ -16,6 +25,7 @@ from router.store.ops import (
     Resend,
     Resent,
     Selection,
+    Step,
     Verb,
     carry_out,
 )
@@ -26,6 +36,7 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
+    Notice,
     Record,
     Settlement,
     Stage,
@@ -57,6 +68,7 @@ from router.store.url import Database, parse_database
 __all__ = [
     "BEAT",
     "DISCARDED",
+    "FILTERS",
     "START",
     "STEP",
     "UNSETTLED",
@@ -72,11 +84,13 @@ __all__ = [
     "Ended",
     "Entry",
     "EntryShape",
+    "Filters",
     "Kept",
     "Later",
     "Node",
     "NodeShape",
     "Nodes",
+    "Notice",
     "Ops",
     "Pause",
     "PauseShape",
@@ -87,6 +101,7 @@ __all__ = [
     "Settlement",
     "Stage",
     "State",
+    "Step",
     "Store",
     "StoreFailed",
     "StoreFull",
@@ -97,13 +112,17 @@ __all__ = [
     "Trouble",
     "Usage",
     "Verb",
+    "acted_on",
     "action_shape",
     "carry_out",
     "count_shapes",
     "dossier_shape",
     "entry_shape",
+    "filter_texts",
+    "filter_words",
     "kind_of",
     "look_into",
+    "mind_states",
     "node_shape",
     "open_store",
     "opened",
@@ -113,4 +132,5 @@ __all__ = [
     "pause_shape",
     "paused",
     "resume",
+    "selection_of",
 ]

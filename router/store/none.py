@@ -14,6 +14,7 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
+    Notice,
     Record,
     Settlement,
     StoreFailed,
@@ -79,6 +80,14 @@ class NoStore:
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         return ()
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        return None
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        return True
 
     async def usage(self, timeout: float) -> Usage:
         return Usage(0, 0, {}, 0.0)

@@ -193,6 +193,14 @@ class Usage:
     first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What was last told of something, by any of the processes that share a store, and when."""
+
+    what: str
+    at: float
+
+
 class Store(Protocol):
     """Every method that takes a timeout raises StoreFailed, at the latest when that has passed,
     never blocks the loop for longer than a point look-up, and is atomic: a crash leaves all of it
@@ -290,6 +298,17 @@ class Store(Protocol):
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         """The last pause of each target, those that are over for a while included."""
+        ...
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        """What was last told of it; None where nothing was, or it is long ago."""
+        ...
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        """Put a notice in the place of `before`. False, and nothing written, where another is there
+        meanwhile: then somebody else has told it. Asked twice, it says the same."""
         ...
 
     async def usage(self, timeout: float) -> Usage:

@@ -111,8 +111,7 @@ class Spans:
         name, kind = f"send {target}", trace.SpanKind.CLIENT
         span = self._tracer.start_span(name, parent, kind, links=links)
         span.set_attributes(_of_attempt(target, url, letter))
-        traceparent, tracestate = _written(span.get_span_context())
-        letter = letter._replace(traceparent=traceparent, tracestate=tracestate)
+        letter = letter._replace(traceparent=_traceparent(span.get_span_context()))
         return letter, partial(_end, span) if span.is_recording() else None
 
     def close(self, timeout: float) -> None:
@@ -183,8 +182,8 @@ class _Around:
     ) -> Awaitable[None]:
         """What came, with this trace context in place of the caller's."""
         fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
-        for name, value in zip(_CONTEXT, _written(context), strict=True):
-            fields.append((name, value.encode("ascii")))
+        own = (_traceparent(context), context.trace_state.to_header())
+        fields += [(name, text.encode("ascii")) for name, text in zip(_CONTEXT, own, strict=True)]
         return self._callbacks({**scope, "headers": fields}, receive, send)
 
 
@@ -193,10 +192,8 @@ def _is_left_out(traceparent: str) -> bool:
     return bool(traceparent) and not int(traceparent[-2:], 16) & trace.TraceFlags.SAMPLED
 
 
-def _written(context: trace.SpanContext) -> tuple[str, str]:
-    """As W3C's `traceparent` and `tracestate`."""
-    traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-    return traceparent, context.trace_state.to_header() if context.trace_state else ""
+def _traceparent(context: trace.SpanContext) -> str:
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def _end(span: trace.Span, flight: asyncio.Future[Attempt]) -> None:

@@ -221,9 +221,19 @@ class _Door(httpcore.AsyncNetworkBackend):
     async def _connect(self, address: SocketAddress) -> httpcore.AsyncNetworkStream:
         host, port, *_ = address[4]
         try:
-            return await self._network.connect_tcp(str(host), int(port))
+            stream = await self._network.connect_tcp(str(host), int(port))
         except httpcore.ConnectError as error:
             raise system_error(error) from None
+        stream.get_extra_info = partial(_about, stream.get_extra_info)  # type: ignore[method-assign]
+        return stream
+
+
+def _about(ask: Callable[[str], Any], what: str) -> Any:
+    """What is known of a connection; anyio looks into nothing where that was reset by now."""
+    try:
+        return ask(what)
+    except AttributeError:
+        raise httpx.ReadError("reset") from None
 
 
 async def _check_silent(stream: Any) -> None:

@@ -193,7 +193,10 @@ def test_a_path_that_the_file_spells_out_is_shown(
 
 def test_nothing_of_a_configuration_is_forgotten() -> None:
     """Every field of the types is shown, or is known not to be what a file says."""
-    more = "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8}\negress: [public, 127.0.0.1]\n"
+    more = (
+        "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8, silent_after: 6h}\n"
+        "egress: [public, 127.0.0.1]\n"
+    )
     said = effective.effective_of(loaded(SMALL + more))
     unsaid = {"table", "hash", "warnings", "files", "terms"}
     assert {each.name for each in fields(Config)} - said.keys() == unsaid

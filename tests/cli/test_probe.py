@@ -67,6 +67,29 @@ def test_the_receivers_that_are_shipped_pass() -> None:
     assert result.lines[-1] == "21 checks: 16 good, 0 breach, 5 skipped"
 
 
+def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
+    """The question, each line and the numbers, in columns of one width; what a machine reads stays
+    as it is."""
+    with serving(tells({"code": "500"})) as url:
+        asked = ("probe", url, "--secret", SECRET, *QUICK, "--lang")
+        chinese = ran(*asked, "zh")
+        machine, english = (ran(*asked, each, "--format", "json") for each in ("zh", "en"))
+    assert chinese.err.startswith("ebaas-router: 21 项检查，最多向 ")
+    assert [line.rstrip() for line in chinese.lines] == [
+        "跳过    tls              URL 是 http",
+        "通过    redirects        没有重定向：HTTP 200，返回了错误码：code '500'",
+        "不符    answers          示例事件没有得到确认：HTTP 200，返回了错误码：code '500'",
+        "          路由服务       视为 `code`：事件会再次到来，14.1 小时内重试 20 次",
+        '          如何修正       处理结果落盘后返回 {"code": "000", "msg": "成功"}；code 是字符串',
+        "跳过    其余 18 项  answers 不符，其余检查无从得出结论",
+        "21 项检查：1 通过，1 不符，19 跳过",
+    ]
+    told = [
+        [{**json.loads(line), "seconds": 0} for line in each.lines] for each in (machine, english)
+    ]
+    assert told[0] == told[1]
+
+
 def test_where_nobody_answers_the_others_are_left() -> None:
     """One breach, by the router's reason, and one line for all that would tell no more."""
     result = ran("probe", f"http://127.0.0.1:{closed_port()}/", *QUICK)

@@ -251,6 +251,24 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
     ]
 
 
+def test_its_lines_are_in_chinese_where_that_is_asked_for() -> None:
+    """What it says at its start and its end, too."""
+    with receiver("--lang", "zh", "--verify", "the new secret") as target:
+        post(target.url)
+        post(target.url, b"{}", headers=signed("the new secret", b"{}"))
+        target.wait_for(lambda: len(target.stdout) == 2)
+        assert target.interrupt() == 0
+    first, second = (line.partition("  ")[2] for line in target.stdout)
+    assert first.startswith(f"POST /  a.gs.cert.1  {len(SAMPLE)} 字节  webhook-id 无  -> 401 401  ")
+    assert first.endswith("  不可信：没有 webhook-id")
+    assert second.startswith("POST /  （无 event_key）  2 字节  webhook-id evt-7  -> 200 000  ")
+    assert second.endswith("  签名正确")
+    assert target.stderr == [
+        f"ebaas-router: 正在 {target.url} 接收请求，路径不限；Ctrl-C 结束",
+        "ebaas-router: 共收到 2 个请求；返回码：401 1, 000 1",
+    ]
+
+
 def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
     """With all the headers that a target gets, each request under its own time; by another secret
     it is not trusted."""

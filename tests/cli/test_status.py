@@ -101,7 +101,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert lines_of(finished)[-1].split()[:2] == ["one", "unused"]
     assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}
     assert (without.returncode, without.stdout) == (1, b"")
-    assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --ops-token-file\n"
+    assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --token-file\n"
 
 
 def test_the_worst_comes_first() -> None:

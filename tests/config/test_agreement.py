@@ -17,6 +17,7 @@ from router import config
 from router.config.loading import Config
 from router.model.event import FIELDS, Event
 from tests.support import naive
+from tests.support.folders import written
 from tests.support.house import PATIENCE, House, house
 from tests.support.inprocess import ran
 
@@ -107,6 +108,24 @@ def test_explain_and_test_agree_with_match(
         wrong = [_wrong(case) for case in cases]
         result = ran("test", "--config", path, "-", "--format", "json", stdin=_tests_file(wrong))
         assert (result.code, len(result.json["failed"])) == (1, len(cases))
+
+
+@_few
+@given(_configs(), _events, st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_files_of_a_folder_are_one_file(
+    given: dict[str, Any], events: list[dict[str, str]], places: list[int]
+) -> None:
+    """Whatever file of a folder a route is in, every plan is that of one file with all of it."""
+    everybodys = {name: given[name] for name in ("version", "unmatched", "targets")}
+    files: list[dict[str, Any]] = [everybodys, {"version": 1}, {"version": 1}]
+    for route, place in zip(given["routes"], places, strict=False):
+        files[place].setdefault("routes", []).append(route)
+    texts = map(json.dumps, files)
+    names = ("routes.yaml", "routes.d/a.yaml", "routes.d/b/c.yaml")
+    with tempfile.TemporaryDirectory() as name:
+        loaded = config.load(written(dict(zip(names, texts, strict=True)), Path(name)), {}, None)
+    for event in events:
+        assert matched(loaded, event) == naive_plan(given, event)
 
 
 def _explained(path: Path, event: dict[str, str]) -> dict[str, str]:

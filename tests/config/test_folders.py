@@ -90,16 +90,25 @@ def test_routes_of_everybodys_file_need_no_leave(folder: Path) -> None:
 def test_every_file_is_told_of_at_once(folder: Path) -> None:
     """All problems of all files come together, and a file that is no YAML makes no false ones of
     what the others name."""
-    broken, other = FAULTS["no_yaml"][0], FAULTS["what_is_everybodys"][0]
+    broken, other = FAULTS["no_yaml"][0], "version: 1\nunmatched: accept\n"
     common = COMMON.replace("[audit]", "[audit, certs]")
-    written({**broken, "routes.yaml": common}, folder)
-    (folder / "routes.d/z.yaml").write_text(other["routes.d/certs.yaml"])
+    written({**broken, "routes.yaml": common, "routes.d/z.yaml": other}, folder)
     with pytest.raises(ConfigInvalid) as raised:
         loaded(folder)
     assert [problem.file for problem in raised.value.problems] == [
         "config/routes.d/certs.yaml",
         "config/routes.d/z.yaml",
     ]
+
+
+def test_many_bad_files_are_told_of_in_bounds(folder: Path) -> None:
+    """However many files have however many problems, the report has an end, and names each."""
+    bad = "version: 1\n" + "".join(f"k{n}: 1\n" for n in range(200))
+    written({"routes.yaml": COMMON, **{f"routes.d/{n}.yaml": bad for n in range(100)}}, folder)
+    with pytest.raises(ConfigInvalid) as raised:
+        loaded(folder)
+    assert len(raised.value.problems) == 100 * 21
+    assert raised.value.problems[0].message == "has 180 more problems than are listed here"
 
 
 def test_what_is_beside_is_no_part_of_it(folder: Path) -> None:

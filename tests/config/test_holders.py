@@ -79,6 +79,10 @@ def test_who_has_which_token(tmp_path: Path) -> None:
             "3:5: tokens[1]: has a token that is here twice",
         ),
         (
+            f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}",
+            "2:5: tokens[0]: has the SHA-256 of nothing, no token's",
+        ),
+        (
             "{name: a, token: '${file:gone}', may: read}",
             "2:22: tokens[0].token: there is no secret file 'gone' that can be read",
         ),

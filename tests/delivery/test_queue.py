@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -14,10 +15,12 @@ from random import Random
 import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, InForce, Queue, Retry, shares
-from router.delivery.rules import TARGET_REMOVED
+from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, Queue, Retry, shares
+from router.delivery.rules import TARGET_REMOVED, InForce
 from router.model.event import Attempt, Event, Letter, Reason
+from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.promises import (
     DeliveryRow,
@@ -30,6 +33,8 @@ from router.store.promises import (
     Usage,
 )
 from router.store.sqlite import SqliteStore
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -122,8 +127,9 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     limits = StoreLimits(1 << 30, 1_000_000, share=1.0)
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
-    in_force = lambda: InForce(scene.targets, TERMS)  # noqa: E731
-    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, Random(1))
+    in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
+    own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, own, Random(1))
     scene.worker.poll = 0.01
     try:
         yield scene

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from router.delivery.happenings.noticed import Happenings
 from router.delivery.observer import Observer
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import Attempt, Event, Letter, Reason
@@ -53,7 +54,8 @@ def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
 @asynccontextmanager
 async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
     metrics = Metrics()
-    sender = Sender([target], engine, 100, metrics, Observer(Log(io.StringIO()), metrics))
+    observer = Observer(Log(io.StringIO()), metrics, Happenings(lambda *_: None))
+    sender = Sender([target], engine, 100, metrics, observer)
     try:
         yield sender, metrics
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sqlite3
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
@@ -12,10 +13,12 @@ from typing import Any, TypeVar
 
 from router.contract.schedule import Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.queue import InForce, Queue, Retry
+from router.delivery.queue import Queue, Retry
+from router.delivery.rules import InForce
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
-from router.routing.table import Plan, Route
+from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
@@ -25,6 +28,7 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
+    Notice,
     Record,
     Settlement,
     StoreFailed,
@@ -34,6 +38,8 @@ from router.store.promises import (
 from router.store.sqlite import reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
 from tests.model.weather import Weather
 
 T = TypeVar("T")
@@ -205,8 +211,9 @@ class Process:
         sender = SimulatedSender(world, self)
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
-        in_force = lambda: InForce(dict(world.targets), TERMS)  # noqa: E731
-        self.worker = Queue(store, self.memory, sender, in_force, self, world.random)
+        in_force = lambda: InForce(RouteTable([], world.targets), TERMS)  # noqa: E731
+        own_events = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+        self.worker = Queue(store, self.memory, sender, in_force, self, own_events, world.random)
         self.worker.poll = 5.0
         self.spawn(self.worker.run(asyncio.Event()))
 
@@ -415,6 +422,14 @@ class SimulatedStore:
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         return ()
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        return None
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        return True
 
     async def usage(self, timeout: float) -> Usage:
         return reading.usage(self._world.connection, _LIMITS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -196,6 +197,13 @@ def test_anything_else_does_not(value: str) -> None:
     """A wrong token, another scheme, or something besides it."""
     headers = [(b"authorization", value.encode("latin-1"))]
     assert tokens(TOKEN).barrier(headers) is Denial.WRONG
+
+
+@pytest.mark.parametrize("value", [b"", b"Bearer ", b"Basic x"])
+def test_no_token_is_good_by_the_digest_of_nothing(value: bytes) -> None:
+    """Though it may be in a file, where a variable was not set."""
+    nothing = Tokens([], digests=[sha256().digest()])
+    assert nothing.find([(b"authorization", value)]) is Denial.WRONG
 
 
 def test_without_a_token() -> None:

@@ -22,13 +22,22 @@ from tests.support.house import PATIENCE
 pytestmark = pytest.mark.anyio
 
 ASKED = SearchedFor(
-    what=["x"], targets=[], codes=[], since=None, until=None, failed=False, limit=1
+    what=["x"], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=1,
+    body=False,
 )  # fmt: skip
 
 #: Says who it is, and stays.
 STAYS = """
 import os, pathlib, sys, time
 pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+time.sleep(60)
+"""
+
+
+#: Says what it was asked for, and stays.
+STAYS_NAMED = """
+import json, pathlib, sys, time
+pathlib.Path(sys.argv[1], json.load(sys.stdin)["what"][0]).touch()
 time.sleep(60)
 """
 
@@ -52,6 +61,20 @@ async def test_one_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Rejected, match="say since") as caught:
         await slow.run(ASKED)
     assert caught.value.status == 503
+
+
+async def test_a_team_keeps_no_other_from_searching(tmp_path: Path) -> None:
+    """However many of its own are under way."""
+    slow, _ = search(STAYS_NAMED, str(tmp_path))
+    own = [asyncio.create_task(slow.run(ASKED, "team ledger")) for _ in range(2 * SEARCHES)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(slow.run({**ASKED, "what": ["others"]}, "team audit"))
+    async with asyncio.timeout(PATIENCE):
+        while not await asyncio.to_thread((tmp_path / "others").exists):
+            await asyncio.sleep(0.01)
+    for each in (*own, other):
+        each.cancel()
+    await asyncio.wait([*own, other])
 
 
 async def test_one_that_is_given_up_is_ended(tmp_path: Path) -> None:

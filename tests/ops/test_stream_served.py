@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextlib import closing as closed
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.ops.streams import STREAMS
 from tests.support.serving import Serving, serving, target
 from tests.support.sockets import free_port
 
@@ -75,6 +77,20 @@ def test_a_reader_that_goes_away_is_forgotten(tmp_path: Path) -> None:
                     next_of(answer, "beat")
         with stream(port) as answer:
             assert answer.status == 200
+
+
+def test_who_asks_for_its_head_alone_takes_no_place(tmp_path: Path) -> None:
+    """There is nothing to wait for."""
+    with router(tmp_path, 1) as (_, port), ExitStack() as closing:
+        for _ in range(STREAMS):
+            connection = closing.enter_context(
+                closed(HTTPConnection("127.0.0.1", port, timeout=20))
+            )
+            connection.request("HEAD", "/api/v1/stream")
+            answer = connection.getresponse()
+            assert answer.getheader("content-type", "").startswith("text/event-stream")
+        with stream(port) as opened:
+            assert opened.status == 200
 
 
 def test_a_stop_does_not_wait_for_streams(tmp_path: Path) -> None:

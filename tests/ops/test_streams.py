@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from router.config import Holder
 from router.ops import Alone, Answers, Topic
 from router.ops import streams as module
+from router.ops.answers import Answer
 from router.ops.replies import heard_of
-from router.ops.streams import STREAM_BOUND, Stream, Streams, Wanted
+from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
 from router.routing import Glob
 from router.telemetry import Log
 from tests.support.house import PATIENCE
@@ -149,6 +151,19 @@ async def test_filters_choose(listened: Listened, wanted: Wanted, comes: bool) -
         assert bool(stream._waiting) == comes
 
 
+async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
+    """Whatever of them it has opened."""
+    with ExitStack() as opened:
+        for _ in range(TEAM_STREAMS):
+            assert not listened.streams.full_for(LEDGER)
+            opened.enter_context(listened.streams.open(Wanted(LEDGER)))
+        assert listened.streams.full_for(LEDGER) == TEAM_STREAMS
+        for _ in range(STREAMS - TEAM_STREAMS):
+            assert not listened.streams.full_for(OPS)
+            opened.enter_context(listened.streams.open(Wanted(OPS)))
+        assert listened.streams.full_for(OPS) == STREAMS
+
+
 async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
     """What finds no room is dropped and counted; nobody waits for it."""
     stream = Stream(Wanted(OPS))
@@ -185,3 +200,15 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
         listened.streams.end()
         async with asyncio.timeout(PATIENCE):
             await reading
+
+
+async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
+    """One that only beats would look as if nothing happened."""
+    here: dict[Topic, Answer] = {Topic.HEARD: lambda _: {"lines": ["no JSON"], "dropped": 0}}
+    streams = Streams(Alone(Answers(here, {}, listened.log)))
+    with streams.open(Wanted(OPS)) as stream:
+        async with asyncio.timeout(PATIENCE):
+            chunks = [chunk async for chunk in stream.chunks()]
+    assert len(chunks) >= 1
+    assert isinstance(streams._asking, asyncio.Task)
+    assert isinstance(streams._asking.exception(), ValueError)

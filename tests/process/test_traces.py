@@ -40,6 +40,10 @@ def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None
     assert by_kind(collector) == {"SERVER": 1, "CLIENT": 2}
     (callback,) = [span for span in collector.spans if span.kind == span.SPAN_KIND_SERVER]
     assert (callback.trace_id.hex(), callback.span_id.hex()) == (line["trace_id"], line["span_id"])
+    for span in collector.spans:
+        said = {each.key: each.value.string_value for each in span.attributes}
+        assert said["messaging.message.id"] == line["event_id"]
+        assert said.get("ebaas_router.reason") in (None, "acknowledged")
     resource = {
         each.key: each.value.string_value for each in collector.exported[0].resource.attributes
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.net.listening import SharedPort
+from router.ops import Answers, Topic
+from router.process import child
 from router.process.child import Child
 from router.process.workers import Workers
 from router.telemetry.log import Log
@@ -345,3 +348,25 @@ async def test_half_a_report_is_no_word() -> None:
         worker = await Child.start([sys.executable, "-c", code], bound)
         assert await worker.attend(lambda: None) == "it ended with exit code 0"
     assert worker.last == {}
+
+
+async def test_an_answer_that_is_too_long_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent could not read it, and would end: it gets the next answer as ever."""
+    monkeypatch.setattr(child, "LONGEST", 1024)
+    answers = Answers({Topic.TABLE: lambda what: "x" * what}, {}, Log(io.StringIO(), "json"))
+    ours, theirs = socket.socketpair()
+    control = child.Control(theirs)
+    obeying = asyncio.create_task(control.obey({}, answers, {}, lambda: None))
+    reader, writer = await asyncio.open_connection(sock=ours, limit=child.LONGEST)
+    assert await reader.readline() == b'{"up": {}}\n'
+    said = []
+    for number, length in enumerate((2000, 3)):
+        writer.write(b'{"ask": "table", "what": %d, "id": %d}\n' % (length, number))
+        async with asyncio.timeout(PATIENCE):
+            said.append(json.loads(await reader.readline()))
+    assert said == [{"id": 0, "answer": None}, {"id": 1, "answer": "xxx"}]
+    writer.close()
+    await obeying
+    assert control._writer is not None
+    control._writer.close()
+    await asyncio.sleep(0)

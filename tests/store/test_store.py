@@ -36,6 +36,7 @@ from router.store.postgres import Address, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.promises import (
     DeliveryRow,
+    Notice,
     Record,
     Settlement,
     Stage,
@@ -1057,6 +1058,42 @@ async def test_a_pause_needs_an_end_and_a_reason(
     with pytest.raises(ValueError, match=why):
         await pause(ops, "one", until, because, "ops")
     assert await paused(ops) == ()
+
+
+# Notices.
+
+
+async def test_of_several_processes_one_tells(place: Place) -> None:
+    """Whoever is first; the others see that it is told, and by which notice. Asked twice, the
+    first is the first again."""
+    async with place.store() as one, place.store() as other:
+        assert await one.notice("target.a", T) is None
+        stores = [one, other] * 8
+        told = await asyncio.gather(
+            *(
+                s.notify("target.a", Notice("failing", NOW + n), None, T)
+                for n, s in enumerate(stores)
+            )
+        )
+        assert sorted(told) == [False] * 15 + [True]
+        first = Notice("failing", NOW + told.index(True))
+        assert await other.notice("target.a", T) == first
+        assert await one.notify("target.a", first, None, T)
+        over = Notice("recovered", NOW + 60)
+        assert await other.notify("target.a", over, first, T)
+        assert not await one.notify("target.a", Notice("recovered", NOW + 61), first, T)
+        assert await one.notice("target.b", T) is None
+
+
+async def test_an_old_notice_is_forgotten(store: Store) -> None:
+    """As late as a dead letter; whoever remembers it may put one in its place."""
+    old = Notice("failing", NOW)
+    assert await store.notify("target.a", old, None, T)
+    await store.prune(NOW + LIMITS.keep_dead - 1, 9, T)
+    assert await store.notice("target.a", T) == old
+    await store.prune(NOW + LIMITS.keep_dead, 9, T)
+    assert await store.notice("target.a", T) is None
+    assert await store.notify("target.a", Notice("recovered", NOW), old, T)
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:

@@ -95,6 +95,10 @@ FAULTS: dict[str, tuple[Files, str]] = {
             "'team ledger', and so do its targets (team ledger)"
         ),
     ),
+    "owner_a_variable": (
+        _with(certs=CERTS.replace("team certs", "${PATH}")),
+        ("routes.d/certs.yaml:2:8: owner: no variable can stand for an owner, and no $ be in it"),
+    ),
     "share_of_no_target": (
         _with(common=f"{COMMON}share: {{ledgr: everybody}}\n"),
         "routes.yaml:6:9: share.ledgr: no target 'ledgr', did you mean 'ledger'?",

@@ -188,13 +188,15 @@ async def test_a_share_of_the_traces_is_that_share() -> None:
 
 
 async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
-    """Where the caller's context is none, a new trace begins, and its state is left behind."""
+    """Where the caller's context is none, a new trace begins, and its state is left behind; so is
+    one that is too long for targets."""
     state = {"tracestate": "a=1,b=2"}
     async with stand_in() as (url, got), traced(routes({"one": url})) as (router, _):
         await router.post(headers={"traceparent": CALLER, **state})
         await router.post(headers={"traceparent": "00-" + "0" * 52, **state})
-    assert got[0].header("tracestate") == "a=1,b=2"
-    assert got[1].header("tracestate") == ""
+        long = ",".join(f"k{number}={'v' * 200}" for number in range(30))
+        await router.post(headers={"traceparent": CALLER, "tracestate": long})
+    assert [request.header("tracestate") for request in got] == ["a=1,b=2", "", ""]
     assert TRACE not in got[1].header("traceparent")
 
 

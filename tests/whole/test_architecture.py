@@ -18,7 +18,11 @@ from tests.support.command import PATIENCE, ROOT
 ROUTER = ROOT / "router"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 #: Not those of the packages that `make receivers` fetches.
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/bench").glob("*.md")]
+PAGES = [
+    page
+    for folder in (".", "docs", "docs/bench", "docs/zh-CN")
+    for page in sorted((ROOT / folder).glob("*.md"))
+]
 
 #: A hop of the drawing: what is called, and the file that it is in.
 _HOP = re.compile(r"^ .{29}([A-Z]\w+(?:\.\w+)?|reply_to) +(\S+\.py) ", re.MULTILINE)

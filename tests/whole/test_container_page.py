@@ -1,98 +1,40 @@
-"""The YAML of docs/container.md: every name that is used in it is defined in it."""
+"""docs/container.md: the YAML in it is what stands in deploy/, and what it names is there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from router.config.settings import SETTINGS
+from scripts.container_page import with_files
 from tests.support.command import ROOT
-from tests.support.inprocess import ran
 
-KUBERNETES, COMPOSE = (
-    list(yaml.safe_load_all(block))
-    for block in re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "docs/container.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-)
+PAGE = (ROOT / "docs/container.md").read_text(encoding="utf-8")
 
 
-def kind(name: str) -> Any:
-    """The one object of its kind."""
-    [found] = [each for each in KUBERNETES if each["kind"] == name]
-    return found
+def test_the_yaml_is_that_of_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it: whoever copies from the page gets what is checked."""
+    monkeypatch.chdir(ROOT)
+    assert with_files(PAGE) == PAGE, "make docs"
+    assert PAGE.count("```yaml") == len(re.findall(r"<!-- deploy/\S+ -->\n```yaml", PAGE)) > 1
 
 
-def name_of(thing: Any) -> str:
-    name: str = thing["metadata"]["name"]
-    return name
+def test_every_file_of_deploy_that_it_names_is_there() -> None:
+    """But for the secrets, which its reader makes."""
+    named = set(re.findall(r"deploy/[a-z0-9_./-]*[a-z]", PAGE))
+    assert len(named) > 8
+    made = {name for name in named if name.startswith("deploy/compose/secrets")}
+    assert [name for name in sorted(named - made) if not (ROOT / name).exists()] == []
 
 
-SET = kind("StatefulSet")["spec"]
-POD = SET["template"]["spec"]
-[CONTAINER] = POD["containers"]
-[SERVICE] = COMPOSE[0]["services"].values()
-MOUNTS = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
-
-
-def test_what_is_mounted_is_a_volume_and_what_that_names_is_there() -> None:
-    """Volumes and claims are just those that are mounted; ConfigMap and Secret are there."""
-    claims = [name_of(claim) for claim in SET["volumeClaimTemplates"]]
-    assert sorted(MOUNTS) == sorted([*claims, *(volume["name"] for volume in POD["volumes"])])
-    named = [volume.get("configMap", {}).get("name") for volume in POD["volumes"]]
-    assert [name for name in named if name] == [name_of(kind("ConfigMap"))]
-    named = [volume.get("secret", {}).get("secretName") for volume in POD["volumes"]]
-    assert [name for name in named if name] == [name_of(kind("Secret"))]
-
-
-def test_the_service_is_the_sets_and_leads_to_its_pods() -> None:
-    """By the set's `serviceName`, the pods' labels and the container's ports."""
-    service = kind("Service")
-    labels = SET["template"]["metadata"]["labels"]
-    assert SET["serviceName"] == name_of(service)
-    assert service["spec"]["selector"] == SET["selector"]["matchLabels"] == labels
-    ports = {port["name"] for port in CONTAINER["ports"]}
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
-    probed = {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in PROBES}
-    assert probed <= ports
-
-
-PROBES = ("startup", "liveness", "readiness")
-
-
-def variables() -> Iterator[tuple[str, str]]:
-    """Those that either way of running sets."""
-    yield from ((each["name"], each["value"]) for each in CONTAINER["env"])
-    yield from SERVICE["environment"].items()
-
-
-def test_every_variable_is_a_setting_and_its_value_is_one() -> None:
-    """A wrong name would do nothing, a wrong value end the start."""
-    known = {setting.variable: setting for setting in SETTINGS.values()}
-    for name, value in variables():
-        known[name].read(name, value)
-
-
-def test_the_routes_are_good_with_the_secret_beside_them(tmp_path: Path) -> None:
-    """What the page mounts is what `check --strict` finds nothing wrong with."""
-    secret = kind("Secret")["stringData"]
-    for file, text in {**kind("ConfigMap")["data"], **secret}.items():
-        (tmp_path / file).write_text(text)
-    said = ran("check", tmp_path / "routes.yaml", "--secrets-dir", tmp_path, "--strict")
-    assert (said.code, said.err) == (0, ""), said.out
-    environ = {each["name"]: each["value"] for each in CONTAINER["env"]}
-    assert environ["EBAAS_ROUTER_SECRETS_DIR"] == MOUNTS["secrets"]
-    [volume] = [each for each in POD["volumes"] if each["name"] == "secrets"]
-    assert "secret" in volume
-
-
-@pytest.mark.parametrize("name", ["secrets", "volumes"])
-def test_what_the_service_of_compose_names_is_defined(name: str) -> None:
-    """Every one, and nothing besides; a volume that begins with a dot is a folder of the host."""
-    used = [each.partition(":")[0] for each in SERVICE[name]]
-    assert [each for each in used if not each.startswith(".")] == list(COMPOSE[0][name])
+def test_the_secrets_that_it_makes_are_those_that_are_asked_for() -> None:
+    """By Compose, and by the pods of either overlay."""
+    loop = re.search(r"for name in ([a-z -]+); do", PAGE)
+    assert loop
+    compose = (ROOT / "deploy/compose.yaml").read_text(encoding="utf-8")
+    asked = re.findall(r"file: \./compose/secrets/([a-z-]+)", compose)
+    assert sorted(loop[1].split()) == sorted(asked)
+    example = (ROOT / "deploy/kubernetes/secret.example.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"^  ([a-z.-]+): ", example.split("stringData:")[1], re.MULTILINE)
+    made = re.findall(r"--from-(?:file|literal)=([a-z.-]+)=", PAGE)
+    assert sorted(set(made)) == sorted(keys)

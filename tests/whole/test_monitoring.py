@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from signal import SIGHUP
 from typing import Any, NamedTuple
 
 import httpx
@@ -110,6 +111,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         prometheus = Prometheus(stack.enter_context(started("prometheus", folder, *where)))
         prometheus.scraped()
         load(router, prometheus)
+        (folder / "routes.yaml").write_text("version: 1")
+        router.process.send_signal(SIGHUP)
+        router.wait_for(lambda: router.lines("reload"))
+        prometheus.scraped()
         metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", trust_env=False).text
         yield Watched(prometheus, told, metrics)
 

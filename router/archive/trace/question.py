@@ -11,6 +11,7 @@ from typing import Any
 
 from router.archive.reading import Needle
 from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
+from router.model import SUCCESS
 from router.routing import Glob
 
 #: The shortest beginning of a body's hash that is looked for.
@@ -87,6 +88,8 @@ class Question:
     #: The reply's, or a receiver's.
     codes: tuple[str, ...] = ()
     failed: bool = False
+    #: What came of an event at other targets than these does not count for it; empty for all.
+    seen: tuple[str, ...] = ()
 
     @property
     def needles(self) -> tuple[Needle, ...]:
@@ -110,12 +113,14 @@ class Question:
 
     def fits(self, each: Happening) -> bool:
         tried = each.targets if isinstance(each, ToldCaller) else (each.tried,)
+        if self.seen:
+            tried = tuple(one for one in tried if one.target in self.seen)
         return (
             (not self.words or any(word.fits(each) for word in self.words))
             and (not self.keys or any(keys.matches(each.event_key) for keys in self.keys))
             and (not self.targets or any(one.target in self.targets for one in tried))
             and (not self.codes or self._has_code(each, tried))
-            and (not self.failed or each.failed)
+            and (not self.failed or _has_failed(each, tried))
         )
 
     def _has_code(self, each: Happening, tried: tuple[AtTarget, ...]) -> bool:
@@ -123,6 +128,12 @@ class Question:
         return not said.isdisjoint(self.codes) or (
             isinstance(each, ToldCaller) and each.code in self.codes
         )
+
+
+def _has_failed(each: Happening, tried: tuple[AtTarget, ...]) -> bool:
+    if isinstance(each, ToldCaller):
+        return each.code != SUCCESS or any(one.failed for one in tried)
+    return each.failed
 
 
 def ids_in(body: str) -> Iterator[str]:

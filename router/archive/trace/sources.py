@@ -65,7 +65,7 @@ class Sources:
             progress=lambda done, of: self._progress(f"segment {done:,} of {of:,}"),
             tell=self._tell,
         )
-        self.reach["the archive"] = scan.reaches_back
+        self.reach["archive"] = scan.reaches_back
         for line in scan:
             yield from self._fitting(line, question)
         self.skipped += scan.cut

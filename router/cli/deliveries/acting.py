@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import getpass
-import os
-import socket
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from router.cli.deliveries.entries import (
     DONE,
@@ -21,25 +16,12 @@ from router.cli.deliveries.entries import (
     standing,
     total,
 )
-from router.cli.deliveries.selecting import words
+from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD
 from router.cli.printing import NAME, note, say, say_json
-from router.model import SettingInvalid, new_id
-from router.store import (
-    Action,
-    CountShape,
-    Later,
-    Selection,
-    StoreFailed,
-    Verb,
-    action_shape,
-    carry_out,
-    count_shapes,
-    entry_shape,
-)
-
-if TYPE_CHECKING:
-    from router.store import Ops
+from router.cli.remote import RemoteProblem
+from router.model import SettingInvalid
+from router.store import Filters, Step, StoreFailed, Verb
 
 #: How many deliveries are acted on without a question.
 UNASKED = 10
@@ -48,29 +30,24 @@ UNASKED = 10
 _PROGRESS = 2.0
 
 
-def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
+def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     """Replay, discard or restore what is selected; the exit code."""
-    # What comes meanwhile was not counted, so it is not acted on either.
-    selection = replace(selection, until=min(selection.until or ops.now(), ops.now()))
-    counts = count_shapes(runner.run(ops.counts(selection)))
-    left_out = _left_out(runner, ops, selection)
-    action = Action(new_id(), Verb(args.verb), args.who or whoever(), words(args), ops.now())
-    work = Work(action, total(counts))
+    preview = source.preview(Verb(args.verb), filters, args.who)
+    work = Work(Verb(args.verb), total(preview.counts))
     if args.format == "text":
-        for line in (
-            counts_told(counts, ops.now()) if counts else [_nothing_fits(selection, action)]
-        ):
+        told = counts_told(preview.counts, source.now())
+        for line in told if work.number else [_nothing_fits(preview, filters)]:
             say(line)
     if work.number and not args.dry_run:
         if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
             return BAD
-        runner.run(work.do(ops, selection))
-    why = [] if work.number else runner.run(_why_not(ops, selection))
+        work.do(preview.carry_out())
+    why = [] if work.number else [*_why_not(source, filters)]
     if args.format == "json":
-        say_json({**_as_json(work, counts, left_out, dry_run=args.dry_run), "why": why})
+        say_json({**_as_json(work, preview, dry_run=args.dry_run), "why": why})
     else:
-        _report(work, left_out, dry_run=args.dry_run)
+        _report(work, preview.left_out, dry_run=args.dry_run)
         for line in why:
             say(line)
     return BAD if work.trouble else GOOD
@@ -80,7 +57,7 @@ def act(runner: asyncio.Runner, ops: Ops, selection: Selection, args: argparse.N
 class Work:
     """An action and how far it is. Not frozen: it goes on."""
 
-    action: Action
+    verb: Verb
     #: How many deliveries were selected.
     number: int
     taken: int = 0
@@ -88,59 +65,51 @@ class Work:
     #: Why it stopped before its end; `""` where it did not.
     trouble: str = ""
 
-    async def do(self, ops: Ops, selection: Selection) -> None:
-        """Step by step; what is done stays done, whatever stops it."""
+    def do(self, steps: Iterator[Step]) -> None:
+        """What is done stays done, whatever stops it."""
         told = time.monotonic()
         try:
-            async with aclosing(carry_out(ops, self.action, selection)) as steps:
-                async for step in steps:
-                    self.taken += step.taken
-                    self.changed += step.changed
-                    if time.monotonic() - told >= _PROGRESS:
-                        told = time.monotonic()
-                        note(f"{self}, of {self.number:,}")
+            for step in steps:
+                self.taken += step.taken
+                self.changed += step.changed
+                if time.monotonic() - told >= _PROGRESS:
+                    told = time.monotonic()
+                    note(f"{self}, of {self.number:,}")
         except StoreFailed as error:
+            self.trouble = f"the store failed ({error})"
+        except RemoteProblem as error:
             self.trouble = str(error)
-        except asyncio.CancelledError:
+        except KeyboardInterrupt:
             note(f"stopped: {self}, of {self.number:,}, and perhaps the step in hand; see the list")
             raise
 
     def __str__(self) -> str:
-        return f"{deliveries(self.changed)} {DONE[self.action.verb]}"
+        return f"{deliveries(self.changed)} {DONE[self.verb]}"
 
 
-def _nothing_fits(selection: Selection, action: Action) -> str:
+def _nothing_fits(preview: Preview, filters: Filters) -> str:
     """What was looked for in vain."""
-    states = ["discarded"] if action.verb is Verb.RESTORE else map(str, selection.states)
-    return f"no {' or '.join(states)} delivery fits {action.what}"
+    is_restore = preview.action["verb"] == Verb.RESTORE
+    states = ["discarded"] if is_restore else filters["state"] or ["dead"]
+    return f"no {' or '.join(states)} delivery fits {preview.action['what']}"
 
 
-async def _why_not(ops: Ops, selection: Selection) -> list[str]:
+def _why_not(source: Deliveries, filters: Filters) -> Iterator[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
-    said: list[str] = []
-    for event_id in selection.event_ids:
-        dossier = await ops.dossier(event_id)
+    targets = filters["target"] or ()
+    for event_id in filters["event"] or ():
+        dossier = source.dossier(event_id, body=False)
         if dossier is None:
-            said.append(f"event {event_id}: never kept, or over for long enough")
+            yield f"event {event_id}: never kept, or over for long enough"
             continue
-        told = [
-            e for e in dossier.entries if e.row.target in (selection.targets or (e.row.target,))
-        ]
-        said += [f"{e.row.target}: {standing(entry_shape(e), ops.now())}" for e in told]
-    return said
-
-
-def _left_out(runner: asyncio.Runner, ops: Ops, selection: Selection) -> int:
-    """How many more there are that were acknowledged later."""
-    if selection.acknowledged_later is not Later.EXCLUDE:
-        return 0
-    only = replace(selection, acknowledged_later=Later.ONLY)
-    return total(count_shapes(runner.run(ops.counts(only))))
+        for entry in dossier["deliveries"]:
+            if not targets or entry["target"] in targets:
+                yield f"{entry['target']}: {standing(entry, source.now())}"
 
 
 def confirmed(work: Work) -> bool:
     """Ask on a terminal; where there is none, that is a mistake of the command line."""
-    what = f"{work.action.verb} {deliveries(work.number)}"
+    what = f"{work.verb} {deliveries(work.number)}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise SettingInvalid(f"to {what} needs --yes; --dry-run only counts")
     print(f"{NAME}: {what}? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -149,7 +118,7 @@ def confirmed(work: Work) -> bool:
 
 def _report(work: Work, left_out: int, *, dry_run: bool) -> None:
     if dry_run:
-        say(f"{deliveries(work.number)} would be {DONE[work.action.verb]}")
+        say(f"{deliveries(work.number)} would be {DONE[work.verb]}")
     else:
         say(str(work))
     if left_out:
@@ -159,26 +128,16 @@ def _report(work: Work, left_out: int, *, dry_run: bool) -> None:
     if elsewhere := work.taken - work.changed:
         say(f"{elsewhere:,} had changed meanwhile and stayed as they were")
     if work.trouble:
-        note(f"stopped: the store failed ({work.trouble}); run it again for what is left")
+        note(f"stopped: {work.trouble}; run it again for what is left")
 
 
-def _as_json(
-    work: Work, counts: Sequence[CountShape], left_out: int, *, dry_run: bool
-) -> dict[str, Any]:
+def _as_json(work: Work, preview: Preview, *, dry_run: bool) -> Mapping[str, Any]:
     return {
-        **action_shape(replace(work.action, deliveries=work.changed)),
+        **preview.action,
+        "deliveries": work.changed,
         "dry_run": dry_run,
         "selected": work.number,
-        "left_out": left_out,
+        "left_out": preview.left_out,
         "trouble": work.trouble or None,
-        "counts": counts,
+        "counts": preview.counts,
     }
-
-
-def whoever() -> str:
-    """Whoever runs this, as far as the system knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-from typing import TYPE_CHECKING
 
 from router.cli.deliveries import entries
 from router.cli.deliveries.acting import act
-from router.cli.deliveries.selecting import (
-    SELECTING,
-    add_selection,
-    mind_targets,
-    read_selection,
-    requests_of,
-    selects,
-)
-from router.cli.deliveries.store import add_store, open_ops
+from router.cli.deliveries.selecting import add_selection, mind_targets, read_filters, selects
+from router.cli.deliveries.source import Deliveries, opened
+from router.cli.deliveries.store import add_store
 from router.cli.options import (
     BAD,
     GOOD,
@@ -26,32 +18,20 @@ from router.cli.options import (
     Parser,
     add_settings,
     heed_ctrl_c,
-    read_setting,
     value,
 )
 from router.cli.printing import note, say, say_json
+from router.cli.remote import add_remote
 from router.cli.routes.inputs import add_format
 from router.config import parse_count
-from router.model import RouterError, SettingInvalid
-from router.store import (
-    Selection,
-    StoreFailed,
-    Verb,
-    action_shape,
-    count_shapes,
-    dossier_shape,
-    entry_shape,
-    pause_shape,
-    paused,
-)
-
-if TYPE_CHECKING:
-    from router.store import Ops
+from router.model import SettingInvalid
+from router.store import FILTERS, Filters, Verb
 
 SUMMARY = "list, show, replay, discard or restore what could not be delivered at once"
 
 HELP = Help(
-    about="""Looks into the store of a router, running or not, and acts on it. A delivery is one
+    about="""Looks into the store of a router, running or not, and acts on it; with --url it asks
+    a running router. A delivery is one
     event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own, 'dead' once the
     retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
     counts what is not settled, and with any filter lists; `show EVENT_ID` tells all about one
@@ -65,19 +45,17 @@ HELP = Help(
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
         "ebaas-router deliveries restore --event 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
+        "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
     ),
     exit_codes={
         GOOD: "done, or there was nothing to do",
         BAD: "no such event, a no to the question, or stopped half-way",
-        NOT_STARTED: "the store is not there or can't be used",
+        NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
 #: How many deliveries are listed as text unless told otherwise.
 _LIMIT = 50
-
-#: How many are read at a time.
-_PAGE = 500
 
 #: How many of the last actions are told with the counts.
 _LAST_ACTIONS = 5
@@ -88,7 +66,7 @@ _ONLY = {
     "body": ("show",),
     "limit": ("list",),
     **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
-    **dict.fromkeys(SELECTING, ("list", *Verb)),
+    **dict.fromkeys(FILTERS, ("list", *Verb)),
 }
 
 #: What those are called whose names say something else.
@@ -131,30 +109,24 @@ def configure(parser: Parser) -> None:
     showing.add_argument("--body", action="store_true", help="show: the event's body too")
     add_store(parser)
     add_settings(parser, "config")
+    add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    _check(args)
-    selection = read_selection(args)
+    filters = read_filters(args)
+    _check(args, filters)
     heed_ctrl_c()
-    # One run of the loop for each question: between them Ctrl-C works as ever.
-    with asyncio.Runner() as runner:
-        ops = runner.run(open_ops(args))
-        try:
-            runner.run(mind_targets(ops, args, args.target or ()))
-            if args.verb == "list":
-                return runner.run(_list(ops, selection, args))
-            if args.verb == "show":
-                return runner.run(_show(ops, args))
-            return act(runner, ops, selection, args)
-        except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
-        finally:
-            runner.run(ops.close())
+    with opened(args) as source:
+        mind_targets(source, args.target or ())
+        if args.verb == "list":
+            return _list(source, filters, args)
+        if args.verb == "show":
+            return _show(source, args)
+        return act(source, filters, args)
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, filters: Filters) -> None:
     for name, verbs in _ONLY.items():
         if getattr(args, name) not in (None, False) and args.verb not in verbs:
             option = _NAMES.get(name, "--" + name.replace("_", "-"))
@@ -165,59 +137,52 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingInvalid("an argument is not UTF-8")
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
-    if args.verb in [*Verb] and not selects(args):
+    if args.verb in [*Verb] and not selects(filters):
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
 
 
-async def _list(ops: Ops, selection: Selection, args: argparse.Namespace) -> int:
+def _list(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     """The counts first; then what was selected, or, where nothing was, the pauses and the last
     actions."""
-    counts = count_shapes(await ops.counts(selection))
-    actions = [] if selects(args) else [*map(action_shape, await ops.actions(_LAST_ACTIONS))]
-    pauses = [] if selects(args) else [*map(pause_shape, await paused(ops))]
+    counts, is_listing = source.counts(filters), selects(filters)
+    actions = [] if is_listing else source.actions(_LAST_ACTIONS)
+    pauses = [] if is_listing else source.pauses()
     if args.format == "json":
         for line in (*counts, *pauses, *actions):
             say_json(line)
     else:
-        for text in entries.overview(counts, actions, ops.now(), pauses):
+        for text in entries.overview(counts, actions, source.now(), pauses):
             say(text)
-    if selects(args):
-        await _list_entries(ops, selection, args, entries.total(counts))
+    if is_listing:
+        _list_entries(source, filters, args, entries.total(counts))
     return GOOD
 
 
-async def _list_entries(
-    ops: Ops, selection: Selection, args: argparse.Namespace, number: int
+def _list_entries(
+    source: Deliveries, filters: Filters, args: argparse.Namespace, number: int
 ) -> None:
-    """Page by page, so that a million of them need no memory."""
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
-    left = limit
-    async for page in ops.pages(selection, _PAGE):
-        page, left = page[:left], left - len(page)
+    for page in source.pages(filters, limit):
         if args.format == "json":
             for entry in page:
-                say_json(entry_shape(entry))
+                say_json(entry)
         else:
-            for text in ("", *entries.entries_told(map(entry_shape, page), ops.now())):
+            for text in ("", *entries.entries_told(page, source.now())):
                 say(text)
-        if left <= 0:
-            break
     if number > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
 
 
-async def _show(ops: Ops, args: argparse.Namespace) -> int:
-    dossier = await ops.dossier(args.event_id)
-    if dossier is None:
+def _show(source: Deliveries, args: argparse.Namespace) -> int:
+    shape = source.dossier(args.event_id, body=args.body)
+    if shape is None:
         note("no such event: it was never kept, or is over for long enough")
         return BAD
-    shape = dossier_shape(dossier, body=args.body)
     if args.format == "json":
         say_json(shape)
         return GOOD
-    of = requests_of(read_setting(args, "config"))
-    pauses = map(pause_shape, await paused(ops))
-    for text in entries.dossier_told(shape, ops.now(), of, pauses):
+    pauses = source.pauses()
+    for text in entries.dossier_told(shape, source.now(), source.requests(), pauses):
         say(text)
     if args.body:
         say("")

@@ -8,6 +8,7 @@ from router.cli.columns import columns, counted
 from router.cli.deliveries.timeline import reason_of, timeline
 from router.cli.times import since, when
 from router.config import shown
+from router.model import OWN_KEYS
 from router.store import (
     DISCARDED,
     ActionShape,
@@ -179,6 +180,8 @@ def _clock(dossier: DossierShape, now: float, of: int | None) -> str:
 
 
 def _stage(dossier: DossierShape, now: float) -> str:
+    if dossier["event_key"].startswith(OWN_KEYS):
+        return "closed: one of the router's own"
     said, due = _STAGES[dossier["stage"]], dossier["due_at"]
     return said if due is None else f"{said}, {when(due, now)}"
 

@@ -6,11 +6,13 @@ import argparse
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypedDict
 
 from router.cli.columns import columns, counted
 from router.cli.deliveries.store import add_store, open_nodes
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import say, say_json
+from router.cli.remote import add_remote, read_remote
 from router.cli.routes.inputs import add_format
 from router.cli.times import age
 from router.model import RouterError
@@ -24,15 +26,17 @@ HELP = Help(
     callbacks, its version, the hash of the configuration it runs (`config` prints that of a file),
     what it has done since its start, and its last trouble. One that was silent for 10 s is gone:
     it crashed, or is cut off from the database; its row goes after 10 minutes. One that was
-    stopped leaves no row.""",
+    stopped leaves no row. With --url a router is asked, which tells its own processes where it
+    shares its store with nobody.""",
     examples=(
         "ebaas-router nodes --store postgresql://router@db.example/ebaas",
+        "ebaas-router nodes --url http://router:8081 --token-file ops-token",
         "ebaas-router nodes --format json | jq -r 'select(.gone) | .address'",
     ),
     exit_codes={
         GOOD: "all run the same",
         BAD: "one is gone or not ready, or they run different configurations or versions",
-        NOT_STARTED: "the store has no nodes, or can't be used",
+        NOT_STARTED: "the store has no nodes, or that or the router can't be used",
     },
 )
 
@@ -41,14 +45,25 @@ HELP = Help(
 _DIGITS = 12
 
 
+class _Nodes(TypedDict):
+    """What a router answers."""
+
+    nodes: list[NodeShape]
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_store(parser)
+    add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    nodes = asyncio.run(_nodes(args))
+    remote = read_remote(args)
+    if remote is not None:
+        nodes: list[NodeShape] = remote.get("/nodes", _Nodes)["nodes"]
+    else:
+        nodes = asyncio.run(_nodes(args))
     nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
     if args.format == "json":
         for node in nodes:

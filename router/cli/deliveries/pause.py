@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from typing import TYPE_CHECKING
 
-from router.cli.deliveries.acting import whoever
 from router.cli.deliveries.entries import pause_told
 from router.cli.deliveries.selecting import mind_targets
-from router.cli.deliveries.store import add_store, open_ops
+from router.cli.deliveries.source import opened
+from router.cli.deliveries.store import add_store
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings
 from router.cli.printing import say, say_json
+from router.cli.remote import add_remote
 from router.cli.routes.inputs import add_format
-from router.model import RouterError, SettingInvalid
-from router.store import StoreFailed, pause, pause_shape
+from router.cli.times import seconds
+from router.model import SettingInvalid
 
-if TYPE_CHECKING:
-    from router.store import Ops
+#: What it means to have no store.
+WITHOUT = "there is nowhere to keep a pause; see `paused` of routes.yaml"
 
 SUMMARY = "hold a target back for a while, with a reason and an end"
 
@@ -27,15 +26,16 @@ HELP = Help(
     Optional deliveries wait in the queue and lose no retry; required ones fail at once with
     `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
     another `pause` takes its place. `status` and /status show it. What is to have no end is
-    `paused: true` in routes.yaml.""",
+    `paused: true` in routes.yaml. With --url a running router is told to.""",
     examples=(
         "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
         "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
         "ebaas-router resume ledger",
+        "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
     ),
     exit_codes={
         GOOD: "it is paused",
-        NOT_STARTED: "the store is not there or can't be used",
+        NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
@@ -58,6 +58,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
     add_store(parser)
     add_settings(parser, "config")
+    add_remote(parser)
     add_format(parser)
 
 
@@ -68,27 +69,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
-    return asyncio.run(_pause(args))
-
-
-async def _pause(args: argparse.Namespace) -> int:
-    ops = await open_for_pauses(args)
-    try:
-        await mind_targets(ops, args, [args.target])
-        made = await pause(ops, args.target, args.until, args.because, args.who or whoever())
-    except ValueError as error:
-        raise SettingInvalid(str(error)) from None
-    except StoreFailed as error:
-        raise RouterError(f"the store failed: {error}") from None
-    finally:
-        await ops.close()
-    if args.format == "json":
-        say_json(pause_shape(made))
-    else:
-        say(pause_told(pause_shape(made), made.since))
+    with opened(args, WITHOUT) as source:
+        mind_targets(source, [args.target])
+        made = source.pause(args.target, args.until, args.because, args.who)
+        if args.format == "json":
+            say_json(made)
+        else:
+            say(pause_told(made, seconds(made["since"])))
     return GOOD
-
-
-async def open_for_pauses(args: argparse.Namespace) -> Ops:
-    """Raises StartFailed."""
-    return await open_ops(args, "there is nowhere to keep a pause; see `paused` of routes.yaml")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from router.cli.columns import columns, counted
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.trace import Progress, add_archive, read_archive, unreadable
+from router.cli.history.places import Progress, add_archive, read_archive, unreadable
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from router.archive import Again, Question, resend, resumed, words_of
 from router.cli.columns import counted
-from router.cli.deliveries.acting import UNASKED, Work, confirmed, whoever
+from router.cli.deliveries.acting import UNASKED, Work, confirmed
 from router.cli.deliveries.entries import deliveries
-from router.cli.history.trace import Progress
+from router.cli.deliveries.stored import whoever
+from router.cli.history.places import Progress
 from router.cli.options import BAD, GOOD, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
@@ -49,7 +50,7 @@ def replay(
         return BAD
     again, action = _begun(runner, ops, target, args)
     seen = Seen()
-    work = Work(action, sum(1 for _ in _resends(again, folder, seen, note)))
+    work = Work(Verb.REPLAY, sum(1 for _ in _resends(again, folder, seen, note)))
     if args.format == "text":
         for line in _preview(again, work, seen):
             say(line)
@@ -57,7 +58,7 @@ def replay(
         if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
             return BAD
-        runner.run(_do(ops, again, folder, work, rate))
+        runner.run(_do(ops, action, again, folder, work, rate))
     if args.format == "json":
         left_out = {
             "without_body": seen.without_body,
@@ -176,7 +177,9 @@ def _preview(again: Again, work: Work, seen: Seen) -> Iterator[str]:
         yield f"{counted(seen.no_event, 'line')} that the router can't have written, left out"
 
 
-async def _do(ops: Ops, again: Again, folder: Path, work: Work, rate: float) -> None:
+async def _do(
+    ops: Ops, action: Action, again: Again, folder: Path, work: Work, rate: float
+) -> None:
     """Step by step; what is done stays done, whatever stops it."""
     pending = _resends(again, folder, Seen())
     size = max(1, min(STEP, int(rate)))
@@ -187,14 +190,14 @@ async def _do(ops: Ops, again: Again, folder: Path, work: Work, rate: float) -> 
             await asyncio.sleep(due - time.monotonic())
             due = max(due, time.monotonic()) + len(batch) / rate
             while batch:
-                resent = await _step(ops, again.target, work.action, batch)
+                resent = await _step(ops, again.target, action, batch)
                 work.taken += resent.taken
                 work.changed += resent.queued
                 batch = batch[resent.taken :]
             progress(f"{work.changed:,} of {work.number:,}")
-        await ops.resend(work.action, again.target, ())
+        await ops.resend(action, again.target, ())
     except StoreFailed as error:
-        work.trouble = str(error)
+        work.trouble = f"the store failed ({error})"
     except asyncio.CancelledError:
         note(f"stopped: {work}, of {work.number:,}; run it again to go on")
         raise
@@ -223,4 +226,4 @@ def _report(work: Work, *, dry_run: bool) -> None:
     if left := work.taken - work.changed:
         say(f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before")
     if work.trouble:
-        note(f"stopped: the store failed ({work.trouble}); run it again to go on")
+        note(f"stopped: {work.trouble}; run it again to go on")

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
-from itertools import chain, islice
-from pathlib import Path
-from stat import S_ISDIR
-from typing import IO, TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
-from router.cli.deliveries.store import add_store, open_ops
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, read_setting, value
+from router.cli.history.places import add_places
+from router.cli.history.source import EventsWanted, History, opened, where_told
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, value
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import STDIN, add_format, stdin
+from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
-from router.config import SETTINGS, archive_folder, parse_count
-from router.model import RouterError, SettingInvalid, StartFailed, why_not
-from router.routing import Glob, GlobInvalid
-from router.store import StoreFailed
-from router.telemetry import utc
+from router.config import parse_count
+from router.model import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import Match, Question, Sources, TraceSource
-    from router.store import Ops
+    from router.archive import MatchShape
 
 SUMMARY = "tell what became of an event, by any id of it"
 
@@ -56,9 +46,6 @@ HELP = Help(
 #: How many events a table has unless told otherwise.
 _LIMIT = 20
 
-#: After how many seconds progress is told, and how often.
-_PROGRESS = 2.0
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
@@ -74,10 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--code", action="append", metavar="CODE", help=f"the reply's, or a receiver's{many}"
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
-    where = parser.add_argument_group("where to look (default: the archive and the store)")
-    add_archive(where)
-    add_store(parser)
-    add_log(where)
+    add_places(parser)
     parser.add_argument(
         "--limit", type=value(parse_count), metavar="N", help=f"events (default {_LIMIT})"
     )
@@ -85,198 +69,56 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    setting = SETTINGS["archive"]
-    parser.add_argument(
-        setting.option,
-        metavar=setting.metavar,
-        help=f"the router's archive (default {setting.default}; {setting.variable})",
-    )
-
-
-def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--log",
-        action="append",
-        metavar="FILE",
-        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
-        "then nowhere else, unless it is named as well; may be repeated",
-    )
-
-
-def read_archive(args: argparse.Namespace) -> Path | None:
-    """The archive's folder; None where there is none. StartFailed where one that was named is not
-    there, and where nobody lets us see."""
-    folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    if folder is None or _is_there(folder):
-        return folder
-    if args.archive is not None:
-        raise StartFailed("--archive: there is no such folder")
-    return None
-
-
-def _is_there(folder: Path) -> bool:
-    try:
-        return S_ISDIR(folder.stat().st_mode)
-    except PermissionError as error:
-        raise unreadable(folder, error) from None
-    except OSError:
-        return False
-
-
-def unreadable(path: Path, error: PermissionError) -> StartFailed:
-    return StartFailed(f"what is to be looked into can't be read: {why_not(path, error)}")
-
-
 def run(args: argparse.Namespace) -> int:
-    from router.archive import Sources, kept, matches
-
-    question, limit = _question(args), args.limit or _LIMIT
-    with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
-        ops = runner.run(_ops(args))
-        try:
-            archive = None if args.log and args.archive is None else read_archive(args)
-            logs = [log_source(name, spool) for name in args.log or ()]
-            sources = Sources(archive, logs, Progress("looked through"), note)
-            stored = runner.run(kept(ops, question, limit + 1)) if ops is not None else ()
-            found = matches(sources.look(question), stored)
-            first, second = next(found, None), next(found, None)
-            if first is None:
-                _say_where(sources, ops is not None)
-            elif second is None:
-                _say_story(runner, first, sources, ops, args)
-            else:
-                _say_table(chain((first, second), found), limit, args)
-            if sources.skipped:
-                note(f"{counted(sources.skipped, 'line')} could not be read and were left out")
-            return BAD if first is None else GOOD
-        except PermissionError as error:
-            raise unreadable(Path(error.filename), error) from None
-        except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
-        finally:
-            if ops is not None:
-                runner.run(ops.close())
+    wanted, limit = _wanted(args), args.limit or _LIMIT
+    with opened(args, wanted) as history:
+        found = history.matches(limit, body=args.body)
+        first, second = next(found, None), next(found, None)
+        if first is None:
+            note(f"no such event; {where_told(history)}")
+        elif second is None and not history.more:
+            _say_story(history, args)
+        else:
+            _say_table(chain(filter(None, (first, second)), found), history, args)
+        if history.skipped:
+            note(f"{counted(history.skipped, 'line')} could not be read and were left out")
+        return BAD if first is None else GOOD
 
 
-def _question(args: argparse.Namespace) -> Question:
-    from router.archive import Question, Word
-
-    for text in (*args.what, *(args.target or ()), *(args.code or ())):
-        if not text or text != text.encode("utf-8", "replace").decode():
-            raise SettingInvalid("an argument is empty or not UTF-8")
+def _wanted(args: argparse.Namespace) -> EventsWanted:
     if not (args.what or args.target or args.code or args.failed or args.since or args.until):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
-    return Question(
-        words=tuple(Word(text, _keys(text)) for text in args.what),
-        since=args.since,
-        until=args.until,
-        targets=tuple(args.target or ()),
-        codes=tuple(args.code or ()),
-        failed=args.failed,
+    return EventsWanted(
+        args.what, args.target or (), args.code or (), args.since, args.until, args.failed
     )
 
 
-def _keys(text: str) -> Glob:
-    """The pattern that a word is; an id that can be none is the key that is spelled so."""
-    try:
-        return Glob(text)
-    except GlobInvalid:
-        return Glob(text.replace("[", "[[]"))
-
-
-async def _ops(args: argparse.Namespace) -> Ops | None:
-    """The store, where it is to be looked into and is there: one that was named has to be."""
-    if read_setting(args, "store") is None or (args.log and args.store is None):
-        return None
-    try:
-        return await open_ops(args)
-    except StartFailed:
-        if args.store is not None or SETTINGS["store"].variable in os.environ:
-            raise
-        return None
-
-
-def log_source(name: str, spool: IO[bytes]) -> TraceSource:
-    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none."""
-    from router.archive import TraceSource
-
-    if name != STDIN:
-        path = Path(name)
-        if not path.is_file():
-            raise StartFailed(f"--log: there is no file {path}")
-        return TraceSource(f"the log {path.name}", lambda: path.open("rb"))
-    # It is looked through twice.
-    shutil.copyfileobj(stdin(), spool)
-
-    def again() -> IO[bytes]:
-        spool.seek(0)
-        return os.fdopen(os.dup(spool.fileno()), "rb")
-
-    return TraceSource("the log on stdin", again)
-
-
-class Progress:
-    """Tells on stderr how far something is that takes its time."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._told_at = time.monotonic()
-
-    def __call__(self, how_far: str) -> None:
-        now = time.monotonic()
-        if now - self._told_at >= _PROGRESS:
-            self._told_at = now
-            note(f"{self._doing} {how_far}")
-
-
-def _say_where(sources: Sources, with_store: bool) -> None:
-    """One line: where was looked, and how far back each reaches."""
-    places = [
-        f"{name} ({f'back to {utc(since)}' if since is not None else 'nothing there'})"
-        for name, since in sources.reach.items()
-    ]
-    if with_store:
-        places.append("the store (what is not settled, or was within the hour)")
-    where = ", ".join(places) or "no place: there is neither an archive nor a store"
-    note(f"no such event; looked in {where}")
-
-
-def _say_story(
-    runner: asyncio.Runner,
-    match: Match,
-    sources: Sources,
-    ops: Ops | None,
-    args: argparse.Namespace,
-) -> None:
-    from router.archive import story_of, story_shape
+def _say_story(history: History, args: argparse.Namespace) -> None:
     from router.cli.history.stories import story_told
 
-    story = story_shape(runner.run(story_of(match, sources, ops)), body=args.body)
+    story = history.story(body=args.body)
     if args.format == "json":
         say_json(story)
         return
-    for text in story_told(story, time.time()):
+    for text in story_told(story, history.now()):
         say(text)
     if args.body:
         say("")
         say(story["body"] if story["body"] is not None else "(its body was not kept)")
 
 
-def _say_table(found: Iterator[Match], limit: int, args: argparse.Namespace) -> None:
+def _say_table(found: Iterator[MatchShape], history: History, args: argparse.Namespace) -> None:
     """Each as soon as it is found."""
-    from router.archive import match_shape
     from router.cli.history.stories import MATCH_HEAD, match_told
 
     if args.format == "text":
         say(MATCH_HEAD)
-    for each in islice(found, limit):
-        match = match_shape(each, body=args.body)
+    for match in found:
         if args.format == "json":
             say_json(match)
             continue
         say(match_told(match))
         if body := match.get("body"):
             say(f"  {body}")
-    if next(found, None) is not None and args.format == "text":
+    if history.more and args.format == "text":
         say("and more: --limit, --since")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from router.cli.history.trace import Progress, add_archive, add_log, log_source, read_archive
+from router.cli.history.places import Progress, add_archive, add_log, log_source, read_archive
 from router.cli.options import (
     BAD,
     GOOD,
@@ -19,13 +20,14 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_json
+from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
 from router.config import parse_count
 from router.model import Event, Refused, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     from router.cli.routes.reaching import Reach
-    from router.config import Config
+    from router.config import Config, Explained, RefusedEvent
     from router.contract.intake import Intake
 
 SUMMARY = "say which routes an event matches, why the others don't, and its plan"
@@ -36,23 +38,22 @@ HELP = Help(
     stopped them; and the plan. KEY is the event's key; its four parts are the other fields. A whole
     event comes from a file by --event, and is checked as EBaaS's would be. With --target it is the
     other way round: what does this target get, by which routes, and which of the last requests in
-    the archive, or in a log, would go to it?""",
+    the archive, or in a log, would go to it? With --url a running router tells what it does with an
+    event, by the configuration that it has in force.""",
     examples=(
         "ebaas-router explain a.gs.cert.1",
         "ebaas-router explain a.gs.cert.1 --all --config config/routes.yaml",
         "ebaas-router explain --event event.json",
+        "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
         "ebaas-router explain --target ledger",
         "kubectl logs deploy/router | ebaas-router explain --target ledger --log -",
     ),
     exit_codes={
         GOOD: "explained, also where no route matches",
         BAD: "a configuration that is not valid, or an event that the router would refuse",
-        NOT_STARTED: "the archive or a log is not there or can't be read",
+        NOT_STARTED: "the archive, a log or the router is not there or can't be read",
     },
 )
-
-#: How many of the routes that don't match are shown.
-_NEAREST = 3
 
 #: How many of the last requests are looked at for a target, unless told otherwise.
 _LAST = 10_000
@@ -74,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="show every route, not the nearest only")
     add_settings(parser, "config", "schema", "secrets_dir")
+    add_remote(parser)
     add_format(parser)
 
 
@@ -82,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
         raise SettingInvalid("KEY, --event FILE or --target NAME has to be given, and one alone")
     if args.key == "":
         raise SettingInvalid("KEY: is empty")
+    remote = read_remote(args)
+    if remote is not None:
+        return _tell(_afar(remote, args), args)
     found = read_config(str(read_setting(args, "config")), args)
     loaded = usable(found, args.format)
     if loaded is None:
@@ -89,28 +94,49 @@ def run(args: argparse.Namespace) -> int:
     if args.target is not None:
         _tell_target(loaded, found.name, args)
         return GOOD
+    return _tell(_here(loaded, args), args)
+
+
+def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
+    if args.format == "json":
+        say_json(said)
+    elif "refused" in said:
+        why = said["refused"]
+        say(f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})")
+    else:
+        from router.cli.routes.explanation import told
+
+        for line in told(said, by_key=args.event is None):
+            say(line)
+    return BAD if "refused" in said else GOOD
+
+
+def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
+    from router.config import explained, refused
+
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
     except Refused as error:
-        _tell_refused(error, args.format)
-        return BAD
-    _tell(event, loaded, args)
-    return GOOD
+        return refused(error)
+    return explained(event, loaded, whole=args.all)
 
 
-def _tell(event: Event, loaded: Config, args: argparse.Namespace) -> None:
-    from router.cli.routes.explanation import told
-    from router.config import explained
-    from router.routing import nearest_routes
+def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
+    """What is no event is not sent: the router might read other bytes than these."""
+    from router.config import Explained, RefusedEvent, refused
 
-    nearest = len(loaded.table.routes) if args.all else _NEAREST
-    if args.format == "json":
-        say_json(explained(event, loaded, nearest))
-        return
-    explanation = loaded.table.explain(event)
-    others = nearest_routes(explanation.routes, nearest)
-    for line in told(event, loaded, explanation, others):
-        say(line)
+    if args.target is not None:
+        raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
+    asked: dict[str, Any] = {"all": True} if args.all else {}
+    if args.key:
+        asked["key"] = args.key
+    else:
+        try:
+            asked["event"] = json.loads(_read_event(args).body)
+        except Refused as error:
+            return refused(error)
+    said: Explained | RefusedEvent = remote.post("/explain", Explained | RefusedEvent, asked)
+    return said
 
 
 def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
@@ -164,12 +190,3 @@ def _intake(args: argparse.Namespace) -> Intake:
         return Intake(*schemas, *([Schema.load(own)] if own else []))
     except StartFailed as error:
         raise SettingInvalid(f"--schema: {error}") from None
-
-
-def _tell_refused(error: Refused, format: str) -> None:
-    from router.config import refused
-
-    if format == "json":
-        say_json(refused(error))
-    else:
-        say(f"refused: EBaaS gets {error.code} {error.msg} ({error.why})")

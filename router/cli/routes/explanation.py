@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from router.cli.columns import columns, counted, few, quoted
-from router.config import Config, shown
-from router.model import FIELDS, Event
-from router.routing import Explanation, FieldMatch, PlannedTarget, Route, RouteMatch
+from router.config import Explained, ExplainedField, ExplainedRoute, ExplainedTarget, shown
+from router.model import FIELDS
 
 _UNMATCHED = {
     "reject": "unmatched: reject. EBaaS gets the code 500, and sends the event again",
@@ -15,37 +14,33 @@ _UNMATCHED = {
 }
 
 
-def told(
-    event: Event,
-    config: Config,
-    explanation: Explanation,
-    others: Sequence[RouteMatch],
-) -> Iterator[str]:
-    """`others` are the routes to show that don't match."""
-    matching = [route for route in explanation.routes if route.matched]
-    yield from _event(event)
+def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
+    """`by_key` where no more than that was given."""
+    matching = [route for route in explained["routes"] if route["matched"]]
+    others = [route for route in explained["routes"] if not route["matched"]]
+    yield from _event(explained["event"], by_key=by_key)
     yield ""
     yield "no route matches" if not matching else f"{_routes(len(matching), 'match')}:"
     yield from _matches(matching)
     if others:
-        left = len(explanation.routes) - len(matching) - len(others)
+        left = explained["left"]
         yield ""
         yield f"{_routes(len(others) + left, 'do')} not match{_which(len(others), left)}:"
         yield from _matches(others)
     yield ""
     yield "plan:"
-    if matching:
-        planned = sorted(explanation.targets, key=lambda target: not target.required)
+    if explained["unmatched"] is None:
+        planned = sorted(explained["targets"], key=lambda target: not target["required_by"])
         yield from columns([_planned(target) for target in planned], indent=2)
     else:
-        yield f"  {_UNMATCHED[config.unmatched]}"
+        yield f"  {_UNMATCHED[explained['unmatched']]}"
 
 
-def _event(event: Event) -> Iterator[str]:
-    yield f"key     {shown(event.event_key)}"
-    values = [getattr(event, field) for field in FIELDS[:4]]
+def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
+    key, values = event["event_key"], [event[field] for field in FIELDS[:4]]
+    yield f"key     {shown(key)}"
     if not any(values):
-        count = event.event_key.count(".") + 1
+        count = key.count(".") + 1
         why = (
             "its four parts are empty"
             if count == 4
@@ -56,37 +51,33 @@ def _event(event: Event) -> Iterator[str]:
         return
     names = (field.removeprefix("event_") for field in FIELDS)
     said = ", ".join(f"{name} {shown(value)}" for name, value in zip(names, values, strict=False))
-    origin = "" if event.body else ", from the key's four parts"
+    origin = ", from the key's four parts" if by_key else ""
     yield f"fields  {said}{origin}"
-    if event.derived_key != event.event_key:
-        derived = shown(event.derived_key)
-        yield f"        they would make the key {derived}, but the given one counts"
+    if (derived := ".".join(values)) != key:
+        yield f"        they would make the key {shown(derived)}, but the given one counts"
 
 
-def _matches(routes: Sequence[RouteMatch]) -> Iterator[str]:
+def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
     for each in routes:
-        yield f"  {shown(each.route.name)}  {each.route.where}"
-        yield from columns([_field(field) for field in each.fields], indent=6)
+        yield f"  {shown(each['name'])}  {each['file']}:{each['line']}"
+        yield from columns([_field(field) for field in each["fields"]], indent=6)
 
 
-def _field(field: FieldMatch) -> tuple[str, ...]:
-    value = shown(field.value) if field.value else "(unknown)"
-    if field.pattern is not None:
-        return field.field, value, f"matches {shown(field.pattern)}"
-    patterns = few([shown(pattern) for pattern in field.patterns], " or ")
-    return field.field, value, f"is not {patterns}   <-- this stops it"
+def _field(field: ExplainedField) -> tuple[str, ...]:
+    value = shown(field["value"]) if field["value"] else "(unknown)"
+    if field["pattern"] is not None:
+        return field["field"], value, f"matches {shown(field['pattern'])}"
+    patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
+    return field["field"], value, f"is not {patterns}   <-- this stops it"
 
 
-def _planned(planned: PlannedTarget) -> tuple[str, ...]:
-    paused = "; paused: it gets nothing" if planned.target.paused else ""
-    if not planned.required:
-        return planned.target.name, "optional", f"by {_names(planned.optional_by)}{paused}"
-    besides = f"; optional by {_names(planned.optional_by)}" if planned.optional_by else ""
-    return planned.target.name, "required", f"by {_names(planned.required_by)}{besides}{paused}"
-
-
-def _names(routes: Sequence[Route]) -> str:
-    return quoted([route.name for route in routes])
+def _planned(target: ExplainedTarget) -> tuple[str, ...]:
+    required, optional = quoted(target["required_by"]), quoted(target["optional_by"])
+    paused = "; paused: it gets nothing" if target["paused"] else ""
+    if not target["required_by"]:
+        return target["name"], "optional", f"by {optional}{paused}"
+    besides = f"; optional by {optional}" if target["optional_by"] else ""
+    return target["name"], "required", f"by {required}{besides}{paused}"
 
 
 def _routes(count: int, verb: str) -> str:

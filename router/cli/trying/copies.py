@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 from router.cli.trying.caller import Ebaas, Response
 from router.cli.trying.request import Request
+from router.contract import is_sane
 from router.model import new_id
 from router.net import Tls
 from router.transport import Pool
 
 #: What a copy's `webhook-id` begins with: whoever dedupes by it never loses the real event.
-COPY_PREFIX = "copy_"
+COPY_PREFIX = b"copy_"
 
 #: Names the command that has made the copy.
 COPY_HEADER = b"x-ebaas-copy"
@@ -29,16 +30,23 @@ class Copy(NamedTuple):
 
 
 def copy_of(by: str, event_id: str, event_key: str, body: str) -> Copy:
-    """An event's body, byte for byte, marked by the command that sends it."""
+    """An event's body, byte for byte, marked by the command that sends it. What a router would not
+    have said of it makes no header, and nothing fail."""
+    known = _plain(event_id)
     headers = (
         (b"content-type", b"application/json"),
         (b"accept", b"application/json"),
-        (b"webhook-id", f"{COPY_PREFIX}{event_id or new_id()}".encode()),
-        (b"x-ebaas-event-key", quote(event_key, safe="").encode()),
+        (b"webhook-id", COPY_PREFIX + (known if is_sane(known) else new_id().encode())),
+        (b"x-ebaas-event-key", quote(_plain(event_key), safe="").encode()),
         (b"x-request-id", new_id().encode()),
         (COPY_HEADER, by.encode()),
     )
-    return Copy(headers, body.encode())
+    return Copy(headers, _plain(body))
+
+
+def _plain(text: str) -> bytes:
+    """A surrogate that stands alone is no text."""
+    return text.encode("utf-8", "replace")
 
 
 class Copier:

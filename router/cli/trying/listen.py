@@ -7,11 +7,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from router.cli.options import GOOD, INTERRUPTED, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
 from router.cli.printing import note, say, say_json
-from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote
+from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote, shaped
 from router.cli.routes.inputs import add_format
 from router.cli.trust import trust
 from router.config import parse_count
@@ -73,6 +73,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
+class _Dropped(TypedDict):
+    count: int
+
+
 def run(args: argparse.Namespace) -> int:
     remote = read_remote(args)
     if remote is None:
@@ -111,6 +115,8 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
         *(("match", pattern) for pattern in args.match or ()),
         *((name, "true") for name, given in (("failed", args.failed), ("bodies", bodies)) if given),
     ]
+    from router.archive import MatchShape
+
     has_come = False
     while True:
         try:
@@ -119,9 +125,9 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
                     has_come = True
                     note("listening; Ctrl-C ends it")
                 if name in ("event", "unmatched"):
-                    yield said
+                    yield shaped(said, MatchShape)
                 elif name == "dropped":
-                    note(f"{said['count']:,} came too fast and are left out")
+                    note(f"{shaped(said, _Dropped)['count']:,} came too fast and are left out")
             why = "the router has ended the stream"
         except RemoteProblem as error:
             if error.status or not has_come:
@@ -136,7 +142,7 @@ def _wait(remote: Remote) -> bool:
     while True:
         time.sleep(_AGAIN)
         try:
-            remote.get("/you")
+            remote.get("/you", Any)
         except RemoteProblem as error:
             if error.status:
                 raise

@@ -7,20 +7,18 @@ import contextlib
 import re
 import sys
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from router.cli.columns import counted
 from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note
 from router.cli.trying.secrets import read_secrets
+from router.cli.wording import Wording, add_language, read_language
 from router.config import parse_count, parse_host, parse_port
 from router.contract import parse_duration
 from router.model import SUCCESS
 
 if TYPE_CHECKING:
-    from router.cli.trying.standin import Distrust, Received
-    from router.process.asgi_server import AsgiServer
+    from router.cli.trying.standin import Distrust
 
 SUMMARY = "play a business endpoint: answer to order, print what comes"
 
@@ -78,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="of the lines; json has the headers and the body too (default text)",
     )
+    add_language(parser)
 
 
 def _add_answer(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    from router.cli.trying.received import RECEIVE_WORDS, ReceivedPrinter
     from router.cli.trying.standin import StandIn
     from router.net import listen
     from router.process.asgi_server import AsgiServer
@@ -142,7 +142,8 @@ def _serve(args: argparse.Namespace) -> None:
     from router.telemetry import Log, take_library_lines
 
     take_library_lines(Log(sys.stderr))
-    printer = _Printer(args.format)
+    words = Wording(RECEIVE_WORDS, read_language(args))
+    printer = ReceivedPrinter(args.format, words)
     stand_in = StandIn(
         code=args.code,
         status=args.status,
@@ -157,14 +158,14 @@ def _serve(args: argparse.Namespace) -> None:
     server = printer.server = AsgiServer(stand_in, listen(args.host, args.port))
 
     async def announce() -> None:
-        note(f"receiving on {server.url}, any path; Ctrl-C ends it")
+        note(words("receiving", url=server.url))
 
     run(server, then=announce)
     codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items())
     if printer.failure is not None:
         raise printer.failure
-    received = counted(stand_in.answered.total(), "request")
-    note(f"received {received}; answered: {codes or 'none'}")
+    number = stand_in.answered.total()
+    note(words("received", number=number, codes=codes or words("none")))
 
 
 def _distrust(args: argparse.Namespace) -> Distrust | None:
@@ -175,60 +176,3 @@ def _distrust(args: argparse.Namespace) -> Distrust | None:
 
     signer = Signer(read_secrets("--verify", args.verify, read_setting(args, "secrets_dir")))
     return lambda headers, body: signer.why_not(headers, body, time.time())
-
-
-class _Printer:
-    """Prints each request, and stops the server once nobody reads that any more."""
-
-    def __init__(self, format: str) -> None:
-        self._format = format
-        self.server: AsgiServer | None = None
-        #: Why nothing can be printed any more.
-        self.failure: OSError | None = None
-
-    def show(self, received: Received) -> None:
-        try:
-            if self._format == "json":
-                say_json(_as_json(received))
-            else:
-                say(_line(received))
-        except OSError as error:
-            self.failure = error
-            if self.server is not None:
-                self.server.stop()
-
-
-def _line(received: Received) -> str:
-    key = received.event_key or "(no event_key)"
-    webhook_id = received.header("webhook-id") or "none"
-    return (
-        f"{_now()}  {received.method} {received.path}  {key}  {len(received.body)} bytes  "
-        f"webhook-id {webhook_id}  -> {received.status} {received.code}{_trust(received)}"
-    )
-
-
-def _trust(received: Received) -> str:
-    if received.distrusted is None:
-        return ""
-    return f"  not trusted: {received.distrusted}" if received.distrusted else "  signature right"
-
-
-def _as_json(received: Received) -> dict[str, Any]:
-    return {
-        "time": _now(),
-        "method": received.method,
-        "path": received.path,
-        "event_key": received.event_key or None,
-        "webhook_id": received.header("webhook-id") or None,
-        "bytes": len(received.body),
-        "status": received.status,
-        "code": received.code,
-        **({} if received.distrusted is None else {"distrusted": received.distrusted or None}),
-        "headers": received.fields(),
-        "body": received.body.decode("utf-8", "replace"),
-    }
-
-
-def _now() -> str:
-    """As the router's own log has it, so that lines can be laid side by side."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from router.config.document.composer import compose
 from router.config.document.excerpt import Shown
 from router.config.document.nodes import ListNode, MapNode, Node, ScalarNode
-from router.config.document.problems import WHOLE_FILE, Place, Problems, shown
+from router.config.document.problems import MAX_PROBLEMS, WHOLE_FILE, Place, Problems, shown
 from router.config.document.text import MAX_SIZE, lines, readable
 from router.config.document.writer import write
 
 __all__ = [
+    "MAX_PROBLEMS",
     "MAX_SIZE",
     "WHOLE_FILE",
     "ListNode",

@@ -50,11 +50,12 @@ def _place(problem: Problem) -> tuple[int, int]:
 class Problems:
     """What is wrong with one file. The same thing at the same place is kept once.
 
-    Past `MAX_PROBLEMS` it only counts, so that no file can make a report without end.
+    Past `most` it only counts, so that no file can make a report without end.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, most: int = MAX_PROBLEMS) -> None:
         self.file = file
+        self._most = most
         #: Who answers for the file, once that has been read.
         self.owner = ""
         self._kept: dict[tuple[int, int, str], Problem] = {}
@@ -66,7 +67,7 @@ class Problems:
     def add(self, place: Place, path: str, message: str, *, once: bool = False) -> None:
         """`once`: of all places that this is said of, the first one in the file is kept."""
         key = (0, 0, message) if once else (place.line, place.column, message)
-        if key in self._kept or len(self._kept) < MAX_PROBLEMS:
+        if key in self._kept or len(self._kept) < self._most:
             told = message + (hint(place) if isinstance(place, ScalarNode) else "")
             problem = Problem(self.file, place.line, place.column, path, told)
             self._kept[key] = min(self._kept.get(key, problem), problem, key=_place)

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict
 
 from router.config import Deed
 from router.model import new_id
-from router.ops.api.deliveries import selected
+from router.ops.api.deliveries import filters_for
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import parse_span, read_glob, read_text
+from router.ops.api.preview import Previewed, plain_selection, selection_again
 from router.ops.api.rejected import Rejected
 from router.ops.api.view import View
-from router.routing import Glob
 from router.store import (
-    DISCARDED,
     Action,
     ActionShape,
+    Count,
     CountShape,
+    Filters,
     Later,
     Ops,
     Selection,
     State,
     Verb,
+    acted_on,
     action_shape,
     carry_out,
     count_shapes,
+    filter_words,
 )
 
 #: For how many seconds one request acts; what is left then takes another.
@@ -67,6 +69,8 @@ class PreviewShape(TypedDict):
 
     token: str
     verb: Verb
+    #: As it will be recorded.
+    action: ActionShape
     number: int
     counts: list[CountShape]
     #: How many more there are that were acknowledged later, as another event's.
@@ -85,20 +89,6 @@ class DoneShape(TypedDict):
     left: int
     #: There is more to be done: send the token again.
     more: bool
-
-
-class _Previewed(TypedDict):
-    """What a token has."""
-
-    verb: Verb
-    who: str | None
-    action_id: str
-    #: The selection in words, and as it was resolved.
-    words: str
-    selection: dict[str, Any]
-    #: On the store's clock.
-    moment: float
-    number: int
 
 
 def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
@@ -120,18 +110,19 @@ async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewShape:
     given = _read(asked.body)
     if not any(value for name, value in given.items() if name != "acknowledged_later"):
         raise Rejected(400, f"{verb} which deliveries? Say it, or match * for all")
+    filters = filters_for(view, given)
     async with asked.parts.stored.asked() as ops:
-        moment = ops.now()
-        selection = _selection(given, verb, view, moment)
-        if selection is None:
-            return _told(asked, verb, Selection(targets=("",)), given, moment, (), 0, [])
+        action = Action(new_id(), verb, asked.holder.name or "", filter_words(given), ops.now())
+        selection = _selection(verb, given if filters is None else filters, action.at)
+        if filters is None:
+            return _told(asked, action, replace(selection, targets=("",)), (), 0, [])
         counts = await ops.counts(selection)
         left_out = 0
         if selection.acknowledged_later is Later.EXCLUDE:
             others = await ops.counts(replace(selection, acknowledged_later=Later.ONLY))
             left_out = sum(count.deliveries for count in others)
         why = [] if counts else await _why(ops, selection, view)
-    return _told(asked, verb, selection, given, moment, counts, left_out, why)
+    return _told(asked, action, selection, counts, left_out, why)
 
 
 def _read(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,23 +143,12 @@ def _read(body: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _selection(given: Mapping[str, Any], verb: Verb, view: View, moment: float) -> Selection | None:
-    """What is selected of what was there at that moment. None for nothing at all."""
-    for state in given["state"]:
-        if state not in verb.states:
-            raise Rejected(400, f"state: {verb} is not for what is {state}")
-    selection = selected(given, view, moment)
-    if selection is None:
-        return None
-    usual = (State.SUPERSEDED,) if verb is Verb.RESTORE else (State.DEAD,)
-    later = Later.EXCLUDE if verb is Verb.REPLAY else Later.INCLUDE
-    return replace(
-        selection,
-        states=selection.states or usual,
-        reasons=(DISCARDED,) if verb is Verb.RESTORE else (),
-        until=moment if selection.until is None else selection.until,
-        acknowledged_later=Later(given["acknowledged_later"] or later),
-    )
+def _selection(verb: Verb, filters: Filters, moment: float) -> Selection:
+    """Raises Rejected for a state that the verb is not for."""
+    try:
+        return acted_on(verb, filters, moment)
+    except ValueError as error:
+        raise Rejected(400, f"state: {error}") from None
 
 
 async def _why(ops: Ops, selection: Selection, view: View) -> list[str]:
@@ -185,27 +165,26 @@ async def _why(ops: Ops, selection: Selection, view: View) -> list[str]:
 
 def _told(
     asked: Asked,
-    verb: Verb,
+    action: Action,
     selection: Selection,
-    given: Mapping[str, Any],
-    moment: float,
-    counts: Any,
+    counts: Sequence[Count],
     left_out: int,
     why: list[str],
 ) -> PreviewShape:
     number = sum(count.deliveries for count in counts)
-    previewed = _Previewed(
-        verb=verb,
+    previewed = Previewed(
+        verb=action.verb,
         who=asked.holder.name,
-        action_id=new_id(),
-        words=_words(asked.body),
-        selection=_plain(selection),
-        moment=moment,
+        action_id=action.action_id,
+        words=action.what,
+        selection=plain_selection(selection),
+        moment=action.at,
         number=number,
     )
     return PreviewShape(
         token=asked.parts.seal.put(previewed),
-        verb=verb,
+        verb=action.verb,
+        action=action_shape(action),
         number=number,
         counts=count_shapes(counts),
         left_out=left_out,
@@ -215,8 +194,9 @@ def _told(
 
 async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
-    selection = _again(previewed["selection"])
-    if not all(view.has(target) for target in selection.targets):
+    selection = selection_again(previewed["selection"])
+    # A holder that all were there for may be a team's by now.
+    if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
     action = Action(
         previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
@@ -236,52 +216,15 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     return DoneShape(action=action_shape(done), changed=changed, left=left, more=more and left > 0)
 
 
-def _previewed(asked: Asked, verb: Verb) -> _Previewed:
+def _previewed(asked: Asked, verb: Verb) -> Previewed:
     """Raises Rejected for a token that is not of this verb and holder, or of another process."""
     try:
-        previewed: _Previewed = asked.parts.seal.take(asked.body["token"])
+        previewed: Previewed = asked.parts.seal.take(asked.body["token"])
     except ValueError:
         raise Rejected(409, "token: is of no preview of this router's run; preview again") from None
     if previewed["verb"] != verb or previewed["who"] != asked.holder.name:
         raise Rejected(409, "token: is of another preview; preview again")
     return previewed
-
-
-def _plain(selection: Selection) -> dict[str, Any]:
-    """As JSON has it."""
-    return {
-        "targets": [*selection.targets],
-        "states": [*selection.states],
-        "event_ids": [*selection.event_ids],
-        "reasons": [*selection.reasons],
-        "keys": [glob.pattern for glob in selection.keys],
-        "since": selection.since,
-        "until": selection.until,
-        "acknowledged_later": selection.acknowledged_later,
-    }
-
-
-def _again(plain: Mapping[str, Any]) -> Selection:
-    return Selection(
-        targets=tuple(plain["targets"]),
-        states=tuple(map(State, plain["states"])),
-        event_ids=tuple(plain["event_ids"]),
-        reasons=tuple(plain["reasons"]),
-        keys=tuple(map(Glob, plain["keys"])),
-        since=plain["since"],
-        until=plain["until"],
-        acknowledged_later=Later(plain["acknowledged_later"]),
-    )
-
-
-def _words(body: Mapping[str, Any]) -> str:
-    """The selection as a command line has it."""
-    said: list[str] = []
-    for name, given in body.items():
-        for each in given if isinstance(given, list) else [given]:
-            if name != "dry_run":
-                said += ["--" + name.replace("_", "-"), str(each)]
-    return shlex.join(said)
 
 
 ACTS = tuple(

@@ -36,6 +36,8 @@ def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
         except Rejected as error:
             return problem(error)
         if isinstance(answer, AsyncIterator):
+            if request.method == "HEAD":  # it would have no end, and nothing in it
+                return Response(media_type="text/event-stream")
             return StreamingResponse(answer, media_type="text/event-stream")
         content = await asyncio.to_thread(dumped, answer)
         return Response(content, media_type="application/json")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from router.ops.api.concern import Concern
 from router.ops.api.endpoint import Asked, Endpoint
@@ -13,12 +11,12 @@ from router.ops.api.rejected import Rejected, nothing_there
 from router.ops.api.view import View
 from router.store import (
     START,
-    UNSETTLED,
     ActionShape,
     CountShape,
     DossierShape,
     Entry,
     EntryShape,
+    Filters,
     Later,
     Ops,
     Selection,
@@ -27,6 +25,7 @@ from router.store import (
     count_shapes,
     dossier_shape,
     entry_shape,
+    selection_of,
 )
 
 #: How many deliveries a page has, and the most.
@@ -52,32 +51,21 @@ class ActionsShape(TypedDict):
     actions: list[ActionShape]
 
 
-def selected(given: Mapping[str, Any], view: View, now: float) -> Selection | None:
-    """By the filters that were given; None for none at all."""
+def filters_for(view: View, given: Filters) -> Filters | None:
+    """Of the targets that there are; None where nothing can fit."""
     targets = view.among(given["target"])
-    if targets == ():
-        return None
-    older, newer = given["older_than"], given["newer_than"]
-    return Selection(
-        targets=targets or (),
-        states=tuple(map(State, given["state"])),
-        event_ids=given["event"],
-        keys=given["match"],
-        since=None if newer is None else now - newer,
-        until=None if older is None else now - older,
-        acknowledged_later=Later(given["acknowledged_later"] or Later.INCLUDE),
-    )
+    return None if targets == () else {**given, "target": targets}
 
 
 async def deliveries(asked: Asked) -> DeliveriesShape:
     """Deliveries that are not settled, or those in the states that are named"""
     query, view = asked.query, await asked.parts.view(asked.holder)
     concern = Concern(view, asked.holder.name)
+    filters = filters_for(view, query)
     async with asked.parts.stored.asked() as ops:
-        selection = selected(query, view, ops.now())
-        if selection is None:
+        if filters is None:
             return DeliveriesShape(counts=[], deliveries=[], next=None)
-        selection = replace(selection, states=selection.states or UNSETTLED)
+        selection = selection_of(filters, ops.now())
         limit, after = query["limit"] or _LIMIT, START
         if query["after"] is not None:
             after = await _place(ops, query["after"], view)
@@ -102,7 +90,9 @@ async def _page(
 async def _place(ops: Ops, cursor: str, view: View) -> tuple[int, str]:
     """Where a page ended: events' numbers tell how many there are, and stay here."""
     event_id, _, target = cursor.rpartition("~")
-    found = await _page(ops, Selection(event_ids=(event_id,)), 1, START)
+    # Of the holder's own targets: that another has the event is not told either.
+    own = Selection(targets=view.among(()) or (), event_ids=(event_id,))
+    found = await _page(ops, own, 1, START)
     if not found or not view.has(target):
         raise Rejected(410, "after: what stood there is gone; begin anew")
     return found[0].seq, target

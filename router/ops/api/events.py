@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypedDict
 
 from router.archive import MatchShape, StoryShape
-from router.model import SUCCESS, Reason
 from router.ops.api.concern import Concern
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, moment, number, texts
@@ -14,8 +13,8 @@ from router.ops.api.schema import Time
 from router.ops.searching import SearchedFor
 from router.telemetry import utc
 
-#: How many events a search gives, and the most.
-_LIMIT, _MOST = 20, 200
+#: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
+_LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 
 class LookedInShape(TypedDict):
@@ -36,26 +35,28 @@ class EventsShape(TypedDict):
 
 async def events(asked: Asked) -> EventsShape:
     """Events by any id of them, or by what became of them"""
-    query, view = asked.query, await asked.parts.view(asked.holder)
+    query, view, body = asked.query, await asked.parts.view(asked.holder), _body(asked)
+    limit = query["limit"] or _LIMIT
+    if body and limit > _MOST_BODIES:
+        raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
     targets = view.among(query["target"])
     if targets == ():
         return EventsShape(events=[], more=False, looked_in=[], skipped=0)
     wanted = SearchedFor(
         what=[*query["what"]],
         targets=[*(targets or ())],
+        seen=[*(view.among(()) or ())],
         codes=[*query["code"]],
         since=query["since"],
         until=query["until"],
         failed=bool(query["failed"]),
-        limit=query["limit"] or _LIMIT,
+        limit=limit,
+        body=body,
     )
-    found = await asked.parts.search.run(wanted)
+    found = await asked.parts.search.run(wanted, asked.holder.owner)
     concern = Concern(view, asked.holder.name)
-    concerning = [match for each in found["events"] if (match := concern.match(each)) is not None]
-    if not view.is_whole:
-        concerning = [each for each in concerning if _still_fits(each, wanted)]
     return EventsShape(
-        events=concerning,
+        events=[m for each in found["events"] if (m := concern.match(each)) is not None],
         more=found["more"],
         looked_in=[
             LookedInShape(
@@ -68,38 +69,30 @@ async def events(asked: Asked) -> EventsShape:
     )
 
 
-def _still_fits(match: MatchShape, wanted: SearchedFor) -> bool:
-    """Also by what is left of it: that it was found tells nothing of what is left out."""
-    if match["what"] == "kept":
-        return not wanted["codes"]
-    if match["what"] == "request" or match["what"] == "unmatched":
-        tried, codes = match["targets"], {match["code"]}
-    else:
-        tried, codes = [match], set[str]()
-    codes |= {each["code"] for each in tried}
-    failed = any(each["reason"] not in ("", Reason.ACKNOWLEDGED) for each in tried)
-    if match["what"] == "request":
-        failed = failed or match["code"] != SUCCESS
-    return (not wanted["codes"] or not codes.isdisjoint(wanted["codes"])) and (
-        failed or not wanted["failed"]
-    )
-
-
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
-    body = bool(asked.query["body"])
-    if body and "bodies" not in asked.holder.may:
-        raise Rejected(403, "the token does not allow this: it needs bodies")
     view, name = await asked.parts.view(asked.holder), asked.path["id"]
-    wanted = SearchedFor(
-        what=[], targets=[], codes=[], since=None, until=None, failed=False, limit=1,
-        event=name, body=body,
-    )  # fmt: skip
-    found = await asked.parts.search.run(wanted)
-    story = found["story"] and Concern(view, asked.holder.name).story(found["story"])
+    body, targets, story = _body(asked), view.among(()), None
+    if targets != ():
+        # Another's event is looked for as long as one that nobody has.
+        own = [*(targets or ())]
+        wanted = SearchedFor(
+            what=[], targets=own, seen=own, codes=[], since=None, until=None, failed=False, limit=1,
+            event=name, body=body,
+        )  # fmt: skip
+        told = (await asked.parts.search.run(wanted, asked.holder.owner))["story"]
+        story = told and Concern(view, asked.holder.name).story(told)
     if story is None:
         raise nothing_there("such event, or no more")
     return story
+
+
+def _body(asked: Asked) -> bool:
+    """Whether bodies are asked for. Raises Rejected where they may not be."""
+    body = bool(asked.query["body"])
+    if body and "bodies" not in asked.holder.may:
+        raise Rejected(403, "the token does not allow this: it needs bodies")
+    return body
 
 
 EVENTS = (
@@ -117,6 +110,7 @@ EVENTS = (
             texts("code", "With the reply's code, or a receiver's"),
             flag("failed", "No 000, or a failed attempt"),
             number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
+            flag("body", f"With their bodies; {_MOST_BODIES} events at most then"),
         ),
         problems=(503,),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ def flag(name: str, about: str) -> Param:
 
 def number(name: str, about: str, most: int) -> Param:
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= most:
+        if not re.fullmatch("[1-9][0-9]{0,8}", text) or int(text) > most:
             raise ValueError(f"is not a whole number from 1 to {most}")
         return int(text)
 

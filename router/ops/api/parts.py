@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router.config import Holder
+from router.config import Holder, Holders
 from router.ops.answers import Processes, Topic
 from router.ops.api.rejected import Rejected
 from router.ops.api.seal import Seal
@@ -47,6 +47,12 @@ class ApiParts:
             yield
         finally:
             await self.stored.close()
+
+    def take(self, holders: Holders) -> None:
+        """From now on these tokens are good. Every stream ends: who may still have it comes again,
+        by a token that is good."""
+        self.tokens.take(holders)
+        self.streams.end()
 
     async def view(self, holder: Holder) -> View:
         """Raises Rejected where no process answers."""

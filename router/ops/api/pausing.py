@@ -6,8 +6,9 @@ from typing import TypedDict
 
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import Rejected, nothing_there
-from router.ops.api.targets import PausedByPerson, PausedByRoutes, by_person
-from router.store import pause, resume
+from router.ops.api.target_shapes import PausedByPerson, PausedByRoutes
+from router.ops.api.targets import by_person
+from router.store import PauseShape, pause, pause_shape, paused, resume
 
 
 class PauseForShape(TypedDict):
@@ -26,6 +27,22 @@ class PausedShape(TypedDict):
     """How the target is held back from now on; null where it is not."""
 
     paused: PausedByPerson | PausedByRoutes | None
+    #: The one that was made or ended; null where there was none to end.
+    pause: PauseShape | None
+
+
+class PausesShape(TypedDict):
+    """The pauses that are in force, by target."""
+
+    pauses: list[PauseShape]
+
+
+async def pauses(asked: Asked) -> PausesShape:
+    """The pauses of people that are in force"""
+    view = await asked.parts.view(asked.holder)
+    async with asked.parts.stored.asked() as ops:
+        found = await paused(ops)
+    return PausesShape(pauses=[pause_shape(each) for each in found if view.has(each.target)])
 
 
 async def pause_target(asked: Asked) -> PausedShape:
@@ -39,17 +56,22 @@ async def pause_target(asked: Asked) -> PausedShape:
             )
         except ValueError as error:
             raise Rejected(400, str(error)) from None
-    return PausedShape(paused=by_person(made.since, made.until, made.because, made.who))
+    return PausedShape(
+        paused=by_person(made.since, made.until, made.because, made.who), pause=pause_shape(made)
+    )
 
 
 async def resume_target(asked: Asked) -> PausedShape:
     """End a target's pause before its time; what routes.yaml pauses stays paused"""
     name = await _target(asked)
     async with asked.parts.stored.asked() as ops:
-        await resume(ops, name, asked.holder.name or "")
+        ended = await resume(ops, name, asked.holder.name or "")
     view = await asked.parts.view(asked.holder)
     is_paused = view.targets[name]["paused"]
-    return PausedShape(paused=PausedByRoutes(by="routes.yaml") if is_paused else None)
+    return PausedShape(
+        paused=PausedByRoutes(by="routes.yaml") if is_paused else None,
+        pause=None if ended is None else pause_shape(ended),
+    )
 
 
 async def _target(asked: Asked) -> str:
@@ -60,6 +82,7 @@ async def _target(asked: Asked) -> str:
 
 
 PAUSING = (
+    Endpoint("GET", "/pauses", pauses, PausesShape, problems=(404, 503)),
     Endpoint(
         "POST",
         "/targets/{name}/pause",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from router.config import Explained, RefusedEvent
 from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import LONGEST_TEXT
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import Time
 from router.ops.api.view import View
@@ -31,15 +32,18 @@ class RoutesShape(TypedDict):
     since: Time
     #: What an event gets that no route matches.
     unmatched: str
+    #: How many requests EBaaS makes of an event.
+    requests: int
     routes: list[RouteFacts]
     reloads: list[ReloadShape]
 
 
 class ExplainShape(TypedDict):
-    """An event: its key alone, or all of it."""
+    """An event: its key alone, or all of it; and whether every route is to be told."""
 
     key: NotRequired[str]
     event: NotRequired[dict[str, Any]]
+    all: NotRequired[Literal[True]]
 
 
 async def routes(asked: Asked) -> RoutesShape:
@@ -49,6 +53,7 @@ async def routes(asked: Asked) -> RoutesShape:
         hash=view.table["hash"],
         since=utc(view.table["since"]),
         unmatched=view.table["unmatched"],
+        requests=view.table["requests"],
         routes=view.table["routes"],
         # What was changed is not the holder's alone.
         reloads=await _reloads(asked) if view.is_whole else [],
@@ -72,10 +77,14 @@ async def _reloads(asked: Asked) -> list[ReloadShape]:
 
 async def explain(asked: Asked) -> Explained | RefusedEvent:
     """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
-    if len(asked.body) != 1:
+    if ("key" in asked.body) == ("event" in asked.body):
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
+    for name, said in {**asked.body, **asked.body.get("event", {})}.items():
+        # Each route that it matches repeats it.
+        if isinstance(said, str) and len(said) > LONGEST_TEXT:
+            raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
     said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
@@ -86,6 +95,7 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
 def _narrowed(said: Explained, view: View) -> Explained:
     """As far as it concerns the targets that there are."""
     names, own = view.targets, {route["name"] for route in view.table["routes"]}
+    shown = [each for each in said["routes"] if each["name"] in own]
     return Explained(
         event=said["event"],
         plan={
@@ -94,7 +104,8 @@ def _narrowed(said: Explained, view: View) -> Explained:
         },
         unmatched=None,
         targets=[each for each in said["targets"] if each["name"] in names],
-        routes=[each for each in said["routes"] if each["name"] in own],
+        routes=shown,
+        left=len(own) - len(shown),
     )
 
 

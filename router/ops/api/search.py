@@ -24,11 +24,14 @@ class Search:
         self._command = command
         self._log = log
         self._places = asyncio.Semaphore(SEARCHES)
+        #: One search of each team at a time, however many it asks for: others come in between.
+        self._teams: dict[str, asyncio.Lock] = {}
 
-    async def run(self, asked: SearchedFor) -> Found:
-        """Raises Rejected where nothing came of it in time."""
+    async def run(self, asked: SearchedFor, team: str = "") -> Found:
+        """Raises Rejected where nothing came of it in time; `team` is whose it is, if any's."""
+        turn = self._teams.setdefault(team, asyncio.Lock()) if team else contextlib.nullcontext()
         try:
-            async with asyncio.timeout(SEARCH_WITHIN), self._places:
+            async with asyncio.timeout(SEARCH_WITHIN), turn, self._places:
                 said = await self._said(json.dumps(asked).encode())
         except TimeoutError:
             why = f"nothing was found within {SEARCH_WITHIN:.0f} s: say since, or which target"

@@ -8,7 +8,7 @@ from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, keys, texts
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import EventStream
-from router.ops.streams import STREAMS, Streams, Wanted
+from router.ops.streams import Streams, Wanted
 
 
 async def stream(asked: Asked) -> AsyncIterator[bytes]:
@@ -17,8 +17,8 @@ async def stream(asked: Asked) -> AsyncIterator[bytes]:
     query, streams = asked.query, asked.parts.streams
     if query["bodies"] and "bodies" not in asked.holder.may:
         raise Rejected(403, "the token does not allow this: bodies=true needs bodies")
-    if streams.is_full:
-        raise Rejected(503, f"{STREAMS} streams are open already")
+    if count := streams.full_for(asked.holder):
+        raise Rejected(503, f"{count} streams are open already")
     wanted = Wanted(
         asked.holder,
         targets=query["target"],

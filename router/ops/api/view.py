@@ -54,6 +54,7 @@ def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
         hash=table["hash"],
         since=table["since"],
         unmatched=table["unmatched"],
+        requests=table["requests"],
         targets={name: each for name, each in table["targets"].items() if name in names},
         routes=[each for each in routes if each["required"] or each["optional"]],
     )

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,7 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
+    Notice,
     Record,
     Settlement,
     State,
@@ -205,6 +206,17 @@ class PostgresStore:
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         return tuple(Pause(*row) for row in await self._pool.call("pauses", [], timeout))
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        found = await self._pool.call("notice", [name], timeout)
+        return Notice(*found[0]) if found else None
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        asked = rows.dumped([name, astuple(notice), before and astuple(before)])
+        ((is_first,),) = await self._pool.call("notify_of", [asked], timeout)
+        return bool(is_first)
 
     async def usage(self, timeout: float) -> Usage:
         found = await self._pool.call("used", [], timeout)

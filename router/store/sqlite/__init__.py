@@ -23,6 +23,7 @@ from router.store.promises import (
     Due,
     Ended,
     Kept,
+    Notice,
     Record,
     Settlement,
     StoreFailed,
@@ -96,6 +97,14 @@ class SqliteStore:
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         return self._read(reading.pauses)
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        return self._read(partial(reading.notice, name=name))
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        return await self._write(lambda rows: rows.notify(name, notice, before), timeout)
 
     async def usage(self, timeout: float) -> Usage:
         self._check_file()

@@ -15,6 +15,7 @@ from router.store.promises import (
     DeliveryRow,
     Due,
     Kept,
+    Notice,
     Record,
     Stage,
     State,
@@ -98,6 +99,11 @@ def _firsts(connection: sqlite3.Connection, next_: str, start: tuple[Any, ...]) 
 
 def pauses(connection: sqlite3.Connection) -> tuple[Pause, ...]:
     return tuple(Pause(*row) for row in connection.execute(_PAUSES))
+
+
+def notice(connection: sqlite3.Connection, name: str) -> Notice | None:
+    found = connection.execute("SELECT what, at FROM notices WHERE name = ?", (name,)).fetchone()
+    return None if found is None else Notice(*found)
 
 
 def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:

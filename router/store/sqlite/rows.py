@@ -16,6 +16,7 @@ from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
+    Notice,
     Record,
     Settlement,
     Stage,
@@ -23,7 +24,7 @@ from router.store.promises import (
     StoreFull,
     StoreLimits,
 )
-from router.store.sqlite.reading import TAKE, due
+from router.store.sqlite.reading import TAKE, due, notice
 
 _PUT = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
@@ -62,6 +63,7 @@ class Rows:
         self, connection: sqlite3.Connection, limits: StoreLimits, full: Collection[str] = ()
     ) -> None:
         """`full` is what has no room for attempts: targets, and `""` for the whole store."""
+        self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._limits = limits
@@ -204,8 +206,18 @@ class Rows:
         self._executemany("DELETE FROM bodies WHERE seq = ?", over)
         self._executemany("DELETE FROM events WHERE seq = ?", over)
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
+        self._execute("DELETE FROM notices WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))
         return len(over)
+
+    def notify(self, name: str, new: Notice, before: Notice | None) -> bool:
+        if notice(self._connection, name) not in (None, before, new):
+            return False
+        self._execute(
+            "INSERT OR REPLACE INTO notices (name, what, at) VALUES (?, ?, ?)",
+            (name, new.what, new.at),
+        )
+        return True
 
     def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:
         dead = self._execute(

@@ -157,8 +157,9 @@ END;
 #: takes up room and nothing else.
 _COUNTS = "({0}.state <> 'dead' OR {0}.acknowledged_later_at IS NULL)"
 
-#: One pause for each target, the last. An awaited delivery's `ends_at` is its event's, and all
-#: others have none: it is kept by triggers, so that a program of the version before keeps it too.
+#: One pause for each target, the last, and what was last told of each thing. An awaited delivery's
+#: `ends_at` is its event's, and all others have none: it is kept by triggers, so that a program of
+#: the version before keeps it too.
 #: Both indexes are for the first of each target, however many there are; no other query fits them.
 _THIRD = f"""
 ALTER TABLE deliveries ADD COLUMN ends_at REAL;
@@ -188,6 +189,12 @@ CREATE TABLE pauses (
     because TEXT NOT NULL,
     who TEXT NOT NULL,
     resumed_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE notices (
+    name TEXT NOT NULL PRIMARY KEY,
+    what TEXT NOT NULL,
+    at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 DROP TRIGGER delivery_left;

@@ -327,7 +327,8 @@ class OfTarget:
     )
     lost: int = counter(
         "lost_total",
-        "Optional deliveries that failed and that nobody retries: there is no store.",
+        "Optional deliveries that failed and that nobody retries: there is no store, or it was "
+        "away for an event of the router's own.",
     )
     unsettled: Counts = gauge(
         "unsettled_deliveries",

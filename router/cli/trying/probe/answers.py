@@ -20,28 +20,27 @@ from router.contract import parse_json
 from router.model import Reason
 from router.transport import Answer
 
-_LET_IN = "say who you are: --secret, --header, or --target NAME with what routes.yaml has"
-
 
 async def redirects(client: Client) -> Finding:
-    attempt = (await client.send(client.samples.event())).attempt
+    words, attempt = client.words, (await client.send(client.samples.event())).attempt
     if attempt.reason is Reason.REDIRECT:
-        return unacknowledged(attempt, "the URL redirects")
+        return unacknowledged(words, attempt, words("redirects"))
     if attempt.status is None:
-        return skipped(f"no answer came: {answer_of(attempt)}")
-    return good(f"none: {answer_of(attempt)}")
+        return skipped(words("redirects.unanswered", answer=answer_of(words, attempt)))
+    return good(words("redirects.none", answer=answer_of(words, attempt)))
 
 
 async def acknowledged(client: Client) -> Finding:
-    result, attempt, _ = await client.send(client.samples.event())
+    words, (result, attempt, _) = client.words, await client.send(client.samples.event())
     if not attempt.acknowledged:
-        mend = _LET_IN if attempt.status in (401, 403) else ""
-        return unacknowledged(attempt, "the sample event is not acknowledged", mend)
+        mend = words("answers.mend") if attempt.status in (401, 403) else ""
+        return unacknowledged(words, attempt, words("answers"), mend)
     by_code = client.target.acknowledge == "code"
     if by_code and isinstance(result, Answer) and (wrong := _no_strings(result.body)):
-        then = "it acknowledges all the same; others that speak the contract may not"
-        return breach(f"{wrong} is no string", then, "make it one, or leave it out")
-    return good(f"{answer_of(attempt)} in {milliseconds(attempt.seconds)} ms")
+        said = words("no string", names=wrong)
+        return breach(said, words("no string.then"), words("no string.mend"))
+    ms = str(milliseconds(attempt.seconds))
+    return good(words("answers.took", answer=answer_of(words, attempt), ms=ms))
 
 
 def _no_strings(body: bytes) -> str:
@@ -57,24 +56,25 @@ async def timing(client: Client) -> Finding:
     for number in range(client.effort.requests):
         attempt = (await client.send(client.samples.event())).attempt
         if not attempt.acknowledged:
-            return unacknowledged(attempt, f"request {number + 1} in a row is not acknowledged")
+            what = client.words("timing", number=number + 1)
+            return unacknowledged(client.words, attempt, what)
         seconds.append(attempt.seconds)
-    return good(_figures(seconds, client.target.timeout))
+    return good(_figures(client, seconds))
 
 
 async def at_once(client: Client) -> Finding:
-    number = min(client.effort.at_once, client.target.max_in_flight)
+    words, number = client.words, min(client.effort.at_once, client.target.max_in_flight)
     sending = (client.send(client.samples.event()) for _ in range(number))
-    attempts = [exchange.attempt for exchange in await asyncio.gather(*sending)]
+    attempts = [trial.attempt for trial in await asyncio.gather(*sending)]
     failed = [attempt for attempt in attempts if not attempt.acknowledged]
     if failed:
-        what = f"{len(failed)} of {len(attempts)} at once are not acknowledged"
-        mend = "serve that many at a time, or set `max_in_flight` of the target to what it can do"
-        return unacknowledged(failed[0], what, mend)
-    return good(_figures([attempt.seconds for attempt in attempts], client.target.timeout))
+        what = words("at-once", failed=len(failed), number=len(attempts))
+        return unacknowledged(words, failed[0], what, words("at-once.mend"))
+    return good(_figures(client, [attempt.seconds for attempt in attempts]))
 
 
-def _figures(seconds: Sequence[float], timeout: float) -> str:
+def _figures(client: Client, seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
-    p50, p99 = (milliseconds(percentile(ordered, share)) for share in (50, 99))
-    return f"p50 {p50} ms, p99 {p99} ms of {len(ordered)}; the timeout is {timeout:g} s"
+    p50, p99 = (str(milliseconds(percentile(ordered, share))) for share in (50, 99))
+    timeout = f"{client.target.timeout:g}"
+    return client.words("figures", p50=p50, p99=p99, number=str(len(ordered)), timeout=timeout)

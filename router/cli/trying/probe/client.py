@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.cli.trying.probe.samples import Sample, Samples
+from router.cli.wording import Wording
 from router.contract import KEY_PREFIX, Signer
 from router.delivery import addressed, judge, usual_lines
 from router.model import Attempt, Event, Letter, Secret, new_id
@@ -47,7 +48,9 @@ class Client:
     It has connections of its own, which end with it.
     """
 
-    def __init__(self, target: Target, samples: Samples, effort: Effort) -> None:
+    def __init__(self, target: Target, samples: Samples, effort: Effort, words: Wording) -> None:
+        """`words` are those in which checks tell what they have found."""
+        self.words = words
         self.target = target
         self.samples = samples
         self.effort = effort

@@ -20,59 +20,57 @@ _LOOK = 0.005
 
 
 async def tls(client: Client) -> Finding:
+    words = client.words
     if not client.target.url.lower().startswith("https:"):
-        return skipped("the URL is http")
+        return skipped(words("tls.http"))
     connection = await client.connect()
     if isinstance(connection, Failure):
-        return unacknowledged(client.judged(connection), "no connection by TLS")
+        return unacknowledged(words, client.judged(connection), words("tls"))
     if not connection.certificate:
-        return good("connected; the certificate is not looked at, by `verify: false`")
+        return good(words("tls.unseen"))
     end = ssl.cert_time_to_seconds(connection.certificate["notAfter"])
     days = (end - time.time()) / 86400
     if days >= _LEAST_DAYS:
-        return good(f"the certificate is good for {days:.0f} days")
-    then = "it connects until then; afterwards every event fails as `tls`, and comes again"
-    return breach(f"the certificate ends in {days:.1f} days", then, "renew it, and have that done")
+        return good(words("tls.good", days=f"{days:.0f}"))
+    said = words("tls.ends", days=f"{days:.1f}")
+    return breach(said, words("tls.ends.then"), words("tls.ends.mend"))
 
 
 async def keep_alive(client: Client) -> Finding:
     """An event, and after a rest a refusal and one more event, by one connection as long as the
     answers let it live."""
-    connection = await client.connect()
+    words, connection = client.words, await client.connect()
     if isinstance(connection, Failure):
-        return unacknowledged(client.judged(connection), "no connection")
+        return unacknowledged(words, client.judged(connection), words("no connection"))
     _, attempt, lives = await client.ask(connection, client.samples.event())
     if not attempt.acknowledged:
-        return unacknowledged(attempt, "the first event is not acknowledged")
+        return unacknowledged(words, attempt, words("keep-alive"))
     if not lives:
-        return good("each request has a connection of its own")
+        return good(words("keep-alive.none"))
     if await _ended(connection, client.effort.idle):
-        then = "an event that meets the end fails as `reset`, and comes again"
-        mend = "say `connection: close`, or keep idle connections for more than 4 s"
-        return breach(f"idle connections end within {client.effort.idle:g} s unsaid", then, mend)
+        said = words("keep-alive.ends", idle=f"{client.effort.idle:g}")
+        return breach(said, words("keep-alive.ends.then"), words("keep-alive.ends.mend"))
     if not (await client.ask(connection, client.samples.raw(b'{"event_source"'))).lives:
-        return good("a refusal ends the connection")
+        return good(words("keep-alive.refusal"))
     attempt = (await client.ask(connection, client.samples.event())).attempt
     if not attempt.acknowledged:
-        what = "after a refusal the connection's next event is not acknowledged"
-        mend = "read a request's whole body before you refuse it, or say `connection: close`"
-        return replace(unacknowledged(attempt, what), mend=mend)
-    return good("a connection takes one request after the other, a refused one too")
+        found = unacknowledged(words, attempt, words("keep-alive.left over"))
+        return replace(found, mend=words("keep-alive.left over.mend"))
+    return good(words("keep-alive.good"))
 
 
 async def closing(client: Client) -> Finding:
-    connection = await client.connect()
+    words, connection = client.words, await client.connect()
     if isinstance(connection, Failure):
-        return unacknowledged(client.judged(connection), "no connection")
+        return unacknowledged(words, client.judged(connection), words("no connection"))
     sample = replace(client.samples.event(), lines=b"connection: close\r\n")
     attempt = (await client.ask(connection, sample)).attempt
     if not attempt.acknowledged:
-        return unacknowledged(attempt, "with `connection: close` an event is not acknowledged")
+        return unacknowledged(words, attempt, words("closing"))
     if await _ended(connection, min(1.0, client.target.timeout)):
-        return good("the connection ends when it is asked to")
-    then = "it does not ask for that; a proxy on the way may, and is kept waiting"
-    mend = "end the connection after the answer to a request that says `connection: close`"
-    return breach("a request's `connection: close` does not end it", then, mend)
+        return good(words("closing.good"))
+    said = words("closing.stays")
+    return breach(said, words("closing.stays.then"), words("closing.stays.mend"))
 
 
 async def _ended(connection: TargetConnection, seconds: float) -> bool:

@@ -10,60 +10,43 @@ from router.cli.trying.probe.samples import Sample, Samples
 
 
 def acknowledges(
-    samples: Callable[[Samples], Iterable[Sample]], what: str, mend: str
+    name: str, samples: Callable[[Samples], Iterable[Sample]]
 ) -> Callable[[Client], Awaitable[Finding]]:
-    """The check by these samples; `what` each of them is, and how to mend who refuses one."""
+    """The check by these samples; its words are below its name."""
 
     async def run(client: Client) -> Finding:
+        words = client.words
         for sample in samples(client.samples):
             attempt = (await client.send(sample)).attempt
             if not attempt.acknowledged:
-                return unacknowledged(attempt, f"{what} is not acknowledged", mend)
-        return good(answer_of(attempt))
+                return unacknowledged(words, attempt, words(name), words(f"{name}.mend"))
+        return good(answer_of(words, attempt))
 
     return run
 
 
-twice = acknowledges(
-    lambda samples: [samples.event()] * 2,
-    "the same webhook-id for the second time",
-    "answer 000 to an id that is done already, and do nothing else",
-)
+twice = acknowledges("twice", lambda samples: [samples.event()] * 2)
 
-no_changes = acknowledges(
-    lambda samples: [samples.event(changes=[])],
-    "an event with `changes: []`",
-    "take an empty list for a list: there is nothing to do for it",
-)
+no_changes = acknowledges("no-changes", lambda samples: [samples.event(changes=[])])
 
 no_key = acknowledges(
-    lambda samples: [samples.event(event_key=key) for key in (..., None, "")],
-    "an event whose event_key is absent, null or empty",
-    "let event_key be optional; else it is the four other fields, joined by dots",
+    "no-key", lambda samples: [samples.event(event_key=key) for key in (..., None, "")]
 )
 
 unknown_fields = acknowledges(
-    lambda samples: [samples.event(tenant="t", trace={"a": [1]})],
-    "an event with fields of no known name",
-    "ignore fields that you don't know: the platform may grow",
+    "unknown-fields", lambda samples: [samples.event(tenant="t", trace={"a": [1]})]
 )
 
 scripts = acknowledges(
+    "scripts",
     lambda samples: [
         samples.event(event_type="证书🎫", event_key="证书.🎫", changes=["编号-一", "🙂"])
     ],
-    "an event with Chinese and emoji",
-    "read the body as UTF-8 whatever the locale is, and let the database have all of Unicode",
 )
 
 many_ids = acknowledges(
+    "many-ids",
     lambda samples: [samples.event(changes=[f"probe-{number}" for number in range(1000)])],
-    "an event with 1,000 ids in `changes`",
-    "let `changes` be of any length, and do the work for its ids after the answer",
 )
 
-large_body = acknowledges(
-    lambda samples: [samples.large()],
-    "an event of 1 MiB",
-    "let a body have 1 MiB: in the server, in its framework, in any proxy before it",
-)
+large_body = acknowledges("large-body", lambda samples: [samples.large()])

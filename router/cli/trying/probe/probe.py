@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from router.cli.options import (
@@ -23,13 +24,15 @@ from router.cli.options import (
 from router.cli.printing import note
 from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiver
 from router.cli.trying.probe.samples import DEFAULT_KEY, Samples
+from router.cli.trying.probe.words import PROBE_WORDS
+from router.cli.wording import Wording, add_language, read_language
 from router.config import parse_count
 from router.contract import parse_duration
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
     from router.cli.trying.probe.checks import Check
-    from router.cli.trying.probe.client import Effort
+    from router.cli.trying.probe.client import Client
     from router.cli.trying.probe.report import ProbeReport
 
 SUMMARY = "check whether an endpoint keeps the contract, by real events"
@@ -88,6 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_effort(which)
     parser.add_argument("--yes", action="store_true", help="send without asking")
+    add_language(parser)
     parser.add_argument(
         "--format",
         choices=("text", "json", "junit"),
@@ -116,18 +120,21 @@ def _add_effort(which: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from router.cli.trying.probe.checks import checks
-    from router.cli.trying.probe.client import Effort
+    from router.cli.trying.probe.client import Client, Effort
     from router.cli.trying.probe.finding import Grade
     from router.cli.trying.probe.report import ProbeReport
 
-    receiver = read_receiver(args)
+    receiver, words = read_receiver(args), Wording(PROBE_WORDS, read_language(args))
     effort = Effort(args.requests, args.at_once, args.idle)
     chosen = _chosen(checks(effort), args)
     heed_ctrl_c()
-    _ask(receiver, chosen, args)
-    report = ProbeReport(receiver, args.format)
+    _ask(receiver, chosen, args, words)
+    if args.format != "text":
+        words = Wording(PROBE_WORDS)  # which no locale changes
+    report = ProbeReport(receiver, args.format, words)
+    make_client = partial(Client, receiver.target, args.key, effort, words)
     try:
-        asyncio.run(_make(chosen, receiver, args.key, effort, report))
+        asyncio.run(_make(chosen, make_client, report))
     except KeyboardInterrupt:
         return INTERRUPTED
     report.end()
@@ -148,41 +155,33 @@ def _chosen(every: Sequence[Check], args: argparse.Namespace) -> Sequence[Check]
     return chosen
 
 
-def _ask(receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace) -> None:
+def _ask(
+    receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace, words: Wording
+) -> None:
     """Say what will be sent, and to whom; SettingInvalid where nobody has said yes."""
-    from router.cli.columns import counted
-
-    requests = counted(sum(check.requests for check in chosen), "real request")
-    note(
-        f"{counted(len(chosen), 'check')} with up to {requests} to {receiver.shown}; it may do "
-        f"its work for events with key {args.key.key} and ids like probe-1"
-    )
+    requests = sum(check.requests for check in chosen)
+    said = {"url": receiver.shown, "key": args.key.key}
+    note(words("asks", checks=len(chosen), requests=requests, **said))
     if args.yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise SettingInvalid("nobody can be asked whether to send them: --yes sends them")
-    print("send them? [y/N] ", end="", file=sys.stderr, flush=True)
+        raise SettingInvalid(words("asks.nobody"))
+    print(words("asks.question"), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise SettingInvalid("nothing was sent")
+        raise SettingInvalid(words("asks.no"))
 
 
 async def _make(
-    chosen: Sequence[Check],
-    receiver: Receiver,
-    samples: Samples,
-    effort: Effort,
-    report: ProbeReport,
+    chosen: Sequence[Check], make_client: Callable[[], Client], report: ProbeReport
 ) -> None:
     """Each check by connections of its own, up to the breach of one that comes before all else."""
-    from router.cli.trying.probe.client import Client
     from router.cli.trying.probe.finding import Grade
 
     for number, check in enumerate(chosen, 1):
         started = time.perf_counter()
-        async with contextlib.aclosing(Client(receiver.target, samples, effort)) as client:
+        async with contextlib.aclosing(make_client()) as client:
             finding = await check.run(client)
         report.add(check.name, finding, time.perf_counter() - started)
         if check.is_first and finding.grade is Grade.BREACH:
-            others = [each.name for each in chosen[number:]]
-            report.leave(others, f"after the breach of {check.name} they would tell no more")
+            report.leave([each.name for each in chosen[number:]], check.name)
             return

@@ -7,14 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from router.cli.options import add_settings, nearest_of, parse_url, read_setting, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.request import parse_header
 from router.cli.trying.secrets import read_secrets, secrets_of
-from router.config import Config, is_own, load, parse_file
+from router.config import is_own, load, parse_file
 from router.contract import PLATFORM, Schedule, parse_duration
 from router.model import Secret, SettingInvalid, why_not
 from router.routing import Target
@@ -31,8 +31,9 @@ class Receiver:
     target: Target
     #: The URL as it may be printed.
     shown: str
-    #: What becomes of an event that it has not acknowledged.
-    again: str
+    #: Who sends it an event again that it has not acknowledged, and when.
+    sender: Literal["ebaas", "queue", "somebody"]
+    schedule: Schedule
 
 
 def parse_own_header(text: str) -> tuple[bytes, bytes]:
@@ -109,7 +110,7 @@ def _by_url(args: argparse.Namespace) -> Receiver:
         secret=_secrets(args),
         tls=trust(args),
     )
-    return Receiver(target, url, _again("the event comes again", PLATFORM))
+    return Receiver(target, url, "somebody", PLATFORM)
 
 
 def _by_name(args: argparse.Namespace) -> Receiver:
@@ -123,17 +124,9 @@ def _by_name(args: argparse.Namespace) -> Receiver:
     if target is None:
         near = nearest_of(args.target, targets)
         raise SettingInvalid(f"--target: {args.target!r} is not in routes.yaml{near}")
-    return Receiver(target, target.public_url, _again_by(config, target))
-
-
-def _again_by(config: Config, target: Target) -> str:
     if any(target.name in route.required for route in config.table.routes):
-        return _again("EBaaS gets no 000 and sends the event again", config.ebaas.schedule)
-    return _again("the router sends the event again", config.queue)
-
-
-def _again(who: str, schedule: Schedule) -> str:
-    return f"{who}, {schedule.retries} times within {schedule.total() / 3600:.1f} h"
+        return Receiver(target, target.public_url, "ebaas", config.ebaas.schedule)
+    return Receiver(target, target.public_url, "queue", config.queue)
 
 
 def _secrets(args: argparse.Namespace) -> tuple[Secret, ...]:

@@ -15,6 +15,7 @@ from router.cli.trying.probe.finding import (
     unacknowledged,
 )
 from router.cli.trying.probe.samples import Sample, Samples
+from router.cli.wording import Wording
 from router.model import Attempt
 from router.transport import Failure
 
@@ -27,98 +28,87 @@ _NOT_IMPLEMENTED = 501
 #: More than any receiver lets clocks be apart, in seconds; the standard's are 300.
 _STALE = 600.0
 
-_UNKNOWN = "no secret is known: --secret, or `secret` in routes.yaml"
-
-_EVERYBODY = "it sends nothing like this; whoever else can reach the URL may"
-
 
 def distrusts(
-    samples: Callable[[Samples], Iterable[Sample]], what: str, mend: str
+    name: str, samples: Callable[[Samples], Iterable[Sample]]
 ) -> Callable[[Client], Awaitable[Finding]]:
-    """The check by these samples, whose signature nobody may trust; `what` each of them is."""
+    """The check by these samples, which nobody may trust; its words are below its name."""
 
     async def run(client: Client) -> Finding:
         if not client.target.secret:
-            return skipped(_UNKNOWN)
-        return await _refused(client, samples(client.samples), (401,), what, mend)
+            return skipped(client.words("no secret"))
+        return await _refused(client, name, samples(client.samples), (401,))
 
     return run
 
 
-unsigned = distrusts(
-    lambda samples: [replace(samples.event(), signed="not")],
-    "an event without a signature",
-    "answer 401 before anything else where webhook-signature is missing",
-)
+unsigned = distrusts("unsigned", lambda samples: [replace(samples.event(), signed="not")])
 
 wrong_signature = distrusts(
-    lambda samples: [replace(samples.event(), signed="wrong")],
-    "an event that is signed by another secret",
-    "compare webhook-signature with one of your own, over the body's bytes as they came; answer "
-    "401 where it differs",
+    "wrong-signature", lambda samples: [replace(samples.event(), signed="wrong")]
 )
 
 stale = distrusts(
-    lambda samples: [replace(samples.event(), age=age) for age in (_STALE, -_STALE)],
-    "an event signed ten minutes ago, or ahead,",
-    "answer 401 where webhook-timestamp is more than five minutes from your own clock",
+    "stale", lambda samples: [replace(samples.event(), age=age) for age in (_STALE, -_STALE)]
 )
 
 
 async def rotated(client: Client) -> Finding:
+    words = client.words
     if not client.target.secret:
-        return skipped(_UNKNOWN)
+        return skipped(words("no secret"))
     attempt = (await client.send(replace(client.samples.event(), signed="rotated"))).attempt
     if attempt.acknowledged:
-        return good(answer_of(attempt))
-    mend = "split webhook-signature at its blanks, and trust an event where one of them is right"
-    return unacknowledged(attempt, "an event with two signatures is not acknowledged", mend)
+        return good(answer_of(words, attempt))
+    return unacknowledged(words, attempt, words("rotated"), words("rotated.mend"))
 
 
 async def method(client: Client) -> Finding:
-    connection = await client.connect()
+    words, connection = client.words, await client.connect()
     if isinstance(connection, Failure):
-        return unacknowledged(client.judged(connection), "no connection")
+        return unacknowledged(words, client.judged(connection), words("no connection"))
     attempt = (await client.ask(connection, client.samples.raw(b""), b"GET")).attempt
-    if _is_refused(attempt, (*_FAULTS, _NOT_IMPLEMENTED)):
-        return good(f"refused: {answer_of(attempt)}")
-    return _not_refused(attempt, "a GET", "a 4xx", "answer 405 to every method but POST")
+    statuses = (*_FAULTS, _NOT_IMPLEMENTED)
+    return _not_refused(words, "method", attempt, statuses) or _good(words, attempt)
 
 
 async def content_type(client: Client) -> Finding:
     form = client.samples.raw(b"event_source=a&changes=", "application/x-www-form-urlencoded")
-    mend = "answer 400 or 415 to what is no JSON"
-    return await _refused(client, [form], _FAULTS, "a form", mend)
+    return await _refused(client, "content-type", [form], _FAULTS)
 
 
 async def broken_json(client: Client) -> Finding:
     broken = [client.samples.raw(body) for body in (b"", b'{"event_source":"a",')]
-    mend = "catch what the parser raises, and answer 400"
-    return await _refused(client, broken, _FAULTS, "broken JSON", mend)
+    return await _refused(client, "broken-json", broken, _FAULTS)
 
 
 async def _refused(
-    client: Client,
-    samples: Iterable[Sample],
-    statuses: Collection[int],
-    what: str,
-    mend: str,
+    client: Client, name: str, samples: Iterable[Sample], statuses: Collection[int]
 ) -> Finding:
     for sample in samples:
         attempt = (await client.send(sample)).attempt
-        if not _is_refused(attempt, statuses):
-            expected = "401" if len(statuses) == 1 else "a 4xx"
-            return _not_refused(attempt, what, expected, mend)
-    return good(f"refused: {answer_of(attempt)}")
+        if found := _not_refused(client.words, name, attempt, statuses):
+            return found
+    return _good(client.words, attempt)
 
 
-def _is_refused(attempt: Attempt, statuses: Collection[int]) -> bool:
-    """By the HTTP status, or by the contract's code where that is always 200."""
+def _not_refused(
+    words: Wording, name: str, attempt: Attempt, statuses: Collection[int]
+) -> Finding | None:
+    """The breach of who did not refuse by one of these: the HTTP status, or the contract's code
+    where that is always 200."""
     code = int(attempt.code) if attempt.code.isascii() and attempt.code.isdigit() else None
-    return not attempt.acknowledged and (attempt.status in statuses or code in statuses)
-
-
-def _not_refused(attempt: Attempt, what: str, expected: str, mend: str) -> Finding:
+    if not attempt.acknowledged and (attempt.status in statuses or code in statuses):
+        return None
+    what = words(name)
     if attempt.acknowledged:
-        return breach(f"{what} is acknowledged", _EVERYBODY, mend)
-    return breach(f"{what} gets {answer_of(attempt)}, not {expected}", _EVERYBODY, mend)
+        said = words("trusted", what=what)
+    else:
+        expected = "401" if len(statuses) == 1 else words("a 4xx")
+        answer = answer_of(words, attempt)
+        said = words("not refused", what=what, answer=answer, expected=expected)
+    return breach(said, words("everybody"), words(f"{name}.mend"))
+
+
+def _good(words: Wording, attempt: Attempt) -> Finding:
+    return good(words("refused", answer=answer_of(words, attempt)))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TypedDict
 
-from router.cli.columns import counted
-from router.cli.printing import NAME, say, say_json
+from router.cli.annotations import Annotation, Checked, say_checked
+from router.cli.columns import width
+from router.cli.printing import say, say_json
 from router.cli.trying.probe.finding import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
+from router.cli.wording import Wording
+from router.model import Reason
 
-_NAME_WIDTH = 15
+#: Of the first two columns, in cells.
+_GRADE_WIDTH, _NAME_WIDTH = 8, 17
 
 
 class CheckShape(TypedDict):
@@ -33,11 +36,12 @@ class CheckShape(TypedDict):
 class ProbeReport:
     """Is told of each finding, and of the end."""
 
-    def __init__(self, receiver: Receiver, format: str) -> None:
+    def __init__(self, receiver: Receiver, format: str, words: Wording) -> None:
         self._receiver = receiver
         self._format = format
+        self._words = words
         #: For JUnit, which begins with the numbers.
-        self._made: list[CheckShape] = []
+        self._made: list[Checked] = []
         self.counts: Counter[Grade] = Counter()
 
     def add(self, check: str, finding: Finding, seconds: float) -> None:
@@ -46,70 +50,65 @@ class ProbeReport:
         if self._format == "json":
             say_json(shape)
         elif self._format == "junit":
-            self._made.append(shape)
+            self._made.append(_checked(shape))
         else:
-            for line in _text(shape):
+            for line in self._text(shape):
                 say(line)
 
-    def leave(self, checks: Sequence[str], why: str) -> None:
-        """Add those that are not made; people get one line for all of them."""
+    def leave(self, checks: Sequence[str], breached: str) -> None:
+        """Add those that are not made after this one; people get one line for all of them."""
+        why = self._words("left.why", check=breached)
         if self._format != "text":
             for check in checks:
                 self.add(check, skipped(why), 0.0)
         elif checks:
             self.counts[Grade.SKIPPED] += len(checks)
-            say(f"{Grade.SKIPPED} {counted(len(checks), 'other')}  {why}")
+            grade, others = self._words("grade.skipped"), self._words("left", number=len(checks))
+            say(f"{_padded(grade, _GRADE_WIDTH)}{others}  {why}")
 
     def end(self) -> None:
         if self._format == "junit":
-            for line in self._suite():
-                say(line)
+            say_checked("junit", f"probe {self._receiver.shown}", self._made)
         elif self._format == "text":
-            numbers = ", ".join(f"{self.counts[grade]} {grade}" for grade in Grade)
-            say(f"{counted(self.counts.total(), 'check')}: {numbers}")
+            numbers = {str(grade): self.counts[grade] for grade in Grade}
+            say(self._words("total", number=self.counts.total(), **numbers))
 
     def _shape(self, check: str, finding: Finding, seconds: float) -> CheckShape:
-        again = f"takes it as `{finding.reason}`: {self._receiver.again}"
+        then = self._again(finding.reason) if finding.reason else finding.then
         return {
             "check": check,
             "grade": finding.grade,
             "said": finding.said,
             "reason": finding.reason,
-            "router": again if finding.reason else finding.then or None,
+            "router": then or None,
             "mend": finding.mend or None,
             "seconds": round(seconds, 3),
         }
 
-    def _suite(self) -> Iterator[str]:
-        yield '<?xml version="1.0"?>'
-        yield (
-            f'<testsuite name="{NAME} probe {escape(self._receiver.shown)}" '
-            f'tests="{self.counts.total()}" failures="{self.counts[Grade.BREACH]}" errors="0" '
-            f'skipped="{self.counts[Grade.SKIPPED]}">'
-        )
-        for shape in self._made:
-            yield from _case(shape)
-        yield "</testsuite>"
+    def _again(self, reason: Reason) -> str:
+        """As what the router takes an answer, and who sends the event again."""
+        schedule = self._receiver.schedule
+        retries, hours = str(schedule.retries), f"{schedule.total() / 3600:.1f}"
+        again = self._words(f"again.{self._receiver.sender}", retries=retries, hours=hours)
+        return self._words("takes", reason=str(reason), again=again)
+
+    def _text(self, shape: CheckShape) -> Iterator[str]:
+        grade = self._words(f"grade.{shape['grade']}")
+        yield _padded(grade, _GRADE_WIDTH) + _padded(shape["check"], _NAME_WIDTH) + shape["said"]
+        if shape["grade"] is Grade.BREACH:
+            for key, said in (("the router", shape["router"]), ("to mend it", shape["mend"])):
+                name = _padded(f"  {self._words(key)}", _NAME_WIDTH)
+                yield f"{'':{_GRADE_WIDTH}}{name}{said}"
 
 
-def _text(shape: CheckShape) -> Iterator[str]:
-    is_breach = shape["grade"] is Grade.BREACH
-    word = shape["grade"].upper() if is_breach else shape["grade"]
-    yield f"{word:<8}{shape['check']:<{_NAME_WIDTH}}  {shape['said']}"
-    if is_breach:
-        yield f"{'':8}{'  the router':<{_NAME_WIDTH}}  {shape['router']}"
-        yield f"{'':8}{'  to mend it':<{_NAME_WIDTH}}  {shape['mend']}"
+def _padded(text: str, cells: int) -> str:
+    return text + " " * (cells - width(text))
 
 
-def _case(shape: CheckShape) -> Iterator[str]:
-    name, said = shape["check"], escape(shape["said"])
-    start = f'  <testcase classname="probe" name="{name}" time="{shape["seconds"]:.3f}"'
-    if shape["grade"] is Grade.GOOD:
-        yield f"{start}><system-out>{said}</system-out></testcase>"
-    elif shape["grade"] is Grade.SKIPPED:
-        yield f'{start}><skipped message="{said}"/></testcase>'
-    else:
-        yield f'{start}><failure message="{said}">'
-        yield f"    the router: {escape(shape['router'] or '')}"
-        yield f"    to mend it: {escape(shape['mend'] or '')}"
-        yield "  </failure></testcase>"
+def _checked(shape: CheckShape) -> Checked:
+    name, said, seconds = shape["check"], shape["said"], shape["seconds"]
+    if shape["grade"] is not Grade.BREACH:
+        is_skipped = shape["grade"] is Grade.SKIPPED
+        return Checked("probe", name, said=said, is_skipped=is_skipped, seconds=seconds)
+    wrong = f"{said}\nthe router: {shape['router']}\nto mend it: {shape['mend']}"
+    return Checked("probe", name, [Annotation("error", wrong)], seconds=seconds)

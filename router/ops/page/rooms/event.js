@@ -89,7 +89,7 @@ function stepTold(step) {
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
         targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
     default:
-      return line(step, [lateTold(step), ' ', targetLink(step.target), ': ', ended(step),
+      return line(step, [lateTold(step), text('gap'), targetLink(step.target), text('colon'), ended(step),
         step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
   }

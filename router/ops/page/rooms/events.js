@@ -171,10 +171,10 @@ function wentOf(row) {
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
     return (open.length ? open : row.deliveries).map((each, index) => [index ? '; ' : '',
-      targetLink(each.target), ': ', text(`delivery.${each.state}`)]);
+      targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]);
   }
   if (row.target) {
-    return [targetLink(row.target), ': ', row.reason ? ended(row) : saying(row)];
+    return [targetLink(row.target), text('colon'), row.reason ? ended(row) : saying(row)];
   }
   const targets = row.targets ?? [];
   if (!targets.length) return saying({ detail: row.error || row.detail });
@@ -182,7 +182,7 @@ function wentOf(row) {
   const fine = targets.length - failed.length;
   const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
   return [
-    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), ': ',
+    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), text('colon'),
       ended(each)]),
     fine ? h('span', { class: 'quiet', title: names.join(', ') }, failed.length ? ' · ' : '',
       text('events.fine', { n: fine })) : null,

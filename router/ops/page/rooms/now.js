@@ -79,7 +79,7 @@ function drawn(wrong) {
 /** What is not wrong, and has still to be delivered. */
 function waiting(target) {
   const waits = waitingText(target);
-  return waits && h('p', { class: 'quiet' }, targetLink(target.name), ': ', waits);
+  return waits && h('p', { class: 'quiet' }, targetLink(target.name), text('colon'), waits);
 }
 
 function targetTable(targets) {

@@ -17,7 +17,7 @@ from importlib import resources
 _MIGRATIONS = (
     ("tables", "counting", "records", "queue", "acting", "nodes", "settings"),
     ("attempts", "records", "queue", "acting", "settings"),
-    ("pauses", "giving_up", "counting", "settings"),
+    ("pauses", "notices", "giving_up", "counting", "settings"),
 )
 
 SCHEMA_VERSION = len(_MIGRATIONS)

@@ -42,7 +42,7 @@ BEGIN
 END
 $$;
 
--- As before, and pauses that are long over.
+-- As before, and pauses that are long over, and notices that are.
 CREATE OR REPLACE FUNCTION prune(now double precision, most integer, limits jsonb)
 RETURNS TABLE (pruned bigint) LANGUAGE plpgsql AS $$
 BEGIN
@@ -55,6 +55,7 @@ BEGIN
     )
     SELECT count(*) FROM gone;
     DELETE FROM actions WHERE at <= now - (limits->>'keep_dead')::double precision;
+    DELETE FROM notices WHERE at <= now - (limits->>'keep_dead')::double precision;
     DELETE FROM pauses WHERE until <= now - (limits->>'keep_settled')::double precision;
 END
 $$;

@@ -1,0 +1,153 @@
+"""Deliveries in a store that this machine reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from router.cli.deliveries.source import Preview
+from router.config import MapNode, ScalarNode, parse_document, read
+from router.contract import PLATFORM
+from router.model import ConfigInvalid, SettingInvalid, new_id
+from router.store import (
+    Action,
+    ActionShape,
+    CountShape,
+    DossierShape,
+    EntryShape,
+    Filters,
+    Later,
+    PauseShape,
+    Selection,
+    Step,
+    Verb,
+    acted_on,
+    action_shape,
+    carry_out,
+    count_shapes,
+    dossier_shape,
+    entry_shape,
+    filter_words,
+    pause,
+    pause_shape,
+    paused,
+    resume,
+    selection_of,
+)
+
+if TYPE_CHECKING:
+    from router.store import Ops
+
+T = TypeVar("T")
+
+#: How many deliveries are read at a time, so that a million of them need no memory.
+_PAGE = 500
+
+
+class StoredDeliveries:
+    """Those of a store; who acts is whoever runs the command."""
+
+    def __init__(self, runner: asyncio.Runner, ops: Ops, config: Path) -> None:
+        self._runner = runner
+        self._ops = ops
+        self._config = config
+        self.routes = str(config)
+        self.now = ops.now
+
+    def counts(self, filters: Filters) -> list[CountShape]:
+        return self._counts(selection_of(filters, self.now()))
+
+    def _counts(self, selection: Selection) -> list[CountShape]:
+        return count_shapes(self._runner.run(self._ops.counts(selection)))
+
+    def pages(self, filters: Filters, limit: int) -> Iterator[Sequence[EntryShape]]:
+        for page in self._each(self._ops.pages(selection_of(filters, self.now()), _PAGE)):
+            yield [*map(entry_shape, page[:limit])]
+            limit -= len(page)
+            if limit <= 0:
+                return
+
+    def actions(self, limit: int) -> list[ActionShape]:
+        return [*map(action_shape, self._runner.run(self._ops.actions(limit)))]
+
+    def pauses(self) -> list[PauseShape]:
+        return [*map(pause_shape, self._runner.run(paused(self._ops)))]
+
+    def dossier(self, event_id: str, *, body: bool) -> DossierShape | None:
+        found = self._runner.run(self._ops.dossier(event_id))
+        return None if found is None else dossier_shape(found, body=body)
+
+    def targets(self) -> set[str] | None:
+        try:
+            return set(_section(self._config, "targets"))
+        except ConfigInvalid:
+            return None
+
+    def requests(self) -> int | None:
+        try:
+            said = _section(self._config, "ebaas").get("retries", str(PLATFORM.retries))
+            return 1 + int(said)
+        except (ConfigInvalid, ValueError):
+            return None
+
+    def preview(self, verb: Verb, filters: Filters, who: str | None) -> Preview:
+        action = Action(new_id(), verb, who or whoever(), filter_words(filters), self.now())
+        # What comes meanwhile is not counted, so it is not acted on either.
+        selection = acted_on(verb, filters, action.at)
+        left_out = 0
+        if selection.acknowledged_later is Later.EXCLUDE:
+            others = self._counts(replace(selection, acknowledged_later=Later.ONLY))
+            left_out = sum(count["deliveries"] for count in others)
+        return Preview(
+            action_shape(action),
+            self._counts(selection),
+            left_out,
+            partial(self._carry_out, action, selection),
+        )
+
+    def _carry_out(self, action: Action, selection: Selection) -> Iterator[Step]:
+        return self._each(carry_out(self._ops, action, selection))
+
+    def pause(self, target: str, until: str, because: str, who: str | None) -> PauseShape:
+        try:
+            made = self._runner.run(pause(self._ops, target, until, because, who or whoever()))
+        except ValueError as error:
+            raise SettingInvalid(str(error)) from None
+        return pause_shape(made)
+
+    def resume(self, target: str, who: str | None) -> PauseShape | None:
+        ended = self._runner.run(resume(self._ops, target, who or whoever()))
+        return None if ended is None else pause_shape(ended)
+
+    def _each(self, found: AsyncIterator[T]) -> Iterator[T]:
+        async def following() -> T | None:
+            return await anext(found, None)
+
+        while (each := self._runner.run(following())) is not None:
+            yield each
+
+
+def _section(path: Path, name: str) -> dict[str, str]:
+    """The keys of a section of routes.yaml, and what is written there: neither variables nor
+    secrets are needed for it. Raises ConfigInvalid."""
+    roots = [parse_document(each.content, each.name) for each in read(path)]
+    sections = [each for root in roots if isinstance(root, MapNode) for each in root.entries]
+    found = (node for key, node in sections if key.text == name)
+    entries = (each for node in found if isinstance(node, MapNode) for each in node.entries)
+    return {key.text: node.text if isinstance(node, ScalarNode) else "" for key, node in entries}
+
+
+def whoever() -> str:
+    """Whoever runs this, as far as the system knows."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

@@ -1,0 +1,225 @@
+"""The places on this machine where events are looked for: the archive, the store, and logs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from stat import S_ISDIR
+from typing import IO, TYPE_CHECKING
+
+from router.cli.deliveries.store import add_store, open_ops
+from router.cli.history.source import EventsWanted, SearchedPlace
+from router.cli.options import read_setting
+from router.cli.printing import note
+from router.cli.remote import add_remote
+from router.cli.routes.inputs import STDIN, stdin
+from router.config import SETTINGS, archive_folder
+from router.model import RouterError, StartFailed, why_not
+from router.routing import Glob, GlobInvalid
+from router.store import StoreFailed
+from router.telemetry import utc
+
+if TYPE_CHECKING:
+    from router.archive import Match, MatchShape, Question, Sources, StoryShape, TraceSource
+    from router.store import Ops
+
+#: After how many seconds progress is told, and how often.
+_PROGRESS = 2.0
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that `source.opened` reads."""
+    where = parser.add_argument_group("where to look (default: the archive and the store)")
+    add_archive(where)
+    add_store(parser)
+    add_log(where)
+    add_remote(parser)
+
+
+def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    setting = SETTINGS["archive"]
+    parser.add_argument(
+        setting.option,
+        metavar=setting.metavar,
+        help=f"the router's archive (default {setting.default}; {setting.variable})",
+    )
+
+
+def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log",
+        action="append",
+        metavar="FILE",
+        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
+        "then nowhere else, unless it is named as well; may be repeated",
+    )
+
+
+def read_archive(args: argparse.Namespace) -> Path | None:
+    """The archive's folder; None where there is none. StartFailed where one that was named is not
+    there, and where nobody lets us see."""
+    folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
+    if folder is None or _is_there(folder):
+        return folder
+    if args.archive is not None:
+        raise StartFailed("--archive: there is no such folder")
+    return None
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return S_ISDIR(folder.stat().st_mode)
+    except PermissionError as error:
+        raise unreadable(folder, error) from None
+    except OSError:
+        return False
+
+
+def unreadable(path: Path, error: PermissionError) -> StartFailed:
+    return StartFailed(f"what is to be looked into can't be read: {why_not(path, error)}")
+
+
+class LocalHistory:
+    """In the places of this machine."""
+
+    more = False
+
+    def __init__(
+        self, runner: asyncio.Runner, ops: Ops | None, sources: Sources, question: Question
+    ) -> None:
+        self._runner = runner
+        self._ops = ops
+        self._sources = sources
+        self._question = question
+        self._first: Match | None = None
+        self.now = time.time
+
+    def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
+        from router.archive import kept, match_shape, matches
+
+        ops, question = self._ops, self._question
+        stored = self._runner.run(kept(ops, question, limit + 1)) if ops is not None else ()
+        found = matches(self._sources.look(question), stored)
+        for match in islice(found, limit):
+            self._first = self._first or match
+            yield match_shape(match, body=body)
+        self.more = next(found, None) is not None
+
+    def story(self, *, body: bool) -> StoryShape:
+        from router.archive import story_of, story_shape
+
+        assert self._first is not None
+        story = self._runner.run(story_of(self._first, self._sources, self._ops))
+        return story_shape(story, body=body)
+
+    @property
+    def looked_in(self) -> Sequence[SearchedPlace]:
+        reach = self._sources.reach
+        places = [
+            SearchedPlace(name=name, back_to=None if since is None else utc(since))
+            for name, since in reach.items()
+        ]
+        return [
+            *places,
+            *([SearchedPlace(name="store", back_to=None)] if self._ops is not None else []),
+        ]
+
+    @property
+    def skipped(self) -> int:
+        return self._sources.skipped
+
+
+@contextmanager
+def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[LocalHistory]:
+    """Raises RouterError."""
+    from router.archive import Sources
+
+    question, names = _question(wanted), args.log or ()
+    with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
+        ops = runner.run(_ops(args, names))
+        try:
+            archive = None if names and args.archive is None else read_archive(args)
+            logs = [log_source(name, spool) for name in names]
+            sources = Sources(archive, logs, Progress("looked through"), note)
+            yield LocalHistory(runner, ops, sources, question)
+        except PermissionError as error:
+            raise unreadable(Path(error.filename), error) from None
+        except StoreFailed as error:
+            raise RouterError(f"the store failed: {error}") from None
+        finally:
+            if ops is not None:
+                runner.run(ops.close())
+
+
+def _question(wanted: EventsWanted) -> Question:
+    from router.archive import Question, Word
+
+    return Question(
+        words=tuple(Word(text, _keys(text)) for text in wanted.what),
+        since=wanted.since,
+        until=wanted.until,
+        targets=tuple(wanted.targets),
+        codes=tuple(wanted.codes),
+        failed=wanted.failed,
+    )
+
+
+def _keys(text: str) -> Glob:
+    """The pattern that a word is; an id that can be none is the key that is spelled so."""
+    try:
+        return Glob(text)
+    except GlobInvalid:
+        return Glob(text.replace("[", "[[]"))
+
+
+async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
+    """The store, where it is to be looked into and is there: one that was named has to be."""
+    if read_setting(args, "store") is None or (logs and args.store is None):
+        return None
+    try:
+        return await open_ops(args)
+    except StartFailed:
+        if args.store is not None or SETTINGS["store"].variable in os.environ:
+            raise
+        return None
+
+
+def log_source(name: str, spool: IO[bytes]) -> TraceSource:
+    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none."""
+    from router.archive import TraceSource
+
+    if name != STDIN:
+        path = Path(name)
+        if not path.is_file():
+            raise StartFailed(f"--log: there is no file {path}")
+        return TraceSource(f"log {path.name}", lambda: path.open("rb"))
+    # It is looked through twice.
+    shutil.copyfileobj(stdin(), spool)
+
+    def again() -> IO[bytes]:
+        spool.seek(0)
+        return os.fdopen(os.dup(spool.fileno()), "rb")
+
+    return TraceSource("log on stdin", again)
+
+
+class Progress:
+    """Tells on stderr how far something is that takes its time."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._told_at = time.monotonic()
+
+    def __call__(self, how_far: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= _PROGRESS:
+            self._told_at = now
+            note(f"{self._doing} {how_far}")

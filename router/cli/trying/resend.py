@@ -1,0 +1,101 @@
+"""`resend`: one event that was handled, once, as a copy to a URL of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from router.cli.columns import counted
+from router.cli.history.places import add_places
+from router.cli.history.source import EventsWanted, opened, where_told
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
+from router.cli.printing import note, say, say_json
+from router.cli.routes.inputs import add_format
+from router.cli.trust import trust
+from router.contract import parse_duration
+
+if TYPE_CHECKING:
+    from router.archive import StoryShape
+    from router.cli.trying.caller import Response
+
+SUMMARY = "POST a copy of one event that was handled to a URL of your own"
+
+HELP = Help(
+    about="""Finds one event as `trace` does, in the archive and the store of the settings or, with
+    --url, by a running router, and POSTs its body, byte for byte, to a URL: once, without a retry.
+    It is a copy, with a webhook-id that begins with copy_ and the header x-ebaas-copy: resend, so
+    that nobody takes it for the real event, and has no signature; no delivery is changed by it.
+    WHAT is any id of the event, or its key where that is the only one with it. A body from afar
+    needs a token that may `bodies`.""",
+    examples=(
+        "ebaas-router resend order-4711 --to http://localhost:3000/callback",
+        "ebaas-router resend order-4711 --to http://localhost:3000/ --format json",
+        "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
+    ),
+    exit_codes={
+        GOOD: "the code was 000",
+        BAD: "no such event, or several, or its body was not kept; any other code, or none",
+        NOT_STARTED: "what was to be looked into, or the router, is not there or can't be read",
+    },
+)
+
+#: How many events that fit are counted.
+_COUNTED = 200
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    HELP.teach(parser)
+    parser.add_argument("what", metavar="WHAT", help="by what the event is known")
+    parser.add_argument(
+        "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default="10s",
+        metavar="TIME",
+        help="how long that may take (default 10s)",
+    )
+    add_places(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    heed_ctrl_c()
+    story = _found(args)
+    if story is None:
+        return BAD
+    body = story.get("body")
+    if body is None:
+        note("its body was not kept")
+        return BAD
+    response = _sent(story, body, args)
+    if args.format == "json":
+        say_json({"kind": "copy", "event_id": story["event_id"], **response.as_json()})
+    else:
+        say(f"{story['event_id']} copied: {response}")
+    return GOOD if response.success else BAD
+
+
+def _found(args: argparse.Namespace) -> StoryShape | None:
+    """The only one; None, which is told, where that can't be."""
+    with opened(args, EventsWanted([args.what])) as history:
+        found = sum(1 for _ in history.matches(_COUNTED, body=False))
+        if found == 1 and not history.more:
+            return history.story(body=True)
+        if found:
+            more = "more than " if history.more else ""
+            note(f"{more}{counted(found, 'event')} fit; which one? `trace` has their ids")
+        else:
+            note(f"no such event; {where_told(history)}")
+        return None
+
+
+def _sent(story: StoryShape, body: str, args: argparse.Namespace) -> Response:
+    from router.cli.trying.copies import Copier, copy_of
+
+    copy = copy_of("resend", story["event_id"], story["event_key"], body)
+    with asyncio.Runner() as runner, closing(Copier(args.to, trust(args), runner)) as copier:
+        return copier.send(copy, args.timeout)

@@ -1,0 +1,75 @@
+"""One process as far as happenings go: what is noticed there, and what it makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from typing import Any
+
+from router.contract.schedule import PLATFORM, Terms
+from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings.own_events import MAX_UNTOLD, OwnEvents
+from router.delivery.rules import InForce
+from router.delivery.target.gate import Failing
+from router.model.event import Attempt, Letter, Reason
+from router.routing.table import Route, RouteTable
+from router.routing.target import Target
+from router.store.promises import Store
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+
+T = 20.0
+
+TARGETS = {
+    name: Target(name, "http://127.0.0.1/", owner=f"team {name}")
+    for name in ("ledger", "bot", "other")
+}
+
+NO = Attempt(Reason.CODE, True, 0.1, 200, "code 700", at=1_000_600.0, code="700", msg="库存不足")
+YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200, at=1_000_600.0)
+
+
+def to(*optional: str) -> RouteTable:
+    """All happenings go there."""
+    ours = Route("ours", {"event_key": ("ebaas-router.*",)}, optional=optional)
+    theirs = Route("theirs", {"event_key": ("*",)}, required=("ledger",))
+    return RouteTable([ours, theirs], TARGETS)
+
+
+class Process:
+    """One of those that share a store, as far as happenings go. The test moves its clock."""
+
+    ahead = 0.0
+
+    def __init__(self, store: Store, table: RouteTable, silent_after: float | None = None) -> None:
+        self.store = store
+        self.metrics = Metrics()
+        self.metrics.adopt(TARGETS)
+        self.in_force = InForce(table, Terms(PLATFORM, 60.0, 8.0, PLATFORM, silent_after))
+        self.own = OwnEvents(lambda: self.in_force, self.metrics, Log(io.StringIO()))
+        self.happenings = Happenings(self.own.tell)
+        #: What went out at once, by target.
+        self.sent: list[tuple[str, Letter]] = []
+        self.answer = YES
+
+    @classmethod
+    def now(cls) -> float:
+        return time.time() + cls.ahead
+
+    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]:
+        self.sent.append((target.name, letter))
+        flight: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+        flight.set_result(self.answer)
+        return flight
+
+    def fails(self, name: str = "ledger", last: Attempt = NO) -> None:
+        self.happenings.failing(TARGETS[name], Failing(1_000_000.0, 12, last))
+
+    async def told(self, target: str = "bot") -> list[dict[str, Any]]:
+        """What a round of the queue makes of it, for that target."""
+        await self.own.hand_over(self.store, self)
+        now = self.now()
+        taken = await self.store.take(target, now, now + 1e6, MAX_UNTOLD, T)
+        return [json.loads(due.letter.event.body) for due in taken]

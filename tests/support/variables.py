@@ -1,0 +1,26 @@
+"""What a deployment's files tell the router, read as the router reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from router.config.settings import SETTINGS, Settings
+from router.net.http.limits import Limits
+
+
+def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by name, of the variables that are not empty; one that is none is a KeyError."""
+    known = {setting.variable: setting for setting in SETTINGS.values()}
+    named = {name: (known[name], text) for name, text in environ.items()}
+    return {
+        setting.name: setting.read(name, text) for name, (setting, text) in named.items() if text
+    }
+
+
+def longest_stop(settings: Mapping[str, Any]) -> float:
+    """Seconds: the drain's delay, its timeout, and what the last replies may take."""
+    defaults = Settings()
+    delay: float = settings.get("drain_delay", defaults.drain_delay)
+    timeout: float = settings.get("drain_timeout", defaults.drain_timeout)
+    return delay + timeout + Limits().reply

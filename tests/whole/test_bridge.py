@@ -1,0 +1,136 @@
+"""deploy/bridge/: what it sends is what each chat's vendor has published, see testdata/bridge/."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.command import PATIENCE, ROOT
+from tests.support.receivers import Right, serving
+
+GOLDEN = ROOT / "tests/testdata/bridge"
+BRIDGE = runpy.run_path(str(ROOT / "deploy/bridge/bridge.py"))
+
+QUERIES = {"dingtalk": "?access_token=XXX", "wecom": "?key=XXX", "feishu": "", "slack": ""}
+
+#: What each chat says to what it takes, and to what it does not.
+TAKEN = {
+    "dingtalk": b'{"errcode":0,"errmsg":"ok"}',
+    "wecom": b'{"errcode":0,"errmsg":"ok"}',
+    "feishu": b'{"StatusCode":0,"StatusMessage":"success","code":0,"data":{},"msg":"success"}',
+    "slack": b"ok",
+}
+REFUSED = {
+    "dingtalk": b'{"errcode":310000,"errmsg":"sign not match"}',
+    "wecom": b'{"errcode":45009,"errmsg":"api freq out of limit"}',
+    "feishu": b'{"code":19021,"data":{},"msg":"sign match fail"}',
+    "slack": b"no_text",
+}
+
+
+def read(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def bridge() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BRIDGE["Bridge"])
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join(PATIENCE)
+        server.server_close()
+
+
+def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(url, body, timeout=PATIENCE) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
+def chat(answer: bytes, got: list[bytes], *more: tuple[str, str], status: int = 200) -> type[Right]:
+    """A chat's robot that answers so to whatever comes."""
+
+    class Chat(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            got.append(body)
+            return status, answer
+
+        def more(self) -> list[tuple[str, str]]:
+            return [*more]
+
+    return Chat
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_each_chat_gets_what_its_vendor_has_published(name: str) -> None:
+    """Address and body, byte for byte once they are parsed; signed where a chat signs."""
+    text = BRIDGE["told"](read("event"))
+    secret = "SECtest" if name in ("dingtalk", "feishu") else ""
+    url, body = BRIDGE["message"](
+        name, text, f"https://chat.example/{QUERIES[name]}", secret, 1599360473.0
+    )
+    assert {"query": urlsplit(url).query, "body": body} == read(name)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As the contract has it, so that the router tries the rest again; no secret is printed."""
+    event = (GOLDEN / "event.json").read_bytes()
+    got: list[bytes] = []
+    with bridge() as url, serving(chat(TAKEN[name], got)) as takes:
+        monkeypatch.setenv(f"{name.upper()}_URL", takes + QUERIES[name])
+        assert post(f"{url}/{name}", event) == (200, {"code": "000", "msg": "ok"})
+        assert "ledger" in got[0].decode()
+        with serving(chat(REFUSED[name], got)) as refuses:
+            monkeypatch.setenv(f"{name.upper()}_URL", refuses + QUERIES[name])
+            assert post(f"{url}/{name}", event)[0] == 500
+        monkeypatch.setenv(f"{name.upper()}_URL", f"http://127.0.0.1:9/{QUERIES[name]}")
+        assert post(f"{url}/{name}", event) == (500, {"code": "500", "msg": "URLError"})
+        moved = chat(b"", got, ("location", takes), status=302)
+        with serving(moved) as moves:
+            monkeypatch.setenv(f"{name.upper()}_URL", moves + QUERIES[name])
+            assert post(f"{url}/{name}", event)[0] == 500
+        assert post(f"{url}/{name}", b"[]")[0] == 500
+    said = capfd.readouterr()
+    assert "XXX" not in said.out + said.err
+
+
+def test_alertmanagers_alerts_are_told_as_well() -> None:
+    """Each with its state, its owner, what it is and what to do."""
+    expected = (GOLDEN / "alerts.txt").read_text(encoding="utf-8").rstrip("\n")
+    assert BRIDGE["told"](read("alerts")) == expected
+
+
+def test_what_is_long_is_cut() -> None:
+    """Between characters, to what WeCom takes."""
+    event = read("event") | {"detail": {"problems": ["库存不足" * 1000]}}
+    text = BRIDGE["told"](event)
+    assert 1990 < len(text.encode()) <= 2048
+    assert text.startswith("ebaas-router.target.failing.ledger\nproblems: 库存")
+
+
+def test_a_chat_without_a_url_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no path names another variable."""
+    monkeypatch.setenv("OTHER_URL", "http://127.0.0.1:9/")
+    monkeypatch.delenv("SLACK_URL", raising=False)
+    with bridge() as url:
+        for path in ("slack", "other", ""):
+            assert post(f"{url}/{path}", b"{}")[0] == 404

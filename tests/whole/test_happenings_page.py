@@ -1,0 +1,83 @@
+"""docs/happenings.md: its samples are what the router makes.
+
+After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/whole/test_happenings_page.py` writes
+them anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from unittest.mock import patch
+
+import pytest
+
+from router.delivery.happenings import kinds
+from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, HappeningKind
+from router.delivery.target.gate import Failing
+from router.store.none import NoStore
+from router.store.promises import State, StoreFailed
+from router.telemetry import utc
+from tests.support.command import ROOT
+from tests.support.happened import NO, TARGETS, YES, Process, to
+
+pytestmark = pytest.mark.anyio
+
+PAGE = ROOT / "docs/happenings.md"
+
+#: When it all begins: 2026-11-26T09:00:00Z.
+SINCE = 1_795_683_600.0
+
+_SAMPLES = re.compile(r"(?<=```json\n).+?(?=```)", re.DOTALL)
+
+
+async def samples() -> list[str]:
+    """One of each kind."""
+    clock = SINCE
+    one = Process(NoStore(), to("bot"))
+    one.happenings._monotonic = lambda: clock
+    ledger, told = TARGETS["ledger"], one.happenings
+    numbers = one.metrics.of("ledger")
+    numbers.unsettled.update({State.AWAITING: 30, State.QUEUED: 7})
+    numbers.gives_up = SINCE + 50_000
+    told.failing(ledger, Failing(SINCE, 41, NO))
+    await one.own.hand_over(one.store, one)
+    told.failing(ledger, Failing(SINCE, 187, YES._replace(at=SINCE + 1935.0)))
+    for number in range(37):
+        told.dead(
+            "ledger", "timeout", f"b372be68-6fa6-4590-b927-a4096e6a05{number:02}", "a.gs.cert.1"
+        )
+    told.gives_up({"ledger": SINCE + 3600}, SINCE)
+    await one.own.hand_over(one.store, one)
+    changes = ["route everything under gs: optional audit → ledger"]
+    told.reloaded("9f2c41d07b6e", changes, ())
+    told.reloaded(
+        "", (), ["config/routes.yaml:22:16: no target is named 'ledgr', did you mean 'ledger'?"]
+    )
+    with patch("time.time", lambda: clock):
+        told.store_failed(StoreFailed("lost"))
+        clock += 30.0
+        told.store_failed(StoreFailed("lost"))
+    told.store_back(412.3)
+    one.own.tell(EVENTS_SILENT, {"since": utc(SINCE)})
+    one.own.tell(EVENTS_BACK, {"since": utc(SINCE)})
+    await one.own.hand_over(one.store, one)
+    return [letter.event.body.decode() for _, letter in one.sent]
+
+
+async def test_the_page_shows_each_kind_as_it_is_made() -> None:
+    """Byte for byte, and every kind that there is."""
+    made = await samples()
+    page = PAGE.read_text(encoding="utf-8")
+    anew = _SAMPLES.sub(lambda _: "\n".join(made) + "\n", page)
+    if "UPDATE_GOLDEN" in os.environ:
+        PAGE.write_text(anew, encoding="utf-8")
+    assert page == anew
+    of = {f'"event_topic":"{k.topic}","event_type":"{k.type}"' for k in _kinds()}
+    assert all(sum(each in sample for sample in made) == 1 for each in of)
+    keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?` \|", page))
+    assert keys == {f"{k.topic}.{k.type}" for k in _kinds()}
+
+
+def _kinds() -> list[HappeningKind]:
+    return [each for each in vars(kinds).values() if isinstance(each, HappeningKind)]
