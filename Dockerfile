@@ -8,17 +8,25 @@ WORKDIR /build
 
 # run, or otel: what is needed besides for traces.
 ARG LOCK=run
-COPY requirements/build.txt requirements/${LOCK}.txt requirements/
+# 1: the compiled wheel. Empty: the one of pure Python, which needs no C compiler.
+ARG COMPILED=1
+COPY requirements/compile.txt requirements/${LOCK}.txt requirements/
 RUN python -m venv --without-pip /opt/ebaas-router \
     && pip --python /opt/ebaas-router/bin/python install --require-hashes --only-binary :all: -r "requirements/${LOCK}.txt" \
-    && pip install --require-hashes --only-binary :all: -r requirements/build.txt
+    && pip install --require-hashes --only-binary :all: -r requirements/compile.txt
+# Only this stage has them, so their versions change nothing that runs.
+# hadolint ignore=DL3008
+RUN if [ -n "${COMPILED}" ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md hatch_build.py ./
 COPY config/routes.yaml config/
 COPY schemas schemas
 COPY router router
 # Below /router: what changes with each commit is no part of the layer of the dependencies.
-RUN python -m hatchling build --target wheel --directory dist \
+RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM="${COMPILED}" python -m hatchling build --target wheel --directory dist \
     && pip --python /opt/ebaas-router/bin/python install --no-index --no-deps --root /router dist/*.whl
 
 

@@ -37,6 +37,14 @@ test-newest: ## the tests on the newest Python here too, in an environment of it
 		$(MAKE) --no-print-directory test PYTHON="$$newest" VENV=.tools/venv-newest; \
 	fi
 
+.PHONY: test-compiled
+
+# What judges files, and no behaviour, is left out.
+test-compiled: dev-environment ## the tests on the compiled wheel, every crash point and a short chaos among them
+	@scripts/compiled-tree
+	@cd .tools/compiled && CRASH_POINTS=all "$(abspath $(VENV))/bin/python" -m pytest --ignore tests/whole $(ARGS)
+	@cd .tools/compiled && "$(abspath $(VENV))/bin/python" -m tests.chaos --seed 20 --seconds 10 --pace 40
+
 check: lint types floors deps lock-check ## all of the checks below that change nothing
 
 lint: dev-environment ## style and likely mistakes: ruff, and hadolint for the Dockerfile
@@ -66,8 +74,8 @@ lock: ## bring the locks up to date with pyproject.toml; what fits stays as it i
 upgrade: ## take the newest version of every dependency into the locks
 	@scripts/lock --upgrade
 
-wheel: dev-environment ## build the wheel, install it into an environment of its own and try it
-	@scripts/try-wheel
+wheel: dev-environment ## build the wheel into dist/ and try it in an environment of its own; COMPILED=1 for the compiled one
+	@COMPILED=$(COMPILED) scripts/try-wheel
 
 clean: ## remove environments, tools and caches
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -3,7 +3,9 @@
 The router runs in this process as `serve` runs it, store and all, beside real targets and wrk. A
 timer of CPU time interrupts it again and again, and whoever of the path is innermost then has spent
 that time. So the shares are a sample; the sum is measured. Work that C code does for a hop,
-a system call say, counts as that hop's. OTEL_EXPORTER_OTLP_ENDPOINT and the like turn traces on.
+a system call say, counts as that hop's. What is compiled has no frames, and its time is that of
+whoever calls it: of a compiled router the sum alone tells. OTEL_EXPORTER_OTLP_ENDPOINT and the like
+turn traces on.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from router import __version__
 from router.cli.printing import NAME
+from router.model import COMPILED
 
 
 def version_told() -> Iterator[str]:
@@ -17,7 +18,8 @@ def version_told() -> Iterator[str]:
     libc = " ".join(filter(None, platform.libc_ver()))
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    yield ", ".join(filter(None, (python, system, libc)))
+    build = "compiled" if COMPILED else "pure Python"
+    yield ", ".join(filter(None, (python, build, system, libc)))
     yield f"SQLite {sqlite3.sqlite_version}, psycopg {_of('psycopg')}"
 
 

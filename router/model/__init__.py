@@ -1,5 +1,6 @@
 """The nouns: an event, an attempt to deliver it, a secret, and what goes wrong."""
 
+from router.model.build import COMPILED
 from router.model.errors import (
     ConfigInvalid,
     Problem,
@@ -25,6 +26,7 @@ from router.model.files import closed, may, why_not
 from router.model.secret import MASK, Secret, is_exposed
 
 __all__ = [
+    "COMPILED",
     "FIELDS",
     "MASK",
     "MAX_CHANGES",

@@ -59,11 +59,13 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
         "targets": _targets(statuses, metrics),
     }
     reasons = [f"{name}: {why}" for name, check in checks.items() for why in check["reasons"]]
+    build = metrics["process"]["build"][0] if statuses else {}
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
         "at": _time(now),
-        "version": metrics["process"]["build"][0]["version"] if statuses else "",
+        "version": build.get("version", ""),
+        "compiled": build.get("compiled") == "yes",
         "requests": {
             "in_flight": metrics["process"]["requests_in_flight"],
             "limit": metrics["process"]["requests_limit"],

@@ -19,6 +19,7 @@ from router.cli import COMMANDS
 from router.cli.options import Parser, add_settings, parse_url, read_settings
 from router.config.settings import SETTINGS, Settings
 from router.contract.schedule import parse_duration
+from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
 from router.model.secret import Secret
 from router.telemetry.log import printable
@@ -95,13 +96,14 @@ def test_help_and_health_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 
 def test_version() -> None:
-    """`--version` is the program's name and version, alone on a line; then Python, the machine
-    and the stores."""
+    """`--version` is the program's name and version, alone on a line; then Python, whether what
+    runs is compiled, the machine and the stores."""
     finished = run("--version")
     assert finished.returncode == 0
     first, python, stores = finished.stdout.decode().splitlines()
     assert first == f"ebaas-router {__version__}"
     assert platform.python_version() in python
+    assert f", {'compiled' if COMPILED else 'pure Python'}, " in python
     assert platform.machine() in python
     assert sqlite3.sqlite_version in stores
     assert "psycopg 3." in stores

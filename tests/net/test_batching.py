@@ -73,12 +73,13 @@ async def test_what_fails_costs_the_others_nothing() -> None:
 
 
 async def test_a_loop_has_one() -> None:
-    """A loop that is forgotten takes its batching with it."""
+    """Its batching does not keep a loop that is forgotten, and goes with it."""
     loop = asyncio.get_running_loop()
     assert batching_of(loop) is batching_of(loop)
     other = asyncio.new_event_loop()
-    batching = weakref.ref(batching_of(other))
+    forgotten = weakref.ref(other)
+    batching_of(other)
     other.close()
     del other
     gc.collect()
-    assert batching() is None
+    assert forgotten() is None

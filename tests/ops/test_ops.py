@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from router import config
+from router import __version__, config
 from router.config.holders import Holder
 from router.config.loading import Config
 from router.config.reload import Standing
 from router.config.settings import Settings
+from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
 from router.model.event import Reason
 from router.net.access import Denial
@@ -191,6 +192,13 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     assert reason.endswith("30 wrong")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
     assert (len(shown["problems"]), shown["more"]) == (MAX_TOLD_PROBLEMS, 30 - MAX_TOLD_PROBLEMS)
+
+
+async def test_status_says_what_runs() -> None:
+    """Which version, and whether it is compiled."""
+    async with serving(Process()) as ops:
+        said = await ops.status()
+    assert (said["version"], said["compiled"]) == (__version__, COMPILED)
 
 
 async def test_one_process_that_refused_is_not_hidden_by_another() -> None:

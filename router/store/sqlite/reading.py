@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,7 +114,7 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     return replace(used, first_ends=ends, first_due=due)
 
 
-def record(row: list[Any]) -> Record:
+def record(row: Sequence[Any]) -> Record:
     event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = row
     times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
     return Record(event_id, Stage(stage), *times, spent=bool(spent))

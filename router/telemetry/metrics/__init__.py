@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from router import __version__
+from router.model import COMPILED
 from router.telemetry.metrics.snapshot import Snapshot, merged, values_of
 from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 
@@ -38,7 +39,11 @@ class Metrics(OfProcess):
     def __post_init__(self) -> None:
         self.processes = 1
         self.last_event = time.time()
-        self.build = {"version": __version__, "python": platform.python_version()}
+        self.build = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "compiled": "yes" if COMPILED else "no",
+        }
 
     def adopt(self, names: Iterable[str]) -> None:
         """These are the targets now. One that stays keeps its numbers; the others' go."""

@@ -165,7 +165,9 @@ class OfProcess:
         "archive_lines_lost_total",
         "Lines of the archive that could not be written, or not fast enough.",
     )
-    build: dict[str, str] = info("build_info", "The router's version and its Python's.")
+    build: dict[str, str] = info(
+        "build_info", "The router's version and its Python's, and whether it is compiled."
+    )
 
     # The nodes: with PostgreSQL alone.
     nodes: int = gauge(

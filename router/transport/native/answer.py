@@ -89,14 +89,15 @@ def _answer(head: AnswerHead, body: bytes) -> Answer:
 class Incoming:
     """One answer, from its first byte until it is whole."""
 
-    #: The answer's own head, once that has been read; that of a 1xx is none.
-    _final: AnswerHead | None = None
-    #: What comes after the head; None until that is whole.
-    _body: _Sized | _Chunked | _Unframed | None = None
-    #: The part of a head that has come, and how much all heads have taken before it.
-    _part = b""
-    _heads = 0
-    _pieces = 0
+    def __init__(self) -> None:
+        #: The answer's own head, once that has been read; that of a 1xx is none.
+        self._final: AnswerHead | None = None
+        #: What comes after the head; None until that is whole.
+        self._body: _Sized | _Chunked | _Unframed | None = None
+        #: The part of a head that has come, and how much all heads have taken before it.
+        self._part = b""
+        self._heads = 0
+        self._pieces = 0
 
     @property
     def status(self) -> int | None:
@@ -281,11 +282,12 @@ class _Chunked:
         self._taken = 0
         self._pieces = 0
         self._codings = 0
-        self._parser = HttpResponseParser(self)
+        #: None once all is read: it refers to this body, and that cycle would have to be found.
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
     def feed(self, data: bytes) -> None:
-        if self.is_whole:
+        if self._parser is None:
             self.has_surplus = True
             return
         self._taken += len(data)
@@ -299,7 +301,7 @@ class _Chunked:
                 raise ours if isinstance(ours, Unfit) else Unfit(Reason.PROTOCOL) from None
             self.has_surplus = True
         if self.is_whole:
-            del self._parser  # it refers to this body: nobody should have to look for the cycle
+            self._parser = None
 
     # The parser's calls. What they raise ends its reading, and is the context of its error.
 

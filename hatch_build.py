@@ -1,0 +1,97 @@
+"""The compiled wheel: the modules that an event passes, made into C by mypyc beside their sources.
+
+A hook of hatchling that is off unless HATCH_BUILD_HOOK_ENABLE_CUSTOM is set, as `make wheel
+COMPILED=1` does. It takes a C compiler and the headers of Python. What it brings is in
+docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+#: What is compiled. Not among them, for it would not behave the same: transport/engine.py, whose
+#: TargetExchange is a future, which is C itself and can't be extended by C that knows nothing of
+#: it; telemetry/metrics/, whose table is extended by a class that is not compiled, as a compiled
+#: one can't be.
+MODULES = (
+    "contract/intake",
+    "contract/replies",
+    "contract/strictjson",
+    "delivery/decision",
+    "delivery/forwarder",
+    "delivery/memory",
+    "delivery/observer",
+    "delivery/queue",
+    "delivery/rules",
+    "delivery/target/breaker",
+    "delivery/target/gate",
+    "delivery/target/judge",
+    "delivery/target/lane",
+    "delivery/target/rate",
+    "delivery/target/sender",
+    "delivery/target/waiting",
+    "model/event",
+    "net/access",
+    "net/batching",
+    "net/http/body",
+    "net/http/connection",
+    "net/http/exchange",
+    "net/http/head",
+    "net/http/lifetime",
+    "net/http/response",
+    "net/timer",
+    "routing/glob",
+    "routing/index",
+    "routing/table",
+    "routing/target",
+    "store/sqlite/reading",
+    "telemetry/log/lines",
+    "telemetry/log/sums",
+    "transport/native/answer",
+    "transport/native/connection",
+    "transport/native/pool",
+    "web/call",
+    "web/callbacks",
+    "web/paths",
+)
+
+
+class CompiledWheel(BuildHookInterface[Any]):
+    """Adds to a wheel what was compiled; it fits one Python on one kind of machine."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        self._folder = Path(tempfile.mkdtemp())
+        for built in compiled(Path(self.root), self._folder):
+            build_data["force_include"][str(built)] = str(built.relative_to(self._folder / "lib"))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        shutil.rmtree(self._folder)
+
+
+def compiled(root: Path, folder: Path) -> list[Path]:
+    """Compile in `folder`; the libraries, in its `lib` as they belong into the wheel."""
+    # Only who compiles has them.
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    before = Path.cwd()
+    os.chdir(root)  # tracebacks name the sources from here, as mypy's settings do
+    try:
+        sources = [f"router/{module}.py" for module in MODULES]
+        extensions = mypycify(sources, target_dir=str(folder / "c"), group_name="ebaas_router")
+        build = build_ext(Distribution({"name": "ebaas-router", "ext_modules": extensions}))
+        build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "o")
+        build.ensure_finalized()
+        build.run()
+    finally:
+        os.chdir(before)
+    return [*(folder / "lib").rglob("*.so")]
