@@ -87,7 +87,12 @@ def compiled(root: Path, folder: Path) -> list[Path]:
     os.chdir(root)  # tracebacks name the sources from here, as mypy's settings do
     try:
         sources = [f"router/{module}.py" for module in MODULES]
-        extensions = mypycify(sources, target_dir=str(folder / "c"), group_name="ebaas_router")
+        extensions = mypycify(
+            sources,
+            target_dir=str(folder / "c"),
+            group_name="ebaas_router",
+            debug_level="0",  # else it is several times as large
+        )
         build = build_ext(Distribution({"name": "ebaas-router", "ext_modules": extensions}))
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "o")
         build.ensure_finalized()

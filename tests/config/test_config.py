@@ -573,7 +573,7 @@ PATTERNS = st.text("ab*?", min_size=1, max_size=3) | st.sampled_from(["*", "a*",
 ROUTES = st.lists(
     st.builds(
         Route,
-        name=st.none(),
+        name=st.just(""),
         match=st.dictionaries(
             st.sampled_from(["event_source", "event_key"]),
             st.lists(PATTERNS, min_size=1, max_size=2).map(tuple),

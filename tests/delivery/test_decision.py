@@ -160,7 +160,7 @@ async def test_nothing_is_kept_of_one_that_is_made() -> None:
     gc.disable()
     try:
         await made(its)
-        remains = weakref.ref(its)
+        remains = weakref.ref(its._is_worth_waiting)
         del its
         assert remains() is None
     finally:
