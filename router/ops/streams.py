@@ -27,6 +27,9 @@ STREAMS, TEAM_STREAMS = 16, 4
 #: Seconds between two questions to the processes, and between two looks at whose targets are whose.
 ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
 
+#: How many lines are made ready before others have their turn on the loop.
+AT_ONCE = 4
+
 #: After how many seconds without anything a stream says that it lives.
 BEAT_EVERY = 15.0
 
@@ -150,7 +153,7 @@ class Streams:
             stream.begin()
         await self._look()
         for each in heard:
-            self._hear(each["lines"], each["dropped"])
+            await self._hear(each["lines"], each["dropped"])
 
     async def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""
@@ -162,8 +165,11 @@ class Streams:
             targets = [report["status"]["targets"] for report in living]
             self._owners = {name: each["owner"] for of in targets for name, each in of.items()}
 
-    def _hear(self, lines: Sequence[str], dropped: int) -> None:
-        for told in map(_Told, lines):
+    async def _hear(self, lines: Sequence[str], dropped: int) -> None:
+        """A few lines at a time: callbacks may be handled on this loop."""
+        for number, told in enumerate(map(_Told, lines), 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             for stream in self._open:
                 if chunk := told.chunk_for(stream.wanted, self._owners):
                     stream.put(chunk)

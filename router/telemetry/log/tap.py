@@ -11,7 +11,7 @@ from router.telemetry.log.console import Fields, Level
 from router.telemetry.log.lines import Lines, with_payload
 
 #: How many lines wait to be asked for; the older ones are dropped.
-TAP_LINES = 128
+TAP_LINES = 64
 
 #: The most bytes of bodies that wait with them. A body that finds no room is left out of its line.
 TAP_BODIES = 1024 * 1024
