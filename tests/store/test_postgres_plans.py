@@ -55,8 +55,8 @@ FROM generate_series({first}, {last}) AS n;
 SELECT setval('events_seq_seq', {last});
 """
 
-#: The tables that a plan may read whole have one row, or one for each target.
-_SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq|pauses)(\w+)")
+#: The tables that a plan may read whole have one row, or a few for each target.
+_SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq|notices|pauses)(\w+)")
 
 #: How many rows a step of a plan has given, or looked at in vain.
 _TOUCHED = re.compile(r"actual time=\S+ rows=([0-9]+)|Rows Removed by \w+: ([0-9]+)")
