@@ -28,7 +28,8 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/delivery/test_happenings.py::test_workers_tell_it_once \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
 		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
-		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
+		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
+		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py tests/whole/test_heavy.py
 
 test-newest: ## the tests on the newest Python here too, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \

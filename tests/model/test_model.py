@@ -32,6 +32,7 @@ def test_no_history_breaks_a_promise(part: int) -> None:
     assert broken == {}
 
 
+@pytest.mark.skipif("LONG" not in os.environ, reason="it tries the tests: make test-long")
 @pytest.mark.skipif(COMPILED, reason="nothing can be left out of what is compiled")
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.leave_out.__name__ for mutant in ALL])
 def test_a_rule_left_out_breaks_a_promise(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,7 @@ def killed_at(call: str, number: int, path: Path) -> bool:
     return done.returncode != 0
 
 
+@pytest.mark.skipif("LONG" not in os.environ, reason="seconds: make test-long")
 @pytest.mark.parametrize("call", COMMITS)
 async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) -> None:
     """Before any write or sync of it: the next start finds the file as it was, and goes on.
