@@ -3,10 +3,9 @@
 from router.archive.shelf import Shelf
 from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.events import events
-from router.archive.trace.finding import Match, matches, story_of
+from router.archive.trace.finding import Match, matches, name_of, story_of
 from router.archive.trace.happenings import Happening, ToldCaller, happening
 from router.archive.trace.inventory import Inventory, inventory
-from router.archive.trace.kept import kept
 from router.archive.trace.question import Question, Word
 from router.archive.trace.shapes import (
     ActedShape,
@@ -48,9 +47,9 @@ __all__ = [
     "events",
     "happening",
     "inventory",
-    "kept",
     "match_shape",
     "matches",
+    "name_of",
     "resend",
     "resumed",
     "story_of",

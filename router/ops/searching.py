@@ -17,17 +17,15 @@ from router.archive import (
     Question,
     Sources,
     StoryShape,
-    ToldCaller,
     Word,
-    kept,
     match_shape,
     matches,
+    name_of,
     story_of,
     story_shape,
 )
 from router.config import Settings, archive_folder
 from router.model import StartFailed
-from router.routing import Glob, GlobInvalid
 from router.store import Ops, StoreLimits, look_into
 
 #: How much a search stands back for what else runs here.
@@ -86,8 +84,7 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
     try:
         question = _question(asked)
         limit = asked["limit"]
-        stored = await kept(ops, question, limit + 1) if ops is not None else ()
-        found = matches(sources.look(question), stored)
+        found = await matches(question, limit + 1, sources, ops)
         if "event" in asked:
             story = await _story(found, sources, ops, asked)
             return _told([], sources, ops, story, more=False)
@@ -102,14 +99,10 @@ async def _story(
     found: Iterator[Match], sources: Sources, ops: Ops | None, asked: SearchedFor
 ) -> StoryShape | None:
     for match in found:
-        if asked["event"] == (match.event_id or _request_id(match)):
+        if asked["event"] == name_of(match):
             story = await story_of(match, sources, ops)
             return story_shape(story, body=asked["body"])
     return None
-
-
-def _request_id(match: Match) -> str:
-    return match.request_id if isinstance(match, ToldCaller) else ""
 
 
 def _told(
@@ -135,7 +128,7 @@ def _told(
 def _question(asked: SearchedFor) -> Question:
     texts = [asked["event"]] if "event" in asked else asked["what"]
     return Question(
-        words=tuple(Word(text, _keys(text)) for text in texts),
+        words=tuple(map(Word, texts)),
         since=asked["since"],
         until=asked["until"],
         targets=tuple(asked["targets"]),
@@ -143,14 +136,6 @@ def _question(asked: SearchedFor) -> Question:
         codes=tuple(asked["codes"]),
         failed=asked["failed"],
     )
-
-
-def _keys(text: str) -> Glob:
-    """The pattern that a word is; an id that can be none is the key that is spelled so."""
-    try:
-        return Glob(text)
-    except GlobInvalid:
-        return Glob(text.replace("[", "[[]"))
 
 
 async def _ops(settings: Settings) -> Ops | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from router.archive.trace.happenings import Happening, ToldCaller
-from router.archive.trace.kept import KeptStory
+from router.archive.trace.kept import KeptStory, kept
+from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
 from router.archive.trace.story import Story, story
 from router.store import Ops
@@ -15,11 +16,19 @@ from router.store import Ops
 Match = Happening | KeptStory
 
 
-def matches(lines: Iterator[Happening], kept: Sequence[KeptStory]) -> Iterator[Match]:
-    """Each event once, the newest first; both come so."""
-    both: Iterator[Match] = heapq.merge(lines, kept, key=lambda each: each.at, reverse=True)
+async def matches(
+    question: Question, limit: int, sources: Sources, ops: Ops | None
+) -> Iterator[Match]:
+    """Events that fit, each once, the newest first: the store is asked for `limit` of them, the
+    rest is looked for as it is read. Raises StoreFailed; reading them raises OSError."""
+    stored = await kept(ops, question, limit) if ops is not None else ()
+    lines = sources.look(question)
+    return _once(heapq.merge(lines, stored, key=lambda each: each.at, reverse=True))
+
+
+def _once(newest: Iterator[Match]) -> Iterator[Match]:
     known: set[str] = set()
-    for each in both:
+    for each in newest:
         name = name_of(each)
         if name not in known:
             known.add(name)

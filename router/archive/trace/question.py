@@ -12,7 +12,7 @@ from typing import Any
 from router.archive.reading import Needle
 from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
 from router.model import SUCCESS
-from router.routing import Glob
+from router.routing import Glob, GlobInvalid
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6
@@ -24,8 +24,14 @@ class Word:
     `changes`, or how the SHA-256 of its body begins."""
 
     text: str
-    #: The same as a pattern of keys.
-    keys: Glob
+
+    @cached_property
+    def keys(self) -> Glob:
+        """The same as a pattern of keys; an id that can be none is the key that is spelled so."""
+        try:
+            return Glob(self.text)
+        except GlobInvalid:
+            return Glob(self.text.replace("[", "[[]"))
 
     @cached_property
     def needle(self) -> bytes:

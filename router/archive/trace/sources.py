@@ -12,7 +12,6 @@ from router.archive.trace.happenings import Happening, LateAttempt, ToldCaller, 
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.logs import log_lines
 from router.archive.trace.question import Question, Word
-from router.routing import Glob
 
 
 class TraceSource(NamedTuple):
@@ -51,7 +50,7 @@ class Sources:
         """All happenings of an event, the oldest first. Raises OSError."""
         if not event.event_id:
             return [event] if isinstance(event, ToldCaller) else []
-        question = Question((Word(event.event_id, Glob(event.event_id)),))
+        question = Question((Word(event.event_id),))
         return [each for each in self.look(question) if each.event_id == event.event_id][::-1]
 
     def _archived(self, question: Question) -> Iterator[Happening]:

@@ -23,7 +23,6 @@ from router.cli.remote import add_remote
 from router.cli.routes.inputs import STDIN, stdin
 from router.config import SETTINGS, archive_folder
 from router.model import RouterError, StartFailed, why_not
-from router.routing import Glob, GlobInvalid
 from router.store import StoreFailed
 from router.telemetry import utc
 
@@ -103,11 +102,9 @@ class LocalHistory:
         self.now = time.time
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        from router.archive import kept, match_shape, matches
+        from router.archive import match_shape, matches
 
-        ops, question = self._ops, self._question
-        stored = self._runner.run(kept(ops, question, limit + 1)) if ops is not None else ()
-        found = matches(self._sources.look(question), stored)
+        found = self._runner.run(matches(self._question, limit + 1, self._sources, self._ops))
         for match in islice(found, limit):
             self._first = self._first or match
             yield match_shape(match, body=body)
@@ -163,21 +160,13 @@ def _question(wanted: EventsWanted) -> Question:
     from router.archive import Question, Word
 
     return Question(
-        words=tuple(Word(text, _keys(text)) for text in wanted.what),
+        words=tuple(map(Word, wanted.what)),
         since=wanted.since,
         until=wanted.until,
         targets=tuple(wanted.targets),
         codes=tuple(wanted.codes),
         failed=wanted.failed,
     )
-
-
-def _keys(text: str) -> Glob:
-    """The pattern that a word is; an id that can be none is the key that is spelled so."""
-    try:
-        return Glob(text)
-    except GlobInvalid:
-        return Glob(text.replace("[", "[[]"))
 
 
 async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
