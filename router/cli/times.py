@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
-from router.contract import parse_age
+from router.contract import parse_time
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -46,21 +46,11 @@ class Moment(float):
 def parse_moment(text: str) -> Moment:
     """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone. ValueError
     for anything else."""
-    moment = Moment(_moment(text))
-    moment.words = text
-    return moment
-
-
-def _moment(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    try:
-        return time.time() - parse_age(text)
+        moment = Moment(parse_time(text, time.time()))
     except ValueError:
         raise ValueError(
             f"{text!r} is neither a time ago (like 90s, 3h, 2d) nor one like 2026-11-26T13:00:00Z"
         ) from None
+    moment.words = text
+    return moment

@@ -20,7 +20,14 @@ from router.contract.replies import (
     request_id_from,
     response_of,
 )
-from router.contract.schedule import PLATFORM, Schedule, Terms, parse_age, parse_duration
+from router.contract.schedule import (
+    PLATFORM,
+    Schedule,
+    Terms,
+    parse_age,
+    parse_duration,
+    parse_time,
+)
 from router.contract.signing import KEY_PREFIX, LEAST_KEY, Signer, key_of
 from router.contract.strictjson import Unreadable, parse_json
 from router.contract.words import Words, harmless, masked, words_of
@@ -54,6 +61,7 @@ __all__ = [
     "parse_age",
     "parse_duration",
     "parse_json",
+    "parse_time",
     "refusal",
     "reply_to_refused",
     "request_id_from",

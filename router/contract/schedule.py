@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import accumulate
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -31,6 +32,17 @@ def parse_age(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a time (like 90s, 2h, 7d)") from None
+
+
+def parse_time(text: str, now: float, *, ahead: bool = False) -> float:
+    """Unix time of a time in ISO 8601, in UTC where it has no zone, or of one so long before `now`
+    as `3h` says (`ahead`: so long after it). ValueError for anything else."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        away = parse_age(text)
+        return now + away if ahead else now - away
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from router.store.ops import (
     Verb,
     carry_out,
 )
-from router.store.pauses import Pause, parse_until, pause, paused, resume
+from router.store.pauses import Pause, pause, paused, resume
 from router.store.promises import (
     UNSETTLED,
     DeliveryRow,
@@ -127,7 +127,6 @@ __all__ = [
     "open_store",
     "opened",
     "parse_database",
-    "parse_until",
     "pause",
     "pause_shape",
     "paused",

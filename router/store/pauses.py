@@ -7,10 +7,9 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
-from router.contract import harmless, parse_age
+from router.contract import harmless, parse_time
 
 #: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
 MAX_PAUSE = 30 * 86400.0
@@ -51,29 +50,22 @@ class Pauses(Protocol):
         ...
 
 
-def parse_until(text: str, now: float) -> float:
-    """When `10m` or `2d` from now is, or a time in ISO 8601, in UTC where it has no zone.
-    ValueError for anything else."""
+def _end(until: str, now: float) -> float:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    try:
-        return now + parse_age(text)
+        return parse_time(until, now, ahead=True)
     except ValueError:
         raise ValueError(
-            f"{text!r} is neither a time from now (like 10m, 2h, 3d) nor one like "
+            f"{until!r} is neither a time from now (like 10m, 2h, 3d) nor one like "
             "2026-11-26T13:00:00Z"
         ) from None
 
 
 async def pause(ops: Pauses, target: str, until: str, because: str, who: str) -> Pause:
-    """Pause a target until then (`parse_until`), which every process that shares the store knows
-    within a second. A pause that it has already ends with this one."""
+    """Pause a target until then, so long from now or a time as `parse_time` reads them, which every
+    process that shares the store knows within a second. A pause that it has already ends with this
+    one."""
     now = ops.now()
-    end = parse_until(until, now)
+    end = _end(until, now)
     if end <= now:
         raise ValueError(f"{until!r} is over already")
     if end > now + MAX_PAUSE:

@@ -6,9 +6,8 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from router.contract import parse_age, parse_duration
+from router.contract import parse_duration, parse_time
 from router.ops.api.endpoint import Param
 from router.routing import Glob, GlobInvalid
 
@@ -90,12 +89,7 @@ def parse_span(text: str) -> float:
 def parse_moment(text: str) -> float:
     """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone."""
     try:
-        at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return time.time() - parse_age(text)
+        return parse_time(text, time.time())
     except ValueError:
         raise ValueError(
             "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z"
