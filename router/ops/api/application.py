@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from router.config import Holder
+from router.config import Deed, Holder
 from router.ops.answers import dumped
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.parts import ApiParts
@@ -48,13 +48,21 @@ def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
 async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked:
     """Raises Rejected for what may not be, or can't be read."""
     holder: Holder = request.state.holder
-    if not holder.may.intersection(endpoint.may):
-        raise Rejected(403, f"the token does not allow this: it needs {' or '.join(endpoint.may)}")
+    _check_may(holder, endpoint.may)
     query = endpoint.read_query(request.query_params.multi_items())
+    for param in endpoint.params:
+        if param.needs and query[param.name]:
+            _check_may(holder, [param.needs])
     body = None
     if endpoint.takes is not None:
         body = endpoint.read_body(await _body(request))
     return Asked(parts, holder, request.path_params, query, body)
+
+
+def _check_may(holder: Holder, deeds: Sequence[Deed]) -> None:
+    """Raises Rejected where none of them is allowed."""
+    if not holder.may.intersection(deeds):
+        raise Rejected(403, f"the token does not allow this: it needs {' or '.join(deeds)}")
 
 
 async def _body(request: Request) -> bytes:

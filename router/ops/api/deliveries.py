@@ -108,10 +108,7 @@ async def actions(asked: Asked) -> ActionsShape:
 
 async def dossier(asked: Asked) -> DossierShape:
     """All that the store has of one event"""
-    body = bool(asked.query["body"])
-    if body and "bodies" not in asked.holder.may:
-        raise Rejected(403, "the token does not allow this: it needs bodies")
-    view = await asked.parts.view(asked.holder)
+    view, body = await asked.parts.view(asked.holder), bool(asked.query["body"])
     async with asked.parts.stored.asked() as ops:
         found = await ops.dossier(asked.path["id"])
     if found is not None:
@@ -147,7 +144,7 @@ DELIVERIES = (
         "/deliveries/{id}",
         dossier,
         DossierShape,
-        params=(flag("body", "With its body"),),
+        params=(flag("body", "With its body", needs="bodies"),),
         problems=(404, 503),
     ),
 )  # fmt: skip

@@ -30,6 +30,8 @@ class Param:
     read: Callable[[str], Any] = str
     #: It may be given more than once.
     many: bool = False
+    #: What has to be allowed as well where it is given, and not false.
+    needs: Deed | None = None
 
 
 @dataclass(frozen=True, slots=True)

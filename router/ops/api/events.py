@@ -35,7 +35,7 @@ class EventsShape(TypedDict):
 
 async def events(asked: Asked) -> EventsShape:
     """Events by any id of them, or by what became of them"""
-    query, view, body = asked.query, await asked.parts.view(asked.holder), _body(asked)
+    query, view, body = asked.query, await asked.parts.view(asked.holder), bool(asked.query["body"])
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
@@ -72,7 +72,7 @@ async def events(asked: Asked) -> EventsShape:
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
     view, name = await asked.parts.view(asked.holder), asked.path["id"]
-    body, targets, story = _body(asked), view.among(()), None
+    body, targets, story = bool(asked.query["body"]), view.among(()), None
     if targets != ():
         # Another's event is looked for as long as one that nobody has.
         own = [*(targets or ())]
@@ -85,14 +85,6 @@ async def event(asked: Asked) -> StoryShape:
     if story is None:
         raise nothing_there("such event, or no more")
     return story
-
-
-def _body(asked: Asked) -> bool:
-    """Whether bodies are asked for. Raises Rejected where they may not be."""
-    body = bool(asked.query["body"])
-    if body and "bodies" not in asked.holder.may:
-        raise Rejected(403, "the token does not allow this: it needs bodies")
-    return body
 
 
 EVENTS = (
@@ -110,7 +102,7 @@ EVENTS = (
             texts("code", "With the reply's code, or a receiver's"),
             flag("failed", "No 000, or a failed attempt"),
             number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
-            flag("body", f"With their bodies; {_MOST_BODIES} events at most then"),
+            flag("body", f"With their bodies; {_MOST_BODIES} events at most then", needs="bodies"),
         ),
         problems=(503,),
     ),
@@ -119,7 +111,7 @@ EVENTS = (
         "/events/{id}",
         event,
         StoryShape,
-        params=(flag("body", "With its body"),),
+        params=(flag("body", "With its body", needs="bodies"),),
         problems=(404, 503),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from router.config import Deed
 from router.contract import parse_duration, parse_time
 from router.ops.api.endpoint import Param
 from router.routing import Glob, GlobInvalid
@@ -44,13 +45,13 @@ def words(name: str, about: str, known: Sequence[str], *, many: bool = True) -> 
     return Param(name, about, {"enum": list(known)}, read, many=many)
 
 
-def flag(name: str, about: str) -> Param:
+def flag(name: str, about: str, *, needs: Deed | None = None) -> Param:
     def read(text: str) -> bool:
         if text not in ("true", "false"):
             raise ValueError("is neither true nor false")
         return text == "true"
 
-    return Param(name, about, {"type": "boolean"}, read)
+    return Param(name, about, {"type": "boolean"}, read, needs=needs)
 
 
 def number(name: str, about: str, most: int) -> Param:

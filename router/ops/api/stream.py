@@ -15,8 +15,6 @@ async def stream(asked: Asked) -> AsyncIterator[bytes]:
     """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
     the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
     query, streams = asked.query, asked.parts.streams
-    if query["bodies"] and "bodies" not in asked.holder.may:
-        raise Rejected(403, "the token does not allow this: bodies=true needs bodies")
     if count := streams.full_for(asked.holder):
         raise Rejected(503, f"{count} streams are open already")
     wanted = Wanted(
@@ -45,7 +43,7 @@ STREAM = (
             texts("target", "About these targets"),
             keys("match", "Events whose key matches a pattern, as in routes.yaml"),
             flag("failed", "No 000, a failed attempt, or another trouble"),
-            flag("bodies", "With the events' bodies"),
+            flag("bodies", "With the events' bodies", needs="bodies"),
         ),
         problems=(503,),
     ),
