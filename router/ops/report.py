@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from router.config import Standing
 from router.routing import Target
-from router.telemetry import Metrics, Snapshot
+from router.telemetry import Metrics, Snapshot, utc
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20
@@ -75,6 +75,15 @@ class TargetStatus(TypedDict):
     failure_msg: str
     failed_at: float
     pause: PauseStatus | None
+
+
+def is_failing(target: TargetStatus) -> bool:
+    return target["failed_at"] > target["acknowledged_at"]
+
+
+def told_at(at: float) -> str | None:
+    """ISO 8601 in UTC, to the second; None for never."""
+    return utc(at) if at else None
 
 
 class Status(TypedDict):

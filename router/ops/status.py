@@ -13,8 +13,10 @@ from router.ops.report import (
     Status,
     StoreStatus,
     TargetStatus,
+    is_failing,
+    told_at,
 )
-from router.telemetry import Snapshot, merged, utc
+from router.telemetry import Snapshot, merged
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -45,6 +47,18 @@ class Reports:
     def metrics(self) -> Snapshot:
         return merged([report["metrics"] for report in self.living], self.retired)
 
+    def target(self, name: str) -> TargetStatus | None:
+        """How the attempts at it went lately in all that live; None where none of them has it."""
+        statuses = [report["status"]["targets"] for report in self.living]
+        known = [targets[name] for targets in statuses if name in targets]
+        if not known:
+            return None
+        return {
+            **max(known, key=lambda each: each["failed_at"]),
+            "acknowledged_at": max(each["acknowledged_at"] for each in known),
+            "pause": next((each["pause"] for each in known if each["pause"]), None),
+        }
+
 
 def status_of(reports: Reports, now: float) -> dict[str, Any]:
     """`ok`, or `degraded` with every reason for it, and each check with what is behind it."""
@@ -56,14 +70,14 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
         "store": _store([status["store"] for status in statuses], metrics, now),
         "archive": _archive([status["archive"] for status in statuses], metrics, now),
         "loop": _loop(statuses),
-        "targets": _targets(statuses, metrics),
+        "targets": _targets(reports, metrics),
     }
     reasons = [f"{name}: {why}" for name, check in checks.items() for why in check["reasons"]]
     build = metrics["process"]["build"][0] if statuses else {}
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
-        "at": _time(now),
+        "at": told_at(now),
         "version": build.get("version", ""),
         "compiled": build.get("compiled") == "yes",
         "requests": {
@@ -84,7 +98,7 @@ def _processes(statuses: Sequence[Status], silent: int) -> Check:
         {
             "pid": status["pid"],
             "ready": status["ready"],
-            "started": _time(status["started"]),
+            "started": told_at(status["started"]),
             "tasks": status["tasks"],
         }
         for status in statuses
@@ -102,14 +116,14 @@ def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
     reasons = []
     if not last["successful"]:
         count = len(last["problems"]) + last["more"]
-        reasons.append(f"the file's content was refused at {_time(last['tried'])}: {count} wrong")
+        reasons.append(f"the file's content was refused at {told_at(last['tried'])}: {count} wrong")
     if len(hashes) > 1:
         reasons.append(f"the processes have {len(hashes)} different ones in force")
     differ = metrics["process"]["configurations_differ"]
     if differ > ROLL_OUT:
         reasons.append(f"the nodes have run different ones for {differ:.0f} s")
     reload = {
-        "at": _time(last["tried"]),
+        "at": told_at(last["tried"]),
         "successful": last["successful"],
         "problems": last["problems"],
         "more": last["more"],
@@ -117,7 +131,7 @@ def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
     return _check(
         reasons,
         hash=newest["hash"],
-        since=_time(newest["since"]),
+        since=told_at(newest["since"]),
         routes=newest["routes"],
         targets=newest["targets"],
         last_reload=reload,
@@ -132,7 +146,7 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
     fullness = process["store_fullness"]
     reasons = []
     if now - last["failed_at"] < STORE_RECOVERED:
-        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}")
+        reasons.append(f"{last['error']}, last at {told_at(last['failed_at'])}")
     if fullness >= STORE_FULL:
         reasons.append(f"{fullness:.0%} full")
     return _check(
@@ -140,7 +154,7 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
         kind=last["kind"],
         where=last["where"],
         error=last["error"],
-        failed_at=_time(last["failed_at"]),
+        failed_at=told_at(last["failed_at"]),
         events=process["store_events"],
         bytes=process["store_bytes"],
         fullness=round(fullness, 3),
@@ -154,8 +168,8 @@ def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> C
     )
     lost, reasons = metrics["process"]["archive_lines_lost"], []
     if now - last["failed_at"] < STORE_RECOVERED:
-        reasons.append(f"{last['error']}, last at {_time(last['failed_at'])}; lines lost: {lost}")
-    failed_at = _time(last["failed_at"])
+        reasons.append(f"{last['error']}, last at {told_at(last['failed_at'])}; lines lost: {lost}")
+    failed_at = told_at(last["failed_at"])
     return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
 
 
@@ -168,19 +182,19 @@ def _loop(statuses: Sequence[Status]) -> Check:
     return _check(reasons, worst_lag_seconds=max((round(s["lag"], 4) for s in statuses), default=0))
 
 
-def _targets(statuses: Sequence[Status], metrics: Snapshot) -> Check:
+def _targets(reports: Reports, metrics: Snapshot) -> Check:
     reasons = []
     each = {}
     for name, numbers in metrics["targets"].items():
-        known = [status["targets"][name] for status in statuses if name in status["targets"]]
         dead = numbers["unsettled"]["dead"]
         if dead:
             reasons.append(f"{name} has {_count(dead, 'dead letter')}")
-        if known:
-            each[name] = _target(known, numbers)
-        if known:
-            reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]
-        if known and each[name]["failing"]:
+        lately = reports.target(name)
+        if lately is None:
+            continue
+        each[name] = _target(lately, numbers)
+        reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]
+        if is_failing(lately):
             failure = each[name]["last_failure"]
             more = [str(each) for each in (failure["status"], failure["detail"]) if each]
             why = f"{failure['reason']} ({', '.join(more)})" if more else failure["reason"]
@@ -198,27 +212,25 @@ def _contained(numbers: dict[str, Any], pause: dict[str, Any] | None) -> Iterato
         yield "has its breaker open"
 
 
-def _target(known: Sequence[TargetStatus], numbers: dict[str, Any]) -> dict[str, Any]:
-    acknowledged = max(each["acknowledged_at"] for each in known)
-    failed = max(known, key=lambda each: each["failed_at"])
+def _target(lately: TargetStatus, numbers: dict[str, Any]) -> dict[str, Any]:
     failure = {
-        "reason": failed["failure"],
-        "status": failed["failure_status"],
-        "detail": failed["failure_detail"],
-        "at": _time(failed["failed_at"]),
+        "reason": lately["failure"],
+        "status": lately["failure_status"],
+        "detail": lately["failure_detail"],
+        "at": told_at(lately["failed_at"]),
     }
-    paused = next((each["pause"] for each in known if each["pause"]), None)
+    paused = lately["pause"]
     pause = paused and {
         **paused,
-        "since": _time(paused["since"]),
-        "until": _time(paused["until"]),
+        "since": told_at(paused["since"]),
+        "until": told_at(paused["until"]),
     }
     return {
-        "owner": known[0]["owner"],
-        "failing": failed["failed_at"] > acknowledged,
-        "last_acknowledged": _time(acknowledged),
-        "last_failure": failure if failed["failure"] else None,
-        "failing_since": _time(numbers["failing_since"]),
+        "owner": lately["owner"],
+        "failing": is_failing(lately),
+        "last_acknowledged": told_at(lately["acknowledged_at"]),
+        "last_failure": failure if lately["failure"] else None,
+        "failing_since": told_at(numbers["failing_since"]),
         "paused": bool(numbers["paused"]),
         "pause": pause,
         "breaker": {state: count for state, count in numbers["breaker"].items() if count},
@@ -235,8 +247,3 @@ def _check(reasons: Iterable[str], **details: Any) -> Check:
 
 def _count(number: float, noun: str) -> str:
     return f"{number:.0f} {noun}{'' if number == 1 else 's'}"
-
-
-def _time(at: float) -> str | None:
-    """ISO 8601 in UTC; None for never."""
-    return utc(at) if at else None

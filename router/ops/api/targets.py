@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from router.ops.answers import Topic
@@ -24,7 +24,7 @@ from router.ops.api.target_shapes import (
 )
 from router.ops.api.view import View
 from router.ops.hour import Hour, HourSums
-from router.ops.report import TargetStatus
+from router.ops.report import PauseStatus, TargetStatus, is_failing, told_at
 from router.ops.table import RouteFacts, TargetFacts
 from router.telemetry import Minute, utc
 
@@ -74,18 +74,14 @@ def _targets(view: View, hour: Hour) -> list[TargetShape]:
     found = [
         _target(
             name,
-            metrics.get(name, {}),
-            [
-                report["status"]["targets"][name]
-                for report in view.reports.living
-                if name in report["status"]["targets"]
-            ],
+            metrics[name],
+            lately,
             view.targets[name],
             hour.sums(name),
             (required.get(name, []), optional.get(name, [])),
         )
         for name in view.targets
-        if name in metrics
+        if (lately := view.reports.target(name)) is not None
     ]
     return sorted(found, key=lambda each: (_WORST.index(each["state"]), each["name"]))
 
@@ -105,47 +101,40 @@ def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str,
 def _target(
     name: str,
     numbers: Mapping[str, Any],
-    known: list[TargetStatus],
+    lately: TargetStatus,
     facts: TargetFacts,
     hour: HourSums,
     named_by: tuple[list[str], list[str]],
 ) -> TargetShape:
-    acknowledged = max((each["acknowledged_at"] for each in known), default=0.0)
-    failed = max(known, key=lambda each: each["failed_at"], default=None)
-    is_failing = failed is not None and failed["failed_at"] > acknowledged
     breaker = {state: int(count) for state, count in numbers["breaker"].items()}
     unsettled = {state: int(count) for state, count in numbers["unsettled"].items()}
     return TargetShape(
         name=name,
         owner=facts["owner"],
         url=facts["url"],
-        state=_state(
-            numbers,
-            is_failing=is_failing,
-            is_used=bool(acknowledged or (failed and failed["failed_at"])),
-        ),
+        state=_state(numbers, lately),
         in_flight=int(numbers["in_flight"]),
         limit=int(numbers["limit"]),
         waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
         rate=facts["rate"],
         breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
-        paused=_paused(facts, known),
-        last_acknowledged=_time(acknowledged),
-        failing_since=_time(numbers["failing_since"]),
-        last_failure=_last_failure(failed),
+        paused=_paused(facts, lately["pause"]),
+        last_acknowledged=told_at(lately["acknowledged_at"]),
+        failing_since=told_at(numbers["failing_since"]),
+        last_failure=_last_failure(lately),
         unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
-        gives_up=_time(numbers["gives_up"] or 0.0),
+        gives_up=told_at(numbers["gives_up"] or 0.0),
         hour=hour,
-        certificate_ends=_time(numbers["certificate_ends"]),
+        certificate_ends=told_at(numbers["certificate_ends"]),
         required_by=named_by[0],
         optional_by=named_by[1],
     )
 
 
 def _paused(
-    facts: TargetFacts, known: Iterable[TargetStatus]
+    facts: TargetFacts, pause: PauseStatus | None
 ) -> PausedByPerson | PausedByRoutes | None:
-    for pause in filter(None, (each["pause"] for each in known)):
+    if pause is not None:
         return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
     return PausedByRoutes(by="routes.yaml") if facts["paused"] else None
 
@@ -154,12 +143,12 @@ def by_person(since: float, until: float, because: str, who: str) -> PausedByPer
     return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
 
 
-def _state(numbers: Mapping[str, Any], *, is_failing: bool, is_used: bool) -> TargetState:
+def _state(numbers: Mapping[str, Any], lately: TargetStatus) -> TargetState:
     """One word for it. What a person has paused is meant to be so, whatever it did before."""
     unsettled, breaker = numbers["unsettled"], numbers["breaker"]
     if numbers["paused"]:
         return "paused"
-    if is_failing:
+    if is_failing(lately):
         return "failing"
     if unsettled["dead"]:
         return "dead_letters"
@@ -167,11 +156,11 @@ def _state(numbers: Mapping[str, Any], *, is_failing: bool, is_used: bool) -> Ta
         return "breaker_open"
     if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
         return "waiting"
-    return "well" if is_used else "unused"
+    return "well" if lately["acknowledged_at"] or lately["failed_at"] else "unused"
 
 
-def _last_failure(failed: TargetStatus | None) -> LastFailure | None:
-    if failed is None or not failed["failure"]:
+def _last_failure(failed: TargetStatus) -> LastFailure | None:
+    if not failed["failure"]:
         return None
     return LastFailure(
         at=utc(failed["failed_at"]),
@@ -195,11 +184,6 @@ def _routes(view: View, name: str) -> Iterator[TargetRoute]:
                     "match": route["match"],
                     "as": role,
                 }
-
-
-def _time(at: float) -> str | None:
-    """None for never."""
-    return utc(at) if at else None
 
 
 TARGETS = (
