@@ -18,7 +18,7 @@ from itertools import count
 from subprocess import DEVNULL
 from typing import Any, NamedTuple
 
-from router.ops import Answers, Topic, dumped
+from router.ops import Answers, Report, Topic, dumped
 from router.process.running import STOPS
 
 #: Seconds that a worker has for an answer.
@@ -112,8 +112,8 @@ class Child:
         self.facts: dict[str, Any] = {}
         #: Why it could not start, in its own words.
         self.failure = ""
-        #: Its last answer to each question that has nothing more to it.
-        self.last: dict[Topic, Any] = {}
+        #: What it reported last; None until then.
+        self.report: Report | None = None
         #: How often it was asked for a report since it last said anything.
         self.unheard = 0
         #: Whether it has yet to say how a reload went.
@@ -165,8 +165,8 @@ class Child:
                     if asked.number == number:
                         del self._asked[key]
                         asked.answer.set_result(answer)
-                        if answer is not None and key[1] == _NOTHING:
-                            self.last[key[0]] = answer
+                        if answer is not None and key[0] is Topic.REPORT:
+                            self.report = answer
             case {"up": facts}:
                 self.since, self.facts = asyncio.get_running_loop().time(), facts
                 on_up()
@@ -211,10 +211,6 @@ class _Asked(NamedTuple):
 
     number: int
     answer: asyncio.Future[Any]
-
-
-#: What is asked with a question that has nothing more to it.
-_NOTHING = json.dumps(None)
 
 
 def _born(command: Sequence[str], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:

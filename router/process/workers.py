@@ -110,7 +110,7 @@ class Workers:
         asked = (worker.ask(Topic.REPORT) for worker in workers)
         reports = await asyncio.gather(*asked)
         silent = [worker for worker, report in zip(workers, reports, strict=True) if report is None]
-        told = [worker.last[Topic.REPORT] for worker in silent if Topic.REPORT in worker.last]
+        told = [worker.report for worker in silent if worker.report is not None]
         return Reports(
             [report for report in reports if report is not None],
             [*self._retired, *(report["metrics"] for report in told)],
@@ -185,8 +185,8 @@ class Workers:
         self._workers.remove(worker)
         if worker.is_reloading:
             self._note_reloaded()
-        if last := worker.last.get(Topic.REPORT):
-            self._retired = [merged([], [*self._retired, last["metrics"]])]
+        if worker.report is not None:
+            self._retired = [merged([], [*self._retired, worker.report["metrics"]])]
         return worker, ending
 
     def _note_up(self, worker: Child) -> None:

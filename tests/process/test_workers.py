@@ -347,7 +347,7 @@ async def test_half_a_report_is_no_word() -> None:
     with socket.socket() as bound:
         worker = await Child.start([sys.executable, "-c", code], bound)
         assert await worker.attend(lambda: None) == "it ended with exit code 0"
-    assert worker.last == {}
+    assert worker.report is None
 
 
 async def test_an_answer_that_is_too_long_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
