@@ -48,8 +48,15 @@ class Pool:
         return httpx.get(self.ops + path, timeout=PATIENCE, trust_env=False)
 
     def pids(self) -> list[int]:
-        """The workers that answer."""
-        return [each["pid"] for each in self.status()["processes"]["each"]]
+        """The workers, once all of them answer in time."""
+        found: dict[str, Any] = {}
+
+        def answer() -> bool:
+            found.update(self.status()["processes"])
+            return not found["silent"]
+
+        until(answer)
+        return [each["pid"] for each in found["each"]]
 
 
 @contextmanager
