@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
-from router.cli.options import parse_url, read_setting, value
-from router.contract import parse_duration
+from router.cli.options import add_timeout, parse_url, read_setting, value
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -37,13 +36,7 @@ def add_asking(parser: argparse.ArgumentParser, host: str, port: str, timeout: s
         type=value(parse_url),
         help=f"the router's address, instead of --{host} and --{port}",
     )
-    parser.add_argument(
-        "--timeout",
-        type=value(parse_duration),
-        default=timeout,
-        metavar="TIME",
-        help=f"how long the whole question may take (default {timeout})",
-    )
+    add_timeout(parser, "the whole question", timeout)
 
 
 def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
 from router.config import SETTINGS, VARIABLE_PREFIX, Settings
+from router.contract import parse_duration
 from router.model import SettingInvalid
 from router.store import Database
 
@@ -115,6 +116,19 @@ def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_option
+
+
+def add_timeout(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str, default: str = "10s"
+) -> None:
+    """`--timeout`: how long `what` may take."""
+    parser.add_argument(
+        "--timeout",
+        type=value(parse_duration),
+        default=default,
+        metavar="TIME",
+        help=f"how long {what} may take (default {default})",
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:

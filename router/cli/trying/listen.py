@@ -9,13 +9,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from router.cli.options import GOOD, INTERRUPTED, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
+from router.cli.options import (
+    GOOD,
+    INTERRUPTED,
+    NOT_STARTED,
+    Help,
+    add_timeout,
+    heed_ctrl_c,
+    parse_url,
+    value,
+)
 from router.cli.printing import note, say, say_json
 from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote, shaped
 from router.cli.routes.inputs import add_format
 from router.cli.trust import trust
 from router.config import parse_count
-from router.contract import parse_duration
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
@@ -62,13 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
-    parser.add_argument(
-        "--timeout",
-        type=value(parse_duration),
-        default="10s",
-        metavar="TIME",
-        help="how long one copy may take (default 10s)",
-    )
+    add_timeout(parser, "one copy")
     add_remote(parser)
     add_format(parser)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from router.cli.options import parse_url, value
+from router.cli.options import add_timeout, parse_url, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
-from router.contract import Signer, Unreadable, parse_duration, parse_json
+from router.contract import Signer, Unreadable, parse_json
 from router.model import FIELDS, Event, Secret, SettingInvalid, new_id
 from router.net import USUAL, Tls
 
@@ -102,13 +102,7 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
         help="sign it by this secret of a target, and send all headers that a target gets",
     )
     add_ca(request)
-    request.add_argument(
-        "--timeout",
-        type=value(parse_duration),
-        default="10s",
-        metavar="TIME",
-        help="how long one request may take (default 10s)",
-    )
+    add_timeout(request, "one request")
 
 
 def read_request(args: argparse.Namespace) -> Request:

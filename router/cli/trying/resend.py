@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 from router.cli.columns import counted
 from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, opened, where_told
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, heed_ctrl_c, parse_url, value
+from router.cli.options import (
+    BAD,
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_timeout,
+    heed_ctrl_c,
+    parse_url,
+    value,
+)
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.trust import trust
-from router.contract import parse_duration
 
 if TYPE_CHECKING:
     from router.archive import StoryShape
@@ -51,13 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"
     )
-    parser.add_argument(
-        "--timeout",
-        type=value(parse_duration),
-        default="10s",
-        metavar="TIME",
-        help="how long that may take (default 10s)",
-    )
+    add_timeout(parser, "that")
     add_places(parser)
     add_format(parser)
 
