@@ -16,13 +16,13 @@ from router.config.explaining import (
     explained,
     refused,
 )
-from router.config.files import Written, files_of, read
+from router.config.files import Written, read
 from router.config.headers import is_own
 from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
 from router.config.legible import legible_source
 from router.config.loading import Config, load, parse, parse_files
 from router.config.parts import shapes_of
-from router.config.reload import LOOK_EVERY, Reload, Reloaded, Standing
+from router.config.reload import LOOK_EVERY, Reload, Standing
 from router.config.section import Section
 from router.config.settings import (
     SETTINGS,
@@ -34,7 +34,6 @@ from router.config.settings import (
     parse_host,
     parse_port,
 )
-from router.config.shape import RoutesFile
 from router.config.source import Look, Source
 from router.config.variables import Unresolved, Variables
 
@@ -67,8 +66,6 @@ __all__ = [
     "Move",
     "RefusedEvent",
     "Reload",
-    "Reloaded",
-    "RoutesFile",
     "ScalarNode",
     "Section",
     "Settings",
@@ -84,7 +81,6 @@ __all__ = [
     "edits_of",
     "effective_of",
     "explained",
-    "files_of",
     "is_own",
     "judge",
     "legible_source",

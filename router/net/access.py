@@ -51,8 +51,6 @@ class Tokens:
     ) -> None:
         """`digests` are SHA-256 of further ones, which nobody here has to know."""
         self._digests = [*(_digest(token.reveal().encode()) for token in tokens), *digests]
-        #: Whether one of them is so short that it can be guessed.
-        self.can_be_guessed = any(len(token.reveal()) < SHORT for token in tokens)
         self._header = header.encode("ascii")
         self._is_bearer = header == AUTHORIZATION
 

@@ -2,26 +2,14 @@
 
 from router.routing.glob import Glob, GlobInvalid
 from router.routing.nearest import nearest_routes
-from router.routing.table import (
-    Explanation,
-    FieldMatch,
-    Plan,
-    PlannedTarget,
-    Role,
-    Route,
-    RouteMatch,
-    RouteTable,
-)
+from router.routing.table import Plan, Role, Route, RouteMatch, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
 
 __all__ = [
     "BreakerPolicy",
-    "Explanation",
-    "FieldMatch",
     "Glob",
     "GlobInvalid",
     "Plan",
-    "PlannedTarget",
     "Rate",
     "Role",
     "Route",

@@ -4,7 +4,6 @@ from router.telemetry.lag import Watchdog
 from router.telemetry.log import (
     Fields,
     Format,
-    Heard,
     Level,
     Lines,
     Log,
@@ -39,7 +38,6 @@ __all__ = [
     "Alarm",
     "Fields",
     "Format",
-    "Heard",
     "Level",
     "Lines",
     "Log",

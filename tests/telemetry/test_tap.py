@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.telemetry import Heard, Log
+from router.telemetry.log import Heard, Log
 from router.telemetry.log.tap import TAP_BODIES, TAP_LASTS, TAP_LINES, Tap
 
 
