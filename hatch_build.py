@@ -15,10 +15,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: What is compiled. Not among them, for it would not behave the same: transport/engine.py, whose
-#: TargetExchange is a future, which is C itself and can't be extended by C that knows nothing of
-#: it; telemetry/metrics/, whose table is extended by a class that is not compiled, as a compiled
-#: one can't be.
+#: What is compiled. Not among them: telemetry/metrics/, whose table is extended by a class that is
+#: not compiled, as a compiled one can't be.
 MODULES = (
     "contract/intake",
     "contract/replies",
@@ -53,6 +51,7 @@ MODULES = (
     "store/sqlite/reading",
     "telemetry/log/lines",
     "telemetry/log/sums",
+    "transport/engine",
     "transport/native/answer",
     "transport/native/connection",
     "transport/native/pool",

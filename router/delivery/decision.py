@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from functools import cached_property
 
-from router.model import Attempt
+from router.delivery.target.sender import Flight
 from router.net import TICK, Timer
-from router.transport import TargetExchange
 
 
 class Decision:
@@ -33,19 +31,16 @@ class Decision:
         self._required = self._optional = 0
         self._made: asyncio.Future[None] = deadlines.loop.create_future()
 
-    def watch(self, flight: asyncio.Future[Attempt], *, required: bool) -> None:
+    def watch(self, flight: Flight, *, required: bool) -> None:
         """Count on an attempt that has begun."""
         if flight.done():
             return
         if required:
             self._required += 1
+            flight.listen(self._required_ended)
         else:
             self._optional += 1
-        ended = self._required_ended if required else self._optional_ended
-        if isinstance(flight, TargetExchange):
-            flight.listen(ended)
-        else:  # in line, and heard of a turn of the loop later
-            flight.add_done_callback(ended)
+            flight.listen(self._optional_ended)
 
     async def made(self, until: float, gone: asyncio.Future[None]) -> None:
         """Return once it is made: at `until` at the latest, and at once when `gone` is done."""
@@ -64,12 +59,12 @@ class Decision:
         if not self._made.done():
             self._made.set_result(None)
 
-    def _required_ended(self, _: asyncio.Future[Attempt]) -> None:
+    def _required_ended(self, _: Flight) -> None:
         self._required -= 1
         if not self._required:
             self._look_at_optional()
 
-    def _optional_ended(self, _: asyncio.Future[Attempt]) -> None:
+    def _optional_ended(self, _: Flight) -> None:
         self._optional -= 1
         if not self._optional and not self._required:
             self.make()
@@ -83,20 +78,14 @@ class Decision:
 
 
 class Deadlines:
-    """When decisions are made at the latest, all of them on one loop. It rarely comes to that: one
-    timer serves all."""
+    """When decisions are made at the latest, all of them on the running loop. It rarely comes to
+    that: one timer serves all."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.loop = asyncio.get_running_loop()
         self._monotonic = monotonic
         self._due: dict[Decision, float] = {}
-
-    @cached_property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    @cached_property
-    def _timer(self) -> Timer:
-        return Timer(self.loop, self._ring, self._monotonic)
+        self._timer = Timer(self.loop, self._ring, monotonic)
 
     def set(self, decision: Decision, due: float) -> None:
         """Have it made at `due`."""

@@ -11,8 +11,8 @@ from router.contract import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
-from router.delivery.target.sender import addressed
-from router.model import Attempt, Letter
+from router.delivery.target.sender import Flight, addressed
+from router.model import Letter
 from router.routing import Plan, Target
 from router.store import StoreFailed, StoreFull
 
@@ -36,7 +36,7 @@ class Sends(Protocol):
         letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
-    ) -> asyncio.Future[Attempt]: ...
+    ) -> Flight: ...
 
 
 class Outcome:

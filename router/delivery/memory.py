@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from router.contract import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
+from router.delivery.target.sender import Flight
 from router.model import Attempt, Letter, new_id
 from router.store import (
     DeliveryRow,
@@ -96,7 +96,7 @@ class Memory:
     def __init__(self, store: Store) -> None:
         self._store = store
         #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
-        self.attempts: dict[tuple[str, str], asyncio.Future[Attempt]] = {}
+        self.attempts: dict[tuple[str, str], Flight] = {}
         #: The requests that are not decided yet, by body.
         self._live: dict[bytes, list[Recollection]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.

@@ -17,7 +17,7 @@ from router.delivery.memory import Memory
 from router.delivery.outage import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import LINE_WAIT
-from router.delivery.target.sender import addressed
+from router.delivery.target.sender import Flight, addressed
 from router.model import OWN_DOING, Attempt, Letter
 from router.routing import Target
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
@@ -63,7 +63,7 @@ class Retry:
 class QueueSender(Protocol):
     """The part of a Sender that the queue needs."""
 
-    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]: ...
+    def send(self, target: Target, letter: Letter, patience: float) -> Flight: ...
 
     def room(self, target: Target) -> int:
         """How many attempts at it could begin now, or after a short wait in line."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from router.contract import Schedule, Terms
+from router.delivery.target.sender import Flight
 from router.model import OWN_DOING, Attempt, Reason
 from router.routing import RouteTable, Target
 from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
@@ -66,7 +67,7 @@ class Delivery:
     #: When an attempt in flight will be over at the latest.
     over_at: float = 0.0
     #: None where this request makes no attempt.
-    flight: asyncio.Future[Attempt] | None = None
+    flight: Flight | None = None
     #: The attempt is an earlier request's, which keeps it.
     joined: bool = False
     #: The attempt outlived the decision about the reply.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from router.delivery.target.sender import Sender, addressed
-from router.model import Attempt, Letter
+from router.delivery.target.sender import Flight, Sender, addressed
+from router.model import Letter
 from router.routing import Target
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ class TracedSender:
         letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
-    ) -> asyncio.Future[Attempt]:
+    ) -> Flight:
         """As `Sender.send`: one that comes to nothing for want of a place has its span too."""
         letter, ending = self._spans.attempt(target.name, target.public_url, letter)
         flight = self._sender.send(target, addressed(letter, letter.event_id), patience, gone)
         if ending is not None:
-            flight.add_done_callback(ending)
+            flight.listen(ending)
         return flight

@@ -23,23 +23,23 @@ class Batching:
 
     def __init__(self) -> None:
         # It does not know its loop, which would then never be forgotten: see `_batchings`.
-        self._waiting = deque[tuple[Callable[..., object], tuple[Any, ...]]]()
+        self._waiting = deque[tuple[Callable[[Any], object], Any]]()
 
-    def put(self, send: Callable[..., object], *args: Any) -> None:
-        """Have `send(*args)` called when this turn is over.
+    def put(self, send: Callable[[Any], object], what: Any) -> None:
+        """Have `send(what)` called when this turn is over.
 
         What must not be sent before it, and can't wait, is sent after a `flush`.
         """
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((send, args))
+        self._waiting.append((send, what))
 
     def flush(self) -> None:
         """Send what waits, now. One that raises costs the others nothing."""
         while self._waiting:
-            send, args = self._waiting.popleft()
+            send, what = self._waiting.popleft()
             try:
-                send(*args)
+                send(what)
             except Exception as error:  # noqa: BLE001 - told as that of any callback
                 told = {"message": "what was put in the batching failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(told)

@@ -7,12 +7,12 @@ and addresses as they may be printed.
 
 from __future__ import annotations
 
-import asyncio
 import os
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -32,7 +32,17 @@ from router.model import MASK, Attempt, Letter
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
-Ending = Callable[[asyncio.Future[Attempt]], object]
+
+
+class Over(Protocol):
+    """An attempt that has ended."""
+
+    error: BaseException | None
+
+    def result(self) -> Attempt: ...
+
+
+Ending = Callable[[Over], object]
 
 #: What the middleware calls a request's parts by: the stable names, where nobody chose otherwise.
 _STABLE_NAMES = ("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -196,10 +206,10 @@ def _traceparent(context: trace.SpanContext) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def _end(span: trace.Span, flight: asyncio.Future[Attempt]) -> None:
+def _end(span: trace.Span, flight: Over) -> None:
     """An attempt is over: what came of it."""
-    if flight.cancelled() or flight.exception() is not None:
-        _fail(span, "cancelled" if flight.cancelled() else "fault", "")
+    if flight.error is not None:
+        _fail(span, "cancelled" if isinstance(flight.error, CancelledError) else "fault", "")
         span.end()
         return
     attempt = flight.result()

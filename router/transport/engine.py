@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from router.model import Reason
 from router.net import Egress, Tls
@@ -53,84 +54,112 @@ def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 T = TypeVar("T")
 
 
-class TargetExchange(asyncio.Future[T]):
+class TargetExchange(Generic[T]):
     """One POST that has begun; in the end, what its `read` makes of the answer, or of the failure.
 
     `read` is called once, whatever happens, as soon as the result is there. Cancelled, the exchange
     is stopped, and `read` is told a result that nobody hears of.
+
+    It can be awaited and cancelled as a future can, and is none: a future is C, which nothing that
+    is compiled can extend, and costs as much as all that is done for the usual answer.
     """
 
-    #: For engines: breaks off what it has come to; None while that is nothing.
-    stop: Callable[[], object] | None = None
-    _listener: Callable[[TargetExchange[T]], object] | None = None
-
-    def __init__(
-        self, read: Callable[[Answer | Failure], T], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, read: Callable[[Any], T]) -> None:
         self._read = read
+        self._is_over = False
+        self._value: T | None = None
+        #: Instead of a value.
+        self.error: BaseException | None = None
+        self._listeners: list[Callable[[TargetExchange[T]], object]] = []
+        #: For engines: breaks off what it has come to; None while that is nothing.
+        self.stop: Callable[[], object] | None = None
 
     @classmethod
-    def by(
-        cls, task: asyncio.Task[Answer | Failure], read: Callable[[Answer | Failure], T]
-    ) -> TargetExchange[T]:
-        """The exchange that a task makes."""
-        exchange = cls(read, task.get_loop())
+    def by(cls, task: asyncio.Task[Any], read: Callable[[Any], T]) -> TargetExchange[T]:
+        """The exchange that a task makes. It is heard of a turn of the loop after that."""
+        exchange = cls(read)
         exchange.stop = task.cancel
         task.add_done_callback(exchange._end_by)
         return exchange
 
+    def done(self) -> bool:
+        return self._is_over
+
+    def result(self) -> T:
+        """What it has come to. Raises the fault of our own that it has ended by,
+        asyncio.CancelledError where it was cancelled, and InvalidStateError before its end."""
+        if not self._is_over:
+            raise asyncio.InvalidStateError("it is not over")
+        if self.error is not None:
+            raise self.error
+        return cast("T", self._value)
+
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
-        """Call `listener` in the moment that it ends. There is one; a future's other callbacks, of
-        which there may be many, come a turn of the loop later."""
-        if self._listener is None and not self.done():
-            self._listener = listener
-        else:
-            self.add_done_callback(listener)
-
-    def _tell(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
+        """Call `listener` in the moment that it ends; at once where it has."""
+        if self._is_over:
             listener(self)
+        else:
+            self._listeners.append(listener)
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
+    def __await__(self) -> Generator[Any, None, T]:
+        """Who is cancelled meanwhile cancels it."""
+        if not self._is_over:
+            over = asyncio.get_running_loop().create_future()
+            self.listen(partial(_wake, over))
+            try:
+                yield from over
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self.result()
+
+    def cancel(self) -> bool:
+        """False where it was over."""
+        if self._is_over:
             return False
-        self._tell()
+        self._end(None, asyncio.CancelledError())
         if self.stop is not None:
             self.stop()
         return True
 
-    def end(self, result: Answer | Failure) -> None:
+    def end(self, result: Any) -> None:
         """For engines: tell its result, whether or not anybody still hears it."""
         try:
             value = self._read(result)
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             self.fail(error)
         else:
-            if not self.done():
-                self.set_result(value)
-                self._tell()
+            if not self._is_over:
+                self._end(value, None)
 
     def fail(self, error: BaseException) -> None:
         """For engines: tell of a fault of our own. It has to be ended all the same."""
-        if not self.done():
-            self.set_exception(error)
-            self._tell()
+        if not self._is_over:
+            self._end(None, error)
 
-    def _end_by(self, task: asyncio.Task[Answer | Failure]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self.end(task.result())
-            return
+    def _end(self, value: T | None, error: BaseException | None) -> None:
+        self._is_over, self._value, self.error = True, value, error
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener(self)
+
+    def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            super().cancel()
-            self._tell()
+            self.fail(asyncio.CancelledError())
         elif error := task.exception():
             self.fail(error)
+        else:
+            self.end(task.result())
+            return
         self.end(Failure(Reason.STOPPED, delivered=True))
 
 
-def as_it_came(result: Answer | Failure) -> Answer | Failure:
+def _wake(over: asyncio.Future[None], _: object) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def as_it_came(result: T) -> T:
     """The `read` of whoever wants no more of it."""
     return result
 

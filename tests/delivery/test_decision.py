@@ -24,7 +24,7 @@ def flight() -> TargetExchange[Attempt]:
     def read(_: Answer | Failure) -> Attempt:
         return Attempt(Reason.ACKNOWLEDGED, True, 0.0)
 
-    return TargetExchange(read, asyncio.get_running_loop())
+    return TargetExchange(read)
 
 
 def decision(
@@ -58,32 +58,61 @@ async def test_an_exchange_is_heard_of_in_the_moment_it_ends(how: str) -> None:
     assert heard == [one]
     one.end(Answer(200, b""))
     assert heard == [one]
-    assert one.cancelled() or one.exception() or one.result()
+    assert one.done()
+    assert one.error or one.result()
 
 
-async def test_who_listens_second_or_late_hears_as_of_any_future() -> None:
-    """Nobody is forgotten."""
+async def test_everybody_who_listens_hears_it() -> None:
+    """In the order in which they came, and who comes late at once."""
     heard: list[str] = []
     one = flight()
     one.listen(lambda _: heard.append("first"))
     one.listen(lambda _: heard.append("second"))
     one.end(Answer(200, b""))
+    assert heard == ["first", "second"]
     one.listen(lambda _: heard.append("late"))
-    assert heard == ["first"]
-    await asyncio.sleep(0)
     assert heard == ["first", "second", "late"]
 
 
+@pytest.mark.parametrize("how", ENDS)
+async def test_who_waits_for_an_exchange_hears_what_came_of_it(how: str) -> None:
+    """Be it a value, a fault or that it was cancelled; before its end as well as after."""
+    one = flight()
+    waiting = asyncio.gather(one, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert not one.done()
+    ENDS[how](one)
+    expected = {"failed": ZeroDivisionError, "cancelled": asyncio.CancelledError}.get(how, Attempt)
+    (came,) = await waiting
+    (later,) = await asyncio.gather(one, return_exceptions=True)
+    assert (type(came), type(later)) == (expected, expected)
+
+
+async def test_who_is_cancelled_while_waiting_cancels_the_exchange() -> None:
+    """As of any future; what it has come to is broken off."""
+    stopped: list[str] = []
+    one = flight()
+    one.stop = lambda: stopped.append("stopped")
+
+    async def wait() -> None:
+        await one
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert one.done()
+    assert stopped == ["stopped"]
+
+
 async def test_it_is_made_when_every_required_attempt_has_ended() -> None:
-    """Not at the first, and whether they are exchanges or still in line."""
-    loop = asyncio.get_running_loop()
-    in_line: asyncio.Future[Attempt] = loop.create_future()
+    """Not at the first."""
     first, second, one = flight(), flight(), decision()
-    for each in (first, second, in_line):
+    for each in (first, second):
         one.watch(each, required=True)
     waiting = asyncio.create_task(made(one))
     first.end(Answer(200, b""))
-    in_line.set_result(Attempt(Reason.SATURATED, False, 0.0))
     await asyncio.sleep(SHORT)
     assert not waiting.done()
     second.end(Answer(200, b""))

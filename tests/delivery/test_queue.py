@@ -19,6 +19,7 @@ from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, Queue, Retry, shares
 from router.delivery.rules import TARGET_REMOVED, InForce
+from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
@@ -35,6 +36,7 @@ from router.store.promises import (
 from router.store.sqlite import SqliteStore
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.transport.engine import TargetExchange, as_it_came
 
 pytestmark = pytest.mark.anyio
 
@@ -68,8 +70,8 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]:
-        return asyncio.create_task(self._send(target, letter))
+    def send(self, target: Target, letter: Letter, patience: float) -> Flight:
+        return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
 
     def room(self, target: Target) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
@@ -252,8 +254,8 @@ async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
 
 async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
     """A request that is just calling that target for the same event is not repeated."""
-    ended = asyncio.create_task(asyncio.sleep(0.01, YES))
-    scene.memory.attempts["event", "one"] = ended
+    ending = asyncio.create_task(asyncio.sleep(0.01, YES))
+    scene.memory.attempts["event", "one"] = TargetExchange.by(ending, as_it_came)
     await scene.queue("event", "one")
     await scene.until(1)
     assert scene.sent == []

@@ -13,8 +13,8 @@ import pytest
 
 from router.delivery.happenings.noticed import Happenings
 from router.delivery.observer import Observer
-from router.delivery.target.sender import Sender, addressed
-from router.model.event import Attempt, Event, Letter, Reason
+from router.delivery.target.sender import Flight, Sender, addressed
+from router.model.event import Event, Letter, Reason
 from router.net.client_tls import Tls
 from router.net.egress import Egress
 from router.routing.target import Target
@@ -40,7 +40,7 @@ def send(
     target: Target,
     gone: asyncio.Future[None] | None = None,
     patience: float = 1.0,
-) -> asyncio.Future[Attempt]:
+) -> Flight:
     return sender.send(target, LETTER, patience, gone)
 
 
@@ -99,7 +99,7 @@ async def test_a_cancelled_attempt_closes_its_connection_and_gives_its_place_bac
             third.cancel()
             second.cancel()
             await until(lambda: places(sender, metrics) == (0, 0) and served.open == 0)
-    assert first.cancelled()
+    assert isinstance(first.error, asyncio.CancelledError)
     assert len(served.requests) == 2
 
 

@@ -17,6 +17,7 @@ from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
+from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
@@ -40,6 +41,7 @@ from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.transport.engine import TargetExchange, as_it_came
 from tests.model.weather import Weather
 
 T = TypeVar("T")
@@ -301,8 +303,9 @@ class SimulatedSender:
         letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
-    ) -> asyncio.Future[Attempt]:
-        return asyncio.get_running_loop().create_task(self._send(target, letter))
+    ) -> Flight:
+        sending = asyncio.get_running_loop().create_task(self._send(target, letter))
+        return TargetExchange.by(sending, as_it_came)
 
     def room(self, target: Target) -> int:
         return 0 if self._shut() else 8

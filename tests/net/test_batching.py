@@ -23,11 +23,11 @@ async def test_all_goes_in_order_when_the_turn_is_over() -> None:
     """What is put while others are sent goes as well, after them."""
     batching, sent = batching_of(asyncio.get_running_loop()), list[str]()
 
-    def first() -> None:
+    def first(_: object) -> None:
         sent.append("first")
         batching.put(sent.append, "third")
 
-    batching.put(first)
+    batching.put(first, None)
     batching.put(sent.append, "second")
     assert sent == []
     await asyncio.sleep(0)
@@ -50,11 +50,11 @@ async def test_who_can_not_wait_may_itself_be_sent() -> None:
     """A flush has sent all that was put before it, also in the middle of another."""
     batching, sent = Batching(), list[int]()
 
-    def hasty() -> None:
+    def hasty(_: object) -> None:
         batching.flush()
         sent.append(2)
 
-    batching.put(hasty)
+    batching.put(hasty, None)
     batching.put(sent.append, 1)
     await asyncio.sleep(0)
     assert sent == [1, 2]

@@ -14,7 +14,7 @@ import trustme
 
 from router.net.client_tls import USUAL, Tls
 from router.net.egress import ANYWHERE, Egress
-from router.transport.engine import Answer, Failure, Pool, as_it_came, lines_of
+from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool
 
@@ -53,7 +53,7 @@ async def post(pool: Pool, timeout: float = LONG, body: bytes = BODY) -> Answer 
 
 def begun(
     pool: Pool, timeout: float = LONG, body: bytes = BODY
-) -> asyncio.Future[Answer | Failure]:
+) -> TargetExchange[Answer | Failure]:
     return pool.post(lines_of(HEADERS), body, timeout, as_it_came)
 
 

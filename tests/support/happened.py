@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import time
@@ -13,12 +12,14 @@ from router.delivery.happenings.noticed import Happenings
 from router.delivery.happenings.own_events import MAX_UNTOLD, OwnEvents
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
+from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Letter, Reason
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 from router.store.promises import Store
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.transport.engine import TargetExchange, as_it_came
 
 T = 20.0
 
@@ -58,10 +59,10 @@ class Process:
     def now(cls) -> float:
         return time.time() + cls.ahead
 
-    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]:
+    def send(self, target: Target, letter: Letter, patience: float) -> Flight:
         self.sent.append((target.name, letter))
-        flight: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        flight.set_result(self.answer)
+        flight: Flight = TargetExchange(as_it_came)
+        flight.end(self.answer)
         return flight
 
     def fails(self, name: str = "ledger", last: Attempt = NO) -> None:

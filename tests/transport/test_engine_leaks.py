@@ -79,8 +79,8 @@ async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[i
             for _ in range(dice.randrange(20)):
                 await asyncio.sleep(0)
             posting.cancel()
-        await asyncio.wait([posting])
-        if not posting.cancelled():
+        await until(posting.done)
+        if posting.error is None:
             assert isinstance(posting.result(), Answer | Failure)
             ended += 1
     return ended

@@ -19,7 +19,7 @@ from router.net.egress import Egress
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
 from router.transport.native import NativePool, pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
-from router.transport.native.connection import TargetConnection
+from router.transport.native.connection import Posted, TargetConnection
 from tests.support.engines import (
     AUTHORITY,
     BODY,
@@ -87,8 +87,8 @@ async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):
         await loop.create_connection(lambda: connection, sock=ours)
-        coming = TargetExchange(as_it_came, loop)
-        connection.begin(coming, b"", b" " * 60_000, loop.time() + LONG)
+        coming = Posted(as_it_came, b"", b" " * 60_000, loop.time() + LONG)
+        connection.begin(coming)
         await loop.sock_sendall(target, answer(YES))
         await until(lambda: connection._incoming is not None)
         assert not coming.done()
@@ -196,7 +196,7 @@ def no_task(_: asyncio.AbstractEventLoop, work: Any, **__: Any) -> Any:
     raise RuntimeError("no task")
 
 
-async def in_company(opening: Pool) -> list[asyncio.Future[Answer | Failure]]:
+async def in_company(opening: Pool) -> list[TargetExchange[Answer | Failure]]:
     """So many requests in flight that the next one waits for the end of the loop's turn."""
     await asyncio.gather(*(post(opening) for _ in range(COMPANY)))
     return [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]

@@ -597,7 +597,7 @@ async def _cancelled_after(turns: int, pool: Pool) -> bool:
         await asyncio.sleep(0)
     posting.cancel()
     await until(lambda: results != [])
-    await asyncio.wait([posting])
+    await until(posting.done)
     assert len(results) == 1
     return isinstance(results[0], Failure)
 
@@ -627,7 +627,7 @@ async def test_closing_breaks_off_connecting(engine: Engine) -> None:
     async with hostile("never_accepts") as target:
         pool = engine(target.url)
         connecting = begun(pool)
-        await asyncio.wait([connecting], timeout=SHORT)
+        await asyncio.sleep(SHORT)
         await pool.close()
         assert await connecting == Failure(Reason.STOPPED, delivered=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +11,8 @@ from router.delivery import rules
 from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Happening, HappeningKind
 from router.delivery.happenings.silence import Silence
 from router.delivery.rules import InForce
-from router.delivery.target.sender import addressed
-from router.model import Attempt, Letter, new_id
+from router.delivery.target.sender import Flight, addressed
+from router.model import Letter, new_id
 from router.routing import Target
 from router.store import DeliveryRow, Notice, State, Store, StoreFailed
 from router.telemetry import Log, Metrics, utc
@@ -31,7 +30,7 @@ _STORE_TIME = 2.0
 class OwnSender(Protocol):
     """The part of a Sender that is needed where nothing can be queued."""
 
-    def send(self, target: Target, letter: Letter, patience: float) -> asyncio.Future[Attempt]: ...
+    def send(self, target: Target, letter: Letter, patience: float) -> Flight: ...
 
 
 class OwnEvents:
@@ -54,7 +53,7 @@ class OwnEvents:
         self._known: dict[str, Notice] = {}
         self._silence = Silence(metrics)
         #: Attempts in flight: nobody else holds them.
-        self._flights: set[asyncio.Future[Attempt]] = set()
+        self._flights: set[Flight] = set()
 
     def tell(
         self, kind: HappeningKind, detail: Mapping[str, Any], about: str = "", mark: str = ""
@@ -142,14 +141,14 @@ class OwnEvents:
     def _send(self, target: Target, letter: Letter, sender: OwnSender) -> None:
         """Once, and nobody waits for it."""
 
-        def ended(flight: asyncio.Future[Attempt]) -> None:
+        def ended(flight: Flight) -> None:
             self._flights.discard(flight)
-            if flight.cancelled() or flight.exception() or not flight.result().acknowledged:
+            if flight.error is not None or not flight.result().acknowledged:
                 self._metrics.of(target.name).lost += 1
 
         flight = sender.send(target, letter, 0.0)
         self._flights.add(flight)
-        flight.add_done_callback(ended)
+        flight.listen(ended)
 
     async def _listen(self, store: Store) -> None:
         """Whether EBaaS has fallen silent, or is heard again. Raises StoreFailed."""

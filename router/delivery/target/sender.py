@@ -17,7 +17,7 @@ from router.model import Attempt, Letter, Reason
 from router.routing import Target
 from router.store import Pause
 from router.telemetry import Metrics
-from router.transport import Answer, Engine, Failure
+from router.transport import Answer, Engine, Failure, TargetExchange, as_it_came
 
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
@@ -25,6 +25,10 @@ MAX_KEY = 4096
 
 #: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
 _UNRESERVED = re.compile("[A-Za-z0-9._~-]*+")
+
+
+#: An attempt in flight, from the decision to send it until what came of it is known.
+Flight = TargetExchange[Attempt]
 
 
 def addressed(letter: Letter, event_id: str) -> Letter:
@@ -118,7 +122,7 @@ class Sender:
         letter: Letter,
         patience: float,
         gone: asyncio.Future[None] | None = None,
-    ) -> asyncio.Future[Attempt]:
+    ) -> Flight:
         """Begin one attempt, which is over within the target's timeout. The letter is `addressed`.
 
         Where nothing is in its way the request leaves within this turn of the loop. Else it waits
@@ -132,13 +136,13 @@ class Sender:
             return self._begin(lane, letter, started)
         refusal = lane.gate.refusal
         if refusal is not None:
-            ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-            ended.set_result(self._refused(lane, refusal, started))
-            return ended
+            flight: Flight = TargetExchange(as_it_came)
+            flight.end(self._refused(lane, refusal, started))
+            return flight
         lane.enter()
         waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone))
         waiting.add_done_callback(lane.leave)
-        return waiting
+        return TargetExchange.by(waiting, as_it_came)
 
     def room(self, target: Target) -> int:
         """How many attempts of the queue could begin now, or after a short wait in line."""
@@ -194,7 +198,7 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
         return self._counted(lane, attempt, now)
 
-    def _begin(self, lane: Lane, letter: Letter, started: float) -> asyncio.Future[Attempt]:
+    def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
         """Send to a target whose place is taken."""
         stamp, body = int(self._clock()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
@@ -209,8 +213,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
             lane.give_back()
             lane.gate.end(turn, None)
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
+            failed: Flight = TargetExchange(as_it_came)
+            failed.fail(error)
             return failed
 
     def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:

@@ -1,6 +1,6 @@
 """The engine of our own, on asyncio and httptools: a pool, its connections, their answers."""
 
-from router.transport.native.connection import TargetConnection
+from router.transport.native.connection import Posted, TargetConnection
 from router.transport.native.pool import NativePool, target_and_host
 
-__all__ = ["NativePool", "TargetConnection", "target_and_host"]
+__all__ = ["NativePool", "Posted", "TargetConnection", "target_and_host"]

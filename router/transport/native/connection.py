@@ -13,7 +13,7 @@ from typing import Any, cast
 from router.model import Reason
 from router.net import Timer
 from router.transport.causes import tls_cause
-from router.transport.engine import Answer, Failure, TargetExchange
+from router.transport.engine import Answer, Failure, T, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much,
@@ -21,6 +21,17 @@ from router.transport.native.answer import Incoming, Unfit, in_one_piece
 _PIECE = 64 * 1024
 
 _NOTHING = memoryview(b"")
+
+
+class Posted(TargetExchange[T]):
+    """An exchange by a connection of this engine: its request, and until when it may take."""
+
+    def __init__(self, read: Callable[[Any], T], head: bytes, body: bytes, deadline: float) -> None:
+        """`deadline` is by the loop's clock."""
+        super().__init__(read)
+        self.head = head
+        self.body = body
+        self.deadline = deadline
 
 
 class TargetConnection(asyncio.Protocol):
@@ -53,7 +64,7 @@ class TargetConnection(asyncio.Protocol):
         self._now = self._loop.time
         #: When it was made, and when it became idle.
         self.since = self.idle_since = self._now()
-        self._exchange: TargetExchange[Any] | None = None
+        self._exchange: Posted[Any] | None = None
         #: Its answer, where that comes in several pieces.
         self._incoming: Incoming | None = None
         self._timer = Timer(self._loop, partial(self._fail, Reason.TIMEOUT), self._loop.time)
@@ -92,10 +103,8 @@ class TargetConnection(asyncio.Protocol):
         shown: dict[str, Any] | None = self._transport.get_extra_info("peercert")
         return shown
 
-    def begin(
-        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
-    ) -> None:
-        """Send its request and read the answer until `deadline`, by the loop's clock."""
+    def begin(self, exchange: Posted[Any]) -> None:
+        """Send its request and read the answer."""
         if self._transport.is_closing():
             reason = Reason.PROTOCOL if self._spoke_unasked else Reason.RESET
             exchange.end(Failure(reason, delivered=True))
@@ -103,8 +112,8 @@ class TargetConnection(asyncio.Protocol):
         self._exchange = exchange
         exchange.stop = self.stop
         try:
-            self._timer.set(deadline)
-            self._send(head, body)
+            self._timer.set(exchange.deadline)
+            self._send(exchange.head, exchange.body)
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)
             self.stop()

@@ -7,7 +7,7 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from router.net import ANYWHERE, COMPANY, USUAL, Batching, Egress, Tls, batching
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
-from router.transport.native.connection import TargetConnection
+from router.transport.native.connection import Posted, TargetConnection
 
 #: How old a connection may get, in seconds; so that a name's new addresses are used soon.
 MAX_AGE = 60.0
@@ -52,6 +52,9 @@ class NativePool:
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
+        #: The loop that it belongs to, and that one's batching: known with the first post.
+        self._its_loop: asyncio.AbstractEventLoop | None = None
+        self._its_batching: Batching | None = None
 
     def post(
         self,
@@ -61,49 +64,43 @@ class NativePool:
         read: Callable[[Answer | Failure], T],
     ) -> TargetExchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
-        exchange = TargetExchange(read, self._loop)
-        request = (exchange, head, body, self._loop.time() + timeout)
+        now = self._loop.time()
+        exchange = Posted(read, head, body, now + timeout)
         if len(self._connections) - len(self._idle) >= COMPANY:
-            self._batching.put(self._begin_late, *request)
+            self._batching.put(self._begin_late, exchange)
         else:
-            self._begin(*request)
+            self._begin(exchange, now)
         return exchange
 
-    def _begin_late(
-        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
-    ) -> None:
+    def _begin_late(self, exchange: Posted[Any]) -> None:
         if exchange.done():  # cancelled meanwhile
             exchange.end(_NOT_BEGUN)
             return
         try:
-            self._begin(exchange, head, body, deadline)
+            self._begin(exchange, self._loop.time())
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)
             exchange.end(_NOT_BEGUN)
 
-    def _begin(
-        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
-    ) -> None:
+    def _begin(self, exchange: Posted[Any], now: float) -> None:
         """Raises where nothing has begun."""
-        connection = self._take(self._loop.time())
+        connection = self._take(now)
         if connection is not None:
-            connection.begin(exchange, head, body, deadline)
+            connection.begin(exchange)
             return
-        task = self._loop.create_task(self._open_and_begin(exchange, head, body, deadline))
+        task = self._loop.create_task(self._open_and_begin(exchange))
         exchange.stop = task.cancel
         self._tasks.add(task)
         task.add_done_callback(partial(self._opened, exchange))
 
-    async def _open_and_begin(
-        self, exchange: TargetExchange[Any], head: bytes, body: bytes, deadline: float
-    ) -> None:
-        connection = await self.open(deadline)
+    async def _open_and_begin(self, exchange: Posted[Any]) -> None:
+        connection = await self.open(exchange.deadline)
         if isinstance(connection, Failure):
             exchange.end(connection)
         else:
-            connection.begin(exchange, head, body, deadline)
+            connection.begin(exchange)
 
-    def _opened(self, exchange: TargetExchange[Any], task: asyncio.Task[None]) -> None:
+    def _opened(self, exchange: Posted[Any], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -125,13 +122,19 @@ class NativePool:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
+    # A cached_property would be computed at each access by what mypyc compiles.
 
-    @cached_property
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        if self._its_loop is None:
+            self._its_loop = asyncio.get_running_loop()
+        return self._its_loop
+
+    @property
     def _batching(self) -> Batching:
-        return batching_of(self._loop)
+        if self._its_batching is None:
+            self._its_batching = batching_of(self._loop)
+        return self._its_batching
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
         if self._closed:

@@ -15,8 +15,8 @@ from router.contract import KEY_PREFIX, Signer
 from router.delivery import addressed, judge, usual_lines
 from router.model import Attempt, Event, Letter, Secret, new_id
 from router.routing import Target
-from router.transport import Answer, Failure, TargetExchange, as_it_came, lines_of
-from router.transport.native import NativePool, TargetConnection, target_and_host
+from router.transport import Answer, Failure, as_it_came, lines_of
+from router.transport.native import NativePool, Posted, TargetConnection, target_and_host
 
 _JSON = b"content-type: application/json\r\n"
 
@@ -83,8 +83,8 @@ class Client:
         def read(result: Answer | Failure) -> Trial:
             return self._judged(result, started)._replace(lives=connection.is_idle)
 
-        exchange = TargetExchange(read, asyncio.get_running_loop())
-        connection.begin(exchange, head, sample.body, self._deadline())
+        exchange = Posted(read, head, sample.body, self._deadline())
+        connection.begin(exchange)
         return await exchange
 
     def judged(self, failure: Failure) -> Attempt:
