@@ -85,11 +85,11 @@ class Archive:
         self._is_called = False
         self._closing = Flag()
         self._is_closed = False
-        self._thread = Thread(target=self._run, name="archive", daemon=True)
+        self._writing = Thread(target=self._run, name="archive", daemon=True)
 
     def start(self) -> None:
         """Begin to write; what was put before waits for it."""
-        self._thread.start()
+        self._writing.start()
 
     @property
     def lost(self) -> int:
@@ -123,8 +123,8 @@ class Archive:
         self._is_closed = True
         self._closing.set()
         self._came.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        if self._writing.is_alive():
+            self._writing.join(timeout)
 
     def _run(self) -> None:
         self._tidy()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 from router.model import SUCCESS, Refused, new_id
 
@@ -19,6 +18,13 @@ class Reply:
 
     code: str
     msg: str
+    #: What both come to in a body, behind the request id: most replies are among the few below.
+    rest: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        members = {"code": self.code, "msg": self.msg}
+        rest = json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]
+        object.__setattr__(self, "rest", rest)
 
     @property
     def status(self) -> int:
@@ -82,14 +88,7 @@ def request_id_from(given: bytes | None) -> str:
 def body_of(reply: Reply, request_id: str) -> bytes:
     """The contract's JSON, in the order of the page's sample. A request id, a sane token, has
     nothing in it that JSON would escape."""
-    return f'{{"request_id":"{request_id}",{_rest(reply)}'.encode()
-
-
-#: There are few different replies, but for those that name a field of the body.
-@lru_cache(64)
-def _rest(reply: Reply) -> str:
-    members = {"code": reply.code, "msg": reply.msg}
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":"))[1:]
+    return f'{{"request_id":"{request_id}",{reply.rest}'.encode()
 
 
 _JSON = (b"content-type", b"application/json")
@@ -104,10 +103,16 @@ def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
     return headers, body
 
 
+def lines_and_body(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
+    """The same, with the headers as the lines that they go out in."""
+    headers, body = response_of(reply, request_id)
+    return b"".join([b"%b: %b\r\n" % header for header in headers]), body
+
+
 def refusal(
     status: int, given: bytes | None, more: Iterable[tuple[bytes, bytes]] = ()
 ) -> tuple[bytes, bytes]:
     """Header lines and body of what a server says in an application's place, for the request id
     that its caller gave; with `more` headers where all answers of that port have them."""
-    headers, body = response_of(_REFUSALS[status], request_id_from(given))
-    return b"".join(b"%b: %b\r\n" % header for header in (*headers, *more)), body
+    lines, body = lines_and_body(_REFUSALS[status], request_id_from(given))
+    return b"".join([lines, *[b"%b: %b\r\n" % header for header in more]]), body

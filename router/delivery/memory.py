@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from router.contract import Terms
 from router.delivery import rules
@@ -23,18 +22,25 @@ from router.store import (
     Tried,
 )
 
+_NO_ROWS: Mapping[str, DeliveryRow] = {}
+
 #: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.
 LATE_TIMEOUT = 10.0
 
 
-class Account(NamedTuple):
+class Account:
     """What a request has come to, and the configuration that it has come to it under."""
 
-    #: One for each target of the plan.
-    deliveries: Sequence[Delivery]
-    #: Every target that there is, in the plan or not.
-    targets: Collection[str]
-    terms: Terms
+    __slots__ = ("deliveries", "targets", "terms")
+
+    def __init__(
+        self, deliveries: Sequence[Delivery], targets: Collection[str], terms: Terms
+    ) -> None:
+        #: One for each target of the plan.
+        self.deliveries = deliveries
+        #: Every target that there is, in the plan or not.
+        self.targets = targets
+        self.terms = terms
 
     @property
     def settled(self) -> bool:
@@ -46,31 +52,36 @@ class Account(NamedTuple):
         return [delivery.target.name for delivery in self.deliveries if delivery.acknowledged]
 
 
-@dataclass(slots=True)
 class Recollection:
     """What one request knows of its body. Not frozen: it lives as long as its request."""
 
-    letter: Letter
-    #: When the request came.
-    first_at: float
-    event_id: str
-    #: The record it has claimed, and its deliveries then.
-    record: Record | None = None
-    rows: Mapping[str, DeliveryRow] = field(default_factory=dict)
-    #: Events of the same body that it has not claimed, by id.
-    others: tuple[str, ...] = ()
-    #: The store could not be asked.
-    blind: bool = False
-    #: Why, where that is the store's own error and no consequence of an earlier one.
-    trouble: str = ""
-    #: The deliveries that this request has left as dead letters.
-    dead: tuple[DeliveryRow, ...] = ()
-    #: Why its targets may see the event again though nothing was claimed.
-    cause: Cause | None = None
-    #: Another request with this body has got its `000` meanwhile.
-    overtaken: bool = False
-    #: The event is in the store, or may get there yet.
-    kept: bool = False
+    __slots__ = (
+        *("blind", "cause", "dead", "event_id", "first_at", "kept", "letter", "others"),
+        *("overtaken", "record", "rows", "trouble"),
+    )
+
+    def __init__(self, letter: Letter, first_at: float, event_id: str) -> None:
+        self.letter = letter
+        #: When the request came.
+        self.first_at = first_at
+        self.event_id = event_id
+        #: The record it has claimed, and its deliveries then.
+        self.record: Record | None = None
+        self.rows: Mapping[str, DeliveryRow] = _NO_ROWS
+        #: Events of the same body that it has not claimed, by id.
+        self.others: tuple[str, ...] = ()
+        #: The store could not be asked.
+        self.blind = False
+        #: Why, where that is the store's own error and no consequence of an earlier one.
+        self.trouble = ""
+        #: The deliveries that this request has left as dead letters.
+        self.dead: tuple[DeliveryRow, ...] = ()
+        #: Why its targets may see the event again though nothing was claimed.
+        self.cause: Cause | None = None
+        #: Another request with this body has got its `000` meanwhile.
+        self.overtaken = False
+        #: The event is in the store, or may get there yet.
+        self.kept = False
 
     @property
     def is_new(self) -> bool:

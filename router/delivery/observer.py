@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from router.archive import Archive
 from router.contract import Terms
@@ -27,14 +27,17 @@ _MAX_ID = 64
 _MAX_SHOWN = 16 * 1024
 
 
-class Told(NamedTuple):
+class Told:
     """What a caller was told."""
 
-    request_id: str
-    #: The contract's code; `""` where the caller was gone.
-    code: str
-    #: From the request's first byte until the reply.
-    seconds: float
+    __slots__ = ("code", "request_id", "seconds")
+
+    def __init__(self, request_id: str, code: str, seconds: float) -> None:
+        self.request_id = request_id
+        #: The contract's code; `""` where the caller was gone.
+        self.code = code
+        #: From the request's first byte until the reply.
+        self.seconds = seconds
 
     @property
     def fields(self) -> dict[str, Any]:

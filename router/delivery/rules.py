@@ -54,24 +54,32 @@ class Cause(StrEnum):
     REPLAY = "replay"
 
 
-@dataclass(slots=True)
 class Delivery:
     """One event to one target, as one request sees it. Not frozen: its attempt begins and ends."""
 
-    target: Target
-    required: bool
-    #: None while the attempt is in flight, and where none was made.
-    attempt: Attempt | None = None
-    #: Where it stood when the request claimed the record; None where it has no row.
-    row: DeliveryRow | None = None
-    #: When an attempt in flight will be over at the latest.
-    over_at: float = 0.0
-    #: None where this request makes no attempt.
-    flight: Flight | None = None
-    #: The attempt is an earlier request's, which keeps it.
-    joined: bool = False
-    #: The attempt outlived the decision about the reply.
-    late: bool = False
+    __slots__ = ("attempt", "flight", "joined", "late", "over_at", "required", "row", "target")
+
+    def __init__(
+        self,
+        target: Target,
+        required: bool,
+        attempt: Attempt | None = None,
+        row: DeliveryRow | None = None,
+    ) -> None:
+        self.target = target
+        self.required = required
+        #: None while the attempt is in flight, and where none was made.
+        self.attempt = attempt
+        #: Where it stood when the request claimed the record; None where it has no row.
+        self.row = row
+        #: When an attempt in flight will be over at the latest.
+        self.over_at = 0.0
+        #: None where this request makes no attempt.
+        self.flight: Flight | None = None
+        #: The attempt is an earlier request's, which keeps it.
+        self.joined = False
+        #: The attempt outlived the decision about the reply.
+        self.late = False
 
     @property
     def wanted(self) -> bool:

@@ -24,6 +24,7 @@ from router.model.event import (
 )
 from router.model.files import closed, may, why_not
 from router.model.secret import MASK, Secret, is_exposed
+from router.model.value import Value
 
 __all__ = [
     "COMPILED",
@@ -45,6 +46,7 @@ __all__ = [
     "Secret",
     "SettingInvalid",
     "StartFailed",
+    "Value",
     "closed",
     "is_exposed",
     "may",

@@ -1,7 +1,7 @@
 """The nouns: an event, one attempt to deliver it, and how one request went.
 
-Every type is frozen unless its docstring says why not; one that every event makes is a
-NamedTuple, at a third of what making a frozen dataclass takes. Durations are seconds, sizes bytes.
+Every type is frozen unless its docstring says why not; one that every event makes is a Value.
+Durations are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from os import urandom
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
+
+from router.model.value import Value
 
 #: The fields of an event that a route can match, in the order of the platform's page.
 FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
@@ -35,21 +37,32 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-class Event(NamedTuple):
-    """A callback that passed the schema.
+class Event(Value):
+    """A callback that passed the schema."""
 
-    `body` is what arrived, byte for byte, and what every target gets. `event_key` is the given
-    key, or where none was given the four other fields joined by dots.
-    """
+    NAMES: ClassVar[tuple[str, ...]] = (*FIELDS, "body", "changes")
+    __slots__ = NAMES
 
-    event_source: str
-    event_topic: str
-    event_type: str
-    event_status: str
-    event_key: str
-    body: bytes
-    #: The first ids of what has changed, as they came, for the log.
-    changes: Sequence[Any] = ()
+    def __init__(
+        self,
+        event_source: str,
+        event_topic: str,
+        event_type: str,
+        event_status: str,
+        event_key: str,
+        body: bytes,
+        changes: Sequence[Any] = (),
+    ) -> None:
+        """`body` is what arrived, byte for byte, and what every target gets. `event_key` is the
+        given key, or where none was given the four other fields joined by dots. `changes` are the
+        first ids of what has changed, as they came, for the log."""
+        self.event_source = event_source
+        self.event_topic = event_topic
+        self.event_type = event_type
+        self.event_status = event_status
+        self.event_key = event_key
+        self.body = body
+        self.changes = changes
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Event:
@@ -75,20 +88,35 @@ def digest_of(body: bytes) -> bytes:
     return sha256(body).digest()
 
 
-class Letter(NamedTuple):
+class Letter(Value):
     """An event as its targets get it, from the callback's last byte to each of its attempts."""
 
-    event: Event
-    #: The body's SHA-256.
-    digest: bytes
-    request_id: str
-    #: The caller's W3C trace context; both `""` where it sent none that is valid.
-    traceparent: str = ""
-    tracestate: str = ""
-    #: The same over all attempts; targets see it as `webhook-id`. Empty until it is known.
-    event_id: str = ""
-    #: The header lines that all its targets get, made with the id.
-    head: bytes = b""
+    NAMES: ClassVar[tuple[str, ...]] = (
+        *("event", "digest", "request_id", "traceparent", "tracestate", "event_id", "head"),
+    )
+    __slots__ = NAMES
+
+    def __init__(
+        self,
+        event: Event,
+        digest: bytes,
+        request_id: str,
+        traceparent: str = "",
+        tracestate: str = "",
+        event_id: str = "",
+        head: bytes = b"",
+    ) -> None:
+        self.event = event
+        #: The body's SHA-256.
+        self.digest = digest
+        self.request_id = request_id
+        #: The caller's W3C trace context; both `""` where it sent none that is valid.
+        self.traceparent = traceparent
+        self.tracestate = tracestate
+        #: The same over all attempts; targets see it as `webhook-id`. Empty until it is known.
+        self.event_id = event_id
+        #: The header lines that all its targets get, made with the id.
+        self.head = head
 
     @classmethod
     def of(
@@ -162,28 +190,43 @@ OWN_DOING = frozenset(
 )
 
 
-class Attempt(NamedTuple):
+class Attempt(Value):
     """One HTTP request to one target, after it ended."""
 
-    reason: Reason
-    #: False only where it is certain that the target saw no whole request.
-    delivered: bool
-    #: From the decision to send until the end, the wait for a place included; where it was begun,
-    #: a wait for the target's rate is not.
-    seconds: float
-    #: The answer's HTTP status, where one came.
-    status: int | None = None
-    #: What came instead of an acknowledgement, in a few words for people; never a secret.
-    detail: str = ""
-    #: How long a 429 or 503 asked to be left alone, in seconds.
-    retry_after: float | None = None
-    #: When it ended, Unix time on this machine's clock.
-    at: float = 0.0
-    #: The receiver's own words, where it has not acknowledged: the answer's code, and its message
-    #: or the beginning of its text; harmless, as words.py makes them.
-    code: str = ""
-    msg: str = ""
+    NAMES: ClassVar[tuple[str, ...]] = (
+        *("reason", "delivered", "seconds", "status", "detail", "retry_after", "at"),
+        *("code", "msg"),
+    )
+    __slots__ = (*NAMES, "acknowledged")
 
-    @property
-    def acknowledged(self) -> bool:
-        return self.reason is Reason.ACKNOWLEDGED
+    def __init__(
+        self,
+        reason: Reason,
+        delivered: bool,
+        seconds: float,
+        status: int | None = None,
+        detail: str = "",
+        retry_after: float | None = None,
+        at: float = 0.0,
+        code: str = "",
+        msg: str = "",
+    ) -> None:
+        self.reason = reason
+        #: False only where it is certain that the target saw no whole request.
+        self.delivered = delivered
+        #: From the decision to send until the end, the wait for a place included; where it was
+        #: begun, a wait for the target's rate is not.
+        self.seconds = seconds
+        #: The answer's HTTP status, where one came.
+        self.status = status
+        #: What came instead of an acknowledgement, in a few words for people; never a secret.
+        self.detail = detail
+        #: How long a 429 or 503 asked to be left alone, in seconds.
+        self.retry_after = retry_after
+        #: When it ended, Unix time on this machine's clock.
+        self.at = at
+        #: The receiver's own words, where it has not acknowledged: the answer's code, and its
+        #: message or the beginning of its text; harmless, as words.py makes them.
+        self.code = code
+        self.msg = msg
+        self.acknowledged = reason is Reason.ACKNOWLEDGED

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
-from router.model import Reason
+from router.model import Reason, Value
 from router.net import Egress, Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
@@ -19,27 +19,38 @@ MAX_ANSWER = 64 * 1024
 KEEP_ALIVE = 4.0
 
 
-class Answer(NamedTuple):
+class Answer(Value):
     """A whole HTTP answer to one POST."""
 
-    status: int
-    body: bytes
-    #: The `content-encoding` header in lower case, `""` where there is none or it is `identity`.
-    encoding: str = ""
-    #: The `retry-after` header as it came, `""` where there is none.
-    retry_after: str = ""
+    NAMES: ClassVar[tuple[str, ...]] = ("status", "body", "encoding", "retry_after")
+    __slots__ = NAMES
+
+    def __init__(self, status: int, body: bytes, encoding: str = "", retry_after: str = "") -> None:
+        self.status = status
+        self.body = body
+        #: The `content-encoding` header in lower case, `""` where there is none or it is
+        #: `identity`.
+        self.encoding = encoding
+        #: The `retry-after` header as it came, `""` where there is none.
+        self.retry_after = retry_after
 
 
-class Failure(NamedTuple):
+class Failure(Value):
     """No whole answer came. A target's failure is a value, never an exception."""
 
-    reason: Reason
-    #: False only where it is certain that the target saw no whole request.
-    delivered: bool
-    #: The status line's status where it came before the failure.
-    status: int | None = None
-    #: A few words for people; nothing the target sent but its status.
-    detail: str = ""
+    NAMES: ClassVar[tuple[str, ...]] = ("reason", "delivered", "status", "detail")
+    __slots__ = NAMES
+
+    def __init__(
+        self, reason: Reason, delivered: bool, status: int | None = None, detail: str = ""
+    ) -> None:
+        self.reason = reason
+        #: False only where it is certain that the target saw no whole request.
+        self.delivered = delivered
+        #: The status line's status where it came before the failure.
+        self.status = status
+        #: A few words for people; nothing the target sent but its status.
+        self.detail = detail
 
 
 def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:

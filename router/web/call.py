@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from router.contract import Reply, request_id_from, response_of
+from router.contract import Reply, lines_and_body, request_id_from, response_of
 from router.delivery import Told
 from router.model import Refused
 from router.net.http.exchange import EXTENSION, Exchange
@@ -34,8 +34,8 @@ class Call:
     """A request and its reply, of which there is never more than one."""
 
     __slots__ = (
-        *("_listening", "_receive", "_send", "fields", "gone"),
-        *("_is_told", "named", "peer", "replied", "request_id", "seconds", "started", "whole"),
+        *("_exchange", "_listening", "_receive", "_send", "fields", "gone"),
+        *("named", "peer", "replied", "request_id", "seconds", "started", "whole"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +58,7 @@ class Call:
         #: The body, where it is there already and no middleware has a word in it.
         self.whole: bytes | None = None
         exchange: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
-        self._is_told = exchange is not None
+        self._exchange = exchange
         if exchange is not None:
             exchange.request_id = self.request_id
             #: Is done once the caller has hung up.
@@ -98,7 +98,7 @@ class Call:
                 raise HungUp
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        if not self._is_told and not more:
+        if self._exchange is None and not more:
             self._listening = asyncio.create_task(self._listen())
         return bytes(body)
 
@@ -115,11 +115,19 @@ class Call:
             return
         self.close()
         self.replied = reply
-        headers, body = response_of(reply, self.request_id)
+        exchange = self._exchange
+        if exchange is not None and self._send == exchange.send:  # no middleware has a word in it
+            exchange.respond(status, *lines_and_body(reply, self.request_id))
+        else:
+            await self._send_both(status, *response_of(reply, self.request_id))
+        self.seconds = time.monotonic() - self.started
+
+    async def _send_both(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
         with suppress(OSError):  # some servers raise it where nobody is there to be told any more
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
-        self.seconds = time.monotonic() - self.started
 
     def close(self) -> None:
         """Listen for the caller no longer."""

@@ -42,7 +42,9 @@ def result(
     required: bool = True,
 ) -> Delivery:
     found = None if before is None else row(before)
-    return Delivery(Target("one", ""), required, attempt, found, over_at=NOW + 5)
+    made = Delivery(Target("one", ""), required, attempt, found)
+    made.over_at = NOW + 5
+    return made
 
 
 def test_a_body_is_known_by_its_bytes() -> None:

@@ -871,7 +871,7 @@ async def test_what_fills_the_store_most_is_named(place: Place) -> None:
 
 def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> Tried:
     attempt = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, at, "700", "库存不足")
-    return Tried(attempt._replace(**fields), request, retry)
+    return Tried(attempt.but(**fields), request, retry)
 
 
 async def kept_attempts(ops: Ops, of: Record, target: str = "one") -> tuple[Tried, ...]:
@@ -958,7 +958,7 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
 
 async def test_a_trace_goes_with_its_letter(store: Store) -> None:
     """Its state too."""
-    sent = letter()._replace(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+    sent = letter().but(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
     await store.add(record(), sent, [queued()], T)
     (due,) = await store.take("one", NOW, NOW + 60, 10, T)
     assert due.letter == sent

@@ -244,7 +244,7 @@ async def test_a_failure_is_a_value(
             if await _has(target, seen):
                 break
     assert isinstance(came, Failure)
-    assert came._replace(detail="") == expected
+    assert came.but(detail="") == expected
     assert str(target.port) not in came.detail
     assert len(target.requests) == seen
     assert target.accepted <= 1

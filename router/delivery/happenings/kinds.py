@@ -101,6 +101,10 @@ class Happening:
         if dropped:
             detail["dropped"] = dropped
         changes = [self.about] if self.about else []
-        fields = {**dict(zip(FIELDS, event, strict=False)), "changes": changes, "detail": detail}
+        fields = {
+            **{name: getattr(event, name) for name in FIELDS},
+            "changes": changes,
+            "detail": detail,
+        }
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        return event._replace(body=body.encode(errors="replace"), changes=changes)
+        return event.but(body=body.encode(errors="replace"), changes=changes)

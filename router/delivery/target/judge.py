@@ -35,8 +35,8 @@ def judge(result: Answer | Failure, target: Target, seconds: float, now: float) 
     """What an exchange of so many seconds means, at Unix time `now`. Only a plain yes in the
     target's own terms acknowledges."""
     if isinstance(result, Failure):
-        reason, delivered, status, detail = result
-        return Attempt(reason, delivered, seconds, status, detail, None, now)
+        delivered, status, detail = result.delivered, result.status, result.detail
+        return Attempt(result.reason, delivered, seconds, status, detail, None, now)
     reason, detail = _read(result, target)
     if reason is Reason.ACKNOWLEDGED:
         return Attempt(reason, True, seconds, result.status, at=now)

@@ -33,7 +33,8 @@ Flight = TargetExchange[Attempt]
 
 def addressed(letter: Letter, event_id: str) -> Letter:
     """The letter under this id, with the header lines that depend on no target and no attempt."""
-    event, digest, request_id, traceparent, tracestate, *_ = letter
+    event, request_id = letter.event, letter.request_id
+    traceparent, tracestate = letter.traceparent, letter.tracestate
     # Percent-encoded, so that no event can write a header of its own; the others are tokens.
     key = event.event_key
     if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
@@ -50,7 +51,7 @@ def addressed(letter: Letter, event_id: str) -> Letter:
     if tracestate:
         lines += f"tracestate: {tracestate}\r\n"
     head = lines.encode("ascii")
-    return Letter(event, digest, request_id, traceparent, tracestate, event_id, head)
+    return Letter(event, letter.digest, request_id, traceparent, tracestate, event_id, head)
 
 
 class Sender:

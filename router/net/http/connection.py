@@ -86,13 +86,12 @@ class Connection(Lifetime):
 
     def _call(self, head: Head, body: bytes | None) -> Exchange:
         exchange = self._exchange = Exchange(self, head, body, self._loop.create_future())
-        scope = {
-            **head.scope,
-            **self._scope,
-            "headers": list(head.fields),
-            "state": self._state.copy(),
-            "extensions": {EXTENSION: exchange},
-        }
+        # A head's scope has a place for each of these: so many of them would let it grow twice.
+        scope = head.scope.copy()
+        scope.update(self._scope)
+        scope["headers"] = list(head.fields)
+        scope["state"] = self._state.copy()
+        scope["extensions"] = {EXTENSION: exchange}
         call = self._application(scope, exchange.receive, exchange.send)
         task = self._loop.create_task(call)
         self._tally.tasks.add(task)

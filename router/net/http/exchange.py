@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from router.net.http.body import Body
 from router.net.http.head import Head
-from router.net.http.response import Framing, framing_of
+from router.net.http.response import Framing, framing_of, status_line
 
 #: What an Exchange is called among a scope's extensions. Who finds it there needs neither await
-#: `receive` for a body that has come, nor poll it for the caller's hang-up.
+#: `receive` for a body that has come, nor poll it for the caller's hang-up, and can `respond`.
 EXTENSION = "ebaas_router.request"
 
 Message = MutableMapping[str, Any]
@@ -108,12 +108,28 @@ class Exchange:
         data = self._framed(body, more)
         if not self.is_begun:
             data = self._with_head(self._framing, data)
-        self.is_answered = not more
-        if self.is_answered:
-            self.forget()
-        self._carrier.say(data, more=more, stays=self._stays)
-        if more:  # who sends the last waits for nothing
-            await self._carrier.drained()
+        if not more:  # who sends the last waits for nothing
+            self._say_last(data)
+            return
+        self._carrier.say(data, more=True, stays=self._stays)
+        await self._carrier.drained()
+
+    def respond(self, status: int, lines: bytes, body: bytes) -> None:
+        """The whole response at once, as `send` would have it in two messages and several steps.
+
+        `lines` are whole lines of headers, the body's length among them; they say nothing of the
+        connection, and not when they were made.
+        """
+        if self.is_answered or self.gone.done():
+            return
+        framing = Framing(status_line(status) + lines, len(body))
+        self._is_chunked = False
+        self._say_last(self._with_head(framing, b"" if self._head.method == b"HEAD" else body))
+
+    def _say_last(self, data: bytes) -> None:
+        self.is_answered = True
+        self.forget()
+        self._carrier.say(data, more=False, stays=self._stays)
 
     def _start(self, status: int, headers: Iterable[Iterable[bytes]]) -> bool:
         """Whether the head can wait for the body."""

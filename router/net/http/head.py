@@ -68,8 +68,9 @@ class Head:
     expects: bool
     #: Whether the caller would send another request on the connection.
     keep_alive: bool
-    #: What an ASGI scope says of all this but the headers, of which each request has its own list.
-    scope: Mapping[str, Any]
+    #: What an ASGI scope says of all this but the headers, of which each request has its own list;
+    #: with a place for what else belongs into one.
+    scope: dict[str, Any]
 
 
 def without_blank_lines(data: bytes) -> bytes:
@@ -183,6 +184,7 @@ def _scope(method: bytes, minor: bytes, local: bytes) -> dict[str, Any]:
         "raw_path": raw_path,
         "query_string": query,
         "root_path": "",
+        **dict.fromkeys(("scheme", "client", "server", "headers", "state", "extensions")),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
 
 #: Responses that have no body.
 _BARE = frozenset({204, 304})
@@ -13,19 +12,30 @@ _BARE = frozenset({204, 304})
 _STATUSES = frozenset(HTTPStatus)
 
 
-class Framing(NamedTuple):
+class Framing:
     """What the start of a response comes to."""
 
-    #: The status line, and whole lines of headers.
-    lines: bytes
-    #: The body's size in bytes, None where they don't say it.
-    length: int | None
-    #: Whether they say that the connection closes.
-    closes: bool
-    #: Whether they say when it was made.
-    is_dated: bool
-    #: Whether there is no body, whatever they say.
-    is_bare: bool
+    __slots__ = ("closes", "is_bare", "is_dated", "length", "lines")
+
+    def __init__(
+        self,
+        lines: bytes,
+        length: int | None,
+        *,
+        closes: bool = False,
+        is_dated: bool = False,
+        is_bare: bool = False,
+    ) -> None:
+        #: The status line, and whole lines of headers.
+        self.lines = lines
+        #: The body's size in bytes, None where they don't say it.
+        self.length = length
+        #: Whether they say that the connection closes.
+        self.closes = closes
+        #: Whether they say when it was made.
+        self.is_dated = is_dated
+        #: Whether there is no body, whatever they say.
+        self.is_bare = is_bare
 
 
 def framing_of(status: int, headers: Iterable[Iterable[bytes]]) -> Framing:
@@ -50,9 +60,9 @@ def _framing_of(status: int, headers: tuple[tuple[bytes, ...], ...]) -> Framing:
     return Framing(
         b"".join(lines),
         None if length is None else int(length),
-        b"close" in said.get(b"connection", b"").lower(),
-        b"date" in said,
-        status in _BARE,
+        closes=b"close" in said.get(b"connection", b"").lower(),
+        is_dated=b"date" in said,
+        is_bare=status in _BARE,
     )
 
 

@@ -6,7 +6,6 @@ import atexit
 import os
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -116,6 +115,7 @@ class Log:
         The interpreter's end does it too; only what ends by `os._exit` has to call it.
         """
         atexit.unregister(self.close)
+        _logs.discard(self)
         self._sum_up(self._clock())
         self._out.close(timeout)
 
@@ -197,7 +197,8 @@ def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> 
     return _Stream(stream, encoding)
 
 
-_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+#: Those that are not closed.
+_logs: set[Log] = set()
 
 
 def _after_fork() -> None:

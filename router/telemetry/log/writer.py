@@ -52,7 +52,7 @@ class LogWriter:
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         #: Bytes that have been put and not yet written.
         self._waiting = 0
-        self._thread: threading.Thread | None = None
+        self._writing: threading.Thread | None = None
         self._hurry = threading.Event()
         #: Whether what was written last is the beginning of a line.
         self._torn = False
@@ -64,16 +64,16 @@ class LogWriter:
                 self.lost += 1
                 return
             self._waiting += len(line)
-            if self._thread is None:
+            if self._writing is None:
                 self._start()
         self._lines.put(line)
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._writing = threading.Thread(target=self._run, name="log", daemon=True)
         try:
-            self._thread.start()
+            self._writing.start()
         except RuntimeError:  # no more threads are allowed: the next line tries again
-            self._thread = None
+            self._writing = None
 
     def close(self, timeout: float) -> None:
         """Take no more lines, and wait until all are written, `timeout` seconds at most."""
@@ -81,12 +81,12 @@ class LogWriter:
             if self.is_closed:
                 return
             self.is_closed = True
-        if self._thread is None:
+        if self._writing is None:
             os.close(self._fd)
             return
         self._hurry.set()
         self._lines.put(b"")
-        self._thread.join(timeout)
+        self._writing.join(timeout)
 
     def _run(self) -> None:
         while True:

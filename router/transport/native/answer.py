@@ -8,8 +8,8 @@ A head that has just been read is known: a target's differ from second to second
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -56,7 +56,8 @@ class Unfit(Exception):
         self.words = words
 
 
-class AnswerHead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
     """What a head says, of that which anybody here asks for."""
 
     status: int
