@@ -371,7 +371,8 @@ class SimulatedStore:
         self.now = world.now
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        return await self._call(lambda: reading.find(self._world.connection, digest), timeout)
+        cursor = self._world.connection.cursor()
+        return await self._call(lambda: reading.find(cursor, digest), timeout)
 
     async def add(
         self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float

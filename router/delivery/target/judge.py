@@ -27,7 +27,7 @@ _MAX_QUOTED = 32
 # on all that looks otherwise; so this may be too narrow, and must not be too wide.
 _TEXT = r'"[^"\\\x00-\x1f]*+"'
 _USUAL = re.compile(
-    rf'\{{ ?(?:"request_id": ?{_TEXT}, ?)?"code": ?"{SUCCESS}"(?:, ?"msg": ?{_TEXT})? ?\}}'
+    rf'\{{ ?(?:"request_id": ?{_TEXT}, ?)?"code": ?"{SUCCESS}"(?:, ?"msg": ?{_TEXT})? ?\}}'.encode()
 )
 
 
@@ -86,10 +86,15 @@ def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
 
 def is_usual(body: bytes) -> bool:
     """Whether `read_contract` is sure to find a body an acknowledgement."""
+    return _USUAL.fullmatch(body) is not None and (body.isascii() or _is_utf8(body))
+
+
+def _is_utf8(body: bytes) -> bool:
     try:
-        return _USUAL.fullmatch(body.decode()) is not None
+        body.decode()
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def read_contract(body: bytes, target: Target) -> tuple[Reason, str]:

@@ -92,10 +92,8 @@ class Connection(Lifetime):
         scope["headers"] = list(head.fields)
         scope["state"] = self._state.copy()
         scope["extensions"] = {EXTENSION: exchange}
-        call = self._application(scope, exchange.receive, exchange.send)
-        task = self._loop.create_task(call)
+        task = self._loop.create_task(exchange.run(self._application, scope))
         self._tally.tasks.add(task)
-        task.add_done_callback(exchange.end)
         return exchange
 
     def _read_body(self, exchange: Exchange, body: Body, data: bytes) -> None:
@@ -179,9 +177,11 @@ class Connection(Lifetime):
         else:
             self._write_now(data)
 
-    def over(self, task: asyncio.Task[None], *, owed: bool) -> None:
+    def over(self, *, owed: bool) -> None:
         """The application has returned; `owed` where it has not said all of a reply."""
-        self._tally.tasks.discard(task)
+        task = asyncio.current_task()
+        if task is not None:
+            self._tally.tasks.discard(task)
         if owed and not self.is_closing:
             self.refuse(INTERNAL_ERROR)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 from router.net.http.body import Body
@@ -16,6 +16,7 @@ from router.net.http.response import Framing, framing_of, status_line
 EXTENSION = "ebaas_router.request"
 
 Message = MutableMapping[str, Any]
+Application = Callable[..., Awaitable[None]]
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -30,7 +31,7 @@ class Carrier(Protocol):
     def ask(self) -> None: ...
     def say(self, data: bytes, *, more: bool, stays: bool) -> None: ...
     async def drained(self) -> None: ...
-    def over(self, task: asyncio.Task[None], *, owed: bool) -> None: ...
+    def over(self, *, owed: bool) -> None: ...
 
 
 class Exchange:
@@ -178,12 +179,14 @@ class Exchange:
         if self._news is not None:
             self._news.set()
 
-    def end(self, task: asyncio.Task[None]) -> None:
-        """The application has returned, maybe long after its response. A fault of its own is told
-        of, and where nothing has been answered its caller hears 500."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.error("Exception in ASGI application", exc_info=error)
-        elif not self.is_over and not task.cancelled():
-            _log.error("An ASGI application has returned without a whole response")
-        self._carrier.over(task, owed=not self.is_over)
+    async def run(self, application: Application, scope: dict[str, Any]) -> None:
+        """Let an application have it; it may return long after its response. A fault of its own is
+        told of, and where nothing has been answered its caller hears 500."""
+        try:
+            await application(scope, self.receive, self.send)
+            if not self.is_over:
+                _log.error("An ASGI application has returned without a whole response")
+        except Exception:  # noqa: BLE001 - whatever it is, it is the application's
+            _log.exception("Exception in ASGI application")
+        finally:
+            self._carrier.over(owed=not self.is_over)

@@ -74,13 +74,14 @@ WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LI
 _OLDEST = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 
 
-def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
+def find(cursor: sqlite3.Cursor, digest: bytes) -> tuple[Kept, ...]:
+    """By a cursor that may be used again and again: none of its statements stays open."""
     # Hardly ever is there one, and to prepare to be told ten columns takes longer than to look.
-    if connection.execute(_IS_THERE, (digest,)).fetchone() is None:
+    if cursor.execute(_IS_THERE, (digest,)).fetchone() is None:
         return ()
-    found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
+    found = cursor.execute(_FIND, (digest, MAX_FOUND)).fetchall()
     return tuple(
-        Kept(record(columns), tuple(map(delivery_row, connection.execute(_DELIVERIES, (seq,)))))
+        Kept(record(columns), tuple(map(delivery_row, cursor.execute(_DELIVERIES, (seq,)))))
         for seq, *columns in found
     )
 
