@@ -76,10 +76,11 @@ class Intake:
         """
         callback = _parsed(body)
         for schema in self._schemas:
-            faults = islice(schema.faults(callback), _MAX_FAULTS)
-            fault = min(faults, key=_order, default=None)
-            if fault is not None:
-                raise _refusal(fault)
+            if not schema.passes(callback):
+                faults = islice(schema.faults(callback), _MAX_FAULTS)
+                fault = min(faults, key=_order, default=None)
+                if fault is not None:
+                    raise _refusal(fault)
         return _event(callback, body)
 
     def read_at_once(self, body: bytes) -> Event | None:

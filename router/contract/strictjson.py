@@ -2,7 +2,8 @@
 
 The standard library's parser is the base; what it lets through is closed here: NaN and Infinity,
 numbers beyond a float, duplicate keys, lone surrogates, and depth, for which it raises
-RecursionError.
+RecursionError. It has the last word, and words what is wrong. orjson takes less than half the time;
+what it reads counts where it writes the same text of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import math
 import re
 from typing import Any, NoReturn
 
+import orjson
+
 
 class Unreadable(ValueError):
     """Not strict JSON. The text says why and where, with nothing of the input in it."""
@@ -20,6 +23,27 @@ class Unreadable(ValueError):
 
 def parse_json(text: bytes) -> Any:
     """The value of a UTF-8 JSON text. Raises Unreadable, and nothing else, for any bytes."""
+    try:
+        value = orjson.loads(text)
+        if is_all_of(text, orjson.dumps(value)):
+            return value
+    except (ValueError, TypeError):  # no JSON; deeper than orjson writes
+        pass
+    return parse_strictly(text)
+
+
+def is_all_of(text: bytes, again: bytes) -> bool:
+    """Whether `again`, which was written from what was read of a text, has all that the text has.
+
+    Of a key that is there twice one value would be missing, and a number that was read in another
+    way would be written in another. Blanks may be left out where no string has one. What is written
+    differently in any other way may be as good, and is not taken.
+    """
+    return again == text or again == text.translate(None, _BLANK_BYTES)
+
+
+def parse_strictly(text: bytes) -> Any:
+    """What `parse_json` promises, by the standard library's parser alone."""
     try:
         value = _decoded(text.decode("utf-8"))
         if _SURROGATE_ESCAPE.search(text):
@@ -58,6 +82,7 @@ def _decoded(text: str) -> Any:
 
 
 _BLANKS = " \t\n\r"
+_BLANK_BYTES = _BLANKS.encode()
 
 #: The escapes that may leave half a character; only a text that has one needs the closer look.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")

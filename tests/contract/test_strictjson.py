@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.contract.strictjson import Unreadable, parse_json
+from router.contract.strictjson import Unreadable, is_all_of, parse_json, parse_strictly
+
+#: Texts on which both readings have to agree: more with LONG=1, which `make test-long` sets.
+MANY = 5_000 if "LONG" in os.environ else 200
 
 _values = st.recursive(
     st.none()
@@ -59,3 +66,84 @@ def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
     """Each trap is named, and nothing of the input is repeated."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
         parse_json(text)
+
+
+def _blank_or_not(*inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """One text of several, mostly without blanks between them."""
+    between = st.sampled_from(["", "", "", " ", "\n", "\t\r", "\f", "\u00a0"])
+    parts = [part for one in inner for part in (between, one)]
+    return st.tuples(*parts, between).map("".join)
+
+
+def _object(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """With names so few that some are there twice, written in one way or in two."""
+    name = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"é"', '""', '"a,b"', '": "'])
+    return st.lists(_blank_or_not(name, st.just(":"), inner), max_size=4).map(
+        lambda members: "{" + ",".join(members) + "}"
+    )
+
+
+_numbers = st.one_of(st.integers(), st.floats()).map(str) | st.sampled_from(
+    [
+        *("0", "-0", "-0.0", "1.0", "0.1", "1e2", "1E2", "1e16", "1e+16", "1e-7"),
+        *("5e-324", "1e400"),
+        *("9007199254740993", "18446744073709551615", "18446744073709551616", "9" * 400),
+        *("-9223372036854775808", "-9223372036854775809", "1" + "0" * 30, "1" + "0" * 400 + ".0"),
+        *("01", "+1", "1.", ".5", "-", "NaN", "-Infinity", "1_0", "0x1"),
+    ]
+)
+_strings = st.text(max_size=5).map(json.dumps) | st.sampled_from(
+    [
+        *('""', '"a b"', '"\\/"', '"\\u0000"', '"\x00"', '"\x7f"', '"\\n"', '"\n"', '"\\x41"'),
+        *('"\\uD83D\\uDE00"', '"\\ud800"', '"\\udc00\\ud800"', '"\\u12"', '"\U0001f600"'),
+        *("'a'", '"', '"\\"', '"{\\"a\\":1}"'),
+    ]
+)
+_texts = st.recursive(
+    _numbers | _strings | st.sampled_from(["null", "true", "false", "None", "", "/**/", "\ufeff1"]),
+    lambda inner: (
+        _object(inner)
+        | st.lists(_blank_or_not(inner), max_size=4).map(lambda items: "[" + ",".join(items) + "]")
+    ),
+    max_leaves=12,
+)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> bytes:
+    """A text with a piece of it taken out, put in once more, or changed."""
+    text = draw(_texts).encode()
+    start, end = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
+    piece = draw(st.sampled_from([b"", text[start:end] * 2, b",", b'"', b"\xff", b"\xed\xa0\x80"]))
+    return text[:start] + piece + text[end:]
+
+
+def _read(read: Callable[[bytes], object], text: bytes) -> str:
+    """What comes of a text; 1, 1.0 and True are not the same, nor are 0.0 and -0.0."""
+    try:
+        return repr(read(text))
+    except Unreadable as error:
+        return f"Unreadable: {error}"
+
+
+@settings(max_examples=MANY, deadline=None)
+@given(_texts.map(str.encode) | _damaged() | _values.map(json.dumps).map(str.encode))
+def test_the_quick_reading_is_the_strict_one(text: bytes) -> None:
+    """Whatever comes: both give the same value, of the same types, or the same reason."""
+    assert _read(parse_json, text) == _read(parse_strictly, text)
+
+
+@pytest.mark.parametrize("depth", [2, 250, 254, 255, 900])
+def test_deep_ones_are_read_alike(depth: int) -> None:
+    """What is too deep for the quick reading is left to the strict one."""
+    for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        assert _read(parse_json, text) == _read(parse_strictly, text)
+        assert not _read(parse_json, text).startswith("Unreadable")
+
+
+@pytest.mark.parametrize("how", [{"separators": (",", ":")}, {}, {"indent": 2}])
+def test_usual_events_are_read_quickly(how: dict[str, Any]) -> None:
+    """However usual writers lay it out, an event needs no second reading."""
+    event = {"event_source": "a", "event_key": "a.gs.证书.1", "changes": ["1", 2, 2.5, None]}
+    text = json.dumps(event, ensure_ascii=False, **how).encode()
+    assert is_all_of(text, orjson.dumps(orjson.loads(text)))
