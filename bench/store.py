@@ -241,9 +241,9 @@ def per_step(store: Path) -> dict[str, float]:
         ]
         commit = _committing(connection.execute)
         return {
-            "look-up, nothing found": _median(lambda n: find(connection, b"%d" % n)),
+            "look-up, nothing found": _median(lambda n: find(connection.cursor(), b"%d" % n)),
             "record": _median(commit(lambda n: writing.add(records[n], letters[n], rows))),
-            "look-up and claim": _median(lambda n: find(connection, digests[n])),
+            "look-up and claim": _median(lambda n: find(connection.cursor(), digests[n])),
             "what is due, by target": _median(lambda n: queue(connection)),
             "take one": _median(commit(lambda n: writing.take("side", 10.0, 20.0, 1))),
             "acknowledge": _median(

@@ -8,33 +8,33 @@ from collections import deque
 from collections.abc import Callable
 from threading import Event as Flag
 from threading import Thread
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from router.archive.shelf import Shelf
 from router.telemetry import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
-ARCHIVE_BOUND = 32 * 1024 * 1024
+ARCHIVE_BOUND: Final = 32 * 1024 * 1024
 
 #: What a line takes besides its event's body, about; for the bound.
-_LINE = 1536
+_LINE: Final = 1536
 
 #: The longest line besides its event's body, in bytes: no collector is to take it, and what is cut
 #: here nobody finds again.
-_MAX_LINE = 1024 * 1024
+_MAX_LINE: Final = 1024 * 1024
 
 #: Seconds that lines are gathered, so that many go in one system call. What a kill -9 loses is no
 #: more than these, as long as the disk keeps up.
-ARCHIVE_GATHER = 0.02
+ARCHIVE_GATHER: Final = 0.02
 
 #: How many bytes are made ready at a time.
-_BATCH = 1024 * 1024
+_BATCH: Final = 1024 * 1024
 
 #: Seconds between two looks at what is over, or too old; and between two words about a loss.
 TIDY, TELL = 60.0, 10.0
 
 #: The word for what a disk refuses; any other is `io`.
-_WORDS = {
+_WORDS: Final = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
     errno.EROFS: "read_only",

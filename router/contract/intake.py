@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
 from router.model import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event, Refused
 
 #: The order of the platform's page: of several faulty fields the first one is named.
-_PAGE_ORDER = {name: place for place, name in enumerate((*FIELDS, "changes"))}
+_PAGE_ORDER: Final = {name: place for place, name in enumerate((*FIELDS, "changes"))}
 
 #: The page's message is the one of `absent`; the others speak in its voice.
-_MESSAGES = {
+_MESSAGES: Final = {
     "absent": "参数{field}不能为空",
     "type": "参数{field}类型错误，应为{expected}",
     "value": "参数{field}的值不在允许的范围内",
@@ -24,7 +24,7 @@ _MESSAGES = {
     "rule": "参数{field}不符合要求",
 }
 
-_TYPES = {
+_TYPES: Final = {
     "string": "字符串",
     "array": "数组",
     "object": "对象",
@@ -33,31 +33,31 @@ _TYPES = {
     "boolean": "布尔值",
 }
 
-_NOT_JSON = "请求体应为UTF-8编码的JSON，且无重复键"
-_MARKED = "请求体不应以UTF-8字节序标记(BOM)开头"
-_NOT_AN_OBJECT = "请求体应为JSON对象"
-_WHOLE_BODY = "请求体不符合要求"
+_NOT_JSON: Final = "请求体应为UTF-8编码的JSON，且无重复键"
+_MARKED: Final = "请求体不应以UTF-8字节序标记(BOM)开头"
+_NOT_AN_OBJECT: Final = "请求体应为JSON对象"
+_WHOLE_BODY: Final = "请求体不符合要求"
 
-_FOUR = itemgetter(*FIELDS[:4])
+_FOUR: Final = itemgetter(*FIELDS[:4])
 
 #: The longest name of a field that is repeated to the caller; it may come from the body.
-_MAX_NAME = 64
+_MAX_NAME: Final = 64
 
 #: The most faults that are looked at: a list of 1 MiB may have 250,000, which take 5 s to find.
-_MAX_FAULTS = 1000
+_MAX_FAULTS: Final = 1000
 
 # What one event may take of the loop. docs/security.md has the table of every step's bound.
 
 #: The most characters that the fields which routes match have together: these are matched, encoded
 #: and logged on the loop. 16 KiB take up to 7 ms of it; real ones have under 1 KiB.
-MAX_NAMES = 16 * 1024
+MAX_NAMES: Final = 16 * 1024
 
 #: Bodies up to this size, in bytes, are read on the loop, whatever is wrong with them: 5 ms for
 #: 500 ids of which an operator's schema allows none.
-SMALL = 1024
+SMALL: Final = 1024
 
 #: Bodies up to this size are read on the loop where the quick validator finds nothing wrong: 1 ms.
-LARGE = 16 * 1024
+LARGE: Final = 16 * 1024
 
 
 class Intake:

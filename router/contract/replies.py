@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from router.model import SUCCESS, Refused, new_id
 
@@ -32,25 +33,25 @@ class Reply:
 
 
 # The messages of 000 and 500 are the platform's page's; the others speak in its voice.
-ACKNOWLEDGED = Reply(SUCCESS, "成功")
-BAD_HTTP = Reply("400", "请求不是有效的HTTP")
-NO_TOKEN = Reply("401", "身份验证失败")
-FORBIDDEN = Reply("403", "来源地址不被允许")
-NOT_FOUND = Reply("404", "请求路径不存在")
-WRONG_METHOD = Reply("405", "请求方法不支持")
-TOO_SLOW = Reply("408", "请求接收超时")
-TOO_LARGE = Reply("413", "请求体过大")
-LONG_TARGET = Reply("414", "请求路径过长")
-ENCODED = Reply("415", "不支持的content-encoding")
-UNEXPECTED = Reply("417", "不支持的expect")
-LARGE_HEAD = Reply("431", "请求头过大")
-FAILED = Reply("500", "服务调用异常，请稍后再试或联系管理员")
-BUSY = Reply("503", "服务繁忙，请稍后再试")
-NOT_OPEN = Reply("503", "存储尚未连接，请稍后再试")
+ACKNOWLEDGED: Final = Reply(SUCCESS, "成功")
+BAD_HTTP: Final = Reply("400", "请求不是有效的HTTP")
+NO_TOKEN: Final = Reply("401", "身份验证失败")
+FORBIDDEN: Final = Reply("403", "来源地址不被允许")
+NOT_FOUND: Final = Reply("404", "请求路径不存在")
+WRONG_METHOD: Final = Reply("405", "请求方法不支持")
+TOO_SLOW: Final = Reply("408", "请求接收超时")
+TOO_LARGE: Final = Reply("413", "请求体过大")
+LONG_TARGET: Final = Reply("414", "请求路径过长")
+ENCODED: Final = Reply("415", "不支持的content-encoding")
+UNEXPECTED: Final = Reply("417", "不支持的expect")
+LARGE_HEAD: Final = Reply("431", "请求头过大")
+FAILED: Final = Reply("500", "服务调用异常，请稍后再试或联系管理员")
+BUSY: Final = Reply("503", "服务繁忙，请稍后再试")
+NOT_OPEN: Final = Reply("503", "存储尚未连接，请稍后再试")
 
 
 #: What a server says in the application's place, by its status.
-_REFUSALS = {
+_REFUSALS: Final = {
     each.status: each
     for each in (
         BAD_HTTP,
@@ -70,7 +71,7 @@ def reply_to_refused(refused: Refused) -> Reply:
 
 
 #: A caller's x-request-id that is kept: anything else could break a log line or a header.
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def is_sane(token: bytes) -> bool:
@@ -91,7 +92,7 @@ def body_of(reply: Reply, request_id: str) -> bytes:
     return f'{{"request_id":"{request_id}",{reply.rest}'.encode()
 
 
-_JSON = (b"content-type", b"application/json")
+_JSON: Final = (b"content-type", b"application/json")
 
 
 def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:

@@ -12,7 +12,7 @@ import codecs
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import orjson
 
@@ -81,11 +81,11 @@ def _decoded(text: str) -> Any:
     return value
 
 
-_BLANKS = " \t\n\r"
-_BLANK_BYTES = _BLANKS.encode()
+_BLANKS: Final = " \t\n\r"
+_BLANK_BYTES: Final = _BLANKS.encode()
 
 #: The escapes that may leave half a character; only a text that has one needs the closer look.
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,6 +106,6 @@ def _finite(digits: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(
+_DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
 )

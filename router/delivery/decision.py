@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from router.delivery.target.sender import Flight
-from router.net import TICK, Timer
+from router.net import TICK, Gone, Timer
 
 
 class Decision:
@@ -42,7 +42,7 @@ class Decision:
             self._optional += 1
             flight.listen(self._optional_ended)
 
-    async def made(self, until: float, gone: asyncio.Future[None]) -> None:
+    async def made(self, until: float, gone: Gone) -> None:
         """Return once it is made: at `until` at the latest, and at once when `gone` is done."""
         self._deadlines.set(self, until)
         gone.add_done_callback(self.make)

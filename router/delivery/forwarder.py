@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Final, Protocol
 
 from router.contract import Terms
 from router.delivery.decision import Deadlines, Decision
@@ -13,18 +13,19 @@ from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
 from router.model import Letter
+from router.net import Gone
 from router.routing import Plan, Target
 from router.store import StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
-RECALL_TIME = 0.5
+RECALL_TIME: Final = 0.5
 
 #: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
 STORE_SHARE, STORE_TIME = 0.25, 1.0
 
 #: How much longer than the required targets the optional ones may take, in seconds, before they
 #: are queued: where all is well that saves a write for the event.
-OPTIONAL_EXTRA = 0.05
+OPTIONAL_EXTRA: Final = 0.05
 
 
 class Sends(Protocol):
@@ -35,7 +36,7 @@ class Sends(Protocol):
         target: Target,
         letter: Letter,
         patience: float,
-        gone: asyncio.Future[None] | None = None,
+        gone: Gone | None = None,
     ) -> Flight: ...
 
 
@@ -125,7 +126,7 @@ class Forwarder:
         targets: Collection[str],
         terms: Terms,
         deadline: float,
-        gone: asyncio.Future[None],
+        gone: Gone,
     ) -> Outcome:
         """All targets at once; returns as soon as the reply is decided and what it needs durable.
 
@@ -170,7 +171,7 @@ class Forwarder:
             return deadline
         return deadline - min(STORE_TIME, (deadline - self._monotonic()) * STORE_SHARE)
 
-    async def _decided(self, outcome: Outcome, until: float, gone: asyncio.Future[None]) -> None:
+    async def _decided(self, outcome: Outcome, until: float, gone: Gone) -> None:
         """Begin all attempts, and wait until the reply is decided."""
         if gone.done():
             return
@@ -179,9 +180,7 @@ class Forwarder:
         self._start(outcome, decision, until, gone)
         await decision.made(until, gone)
 
-    def _start(
-        self, outcome: Outcome, decision: Decision, until: float, gone: asyncio.Future[None]
-    ) -> None:
+    def _start(self, outcome: Outcome, decision: Decision, until: float, gone: Gone) -> None:
         attempts, queued = self._memory.attempts, outcome.have_become_required
         now = self._now()
         patience = until - self._monotonic()
@@ -220,7 +219,7 @@ class Forwarder:
             asyncio.get_running_loop().call_soon(self._memory.attempts.pop, key, None)
 
     async def _settle(
-        self, outcome: Outcome, account: Account, deadline: float, gone: asyncio.Future[None]
+        self, outcome: Outcome, account: Account, deadline: float, gone: Gone
     ) -> None:
         memory, recollection = self._memory, outcome.recollection
         try:

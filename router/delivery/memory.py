@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from router.contract import Terms
 from router.delivery import rules
@@ -22,10 +23,10 @@ from router.store import (
     Tried,
 )
 
-_NO_ROWS: Mapping[str, DeliveryRow] = {}
+_NO_ROWS: Final[Mapping[str, DeliveryRow]] = {}
 
 #: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.
-LATE_TIMEOUT = 10.0
+LATE_TIMEOUT: Final = 10.0
 
 
 class Account:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from router.archive import Archive
 from router.contract import Terms
@@ -21,10 +21,10 @@ from router.store import UNSETTLED, Ended, Pause, State, StoreFailed, Usage
 from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
 
 #: The longest id that a line has, in characters.
-_MAX_ID = 64
+_MAX_ID: Final = 64
 
 #: In a larger body, in bytes, an id that is an object is not looked into.
-_MAX_SHOWN = 16 * 1024
+_MAX_SHOWN: Final = 16 * 1024
 
 
 class Told:
@@ -86,7 +86,9 @@ class Observer:
         """An event that no route matches."""
         self._metrics.unmatched += 1
         self._metrics.event(told.code, told.seconds)
-        self._keep("warning", "unmatched", {**told.fields, **self._of_event(event)}, event.body)
+        fields = told.fields
+        self._add_event(fields, event)
+        self._keep("warning", "unmatched", fields, event.body)
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""
@@ -97,15 +99,14 @@ class Observer:
         """An event whose last attempt has ended; with no memory, what it has lost as well."""
         self._metrics.event(told.code, told.seconds)
         self._count_memory(outcome)
-        fields = told.fields
-        fields["event_id"] = outcome.letter.event_id
+        letter, fields = outcome.letter, told.fields
+        fields["event_id"] = letter.event_id
         if outcome.remembered:
-            fields |= _memory_fields(outcome, terms)
+            _add_memory(fields, outcome, terms)
         fields["targets"] = {d.target.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
-        event = outcome.letter.event
-        fields |= self._of_event(event)
-        letter = outcome.letter
+        event = letter.event
+        self._add_event(fields, event)
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]
@@ -129,11 +130,17 @@ class Observer:
                 requests=outcome.recollection.requests,
             )
 
-    def _of_event(self, event: Event) -> dict[str, Any]:
-        fields = _event_fields(event)
+    def _add_event(self, fields: dict[str, Any], event: Event) -> None:
+        fields["event_key"] = event.event_key
+        fields["event_source"] = event.event_source
+        fields["event_topic"] = event.event_topic
+        fields["event_type"] = event.event_type
+        fields["event_status"] = event.event_status
+        fields["bytes"] = len(event.body)
+        if event.event_key != event.derived_key:
+            fields["derived_key"] = event.derived_key
         if self._changes and event.changes:
             fields["changes"] = [_id(change, event) for change in event.changes]
-        return fields
 
     def _count_memory(self, outcome: Outcome) -> None:
         metrics, recollection = self._metrics, outcome.recollection
@@ -283,34 +290,17 @@ def _pause_fields(pause: Pause) -> dict[str, Any]:
     return {"target": pause.target, "because": pause.because, "who": pause.who}
 
 
-def _memory_fields(outcome: Outcome, terms: Terms) -> dict[str, Any]:
+def _add_memory(fields: dict[str, Any], outcome: Outcome, terms: Terms) -> None:
     """Which request of the event it was, and what there is to say of its record."""
     recollection = outcome.recollection
-    fields: dict[str, Any] = {
-        "request": recollection.requests,
-        "of": 1 + terms.ebaas.retries,
-    }
+    fields["request"] = recollection.requests
+    fields["of"] = 1 + terms.ebaas.retries
     if recollection.cause is not None:
         fields["cause"] = str(recollection.cause)
     if outcome.unqueued:
         fields["unqueued"] = True
     if outcome.unrecorded:
         fields["unrecorded"] = outcome.unrecorded
-    return fields
-
-
-def _event_fields(event: Event) -> dict[str, Any]:
-    fields = {
-        "event_key": event.event_key,
-        "event_source": event.event_source,
-        "event_topic": event.event_topic,
-        "event_type": event.event_type,
-        "event_status": event.event_status,
-        "bytes": len(event.body),
-    }
-    if event.event_key != event.derived_key:
-        fields["derived_key"] = event.derived_key
-    return fields
 
 
 def _level(code: str, lost: list[Delivery]) -> Level:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from router.contract import Terms
 from router.delivery.happenings.own_events import OwnEvents
@@ -23,7 +23,7 @@ from router.routing import Target
 from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
 #: How long a look for due work is from the next one at least, in seconds.
-PAUSE = 0.02
+PAUSE: Final = 0.02
 
 #: The most attempts of the queue in flight, in all and to one target.
 MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
@@ -32,13 +32,13 @@ MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
 LEASE_MARGIN = 30.0
 
 #: The most that is ended or deleted in one step, so that no commit is long.
-END_STEP = 200
+END_STEP: Final = 200
 
 #: How far retries are spread: up to this part of a wait is added to it.
-JITTER = 0.2
+JITTER: Final = 0.2
 
 #: How long each call of the store may take, in seconds. Nobody waits for the worker.
-CALL_TIMEOUT = 10.0
+CALL_TIMEOUT: Final = 10.0
 
 #: What it does again and again.
 _SENDING, _TIDYING = "sending", "tidying"

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from router.contract import Schedule, Terms
 from router.delivery.target.sender import Flight
@@ -18,7 +19,7 @@ from router.routing import RouteTable, Target
 from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
 #: The reason of a dead letter whose target is in no configuration any more.
-TARGET_REMOVED = "target_removed"
+TARGET_REMOVED: Final = "target_removed"
 
 
 @dataclass(frozen=True, slots=True)

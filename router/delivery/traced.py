@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from router.delivery.target.sender import Flight, Sender, addressed
 from router.model import Letter
+from router.net import Gone
 from router.routing import Target
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class TracedSender:
         target: Target,
         letter: Letter,
         patience: float,
-        gone: asyncio.Future[None] | None = None,
+        gone: Gone | None = None,
     ) -> Flight:
         """As `Sender.send`: one that comes to nothing for want of a place has its span too."""
         letter, ending = self._spans.attempt(target.name, target.public_url, letter)

@@ -10,24 +10,24 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from os import urandom
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from router.model.value import Value
 
 #: The fields of an event that a route can match, in the order of the platform's page.
-FIELDS = ("event_source", "event_topic", "event_type", "event_status", "event_key")
+FIELDS: Final = ("event_source", "event_topic", "event_type", "event_status", "event_key")
 
 #: How many ids of what an event has changed are told.
-MAX_CHANGES = 20
+MAX_CHANGES: Final = 20
 
 #: Whose events are the router's own: what happens to it. Nobody else's come from there.
-OWN_SOURCE = "ebaas-router"
+OWN_SOURCE: Final = "ebaas-router"
 
 #: How the keys of its events begin, and every pattern that is meant for them.
-OWN_KEYS = f"{OWN_SOURCE}."
+OWN_KEYS: Final = f"{OWN_SOURCE}."
 
 #: The code that acknowledges, in both directions of the contract.
-SUCCESS = "000"
+SUCCESS: Final = "000"
 
 
 def new_id() -> str:
@@ -178,7 +178,7 @@ class Reason(StrEnum):
 
 #: What comes to nothing by the router's own doing: it says nothing of the target, and costs a
 #: delivery no retry.
-OWN_DOING = frozenset(
+OWN_DOING: Final = frozenset(
     {
         Reason.SATURATED,
         Reason.BREAKER_OPEN,
@@ -188,6 +188,9 @@ OWN_DOING = frozenset(
         Reason.STOPPED,
     }
 )
+
+
+_ACKNOWLEDGED: Final = Reason.ACKNOWLEDGED
 
 
 class Attempt(Value):
@@ -229,4 +232,4 @@ class Attempt(Value):
         #: message or the beginning of its text; harmless, as words.py makes them.
         self.code = code
         self.msg = msg
-        self.acknowledged = reason is Reason.ACKNOWLEDGED
+        self.acknowledged = reason is _ACKNOWLEDGED

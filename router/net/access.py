@@ -7,20 +7,21 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import sha256
+from typing import Final
 
 from router.model import Secret
 from router.net.networks import Address, Networks, address_of
 
 #: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
-AUTHORIZATION = "authorization"
+AUTHORIZATION: Final = "authorization"
 
 #: The shortest token that is not warned about, in characters: 16 of base64 are 96 random bits.
-SHORT = 16
+SHORT: Final = 16
 
-_FORWARDED = b"x-forwarded-for"
+_FORWARDED: Final = b"x-forwarded-for"
 
 #: An address as proxies write it: some with its port, IPv6 in brackets then.
-_ENTRY = re.compile(
+_ENTRY: Final = re.compile(
     r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
 )
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 #: With more than so many in hand it pays to wait for the end of the turn.
-COMPANY = 4
+COMPANY: Final = 4
 
 
 class Batching:

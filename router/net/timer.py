@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Final
 
 #: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
-TICK = 0.001
+TICK: Final = 0.001
 
 
 class Timer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
+from typing import Final
 
 from router.model import RouterError
 
 #: A wildcard: a run of stars, one character, a set. What opens a set and never closes it runs to
 #: the end. A set's first member may be `]`, so `[]` and `[!]` are still open.
-_WILDCARD = re.compile(r"(\*+|\?|\[!?.[^]]*]|\[.*)", re.DOTALL)
-_RANGE = re.compile("(.)-(.)", re.DOTALL)
+_WILDCARD: Final = re.compile(r"(\*+|\?|\[!?.[^]]*]|\[.*)", re.DOTALL)
+_RANGE: Final = re.compile("(.)-(.)", re.DOTALL)
 
 
 class GlobInvalid(RouterError):

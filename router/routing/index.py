@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 #: Up to so many rules of one anchor are simply tried one by one.
-_FEW = 8
+_FEW: Final = 8
 
 #: So many anchors deep a rule is filed, at the most.
-_DEPTH = 4
+_DEPTH: Final = 4
 
 #: So many characters of a literal inside a value are looked up before all of them are.
-_STEM = 4
+_STEM: Final = 4
 
 Place = Literal["whole", "start", "end", "inside"]
 
@@ -179,7 +179,7 @@ class _Insides(_Table):
         return found.values()
 
 
-_TABLES: Mapping[Place, type[_Table]] = {
+_TABLES: Final[Mapping[Place, type[_Table]]] = {
     "whole": _Table,
     "start": _Starts,
     "end": _Ends,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model import Reason, Value
 from router.net import Egress, Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.
-MAX_ANSWER = 64 * 1024
+MAX_ANSWER: Final = 64 * 1024
 
 #: How long an idle connection is kept. Below the 5 s after which uvicorn and Node.js close
 #: theirs, so that a request seldom meets a connection that is just being closed.

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from router.contract import Reply, lines_and_body, request_id_from, response_of
 from router.delivery import Told
 from router.model import Refused
+from router.net import HangUp
 from router.net.http.exchange import EXTENSION, Exchange
 
 Scope = MutableMapping[str, Any]
@@ -19,11 +20,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
-_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 #: Its state: a list for each tracing system. What is longer need not be passed on.
-_STATE = re.compile(rb"[\x20-\x7e]{0,512}")
+_STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 
 
 class HungUp(Exception):
@@ -66,7 +67,7 @@ class Call:
             if receive == exchange.receive:
                 self.whole = exchange.body
         else:
-            self.gone = asyncio.get_running_loop().create_future()
+            self.gone = HangUp()
 
     @property
     def told(self) -> Told:
@@ -107,7 +108,7 @@ class Call:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self.gone.done():
-            self.gone.set_result(None)
+            self.gone.happens()
 
     async def reply(self, reply: Reply, status: int) -> None:
         """Send the contract's reply; a second is not sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from router.delivery import Observer, Told
 from router.web.call import refused
 from router.web.probes import Probes
 
-_WHY = {404: "no such path", 405: "no such method there"}
+_WHY: Final = {404: "no such path", 405: "no such method there"}
 
 
 def routes(path: str, callbacks: ASGIApp, probes: Probes) -> list[Route]:

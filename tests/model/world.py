@@ -19,6 +19,7 @@ from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
+from router.net import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.attempts import Tried
@@ -302,7 +303,7 @@ class SimulatedSender:
         target: Target,
         letter: Letter,
         patience: float,
-        gone: asyncio.Future[None] | None = None,
+        gone: Gone | None = None,
     ) -> Flight:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 from router.routing import BreakerPolicy
 
 #: Into how many parts the window is cut: it forgets what is old one part at a time.
-SLICES = 10
+SLICES: Final = 10
 
 
 class BreakerState(StrEnum):

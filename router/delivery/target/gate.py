@@ -3,13 +3,14 @@ since when none has been acknowledged."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from router.delivery.target.breaker import Breaker, BreakerState
 from router.delivery.target.rate import Pace
 from router.model import OWN_DOING, Attempt, Reason
+from router.net import Gone
 from router.routing import Target
 from router.store import Pause
 
@@ -18,13 +19,13 @@ from router.store import Pause
 TOLD_AFTER, TOLD_AGAIN_AFTER = 300.0, 3600.0
 
 #: There is no such endpoint, or it is gone for good: that is told at once.
-_NOT_THERE = frozenset({404, 410})
+_NOT_THERE: Final = frozenset({404, 410})
 
 #: More attempts than anybody would begin at a time.
-_ANY_NUMBER = 1 << 30
+_ANY_NUMBER: Final = 1 << 30
 
 #: The 4xx that are no refusal of an event: too slow, and too many.
-_NO_REFUSALS = frozenset({408, 429})
+_NO_REFUSALS: Final = frozenset({408, 429})
 
 
 class Gate:
@@ -107,7 +108,7 @@ class Gate:
         """Take what the rate gives now."""
         return self._pace is None or self._pace.take_free()
 
-    async def take(self, patience: float, line: int, gone: asyncio.Future[None] | None) -> bool:
+    async def take(self, patience: float, line: int, gone: Gone | None) -> bool:
         """The same, waiting up to `patience` seconds, where fewer than `line` wait already."""
         return self._pace is None or await self._pace.take(patience, line, gone)
 

@@ -5,28 +5,29 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Final
 
 from router.contract import Unreadable, Words, masked, parse_json, words_of
 from router.model import SUCCESS, Attempt, Reason, Secret
 from router.routing import Target
 from router.transport import Answer, Failure
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 #: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
-_ASK_FOR_TIME = frozenset({429, 503})
+_ASK_FOR_TIME: Final = frozenset({429, 503})
 
 #: Between the parts of a URL, any of which may be a secret.
-_URL_PARTS = re.compile(r"[/?&=#:@]+")
+_URL_PARTS: Final = re.compile(r"[/?&=#:@]+")
 
 #: The most that is repeated of what a target sent, in characters.
-_MAX_QUOTED = 32
+_MAX_QUOTED: Final = 32
 
 # The acknowledgement as most servers write it: the contract's members alone, in its order, and
 # nothing escaped. It is known at a fifth of what the strict reading takes, which has the last word
 # on all that looks otherwise; so this may be too narrow, and must not be too wide.
-_TEXT = r'"[^"\\\x00-\x1f]*+"'
-_USUAL = re.compile(
+_TEXT: Final = r'"[^"\\\x00-\x1f]*+"'
+_USUAL: Final = re.compile(
     rf'\{{ ?(?:"request_id": ?{_TEXT}, ?)?"code": ?"{SUCCESS}"(?:, ?"msg": ?{_TEXT})? ?\}}'.encode()
 )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from router import __version__
 from router.contract import Signer
@@ -12,17 +11,17 @@ from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing, Gate, Streak
 from router.delivery.target.waiting import Places
 from router.model import Attempt, Reason
-from router.net import Egress, Tls
+from router.net import Egress, Gone, Tls
 from router.routing import Target
 from router.transport import Engine, Pool, lines_of
 
 #: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
 #: holds a request in flight.
-LINE_WAIT = 1.0
+LINE_WAIT: Final = 1.0
 
 #: What every target gets unless its `headers` say otherwise: the common rules of firewalls refuse a
 #: request that is without.
-_USUAL = {"user-agent": f"ebaas-router/{__version__}", "accept": "application/json"}
+_USUAL: Final = {"user-agent": f"ebaas-router/{__version__}", "accept": "application/json"}
 
 
 class TargetWatcher(Protocol):
@@ -82,12 +81,12 @@ class Lane:
         self.places.give_back()
         return False
 
-    async def pass_gate(self, patience: float, gone: asyncio.Future[None] | None) -> bool:
+    async def pass_gate(self, patience: float, gone: Gone | None) -> bool:
         """Wait for the rate, for up to `patience` seconds."""
         line = self._share - self.places.taken - self.places.waiting
         return await self.gate.take(patience, line, gone)
 
-    async def take(self, gone: asyncio.Future[None] | None) -> Reason | None:
+    async def take(self, gone: Gone | None) -> Reason | None:
         """Wait for a place, once the gate is passed; why there is none, or None."""
         refusal: Reason | None = Reason.SATURATED
         if await self.places.take(min(LINE_WAIT, self.target.timeout), gone):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from router.delivery.target.waiting import Waiters
+from router.net import Gone
 from router.routing import Rate
 
 #: What a token may lack by rounding, so that a timer which is on time finds one.
-_ROUNDING = 1e-6
+_ROUNDING: Final = 1e-6
 
 
 class Bucket:
@@ -71,9 +73,7 @@ class Pace:
         """A token that was taken is not used after all."""
         self._bucket.give_back()
 
-    async def take(
-        self, patience: float, line: int, gone: asyncio.Future[None] | None = None
-    ) -> bool:
+    async def take(self, patience: float, line: int, gone: Gone | None = None) -> bool:
         """Wait for a token for up to `patience` seconds, where fewer than `line` wait already.
 
         False: it would not come in time, which is known at once, or `gone` is done, for whom it was

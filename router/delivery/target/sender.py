@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 from urllib.parse import quote
 
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import Lane, TargetWatcher
 from router.model import Attempt, Letter, Reason
+from router.net import Gone
 from router.routing import Target
 from router.store import Pause
 from router.telemetry import Metrics
@@ -21,10 +23,10 @@ from router.transport import Answer, Engine, Failure, TargetExchange, as_it_came
 
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
-MAX_KEY = 4096
+MAX_KEY: Final = 4096
 
 #: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
-_UNRESERVED = re.compile("[A-Za-z0-9._~-]*+")
+_UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 
 
 #: An attempt in flight, from the decision to send it until what came of it is known.
@@ -122,7 +124,7 @@ class Sender:
         target: Target,
         letter: Letter,
         patience: float,
-        gone: asyncio.Future[None] | None = None,
+        gone: Gone | None = None,
     ) -> Flight:
         """Begin one attempt, which is over within the target's timeout. The letter is `addressed`.
 
@@ -182,7 +184,7 @@ class Sender:
         lane: Lane,
         letter: Letter,
         patience: float,
-        gone: asyncio.Future[None] | None,
+        gone: Gone | None,
     ) -> Attempt:
         came = time.monotonic()
         if not await lane.pass_gate(patience, gone):

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from router.net import Gone
+
 
 class Waiters:
     """Waiters in the order in which they came. What they wait for is its owner's: `admit` hands one
@@ -21,7 +23,7 @@ class Waiters:
         self,
         give_back: Callable[[], None],
         timeout: float | None = None,
-        gone: asyncio.Future[None] | None = None,
+        gone: Gone | None = None,
     ) -> bool:
         """Wait to be admitted. False: not within `timeout` seconds, or `gone` is done, for whom it
         was to be. What was handed over in the very moment of a cancellation is given back."""
@@ -97,7 +99,7 @@ class Places:
         self._taken += 1
         return True
 
-    async def take(self, timeout: float, gone: asyncio.Future[None] | None = None) -> bool:
+    async def take(self, timeout: float, gone: Gone | None = None) -> bool:
         """Take a place, waiting up to `timeout` seconds. False: too many waited, or it took
         too long, or `gone` is done, for whom it was to be."""
         if self.take_free():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from httptools import HttpParserError, HttpRequestParser
 
 from router.net.http.head import Head
 
 #: What the parser is told before the first chunk, in place of the head that it has not read.
-_HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+_HEAD: Final = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Malformed(Exception):

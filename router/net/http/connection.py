@@ -9,6 +9,7 @@ requests and responses mean.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from router.net.batching import COMPANY
 from router.net.http.body import Body, Malformed, body_after
@@ -26,7 +27,7 @@ from router.net.http.head import (
 from router.net.http.lifetime import INTERNAL_ERROR, UNAVAILABLE, Lifetime
 
 #: So much of a body may come before somebody asks for it, in bytes.
-_AHEAD = 64 * 1024
+_AHEAD: Final = 64 * 1024
 
 
 class Connection(Lifetime):
@@ -85,7 +86,7 @@ class Connection(Lifetime):
                 self._hold(len(raw) + len(rest))
 
     def _call(self, head: Head, body: bytes | None) -> Exchange:
-        exchange = self._exchange = Exchange(self, head, body, self._loop.create_future())
+        exchange = self._exchange = Exchange(self, head, body)
         # A head's scope has a place for each of these: so many of them would let it grow twice.
         scope = head.scope.copy()
         scope.update(self._scope)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from router.net.hangup import HangUp
 from router.net.http.body import Body
 from router.net.http.head import Head
 from router.net.http.response import Framing, framing_of, status_line
 
 #: What an Exchange is called among a scope's extensions. Who finds it there needs neither await
 #: `receive` for a body that has come, nor poll it for the caller's hang-up, and can `respond`.
-EXTENSION = "ebaas_router.request"
+EXTENSION: Final = "ebaas_router.request"
 
 Message = MutableMapping[str, Any]
 Application = Callable[..., Awaitable[None]]
@@ -42,15 +43,13 @@ class Exchange:
         *("_news", "_stays", "body", "gone", "incoming", "is_answered", "is_begun", "request_id"),
     )
 
-    def __init__(
-        self, carrier: Carrier, head: Head, body: bytes | None, gone: asyncio.Future[None]
-    ) -> None:
+    def __init__(self, carrier: Carrier, head: Head, body: bytes | None) -> None:
         self._carrier = carrier
         self._head = head
         #: The whole body where it was there before the application; else `receive` brings it.
         self.body = body
         #: Done once the caller has hung up, or has been refused in the application's place.
-        self.gone = gone
+        self.gone = HangUp()
         #: What such a refusal names; the application may say.
         self.request_id = ""
         #: The body that is coming.

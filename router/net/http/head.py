@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from router.net.http.limits import Limits
@@ -21,36 +21,36 @@ from router.net.http.limits import Limits
 BAD_REQUEST, NOT_ALLOWED, URI_TOO_LONG, EXPECTATION_FAILED, HEAD_TOO_LARGE = 400, 405, 414, 417, 431
 
 #: What a head ends with.
-END = b"\r\n\r\n"
+END: Final = b"\r\n\r\n"
 
 #: What may be left over of blank lines, and means nothing so far.
-BLANK = (b"", b"\r")
+BLANK: Final = (b"", b"\r")
 
 #: How many heads are known at a time, and the largest that is, in bytes. Together they take half a
 #: MiB where they are of the usual size, and no more than 5 MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 256, 2048
 
 #: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
-_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 
 # Every quantifier is possessive, so that no head costs more than its length.
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 #: A visible target without a fragment; HTTP/1.1 or 1.0.
-_LINE = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
+_LINE: Final = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
 #: No control character but the tab, no line break but CRLF, no folded line, no blank at a name.
-_FIELD = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
+_FIELD: Final = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
 
-_BLANK_LINES = re.compile(rb"\A(?:\r\n)++")
-_HEAD = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
-_REQUEST_LINE = re.compile(_LINE)
-_PART_OF_A_LINE = re.compile(rb"[!-~][ -~]*+\r?")
-_ABSOLUTE = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
+_BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)++")
+_HEAD: Final = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
+_REQUEST_LINE: Final = re.compile(_LINE)
+_PART_OF_A_LINE: Final = re.compile(rb"[!-~][ -~]*+\r?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
 #: The headers that say whom a request is for and where it ends; each may be there once.
-_DECISIVE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
-_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
-_HOST = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
-_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
+_DECISIVE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
+_HOST: Final = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
+_REQUEST_ID: Final = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

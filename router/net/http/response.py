@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Final
 
 #: Responses that have no body.
-_BARE = frozenset({204, 304})
+_BARE: Final = frozenset({204, 304})
 
-_STATUSES = frozenset(HTTPStatus)
+_STATUSES: Final = frozenset(HTTPStatus)
 
 
 class Framing:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from router.model import Letter
 from router.store.attempts import Tried
@@ -36,10 +36,10 @@ from router.store.sqlite.rows import Rows
 from router.store.sqlite.writer import CommitWriter, Job
 
 #: Bytes of the disk that are left free for deleting: on a full disk not even that works.
-DISK_RESERVE = 16 * 1024 * 1024
+DISK_RESERVE: Final = 16 * 1024 * 1024
 
 #: How long the store tries to take the credit from a write that came too late, in seconds.
-_SPEND_TIMEOUT = 60.0
+_SPEND_TIMEOUT: Final = 60.0
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from router.model import Event, Letter
 from router.store import fullness
@@ -23,17 +23,17 @@ from router.store.promises import (
     Usage,
 )
 
-_IS_THERE = "SELECT 1 FROM events WHERE digest = ?"
+_IS_THERE: Final = "SELECT 1 FROM events WHERE digest = ?"
 
-_FIND = """
+_FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit)
 FROM events WHERE digest = ? ORDER BY stage DESC LIMIT ?
 """
-_DELIVERIES = "SELECT target, state, reason, due_at, retries FROM deliveries WHERE seq = ?"
+_DELIVERIES: Final = "SELECT target, state, reason, due_at, retries FROM deliveries WHERE seq = ?"
 
 #: One step from a target to the next along the index, however many rows each has.
-_QUEUE = """
+_QUEUE: Final = """
 WITH RECURSIVE queued (target) AS (
     SELECT min(target) FROM deliveries WHERE state = 'queued'
     UNION ALL
@@ -46,21 +46,21 @@ FROM queued WHERE target IS NOT NULL
 """
 
 #: The first of those that await their caller's retry, for the next target.
-_NEXT_END = """
+_NEXT_END: Final = """
 SELECT target, ends_at FROM deliveries WHERE ends_at IS NOT NULL AND target > ?
 ORDER BY target, ends_at LIMIT 1
 """
 #: The first queued one for the next number of retries and target: behind all of the one before,
 #: for SQLite would go through these.
-_NEXT_DUE = """
+_NEXT_DUE: Final = """
 SELECT retries, target, due_at FROM deliveries
 WHERE state = 'queued' AND (retries, target, due_at) > (?, ?, 9e999)
 ORDER BY retries, target, due_at LIMIT 1
 """
 
-_PAUSES = "SELECT target, since, until, because, who, resumed_by FROM pauses"
+_PAUSES: Final = "SELECT target, since, until, because, who, resumed_by FROM pauses"
 
-TAKE = """
+TAKE: Final = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
     e.digest, e.request_id, e.traceparent, e.tracestate,
     e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body,
@@ -71,7 +71,7 @@ WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LI
 
 
 #: Settled and dead ones expire; the index has no other.
-_OLDEST = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
+_OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 
 
 def find(cursor: sqlite3.Cursor, digest: bytes) -> tuple[Kept, ...]:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from router.telemetry.log.console import Fields, Level, printable
 from router.telemetry.log.foreign import place_of, take_library_lines
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
-LAST_LINES_WAIT = 2.0
+LAST_LINES_WAIT: Final = 2.0
 
 
 #: How a line says what had to go; quotes within texts are escaped.
-_CUT = b'"cut":['
+_CUT: Final = b'"cut":['
 
 
 class Log:

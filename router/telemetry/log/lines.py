@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as encoded
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -15,23 +15,23 @@ from router.telemetry.log.console import Console, Fields, Level, kind
 Format = Literal["console", "json"]
 
 #: The longest line, in bytes: Docker and the runtimes of Kubernetes split what is longer.
-MAX_LINE = 16 * 1024
+MAX_LINE: Final = 16 * 1024
 
 #: The longest text that a line repeats, in characters.
-MAX_TEXT = 1024
+MAX_TEXT: Final = 1024
 
 #: What targets said in their own words. It goes first: their names and reasons are worth more.
-_SAID = ("msg", "detail")
+_SAID: Final = ("msg", "detail")
 
 #: The longest text of a line that would still be too long, and how many members of a list or
 #: mapping it repeats.
 _FEW_CHARACTERS, _FEW_MEMBERS = 128, 64
 
 #: What a line takes besides the values of its fields, in bytes; with a margin.
-_FRAME = 1024
+_FRAME: Final = 1024
 
 #: The fields that every line has, or may have, of its own.
-_OWN = frozenset({"time", "level", "happening", "cut"})
+_OWN: Final = frozenset({"time", "level", "happening", "cut"})
 
 
 class Lines:
@@ -194,7 +194,7 @@ def _shortened(value: Any, longest: int) -> Any:
     return value
 
 
-_ENCODER = json.JSONEncoder(
+_ENCODER: Final = json.JSONEncoder(
     ensure_ascii=True,
     allow_nan=False,
     check_circular=False,

@@ -6,14 +6,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from router.model import FIELDS
 from router.telemetry.log.console import Fields, Level
 
 #: The happenings that are summed up, and the fields that make two lines of one kind. All else is
 #: written line by line: what becomes of an event, above all.
-SUMMED: dict[str, tuple[str, ...]] = {
+SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "refused": ("code", "why"),
     "hung_up": (),
     "unmatched": ("code", *FIELDS),
@@ -28,16 +28,16 @@ SUMMED: dict[str, tuple[str, ...]] = {
 }
 
 #: How long lines are counted before their sum is written, in seconds.
-WINDOW = 60.0
+WINDOW: Final = 60.0
 
 #: How many lines of one kind a window has before they are counted.
-FIRST = 5
+FIRST: Final = 5
 
 #: How many kinds of one happening a window tells apart; what comes beyond is one kind more.
-KINDS = 50
+KINDS: Final = 50
 
 #: The longest text that tells two kinds apart, in characters.
-_MAX_KEY = 256
+_MAX_KEY: Final = 256
 
 
 @dataclass(slots=True)

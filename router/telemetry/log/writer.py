@@ -8,15 +8,16 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
+from typing import Final
 
 #: How much may wait to be written, in bytes.
-BOUND = 4 * 1024 * 1024
+BOUND: Final = 4 * 1024 * 1024
 
 #: Seconds that lines are gathered after some were written, so that many go in one system call.
-GATHER = 0.02
+GATHER: Final = 0.02
 
 #: Seconds between two looks at whether there is something else to say, where no line comes.
-TICK_EVERY = 1.0
+TICK_EVERY: Final = 1.0
 
 #: How many bytes go in one system call. To a regular file they stay together anyhow; a pipe keeps
 #: together only PIPE_BUF of them, where other processes write into it as well.

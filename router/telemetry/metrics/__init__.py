@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from router import __version__
 from router.model import COMPILED
@@ -19,7 +20,7 @@ from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 __all__ = ["REMOVED", "Metrics", "OfTarget", "Snapshot", "merged"]
 
 #: What is said of those that no configuration has any more: what joins by it must find them.
-_ABOUT_REMOVED = {"owner": "", "role": "optional"}
+_ABOUT_REMOVED: Final = {"owner": "", "role": "optional"}
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-METRIC_PREFIX = "ebaas_router_"
+METRIC_PREFIX: Final = "ebaas_router_"
 
 #: `info` is a gauge that is always 1: what it says is in its labels.
 Kind = Literal["counter", "gauge", "histogram", "info"]
@@ -19,7 +19,7 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 #: How the numbers of several processes become one. Counters and histograms are summed.
 Merge = Literal["sum", "max", "min"]
 
-_UNITS = ("seconds", "bytes", "ratio")
+_UNITS: Final = ("seconds", "bytes", "ratio")
 
 
 @dataclass(frozen=True, slots=True)

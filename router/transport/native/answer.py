@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -18,33 +19,33 @@ from router.transport.engine import MAX_ANSWER, Answer
 
 #: The most that an answer's heads may take, the 1xx before it included, in bytes. Servers send
 #: under 8 KiB.
-MAX_HEAD = 32 * 1024
+MAX_HEAD: Final = 32 * 1024
 
 #: The most reads, or chunks, that an answer may come in. Each takes some microseconds, however
 #: small it is.
-MAX_PIECES = 1000
+MAX_PIECES: Final = 1000
 
 #: How many heads are known at a time, and the largest that is; together they take some MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048
 
-_END = b"\r\n\r\n"
+_END: Final = b"\r\n\r\n"
 
 # Every quantifier is possessive, so that no head costs more than its length. No control character
 # but the tab, no line break but CRLF, no folded line, no blank at a name.
-_FIELD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n"
-_HEAD = re.compile(
+_FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n"
+_HEAD: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n(?:" + _FIELD + rb")*+\r\n"
 )
-_START = b"HTTP/1."
+_START: Final = b"HTTP/1."
 
 #: The headers that anybody here asks for.
-_TELLING = re.compile(
+_TELLING: Final = re.compile(
     rb"\n((?i:content-length|transfer-encoding|connection|content-encoding|retry-after)):"
     rb"[ \t]*+([^\r]*+)"
 )
 
 #: What has no body, whatever its head says.
-_BODILESS = frozenset({204, 304})
+_BODILESS: Final = frozenset({204, 304})
 
 
 class Unfit(Exception):

@@ -8,7 +8,7 @@ import select
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from router.model import Reason
 from router.net import Timer
@@ -18,9 +18,9 @@ from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much,
 #: where the target does not read.
-_PIECE = 64 * 1024
+_PIECE: Final = 64 * 1024
 
-_NOTHING = memoryview(b"")
+_NOTHING: Final = memoryview(b"")
 
 
 class Posted(TargetExchange[T]):

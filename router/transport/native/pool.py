@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from router.model import Reason
@@ -22,10 +22,10 @@ from router.transport.native.connection import Posted, TargetConnection
 MAX_AGE = 60.0
 
 #: How long a target may take to answer the end of an idle TLS connection, in seconds.
-_FAREWELL = 1.0
+_FAREWELL: Final = 1.0
 
 #: Nobody hears of it: it was broken off, or failed by a fault of our own.
-_NOT_BEGUN = Failure(Reason.STOPPED, delivered=False)
+_NOT_BEGUN: Final = Failure(Reason.STOPPED, delivered=False)
 
 
 class NativePool:
@@ -232,7 +232,7 @@ def _is_fresh(connection: TargetConnection, now: float) -> bool:
 
 
 #: What is left out of `host`: the port that its scheme implies.
-_IMPLIED = {"http": ":80", "https": ":443"}
+_IMPLIED: Final = {"http": ":80", "https": ":443"}
 
 
 def target_and_host(url: str) -> tuple[bytes, bytes]:
