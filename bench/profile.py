@@ -101,7 +101,7 @@ def profile(scene: Scene, seconds: int, archive: str) -> str:
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))
-        serving = server.Server(app, server.listen("127.0.0.1", 0))
+        serving = server.Server(app.entry, server.listen("127.0.0.1", 0))
         sample, figures = Sample(), {}
 
         async def drive() -> None:

@@ -152,11 +152,19 @@ class App(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's, with a way of their own for callbacks, inside of all middleware."""
-        way = (self._settings.path.reveal(), self._endpoint)
         if not self.user_middleware:
-            return Straight(super().build_middleware_stack(), *way)
-        self.user_middleware.append(Middleware(Straight, *way))
+            return self._straight(super().build_middleware_stack())
+        self.user_middleware.append(Middleware(self._straight))
         return super().build_middleware_stack()
+
+    @property
+    def entry(self) -> ASGIApp:
+        """What a server of our own calls: callbacks take that way before Starlette's first step,
+        where there is no middleware."""
+        return self if self.user_middleware else self._straight(self)
+
+    def _straight(self, app: ASGIApp) -> Straight:
+        return Straight(app, self._settings.path.reveal(), self._endpoint)
 
     @classmethod
     def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:

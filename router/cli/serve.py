@@ -157,7 +157,7 @@ class _Router:
 
         settings, metrics = self._settings, self.app.metrics
         server = Server(
-            self.app,
+            self.app.entry,
             listener,
             limits=replace(
                 caller_limits(settings),

@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
-    serving = server.Server(app, server.listen(settings.host, settings.port))
+    serving = server.Server(app.entry, server.listen(settings.host, settings.port))
     ops, ops_url = ops_services(
         settings,
         [*serve_command(args, store=settings.store), "--as-search"],
