@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
 
 import pytest
 
@@ -28,7 +27,7 @@ from router.store.none import NoStore
 from router.store.postgres import Address, PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
-from tests.support.happened import NO, TARGETS, YES, Process, T, to
+from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.postgres import Database
@@ -128,8 +127,8 @@ async def test_without_a_route_nothing_is_made(store: Store) -> None:
     one.happenings.dead("ledger", "timeout", "id", "a.b.c.1")
     one.happenings.reloaded("hash", ["route all: added"], ())
     assert not one.own._waiting
-    with patch.object(store, "notice", side_effect=AssertionError):
-        assert await one.told() == []
+    one.store = cast("Store", Faulty(store, "notice", AssertionError()))
+    assert await one.told() == []
 
 
 async def test_a_storm_of_dead_letters_is_a_count(store: Store) -> None:
@@ -244,12 +243,12 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
     one.happenings.store_failed(StoreFailed("lost"))
     one.happenings.store_back(1.0)
     one.happenings.store_failed(StoreFailed("lost"))
-    with patch.object(store, "add", side_effect=StoreFailed("lost")):
-        for _ in range(3):
-            await one.own.hand_over(store, one)
-            clock += STORE_TOLD_AFTER
-            one.happenings.store_failed(StoreFailed("lost"))
-        await one.own.hand_over(store, one)
+    full = cast("Store", Faulty(store, "add", StoreFailed("lost")))
+    for _ in range(3):
+        await one.own.hand_over(full, one)
+        clock += STORE_TOLD_AFTER
+        one.happenings.store_failed(StoreFailed("lost"))
+    await one.own.hand_over(full, one)
     assert [letter.event.event_key for _, letter in one.sent] == ["ebaas-router.store.failing"]
     one.happenings.store_back(93.04)
     (told,) = await one.told()
@@ -259,14 +258,11 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
 async def test_what_the_store_cannot_be_asked_about_is_told_all_the_same(store: Store) -> None:
     """Rather by several processes than by none; by each of them once."""
     one = Process(store, to("bot"))
-    away = StoreFailed("slow")
-    with (
-        patch.object(store, "notice", side_effect=away),
-        patch.object(store, "add", side_effect=away),
-    ):
-        for _ in range(3):
-            one.fails()
-            await one.own.hand_over(store, one)
+    slow = StoreFailed("slow")
+    away = cast("Store", Faulty(Faulty(store, "notice", slow), "add", slow))
+    for _ in range(3):
+        one.fails()
+        await one.own.hand_over(away, one)
     assert [letter.event.event_key for _, letter in one.sent] == [
         "ebaas-router.target.failing.ledger"
     ]

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
-from router.model.event import Attempt, Event, Letter, Reason
+from router.model.event import FIELDS, Attempt, Event, Letter, Reason
 from router.model.value import Value
 from router.transport.engine import Answer, Failure
 
-VALUES: list[type[Value]] = [Answer, Attempt, Event, Failure, Letter]
+EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])
+
+#: One of each, and what else each of its attributes could be.
+VALUES: list[tuple[Value, dict[str, Any]]] = [
+    (
+        Answer(200, b"{}", "gzip", "7"),
+        {"status": 201, "body": b"", "encoding": "br", "retry_after": "8"},
+    ),
+    (
+        Attempt(Reason.CODE, True, 0.5, 200, "detail", 7.0, 8.0, "500", "said"),
+        {
+            "reason": Reason.RESET,
+            "delivered": False,
+            "seconds": 0.6,
+            "status": None,
+            "detail": "",
+            "retry_after": None,
+            "at": 9.0,
+            "code": "501",
+            "msg": "",
+        },
+    ),
+    (EVENT, {**dict.fromkeys(FIELDS, "other"), "body": b"", "changes": ()}),
+    (
+        Failure(Reason.RESET, True, 200, "detail"),
+        {"reason": Reason.DNS, "delivered": False, "status": None, "detail": ""},
+    ),
+    (
+        Letter(EVENT, b"digest", "request", "parent", "state", "id", b"head"),
+        {
+            "event": EVENT.but(body=b""),
+            "digest": b"",
+            "request_id": "",
+            "traceparent": "",
+            "tracestate": "",
+            "event_id": "",
+            "head": b"",
+        },
+    ),
+]
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_a_value_is_what_it_is_made_of(value: type[Value]) -> None:
+@pytest.mark.parametrize(("one", "others"), VALUES, ids=lambda each: type(each).__name__)
+def test_a_value_is_what_it_is_made_of(one: Value, others: dict[str, Any]) -> None:
     """Nothing that it is made of is left out where it is compared, copied or shown."""
-    made_of = [*inspect.signature(value).parameters]
-    assert [*value.NAMES] == made_of
-    one = value(*made_of)
-    assert one == value(*made_of)
-    assert hash(one) == hash(value(*made_of))
-    for name in made_of:
-        other = one.but(**{name: "another"})
+    assert [*one.NAMES] == [*others] == [*inspect.signature(type(one)).parameters]
+    again = type(one)(*one.values())
+    assert again == one
+    assert repr(again) == repr(one)
+    for name, value in others.items():
+        other = one.but(**{name: value})
         assert other != one
-        assert (getattr(other, name), getattr(one, name)) == ("another", name)
-        assert f"{name}='another'" in repr(other)
+        assert getattr(other, name) == value
+        assert f"{name}={value!r}" in repr(other)
+        assert other.but(**{name: getattr(one, name)}) == one
+
+
+def test_equal_values_have_one_hash() -> None:
+    assert len({Failure(Reason.RESET, True), Failure(Reason.RESET, True)}) == 1
 
 
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:

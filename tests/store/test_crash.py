@@ -38,7 +38,7 @@ ENGINE = os.environ.get("ENGINE", Plan.engine)
 
 #: How long a scenario may take to be settled, in seconds: leases are shorter, and the end of a
 #: record that nobody closes is later.
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 #: The events: one before strace looks on, so that what is loaded once is loaded; the one that
 #: matters; and one when all is over.

@@ -39,6 +39,19 @@ def to(*optional: str) -> RouteTable:
     return RouteTable([ours, theirs], TARGETS)
 
 
+class Faulty:
+    """A store, but for one of its calls, which fails."""
+
+    def __init__(self, store: Any, name: str, error: Exception) -> None:
+        self._store, self._name, self._error = store, name, error
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail if name == self._name else getattr(self._store, name)
+
+    async def _fail(self, *_: object) -> None:
+        raise self._error
+
+
 class Process:
     """One of those that share a store, as far as happenings go. The test moves its clock."""
 

@@ -25,7 +25,7 @@ from router.cli.options import (
 from router.cli.printing import say
 from router.model import SUCCESS, SettingInvalid, StartFailed
 from router.store import Database
-from router.telemetry import Level, Log
+from router.telemetry import Log
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import StandIn
@@ -110,7 +110,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     loaded = config.parse_files(files, os.environ, settings.secrets_dir)
     # Whoever plays with it is on this machine.
     loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
-    log = StoryLog()
+    log, story = Log(), Story()
+    log.takes = story.take
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
@@ -139,15 +140,15 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say("")
         say("The demo plays EBaaS, and sends the sample event of the platform's page.")
         async with asyncio.timeout(_PATIENCE):
-            line = await _tell_first(url, log)
+            line = await _tell_first(url, story)
             if failing := _last_required(line):
                 stand_ins[_address(loaded.table.targets[failing])].fail_next()
-                await _tell_retry(url, log, failing, loaded.ebaas.schedule.waits[0])
+                await _tell_retry(url, story, failing, loaded.ebaas.schedule.waits[0])
             if waiting := _optional(line):
                 await _leave_waiting(
-                    url, log, waiting, stand_ins[_address(loaded.table.targets[waiting])]
+                    url, story, waiting, stand_ins[_address(loaded.table.targets[waiting])]
                 )
-        log.over()
+        log.takes = None
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
@@ -156,28 +157,21 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     server.run(*ops, *served, serving, then=tell)
 
 
-class StoryLog(Log):
-    """Keeps the events' lines for the story until that is over; other lines are printed."""
+class Story:
+    """Takes the events' lines from the log until it is over; other lines are printed."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._events: asyncio.Queue[Mapping[str, Any]] | None = asyncio.Queue()
+        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
-    def write(
-        self, level: Level, happening: str, fields: Mapping[str, Any], body: bytes = b""
-    ) -> bytes | None:
-        if happening != "event" or self._events is None:
-            return super().write(level, happening, fields, body)
+    def take(self, happening: str, fields: Mapping[str, Any]) -> bool:
+        if happening != "event":
+            return False
         self._events.put_nowait(fields)
-        return None
+        return True
 
     async def event(self) -> Mapping[str, Any]:
         """The next event's fields, once it is over."""
-        assert self._events is not None
         return await self._events.get()
-
-    def over(self) -> None:
-        self._events = None
 
 
 def _stand_ins(loaded: Config) -> dict[tuple[str, int], StandIn]:
@@ -217,10 +211,10 @@ async def _send(url: str, body: bytes) -> str:
     return result.body.decode("utf-8", "replace")
 
 
-async def _tell_first(url: str, log: StoryLog) -> Mapping[str, Any]:
+async def _tell_first(url: str, story: Story) -> Mapping[str, Any]:
     """The sample event and what became of it; its fields."""
     reply = await _send(url, SAMPLE)
-    line = await log.event()
+    line = await story.event()
     say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
     for number, route in enumerate(line["routes"]):
         say(f"  {'matched by' if number == 0 else '':<14} {route}")
@@ -234,12 +228,12 @@ def _optional(line: Mapping[str, Any]) -> str | None:
     return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
 
 
-async def _leave_waiting(url: str, log: StoryLog, target: str, stand_in: StandIn) -> None:
+async def _leave_waiting(url: str, story: Story, target: str, stand_in: StandIn) -> None:
     """A third event, which a target that nobody waits for fails for a while: something to see."""
     for _ in range(_FAILURES):
         stand_in.fail_next()
     await _send(url, THIRD)
-    await log.event()
+    await story.event()
     say("")
     say(f"A third one, which {target} fails for some two minutes: the router retries it meanwhile.")
 
@@ -249,13 +243,13 @@ def _last_required(line: Mapping[str, Any]) -> str | None:
     return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
 
 
-async def _tell_retry(url: str, log: StoryLog, failing: str, wait: float) -> None:
+async def _tell_retry(url: str, story: Story, failing: str, wait: float) -> None:
     """A second event, which one target fails at first: whom its retry reaches."""
     say("")
     say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
     while True:
         await _send(url, SECOND)
-        line = await log.event()
+        line = await story.event()
         say(f"  request {line['request']} of {line['of']}")
         for name, delivery in line["targets"].items():
             say(f"    {name:<14} {_answer(delivery)}")

@@ -64,6 +64,8 @@ class Log:
         self._sums = Sums()
         #: For whoever listens; None for as long as nobody does.
         self._tap: Tap | None = None
+        #: Takes a line, and it goes nowhere else, where it returns True; None for nobody.
+        self.takes: Callable[[str, Fields], bool] | None = None
         self._clock = clock
         self._out = _outlet(stream, encoding, self._tick)
         #: How many lost lines have been told of.
@@ -91,6 +93,8 @@ class Log:
         """One line. Field names are fixed words; values may come from outside. Returns it, where
         it is JSON, has all of the fields, and was not summed up. The event's body is for those
         alone who listen."""
+        if self.takes is not None and self.takes(happening, fields):
+            return None
         now = self._clock()
         if self._sums.is_due(now):
             self._sum_up(now)
