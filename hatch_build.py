@@ -38,7 +38,6 @@ MODULES = (
     "model/value",
     "net/access",
     "net/batching",
-    "net/hangup",
     "net/http/body",
     "net/http/connection",
     "net/http/exchange",

@@ -5,7 +5,7 @@ from router.net.batching import COMPANY, Batching, batching_of
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 from router.net.egress import ANYWHERE, Egress, is_public, never
-from router.net.hangup import Gone, HangUp
+from router.net.gone import Gone
 from router.net.inherited import Inherited, is_listening, take_inherited
 from router.net.listening import BACKLOG, SharedPort, bar, listen, url_of, waiting
 from router.net.networks import (
@@ -37,7 +37,6 @@ __all__ = [
     "Denial",
     "Egress",
     "Gone",
-    "HangUp",
     "Inherited",
     "Network",
     "Networks",

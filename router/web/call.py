@@ -12,8 +12,7 @@ from typing import Any, Final
 from router.contract import Reply, lines_and_body, request_id_from, response_of
 from router.delivery import Told
 from router.model import Refused
-from router.net import HangUp
-from router.net.http.exchange import EXTENSION, Exchange
+from router.net.http.exchange import EXTENSION, Exchange, HangUp
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

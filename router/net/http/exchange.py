@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, Protocol
 
-from router.net.hangup import HangUp
 from router.net.http.body import Body
 from router.net.http.head import Head
 from router.net.http.response import Framing, framing_of, status_line
@@ -33,6 +32,40 @@ class Carrier(Protocol):
     def say(self, data: bytes, *, more: bool, stays: bool) -> None: ...
     async def drained(self) -> None: ...
     def over(self, *, owed: bool) -> None: ...
+
+
+class HangUp:
+    """Whether the caller has hung up. It belongs to no loop, and tells of it in the moment that it
+    happens; a future would cost ten times as much to make."""
+
+    __slots__ = ("_is_done", "_told")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._told: list[Callable[[Any], object]] = []
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def add_done_callback(self, told: Callable[[Any], object], /) -> None:
+        """At once where it has happened."""
+        if self._is_done:
+            told(self)
+        else:
+            self._told.append(told)
+
+    def remove_done_callback(self, told: Callable[[Any], object], /) -> int:
+        """How often it was there."""
+        there = len(self._told)
+        self._told = [each for each in self._told if each != told]
+        return there - len(self._told)
+
+    def happens(self) -> None:
+        """Once."""
+        self._is_done = True
+        waiting, self._told = self._told, []
+        for told in waiting:
+            told(self)
 
 
 class Exchange:
