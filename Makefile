@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 python = "$(VENV)/bin/python"
 
-.PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel clean
+.PHONY: help run test test-long test-newest check lint format types floors deps lock-check lock upgrade wheel wheels clean
 .PHONY: run-environment dev-environment docs walk monitoring audit
 
 help: ## show this
@@ -77,6 +77,14 @@ upgrade: ## take the newest version of every dependency into the locks
 
 wheel: dev-environment ## build the wheel into dist/ and try it in an environment of its own; COMPILED=1 for the compiled one
 	@COMPILED=$(COMPILED) scripts/try-wheel
+
+# A wheel is for one minor version of Python.
+wheels: ## the compiled wheel for each Python of this machine from 3.11 to 3.14; says which are not here
+	@for version in 3.11 3.12 3.13 3.14; do \
+		if "python$$version" -c "" 2>/dev/null; then \
+			$(MAKE) --no-print-directory wheel COMPILED=1 "PYTHON=python$$version" "VENV=.tools/venv-$$version" || exit; \
+		else echo "python$$version is not here, and so no wheel for it"; fi; \
+	done; ls dist
 
 clean: ## remove environments, tools and caches
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
