@@ -3,7 +3,8 @@
 The application serves in this process, on a real socket, beside three required targets that
 acknowledge. Once a few events have warmed it up, some more are watched one by one, and the shortest
 walk is printed: now and then a timer has its turn in between. A file is passed when one of its
-functions is called on the loop's thread; the log's writer has a thread of its own.
+functions is called on the loop's thread; the log's writer has a thread of its own. That something
+is made there (`__init__`) does not count: one reads on where one was.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Walk:
 
     def _see(self, frame: FrameType, event: str, _: object) -> None:
         file = frame.f_code.co_filename
-        if event == "call" and file.startswith(ROUTER):
+        made = frame.f_code.co_name == "__init__"
+        if event == "call" and not made and file.startswith(ROUTER):
             self.files.append(file.removeprefix(ROUTER))
 
     def __enter__(self) -> Walk:

@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     loaded = config.parse_files(files, os.environ, settings.secrets_dir)
     # Whoever plays with it is on this machine.
     loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
-    log, story = Log(), Story()
+    log, story = Log(), EventLines()
     log.takes = story.take
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
@@ -157,7 +157,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     server.run(*ops, *served, serving, then=tell)
 
 
-class Story:
+class EventLines:
     """Takes the events' lines from the log until it is over; other lines are printed."""
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ async def _send(url: str, body: bytes) -> str:
     return result.body.decode("utf-8", "replace")
 
 
-async def _tell_first(url: str, story: Story) -> Mapping[str, Any]:
+async def _tell_first(url: str, story: EventLines) -> Mapping[str, Any]:
     """The sample event and what became of it; its fields."""
     reply = await _send(url, SAMPLE)
     line = await story.event()
@@ -228,7 +228,7 @@ def _optional(line: Mapping[str, Any]) -> str | None:
     return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
 
 
-async def _leave_waiting(url: str, story: Story, target: str, stand_in: StandIn) -> None:
+async def _leave_waiting(url: str, story: EventLines, target: str, stand_in: StandIn) -> None:
     """A third event, which a target that nobody waits for fails for a while: something to see."""
     for _ in range(_FAILURES):
         stand_in.fail_next()
@@ -243,7 +243,7 @@ def _last_required(line: Mapping[str, Any]) -> str | None:
     return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
 
 
-async def _tell_retry(url: str, story: Story, failing: str, wait: float) -> None:
+async def _tell_retry(url: str, story: EventLines, failing: str, wait: float) -> None:
     """A second event, which one target fails at first: whom its retry reaches."""
     say("")
     say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
