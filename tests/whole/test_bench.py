@@ -17,7 +17,7 @@ import pytest
 
 from bench.arrivals import Answered, apart, arrivals, percentile, read
 from bench.spans import Span, Threads, collections, met, rotations, told
-from bench.tables import beside
+from bench.tables import beside, waits_table
 from tests.support.command import PATIENCE
 
 Answer = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
@@ -183,3 +183,14 @@ def test_a_thread_that_runs_is_seen() -> None:
 def test_a_cost_beside_another(cost: float, of: float, said: str) -> None:
     """As a part of it, in the words of the tables."""
     assert beside(cost, of) == said
+
+
+def test_figures_that_are_the_generators_own_are_marked() -> None:
+    """Where it noticed events late; how late it was else is told below."""
+
+    def run(late: float) -> dict[str, float]:
+        return {"part": 0.5, "median": 1.0, "p99": 2.0, "late_p99": late}
+
+    said = waits_table({"one": [run(0.06)], "other": [run(4.0)]}).splitlines()
+    assert said[2:4] == ["| one | 1.0 / 2.0 |", "| other | 1.0 / 2.0* |"]
+    assert "within 0.06 ms" in said[5]
