@@ -212,7 +212,7 @@ torture: dev-environment ## random bytes from callers and targets, and payload f
 
 .PHONY: bench tails growth hung flapping profile door-cost
 
-bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
+bench: dev-environment ## the router, compiled too, beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
 	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
 
