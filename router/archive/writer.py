@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from router.archive.shelf import Shelf
+from router.net import stay_behind
 from router.telemetry import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
@@ -127,6 +128,7 @@ class Archive:
             self._writing.join(timeout)
 
     def _run(self) -> None:
+        stay_behind()  # to finish a segment takes 25 ms of a core
         self._tidy()
         tidied = time.monotonic()
         while not (self._closing.is_set() and not self._waiting):

@@ -7,6 +7,7 @@ import gc
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -16,6 +17,7 @@ from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
 from router.model import ConfigInvalid, Problem
+from router.net import stay_behind
 from router.telemetry import Log, Metrics
 
 T = TypeVar("T")
@@ -226,9 +228,12 @@ async def _without_pauses(work: Callable[[], T]) -> T:
     """
     gc.collect()
     gc.disable()
+    # A thread of its own: it takes the core after the loop's, and others have to wait for nothing.
+    thread = ThreadPoolExecutor(1, "reload", stay_behind)
     try:
-        return await asyncio.to_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
     finally:
+        thread.shutdown(wait=False)
         gc.freeze()
         gc.unfreeze()
         gc.enable()

@@ -17,7 +17,15 @@ from router.net.networks import (
     network_of,
 )
 from router.net.resolver import SocketAddress, look_up
-from router.net.resources import OPS, Callers, files_allowed, memory_limit, memory_note, share_out
+from router.net.resources import (
+    OPS,
+    Callers,
+    files_allowed,
+    memory_limit,
+    memory_note,
+    share_out,
+    stay_behind,
+)
 from router.net.server_tls import listener_tls, listener_warnings, pair_of
 from router.net.timer import TICK, Timer
 
@@ -64,6 +72,7 @@ __all__ = [
     "never",
     "pair_of",
     "share_out",
+    "stay_behind",
     "take_inherited",
     "url_of",
     "waiting",
