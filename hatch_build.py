@@ -38,6 +38,7 @@ MODULES = (
     "model/value",
     "net/access",
     "net/batching",
+    "net/calling",
     "net/http/body",
     "net/http/connection",
     "net/http/exchange",

@@ -2,6 +2,7 @@
 
 from router.net.access import AUTHORIZATION, SHORT, Access, Denial, Tokens
 from router.net.batching import COMPANY, Batching, batching_of
+from router.net.calling import call_back
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls, certificates_in
 from router.net.egress import ANYWHERE, Egress, is_public, never
@@ -57,6 +58,7 @@ __all__ = [
     "address_of",
     "bar",
     "batching_of",
+    "call_back",
     "certificates_in",
     "files_allowed",
     "is_listening",

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from router.net.calling import call_back
+
 #: With more than so many in hand it pays to wait for the end of the turn.
 COMPANY: Final = 4
 
@@ -38,11 +40,7 @@ class Batching:
         """Send what waits, now. One that raises costs the others nothing."""
         while self._waiting:
             send, what = self._waiting.popleft()
-            try:
-                send(what)
-            except Exception as error:  # noqa: BLE001 - told as that of any callback
-                told = {"message": "what was put in the batching failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(told)
+            call_back(send, what)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model import Reason, Value
-from router.net import Egress, Tls
+from router.net import Egress, Tls, call_back
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.
@@ -102,13 +102,13 @@ class TargetExchange(Generic[T]):
         if not self._is_over:
             raise asyncio.InvalidStateError("it is not over")
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)
         return cast("T", self._value)
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` in the moment that it ends; at once where it has."""
         if self._is_over:
-            listener(self)
+            call_back(listener, self)
         else:
             self._listeners.append(listener)
 
@@ -152,7 +152,7 @@ class TargetExchange(Generic[T]):
         self._is_over, self._value, self.error = True, value, error
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener(self)
+            call_back(listener, self)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

@@ -75,6 +75,23 @@ async def test_everybody_who_listens_hears_it() -> None:
 
 
 @pytest.mark.parametrize("how", ENDS)
+async def test_a_listener_that_fails_costs_nobody_else_anything(how: str) -> None:
+    """It is told as any callback's failure; the others hear, and what it has come to is stopped."""
+    told: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    heard: list[str] = []
+    one = flight()
+    one.stop = lambda: heard.append("stopped")
+    one.listen(lambda _: 1 // 0)
+    one.listen(lambda _: heard.append("heard"))
+    ENDS[how](one)
+    one.listen(lambda _: 1 // 0)
+    assert heard == ["heard", *(["stopped"] if how == "cancelled" else [])]
+    assert [type(error) for error in told] == [ZeroDivisionError] * 2
+
+
+@pytest.mark.parametrize("how", ENDS)
 async def test_who_waits_for_an_exchange_hears_what_came_of_it(how: str) -> None:
     """Be it a value, a fault or that it was cancelled; before its end as well as after."""
     one = flight()

@@ -455,3 +455,31 @@ async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) 
     await steps()
     assert await steps() == few
     await store.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE deliveries SET state = 'unheard of'",
+        "UPDATE events SET event_id = CAST(x'ff' AS TEXT)",
+    ],
+    ids=["a word that nobody knows", "a text that is none"],
+)
+async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
+    path: Path, damage: str
+) -> None:
+    """Else the log could never be cut again: of what was written by another program, say."""
+    store = await SqliteStore.open(path, LIMITS)
+    await add(store, b"body")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA ignore_check_constraints = ON")
+        other.execute(damage)
+        other.commit()
+        with pytest.raises((StoreFailed, ValueError)):
+            await store.find(letter(b"body").digest, T)
+        other.execute("UPDATE deliveries SET retries = retries + 1")
+        other.commit()
+        busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not busy
+    assert await store.find(letter(b"another").digest, T) == ()
+    await store.close()

@@ -369,3 +369,31 @@ async def test_the_state_of_a_lifespan_is_each_requests_own() -> None:
             await reader.readuntil(b"abcdef")
     assert seen == [{"answer": 42, "more": 1}] * 2
     assert seen[0] is not seen[1]
+
+
+async def test_no_second_response_is_begun_within_one() -> None:
+    """By whatever way the first was begun."""
+
+    async def twice(_: Any, send: Any) -> None:
+        await send(start())
+        await send(body(b"abc", more=True))
+        send.__self__.respond(500, b"content-length: 0\r\n", b"")
+
+    application = Application(twice)
+    async with served(application) as (_, reader, writer):
+        writer.write(GET)
+        assert b"500" not in await reader.read()
+    assert [type(error) for error in application.errors] == [RuntimeError]
+
+
+async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A group of a task group's, say, which is no Exception; the caller hears 500."""
+
+    async def raises(_: Any, __: Any) -> None:
+        raise BaseExceptionGroup("group", [GeneratorExit()])
+
+    with caplog.at_level(logging.ERROR, "uvicorn.error"):
+        async with served(Application(raises)) as (_, reader, writer):
+            writer.write(GET)
+            assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
+    assert "Exception in ASGI application" in caplog.text

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, Protocol
 
+from router.net.calling import call_back
 from router.net.http.body import Body
 from router.net.http.head import Head
 from router.net.http.response import Framing, framing_of, status_line
@@ -50,7 +51,7 @@ class HangUp:
     def add_done_callback(self, told: Callable[[Any], object], /) -> None:
         """At once where it has happened."""
         if self._is_done:
-            told(self)
+            call_back(told, self)
         else:
             self._told.append(told)
 
@@ -65,7 +66,7 @@ class HangUp:
         self._is_done = True
         waiting, self._told = self._told, []
         for told in waiting:
-            told(self)
+            call_back(told, self)
 
 
 class Exchange:
@@ -155,7 +156,9 @@ class Exchange:
         """
         if self.is_answered or self.gone.done():
             return
-        framing = Framing(status_line(status) + lines, len(body))
+        if self._framing is not None:
+            raise RuntimeError("a response has been started already")
+        framing = self._framing = Framing(status_line(status) + lines, len(body))
         self._is_chunked = False
         self._say_last(self._with_head(framing, b"" if self._head.method == b"HEAD" else body))
 
@@ -218,7 +221,11 @@ class Exchange:
             await application(scope, self.receive, self.send)
             if not self.is_over:
                 _log.error("An ASGI application has returned without a whole response")
-        except Exception:  # noqa: BLE001 - whatever it is, it is the application's
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             _log.exception("Exception in ASGI application")
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._carrier.over(owed=not self.is_over)

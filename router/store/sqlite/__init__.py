@@ -95,6 +95,9 @@ class SqliteStore:
             found = reading.find(self._looking, digest)
         except sqlite3.Error as error:
             raise self._failed(error) from None
+        except BaseException:
+            self._renew_cursor()
+            raise
         if found and self._late:
             return tuple(map(self._without_late_credit, found))
         return found
@@ -170,6 +173,7 @@ class SqliteStore:
     async def close(self) -> None:
         await self._writer.close(CLOSE_TIMEOUT)
         if self._reader is not None:
+            self._looking.close()
             self._reader.close()
             self._reader = None
 
@@ -194,11 +198,21 @@ class SqliteStore:
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:
         """What a read has failed by. Where it says so, the next one opens the file anew."""
+        self._renew_cursor()
         if self._reader is not None and needs_reopening(error):
             with suppress(sqlite3.Error):
+                self._looking.close()
                 self._reader.close()
             self._reader = None
         return translated(error)
+
+    def _renew_cursor(self) -> None:
+        """A statement that has not come to its end would keep its read transaction, and the log
+        from being cut."""
+        with suppress(sqlite3.Error):
+            self._looking.close()
+            if self._reader is not None:
+                self._looking = self._reader.cursor()
 
     async def _write(self, work: Callable[[Rows], T], timeout: float) -> T:
         result: T = await self._done(self._job(work, timeout), timeout)
