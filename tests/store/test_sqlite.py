@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -470,7 +471,11 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
 ) -> None:
     """Else the log could never be cut again: of what was written by another program, say."""
     store = await SqliteStore.open(path, LIMITS)
-    await add(store, b"body")
+    record = Record("event", Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
+    rows = [DeliveryRow(target, State.AWAITING) for target in ("one", "two", "three")]
+    for number in range(3):  # SQLite is at its end with the last row
+        each = replace(record, event_id=f"event-{number}")
+        await store.add(each, letter(b"body"), rows, T)
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA ignore_check_constraints = ON")
         other.execute(damage)
