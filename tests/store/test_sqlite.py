@@ -462,7 +462,7 @@ async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) 
     "damage",
     [
         "UPDATE deliveries SET state = 'unheard of'",
-        "UPDATE events SET event_id = CAST(x'ff' AS TEXT)",
+        "UPDATE events SET event_id = CAST(x'ff' AS TEXT) WHERE event_id = 'event-0'",
     ],
     ids=["a word that nobody knows", "a text that is none"],
 )
