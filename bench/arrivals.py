@@ -101,7 +101,11 @@ def summed_up(events: Sequence[Answered], failures: int, cpu: float) -> Latency:
     return Latency(
         len(events),
         failures,
-        *(percentile(share, latencies) for share in (0.5, 0.9, 0.99, 0.999, 1.0)),
+        median=percentile(0.5, latencies),
+        p90=percentile(0.9, latencies),
+        p99=percentile(0.99, latencies),
+        p999=percentile(0.999, latencies),
+        most=percentile(1.0, latencies),
         worst=tuple(slowest_last[: -WORST - 1 : -1]),
         late_p99=percentile(0.99, lates),
         late_most=percentile(1.0, lates),

@@ -1,10 +1,10 @@
 """The router beside what one would run in its place: python -m bench.compare [--quick]
 
 Each gets the same events over the same fifty routes to the same three targets, keep-alive on both
-sides, and does the same checks. They run side by side, one core each side: what is measured on one,
-wrk and the targets on the other. Rounds are interleaved, so that a busy moment hits all alike; the
-figures are medians over the rounds, with the lowest and the highest. CPU is user and system time of
-the whole process tree, by answered event.
+sides; what a peer leaves out is told. They run side by side, one core each side: what is measured
+on one, the load and the targets on the other. Rounds are interleaved, so that a busy moment hits
+all alike; the figures are medians over the rounds, with the lowest and the highest. CPU is user and
+system time of the whole process tree, by answered event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.arrivals import arrivals
+from bench.compiled import compiled_tree
 from bench.processes import (
     HERE,
+    LEAN,
     NGINX,
     NODE,
     OBVIOUS,
@@ -37,15 +38,13 @@ from bench.processes import (
     start,
     start_targets,
 )
+from bench.tables import lacks_table, table, waits_table
 from bench.wrk import Load, wrk
 
-#: Node.js is left out, which its absence from the table shows, where its packages can't be fetched.
-PEERS = [
-    peer
-    for peer in (router("router"), NGINX, NODE, OBVIOUS)
-    if peer is not NODE or (HERE / "node" / "node_modules").is_dir()
-]
 ROUTES, TARGETS, CONNECTIONS = 50, 3, 32
+
+#: The names of the two routers.
+COMPILED, PURE = "router, compiled", "router"
 
 #: Of the best rate, for arrivals.
 PARTS = (0.25, 0.5, 0.75, 0.9)
@@ -56,36 +55,64 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two short rounds: does it all work?")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--no-compiled", action="store_true", help="leave the compiled router out")
     parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
     args = parser.parse_args()
     rounds, seconds = (2, 2) if args.quick else (args.rounds, args.seconds)
     print(machine(), file=sys.stderr)
-    with running(PEERS, ROUTES, TARGETS) as started:
-        runs = closed(started, rounds, seconds)
-        print(table(runs))
+    everybody = peers(with_compiled=not args.no_compiled)
+    with running(everybody, ROUTES, TARGETS) as started:
+        at_rest = {each.name: each.memory_at_rest() for each in started}
+        runs = closed(started, everybody, rounds, seconds)
+        print(
+            table(runs, at_rest, (COMPILED, PURE)), "", lacks_table(everybody), sep="\n", flush=True
+        )
         waits = {} if args.quick else opened(started, runs, seconds)
     if waits:
         print("", waits_table(waits), sep="\n")
     if args.out is not None:
         args.out.write_text(json.dumps({"closed": runs, "open": waits}, indent=1))
     # What the others fail at is shown, and is not this project's matter.
-    return 1 if any(run["failures"] for run in runs["router"]) else 0
+    failed = sum(run["failures"] for name in (COMPILED, PURE) for run in runs.get(name, ()))
+    return 1 if failed else 0
+
+
+def peers(*, with_compiled: bool) -> list[Peer]:
+    """All that are compared. Node.js is left out where its packages can't be fetched, which its
+    absence from the table shows."""
+    node = [NODE] if (HERE / "node" / "node_modules").is_dir() else []
+    return [*routers(with_compiled=with_compiled), NGINX, LEAN, *node, OBVIOUS]
+
+
+def routers(*, with_compiled: bool) -> list[Peer]:
+    compiled = [router(COMPILED, folder=compiled_tree())] if with_compiled else []
+    return [*compiled, router(PURE)]
 
 
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def closed(started: Sequence[Started], rounds: int, seconds: int) -> Runs:
+def closed(
+    started: Sequence[Started], everybody: Sequence[Peer], rounds: int, seconds: int
+) -> Runs:
     """Callers that wait for their replies: the figures of every round, by peer."""
     runs: Runs = {each.name: [] for each in started}
-    for each in started:
+    callers = {}
+    for each, peer in zip(started, everybody, strict=True):
         warm(each)
+        callers[each.name] = best_callers(each, peer.callers)
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
         # Each round in another order.
         for each in [*started[number % len(started) :], *started[: number % len(started)]]:
-            runs[each.name].append(measured(each, CONNECTIONS, seconds))
+            runs[each.name].append(measured(each, callers[each.name], seconds))
     return runs
+
+
+def best_callers(each: Started, numbers: Sequence[int]) -> int:
+    """With how many callers at a time, of these, it answers most; the usual number of none."""
+    done = {number: measured(each, number, 1)["per_second"] for number in numbers}
+    return max(done, key=done.__getitem__, default=CONNECTIONS)
 
 
 def opened(started: Sequence[Started], runs: Runs, seconds: int) -> Runs:
@@ -134,7 +161,7 @@ def beside_a_bad_one(bad: Mapping[str, Any], match: str, **top: Any) -> Iterator
         table["routes"].append({"name": "bad", "match": match, "required": ["bad"]})
         path.write_text(json.dumps(table))
         stack.callback(start_targets(scene, WRK_CORE).stop)
-        started = start(router("router"), scene, CORE)
+        started = start(router(PURE), scene, CORE)
         stack.callback(started.stop)
         warm(started)
         yield started.url
@@ -152,50 +179,16 @@ def measured(each: Started, connections: int, seconds: int, changes: int = 2) ->
     load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
     spent = each.cpu_seconds - before
     each.rest()
-    good = max(1, load.events - load.failures)
+    good = load.events - load.failures
     return {
-        "cpu_us": spent / good * 1e6,
-        "per_second": load.per_second,
+        "callers": connections,
+        "cpu_us": spent / max(1, good) * 1e6,
+        "per_second": load.per_second * good / max(1, load.events),
         "median_ms": load.median,
         "p99_ms": load.p99,
         "failures": load.failures,
         "memory": each.memory,
     }
-
-
-def table(runs: Runs) -> str:
-    """Markdown, the router first, and each beside it."""
-    lines = [
-        "| | CPU µs per event | the router is | events/s of one core | p99 ms | failures | MB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    own = _median(runs["router"], "cpu_us")
-    for name, each in runs.items():
-        cpu = [run["cpu_us"] for run in each]
-        median = statistics.median(cpu)
-        beside = "" if name == "router" else f"{own / median:.2f} of it"
-        if name != "router" and median > 4 * own:
-            beside = f"{median / own:.0f} times better"
-        lines.append(
-            f"| {name} | {median:.0f} ({min(cpu):.0f} to {max(cpu):.0f}) | {beside}"
-            f" | {_median(each, 'per_second'):,.0f} | {_median(each, 'p99_ms'):.1f}"
-            f" | {sum(run['failures'] for run in each)} | {_median(each, 'memory') / 1e6:.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def waits_table(waits: Runs) -> str:
-    """Markdown: the median and the 99th percentile, by how near its best rate each is driven."""
-    titles = " | ".join(f"{part:.0%} of its best rate" for part in PARTS)
-    lines = [f"| p50 / p99, ms | {titles} |", "| --- |" + " --- |" * len(PARTS)]
-    for name, each in waits.items():
-        cells = " | ".join(f"{w['median']:.1f} / {w['p99']:.1f}" for w in each)
-        lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
-
-
-def _median(runs: list[dict[str, Any]], name: str) -> float:
-    return float(statistics.median(run[name] for run in runs))
 
 
 def machine() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import string
 import subprocess
 import sys
 import time
@@ -13,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.nginx import nginx
 from tests.support.filled import fill
 
 HERE = Path(__file__).parent / "peers"
 SCHEMA = Path(__file__).parent.parent / "schemas" / "callback.schema.json"
-NGINX_MODULES = "/usr/lib/nginx/modules"
 
 #: How long a process may take to start, in seconds.
 PATIENCE = 20.0
@@ -68,14 +67,25 @@ class Peer:
     name: str
     #: Its command line, by the scene and its port.
     command: Callable[[Scene, int], Sequence[str]]
-    environ: Mapping[str, str]
+    #: What the router does, and it does not.
+    lacks: str = ""
+    #: The folder that it runs in, where that matters.
+    folder: Path | None = None
+    #: Numbers of callers, of which it is driven by the best for it; empty: it takes any number.
+    callers: Sequence[int] = ()
 
 
 class Started:
     """A running process and those that it has started."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environ: Mapping[str, str], port: int, *cores: int
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        port: int,
+        *cores: int,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}/callback"
@@ -84,6 +94,7 @@ class Started:
             env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            cwd=folder,
         )
         _await_port(name, port, self._process)
 
@@ -100,6 +111,11 @@ class Started:
         )
         return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def memory_at_rest(self) -> int:
+        """The same, once it has done with what it does at its start."""
+        self.rest()
+        return self.memory
+
     def rest(self) -> None:
         """Wait until it has done with what is over, so that it takes no core from the next one."""
         until, spent = time.monotonic() + PATIENCE, -1.0
@@ -112,8 +128,8 @@ class Started:
         self._process.wait(PATIENCE)
 
 
-def router(name: str, *options: str, unsettled: int = 0) -> Peer:
-    """The router as shipped, all on: store, metrics, log, limits."""
+def router(name: str, *options: str, unsettled: int = 0, folder: Path | None = None) -> Peer:
+    """The router as shipped, all on: store, metrics, log, limits; the one of that folder."""
 
     def command(scene: Scene, port: int) -> list[str]:
         store = scene.folder / f"{name}.db"
@@ -125,31 +141,47 @@ def router(name: str, *options: str, unsettled: int = 0) -> Peer:
             *("--ops-port", "0" if "--workers" not in options else str(free_port()), *options),
         ]
 
-    return Peer(name, command, {})
+    return Peer(name, command, folder=folder)
 
 
-NGINX = Peer("nginx + Lua", lambda scene, port: _nginx(scene, port, "nginx/nginx.conf"), {})
-NODE = Peer("Node.js", lambda scene, port: ["node", str(HERE / "node" / "server.mjs")], {})
+def _nginx(template: str) -> Callable[[Scene, int], Sequence[str]]:
+    return lambda scene, port: nginx(template, scene.folder, port, scene.target_ports)
+
+
+NGINX = Peer("nginx + Lua", _nginx("nginx.conf"), "store, retries, metrics, archive")
+LEAN = Peer(
+    "nginx + lean Lua",
+    _nginx("lean.conf"),
+    "these, and routes, checks of the event, a request id, a log",
+)
+NODE = Peer(
+    "Node.js",
+    lambda scene, port: ["node", str(HERE / "node" / "server.mjs")],
+    "store, retries, metrics, archive",
+)
 OBVIOUS = Peer(
-    "Starlette + httpx", lambda scene, port: [sys.executable, str(HERE / "obvious.py")], {}
+    "Starlette + httpx",
+    lambda scene, port: [sys.executable, str(HERE / "obvious.py")],
+    "store, retries, metrics, archive",
+    callers=(1, 2, 4, 8, 16, 32),
 )
 
 
 def start(peer: Peer, scene: Scene, *cores: int) -> Started:
     port = free_port()
     environ = {
-        **peer.environ,
         "PORT": str(port),
         "ROUTES": str(scene.folder / "routes.json"),
         "SCHEMA": str(SCHEMA),
         "LOG": str(scene.folder / f"{peer.name}.log"),
     }
-    return Started(peer.name, peer.command(scene, port), environ, port, *cores)
+    command = peer.command(scene, port)
+    return Started(peer.name, command, environ, port, *cores, folder=peer.folder)
 
 
 def start_targets(scene: Scene, core: int) -> Started:
     """One nginx that is every target."""
-    command = _nginx(scene, 0, "nginx/targets.conf")
+    command = _nginx("targets.conf")(scene, 0)
     return Started("targets", command, {}, scene.target_ports[0], core)
 
 
@@ -157,44 +189,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-def _nginx(scene: Scene, port: int, template: str) -> list[str]:
-    ports = scene.target_ports
-    words = {
-        "DIR": str(scene.folder),
-        "HERE": str(HERE / "nginx"),
-        "MODULES": NGINX_MODULES,
-        "PORT": str(port),
-        "ROUTES": str(scene.folder / "routes.json"),
-        "LISTEN": "\n".join(f"        listen 127.0.0.1:{p} backlog=4096;" for p in ports),
-        "UPSTREAMS": "\n".join(_upstream(p) for p in ports),
-        "LOCATIONS": "\n".join(_location(p) for p in ports),
-    }
-    text = (HERE / template).read_text()
-    path = scene.folder / Path(template).name
-    path.write_text(string.Template(text).safe_substitute(words))
-    return ["nginx", "-p", str(scene.folder), "-c", str(path)]
-
-
-def _upstream(port: int) -> str:
-    server = f"server 127.0.0.1:{port}; keepalive 256; keepalive_requests 100000000;"
-    return f"    upstream to_{port} {{ {server} }}"
-
-
-def _location(port: int) -> str:
-    return f"""        location = /to/{port} {{
-            internal;
-            access_log off;
-            proxy_pass http://to_{port}/callback;
-            proxy_http_version 1.1;
-            proxy_pass_request_headers off;
-            proxy_set_header Connection "";
-            proxy_set_header Content-Type application/json;
-            proxy_set_header X-Request-Id $request_id;
-            proxy_set_header Webhook-Id $request_id;
-            proxy_read_timeout 5s;
-        }}"""
 
 
 def _await_port(name: str, port: int, process: subprocess.Popen[bytes]) -> None:

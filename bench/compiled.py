@@ -1,0 +1,43 @@
+"""The compiled router: what scripts/compiled-tree makes, where there is none of these sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_TREE = ROOT / ".tools" / "compiled"
+
+
+def compiled_tree() -> Path:
+    """The folder that a compiled router runs in; it takes a minute where it has to be made."""
+    if not (_is_of_these_sources(_TREE) and _is_compiled(_TREE)):
+        print("making the compiled router in .tools/compiled: a minute of CPU", file=sys.stderr)
+        subprocess.run(
+            ["scripts/compiled-tree"],
+            cwd=ROOT,
+            env={**os.environ, "VENV": sys.prefix},
+            stdout=sys.stderr,
+            check=True,
+        )
+    return _TREE
+
+
+def _is_of_these_sources(tree: Path) -> bool:
+    """Whether what is compiled, and what is not, is in there as it is here."""
+    return _sources(tree) == _sources(ROOT)
+
+
+def _sources(tree: Path) -> dict[str, bytes]:
+    files = [tree / "hatch_build.py", *(tree / "router").rglob("*.py")]
+    return {str(each.relative_to(tree)): each.read_bytes() for each in files if each.exists()}
+
+
+def _is_compiled(tree: Path) -> bool:
+    """By this Python: another one would run the sources instead, and say nothing."""
+    said = subprocess.run(
+        [sys.executable, "-m", "router", "--version"], cwd=tree, capture_output=True, text=True
+    )
+    return ", compiled, " in said.stdout
