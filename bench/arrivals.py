@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 SOURCE = Path(__file__).with_name("arrivals.c")
 PROGRAM = Path(__file__).parent.parent / ".tools" / "arrivals"
 
-#: How many of the events that took longest are told of.
+#: How many of the slowest events are told of.
 WORST = 10
 
 #: The key of events that every target of the bench gets.
@@ -35,6 +35,10 @@ class Answered(NamedTuple):
     late: float
     latency: float
 
+    @property
+    def ended(self) -> float:
+        return self.due + self.latency / 1000
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -47,7 +51,7 @@ class Latency:
     p99: float
     p999: float
     most: float
-    #: Those that took longest, the longest first.
+    #: The slowest one, the slowest that was not in hand at the same time as that, and so on.
     worst: tuple[Answered, ...]
     #: How late events were sent. Where all connections are busy that is the server's doing.
     late_p99: float
@@ -106,11 +110,22 @@ def summed_up(events: Sequence[Answered], failures: int, cpu: float) -> Latency:
         p99=percentile(0.99, latencies),
         p999=percentile(0.999, latencies),
         most=percentile(1.0, latencies),
-        worst=tuple(slowest_last[: -WORST - 1 : -1]),
+        worst=tuple(apart(reversed(slowest_last), WORST)),
         late_p99=percentile(0.99, lates),
         late_most=percentile(1.0, lates),
         cpu=cpu,
     )
+
+
+def apart(slowest: Iterable[Answered], most: int) -> list[Answered]:
+    """The first ones of which no two were in hand at a time: those have waited for the same."""
+    found: list[Answered] = []
+    for event in slowest:
+        if len(found) == most:
+            break
+        if all(event.ended < each.due or each.ended < event.due for each in found):
+            found.append(event)
+    return found
 
 
 def percentile(share: float, ordered: Sequence[float]) -> float:
