@@ -38,8 +38,6 @@ class Threads:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._tasks = Path(f"/proc/{pid}/task")
-        #: Seconds that the loop was ready and did not run, of these that it was looked at.
-        self.waited = self.looked = 0.0
         self.spans: list[Span] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -53,11 +51,9 @@ class Threads:
         at, before = time.time(), self._look()
         while not self._over.wait(_LOOK):
             now, found = time.time(), self._look()
-            self.looked += now - at
             for task, (ran, waited) in found.items():
                 had, stood = before.get(task, (ran, waited))
                 if task == self._pid:
-                    self.waited += waited - stood
                     self._tell("the loop waited for its core", at, now, waited - stood)
                 else:
                     self._tell(f"thread {self._name(task)} ran", at, now, ran - had)

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +25,16 @@ from bench.arrivals import WORST, Answered, Latency, arrivals
 from bench.compare import COMPILED, CONNECTIONS, CORE, PURE, ROUTES, TARGETS, WRK_CORE, machine
 from bench.compiled import ROOT, compiled_tree
 from bench.goings_on import GoingOn, Prunes, Reloads, Scrapes
-from bench.processes import NGINX, Scene, Started, free_port, start, start_targets, take_precedence
+from bench.processes import (
+    NGINX,
+    Scene,
+    Started,
+    busy_seconds,
+    free_port,
+    precedence,
+    start,
+    start_targets,
+)
 from bench.spans import Span, Threads, collections, met, rotations, told
 from bench.wrk import wrk
 
@@ -103,8 +113,8 @@ CASES = {
 
 class Run(NamedTuple):
     latency: Latency
-    #: The part of the time that the loop was ready and did not run; None where that is not known.
-    waited: float | None
+    #: The part of the core that others had, whoever they are.
+    others: float
     spans: list[Span]
 
 
@@ -123,9 +133,8 @@ def main() -> int:
     cases = {name: CASES[name] for name in args.cases or CASES}
     rounds, seconds = (1, 3.0) if args.quick else (args.rounds, args.seconds)
     trees = {PURE: ROOT} if args.no_compiled else {COMPILED: compiled_tree(), PURE: ROOT}
-    take_precedence()
     print(machine(), file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with precedence(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
         scene.write()
         stack.callback(start_targets(scene, WRK_CORE).stop)
@@ -158,9 +167,7 @@ class Bench:
             router.started.stop()
 
     def nginx(self, rate: float, seconds: float) -> Run:
-        latency = arrivals(self._nginx.url, rate, seconds, WRK_CORE)
-        self._nginx.rest()
-        return Run(latency, None, [])
+        return Run(*_driven(self._nginx, rate, seconds), [])
 
     def router(self, name: str, case: Case, rate: float, seconds: float) -> Run:
         """One run of a new router, with all that the case has beside it."""
@@ -172,19 +179,27 @@ class Bench:
         for each in beside:
             each.start()
         try:
-            latency = arrivals(router.started.url, rate, seconds, WRK_CORE)
+            latency, others = _driven(router.started, rate, seconds)
         finally:
             for each in beside:
                 each.stop()
             threads.stop()
             router.started.stop()
         spans = [*threads.spans, *(span for each in beside for span in each.spans)]
-        return Run(latency, threads.waited / threads.looked, spans + router.spans())
+        return Run(latency, others, spans + router.spans())
 
     def _router(self, name: str, options: Sequence[str]) -> Watched:
         self._number += 1
         scene = replace(self._scene, folder=self._scene.folder / str(self._number))
         return Watched(scene, self._trees[name], options)
+
+
+def _driven(started: Started, rate: float, seconds: float) -> tuple[Latency, float]:
+    """The latencies, and the part of the core that others had meanwhile."""
+    began, busy, own = time.monotonic(), busy_seconds(CORE), started.cpu_seconds
+    latency = arrivals(started.url, rate, seconds, WRK_CORE)
+    others = (busy_seconds(CORE) - busy) - (started.cpu_seconds - own)
+    return latency, max(0.0, others / (time.monotonic() - began))
 
 
 def _best_rate(started: Started) -> float:
@@ -213,7 +228,7 @@ def table(runs: Runs, rates: dict[str, float]) -> str:
     """Markdown: the latencies of each case, and how its p99 stands beside that of nginx."""
     titles = (
         *("", "", "events/s", "p50 ms", "p99", "of nginx's", "p99.9", "most", "failures"),
-        *("sent late, p99", "waits for its core"),
+        *("sent late, p99", "others on its core"),
     )
     lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
     first = next(iter(runs))
@@ -223,12 +238,11 @@ def table(runs: Runs, rates: dict[str, float]) -> str:
             _median(each, figure) for figure in ("median", "p99", "p999", "most", "late_p99")
         )
         beside = "" if (name, case) == first else f"{p99 / theirs:.1f} times"
-        shares = [run.waited for run in each if run.waited is not None]
-        waited = f"{statistics.median(shares):.1%}" if shares else ""
+        others = statistics.median(run.others for run in each)
         failures = sum(run.latency.failures for run in each)
         lines.append(
             f"| {name} | {case} | {rates[name]:,.0f} | {median:.2f} | {p99:.2f} | {beside}"
-            f" | {p999:.1f} | {most:.1f} | {failures} | {late:.2f} | {waited} |"
+            f" | {p999:.1f} | {most:.1f} | {failures} | {late:.2f} | {others:.0%} |"
         )
     cpu = max(run.latency.cpu for each in runs.values() for run in each)
     return "\n".join([*lines, "", f"The generator took at most {cpu:.0%} of its core."])
