@@ -108,6 +108,12 @@ class Started:
         return sum(_cpu_of(pid) for pid in _tree(self._process.pid))
 
     @property
+    def waited_seconds(self) -> float:
+        """How long first threads of the tree, event loops mostly, were ready and another had the
+        core."""
+        return sum(_waited_by(pid) for pid in _tree(self._process.pid))
+
+    @property
     def memory(self) -> int:
         """Resident bytes of the whole tree."""
         pages = (
@@ -211,13 +217,6 @@ def free_port() -> int:
         return port
 
 
-def busy_seconds(core: int) -> float:
-    """How long anybody has run on that core so far, but for the system's own interrupts."""
-    lines = Path("/proc/stat").read_text().splitlines()
-    fields = next(line.split() for line in lines if line.startswith(f"cpu{core} "))
-    return sum(map(int, fields[1:4])) / _TICKS
-
-
 def _await_port(name: str, port: int, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
@@ -252,3 +251,10 @@ def _cpu_of(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _waited_by(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0

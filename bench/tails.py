@@ -29,7 +29,6 @@ from bench.processes import (
     NGINX,
     Scene,
     Started,
-    busy_seconds,
     free_port,
     precedence,
     start,
@@ -113,8 +112,8 @@ CASES = {
 
 class Run(NamedTuple):
     latency: Latency
-    #: The part of the core that others had, whoever they are.
-    others: float
+    #: The part of the time that its loop was ready and another had the core.
+    waited: float
     spans: list[Span]
 
 
@@ -179,14 +178,14 @@ class Bench:
         for each in beside:
             each.start()
         try:
-            latency, others = _driven(router.started, rate, seconds)
+            latency, waited = _driven(router.started, rate, seconds)
         finally:
             for each in beside:
                 each.stop()
             threads.stop()
             router.started.stop()
         spans = [*threads.spans, *(span for each in beside for span in each.spans)]
-        return Run(latency, others, spans + router.spans())
+        return Run(latency, waited, spans + router.spans())
 
     def _router(self, name: str, options: Sequence[str]) -> Watched:
         self._number += 1
@@ -195,11 +194,10 @@ class Bench:
 
 
 def _driven(started: Started, rate: float, seconds: float) -> tuple[Latency, float]:
-    """The latencies, and the part of the core that others had meanwhile."""
-    began, busy, own = time.monotonic(), busy_seconds(CORE), started.cpu_seconds
+    """The latencies, and the part of the time that its loop waited for the core."""
+    began, before = time.monotonic(), started.waited_seconds
     latency = arrivals(started.url, rate, seconds, WRK_CORE)
-    others = (busy_seconds(CORE) - busy) - (started.cpu_seconds - own)
-    return latency, max(0.0, others / (time.monotonic() - began))
+    return latency, (started.waited_seconds - before) / (time.monotonic() - began)
 
 
 def _best_rate(started: Started) -> float:
@@ -228,7 +226,7 @@ def table(runs: Runs, rates: dict[str, float]) -> str:
     """Markdown: the latencies of each case, and how its p99 stands beside that of nginx."""
     titles = (
         *("", "", "events/s", "p50 ms", "p99", "of nginx's", "p99.9", "most", "failures"),
-        *("sent late, p99", "others on its core"),
+        *("sent late, p99", "waits for its core"),
     )
     lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
     first = next(iter(runs))
@@ -238,11 +236,11 @@ def table(runs: Runs, rates: dict[str, float]) -> str:
             _median(each, figure) for figure in ("median", "p99", "p999", "most", "late_p99")
         )
         beside = "" if (name, case) == first else f"{p99 / theirs:.1f} times"
-        others = statistics.median(run.others for run in each)
+        waited = statistics.median(run.waited for run in each)
         failures = sum(run.latency.failures for run in each)
         lines.append(
             f"| {name} | {case} | {rates[name]:,.0f} | {median:.2f} | {p99:.2f} | {beside}"
-            f" | {p999:.1f} | {most:.1f} | {failures} | {late:.2f} | {others:.0%} |"
+            f" | {p999:.1f} | {most:.1f} | {failures} | {late:.2f} | {waited:.1%} |"
         )
     cpu = max(run.latency.cpu for each in runs.values() for run in each)
     return "\n".join([*lines, "", f"The generator took at most {cpu:.0%} of its core."])
