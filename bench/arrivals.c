@@ -1,11 +1,11 @@
 /* Open-loop load: events arrive when they are due, whether or not earlier ones are answered.
  *
- *   arrivals HOST PORT PATH KEY PER_SECOND SECONDS
+ *   arrivals HOST PORT PATH KEY PER_SECOND WARM SECONDS
  *
  * Arrivals are a Poisson process. An event's latency begins when it was due, so that a slow server
  * is not waited for; one that finds no free connection gets a new one, up to CONNECTIONS, and
  * beyond them it stands in a line, its clock running. Good is what is answered with a body that has
- * "000". What is sent within the first WARM seconds is not counted.
+ * "000". For WARM seconds connections are made and caches get warm: that is not counted.
  *
  * On stdout: how many failed, and which part of a core this program took; then a line for each good
  * event with when it was due, in Unix time, how late it was sent, and its latency: all in seconds.
@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 enum { CONNECTIONS = 512, ANSWER = 16384, REQUEST = 2048 };
-static const double WARM = 1.0;      /* connections are made, and caches warm */
 static const double PATIENCE = 10.0; /* for what is unanswered at the end */
 
 typedef struct {
@@ -218,21 +217,21 @@ static void report(double cpu) {
 }
 
 int main(int count, char **words) {
-    if (count != 7) {
-        fprintf(stderr, "usage: arrivals HOST PORT PATH KEY PER_SECOND SECONDS\n");
+    if (count != 8) {
+        fprintf(stderr, "usage: arrivals HOST PORT PATH KEY PER_SECOND WARM SECONDS\n");
         return 2;
     }
     host = words[1], port = atoi(words[2]), path = words[3];
     char *key = words[4];
     source = strsep(&key, "."), topic = strsep(&key, "."), kind = strsep(&key, "."), status = key;
-    double per_second = atof(words[5]), seconds = atof(words[6]);
+    double per_second = atof(words[5]), warm = atof(words[6]), seconds = atof(words[7]);
     address.sin_port = htons(port);
     if (status == NULL || per_second <= 0 || inet_pton(AF_INET, host, &address.sin_addr) != 1) {
         fprintf(stderr, "HOST is an address, KEY has four parts, PER_SECOND is more than 0\n");
         return 2;
     }
 
-    size_t most = (size_t)(per_second * (WARM + seconds) * 1.5) + 1000;
+    size_t most = (size_t)(per_second * (warm + seconds) * 1.5) + 1000;
     line = calloc(most, sizeof *line), answered = calloc(most, sizeof *answered);
     if (line == NULL || answered == NULL) die("calloc");
     for (int i = 0; i < CONNECTIONS; i++) callers[i].fd = -1;
@@ -243,7 +242,7 @@ int main(int count, char **words) {
     srand48(1);
 
     double due = clock_now(CLOCK_MONOTONIC), started = due, cpu = cpu_seconds();
-    begin = due + WARM;
+    begin = due + warm;
     for (size_t sent = 0; due < begin + seconds && sent < most; ) {
         listen_until(due);
         /* A late wake-up sends all that have become due meanwhile. */

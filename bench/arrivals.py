@@ -60,13 +60,23 @@ class Latency:
     cpu: float
 
 
-def arrivals(url: str, per_second: float, seconds: float, core: int, key: str = KEY) -> Latency:
-    """Send events of that key at that rate, for so long after a second of warming up, from a
-    process of its own on that core."""
+def arrivals(
+    url: str, per_second: float, seconds: float, core: int, key: str = KEY, *, warm: float = 1.0
+) -> Latency:
+    """Send events of that key at that rate, from a process of its own on that core; `seconds`
+    count, and not those before that it is warming up."""
     parts = urlsplit(url)
     where = (parts.hostname or "", str(parts.port or 80), parts.path)
     ran = subprocess.run(
-        ["taskset", "-c", str(core), program(), *where, key, str(per_second), str(seconds)],
+        [
+            "taskset",
+            "-c",
+            str(core),
+            program(),
+            *where,
+            key,
+            *map(str, (per_second, warm, seconds)),
+        ],
         stdout=subprocess.PIPE,
         check=True,
         text=True,

@@ -52,7 +52,7 @@ class Threads:
         while not self._over.wait(_LOOK):
             now, found = time.time(), self._look()
             for task, (ran, waited) in found.items():
-                had, stood = before.get(task, (ran, waited))
+                had, stood = before.get(task, (0.0, 0.0))
                 if task == self._pid:
                     self._tell("the loop waited for its core", at, now, waited - stood)
                 else:

@@ -23,9 +23,9 @@ def table(runs: Runs, at_rest: Mapping[str, int], own_names: Sequence[str]) -> s
     for name, each in runs.items():
         cpu = [run["cpu_us"] for run in each]
         median = statistics.median(cpu)
-        beside = [part(cost, median) if other != name else "" for other, cost in own.items()]
+        others = [beside(cost, median) if other != name else "" for other, cost in own.items()]
         cells = [
-            *(name, f"{median:,.0f} ({min(cpu):,.0f} to {max(cpu):,.0f})", *beside),
+            *(name, f"{median:,.0f} ({min(cpu):,.0f} to {max(cpu):,.0f})", *others),
             f"{each[0]['callers']}",
             *(f"{_median(each, 'per_second'):,.0f}", f"{_median(each, 'p99_ms'):.1f}"),
             f"{sum(run['failures'] for run in each)}",
@@ -35,7 +35,7 @@ def table(runs: Runs, at_rest: Mapping[str, int], own_names: Sequence[str]) -> s
     return "\n".join(lines)
 
 
-def part(cost: float, of: float) -> str:
+def beside(cost: float, of: float) -> str:
     """One cost beside another, as one says it."""
     return f"{cost / of:.2f} of it" if cost * 10 > of else f"1/{of / cost:.0f} of it"
 
