@@ -202,11 +202,15 @@ torture: dev-environment ## random bytes from callers and targets, and payload f
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 
-.PHONY: bench growth hung flapping profile door-cost
+.PHONY: bench tails growth hung flapping profile door-cost
 
 bench: dev-environment ## the router beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
 	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
+
+tails: dev-environment ## how long the slowest events take, and what they waited for; ARGS="quiet reloads"
+	@scripts/bench-tools
+	@$(python) -m bench.tails $(if $(QUICK),--quick) $(ARGS)
 
 growth: dev-environment ## how the cost of an event grows; figures, and curves in docs/bench/
 	@scripts/bench-tools

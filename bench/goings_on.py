@@ -16,7 +16,6 @@ from urllib.request import urlopen
 
 from bench.spans import Span
 from router.store.sqlite.file import connect
-from tests.support.filled import put_in
 
 #: Routes of each file that is reloaded, besides those that the bench's events need.
 ROUTES = 10_000
@@ -105,15 +104,14 @@ class Scrapes(GoingOn):
 class Prunes(GoingOn):
     """Rows of the store become old, and the router deletes them."""
 
-    def __init__(self, store: Path, seconds: float) -> None:
-        """So many that some become old all the time, for so many seconds from now."""
+    def __init__(self, store: Path) -> None:
+        """The rows are those of `fill`; they become old from now on."""
         super().__init__()
         self._store = store
-        count = int(seconds * OLD_EVERY_SECOND)
-        put_in(store, count, targets=("t0", "t1"))
         with closing(connect(store)) as connection:
             connection.execute(
-                "UPDATE events SET stage = 'ended', expires_at = ? + seq / ?",
+                "UPDATE events SET stage = 'ended', expires_at = ? + seq / ? "
+                "WHERE event_id LIKE 'filled-%'",
                 (time.time(), float(OLD_EVERY_SECOND)),
             )
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from bench.arrivals import WORST, Answered, Latency, arrivals
 from bench.compare import COMPILED, CONNECTIONS, CORE, PURE, ROUTES, TARGETS, WRK_CORE, machine
 from bench.compiled import ROOT, compiled_tree
-from bench.goings_on import GoingOn, Prunes, Reloads, Scrapes
+from bench.goings_on import OLD_EVERY_SECOND, GoingOn, Prunes, Reloads, Scrapes
 from bench.processes import (
     NGINX,
     Scene,
@@ -36,6 +36,7 @@ from bench.processes import (
 )
 from bench.spans import Span, Threads, collections, met, rotations, told
 from bench.wrk import wrk
+from tests.support.filled import fill
 
 #: The part of the best rate at which events arrive.
 PART = 0.5
@@ -47,7 +48,8 @@ SMALL_ARCHIVE = ("--archive-max-bytes", "4MiB")
 class Watched:
     """A router that is watched while it serves, in a folder of its own."""
 
-    def __init__(self, scene: Scene, tree: Path, options: Sequence[str]) -> None:
+    def __init__(self, scene: Scene, tree: Path, options: Sequence[str], rows: int) -> None:
+        """`rows`: unsettled events that are in its store."""
         scene.folder.mkdir()
         scene.write()
         folder = self.folder = scene.folder
@@ -55,6 +57,7 @@ class Watched:
             folder / name for name in ("routes.yaml", "store.db", "log")
         )
         self._collections = folder / "collections"
+        fill(self.store, rows, targets=("t0", "t1"))
         port, self._ops_port = free_port(), free_port()
         command = [
             *(sys.executable, "-P", str(ROOT / "bench" / "watched.py"), str(self._collections)),
@@ -81,22 +84,22 @@ class Watched:
         return spans + rotations(self.folder / "store.db-archive")
 
 
-def _reloads(router: Watched, _: float) -> GoingOn:
+def _reloads(router: Watched) -> GoingOn:
     return Reloads(router.routes, router.reloads)
 
 
-def _scrapes(router: Watched, _: float) -> GoingOn:
+def _scrapes(router: Watched) -> GoingOn:
     return Scrapes(router.metrics_url)
 
 
-def _prunes(router: Watched, seconds: float) -> GoingOn:
-    return Prunes(router.store, seconds)
+def _prunes(router: Watched) -> GoingOn:
+    return Prunes(router.store)
 
 
 @dataclass(frozen=True)
 class Case:
-    #: What goes on beside the events, made for a router and so many seconds.
-    beside: Sequence[Callable[[Watched, float], GoingOn]] = ()
+    #: What goes on beside the events, made for a router.
+    beside: Sequence[Callable[[Watched], GoingOn]] = ()
     options: Sequence[str] = ()
 
 
@@ -159,7 +162,7 @@ class Bench:
         """Events a second, with callers that wait for their replies."""
         if name == self._nginx.name:
             return _best_rate(self._nginx)
-        router = self._router(name, ())
+        router = self._router(name)
         try:
             return _best_rate(router.started)
         finally:
@@ -170,27 +173,26 @@ class Bench:
 
     def router(self, name: str, case: Case, rate: float, seconds: float) -> Run:
         """One run of a new router, with all that the case has beside it."""
-        router = self._router(name, case.options)
-        wrk(router.started.url, CONNECTIONS, 1, WRK_CORE)
-        router.started.rest()
-        beside = [each(router, seconds) for each in case.beside]
-        threads = Threads(router.started.pid)
-        for each in beside:
-            each.start()
-        try:
-            latency, waited = _driven(router.started, rate, seconds)
-        finally:
+        rows = int(seconds * OLD_EVERY_SECOND) if _prunes in case.beside else 0
+        router = self._router(name, case.options, rows)
+        with ExitStack() as stack:
+            stack.callback(router.started.stop)
+            wrk(router.started.url, CONNECTIONS, 1, WRK_CORE)
+            router.started.rest()
+            beside = [each(router) for each in case.beside]
+            threads = Threads(router.started.pid)
+            stack.callback(threads.stop)
             for each in beside:
-                each.stop()
-            threads.stop()
-            router.started.stop()
+                each.start()
+                stack.callback(each.stop)
+            latency, waited = _driven(router.started, rate, seconds)
         spans = [*threads.spans, *(span for each in beside for span in each.spans)]
         return Run(latency, waited, spans + router.spans())
 
-    def _router(self, name: str, options: Sequence[str]) -> Watched:
+    def _router(self, name: str, options: Sequence[str] = (), rows: int = 0) -> Watched:
         self._number += 1
         scene = replace(self._scene, folder=self._scene.folder / str(self._number))
-        return Watched(scene, self._trees[name], options)
+        return Watched(scene, self._trees[name], options, rows)
 
 
 def _driven(started: Started, rate: float, seconds: float) -> tuple[Latency, float]:
