@@ -34,6 +34,7 @@ from bench.processes import (
     Scene,
     Started,
     free_port,
+    precedence,
     router,
     start,
     start_targets,
@@ -140,6 +141,7 @@ def running(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(targets)], routes)
         scene.write()
+        stack.enter_context(precedence())
         stack.callback(start_targets(scene, WRK_CORE).stop)
         started = []
         for peer in peers:
@@ -160,6 +162,7 @@ def beside_a_bad_one(bad: Mapping[str, Any], match: str, **top: Any) -> Iterator
         table["targets"]["bad"] = dict(bad)
         table["routes"].append({"name": "bad", "match": match, "required": ["bad"]})
         path.write_text(json.dumps(table))
+        stack.enter_context(precedence())
         stack.callback(start_targets(scene, WRK_CORE).stop)
         started = start(router(PURE), scene, CORE)
         stack.callback(started.stop)
