@@ -8,7 +8,7 @@
  * "000". For WARM seconds connections are made and caches get warm: that is not counted.
  *
  * On stdout: how many failed, and which part of a core this program took; then a line for each good
- * event with when it was due, in Unix time, how late it was sent, and its latency: all in seconds.
+ * event with when it was due, in Unix time, how late that was noticed, and its latency: in seconds.
  */
 
 #define _GNU_SOURCE
@@ -51,7 +51,7 @@ static Caller callers[CONNECTIONS];
 static Caller *idle[CONNECTIONS]; /* the one that was used last is used next */
 static int opened, idles;
 
-static double *line; /* when the events that wait for a connection were due */
+static Event *line; /* that wait for a connection */
 static size_t head, tail;
 
 static Event *answered; /* only those that are counted */
@@ -110,10 +110,10 @@ static void push(Caller *caller) {
     if (sent != (ssize_t)caller->size) lose(caller); /* so little always fits, or it is broken */
 }
 
-static void give(Caller *caller, double due) {
+static void give(Caller *caller, Event event) {
     caller->busy = true;
     caller->got = 0;
-    caller->event = (Event){.due = due, .late = clock_now(CLOCK_MONOTONIC) - due};
+    caller->event = event;
     write_request(caller);
     if (!caller->connecting) push(caller);
 }
@@ -134,10 +134,11 @@ static Caller *dial(void) {
 }
 
 static void arrive(double due) {
+    Event event = {.due = due, .late = clock_now(CLOCK_MONOTONIC) - due};
     unanswered++;
-    if (idles > 0) give(idle[--idles], due);
-    else if (opened < CONNECTIONS) give(dial(), due);
-    else line[tail++] = due;
+    if (idles > 0) give(idle[--idles], event);
+    else if (opened < CONNECTIONS) give(dial(), event);
+    else line[tail++] = event;
 }
 
 /* The body, once the answer is whole; NULL before. */

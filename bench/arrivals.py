@@ -2,7 +2,7 @@
 
 A closed loop waits with a slow server, and so leaves out just the moments that count. Here an
 event's latency begins when it was due. That the figures are the server's and not the generator's,
-its own are beside them: how late it sent, and which part of its core it took.
+its own are beside them: how late it noticed events, and which part of its core it took.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Answered(NamedTuple):
 
     #: When it was due; Unix time, in seconds.
     due: float
-    #: How long after that it was sent, and answered; in milliseconds.
+    #: How long after that the generator noticed it, and it was answered; in milliseconds.
     late: float
     latency: float
 
@@ -53,7 +53,7 @@ class Latency:
     most: float
     #: The slowest one, the slowest that was not in hand at the same time as that, and so on.
     worst: tuple[Answered, ...]
-    #: How late events were sent. Where all connections are busy that is the server's doing.
+    #: How late the generator noticed events: it sends them then, if a connection is free.
     late_p99: float
     late_most: float
     #: The part of its core that the generator took.

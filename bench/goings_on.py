@@ -58,7 +58,7 @@ class Reloads(GoingOn):
     """Edits of routes.yaml, each with 10,000 other routes, as soon as the last one was taken."""
 
     def __init__(self, routes: Path, taken: Callable[[], int]) -> None:
-        """`taken` tells how many reloads there were so far."""
+        """`taken` tells how many reloads there were since it was asked last."""
         super().__init__()
         self._path = routes
         self._taken = taken
@@ -68,11 +68,11 @@ class Reloads(GoingOn):
         number = 0
         while not self.over.is_set():
             number += 1
-            before, part = self._taken(), self._path.with_suffix(".part")
+            part = self._path.with_suffix(".part")
             part.write_text(json.dumps(self._edited(number)))
             began = time.time()
             part.replace(self._path)
-            while self._taken() == before and not self.over.wait(_LOOK):
+            while not self._taken() and not self.over.wait(_LOOK):
                 pass
             self.note("routes.yaml edited and taken", began)
             self.over.wait(RELOAD_EVERY)

@@ -99,13 +99,17 @@ class Started:
                 stdout=stdout,
                 cwd=folder,
             )
-        self.pid = self._process.pid
         _await_port(name, port, self._process)
 
     @property
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree so far."""
         return sum(_cpu_of(pid) for pid in _tree(self._process.pid))
+
+    @property
+    def worker(self) -> int:
+        """The process that serves: the command's own, or the one that it has started for it."""
+        return _tree(self._process.pid)[-1]
 
     @property
     def waited_seconds(self) -> float:

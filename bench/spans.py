@@ -79,7 +79,7 @@ class Threads:
 
 
 def collections(said: str) -> list[Span]:
-    """Of what watched.py writes."""
+    """Of what watch.py writes."""
     spans = []
     for line in said.splitlines():
         began, seconds, generation = line.split()

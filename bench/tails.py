@@ -10,6 +10,7 @@ events of each case, what went on in the router and beside it just then.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -34,54 +35,15 @@ from bench.processes import (
     start,
     start_targets,
 )
-from bench.spans import Span, Threads, collections, met, rotations, told
+from bench.spans import Span, Threads, met
+from bench.watched import Watched
 from bench.wrk import wrk
-from tests.support.filled import fill
 
 #: The part of the best rate at which events arrive.
 PART = 0.5
 
 #: An archive that turns to its next segment some times a second; as shipped it has 16 MiB to fill.
 SMALL_ARCHIVE = ("--archive-max-bytes", "4MiB")
-
-
-class Watched:
-    """A router that is watched while it serves, in a folder of its own."""
-
-    def __init__(self, scene: Scene, tree: Path, options: Sequence[str], rows: int) -> None:
-        """`rows`: unsettled events that are in its store."""
-        scene.folder.mkdir()
-        scene.write()
-        folder = self.folder = scene.folder
-        self.routes, self.store, self._log = (
-            folder / name for name in ("routes.yaml", "store.db", "log")
-        )
-        self._collections = folder / "collections"
-        fill(self.store, rows, targets=("t0", "t1"))
-        port, self._ops_port = free_port(), free_port()
-        command = [
-            *(sys.executable, "-P", str(ROOT / "bench" / "watched.py"), str(self._collections)),
-            *("serve", "--log-format", "json", "--config", str(self.routes)),
-            *("--store", str(self.store), "--port", str(port)),
-            *("--ops-port", str(self._ops_port), *options),
-        ]
-        environ = {"PYTHONPATH": str(tree)}
-        self.started = Started("router", command, environ, port, CORE, folder=tree, log=self._log)
-
-    @property
-    def metrics_url(self) -> str:
-        return f"http://127.0.0.1:{self._ops_port}/metrics"
-
-    def reloads(self) -> int:
-        """How many were taken so far."""
-        return self._log.read_bytes().count(b'"happening":"reload","result":"taken"')
-
-    def spans(self) -> list[Span]:
-        """What it tells of itself, once it has stopped."""
-        with self._log.open("rb") as lines:
-            spans = told(lines)
-        spans += collections(self._collections.read_text())
-        return spans + rotations(self.folder / "store.db-archive")
 
 
 def _reloads(router: Watched) -> GoingOn:
@@ -109,7 +71,7 @@ CASES = {
     "scrapes": Case([_scrapes]),
     "rotations": Case(options=SMALL_ARCHIVE),
     "prunes": Case([_prunes]),
-    "all of it": Case([_reloads, _scrapes, _prunes], SMALL_ARCHIVE),
+    "everything": Case([_reloads, _scrapes, _prunes], SMALL_ARCHIVE),
 }
 
 
@@ -125,7 +87,7 @@ Runs = dict[tuple[str, str], list[Run]]
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.tails", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"all, or of {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], help="which; all by default")
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
@@ -135,6 +97,7 @@ def main() -> int:
     cases = {name: CASES[name] for name in args.cases or CASES}
     rounds, seconds = (1, 3.0) if args.quick else (args.rounds, args.seconds)
     trees = {PURE: ROOT} if args.no_compiled else {COMPILED: compiled_tree(), PURE: ROOT}
+    os.sched_setaffinity(0, {WRK_CORE})
     print(machine(), file=sys.stderr)
     with precedence(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
@@ -169,7 +132,13 @@ class Bench:
             router.started.stop()
 
     def nginx(self, rate: float, seconds: float) -> Run:
-        return Run(*_driven(self._nginx, rate, seconds), [])
+        threads = Threads(self._nginx.worker)
+        try:
+            latency, waited = _driven(self._nginx, rate, seconds)
+        finally:
+            threads.stop()
+        self._nginx.rest()
+        return Run(latency, waited, threads.spans)
 
     def router(self, name: str, case: Case, rate: float, seconds: float) -> Run:
         """One run of a new router, with all that the case has beside it."""
@@ -180,7 +149,7 @@ class Bench:
             wrk(router.started.url, CONNECTIONS, 1, WRK_CORE)
             router.started.rest()
             beside = [each(router) for each in case.beside]
-            threads = Threads(router.started.pid)
+            threads = Threads(router.started.worker)
             stack.callback(threads.stop)
             for each in beside:
                 each.start()
@@ -228,7 +197,7 @@ def table(runs: Runs, rates: dict[str, float]) -> str:
     """Markdown: the latencies of each case, and how its p99 stands beside that of nginx."""
     titles = (
         *("", "", "events/s", "p50 ms", "p99", "of nginx's", "p99.9", "most", "failures"),
-        *("sent late, p99", "waits for its core"),
+        *("generator late, p99", "waits for its core"),
     )
     lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
     first = next(iter(runs))
@@ -261,9 +230,9 @@ def slowest(runs: Runs) -> str:
 
 def _slow(event: Answered, spans: Sequence[Span]) -> str:
     at = datetime.fromtimestamp(event.due, UTC)
-    sent = f", sent {event.late:.1f} ms late" if event.late > event.latency / 10 else ""
+    late = f", noticed {event.late:.1f} ms late" if event.late > event.latency / 10 else ""
     went_on = "; ".join(met(event, spans)) or "nothing that is known"
-    return f"  {event.latency:.1f} ms from {at:%H:%M:%S.%f}{sent}: {went_on}"
+    return f"  {event.latency:.1f} ms from {at:%H:%M:%S.%f}{late}: {went_on}"
 
 
 def _median(runs: Sequence[Run], figure: str) -> float:

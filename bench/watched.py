@@ -1,54 +1,59 @@
-"""The router, and a file that says when its garbage collector held it up: watched.py FILE serve …
-
-Each thread tells the system its name too, by which it is known to whoever looks at the process.
-"""
+"""A router that tells what goes on in it, for bench.tails."""
 
 from __future__ import annotations
 
-import gc
 import sys
-import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-#: The shortest collection that is written down, in seconds.
-_LEAST = 0.0005
+from bench.compare import CORE
+from bench.compiled import ROOT
+from bench.processes import Scene, Started, free_port
+from bench.spans import Span, collections, rotations, told
+from tests.support.filled import fill
 
 
-def watch_collections(path: Path) -> None:
-    """A line for each collection: when it began, by Unix time, its seconds, its generation."""
-    out = path.open("w", buffering=1)
-    began = 0.0
+class Watched:
+    """A router that is watched while it serves, in a folder of its own."""
 
-    def note(phase: str, info: dict[str, int]) -> None:
-        nonlocal began
-        now = time.time()
-        if phase == "start":
-            began = now
-        elif now - began >= _LEAST:
-            out.write(f"{began:.6f} {now - began:.6f} {info['generation']}\n")
+    def __init__(self, scene: Scene, tree: Path, options: Sequence[str], rows: int) -> None:
+        """`rows`: unsettled events that are in its store."""
+        scene.folder.mkdir()
+        scene.write()
+        folder = self.folder = scene.folder
+        self.routes, self.store, self._log = (
+            folder / name for name in ("routes.yaml", "store.db", "log")
+        )
+        #: How much of the log has been read.
+        self._read = 0
+        self._collections = folder / "collections"
+        fill(self.store, rows, targets=("t0", "t1"))
+        port, self._ops_port = free_port(), free_port()
+        command = [
+            *(sys.executable, "-P", str(ROOT / "bench" / "watch.py"), str(self._collections)),
+            *("serve", "--log-format", "json", "--config", str(self.routes)),
+            *("--store", str(self.store), "--port", str(port)),
+            *("--ops-port", str(self._ops_port), *options),
+        ]
+        environ = {"PYTHONPATH": str(tree)}
+        self.started = Started("router", command, environ, port, CORE, folder=tree, log=self._log)
 
-    gc.callbacks.append(note)
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self._ops_port}/metrics"
 
+    def reloads(self) -> int:
+        """How many were taken since this was asked last."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            said = log.read()
+        whole = said.rfind(b"\n") + 1
+        self._read += whole
+        return said.count(b'"happening":"reload","result":"taken"', 0, whole)
 
-def name_threads() -> None:
-    """As Python does from 3.14 on."""
-    run = threading.Thread.run
-
-    def named(thread: threading.Thread) -> None:
-        Path(f"/proc/self/task/{thread.native_id}/comm").write_text(thread.name[:15])
-        run(thread)
-
-    threading.Thread.run = named  # type: ignore[method-assign, assignment]
-
-
-def main() -> int:
-    watch_collections(Path(sys.argv.pop(1)))
-    name_threads()
-    from router.__main__ import main as serve
-
-    return serve()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    def spans(self) -> list[Span]:
+        """What it tells of itself, once it has stopped."""
+        with self._log.open("rb") as lines:
+            spans = told(lines)
+        spans += collections(self._collections.read_text())
+        return spans + rotations(self.folder / "store.db-archive")
