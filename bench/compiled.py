@@ -26,13 +26,13 @@ def compiled_tree() -> Path:
 
 
 def _is_of_these_sources(tree: Path) -> bool:
-    """Whether what is compiled, and what is not, is in there as it is here."""
+    """Whether what is compiled, and what says what that is, is in there as it is here."""
     return _sources(tree) == _sources(ROOT)
 
 
 def _sources(tree: Path) -> dict[str, bytes]:
-    files = [tree / "hatch_build.py", *(tree / "router").rglob("*.py")]
-    return {str(each.relative_to(tree)): each.read_bytes() for each in files if each.exists()}
+    files = [*tree.glob("*.py"), *(tree / "router").rglob("*.py")]
+    return {str(each.relative_to(tree)): each.read_bytes() for each in files}
 
 
 def _is_compiled(tree: Path) -> bool:
