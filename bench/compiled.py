@@ -15,13 +15,17 @@ def compiled_tree() -> Path:
     """The folder that a compiled router runs in; it takes a minute where it has to be made."""
     if not (_is_of_these_sources(_TREE) and _is_compiled(_TREE)):
         print("making the compiled router in .tools/compiled: a minute of CPU", file=sys.stderr)
-        subprocess.run(
+        made = subprocess.run(
             ["scripts/compiled-tree"],
             cwd=ROOT,
             env={**os.environ, "VENV": sys.prefix},
             stdout=sys.stderr,
-            check=True,
         )
+        if made.returncode:
+            raise SystemExit(
+                "the compiled router could not be made; it takes a C compiler and the headers of"
+                " Python, and --no-compiled leaves it out"
+            )
     return _TREE
 
 
