@@ -81,13 +81,9 @@ def main() -> int:
 def peers(*, with_compiled: bool) -> list[Peer]:
     """All that are compared. Node.js is left out where its packages can't be fetched, which its
     absence from the table shows."""
-    node = [NODE] if (HERE / "node" / "node_modules").is_dir() else []
-    return [*routers(with_compiled=with_compiled), NGINX, LEAN, *node, OBVIOUS]
-
-
-def routers(*, with_compiled: bool) -> list[Peer]:
     compiled = [router(COMPILED, folder=compiled_tree())] if with_compiled else []
-    return [*compiled, router(PURE)]
+    node = [NODE] if (HERE / "node" / "node_modules").is_dir() else []
+    return [*compiled, router(PURE), NGINX, LEAN, *node, OBVIOUS]
 
 
 Runs = dict[str, list[dict[str, Any]]]
