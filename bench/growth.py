@@ -72,7 +72,10 @@ class Point:
         return [*peers, NGINX] if self.nginx else peers
 
     def run(self, each: Started, seconds: int) -> dict[str, Any]:
-        return measured(each, self.connections, seconds, self.changes, max(1, self.spread))
+        """One run, after a short one: connections that nobody used meanwhile are not there."""
+        for length in (1, seconds):
+            run = measured(each, self.connections, length, self.changes, max(1, self.spread))
+        return run
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,6 @@ def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> t
         started = [
             (point, each) for point in curve.points for each in _started(point, compiled, stack)
         ]
-        for point, each in started:
-            point.run(each, 1)  # it makes its connections; no figure comes of it
         in_rounds = [[point.run(each, seconds) for point, each in started] for _ in range(rounds)]
     lines: Lines = {}
     for (point, each), runs in zip(started, zip(*in_rounds, strict=True), strict=True):
