@@ -1,14 +1,15 @@
 """How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
 
 CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise, and
-the memory that it has after that; one SVG for each curve in docs/bench/, and the figures on stdout.
-All that a curve compares, its points and both routers and nginx + Lua at each, run side by side,
-and their runs are interleaved: a busy moment hits all alike. Figures are medians over the rounds.
+the memory that it has after that: a table on stdout, and curves in docs/bench/. All that a curve
+compares, its points and both routers and nginx + Lua at each, run side by side, and their runs are
+interleaved: a busy moment hits all alike. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -96,8 +97,8 @@ class Curve:
     across: str
     points: Sequence[Point]
     up: str = "CPU µs per event"
-    #: What is drawn.
-    height: Callable[[Figures], float] = lambda figures: figures.micros
+    #: What is drawn; None where it would be a flat line, or two points.
+    height: Callable[[Figures], float] | None = lambda figures: figures.micros
 
 
 #: The size of an event of the bench with two ids, and of each further one, in bytes.
@@ -140,7 +141,8 @@ CURVES: Mapping[str, Curve] = {
     "unsettled": Curve(
         "Unsettled events in the store",
         "events",
-        [Point(n, unsettled=n, nginx=False) for n in (0, 10_000, 100_000, 1_000_000)],
+        [Point(n, unsettled=n, nginx=False) for n in (0, 10_000, 1_000_000)],
+        height=None,
     ),
     "connections": Curve(
         "Callers at a time",
@@ -170,6 +172,7 @@ CURVES: Mapping[str, Curve] = {
             )
             for n in (1, 2)
         ],
+        height=None,
     ),
 }
 
@@ -186,16 +189,15 @@ def main() -> int:
     print(machine(), file=sys.stderr)
     compiled = None if args.no_compiled else compiled_tree()
     failures = 0
+    print("| | | CPU µs per event (MB) |", "| --- | --- | --- |", sep="\n")
     for name in args.curves or CURVES:
         curve = CURVES[name]
-        print(f"{curve.title}: CPU µs per event (MB)")
         lines, failed = measure(curve, compiled, rounds, seconds)
         failures += failed
-        for peer, figures in lines.items():
-            print(f"  {peer:<17}", "  ".join(map(str, figures)), flush=True)
-        if len(curve.points) > 2:
-            drawn = {peer: [(f.at, curve.height(f)) for f in line] for peer, line in lines.items()}
-            (OUT / f"{name}.svg").write_text(svg(curve.title, curve.across, curve.up, drawn))
+        titles = itertools.chain([curve.title], itertools.repeat(""))
+        for title, (peer, figures) in zip(titles, lines.items(), strict=False):
+            print(f"| {title} | {peer} | {', '.join(map(str, figures))} |", flush=True)
+        draw(curve, lines, OUT / f"{name}.svg")
     return 1 if failures else 0
 
 
@@ -215,6 +217,12 @@ def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> t
         megabytes = statistics.median(run["memory"] for run in runs) / 1e6
         lines.setdefault(each.name, []).append(Figures(point.at, micros, megabytes))
     return lines, sum(run["failures"] for runs in in_rounds for run in runs)
+
+
+def draw(curve: Curve, lines: Lines, path: Path) -> None:
+    if curve.height is not None:
+        drawn = {peer: [(f.at, curve.height(f)) for f in line] for peer, line in lines.items()}
+        path.write_text(svg(curve.title, curve.across, curve.up, drawn))
 
 
 def _started(point: Point, compiled: Path | None, stack: ExitStack) -> list[Started]:
