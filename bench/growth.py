@@ -33,7 +33,16 @@ from bench.compare import (
 from bench.compiled import compiled_tree
 from bench.curve import svg
 from bench.idle import idle_callers
-from bench.processes import NGINX, Peer, Scene, Started, router, start, start_targets
+from bench.processes import (
+    NGINX,
+    Peer,
+    Scene,
+    Started,
+    precedence,
+    router,
+    start,
+    start_targets,
+)
 from bench.spread import Spread, free_ports
 
 OUT = Path(__file__).parent.parent / "docs" / "bench"
@@ -206,7 +215,7 @@ Lines = dict[str, list[Figures]]
 
 def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> tuple[Lines, int]:
     """The figures at each of a curve's points, by peer; and how many events failed."""
-    with ExitStack() as stack:
+    with precedence(), ExitStack() as stack:
         started = [
             (point, each) for point in curve.points for each in _started(point, compiled, stack)
         ]

@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench.processes import precedence
 from bench.store import Router, load, loaded, target, write_routes
 from tests.support.postgres import Server, running
 
@@ -145,6 +146,7 @@ def _row(name: str, failing: int, rounds: Sequence[Figures], nodes: Nodes) -> st
 async def bench(folder: Path, events: int, rounds: int) -> None:
     async with targets(folder):
         with (
+            precedence(),
             setups(folder) as by_name,
             loaded(f"Each store, {rounds} rounds of {events:,} events"),
         ):
