@@ -93,6 +93,8 @@ def body_of(reply: Reply, request_id: str) -> bytes:
 
 
 _JSON: Final = (b"content-type", b"application/json")
+_CHALLENGE: Final = (b"www-authenticate", b"Bearer")
+_JSON_LINE: Final = b"%b: %b\r\n" % _JSON
 
 
 def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
@@ -100,14 +102,19 @@ def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
     body = body_of(reply, request_id)
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if reply.code == NO_TOKEN.code:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append(_CHALLENGE)
     return headers, body
 
 
 def lines_and_body(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
     """The same, with the headers as the lines that they go out in."""
-    headers, body = response_of(reply, request_id)
-    return b"".join([b"%b: %b\r\n" % header for header in headers]), body
+    body = body_of(reply, request_id)
+    lines = b"%bcontent-length: %d\r\n" % (_JSON_LINE, len(body))
+    return (lines + _line(_CHALLENGE) if reply.code == NO_TOKEN.code else lines), body
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    return b"%b: %b\r\n" % header
 
 
 def refusal(
@@ -116,4 +123,4 @@ def refusal(
     """Header lines and body of what a server says in an application's place, for the request id
     that its caller gave; with `more` headers where all answers of that port have them."""
     lines, body = lines_and_body(_REFUSALS[status], request_id_from(given))
-    return b"".join([lines, *[b"%b: %b\r\n" % header for header in more]]), body
+    return b"".join([lines, *map(_line, more)]), body

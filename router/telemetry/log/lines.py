@@ -84,7 +84,8 @@ class Lines:
             second = int(now)
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = (second, text)
-        return f"{text}.{int((now - second) * 1000):03d}Z"
+        # In half the time of a format with its width.
+        return f"{text}.{str(1000 + int((now - second) * 1000))[1:]}Z"
 
     def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
         if self.is_json:

@@ -1,0 +1,22 @@
+"""What callers are told, as headers and as the lines that these go out in."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.contract.replies import (
+    ACKNOWLEDGED,
+    FAILED,
+    NO_TOKEN,
+    Reply,
+    lines_and_body,
+    response_of,
+)
+
+
+@pytest.mark.parametrize("reply", [ACKNOWLEDGED, FAILED, NO_TOKEN, Reply("400", '"\u4e0d"')])
+def test_both_ways_say_the_same(reply: Reply) -> None:
+    """Whatever server it is that a reply goes out by."""
+    headers, body = response_of(reply, "request")
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    assert lines_and_body(reply, "request") == (lines, body)
