@@ -172,10 +172,12 @@ def warm(each: Started) -> None:
     each.rest()
 
 
-def measured(each: Started, connections: int, seconds: int, changes: int = 2) -> dict[str, Any]:
+def measured(
+    each: Started, connections: int, seconds: int, changes: int = 2, kinds: int = 1
+) -> dict[str, Any]:
     """One run: what it cost, and how it went."""
     before = each.cpu_seconds
-    load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
+    load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes, kinds)
     spent = each.cpu_seconds - before
     each.rest()
     good = load.events - load.failures

@@ -1,35 +1,49 @@
 """How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
 
-CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise; one
-SVG for each curve in docs/bench/, and the figures on stdout. All that a curve compares, its points
-and the router and nginx + Lua at each, run side by side, and their runs are interleaved: a busy
-moment hits all alike. A figure is the median over the rounds.
+CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise, and
+the memory that it has after that: a table on stdout, and curves in docs/bench/. All that a curve
+compares, its points and both routers and nginx + Lua at each, run side by side, and their runs are
+interleaved: a busy moment hits all alike. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.compare import (
+    COMPILED,
     CONNECTIONS,
     CORE,
+    PURE,
     ROUTES,
     TARGETS,
     WRK_CORE,
     machine,
     measured,
-    running,
-    warm,
 )
+from bench.compiled import compiled_tree
 from bench.curve import svg
-from bench.processes import NGINX, Peer, router
+from bench.idle import idle_callers
+from bench.processes import (
+    NGINX,
+    Peer,
+    Scene,
+    Started,
+    precedence,
+    router,
+    start,
+    start_targets,
+)
+from bench.spread import Spread, free_ports
 
 OUT = Path(__file__).parent.parent / "docs" / "bench"
 
@@ -43,9 +57,47 @@ class Point:
     targets: int = TARGETS
     connections: int = CONNECTIONS
     changes: int = 2
-    peers: Sequence[Peer] = field(default_factory=lambda: (router("router"), NGINX))
+    #: Targets over which events are spread, three for each; 0: every event has all targets.
+    spread: int = 0
+    #: Callers that have had a reply and keep their connections.
+    idle: int = 0
+    unsettled: int = 0
+    options: Sequence[str] = ()
+    #: Whether nginx is measured beside the routers.
+    nginx: bool = True
     #: Which cores they may use, all together.
     cores: Sequence[int] = (CORE,)
+
+    def scene(self, folder: Path) -> Scene:
+        if self.spread:
+            return Spread(folder, free_ports(1), self.spread)
+        return Scene(folder, free_ports(self.targets), self.routes)
+
+    def peers(self, compiled: Path | None) -> list[Peer]:
+        routers = {PURE: None} if compiled is None else {COMPILED: compiled, PURE: None}
+        peers = [
+            router(name, *self.options, unsettled=self.unsettled, folder=folder)
+            for name, folder in routers.items()
+        ]
+        return [*peers, NGINX] if self.nginx else peers
+
+    def run(self, each: Started, seconds: int) -> dict[str, Any]:
+        """One run, after a short one: connections that nobody used meanwhile are not there."""
+        for length in (1, seconds):
+            run = measured(each, self.connections, length, self.changes, max(1, self.spread))
+        return run
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one peer at one point: CPU per event, and memory."""
+
+    at: float
+    micros: float
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.at:,.0f}: {self.micros:,.0f} ({self.megabytes:.0f})"
 
 
 @dataclass(frozen=True)
@@ -53,40 +105,65 @@ class Curve:
     title: str
     across: str
     points: Sequence[Point]
-    #: Divides the cost, by the point: attempts instead of events, say.
-    by: Callable[[Point], float] = lambda point: 1.0
     up: str = "CPU µs per event"
+    #: What is drawn; None where it would be a flat line, or two points.
+    height: Callable[[Figures], float] | None = lambda figures: figures.micros
+
+
+#: The size of an event of the bench with two ids, and of each further one, in bytes.
+_LEAST, _ID = 174, 39
+
+
+#: What lets in as many as that, and lets them stay.
+_ROOM = ("--max-connections", "12000", "--keep-alive", "1h")
+
+
+def _ids(size: int) -> int:
+    """How many make an event of that size, or just less."""
+    return 2 + (size - _LEAST) // _ID
 
 
 CURVES: Mapping[str, Curve] = {
     "routes": Curve(
         "Routes in the table",
         "routes",
-        [Point(n, routes=n) for n in (10, 1_000)]
         # nginx looks at each in turn, and is left out where that takes seconds.
-        + [Point(n, routes=n, peers=(router("router"),)) for n in (10_000, 100_000)],
+        [Point(n, routes=n, nginx=n <= 1_000) for n in (10, 1_000, 10_000, 100_000)],
+    ),
+    "table": Curve(
+        "Targets in the table, three for each event",
+        "targets",
+        [Point(n, spread=n, nginx=False) for n in (3, 50, 500)],
     ),
     "targets": Curve(
         "Targets of an event",
         "targets",
-        [Point(n, targets=n) for n in (1, 3, 5, 10)],
-        by=lambda point: point.targets,
-        up="CPU µs per attempt",
+        [Point(n, targets=n) for n in (1, 3, 10, 30, 100)],
+        "CPU µs per attempt",
+        lambda figures: figures.micros / figures.at,
     ),
     "body": Curve(
         "Size of an event",
-        "changes",
-        [Point(n, changes=n) for n in (2, 100, 1_000, 10_000)],
+        "bytes",
+        [Point(n, changes=_ids(n)) for n in (300, 3_000, 30_000, 300_000, 1 << 20)],
     ),
     "unsettled": Curve(
         "Unsettled events in the store",
         "events",
-        [Point(n, peers=(router("router", unsettled=n),)) for n in (0, 10_000, 100_000, 1_000_000)],
+        [Point(n, unsettled=n, nginx=False) for n in (0, 10_000, 1_000_000)],
+        height=None,
     ),
     "connections": Curve(
         "Callers at a time",
         "connections",
         [Point(n, connections=n) for n in (1, 8, 32, 128)],
+    ),
+    "idle": Curve(
+        "Idle callers beside those that call",
+        "connections",
+        [Point(n, idle=n, options=_ROOM, nginx=False) for n in (0, 1_000, 10_000)],
+        "MB",
+        lambda figures: figures.megabytes,
     ),
     "workers": Curve(
         "Workers",
@@ -98,11 +175,13 @@ CURVES: Mapping[str, Curve] = {
             Point(
                 n,
                 connections=n * CONNECTIONS,
-                peers=(router("router", "--workers", str(n)),),
+                options=("--workers", str(n)),
+                nginx=False,
                 cores=(CORE, WRK_CORE),
             )
             for n in (1, 2)
         ],
+        height=None,
     ),
 }
 
@@ -113,47 +192,60 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round of each point")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of each run")
+    parser.add_argument("--no-compiled", action="store_true", help="leave the compiled router out")
     args = parser.parse_args()
     rounds, seconds = (1, 1) if args.quick else (args.rounds, args.seconds)
     print(machine(), file=sys.stderr)
+    compiled = None if args.no_compiled else compiled_tree()
     failures = 0
+    print("| | | CPU µs per event (MB) |", "| --- | --- | --- |", sep="\n")
     for name in args.curves or CURVES:
         curve = CURVES[name]
-        print(f"{curve.title}, {curve.up}")
-        lines, failed = measure(curve, rounds, seconds)
+        lines, failed = measure(curve, compiled, rounds, seconds)
         failures += failed
-        for peer, points in lines.items():
-            print(f"  {peer:<12}", "  ".join(f"{at:,g}: {y:.0f}" for at, y in points))
-        OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / f"{name}.svg").write_text(svg(curve.title, curve.across, curve.up, lines))
+        titles = itertools.chain([curve.title], itertools.repeat(""))
+        for title, (peer, figures) in zip(titles, lines.items(), strict=False):
+            print(f"| {title} | {peer} | {', '.join(map(str, figures))} |", flush=True)
+        draw(curve, lines, OUT / f"{name}.svg")
     return 1 if failures else 0
 
 
-Lines = dict[str, list[tuple[float, float]]]
+Lines = dict[str, list[Figures]]
 
 
-def measure(curve: Curve, rounds: int, seconds: int) -> tuple[Lines, int]:
-    """The cost at each of a curve's points, by peer; and how many events failed."""
-    runs: dict[tuple[str, Point], list[dict[str, Any]]] = {}
-    with ExitStack() as stack:
+def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> tuple[Lines, int]:
+    """The figures at each of a curve's points, by peer; and how many events failed."""
+    with precedence(), ExitStack() as stack:
         started = [
-            (point, each)
-            for point in curve.points
-            for each in stack.enter_context(
-                running(point.peers, point.routes, point.targets, point.cores)
-            )
+            (point, each) for point in curve.points for each in _started(point, compiled, stack)
         ]
-        for _, each in started:
-            warm(each)
-        for _ in range(rounds):
-            for point, each in started:
-                run = measured(each, point.connections, seconds, point.changes)
-                runs.setdefault((each.name, point), []).append(run)
+        in_rounds = [[point.run(each, seconds) for point, each in started] for _ in range(rounds)]
     lines: Lines = {}
-    for (peer, point), several in runs.items():
-        cost = statistics.median(run["cpu_us"] for run in several) / curve.by(point)
-        lines.setdefault(peer, []).append((point.at, cost))
-    return lines, sum(run["failures"] for several in runs.values() for run in several)
+    for (point, each), runs in zip(started, zip(*in_rounds, strict=True), strict=True):
+        micros = statistics.median(run["cpu_us"] for run in runs)
+        megabytes = statistics.median(run["memory"] for run in runs) / 1e6
+        lines.setdefault(each.name, []).append(Figures(point.at, micros, megabytes))
+    return lines, sum(run["failures"] for runs in in_rounds for run in runs)
+
+
+def draw(curve: Curve, lines: Lines, path: Path) -> None:
+    if curve.height is not None:
+        drawn = {peer: [(f.at, curve.height(f)) for f in line] for peer, line in lines.items()}
+        path.write_text(svg(curve.title, curve.across, curve.up, drawn))
+
+
+def _started(point: Point, compiled: Path | None, stack: ExitStack) -> list[Started]:
+    """What is compared at a point, with its targets and its idle callers."""
+    scene = point.scene(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+    scene.write()
+    stack.callback(start_targets(scene, WRK_CORE).stop)
+    started = []
+    for peer in point.peers(compiled):
+        each = start(peer, scene, *point.cores)
+        stack.callback(each.stop)
+        stack.enter_context(idle_callers(each.url, point.idle))
+        started.append(each)
+    return started
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
@@ -156,18 +156,22 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int(length[1]) if length else 0)
 
 
-async def load(port: int, names: Sequence[str]) -> list[float]:
-    """Send these events; what fails once more. The seconds that each request took."""
+async def load(names: Sequence[str], *ports: int) -> list[float]:
+    """Send these events; what fails once more, to another port where there is one. The seconds that
+    each request took."""
     left = iter(names)
     seconds = []
 
-    async def call() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with closing(writer):
+    async def call(turn: int) -> None:
+        mine = [*ports[turn % len(ports) :], *ports[: turn % len(ports)]]
+        nodes = [await asyncio.open_connection("127.0.0.1", port) for port in mine]
+        with ExitStack() as stack:
+            for _, writer in nodes:
+                stack.callback(writer.close)
             for name in left:
                 body = _body(name)
                 head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n"
-                for _ in range(2):
+                for reader, writer in (nodes[0], nodes[-1]):
                     began = time.perf_counter()
                     writer.write(head.encode() + body)
                     answer = await _answer(reader)
@@ -177,7 +181,7 @@ async def load(port: int, names: Sequence[str]) -> list[float]:
                 else:
                     raise SystemExit(f"{name} has failed twice")
 
-    await asyncio.gather(*(call() for _ in range(CALLERS)))
+    await asyncio.gather(*map(call, range(CALLERS)))
     return seconds
 
 
@@ -205,7 +209,7 @@ async def per_event(folder: Path, events: int, rounds: int) -> dict[str, list[fl
                     names = [case.name(n) for n in range(each * events, (each + 1) * events)]
                     router = routers[case.title]
                     before = router.cpu_seconds
-                    await load(router.port, names)
+                    await load(names, router.port)
                     found[case.title].append((router.cpu_seconds - before) / events)
         finally:
             for router in routers.values():

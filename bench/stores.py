@@ -1,13 +1,14 @@
 """What an event costs with each store: python -m bench.stores [EVENTS ROUNDS]
 
-The router, three required targets and one optional one are on this machine, and so is the
+The routers, three required targets and one optional one are on this machine, and so is the
 PostgreSQL server, which this starts itself, with its commits synced. None, a tenth and all of the
 events fail at their first request and are sent again at once; both requests count as one event.
+Where two nodes share a database each has half of the callers, and what fails at one is sent to the
+other.
 
-CPU is that of the router's process, and beside it that of all the server's; a request's time is
-that of 32 callers who wait for each other's turns. Round trips are statements, polling included.
-Then what two nodes on a core each do beside one, as fast as they can: server, targets and callers
-share these cores, so that it says more about locks than about speed.
+CPU is that of the routers' processes, and beside it that of all the server's; a request's time is
+that of 32 callers who wait for each other's turns. Routers, server, targets and callers share the
+cores: events in a second say how the lines stand to each other, and no more.
 """
 
 from __future__ import annotations
@@ -16,57 +17,52 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench.processes import precedence
 from bench.store import Router, load, loaded, target, write_routes
-from tests.support.postgres import Database, Server, running
+from tests.support.postgres import Server, running
 
 #: Parts of the events that fail at first, in hundredths.
 FAILING = (0, 10, 100)
 
-#: How long the server takes to tell its statistics at most, in seconds.
-_STATISTICS = 1.5
 
+class Nodes(NamedTuple):
+    """The routers that share a store."""
 
-class Meter(NamedTuple):
-    """Where the server stands; the difference of two is what was used between them."""
+    routers: Sequence[Router]
+    #: None where the store needs none.
+    server: Server | None = None
 
-    cpu_seconds: float
-    statements: int
+    @property
+    def ports(self) -> list[int]:
+        return [router.port for router in self.routers]
 
-    @classmethod
-    async def read(cls, database: Database | None) -> Meter:
-        if database is None:
-            return cls(0.0, 0)
-        await asyncio.sleep(_STATISTICS)
-        ((statements,),) = database.rows(
-            "SELECT xact_commit + xact_rollback FROM pg_stat_database "
-            f"WHERE datname = '{database.name}'"
-        )
-        return cls(_cpu_seconds(database.server), int(statements))
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(router.cpu_seconds for router in self.routers)
+
+    @property
+    def server_cpu_seconds(self) -> float:
+        """Of every process that the server has now; connections last as long as the bench."""
+        pids = () if self.server is None else self.server.processes()
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 
 
 class Figures(NamedTuple):
-    """Of one round, per event; seconds."""
+    """Of one round: per event, but for what is a request's; seconds."""
 
     cpu: float
     server_cpu: float
     #: Of a request.
     median: float
     worst_hundredth: float
-    round_trips: float
-
-
-def _cpu_seconds(server: Server) -> float:
-    """Of every process that the server has now; connections last as long as the bench."""
-    return sum(
-        int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-        for pid in server.processes()
-    )
+    #: How long an event kept all of them, as many as there are at a time.
+    each: float
 
 
 def names(failing: int, run: str, events: int) -> list[str]:
@@ -89,103 +85,72 @@ async def targets(folder: Path) -> AsyncIterator[None]:
 
 
 @contextmanager
-def server() -> Iterator[Database]:
-    with (
-        running() as started,
-        started.configured(fsync="on", full_page_writes="on", shared_buffers="128MB"),
-        started.database() as database,
-    ):
-        yield database
+def setups(folder: Path) -> Iterator[dict[str, Nodes]]:
+    with ExitStack() as stack:
+        server = stack.enter_context(running())
+        stack.enter_context(
+            server.configured(fsync="on", full_page_writes="on", shared_buffers="128MB")
+        )
+        one, two = (stack.enter_context(server.database()) for _ in range(2))
+
+        def start(store: str, number: int = 1) -> list[Router]:
+            routers = [Router(folder, store, core) for core in range(number)]
+            for router in routers:
+                stack.callback(router.kill)
+            return routers
+
+        yield {
+            "none": Nodes(start("none")),
+            "SQLite": Nodes(start(str(folder / "store.db"))),
+            "PostgreSQL": Nodes(start(one.dsn), server),
+            "PostgreSQL, two nodes": Nodes(start(two.dsn, 2), server),
+        }
 
 
-async def measured(
-    router: Router, database: Database | None, failing: int, run: str, events: int
-) -> Figures:
-    before, cpu = await Meter.read(database), router.cpu_seconds
-    seconds = await load(router.port, names(failing, run, events))
-    used = router.cpu_seconds - cpu
-    after = await Meter.read(database)
+async def measured(nodes: Nodes, failing: int, run: str, events: int) -> Figures:
+    cpu, server_cpu, began = nodes.cpu_seconds, nodes.server_cpu_seconds, time.perf_counter()
+    seconds = await load(names(failing, run, events), *nodes.ports)
+    took = time.perf_counter() - began
     return Figures(
-        used / events,
-        (after.cpu_seconds - before.cpu_seconds) / events,
+        (nodes.cpu_seconds - cpu) / events,
+        (nodes.server_cpu_seconds - server_cpu) / events,
         statistics.median(seconds),
         statistics.quantiles(seconds, n=100)[98],
-        (after.statements - before.statements) / events,
+        took / events,
     )
 
 
-async def compare(folder: Path, database: Database, events: int, rounds: int) -> None:
-    stores = {"none": "none", "sqlite": str(folder / "store.db"), "postgresql": database.dsn}
-    routers = {
-        name: await asyncio.to_thread(Router, folder, store) for name, store in stores.items()
-    }
-    print(
-        f"{'store':<12}{'failing':>8}{'CPU µs':>9}{'server µs':>11}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'round trips':>13}"
-    )
-    try:
-        for failing in FAILING:
-            found: dict[str, list[Figures]] = {name: [] for name in routers}
-            # They take turns; the first round warms up.
-            for each in range(rounds + 1):
-                for name, router in routers.items():
-                    of = database if name == "postgresql" else None
-                    round_ = await measured(router, of, failing, f"{name}-{each}", events)
-                    found[name].append(round_)
-            for name, figures in found.items():
-                print(_line(name, failing, figures[1:]), flush=True)
-        ((connections,),) = database.rows(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ebaas-router'"
-        )
-        print(f"connections of the router to the server: {connections}")
-    finally:
-        for router in routers.values():
-            router.kill()
+async def compare(by_name: dict[str, Nodes], events: int, rounds: int) -> None:
+    print("| failing | store | CPU µs | server CPU µs | p50 / p99 ms | events/s |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for failing in FAILING:
+        found: dict[str, list[Figures]] = {name: [] for name in by_name}
+        # They take turns; the first round warms up.
+        for each in range(rounds + 1):
+            for name, nodes in by_name.items():
+                found[name].append(await measured(nodes, failing, f"{name}-{each}", events))
+        for name, figures in found.items():
+            print(_row(name, failing, figures[1:], by_name[name]), flush=True)
 
 
-def _line(name: str, failing: int, figures: list[Figures]) -> str:
-    cpu, server_cpu, median, worst, trips = map(statistics.median, zip(*figures, strict=True))
+def _row(name: str, failing: int, rounds: Sequence[Figures], nodes: Nodes) -> str:
+    figures = Figures(*map(statistics.median, zip(*rounds, strict=True)))
+    server = "-" if nodes.server is None else f"{figures.server_cpu * 1e6:,.0f}"
     return (
-        f"{name:<12}{failing:>7} %{cpu * 1e6:>8.0f}{server_cpu * 1e6:>11.0f}{median * 1e3:>9.2f}"
-        f"{worst * 1e3:>9.2f}{trips:>13.3f}"
+        f"| {failing} % | {name} | {figures.cpu * 1e6:,.0f} | {server}"
+        f" | {figures.median * 1e3:.1f} / {figures.worst_hundredth * 1e3:.1f}"
+        f" | {1 / figures.each:,.0f} |"
     )
-
-
-async def nodes(folder: Path, database: Database, events: int) -> None:
-    print(f"{'nodes':<8}{'failing':>8}{'events/s':>10}")
-    for number in (1, 2):
-        routers = [
-            await asyncio.to_thread(Router, folder, database.dsn, core) for core in range(number)
-        ]
-        try:
-            for failing in FAILING:
-                await _throughput(routers, failing, f"warm-up-{number}", 500)
-                rate = await _throughput(routers, failing, f"nodes-{number}", events)
-                print(f"{number:<8}{failing:>7} %{rate:>9.0f}", flush=True)
-        finally:
-            for router in routers:
-                router.kill()
-
-
-async def _throughput(routers: list[Router], failing: int, run: str, events: int) -> float:
-    """Events in a second, all nodes together."""
-    began = time.perf_counter()
-    await asyncio.gather(
-        *(
-            load(router.port, names(failing, f"{run}-{n}", events))
-            for n, router in enumerate(routers)
-        )
-    )
-    return events * len(routers) / (time.perf_counter() - began)
 
 
 async def bench(folder: Path, events: int, rounds: int) -> None:
-    with server() as database:
-        async with targets(folder):
-            with loaded(f"The router with each store, {rounds} rounds of {events:,} events"):
-                await compare(folder, database, events, rounds)
-            with loaded(f"Nodes on one server, {events:,} events each"):
-                await nodes(folder, database, events)
+    async with targets(folder):
+        with (
+            precedence(),
+            setups(folder) as by_name,
+            loaded(f"Each store, {rounds} rounds of {events:,} events"),
+        ):
+            await compare(by_name, events, rounds)
 
 
 def main(events: int = 3_000, rounds: int = 5) -> None:

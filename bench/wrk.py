@@ -25,8 +25,10 @@ class Load:
     p99: float
 
 
-def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -> Load:
-    """Drive `url` for so long."""
+def wrk(
+    url: str, connections: int, seconds: int, core: int, changes: int = 2, kinds: int = 1
+) -> Load:
+    """Drive `url` for so long, with events of so many ids, which are of so many kinds in turn."""
     ran = subprocess.run(
         [
             *("taskset", "-c", str(core), "wrk", "--latency", "-t1", f"-c{connections}"),
@@ -35,7 +37,7 @@ def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -
         capture_output=True,
         check=True,
         text=True,
-        env={**os.environ, "CHANGES": str(changes)},
+        env={**os.environ, "CHANGES": str(changes), "KINDS": str(kinds)},
     )
     said = ran.stdout
     events = int(_found(r"(\d+) requests in", said))

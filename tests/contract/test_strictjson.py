@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from router.contract.strictjson import Unreadable, is_all_of, parse_json, parse_strictly
 
 #: Texts on which both readings have to agree: more with LONG=1, which `make test-long` sets.
-MANY = 5_000 if "LONG" in os.environ else 200
+MANY = 5_000 if "LONG" in os.environ else 100
 
 _values = st.recursive(
     st.none()
