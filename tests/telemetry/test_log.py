@@ -17,10 +17,12 @@ from typing import IO, Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.telemetry.log import Format, Log, place_of
 from router.telemetry.log.foreign import own_words
-from router.telemetry.log.lines import MAX_LINE, MAX_TEXT
+from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, with_payload
 from router.telemetry.log.sums import FIRST, KINDS, WINDOW
 from router.telemetry.log.writer import BOUND
 from tests.support.command import PATIENCE, ROOT, closed_port, command, environment
@@ -228,6 +230,14 @@ def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str)
     assert line.isprintable()
     if format == "json":
         assert json.loads(line)["key"] == f"a{text}b"
+
+
+@given(st.text() | st.text('\x00\x1f \x7f"\\a'))
+def test_a_body_is_printable_in_its_line(body: str) -> None:
+    """Whatever is in it: its line has one end, and it is read again as it was."""
+    line = b"".join(with_payload(b'{"a":1}\n', body.encode()))
+    assert line[:-1].decode("ascii").isprintable()
+    assert json.loads(line) == {"a": 1, "payload": body}
 
 
 def test_fields_cannot_pose_as_the_lines_own() -> None:

@@ -126,7 +126,10 @@ class Lines:
 
 def with_payload(line: bytes, body: bytes) -> tuple[bytes, ...]:
     """The pieces of a line of JSON that has the body as well, which is UTF-8."""
-    return line[:-2], b',"payload":', encoded(body.decode()).encode(), b"}\n"
+    text = body.decode()
+    is_plain = body.isascii() and b"\x7f" not in body
+    payload = orjson.dumps(text) if is_plain else encoded(text).encode()
+    return line[:-2], b',"payload":', payload, b"}\n"
 
 
 def stamp(at: float) -> str:
