@@ -112,8 +112,8 @@ def _limits(groups: Path, root: Path) -> Iterator[Path]:
         yield from (top / each / name for each in (group, *group.parents))
 
 
-#: Of a core that both could use it leaves such a thread a quarter; an archive needs a twelfth of
-#: what the loop takes.
+#: How much nicer: of a core that both could use it leaves such a thread a quarter. An archive
+#: needs a twelfth of what the loop takes.
 _NICENESS = 5
 
 
@@ -121,5 +121,7 @@ def stay_behind() -> None:
     """Let the calling thread have a core after the loop's thread, where the system tells threads
     apart: Linux does."""
     if sys.platform == "linux":
+        thread = threading.get_native_id()
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            own = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, own + _NICENESS)
