@@ -7,9 +7,8 @@ are interleaved. A case's figures are those of its round with the lowest p99: wh
 machine only adds to it. Below them is, for the ten slowest events of all rounds, what went on in
 the router and beside it just then.
 
-Where it may, all of it has precedence over whoever else is on the machine (SCHED_RR). Then a thread
-of the router that works for long keeps the loop from its core as long; the system's usual way lets
-it do so for some milliseconds at a time.
+Where it may, all of it has precedence over whoever else is on the machine, by its niceness: so that
+the threads of the router that are nicer than its loop still are.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,7 @@ from bench.processes import (
     Scene,
     Started,
     free_port,
+    precedence,
     start,
     start_targets,
 )
@@ -101,10 +101,8 @@ def main() -> int:
     rounds, seconds = (1, 3.0) if args.quick else (args.rounds, args.seconds)
     trees = {PURE: ROOT} if args.no_compiled else {COMPILED: compiled_tree(), PURE: ROOT}
     os.sched_setaffinity(0, {WRK_CORE})
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     print(machine(), file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with precedence(), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
         scene.write()
         stack.callback(start_targets(scene, WRK_CORE).stop)
