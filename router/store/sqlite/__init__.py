@@ -172,10 +172,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._writer.close(CLOSE_TIMEOUT)
-        if self._reader is not None:
-            self._looking.close()
-            self._reader.close()
-            self._reader = None
+        self._close_reader()
 
     def _check_file(self) -> None:
         """Raises StoreFailed where the file has gone from its place: what is written into it still
@@ -198,13 +195,18 @@ class SqliteStore:
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:
         """What a read has failed by. Where it says so, the next one opens the file anew."""
-        self._renew_cursor()
-        if self._reader is not None and needs_reopening(error):
+        if needs_reopening(error):
             with suppress(sqlite3.Error):
-                self._looking.close()
-                self._reader.close()
-            self._reader = None
+                self._close_reader()
+        else:
+            self._renew_cursor()
         return translated(error)
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._looking.close()
+            reader.close()
 
     def _renew_cursor(self) -> None:
         """A statement that has not come to its end would keep its read transaction, and the log

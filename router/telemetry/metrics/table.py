@@ -22,89 +22,49 @@ from router.telemetry.metrics.instruments import (
 )
 
 #: Up to `reply_within` (8 s unless told otherwise) closely, and a little beyond it.
-_EVENT_SECONDS: Final = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    7.5,
-    8,
-    9,
-    10,
-    15,
-)
+_EVENT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 7, 7.5, 8, 9, 10, 15)
 
 #: Up to a target's `timeout` (5 s unless told otherwise) closely, and a little beyond it.
-_ATTEMPT_SECONDS: Final = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    1.5,
-    2,
-    3,
-    4,
-    4.5,
-    5,
-    6,
-    8,
-    15,
-)
+_ATTEMPT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 4.5, 5, 6, 8, 15)
 
-_LAG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-_COMMIT_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 #: Instead of a code: nobody was there to be told.
 _GONE: Final = "gone"
 
-_CODE: Final = Label("code", ("000", "500", _GONE))
+_CODE = Label("code", ("000", "500", _GONE))
 
-_REFUSED: Final = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503"))
+_REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503"))
 
 #: `unread`: reset, because its peer did not read its reply; `tls`: its handshake came to nothing.
-_CUT: Final = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
+_CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
 
 #: The contract's fields; `body` is for what is no JSON object, `other` for fields that only an
 #: operator's schema knows.
 _FIELD: Final = Label("field", (*FIELDS, "changes", "body", "other"))
 
-_RELOAD: Final = Label("result", ("taken", "refused", "unchanged"))
+_RELOAD = Label("result", ("taken", "refused", "unchanged"))
 
-_REASON: Final = Label("reason", tuple(map(str, Reason)))
+_REASON = Label("reason", tuple(map(str, Reason)))
 
-_FAILURE: Final = Label(
-    "reason", tuple(str(each) for each in Reason if each is not Reason.ACKNOWLEDGED)
-)
+_FAILURE = Label("reason", tuple(str(each) for each in Reason if each is not Reason.ACKNOWLEDGED))
 
 #: Why a delivery is dead: how its last attempt ended, or a word where none did.
-_DEATH: Final = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
+_DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
 
-_STATE: Final = Label("state", ("awaiting", "queued", "dead"))
+_STATE = Label("state", ("awaiting", "queued", "dead"))
 
-_BREAKER: Final = Label("state", ("closed", "open", "half_open"))
+_BREAKER = Label("state", ("closed", "open", "half_open"))
 
-_CAUSE: Final = Label(
+_CAUSE = Label(
     "cause",
     ("crash", "reply_lost", "overlap", "other_process", "expired", "store", "late", "replay"),
 )
 
 #: The words of StoreFailed.
-_ERROR: Final = Label(
+_ERROR = Label(
     "error",
     (
         *("slow", "full", "disk_full", "locked", "read_only", "io", "corrupt", "unreachable"),
