@@ -524,9 +524,9 @@ def _forge(
     if context is not None:
         caller = context.wrap_socket(caller, server_side=True)
     with caller, suppress(OSError):
+        caller.sendall(FORGED)
         if select.select([caller], [], [], 0)[0]:
             late.set()
-        caller.sendall(FORGED)
         said.set()
         while caller.recv(4096):
             pass
