@@ -8,17 +8,16 @@ import gzip
 import logging
 import os
 import resource
-import select
 import socket
 import ssl
 import sys
-import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trustme
@@ -47,6 +46,8 @@ from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
 from tests.support.sockets import HOST
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 
 @pytest.fixture(params=ENGINES)
@@ -482,54 +483,38 @@ async def test_what_came_before_the_first_request_is_no_answer(
     engine: Engine, speaks_tls: bool
 ) -> None:
     """A target that answers on a new connection before it was asked has not acknowledged."""
-    # On a busy machine its thread may come after the request: that was no answer before it.
-    for _ in range(20):
-        came, was_first = await _asked(engine, speaks_tls=speaks_tls)
-        if was_first:
-            break
-    assert was_first
-    assert came == Failure(Reason.PROTOCOL, delivered=True)
-
-
-async def _asked(engine: Engine, *, speaks_tls: bool) -> tuple[Answer | Failure, bool]:
-    """What came of a post to such a target, and whether that spoke before it was asked."""
+    context = certified() if speaks_tls else None
+    if context is not None:  # there the target's word is the last one of the handshake
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_server((HOST, 0)) as listener:
-        said, late = threading.Event(), threading.Event()
-        context = certified() if speaks_tls else None
-        if context is not None:  # there the target's word is the last one of the handshake
-            context.maximum_version = ssl.TLSVersion.TLSv1_2
         url = f"{'https' if speaks_tls else 'http'}://{HOST}:{listener.getsockname()[1]}/"
-        target = threading.Thread(target=_forge, args=(listener, context, said, late))
-        target.start()
         async with opened(engine, url, trusting() if speaks_tls else USUAL) as pool:
             posted = begun(pool)
-            while not (said.wait(0.02) or posted.done()):
-                await asyncio.sleep(0)
-            came = await posted
-        target.join()
-        return came, not late.is_set()
+            with await _forge(listener, context):
+                assert await posted == Failure(Reason.PROTOCOL, delivered=True)
 
 
-def _forge(
-    listener: socket.socket,
-    context: ssl.SSLContext | None,
-    said: threading.Event,
-    late: threading.Event,
-) -> None:
-    """Answer the first caller at once, and read nothing but its end; `late` where it had asked."""
-    caller, _ = listener.accept()
-    caller.settimeout(LONG)
-    # Else it would wait until the session's ticket has been seen, and come after the request.
+async def _forge(listener: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
+    """Answer the first caller at once. It is on this loop, and has no turn in between."""
+    listener.setblocking(False)
+    caller, _ = await _soon(listener.accept)
+    # Else the answer would wait until what the handshake has sent is acknowledged.
     caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    caller.setblocking(False)
     if context is not None:
-        caller = context.wrap_socket(caller, server_side=True)
-    with caller, suppress(OSError):
-        caller.sendall(FORGED)
-        if select.select([caller], [], [], 0)[0]:
-            late.set()
-        said.set()
-        while caller.recv(4096):
-            pass
+        caller = context.wrap_socket(caller, server_side=True, do_handshake_on_connect=False)
+        await _soon(caller.do_handshake)
+    caller.sendall(FORGED)
+    return caller
+
+
+async def _soon(step: Callable[[], T]) -> T:
+    """What it returns, once it need not wait."""
+    while True:
+        try:
+            return step()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            await asyncio.sleep(0)
 
 
 async def test_a_target_is_not_blamed_for_the_routers_want_of_files(engine: Engine) -> None:
