@@ -21,7 +21,7 @@ test: dev-environment ## set up and run the tests
 	@$(python) -m pytest $(ARGS)
 
 test-long: dev-environment ## what make test does in small, in full
-	@LONG=1 $(python) -m pytest -n 2 $(ARGS) tests/contract/test_contract.py tests/contract/test_strictjson.py \
+	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py tests/contract/test_strictjson.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \

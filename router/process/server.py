@@ -188,6 +188,8 @@ class Server(uvicorn.Server):
             for listening in (*self.servers, self._handshakes):
                 if listening is not None:
                     listening.close()
+            # Whom the loop has accepted in this turn becomes a connection in one of the next.
+            await asyncio.sleep(_LOOK_EVERY)
             if not self._inherited:
                 await self._let_in(waiting(listener))
         self.tally.closed = True

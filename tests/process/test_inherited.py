@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvloop
 
 from router.net import Inherited, take_inherited
+from router.process.server import Server
 from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
-from tests.support.wire import Line, post
+from tests.support.wire import PROBE, Line, post
 
 LONG = "LONG" in os.environ
 
@@ -101,6 +105,52 @@ def test_who_waits_when_it_stops_is_served_by_the_next(
         with serving(tmp_path, {"one": endpoint}, handed={"": held}):
             answers = [line.hear() for line in lines]
         assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_who_is_accepted_as_it_stops_is_served_before_the_end(turns: int) -> None:
+    """In whichever turn of the loop a stop meets a new caller, that one has its reply before the
+    lifespan ends, or waits for whoever accepts next."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as held,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        held.settimeout(0)
+        with runner.run(asked_in_a_stop(held, turns)) as caller:
+            caller.settimeout(0)
+            try:
+                assert caller.recv(100).startswith(b"HTTP/1.1 204 ")
+            except BlockingIOError:
+                held.accept()[0].close()
+
+
+async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
+    """Who has asked a server so many turns of the loop after that was told to stop; it has ended
+    since."""
+    lives = True
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal lives
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            lives = False
+            return
+        status = 204 if lives else 500
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body"})
+
+    server = Server(application, held.dup(), inherited=True)
+    serving = asyncio.create_task(server.serve())
+    await server.up()
+    server.stop()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    caller = socket.create_connection(held.getsockname())
+    caller.sendall(PROBE)
+    await serving
+    return caller
 
 
 def test_the_ops_port_is_taken_by_its_name(
