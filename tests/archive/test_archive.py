@@ -24,10 +24,11 @@ from router.archive.segments import found
 from router.archive.writer import ARCHIVE_BOUND
 from router.telemetry.log import Lines, stamp
 from tests.support.archived import archived
-from tests.support.command import PATIENCE, closed_port
+from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
 from tests.support.serving import Serving, always, body, name_of, serving, target, until
+from tests.support.sockets import free_port
 
 MIB = 1024 * 1024
 
@@ -367,7 +368,7 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
     disk = disks.tmpfs(2)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(2 * MIB - 64 * 1024))
-    ops = closed_port()
+    ops = free_port()
     options = ["--archive", str(disk / "archive"), "--ops-port", str(ops)]
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
         big = "x" * 20_000

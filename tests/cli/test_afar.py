@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.archived import keep, told
-from tests.support.command import answering, closed_port, http_answer
+from tests.support.command import answering, http_answer
 from tests.support.console import Console, console, token_of
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import Database
 from tests.support.rows import option
 from tests.support.serving import always, serving, target
+from tests.support.sockets import free_port
 
 
 class Scene(NamedTuple):
@@ -147,7 +148,7 @@ def test_the_processes_of_a_router_are_listed(scene: Scene) -> None:
 
 def test_the_nodes_of_a_shared_store_are_told_alike(database: Database, tmp_path: Path) -> None:
     """Every process that writes itself there, whichever router is asked."""
-    port = closed_port()
+    port = free_port()
     options = ("--ops-port", str(port))
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, store=database, options=options):
         here = ran("nodes", "--store", option(database))
@@ -193,7 +194,7 @@ def test_who_can_not_be_asked_is_one_line(scene: Scene, tmp_path: Path, command:
     """A token that is none, nobody there, and what is no router."""
     words = command.split()
     assert "see --token-file" in refused(3, *words, *scene.afar[:2])
-    assert "Connection refused" in refused(3, *words, "--url", f"http://127.0.0.1:{closed_port()}")
+    assert "Connection refused" in refused(3, *words, "--url", f"http://127.0.0.1:{free_port()}")
     with answering(http_answer("<html>", "404 Not Found")) as url:
         assert "is no router (HTTP 404)" in refused(3, *words, "--url", url)
 
@@ -240,7 +241,7 @@ def test_what_is_on_this_machine_is_no_matter_from_afar(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An option that is of no use there is told, however the router is named."""
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     assert "can't be given with --url" in refused(2, *command.split(), "--url", url)
     monkeypatch.setenv("EBAAS_ROUTER_URL", url)
     assert "can't be given with EBAAS_ROUTER_URL" in refused(2, *command.split())

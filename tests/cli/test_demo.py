@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.command import closed_port, running
+from tests.support.command import running
 from tests.support.house import routes
+from tests.support.sockets import free_port
 
 
 def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
     """It plays EBaaS twice: once all is well, and once a retry calls the one that failed alone."""
     file = tmp_path / "routes.yaml"
-    required = {name: f"http://127.0.0.1:{closed_port()}/" for name in ("one", "two")}
+    required = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "two")}
     file.write_text(json.dumps(routes(required, ebaas={"waits": ["10ms"]})))
     with running("demo", "--config", str(file), "--port", "0") as demo:
         demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)

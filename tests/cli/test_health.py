@@ -7,9 +7,10 @@ import subprocess
 import anyio.to_thread
 import pytest
 
-from tests.support.command import answering, closed_port, http_answer, one_line, receiver, run
+from tests.support.command import answering, http_answer, one_line, receiver, run
 from tests.support.house import house, routes
 from tests.support.inprocess import quick
+from tests.support.sockets import free_port
 
 
 @pytest.mark.anyio
@@ -61,7 +62,7 @@ def test_an_answer_of_any_other_shape_is_no_traceback(body: str) -> None:
 
 def test_nobody_there() -> None:
     """An address where nobody listens is `not reachable`, exit code 1."""
-    port = closed_port()
+    port = free_port()
     finished = quick("health", "--port", str(port))
     assert finished.returncode == 1
     assert one_line(finished.stdout) == (
@@ -111,6 +112,6 @@ def test_wrong_urls_and_variables_are_one_line() -> None:
 def test_other_variables_are_not_its_concern() -> None:
     """A setting that `health` does not use can't make it fail or talk."""
     variables = {"EBAAS_ROUTER_MAX_BODY": "x", "EBAAS_ROUTER_PROT": "1"}
-    finished = run("health", "--port", str(closed_port()), environ=variables)
+    finished = run("health", "--port", str(free_port()), environ=variables)
     assert finished.returncode == 1
     assert finished.stderr == b""

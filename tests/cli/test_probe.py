@@ -17,9 +17,10 @@ import pytest
 from router.cli.trying.probe.checks import checks
 from router.cli.trying.probe.client import Effort
 from tests.support.certificates import issued
-from tests.support.command import PATIENCE, ROOT, closed_port, command, environment, receiver
+from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
 from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
 QUICK = ("--yes", "--timeout", "1s", "--idle", "50ms", "--requests", "4", "--at-once", "6")
@@ -92,7 +93,7 @@ def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
 
 def test_where_nobody_answers_the_others_are_left() -> None:
     """One breach, by the router's reason, and one line for all that would tell no more."""
-    result = ran("probe", f"http://127.0.0.1:{closed_port()}/", *QUICK)
+    result = ran("probe", f"http://127.0.0.1:{free_port()}/", *QUICK)
     assert result.code == 1
     first, second, *breach, left, _ = result.lines
     assert first.startswith("skipped tls")
@@ -247,7 +248,7 @@ def test_it_asks_on_a_terminal(said: bytes, code: int) -> None:
 
 def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
     """`egress` of routes.yaml holds for a probe too."""
-    file = routes(tmp_path, f"http://localhost:{closed_port()}/")
+    file = routes(tmp_path, f"http://localhost:{free_port()}/")
     file.write_text(file.read_text().replace('"version"', '"egress": ["10.0.0.0/8"], "version"'))
     result = ran("probe", "--target", "ledger", "--config", file, "--yes", "--format", "json")
     [breach] = [line for line in map(json.loads, result.lines) if line["grade"] == "breach"]

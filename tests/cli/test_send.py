@@ -20,7 +20,6 @@ from tests.support.command import (
     Finished,
     Receiver,
     answering,
-    closed_port,
     command,
     environment,
     http_answer,
@@ -30,6 +29,7 @@ from tests.support.command import (
     running,
 )
 from tests.support.inprocess import quick
+from tests.support.sockets import free_port
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> No
 
 def test_nobody_there() -> None:
     """An address where nobody listens is one line, exit code 1."""
-    finished = quick("send", f"http://127.0.0.1:{closed_port()}/")
+    finished = quick("send", f"http://127.0.0.1:{free_port()}/")
     assert finished.returncode == 1
     assert one_line(finished.stdout).startswith("no contract reply: connect_refused")
 
@@ -312,7 +312,7 @@ def test_concurrency_is_kept_and_kept_to() -> None:
 
 def test_failures_are_counted_by_reason() -> None:
     """Requests without a reply are counted by why there was none."""
-    url = f"http://127.0.0.1:{closed_port()}/"
+    url = f"http://127.0.0.1:{free_port()}/"
     finished = quick("send", url, "--count", "7", "--format", "json")
     assert finished.returncode == 1
     assert told(finished)[0]["codes"] == {"connect_refused": 7}

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from router.cli.columns import width
-from tests.support.command import Finished, answering, closed_port, http_answer, run
+from tests.support.command import Finished, answering, http_answer, run
 from tests.support.serving import Code, serving, target
+from tests.support.sockets import free_port
 
 NARROW = {"COLUMNS": "80"}
 
@@ -25,7 +26,7 @@ def lines_of(finished: Finished) -> list[str]:
 
 def ops(*more: str) -> tuple[str, list[str]]:
     """A free ops port's address, and what `serve` is told of it."""
-    port = closed_port()
+    port = free_port()
     return f"http://127.0.0.1:{port}", ["--ops-port", str(port), *more]
 
 
@@ -196,7 +197,7 @@ def test_what_is_no_status_is_one_line(answer: bytes, why: str) -> None:
 
 def test_nobody_there() -> None:
     """Without --url it asks the ops port of the settings; where there is none it says so."""
-    port = closed_port()
+    port = free_port()
     finished = status("--ops-port", str(port))
     assert finished.returncode == 1
     assert finished.stderr.decode().endswith(f"http://127.0.0.1:{port}: Connection refused\n")

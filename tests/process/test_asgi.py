@@ -30,10 +30,11 @@ from router.config.settings import Settings
 from router.model import StartFailed
 from router.net.listening import listen
 from router.telemetry.log import Log
-from tests.support.command import PATIENCE, ROOT, closed_port, environment, one_line
+from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
 from tests.support.servers import FOREIGN, OWN, served
 from tests.support.serving import Target, target
+from tests.support.sockets import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -227,8 +228,7 @@ def command(
 async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
     """The settings are in the variables that `serve` has; it ends by a signal, and its log line is
     there."""
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
@@ -275,7 +275,7 @@ async def test_a_store_that_can_not_be_used_ends_the_start(
 ) -> None:
     """The server's own words have one line of ours in them, and no traceback."""
     environ = variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none")
-    process = command(closed_port(), environ, server)
+    process = command(free_port(), environ, server)
     said = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
     assert process.returncode != 0
     assert said.count(b"ebaas-router: can't use the store ") == 1

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, closed_port, command, environment
+from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.serving import until
+from tests.support.sockets import free_port
 
 Started = subprocess.Popen[bytes]
 
@@ -101,7 +102,7 @@ def test_a_closed_stdout_is_no_fault() -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_serves_and_stops_without_any_stream(workers: str) -> None:
     """With stdin, stdout and stderr closed, no socket or store comes to their numbers."""
-    port = str(closed_port())
+    port = str(free_port())
     options = ("--workers", workers, "--port", port)
     with started(*serve(*options), before=lambda: os.closerange(0, 3)) as process:
         until(lambda: process.poll() is not None or ready(int(port)))

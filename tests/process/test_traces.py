@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from tests.support.collector import Collector, collecting
-from tests.support.command import closed_port
 from tests.support.serving import serving, target, until
+from tests.support.sockets import free_port
 
 #: Seconds: a second for the spans and what any stop takes, on a loaded machine. By itself
 #: OpenTelemetry would wait ten and more.
@@ -83,7 +83,7 @@ def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None
 
 def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
     """Nobody listens there: that is told, without the address."""
-    away = f"http://127.0.0.1:{closed_port()}"
+    away = f"http://127.0.0.1:{free_port()}"
     with target() as one, serving(tmp_path, {"one": one}, environ=variables(away)) as router:
         assert router.post("first") == "000"
         until(lambda: router.lines("library"))

@@ -209,10 +209,3 @@ def http_answer(body: str, status: str = "200 OK") -> bytes:
     content = body.encode()
     head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content
-
-
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

@@ -10,6 +10,9 @@ from contextlib import suppress
 
 HOST = "127.0.0.1"
 
+#: No seed of a test's makes it give what another process has just got.
+_RANDOM = random.SystemRandom()
+
 
 class HeldPort:
     """Whoever may share an address (SO_REUSEADDR) can listen there, again and again; nobody else
@@ -45,7 +48,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 def free_port() -> int:
     """A port that no connection gets by itself: those are above 32767."""
     while True:
-        port: int = random.randrange(20_000, 30_000)
+        port: int = _RANDOM.randrange(20_000, 30_000)
         with socket.socket() as attempt:
             if attempt.connect_ex(("127.0.0.1", port)) != 0:
                 return port

@@ -25,8 +25,9 @@ from router.telemetry.log.foreign import own_words
 from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, with_payload
 from router.telemetry.log.sums import FIRST, KINDS, WINDOW
 from router.telemetry.log.writer import BOUND
-from tests.support.command import PATIENCE, ROOT, closed_port, command, environment
+from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.house import SAMPLE, routes
+from tests.support.sockets import free_port
 from tests.support.wire import wait_until
 
 FORMATS: tuple[Format, ...] = ("json", "console")
@@ -782,7 +783,7 @@ class Serving:
     """`serve` with a stdout of the test's choice."""
 
     def __init__(self, table: Path, stdout: int | None, *, close: bool = False) -> None:
-        self.url = f"http://127.0.0.1:{closed_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         arguments = ["--port", self.url.rpartition(":")[2], "--config", str(table)]
         own = {"EBAAS_ROUTER_STORE": "none", "EBAAS_ROUTER_OPS_PORT": "0"}
         self.process = subprocess.Popen(

@@ -18,9 +18,10 @@ import pytest
 from router.cli.trying.standin import StandIn
 from router.net.listening import listen
 from router.process.asgi_server import AsgiServer
-from tests.support.command import PATIENCE, closed_port
+from tests.support.command import PATIENCE
 from tests.support.house import SAMPLE, House, house, routes
 from tests.support.serving import Serving, body, serving, target
+from tests.support.sockets import free_port
 from tests.support.wire import chunk, chunked, post
 
 pytestmark = pytest.mark.anyio
@@ -281,7 +282,7 @@ def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
     tokens.write_text("a-token-of-the-ops-port")
     tokens.chmod(0o644)
     tmp_path.chmod(0o755)
-    options = ("--ops-token-file", str(tokens), "--ops-port", str(closed_port()))
+    options = ("--ops-token-file", str(tokens), "--ops-port", str(free_port()))
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert warned(router) == [
             f"--ops-token-file: everybody on this machine can read {tokens}: chmod 600"
@@ -291,7 +292,7 @@ def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
 def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
     """It is warned about at the start, as one of the callbacks' is; the line that tells of the
     serving has the store and the ops port, where the token is asked for."""
-    tokens, port = tmp_path / "ops", closed_port()
+    tokens, port = tmp_path / "ops", free_port()
     tokens.write_text("a-token-of-the-ops-port\nfifteen-letters\n")
     tokens.chmod(0o600)
     options = ("--ops-token-file", str(tokens), "--ops-port", str(port))

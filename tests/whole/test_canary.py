@@ -29,13 +29,13 @@ from tests.support.command import (
     PATIENCE,
     ROOT,
     answering,
-    closed_port,
     environment,
     http_answer,
     run,
 )
 from tests.support.house import event
 from tests.support.inprocess import ran
+from tests.support.sockets import free_port
 from tests.support.wire import wait_until
 
 #: What every canary begins with, and nothing else does.
@@ -167,7 +167,7 @@ def table(good: Target) -> Iterator[dict[str, Any]]:
             targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
         plain = stack.enter_context(answering(b"no TLS"))
         targets["tls"] = target(plain.replace("http:", "https:"), timeout="1s")
-        targets["refused"] = target(f"http://127.0.0.1:{closed_port()}")
+        targets["refused"] = target(f"http://127.0.0.1:{free_port()}")
         targets["name"] = target("http://name.invalid")
         optional = [name for name in targets if name != "good"]
         route = {"name": "all", "match": "a.*", "required": ["good"], "optional": optional}
@@ -292,7 +292,7 @@ class Running:
 
     def __init__(self, folder: Path, secrets: Path, format: str) -> None:
         self._out = folder / "out"
-        self.port, self._ops_port = closed_port(), closed_port()
+        self.port, self._ops_port = free_port(), free_port()
         options = {
             "config": folder / "routes.yaml",
             "port": self.port,

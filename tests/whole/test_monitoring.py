@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from scripts.dashboard import DASHBOARD, VARIABLES
-from tests.support.command import ROOT, closed_port
+from tests.support.command import ROOT
 from tests.support.house import event
 from tests.support.serving import Serving, Target, always, body, target, until
+from tests.support.sockets import free_port
 from tests.support.watching import PROGRAMS, Inbox, Prometheus, inbox, program, started
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="make monitoring")
@@ -92,7 +93,7 @@ def alertmanager_config(folder: Path, url: str) -> None:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder, ops = tmp_path_factory.mktemp("watched"), closed_port()
+    folder, ops = tmp_path_factory.mktemp("watched"), free_port()
     with ExitStack() as stack:
         well, bad = (stack.enter_context(target(always(code))) for code in ("000", "700"))
         (folder / "routes.yaml").write_text(yaml.safe_dump(routes_of(well, bad)))

@@ -14,10 +14,11 @@ import pytest
 
 from router.config import SETTINGS
 from tests.support.booted import PYTHON, Systemd, booted, why_not
-from tests.support.command import ROOT, closed_port
+from tests.support.command import ROOT
 from tests.support.house import routes
 from tests.support.load import Load
 from tests.support.serving import Target, target, until
+from tests.support.sockets import free_port
 
 UNITS = ROOT / "deploy/systemd"
 ROUTER = "/usr/local/bin/ebaas-router"
@@ -79,7 +80,7 @@ def test_it_lives_under_systemd(systemd: Systemd, tmp_path: Path) -> None:
     reloads, also what is wrong; is restarted under load at no request's cost; and is restarted by
     the watchdog where it hangs. A worker that hangs is replaced by its parent."""
     install(systemd, tmp_path)
-    port = closed_port()
+    port = free_port()
     with target() as endpoint:
         configure(systemd, endpoint, port)
         systemd.run("systemctl", "enable", "--now", "ebaas-router.socket", "ebaas-router.service")
