@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # A parameter that asks for one is marked where it stands.
         if item.get_closest_marker("postgresql") and not postgres.REQUIRED:
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are looked through by no collection while they run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
