@@ -109,7 +109,7 @@ class Endpoint:
 
 @cache
 def _check_of(kind: Any) -> Schema:
-    return Schema(schema_of(kind), kind.__name__)
+    return Schema(schema_of(kind), kind.__name__, is_ours=True)
 
 
 _WHY = {

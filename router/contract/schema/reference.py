@@ -1,50 +1,27 @@
-"""The door to JSON Schema: a schema file read and checked once, and what it finds in a value.
+"""The door to jsonschema, the reference: it checks a schema, and words what is wrong with a value.
 
-`jsonschema` is the reference, and words what is wrong. It takes some 25 µs to find nothing wrong
-with an event; where a schema has only keywords that `jsonschema-rs` reads the same way, that one
-lets the good ones pass in 0.3 µs. What a value can make slow (patterns, unique items) is that one's
-in both: its time grows with the value's length, and no faster.
+It takes some 25 µs to find nothing wrong with an event: see quick.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
-import jsonschema_rs
 from jsonschema import ValidationError
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, extend, validator_for
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, specification_with
+from referencing.jsonschema import specification_with
 
-from router.model import StartFailed, why_not
-
-#: Where the schemas are in an installed package, and in a checkout.
-_PACKAGE = Path(__file__).parent.parent
-_FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
+from router.contract.schema.fault import FaultKind, SchemaFault
+from router.contract.schema.quick import finder, is_unique
+from router.model import StartFailed
 
 #: The most that is repeated of the validator's own words, in characters.
 _MAX_SAID = 200
-
-#: The keywords that both validators read alike, on any value that strict JSON lets through. Not
-#: among them: formats, comparisons of numbers, references.
-_ALIKE = frozenset(
-    {
-        *("$schema", "$id", "$comment", "title", "description", "default", "examples"),
-        *("type", "enum", "const", "minLength", "maxLength", "pattern"),
-        *("required", "properties", "additionalProperties", "minProperties", "maxProperties"),
-        *("items", "prefixItems", "minItems", "maxItems"),
-        *("allOf", "anyOf", "not"),
-    }
-)
-
-FaultKind = Literal["absent", "type", "value", "format", "size", "unknown", "rule"]
 
 #: What a failed keyword says of a value; any other keyword is a `rule`.
 _KINDS: dict[str, FaultKind] = {
@@ -64,28 +41,7 @@ _KINDS: dict[str, FaultKind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaFault:
-    """One place where a value breaks a schema."""
-
-    #: Member names and list positions from the top; empty for the value as a whole.
-    path: tuple[str | int, ...]
-    kind: FaultKind
-    #: The JSON types that were expected, for the kind `type`.
-    expected: tuple[str, ...] = ()
-    #: The schema's keyword that failed, for the log.
-    keyword: str = ""
-
-
-def shipped_schema(name: str) -> Path:
-    """A schema file of this project's own, by its file name."""
-    for folder in _FOLDERS:
-        if (folder / name).is_file():
-            return folder / name
-    raise StartFailed(f"the installation is incomplete: {name} is missing")
-
-
-class Schema:
+class Reference:
     """A JSON Schema, valid and without references to other places."""
 
     def __init__(self, document: Any, name: str) -> None:
@@ -99,43 +55,9 @@ class Schema:
             document = {key: value for key, value in document.items() if key != "$schema"}
         made: Any = extend(dialect, _IN_LINEAR_TIME)  # type: ignore[no-untyped-call]
         self._validator = made(document, registry=Registry())
-        self._passes = _gate(document) if dialect is Draft202012Validator else None
-
-    @classmethod
-    def load(cls, path: Path) -> Schema:
-        """Read a schema file. Raises StartFailed with one line that names the file and place."""
-        # One of the project's own is nobody's path.
-        name = path.name if path.parent in _FOLDERS else str(path)
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError:
-            raise StartFailed(f"{name}: not UTF-8") from None
-        except OSError as error:
-            raise StartFailed(f"{name}: can't be read: {why_not(path, error)}") from None
-        try:
-            return cls(json.loads(text), name)
-        except json.JSONDecodeError as error:
-            raise StartFailed(
-                f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
-            ) from None
-        except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits()
-            raise StartFailed(f"{name}: a number with too many digits") from None
-        except RecursionError:
-            raise StartFailed(f"{name}: nested too deeply") from None
 
     def faults(self, value: Any) -> Iterator[SchemaFault]:
-        """Every fault of `value`, in no promised order; none means it is valid.
-
-        Raises nothing: what a rule can't even compute, such as a multiple of a huge number,
-        counts as a fault of the whole.
-        """
-        return iter(()) if self.passes(value) else self._found(value)
-
-    def passes(self, value: Any) -> bool:
-        """Whether `value` is seen to be valid quickly; where it is not, it may be valid still."""
-        return self._passes is not None and self._passes(value)
-
-    def _found(self, value: Any) -> Iterator[SchemaFault]:
+        """See `Schema.faults`."""
         try:
             for error in self._validator.iter_errors(value):
                 yield from _faults_of(error)
@@ -157,21 +79,6 @@ def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
         said = " ".join(error.message.split())[:_MAX_SAID]
         raise StartFailed(f"{name}: at {place}: no valid schema: {said}") from None
     return dialect
-
-
-def _gate(document: Any) -> Callable[[Any], bool] | None:
-    """Whether a value is valid, quickly; None where the two validators may differ."""
-    waiting = [Resource.from_contents(document, default_specification=DRAFT202012)]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part.contents, dict) and not part.contents.keys() <= _ALIKE:
-            return None
-        waiting += part.subresources()
-    try:
-        linear = jsonschema_rs.RegexOptions()
-        return jsonschema_rs.Draft202012Validator(document, pattern_options=linear).is_valid
-    except ValueError:  # it is stricter about what an `$id` may be
-        return None
 
 
 def _check_parts(document: Any, dialect: str, name: str) -> None:
@@ -207,7 +114,7 @@ def _trouble(schema: dict[str, Any], resolver: Any, *, is_top: bool) -> str:
     if "$schema" in schema and not is_top:
         return "a $schema of its own: a file has one, at its top"
     for pattern in (schema.get("pattern"), *schema.get("patternProperties", ())):
-        if isinstance(pattern, str) and _linear(pattern) is None:
+        if isinstance(pattern, str) and finder(pattern) is None:
             return (
                 f"the pattern {json.dumps(pattern)} can't be matched in a time that grows with"
                 " the text alone: no look-around, no back-reference, no huge repetition"
@@ -275,19 +182,8 @@ def _not_listed(members: dict[str, Any], schema: dict[str, Any]) -> Iterator[str
             yield member
 
 
-@lru_cache(1024)
-def _linear(pattern: str) -> Callable[[Any], bool] | None:
-    """What finds a pattern somewhere in a text, by no backtracking; None where only that could."""
-    options = jsonschema_rs.RegexOptions()
-    try:
-        schema = {"pattern": pattern}
-        return jsonschema_rs.Draft202012Validator(schema, pattern_options=options).is_valid
-    except ValueError:
-        return None
-
-
 def _fits(pattern: str, text: str) -> bool:
-    finds = _linear(pattern)
+    finds = finder(pattern)
     return finds is not None and finds(text)
 
 
@@ -318,11 +214,8 @@ def _additional_properties(validator: Any, below: Any, value: Any, schema: Any) 
             yield from validator.descend(value[member], below, member)
 
 
-_IS_UNIQUE = jsonschema_rs.Draft202012Validator({"uniqueItems": True}).is_valid
-
-
 def _unique_items(validator: Any, wanted: bool, value: Any, schema: Any) -> _Errors:
-    if wanted and validator.is_type(value, "array") and not _IS_UNIQUE(value):
+    if wanted and validator.is_type(value, "array") and not is_unique(value):
         yield ValidationError("has one twice")
 
 
