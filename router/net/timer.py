@@ -11,6 +11,10 @@ from typing import Final
 TICK: Final = 0.001
 
 
+def _nobody() -> None:
+    """Whom an ended timer rings."""
+
+
 class Timer:
     """Calls `ring` once `due` has come, by `clock`, in seconds."""
 
@@ -38,10 +42,11 @@ class Timer:
             self._handle = self._loop.call_later(max(due - self._clock(), 0.0), self._look)
 
     def end(self) -> None:
-        """Ring no more."""
+        """Ring no more, and let go of who would be rung for: it may have this timer."""
         if self._handle is not None:
             self._handle.cancel()
         self._handle, self.due, self._comes_at = None, math.inf, math.inf
+        self._ring = _nobody
 
     def _look(self) -> None:
         due = self.due

@@ -52,7 +52,10 @@ class Host:
             else:
                 self._names.good = address
                 return connected
-        raise most_telling(errors)
+        try:
+            raise most_telling(errors)
+        finally:
+            errors.clear()  # each has this frame, which would keep them
 
     def _check(self, address: SocketAddress) -> None:
         """Raises Forbidden. This is the only way to any target: what is refused gets no packet."""

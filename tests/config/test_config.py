@@ -669,6 +669,19 @@ def test_patterns_cost_what_they_are(kind: str) -> None:
     assert any(cost(MANY) < 26 * cost(MANY // 8) for _ in range(3))
 
 
+@pytest.mark.parametrize("match", ["a.*", "a..*["])
+def test_a_configuration_is_no_cycle(no_collections: None, match: str) -> None:
+    """It goes with whoever has it, and so does one that is refused: no collection looks for it."""
+
+    def parts() -> int:
+        return sum(isinstance(each, Config | Route | Target) for each in gc.get_objects())
+
+    before = parts()
+    with contextlib.suppress(ConfigInvalid):
+        parse(document(route={"match": match}))
+    assert parts() == before
+
+
 def test_many_tokens_cost_what_they_are() -> None:
     """No token is compared with every other."""
     tokens = [f"token-of-very-many-{n:05}" for n in range(20_000)]

@@ -52,6 +52,17 @@ async def test_many_exchanges_with_faults_leave_nothing() -> None:
     assert sum(ended) > EXCHANGES / 3
 
 
+@pytest.mark.parametrize(
+    "behaviour", ["answers", "closes_after", "resets_after", "goes_beyond", "says_close"]
+)
+async def test_a_connection_that_is_over_is_no_cycle(no_collections: None, behaviour: str) -> None:
+    """Nothing is left of it that a garbage collector would have to look for."""
+    async with hostile(behaviour) as target, opened(NativePool, target.url) as pool:
+        for _ in range(3):
+            await post(pool)
+    await until(lambda: live_connections() == 0)
+
+
 @asynccontextmanager
 async def pools() -> AsyncIterator[Mapping[str, Pool]]:
     """A pool for each target, some over TLS, one for nobody, and one by a name."""
@@ -87,8 +98,12 @@ async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[i
 
 
 def connections() -> int:
-    """How many are in memory, whatever their state."""
+    """How many are in memory, whatever their state, but for garbage."""
     gc.collect()
+    return live_connections()
+
+
+def live_connections() -> int:
     return sum(isinstance(each, TargetConnection) for each in gc.get_objects())
 
 

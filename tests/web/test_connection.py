@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.limits import Limits
 from tests.conftest import examples
@@ -796,3 +798,16 @@ def by_h11(top: bytes) -> tuple[object, ...]:
 
 def path_in(target: bytes) -> str:
     return unquote(target.partition(b"?")[0].decode("ascii"))
+
+
+@pytest.mark.parametrize("said", [post(), PROBE, b"no HTTP\r\n\r\n", post()[:-1], b""])
+def test_a_connection_that_is_over_is_no_cycle(
+    router: Running, no_collections: None, said: bytes
+) -> None:
+    """Nothing is left of it that a garbage collector would have to look for."""
+    for _ in range(3):
+        with router.line() as line:
+            line.say(said)
+            if said and not said.endswith(SAMPLE[:-1]):
+                line.hear()
+    wait_until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))

@@ -118,6 +118,7 @@ class Lifetime(asyncio.Protocol):
         self._let_go()
         self._hang_up()
         self._unclog()
+        self._exchange = None  # which has this connection: who is done with both frees both
 
     def pause_writing(self) -> None:
         """The peer does not read its replies: it gets no more of them."""
