@@ -82,7 +82,7 @@ def _keep_to_itself() -> None:
 def _spare_the_collector() -> None:
     """What the start has made stays: it is not looked through again and again. And an event makes
     some 150 objects, of which hardly any is garbage in a cycle, so that looking each 5,000 and not
-    each 700 is enough. Together some 5 % of an event's CPU, in interleaved runs of `make profile`."""
+    each 700 is enough. Together some 5 % of an event's CPU, in runs of `make profile` by turns."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)
