@@ -17,6 +17,7 @@ from router.net.networks import (
     is_loopback,
     network_of,
 )
+from router.net.precedence import come_first, stay_behind
 from router.net.resolver import SocketAddress, look_up
 from router.net.resources import (
     OPS,
@@ -25,7 +26,6 @@ from router.net.resources import (
     memory_limit,
     memory_note,
     share_out,
-    stay_behind,
 )
 from router.net.server_tls import listener_tls, listener_warnings, pair_of
 from router.net.timer import TICK, Timer
@@ -60,6 +60,7 @@ __all__ = [
     "batching_of",
     "call_back",
     "certificates_in",
+    "come_first",
     "files_allowed",
     "is_listening",
     "is_loopback",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -110,18 +107,3 @@ def _limits(groups: Path, root: Path) -> Iterator[Path]:
             continue
         group = Path(place.lstrip("/"))
         yield from (top / each / name for each in (group, *group.parents))
-
-
-#: How much nicer: of a core that both could use it leaves such a thread a quarter. An archive
-#: needs a twelfth of what the loop takes.
-_NICENESS = 5
-
-
-def stay_behind() -> None:
-    """Let the calling thread have a core after the loop's thread, where the system tells threads
-    apart: Linux does."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with suppress(OSError):
-            own = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, own + _NICENESS)

@@ -1,0 +1,46 @@
+"""Which thread of a process has a core first, where several could use it: its loop's."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+
+#: How much nicer who stays behind is: it is left a quarter of a core that the loop wants too. An
+#: archive needs a twelfth of what the loop takes.
+_NICENESS = 5
+
+#: How long a thread's turns at a core are, in nanoseconds: the shortest that Linux grants, and what
+#: it chooses itself, some milliseconds. Who gets ready with shorter turns takes the core at once
+#: from one with longer ones: from Linux 6.12 on; before, all turns are alike.
+_SHORT, _USUAL = 100_000, 0
+
+#: The number of `sched_setattr`, by machine, and what it is told: size, policy, flags, niceness,
+#: priority, time, deadline, period. Python has no function for it.
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+_ATTRIBUTES = struct.Struct("=IIQiIQQQ")
+
+
+def come_first() -> None:
+    """Let the calling thread, the loop's, have its core as soon as it is ready.
+
+    Where reloads of 10,000 routes share one core with it, that takes the 99th of a hundred events
+    from 14 ms to 7, and the 999th of a thousand from 94 ms to 15: `make tails`.
+    """
+    _schedule(0, _SHORT)
+
+
+def stay_behind() -> None:
+    """Let the calling thread have a core after the loop's."""
+    _schedule(_NICENESS, _USUAL)
+
+
+def _schedule(nicer: int, nanoseconds: int) -> None:
+    """Nothing comes of it where the system does not know it, or does not allow it."""
+    number = _SCHED_SETATTR.get(os.uname().machine)
+    if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return
+    niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + nicer)  # the thread's own, on Linux
+    told = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, niceness, 0, nanoseconds, 0, 0)
+    ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(0), told, ctypes.c_long(0))
