@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
-from router.contract.schema import Schema, shipped_schema
+from router.contract.schema import Schema
 from router.delivery import (
     Forwarder,
     Happenings,
@@ -360,7 +360,7 @@ def _engine(settings: Settings) -> Engine:
 
 def _schemas(settings: Settings) -> list[Schema]:
     """The contract's own always; the operator's adds to it and can't take away."""
-    schemas = [Schema.load(shipped_schema("callback.schema.json"))]
+    schemas = [Schema.shipped("callback.schema.json")]
     if settings.schema is not None:
         schemas.append(Schema.load(settings.schema))
     return schemas

@@ -113,11 +113,17 @@ def test_where_they_may_differ_the_reference_alone_decides(
 READER = """
 import sys
 from router.contract.intake import Intake
-from router.contract.schema import Schema, shipped_schema
-intake = Intake(Schema.load(shipped_schema("callback.schema.json")))
+from router.contract.schema import Schema
+intake = Intake(Schema.shipped("callback.schema.json"))
 intake.read(sys.argv[1].encode())
 print("jsonschema" in sys.modules)
 """
+
+
+def test_one_of_ours_that_is_none_is_found_at_once() -> None:
+    """Somebody has edited it: a start says so, and not the first event."""
+    with pytest.raises(StartFailed, match=r"^s\.json: at /type: no valid schema: "):
+        Schema({"type": 5}, "s.json", is_ours=True)
 
 
 def test_the_contract_is_read_by_the_quick_one_alone() -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from router.contract.schema import Schema, shipped_schema
+from router.contract.schema import Schema
 from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET_FOR, TARGET_FAILING
 from router.delivery.happenings.noticed import STORE_TOLD_AFTER, Happenings
 from router.delivery.happenings.own_events import MAX_TOLD, MAX_UNTOLD
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 
 LIMITS = StoreLimits(1 << 30, 1_000_000)
 
-SCHEMA = Schema.load(shipped_schema("callback.schema.json"))
+SCHEMA = Schema.shipped("callback.schema.json")
 
 
 @pytest.fixture(autouse=True)

@@ -113,6 +113,6 @@ def _intake() -> Intake:
     """By the contract alone: an operator's schema may be another today."""
     # They bring in the validators, which only those wait for who replay.
     from router.contract.intake import Intake
-    from router.contract.schema import Schema, shipped_schema
+    from router.contract.schema import Schema
 
-    return Intake(Schema.load(shipped_schema("callback.schema.json")))
+    return Intake(Schema.shipped("callback.schema.json"))

@@ -182,11 +182,11 @@ def _read_event(args: argparse.Namespace) -> Event:
 
 def _intake(args: argparse.Namespace) -> Intake:
     from router.contract.intake import Intake
-    from router.contract.schema import Schema, shipped_schema
+    from router.contract.schema import Schema
 
     own = read_setting(args, "schema")
     try:
-        schemas = [Schema.load(shipped_schema("callback.schema.json"))]
+        schemas = [Schema.shipped("callback.schema.json")]
         return Intake(*schemas, *([Schema.load(own)] if own else []))
     except StartFailed as error:
         raise SettingInvalid(f"--schema: {error}") from None

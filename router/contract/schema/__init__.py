@@ -40,16 +40,26 @@ class Schema:
 
     def __init__(self, document: Any, name: str, *, is_ours: bool = False) -> None:
         """Raises StartFailed, which names the place, for anything that is no usable schema. One
-        that `is_ours` is taken for one unseen."""
+        that `is_ours` is taken for one where the quick validator takes it."""
         self._document, self._name = document, name
-        self._reference = None if is_ours else _reference(document, name)
-        self._validity = validity(document)
+        self._validity = validity(document) if is_ours else None
+        self._reference: Reference | None = None
+        if self._validity is None:
+            self._reference = _reference(document, name)
+            self._validity = validity(document)
+
+    @classmethod
+    def shipped(cls, name: str) -> Schema:
+        """One of this project's own, by its file name. Raises StartFailed as `load` does."""
+        return cls._read(shipped_schema(name), name, is_ours=True)
 
     @classmethod
     def load(cls, path: Path) -> Schema:
         """Read a schema file. Raises StartFailed with one line that names the file and place."""
-        # One of the project's own is nobody's path.
-        name = path.name if path.parent in _FOLDERS else str(path)
+        return cls._read(path, str(path), is_ours=False)
+
+    @classmethod
+    def _read(cls, path: Path, name: str, *, is_ours: bool) -> Schema:
         try:
             text = path.read_text("utf-8")
         except UnicodeDecodeError:
@@ -57,7 +67,7 @@ class Schema:
         except OSError as error:
             raise StartFailed(f"{name}: can't be read: {why_not(path, error)}") from None
         try:
-            return cls(json.loads(text), name, is_ours=path.parent in _FOLDERS)
+            return cls(json.loads(text), name, is_ours=is_ours)
         except json.JSONDecodeError as error:
             raise StartFailed(
                 f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
