@@ -404,10 +404,11 @@ def folder(parent: Path, name: str) -> Path:
     return made
 
 
-#: A router has long had an answer, and so knows that the server is there.
+#: A router has long been connected, and so knows that the server is there: its beats and the like
+#: have had answers.
 CONNECTED = (
     f"SELECT pid FROM pg_stat_activity WHERE usename = '{USER}' AND state = 'idle' "
-    "AND state_change < clock_timestamp() - interval '500 ms'"
+    "AND backend_start < clock_timestamp() - interval '1500 ms'"
 )
 
 
