@@ -137,8 +137,9 @@ _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 #: small it is: 64 KiB in chunks of one byte would hold the loop for a third of a second.
 _MAX_PIECES = 1000
 
-#: How long to look for what came before the request, in seconds: long enough for what is there.
-_GLANCE = 0.001
+#: How many turns of the loop to look for what came before the request: to begin, read, decrypt and
+#: say so; and some. No time: a loop that is held up would let it pass with nothing read.
+_GLANCE = 8
 
 #: What httpcore has read beyond an answer's end. It says so nowhere, and would take it for the
 #: beginning of the next answer: a target could acknowledge an event that it has yet to see.
@@ -238,11 +239,18 @@ def _about(ask: Callable[[str], Any], what: str) -> Any:
 
 async def _check_silent(stream: Any) -> None:
     """Raises where something has come before the request: it is no answer to it."""
+    reading = asyncio.create_task(stream.read(1))
     try:
-        early = await stream.read(1, timeout=_GLANCE)
-    except httpcore.ReadTimeout:
-        return
-    raise httpx.RemoteProtocolError("unasked") if early else httpx.ReadError("ended")
+        turns = 0
+        while not reading.done() and (turns < _GLANCE or stream.get_extra_info("is_readable")):
+            await asyncio.sleep(0)
+            turns += 1
+        if reading.done():
+            early = reading.result()
+            raise httpx.RemoteProtocolError("unasked") if early else httpx.ReadError("ended")
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _ends_clean(response: httpx.Response) -> bool:
