@@ -407,6 +407,7 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
                 router.get("/status", ops=True)  # it shows what is wrong
             _ask_ops(router)
             assert router.post(event(changes=[canary("changes")])) == 200
+            router.wait_for(canary("answer"))  # people are told what a target says by retries alone
         names = [*failing(), "tls", "refused", "name"]
     assert [name for name in names if name not in router.said] == []
     assert [place for place in SENT if canary(place) not in good.got] == []
