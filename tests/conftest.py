@@ -56,7 +56,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def no_collections() -> Iterator[None]:
-    """What is garbage in a cycle stays while a test runs, as what a reload has frozen does."""
+    """What is garbage in a cycle stays while a test runs, as what a reload has frozen does; and no
+    collection, which costs what all the tests before have left, is in what it measures."""
     gc.collect()
     gc.disable()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 import weakref
 from collections.abc import Callable
@@ -197,17 +196,13 @@ async def test_it_is_made_once_its_caller_is_gone() -> None:
     await made(one, gone)
 
 
-async def test_nothing_is_kept_of_one_that_is_made() -> None:
+async def test_nothing_is_kept_of_one_that_is_made(no_collections: None) -> None:
     """And nobody has to look for a cycle to find that."""
     deadlines, one = Deadlines(time.monotonic), flight()
     its = decision(deadlines)
     its.watch(one, required=True)
     asyncio.get_running_loop().call_soon(one.end, Answer(200, b""))
-    gc.disable()
-    try:
-        await made(its)
-        remains = weakref.ref(its._is_worth_waiting)
-        del its
-        assert remains() is None
-    finally:
-        gc.enable()
+    await made(its)
+    remains = weakref.ref(its._is_worth_waiting)
+    del its
+    assert remains() is None

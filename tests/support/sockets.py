@@ -47,8 +47,6 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 def free_port() -> int:
     """A port that no connection gets by itself: those are above 32767."""
-    while True:
-        port: int = _RANDOM.randrange(20_000, 30_000)
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+    while listens(port := _RANDOM.randrange(20_000, 30_000)):
+        pass
+    return port
