@@ -45,6 +45,7 @@ def test_the_keyboard_is_enough(router: Troubled, ops: Visitor) -> None:
     router.dead(f"typed-{ops.language}")
     ops.go("")
     ops.page.keyboard.press("3")
+    expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))  # the room before has one, too
     expect(ops.page.locator("h1")).to_be_focused()
     ops.page.keyboard.press("/")
     expect(ops.field("dead.match")).to_be_focused()
