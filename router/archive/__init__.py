@@ -1,27 +1,32 @@
 """What was handled, kept for a while, a line each. Nothing that is promised depends on it."""
 
-from router.archive.shelf import Shelf
-from router.archive.trace.again import Again, resend, resumed, words_of
-from router.archive.trace.events import events
-from router.archive.trace.finding import Match, matches, name_of, story_of
-from router.archive.trace.happenings import Happening, ToldCaller, happening
-from router.archive.trace.inventory import Inventory, inventory
-from router.archive.trace.question import Question, Word
-from router.archive.trace.shapes import (
-    ActedShape,
-    AtTargetShape,
-    LateShape,
-    MatchShape,
-    MissedShape,
-    NextShape,
-    RequestShape,
-    StepShape,
-    StoryShape,
-    match_shape,
-    story_shape,
-)
-from router.archive.trace.sources import Sources, TraceSource
-from router.archive.writer import Archive
+from typing import TYPE_CHECKING
+
+from router import on_demand
+
+if TYPE_CHECKING:
+    from router.archive.shelf import Shelf
+    from router.archive.trace.again import Again, resend, resumed, words_of
+    from router.archive.trace.events import events
+    from router.archive.trace.finding import Match, matches, name_of, story_of
+    from router.archive.trace.happenings import Happening, ToldCaller, happening
+    from router.archive.trace.inventory import Inventory, inventory
+    from router.archive.trace.question import Question, Word
+    from router.archive.trace.shapes import (
+        ActedShape,
+        AtTargetShape,
+        LateShape,
+        MatchShape,
+        MissedShape,
+        NextShape,
+        RequestShape,
+        StepShape,
+        StoryShape,
+        match_shape,
+        story_shape,
+    )
+    from router.archive.trace.sources import Sources, TraceSource
+    from router.archive.writer import Archive
 
 __all__ = [
     "ActedShape",
@@ -56,3 +61,5 @@ __all__ = [
     "story_shape",
     "words_of",
 ]
+
+__getattr__ = on_demand(__name__)

@@ -1,41 +1,53 @@
 """routes.yaml and the settings: read, checked, compared, tested, reloaded."""
 
-from router.config.cases import Case, beside, parse_cases, tests_of
-from router.config.cases.shape import CasesFile
-from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict, coverage, judge
-from router.config.comparison import Change, Comparison, Group, Move
-from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
-from router.config.edits import Detail, Edit, edits_of
-from router.config.effective import effective_of
-from router.config.explaining import (
-    Explained,
-    ExplainedField,
-    ExplainedRoute,
-    ExplainedTarget,
-    RefusedEvent,
-    explained,
-    refused,
-)
-from router.config.files import Written, read
-from router.config.headers import is_own
-from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
-from router.config.legible import legible_source
-from router.config.loading import Config, load, parse, parse_files
-from router.config.parts import shapes_of
-from router.config.reload import LOOK_EVERY, Reload, Standing
-from router.config.section import Section
-from router.config.settings import (
-    SETTINGS,
-    VARIABLE_PREFIX,
-    Settings,
-    archive_folder,
-    parse_count,
-    parse_file,
-    parse_host,
-    parse_port,
-)
-from router.config.source import Look, Source
-from router.config.variables import Unresolved, Variables
+from typing import TYPE_CHECKING
+
+from router import on_demand
+
+if TYPE_CHECKING:
+    from router.config.cases import Case, beside, parse_cases, tests_of
+    from router.config.cases.shape import CasesFile
+    from router.config.cases.verdict import (
+        CaseBlind,
+        Coverage,
+        Difference,
+        Verdict,
+        coverage,
+        judge,
+    )
+    from router.config.comparison import Change, Comparison, Group, Move
+    from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
+    from router.config.edits import Detail, Edit, edits_of
+    from router.config.effective import effective_of
+    from router.config.explaining import (
+        Explained,
+        ExplainedField,
+        ExplainedRoute,
+        ExplainedTarget,
+        RefusedEvent,
+        explained,
+        refused,
+    )
+    from router.config.files import Written, read
+    from router.config.headers import is_own
+    from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
+    from router.config.legible import legible_source
+    from router.config.loading import Config, load, parse, parse_files
+    from router.config.parts import shapes_of
+    from router.config.reload import LOOK_EVERY, Reload, Standing
+    from router.config.section import Section
+    from router.config.settings import (
+        SETTINGS,
+        VARIABLE_PREFIX,
+        Settings,
+        archive_folder,
+        parse_count,
+        parse_file,
+        parse_host,
+        parse_port,
+    )
+    from router.config.source import Look, Source
+    from router.config.variables import Unresolved, Variables
 
 __all__ = [
     "DEEDS",
@@ -101,3 +113,5 @@ __all__ = [
     "tests_of",
     "write",
 ]
+
+__getattr__ = on_demand(__name__)

@@ -1,30 +1,35 @@
 """The nouns: an event, an attempt to deliver it, a secret, and what goes wrong."""
 
-from router.model.build import COMPILED
-from router.model.errors import (
-    ConfigInvalid,
-    Problem,
-    Refused,
-    RouterError,
-    SettingInvalid,
-    StartFailed,
-)
-from router.model.event import (
-    FIELDS,
-    MAX_CHANGES,
-    OWN_DOING,
-    OWN_KEYS,
-    OWN_SOURCE,
-    SUCCESS,
-    Attempt,
-    Event,
-    Letter,
-    Reason,
-    new_id,
-)
-from router.model.files import closed, may, why_not
-from router.model.secret import MASK, Secret, is_exposed
-from router.model.value import Value
+from typing import TYPE_CHECKING
+
+from router import on_demand
+
+if TYPE_CHECKING:
+    from router.model.build import COMPILED
+    from router.model.errors import (
+        ConfigInvalid,
+        Problem,
+        Refused,
+        RouterError,
+        SettingInvalid,
+        StartFailed,
+    )
+    from router.model.event import (
+        FIELDS,
+        MAX_CHANGES,
+        OWN_DOING,
+        OWN_KEYS,
+        OWN_SOURCE,
+        SUCCESS,
+        Attempt,
+        Event,
+        Letter,
+        Reason,
+        new_id,
+    )
+    from router.model.files import closed, may, why_not
+    from router.model.secret import MASK, Secret, is_exposed
+    from router.model.value import Value
 
 __all__ = [
     "COMPILED",
@@ -53,3 +58,5 @@ __all__ = [
     "new_id",
     "why_not",
 ]
+
+__getattr__ = on_demand(__name__)

@@ -1,9 +1,14 @@
 """Event → Plan: targets, routes, and the table that matches."""
 
-from router.routing.glob import Glob, GlobInvalid
-from router.routing.nearest import nearest_routes
-from router.routing.table import Plan, Role, Route, RouteMatch, RouteTable
-from router.routing.target import BreakerPolicy, Rate, Target
+from typing import TYPE_CHECKING
+
+from router import on_demand
+
+if TYPE_CHECKING:
+    from router.routing.glob import Glob, GlobInvalid
+    from router.routing.nearest import nearest_routes
+    from router.routing.table import Plan, Role, Route, RouteMatch, RouteTable
+    from router.routing.target import BreakerPolicy, Rate, Target
 
 __all__ = [
     "BreakerPolicy",
@@ -18,3 +23,5 @@ __all__ = [
     "Target",
     "nearest_routes",
 ]
+
+__getattr__ = on_demand(__name__)

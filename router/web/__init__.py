@@ -1,8 +1,13 @@
 """The callback port: HTTP in, the contract's replies out."""
 
-from router.web.callbacks import Callbacks
-from router.web.paths import Refusals, Straight, routes
-from router.web.probes import Probes
+from typing import TYPE_CHECKING
+
+from router import on_demand
+
+if TYPE_CHECKING:
+    from router.web.callbacks import Callbacks
+    from router.web.paths import Refusals, Straight, routes
+    from router.web.probes import Probes
 
 __all__ = [
     "Callbacks",
@@ -11,3 +16,5 @@ __all__ = [
     "Straight",
     "routes",
 ]
+
+__getattr__ = on_demand(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_every_entry_of_the_router_is_a_room_of_the_page() -> None:
     }
     assert entries - told <= {"__init__.py", "py.typed"}
     assert len(entries) <= 20
+
+
+@pytest.mark.parametrize("face", sorted(ROUTER.glob("*/__init__.py")), ids=lambda f: f.parent.name)
+def test_a_face_gives_what_it_names(face: Path) -> None:
+    """Each name once it is asked for; another is an error that says whose."""
+    room = importlib.import_module(f"router.{face.parent.name}")
+    for name in getattr(room, "__all__", ()):
+        assert getattr(room, name) is not None
+    with pytest.raises(AttributeError, match=rf"'router\.{face.parent.name}' .* 'nothing'"):
+        getattr(room, "nothing")  # noqa: B009
 
 
 def test_every_word_has_its_class() -> None:
