@@ -17,6 +17,8 @@ _LINE_END = re.compile(r"\r\n?|\n")
 _REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+#: So many characters are looked through at a time.
+_PIECE = 64 * 1024
 #: A tab before any comment; the parsers disagree on where one is allowed.
 _TAB = re.compile(r"^[^#\t\r\n]*+(?=\t)", re.MULTILINE)
 
@@ -30,9 +32,11 @@ def readable(text: bytes | str, problems: Problems) -> str:
         text = _decoded(text, problems)
     text = text.removeprefix("\ufeff")
     spot = spots(text)
-    for match in _REFUSED.finditer(text):
-        character = f"U+{ord(match[0]):04X}"
-        problems.add(spot(match.start()), "", f"the character {character} is not allowed")
+    # In pieces: one search of 10,000 routes holds every other thread for 8 ms.
+    for start in range(0, len(text), _PIECE):
+        for match in _REFUSED.finditer(text, start, start + _PIECE):
+            character = f"U+{ord(match[0]):04X}"
+            problems.add(spot(match.start()), "", f"the character {character} is not allowed")
     # Looked for only where there is one: it costs 8 ms in 10,000 routes.
     for match in _TAB.finditer(text) if "\t" in text else ():
         problems.add(spot(match.end()), "", "a tab: use spaces")
