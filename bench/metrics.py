@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from router.model.event import Reason
+from router.model.event import Attempt, Reason
 from router.telemetry.metrics import Metrics, merged
 from router.telemetry.metrics.exposition import render
 
@@ -37,7 +37,7 @@ def main() -> None:
     def event() -> None:
         metrics.event("000", 0.012)
         for name in TARGETS:
-            metrics.of(name).attempt(Reason.ACKNOWLEDGED, 0.01, 1.8e9)
+            metrics.of(name).attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=1.8e9))
 
     print(f"an event with {len(TARGETS)} targets: {seconds(event, EVENTS) * 1e6:.2f} µs")
     for count in (3, 100, 1000):

@@ -106,9 +106,9 @@ def described(
 
 def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
     troubles = [
-        Trouble(numbers.failed_at, f"{name}: {numbers.last_failure}")
+        Trouble(numbers.failure.at, f"{name}: {numbers.failure.reason}")
         for name, numbers in metrics.targets.items()
-        if numbers.failed_at
+        if numbers.failure is not None
     ]
     if metrics.store_failed_at:
         troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))

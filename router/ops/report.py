@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypedDict
 
 from router.config import Standing
+from router.model import Attempt
 from router.routing import Target
 from router.telemetry import Metrics, Snapshot, utc
 
@@ -61,24 +62,35 @@ class PauseStatus(TypedDict):
     who: str
 
 
+class FailedAttempt(TypedDict):
+    """An attempt that a target failed, at a Unix time in seconds."""
+
+    at: float
+    reason: str
+    #: The answer's HTTP status, where one came, and a few words of ours; then its own words.
+    status: int | None
+    detail: str
+    code: str
+    msg: str
+
+
 class TargetStatus(TypedDict):
     """How the attempts at one target went lately; no address of it. A time of 0 is never."""
 
     owner: str
     acknowledged_at: float
-    #: The reason of the last attempt that was no acknowledgement, `""` where there was none.
-    failure: str
-    #: Its HTTP status, where an answer came, and a few words of ours; then its own words.
-    failure_status: int | None
-    failure_detail: str
-    failure_code: str
-    failure_msg: str
-    failed_at: float
+    #: The last attempt that was no acknowledgement.
+    failure: FailedAttempt | None
     pause: PauseStatus | None
 
 
+def failed_at(target: TargetStatus) -> float:
+    failure = target["failure"]
+    return failure["at"] if failure else 0.0
+
+
 def is_failing(target: TargetStatus) -> bool:
-    return target["failed_at"] > target["acknowledged_at"]
+    return failed_at(target) > target["acknowledged_at"]
 
 
 def told_at(at: float) -> str | None:
@@ -155,17 +167,25 @@ def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetSta
         target.name: TargetStatus(
             owner=target.owner,
             acknowledged_at=numbers.last_acknowledged,
-            failure=numbers.last_failure,
-            failure_status=numbers.failure_status,
-            failure_detail=numbers.failure_detail,
-            failure_code=numbers.failure_code,
-            failure_msg=numbers.failure_msg,
-            failed_at=numbers.failed_at,
+            failure=_failure(numbers.failure),
             pause=_pause(numbers.pause),
         )
         for target in targets
         for numbers in [metrics.of(target.name)]
     }
+
+
+def _failure(attempt: Attempt | None) -> FailedAttempt | None:
+    if attempt is None:
+        return None
+    return FailedAttempt(
+        at=attempt.at,
+        reason=attempt.reason,
+        status=attempt.status,
+        detail=attempt.detail,
+        code=attempt.code,
+        msg=attempt.msg,
+    )
 
 
 def _pause(said: dict[str, Any] | None) -> PauseStatus | None:

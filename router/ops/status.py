@@ -13,6 +13,7 @@ from router.ops.report import (
     Status,
     StoreStatus,
     TargetStatus,
+    failed_at,
     is_failing,
     told_at,
 )
@@ -54,7 +55,7 @@ class Reports:
         if not known:
             return None
         return {
-            **max(known, key=lambda each: each["failed_at"]),
+            **max(known, key=failed_at),
             "acknowledged_at": max(each["acknowledged_at"] for each in known),
             "pause": next((each["pause"] for each in known if each["pause"]), None),
         }
@@ -213,11 +214,10 @@ def _contained(numbers: dict[str, Any], pause: dict[str, Any] | None) -> Iterato
 
 
 def _target(lately: TargetStatus, numbers: dict[str, Any]) -> dict[str, Any]:
-    failure = {
-        "reason": lately["failure"],
-        "status": lately["failure_status"],
-        "detail": lately["failure_detail"],
-        "at": told_at(lately["failed_at"]),
+    failed = lately["failure"]
+    failure = failed and {
+        **{name: failed[name] for name in ("reason", "status", "detail")},
+        "at": told_at(failed["at"]),
     }
     paused = lately["pause"]
     pause = paused and {
@@ -229,7 +229,7 @@ def _target(lately: TargetStatus, numbers: dict[str, Any]) -> dict[str, Any]:
         "owner": lately["owner"],
         "failing": is_failing(lately),
         "last_acknowledged": told_at(lately["acknowledged_at"]),
-        "last_failure": failure if lately["failure"] else None,
+        "last_failure": failure,
         "failing_since": told_at(numbers["failing_since"]),
         "paused": bool(numbers["paused"]),
         "pause": pause,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.model import Reason
+from router.model import Attempt, Reason
 from router.ops.hour import Hour, quantile
 from router.telemetry import HOUR, MINUTE, Metrics, Minutes
 
@@ -19,8 +19,8 @@ def test_the_hour_ends_with_the_minute_that_goes_on() -> None:
     minutes = Minutes(metrics, START)
     metrics.event("000", 0.002)
     metrics.event("500", 0.002)
-    metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.02, START)
-    metrics.of("ledger").attempt(Reason.CODE, 0.02, START)
+    metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.02, at=START))
+    metrics.of("ledger").attempt(Attempt(Reason.CODE, True, 0.02, at=START))
     minutes.look(START + MINUTE)
 
     hour = Hour([minutes.told(), minutes.told()], START + MINUTE + 1)

@@ -22,7 +22,7 @@ from router.config.reload import Standing
 from router.config.settings import Settings
 from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
-from router.model.event import Reason
+from router.model.event import Attempt, Reason
 from router.net.access import Denial
 from router.net.http.limits import Limits
 from router.ops import port as ops_module
@@ -232,11 +232,15 @@ async def test_a_target_that_fails_is_named_with_its_reason() -> None:
     """A target whose last attempt failed is failing, until it acknowledges; with what is known of
     the failure beside its reason."""
     process = Process()
-    process.metrics.of("ledger").attempt(Reason.CODE, 5.0, time.time(), 200, "code '200'")
+    process.metrics.of("ledger").attempt(
+        Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time())
+    )
     async with serving(process) as ops:
         (reason,) = await ops.reasons()
         assert reason.startswith("targets: ledger fails: code (200, code '200') at 2")
-        process.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
+        process.metrics.of("ledger").attempt(
+            Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time())
+        )
         assert await ops.reasons() == []
         ledger = (await ops.status())["targets"]["each"]["ledger"]
     failure = ledger["last_failure"]
@@ -248,10 +252,10 @@ async def test_a_target_that_fails_is_named_with_its_reason() -> None:
 async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> None:
     """The newest of what all processes have seen of a target counts."""
     one, other = Process(), Process()
-    one.metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, time.time())
+    one.metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=time.time()))
     async with serving(one, other) as ops:
         assert len(await ops.reasons()) == 1
-        other.metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, time.time())
+        other.metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
         assert await ops.reasons() == []
 
 
@@ -323,7 +327,7 @@ async def test_a_service_without_a_living_process_says_so() -> None:
 async def test_nothing_secret_is_shown() -> None:
     """No address of a target, no header's value: neither in the status nor in the metrics."""
     process = Process()
-    process.metrics.of("ledger").attempt(Reason.DNS, 0.1, time.time())
+    process.metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 0.1, at=time.time()))
     async with serving(process) as ops:
         shown = (await ops.get("/status")).text + (await ops.get("/metrics")).text
     assert "ledger" in shown

@@ -136,7 +136,9 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
         assert metrics.oldest_unsettled >= 0
         gives_up = metrics.of("bad").gives_up
         assert gives_up is not None
-        assert gives_up >= metrics.of("bad").failed_at
+        failure = metrics.of("bad").failure
+        assert failure is not None
+        assert gives_up >= failure.at
         await router.line("dead_letter")
         assert some(metrics.of("bad").retries) == {"code": 3}
         assert some(metrics.of("bad").dead_letters) == {"code": 1}

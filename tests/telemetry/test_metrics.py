@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from router.contract.schema import shipped_schema
 from router.delivery.rules import Cause
-from router.model.event import FIELDS, Reason
+from router.model.event import FIELDS, Attempt, Reason
 from router.store.promises import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
 from router.telemetry.metrics import REMOVED, Metrics, Snapshot, merged
@@ -177,7 +177,7 @@ def test_every_name_is_there_once() -> None:
 def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
     """An attempt adds one to its target's reason, and its seconds to the right bucket."""
     metrics = counting("ledger", "audit")
-    metrics.of("ledger").attempt(Reason.TIMEOUT, 4.7, NOW)
+    metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 4.7, at=NOW))
     snapshot = metrics.snapshot()
     assert value(snapshot, "attempts_total", target="ledger", reason="timeout") == 1
     assert value(snapshot, "attempts_total", target="audit", reason="timeout") == 0
@@ -204,12 +204,13 @@ def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
 def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
     """A target's last acknowledgement is shown with its time, and a failure does not change it."""
     ledger = counting("ledger").of("ledger")
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
     assert ledger.last_acknowledged == NOW
-    assert (ledger.last_failure, ledger.failed_at) == ("", 0)
-    ledger.attempt(Reason.DNS, 0.1, NOW + 1)
+    assert ledger.failure is None
+    ledger.attempt(Attempt(Reason.DNS, True, 0.1, at=NOW + 1))
     assert ledger.last_acknowledged == NOW
-    assert (ledger.last_failure, ledger.failed_at) == ("dns", NOW + 1)
+    assert ledger.failure is not None
+    assert (ledger.failure.reason, ledger.failure.at) == (Reason.DNS, NOW + 1)
 
 
 def test_what_is_not_counted_is_read_for_each_snapshot() -> None:
@@ -259,9 +260,9 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
     """A reload neither loses what was counted for a target that stays, nor its prepared numbers."""
     metrics = counting("ledger")
     ledger = metrics.of("ledger")
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
     metrics.adopt(["audit", "ledger"])
-    ledger.attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+    ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
     name = "attempts_total"
     assert value(metrics.snapshot(), name, target="ledger", reason="acknowledged") == 2
 
@@ -269,7 +270,7 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
 def test_the_series_of_a_removed_target_go() -> None:
     """No series names a target that is in no configuration; should it come back it begins at 0."""
     metrics = counting("ledger", "audit")
-    metrics.of("audit").attempt(Reason.DNS, 0.1, NOW)
+    metrics.of("audit").attempt(Attempt(Reason.DNS, True, 0.1, at=NOW))
     metrics.adopt(["ledger"])
     assert b'"audit"' not in render(metrics.snapshot(), "")[1]
     metrics.adopt(["ledger", "audit"])
@@ -292,7 +293,7 @@ def two() -> tuple[Metrics, Metrics]:
     one, other = counting("ledger"), counting("ledger")
     for metrics, code in ((one, "000"), (other, "500")):
         metrics.event(code, 0.1)
-        metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.1, NOW)
+        metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
         metrics.of("ledger").in_flight = 2
     return one, other
 
@@ -372,7 +373,7 @@ def test_a_snapshot_does_not_change_any_more() -> None:
     before = metrics.snapshot()
     said = json.dumps(before)
     metrics.event("000", 0.1)
-    metrics.of("ledger").attempt(Reason.DNS, 1.0, NOW)
+    metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 1.0, at=NOW))
     assert json.dumps(before) == said
 
 

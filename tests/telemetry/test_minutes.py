@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from router.model import Reason
+from router.model import Attempt, Reason
 from router.telemetry import HOUR, MINUTE, Metrics, Minutes, summed
 
 #: The beginning of a minute, Unix time, in seconds.
@@ -26,10 +26,10 @@ def test_a_minute_has_what_was_counted_in_it() -> None:
     metrics, minutes = counting()
     metrics.event("000", 0.002)
     metrics.event("500", 0.2)
-    metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+    metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
     minutes.look(START + MINUTE)
     metrics.event("000", 0.002)
-    metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, START + MINUTE)
+    metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=START + MINUTE))
 
     told = minutes.told()
 
@@ -73,11 +73,11 @@ def test_a_target_that_left_and_came_back_begins_anew() -> None:
     """Its numbers are new; none is ever told below nothing."""
     metrics, minutes = counting()
     for _ in range(3):
-        metrics.of("ledger").attempt(Reason.TIMEOUT, 5.0, START)
+        metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=START))
     minutes.look(START + MINUTE)
     metrics.adopt(["audit"])
     metrics.adopt(["ledger", "audit"])
-    metrics.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
+    metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
 
     ledger = minutes.told()[at(START + MINUTE)]["targets"]["ledger"]
 
@@ -91,9 +91,9 @@ def test_processes_add_up() -> None:
     other, others = counting()
     one.event("000", 0.002)
     other.event("500", 0.2)
-    one.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
-    other.of("ledger").attempt(Reason.ACKNOWLEDGED, 0.01, START)
-    other.of("audit").attempt(Reason.TIMEOUT, 5.0, START)
+    one.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+    other.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+    other.of("audit").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=START))
 
     both = summed([ones.told()[at(START)], others.told()[at(START)]])
 

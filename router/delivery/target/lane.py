@@ -107,9 +107,9 @@ class Lane:
         """How many attempts of the queue could begin now, or after a short wait in line."""
         return min(self.places.free, self.gate.room(LINE_WAIT))
 
-    def heard(self, attempt: Attempt, now: float) -> None:
-        """What came of an attempt, at Unix time `now`."""
-        failing = self.streak.look(attempt, now)
+    def heard(self, attempt: Attempt) -> None:
+        """What came of an attempt."""
+        failing = self.streak.look(attempt, attempt.at)
         if failing is not None:
             self._watcher.failing(self.target, failing)
 

@@ -197,9 +197,9 @@ class Sender:
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
-        now = self._clock()
-        attempt = Attempt(reason, delivered=False, seconds=time.monotonic() - came, at=now)
-        return self._counted(lane, attempt, now)
+        waited = time.monotonic() - came
+        attempt = Attempt(reason, delivered=False, seconds=waited, at=self._clock())
+        return self._counted(lane, attempt)
 
     def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
         """Send to a target whose place is taken."""
@@ -223,24 +223,16 @@ class Sender:
     def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
         lane.give_back()
-        attempt, now = None, self._clock()
+        attempt = None
         try:
-            attempt = judge(result, lane.target, time.monotonic() - started, now)
+            attempt = judge(result, lane.target, time.monotonic() - started, self._clock())
         finally:
             lane.gate.end(turn, attempt)
-        return self._counted(lane, attempt, now)
+        return self._counted(lane, attempt)
 
-    def _counted(self, lane: Lane, attempt: Attempt, now: float) -> Attempt:
-        self._metrics.of(lane.target.name).attempt(
-            attempt.reason,
-            attempt.seconds,
-            now,
-            attempt.status,
-            attempt.detail,
-            attempt.code,
-            attempt.msg,
-        )
-        lane.heard(attempt, now)
+    def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
+        self._metrics.of(lane.target.name).attempt(attempt)
+        lane.heard(attempt)
         return attempt
 
     def measure(self) -> None:

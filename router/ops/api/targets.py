@@ -24,7 +24,7 @@ from router.ops.api.target_shapes import (
 )
 from router.ops.api.view import View
 from router.ops.hour import Hour, HourSums
-from router.ops.report import PauseStatus, TargetStatus, is_failing, told_at
+from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, is_failing, told_at
 from router.ops.table import RouteFacts, TargetFacts
 from router.telemetry import Minute, utc
 
@@ -121,7 +121,7 @@ def _target(
         paused=_paused(facts, lately["pause"]),
         last_acknowledged=told_at(lately["acknowledged_at"]),
         failing_since=told_at(numbers["failing_since"]),
-        last_failure=_last_failure(lately),
+        last_failure=_last_failure(lately["failure"]),
         unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
         gives_up=told_at(numbers["gives_up"] or 0.0),
         hour=hour,
@@ -156,20 +156,11 @@ def _state(numbers: Mapping[str, Any], lately: TargetStatus) -> TargetState:
         return "breaker_open"
     if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
         return "waiting"
-    return "well" if lately["acknowledged_at"] or lately["failed_at"] else "unused"
+    return "well" if lately["acknowledged_at"] or lately["failure"] else "unused"
 
 
-def _last_failure(failed: TargetStatus) -> LastFailure | None:
-    if not failed["failure"]:
-        return None
-    return LastFailure(
-        at=utc(failed["failed_at"]),
-        reason=failed["failure"],
-        status=failed["failure_status"],
-        code=failed["failure_code"],
-        msg=failed["failure_msg"],
-        detail=failed["failure_detail"],
-    )
+def _last_failure(failed: FailedAttempt | None) -> LastFailure | None:
+    return failed and LastFailure(**{**failed, "at": utc(failed["at"])})
 
 
 def _routes(view: View, name: str) -> Iterator[TargetRoute]:

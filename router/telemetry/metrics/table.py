@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from router.model import FIELDS, OWN_DOING, Reason
+from router.model import FIELDS, OWN_DOING, Attempt, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
@@ -347,36 +347,19 @@ class OfTarget:
     )
 
     # For pages alone.
-    #: How the last attempt that the target failed ended, and when.
-    last_failure: str = field(default="", kw_only=True)
-    #: Its HTTP status, where an answer came, and a few words of ours.
-    failure_status: int | None = field(default=None, kw_only=True)
-    failure_detail: str = field(default="", kw_only=True)
-    #: The code and the message of its answer, made harmless.
-    failure_code: str = field(default="", kw_only=True)
-    failure_msg: str = field(default="", kw_only=True)
-    failed_at: float = field(default=0.0, kw_only=True)
+    #: The last attempt that the target failed.
+    failure: Attempt | None = field(default=None, kw_only=True)
     #: A person's pause: its `since`, `until`, `because` and `who`.
     pause: dict[str, Any] | None = field(default=None, kw_only=True)
 
-    def attempt(
-        self,
-        reason: Reason,
-        seconds: float,
-        now: float,
-        status: int | None = None,
-        detail: str = "",
-        code: str = "",
-        msg: str = "",
-    ) -> None:
-        """An attempt has ended, at Unix time `now`. It costs well under a microsecond."""
+    def attempt(self, attempt: Attempt) -> None:
+        """An attempt has ended. It costs well under a microsecond."""
+        reason = attempt.reason
         self.attempts[reason] += 1
         if reason in OWN_DOING:
             return
-        self.attempt_seconds.observe(seconds)
+        self.attempt_seconds.observe(attempt.seconds)
         if reason is Reason.ACKNOWLEDGED:
-            self.last_acknowledged = now
+            self.last_acknowledged = attempt.at
         else:
-            self.last_failure, self.failed_at = str(reason), now
-            self.failure_status, self.failure_detail = status, detail
-            self.failure_code, self.failure_msg = code, msg
+            self.failure = attempt
