@@ -45,6 +45,7 @@ WHEN = {
     "431": "Too large a head.",
     "500": "A required target has not acknowledged it in time, or no route matches. Send it again.",
     "503": "Too many requests or connections, or the router is stopping. Send it again.",
+    "508": "It has come through more than three routers: a target is a router that sends it back.",
 }
 
 #: What a receiver gets besides the body: is it always there, and what it is.
@@ -54,6 +55,7 @@ HEADERS = {
     "webhook-signature": (False, "Where routes.yaml has a `secret` for it: Standard Webhooks, v1."),
     "x-ebaas-event-key": (False, "The event's key, percent-encoded, unless it is very long."),
     "x-ebaas-target": (True, "The name that routes.yaml has for this endpoint."),
+    "x-ebaas-hops": (False, "Where it came from another router: through how many before."),
     "x-request-id": (True, "The id of EBaaS's request: another one for each of its retries."),
     "traceparent": (False, "Where EBaaS sent a valid one, or the router makes spans."),
     "tracestate": (False, "Where EBaaS sent one with it."),

@@ -92,7 +92,7 @@ class Letter(Value):
     """An event as its targets get it, from the callback's last byte to each of its attempts."""
 
     NAMES: ClassVar[tuple[str, ...]] = (
-        *("event", "digest", "request_id", "traceparent", "tracestate", "event_id", "head"),
+        *("event", "digest", "request_id", "traceparent", "tracestate", "event_id", "head", "hops"),
     )
     __slots__ = NAMES
 
@@ -105,6 +105,7 @@ class Letter(Value):
         tracestate: str = "",
         event_id: str = "",
         head: bytes = b"",
+        hops: int = 0,
     ) -> None:
         self.event = event
         #: The body's SHA-256.
@@ -117,12 +118,21 @@ class Letter(Value):
         self.event_id = event_id
         #: The header lines that all its targets get, made with the id.
         self.head = head
+        #: Through how many routers it came, so that none that is its own target sends it for ever.
+        #: Not kept in the store: what the queue sends begins anew.
+        self.hops = hops
 
     @classmethod
     def of(
-        cls, event: Event, request_id: str, traceparent: str = "", tracestate: str = ""
+        cls,
+        event: Event,
+        request_id: str,
+        traceparent: str = "",
+        tracestate: str = "",
+        hops: int = 0,
     ) -> Letter:
-        return cls(event, digest_of(event.body), request_id, traceparent, tracestate)
+        digest = digest_of(event.body)
+        return cls(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 class Reason(StrEnum):

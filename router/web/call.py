@@ -26,6 +26,11 @@ _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{1
 _STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 
 
+#: Its value is a small number; a header that is none counts as many routers.
+_HOPS: Final = re.compile(rb"[0-9]{1,2}")
+_MANY: Final = 100
+
+
 class HungUp(Exception):
     """The caller has gone before its request was whole, or has been told why already."""
 
@@ -35,7 +40,7 @@ class Call:
 
     __slots__ = (
         *("_exchange", "_listening", "_receive", "_send", "fields", "gone"),
-        *("named", "peer", "replied", "request_id", "seconds", "started", "whole"),
+        *("named", "hops", "peer", "replied", "request_id", "seconds", "started", "whole"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +55,8 @@ class Call:
         #: The caller's address as its socket says it.
         self.peer: str = client[0] if client else ""
         self.request_id = request_id_from(self.named.get(b"x-request-id"))
+        #: How many routers the event has come through: each names the target that it calls.
+        self.hops = _hops(self.named) if b"x-ebaas-target" in self.named else 0
         #: What the caller was told, and how long after the head; None until then.
         self.replied: Reply | None = None
         self.seconds = 0.0
@@ -133,6 +140,11 @@ class Call:
         """Listen for the caller no longer."""
         if self._listening is not None:
             self._listening.cancel()
+
+
+def _hops(named: dict[bytes, bytes]) -> int:
+    said = named.get(b"x-ebaas-hops", b"0")
+    return 1 + int(said) if _HOPS.fullmatch(said) else _MANY
 
 
 def refused(reply: Reply, why: str) -> Refused:

@@ -14,6 +14,7 @@ from router.contract import (
     ENCODED,
     FAILED,
     FORBIDDEN,
+    LOOPING,
     NO_TOKEN,
     NOT_OPEN,
     TOO_LARGE,
@@ -27,6 +28,10 @@ from router.model import Event, Letter, Refused
 from router.net import Access
 from router.routing import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
+
+#: The most routers that an event may have come through: one may be the target of another, but one
+#: that is its own target, or that of its target, would send it for ever.
+MAX_HOPS = 3
 
 
 class Callbacks:
@@ -101,6 +106,8 @@ class Callbacks:
             raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
         if b"content-encoding" in call.named and not _is_plain(call.fields):
             raise refused(ENCODED, "a content-encoding")
+        if call.hops > MAX_HOPS:
+            raise refused(LOOPING, f"it has come through more than {MAX_HOPS} routers")
         self._check_size(int(call.named.get(b"content-length", 0)))
 
     def _check_size(self, size: int) -> None:
@@ -140,7 +147,7 @@ class Callbacks:
             # Targets would get it, and there is no time left to answer for it, or to record it.
             raise refused(TOO_SLOW, "the request took longer than reply_within")
         outcome = await self._opened.forward(
-            Letter.of(event, call.request_id, *call.trace),
+            Letter.of(event, call.request_id, *call.trace, call.hops),
             plan,
             config.table.targets,
             config.terms,

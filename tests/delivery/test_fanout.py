@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import pytest
 
 from tests.support.hostile import hostile
-from tests.support.house import PATIENCE, event, house, routes
+from tests.support.house import PATIENCE, event, house, routes, stand_in
+from tests.support.sockets import HeldPort
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,52 @@ async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
     assert line["targets"]["bad"]["reason"] == reason
     assert line["targets"]["good"]["reason"] == "acknowledged"
     assert (requests, len(good.requests)) == (seen, 1)
+
+
+async def test_a_router_that_is_its_own_target_does_not_send_for_ever() -> None:
+    """What it sends itself is refused once it has come round three times; others have it as often
+    and once more, and whoever looks learns why."""
+    with closing(HeldPort()) as own:
+        me = f"http://127.0.0.1:{own.number}/callback"
+        listener = own.listen()
+    async with hostile("answers") as good:
+        table = routes({"good": good.url}, {"me": me})
+        async with house(table, listener=listener) as router:
+            assert (await router.post()).json()["code"] == "000"
+            await router.line("event", 4)
+            refused = await router.line("refused")
+            events = [each for each in router.lines if each["happening"] == "event"]
+    assert (refused["code"], refused["why"]) == ("508", "it has come through more than 3 routers")
+    assert {each["code"] for each in events} == {"000"}
+    assert [each["targets"]["me"].get("code") for each in events].count("508") == 1
+    assert len(good.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("came", "sent"),
+    [
+        ({}, None),
+        ({"x-ebaas-hops": "2"}, None),
+        ({"x-ebaas-target": "one"}, "1"),
+        ({"x-ebaas-target": "one", "x-ebaas-hops": "2"}, "3"),
+    ],
+)
+async def test_a_router_says_how_many_routers_were_before(
+    came: dict[str, str], sent: str | None
+) -> None:
+    """Only where one was; EBaaS names no target."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        assert (await router.post(headers=came)).json()["code"] == "000"
+    assert dict(seen[0].headers).get("x-ebaas-hops") == sent
+
+
+@pytest.mark.parametrize("hops", ["3", "99", "-1", "x", "", "1, 1"])
+async def test_what_came_through_too_many_routers_is_refused(hops: str) -> None:
+    """Or through an unknown number of them."""
+    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
+        reply = await router.post(headers={"x-ebaas-target": "me", "x-ebaas-hops": hops})
+    assert (reply.status_code, reply.json()["code"]) == (508, "508")
+    assert seen == []
 
 
 @pytest.mark.parametrize("name", KIND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -82,14 +83,16 @@ async def house(
     environ: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
     tracing: Tracing = NO_TRACES,
+    listener: socket.socket | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
-    """A router with this routes.yaml (JSON is YAML), on a free port, until the block ends."""
+    """A router with this routes.yaml (JSON is YAML), on a free port or by a listener that there is,
+    until the block ends."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
-    listener = listen(host, 0)
+    listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
         async with (

@@ -52,8 +52,10 @@ def addressed(letter: Letter, event_id: str) -> Letter:
         lines += f"traceparent: {traceparent}\r\n"
     if tracestate:
         lines += f"tracestate: {tracestate}\r\n"
-    head = lines.encode("ascii")
-    return Letter(event, letter.digest, request_id, traceparent, tracestate, event_id, head)
+    if letter.hops:
+        lines += f"x-ebaas-hops: {letter.hops}\r\n"
+    head, digest, hops = lines.encode("ascii"), letter.digest, letter.hops
+    return Letter(event, digest, request_id, traceparent, tracestate, event_id, head, hops)
 
 
 class Sender:

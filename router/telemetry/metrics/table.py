@@ -36,7 +36,7 @@ _GONE: Final = "gone"
 
 _CODE = Label("code", ("000", "500", _GONE))
 
-_REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503"))
+_REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503", "508"))
 
 #: `unread`: reset, because its peer did not read its reply; `tls`: its handshake came to nothing.
 _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
