@@ -197,6 +197,9 @@ class App(Starlette):
         for what, path in kept.items():
             if isinstance(path, Path) and is_exposed(path):
                 warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
+        archive = archive_folder(self._settings.archive, self._settings.store)
+        if archive and archive.exists() and not archive.is_dir():
+            warnings.append(f"the archive {archive} can't be used: it is a file")
         return warnings
 
     def _door(self, config: Config) -> Access:

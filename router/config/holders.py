@@ -24,7 +24,11 @@ Deed = Literal["read", "replay", "discard", "pause", "bodies"]
 
 DEEDS: tuple[Deed, ...] = get_args(Deed)
 
-#: What a hash is made of where the variable that should have the token is not set.
+#: What anybody tries first; and nothing at all, which a hash is made of where the variable that
+#: should have the token is not set.
+_GUESSED = {
+    sha256(word.encode()).digest(): word for word in ("test", "token", "secret", "password")
+}
 _OF_NOTHING = sha256().digest()
 
 
@@ -128,6 +132,9 @@ def _check(sections: tuple[HolderSection, ...], problems: Problems, warnings: Pr
         for digest in _digests(section):
             if digest == _OF_NOTHING:
                 problems.add(section.node, section.path, "has the SHA-256 of nothing, no token's")
+            if digest in _GUESSED:
+                message = f"has the word {_GUESSED[digest]!r} for a token: anybody may try it"
+                problems.add(section.node, section.path, message)
             if digest in known:
                 problems.add(section.node, section.path, "has a token that is here twice")
             known.add(digest)

@@ -80,7 +80,9 @@ class Watch(Generic[T]):
         if isinstance(found, str):
             if is_new or time.monotonic() - self._complained > REMIND_EVERY:
                 self._complained = time.monotonic()
-                self._log.error("reread", what=self._option, result="refused", problem=found)
+                self._log.error(
+                    "reread", what=self._option, result="refused", problems=found.split("\n")
+                )
         elif is_new:
             self._take(found)
             self._log.info("reread", what=self._option, result="taken")

@@ -406,10 +406,12 @@ def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
-    """A file is where the folder should be."""
+    """A file is where the folder should be, which is told at the start."""
     (tmp_path / "archive").write_text("in the way")
     options = ["--archive", str(tmp_path / "archive")]
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        why = f"the archive {tmp_path / 'archive'} can't be used: it is a file"
+        assert why in [line["problem"] for line in router.lines("config")]
         assert router.post("one") == "000"
         until(lambda: router.lines("archive_lost"))
         assert router.lines("archive_lost")[0]["count"] == 1

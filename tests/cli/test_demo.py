@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 from tests.support.command import running
-from tests.support.house import routes
+from tests.support.house import event, routes
 from tests.support.sockets import free_port
+
+THIRD = (
+    b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1","changes":[3]}'
+)
+
+
+def test_it_leaves_a_retry_to_be_seen(tmp_path: Path) -> None:
+    """The optional target fails the demo's own event, whatever else is sent meanwhile."""
+    file = tmp_path / "routes.yaml"
+    urls = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "maybe")}
+    table = routes({"one": urls["one"]}, {"maybe": urls["maybe"]}, ebaas={"waits": ["10ms"]})
+    file.write_text(json.dumps(table))
+    with running("demo", "--config", str(file), "--port", "0") as demo:
+        demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
+        for _ in range(6):
+            request = urllib.request.Request(urls["maybe"], event(changes=[3]), method="POST")
+            with urllib.request.urlopen(request) as answer:
+                assert json.load(answer)["code"] == "000"
 
 
 def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ def test_who_has_which_token(tmp_path: Path) -> None:
             "2:5: tokens[0]: has the SHA-256 of nothing, no token's",
         ),
         (
+            f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}",
+            "2:5: tokens[0]: has the word 'test' for a token: anybody may try it",
+        ),
+        (
+            "{name: a, token: secret, may: read}",
+            "2:5: tokens[0]: has the word 'secret' for a token: anybody may try it",
+        ),
+        (
             "{name: a, token: '${file:gone}', may: read}",
             "2:22: tokens[0].token: there is no secret file 'gone' that can be read",
         ),

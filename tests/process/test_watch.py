@@ -50,6 +50,7 @@ async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
         pair.cert.write_text("half of it")
         await until(lambda: len(lines()) == 1)
         assert (lines()[0]["result"], lines()[0]["what"]) == ("refused", "--tls-cert")
+        assert len(lines()[0]["problems"]) == 1
         assert await _shown(server) == first
         issued(tmp_path)
         await until(lambda: len(lines()) == 2)

@@ -51,9 +51,8 @@ async def samples() -> list[str]:
     await one.own.hand_over(one.store, one)
     changes = ["route everything under gs: optional audit → ledger"]
     told.reloaded("9f2c41d07b6e", changes, ())
-    told.reloaded(
-        "", (), ["config/routes.yaml:22:16: no target is named 'ledgr', did you mean 'ledger'?"]
-    )
+    problem = "routes[1].optional: no target 'ledgr', did you mean 'ledger'?"
+    told.reloaded("", (), [f"config/routes.yaml:22:16: {problem}"])
     with patch("time.time", lambda: clock):
         told.store_failed(StoreFailed("lost"))
         clock += 30.0

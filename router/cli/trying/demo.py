@@ -142,7 +142,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         async with asyncio.timeout(_PATIENCE):
             line = await _tell_first(url, story)
             if failing := _last_required(line):
-                stand_ins[_address(loaded.table.targets[failing])].fail_next()
+                stand_ins[_address(loaded.table.targets[failing])].fail(SECOND, 1)
                 await _tell_retry(url, story, failing, loaded.ebaas.schedule.waits[0])
             if waiting := _optional(line):
                 await _leave_waiting(
@@ -230,8 +230,7 @@ def _optional(line: Mapping[str, Any]) -> str | None:
 
 async def _leave_waiting(url: str, story: EventLines, target: str, stand_in: StandIn) -> None:
     """A third event, which a target that nobody waits for fails for a while: something to see."""
-    for _ in range(_FAILURES):
-        stand_in.fail_next()
+    stand_in.fail(THIRD, _FAILURES)
     await _send(url, THIRD)
     await story.event()
     say("")

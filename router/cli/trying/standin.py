@@ -96,6 +96,8 @@ class StandIn:
         self._status = status
         self._delay = delay
         self._failures_left = fail_first
+        #: How many requests of a body are still to fail.
+        self._failing: Counter[bytes] = Counter()
         self._fail_rate = fail_rate
         self._random = random.Random(seed)
         self._distrust = distrust
@@ -103,9 +105,9 @@ class StandIn:
         #: How many requests were answered with each code.
         self.answered: Counter[str] = Counter()
 
-    def fail_next(self) -> None:
-        """Answer the next request with code and status 500."""
-        self._failures_left += 1
+    def fail(self, body: bytes, times: int) -> None:
+        """Answer the next so many requests of this body with code and status 500."""
+        self._failing[body] += times
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         body = await _body(receive)
@@ -114,7 +116,7 @@ class StandIn:
         is_json, event_key = _read(body)
         headers = _headers(scope)
         distrusted = None if self._distrust is None else self._distrust(_joined(headers), body)
-        reply, status = self._decide(scope["method"], len(body), is_json, distrusted)
+        reply, status = self._decide(scope["method"], body, is_json, distrusted)
         received = Received(
             method=scope["method"],
             path=scope["path"],
@@ -132,22 +134,25 @@ class StandIn:
         await _answer(send, status, body_of(reply, request_id))
 
     def _decide(
-        self, method: str, size: int, is_json: bool, distrusted: str | None
+        self, method: str, body: bytes, is_json: bool, distrusted: str | None
     ) -> tuple[Reply, int]:
         """The reply and its HTTP status, which `status` may have parted."""
         if method != "POST":
             return WRONG_METHOD, WRONG_METHOD.status
-        if size > MAX_BODY:
+        if len(body) > MAX_BODY:
             return TOO_LARGE, TOO_LARGE.status
         if distrusted:
             return _NOT_TRUSTED, _NOT_TRUSTED.status
         if not is_json:
             return _NOT_JSON, _NOT_JSON.status
-        if self._fails():
+        if self._fails(body):
             return FAILED, FAILED.status
         return self._reply, self._status
 
-    def _fails(self) -> bool:
+    def _fails(self, body: bytes) -> bool:
+        if self._failing[body] > 0:
+            self._failing[body] -= 1
+            return True
         if self._failures_left > 0:
             self._failures_left -= 1
             return True
