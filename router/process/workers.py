@@ -149,9 +149,9 @@ class Workers:
     async def _tend(self) -> None:
         """Keep one worker running.
 
-        Raises StartFailed when the first one does not come up, and when its successors keep ending.
-        One that can't start is no reason while others serve: a routes.yaml that was broken in the
-        meantime changes nothing but the alarm.
+        Raises StartFailed when the first one does not come up and nobody else is, and when its
+        successors keep ending. One that can't start is no reason while others serve: a routes.yaml
+        that was broken since all were up changes nothing but the alarm.
         """
         ends = 0
         while not self._stopped.is_set():
@@ -159,12 +159,14 @@ class Workers:
             if self._stopped.is_set():
                 return
             failure = "" if worker is None else worker.failure
-            if not self._up.is_set():
+            has_served = worker is not None and worker.since is not None
+            if not (self._up.is_set() or has_served or self._any_up):
                 raise StartFailed(failure or f"a worker did not come up: {ending}")
             ends = 1 if self._was_steady(worker) else ends + 1
-            has_served = worker is not None and worker.since is not None
-            if ends > len(self._back_off) and (has_served or not self._any_up):
-                raise StartFailed(f"a worker ended {ends} times in a row; the last time: {ending}")
+            goes_on = self._up.is_set() and self._any_up and not has_served
+            if ends > len(self._back_off) and not goes_on:
+                how = failure or ending
+                raise StartFailed(f"a worker ended {ends} times in a row; the last time: {how}")
             wait = self._back_off[min(ends, len(self._back_off)) - 1]
             pid = None if worker is None else worker.pid
             self._log.error("worker_ended", pid=pid, how=failure or ending, again_in=wait)

@@ -295,6 +295,40 @@ async def test_a_crash_loop_ends_the_whole() -> None:
             await workers(CRASHING, 1, (0.01, 0.01)).serve()
 
 
+#: The first to start comes up and crashes; the second comes up once a third has started.
+CRASHING_FIRST = COUNTING.replace(
+    PREFACE,
+    PREFACE
+    + """
+import itertools, time
+def claimed(number):
+    try:
+        return open(f"MARKS/{number}", "x")
+    except FileExistsError:
+        return None
+number = next(each for each in itertools.count() if claimed(each))
+if number == 0:
+    line.sendall(b'{"up": {}}\\n')
+    sys.exit(7)
+while number == 1 and not os.path.exists("MARKS/2"):
+    time.sleep(0.01)
+""",
+)
+
+
+async def test_a_crash_before_all_are_up_ends_nobody_else(tmp_path: Path) -> None:
+    """One that has come up is replaced, as later; the whole is up once all are."""
+    script = CRASHING_FIRST.replace("MARKS", str(tmp_path))
+    service = workers(script, 2, (0.01,))
+    serving = asyncio.create_task(service.serve())
+    async with asyncio.timeout(PATIENCE):
+        await service.up()
+        assert not serving.done()
+        service.stop()
+        await serving
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2"]  # noqa: PTH208
+
+
 async def test_what_a_dead_worker_has_counted_is_kept() -> None:
     """The numbers of all workers are summed; those of one that does not answer, or has died, are
     not lost, and one that does not answer is said so."""
