@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
@@ -144,6 +145,26 @@ async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
             with pytest.raises(ZeroDivisionError):
                 await flight
         assert places(sender, metrics) == (0, 0)
+
+
+async def test_what_is_in_flight_counts_whatever_the_limit_was(engine: Engine) -> None:
+    """An edit gives a target that hangs no new places: not one of its limit, nor one that takes it
+    away and brings it back."""
+    async with hostile("hangs") as served:
+        one = Target("one", served.url, timeout=20.0, max_in_flight=4)
+        async with sending(engine, one) as (sender, metrics):
+            flights = [send(sender, one) for _ in range(4)]
+            fewer = replace(one, max_in_flight=3)
+            for targets in ([fewer], [], [one], [fewer], []):
+                sender.adopt(targets)
+                sender.measure()
+            sender.adopt([replace(one, max_in_flight=5)])
+            more = [send(sender, replace(one, max_in_flight=5)) for _ in range(2)]
+            await until(lambda: places(sender, metrics) == (5, 1))
+            sender.adopt([one])
+            assert sender.room(one) == 0
+            for flight in (*flights, *more):
+                flight.cancel()
 
 
 async def test_who_has_waited_for_longer_than_a_target_was_kept_still_gets_there(

@@ -59,6 +59,40 @@ async def test_a_place_handed_to_one_who_is_just_cancelled_is_not_lost() -> None
     assert (places.taken, places.waiting) == (0, 0)
 
 
+async def test_fewer_places_are_fewer_once_they_are_given_back() -> None:
+    """Who holds one keeps it; nobody gets one until fewer are taken than there are now."""
+    places = Places(limit=3, most_waiting=1)
+    for _ in range(3):
+        await places.take(1.0)
+    waiting = asyncio.create_task(places.take(20.0))
+    while not places.waiting:
+        await asyncio.sleep(0)
+    places.resize(1, most_waiting=1)
+    assert places.free == 0
+    for left in (2, 1):
+        places.give_back()
+        await asyncio.sleep(0)
+        assert (places.taken, waiting.done()) == (left, False)
+    places.give_back()
+    assert await waiting
+    assert (places.taken, places.waiting, places.free) == (1, 0, 0)
+
+
+async def test_more_places_go_to_who_waits() -> None:
+    """At once, and no more of them than there are."""
+    places = Places(limit=1, most_waiting=3)
+    await places.take(1.0)
+    waiting = [asyncio.create_task(places.take(20.0)) for _ in range(3)]
+    while places.waiting < 3:
+        await asyncio.sleep(0)
+    places.resize(3, most_waiting=3)
+    await asyncio.wait(waiting[:2])
+    assert (places.taken, places.waiting) == (3, 1)
+    places.resize(9, most_waiting=3)
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert (places.taken, places.free) == (4, 5)
+
+
 async def test_no_place_is_ever_lost_or_made() -> None:
     """After any mix of takers, time-outs and cancellations every place is free again."""
     dice = random.Random(7)

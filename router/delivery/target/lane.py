@@ -55,10 +55,8 @@ class Lane:
         self.streak: Streak = Streak() if before is None else before.streak
         self.signer = Signer(target.secret) if target.secret else None
         self.limit = min(target.max_in_flight, share)
-        if before is None or before.limit != self.limit:
-            self.places = Places(self.limit, most_waiting=min(self.limit, share - self.limit))
-        else:
-            self.places = before.places
+        #: The target's, whatever its limit was and will be: what is in flight is counted once.
+        self.places: Places = Places(*self._size) if before is None else before.places
         if before is not None and _way(before.target) == _way(target):
             self.pool: Pool = before.pool
         else:
@@ -69,6 +67,15 @@ class Lane:
         self.in_use = 0
         #: Whether the last sweep found it idle, and nobody has used it since.
         self.was_idle = False
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """How many places there are, and how many may wait for one."""
+        return self.limit, min(self.limit, self._share - self.limit)
+
+    def take_into_force(self) -> None:
+        """Its limit is the one that holds."""
+        self.places.resize(*self._size)
 
     def take_free(self) -> bool:
         """Take a place, where one is free and the gate is open."""

@@ -90,13 +90,16 @@ class Sender:
     def adopt(self, targets: Iterable[Target]) -> None:
         """Take these targets into force. One that stays keeps its connections and its places; one
         that goes is still there for requests that have it in their plan, until it is swept."""
-        before = {target.name: lane for target, lane in self._lanes.items()}
+        known = [*self._leaving.values(), *self._lanes.values()]
+        before = {lane.target.name: lane for lane in known}
         lanes = {
             target: self._lanes.get(target)
             or self._leaving.pop(target, None)
             or self._new(target, before.get(target.name))
             for target in targets
         }
+        for lane in lanes.values():
+            lane.take_into_force()
         for target, lane in self._lanes.items():
             if target not in lanes:
                 lane.was_idle = False

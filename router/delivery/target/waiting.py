@@ -90,7 +90,13 @@ class Places:
 
     @property
     def free(self) -> int:
-        return self._limit - self._taken
+        return max(0, self._limit - self._taken)
+
+    def resize(self, limit: int, most_waiting: int) -> None:
+        """Have so many from now on. Who holds a place keeps it, also where there are fewer now."""
+        self._limit, self._most_waiting = limit, most_waiting
+        while self._taken < limit and self._waiters.admit():
+            self._taken += 1
 
     def take_free(self) -> bool:
         """Take a place if one is free."""
@@ -109,5 +115,5 @@ class Places:
         return await self._waiters.wait(self.give_back, timeout, gone)
 
     def give_back(self) -> None:
-        if not self._waiters.admit():
+        if self._taken > self._limit or not self._waiters.admit():
             self._taken -= 1
