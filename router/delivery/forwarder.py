@@ -214,9 +214,10 @@ class Forwarder:
     def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
         """What came of the attempt is in the store: nobody has to join it any more. Not at once,
         for the queue may have taken the delivery right before, and be about to look for it."""
-        if not delivery.joined:
-            key = outcome.key_of(delivery)
-            asyncio.get_running_loop().call_soon(self._memory.attempts.pop, key, None)
+        flight = delivery.flight
+        if flight is not None and not delivery.joined:
+            let_go, key = self._memory.let_go, outcome.key_of(delivery)
+            asyncio.get_running_loop().call_soon(let_go, key, flight)
 
     async def _settle(
         self, outcome: Outcome, account: Account, deadline: float, gone: Gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -114,6 +115,11 @@ class Memory:
         #: `000`s that were given while the store could not be asked, and are not made good yet.
         self._blindly = 0
 
+    def let_go(self, key: tuple[str, str], flight: Flight) -> None:
+        """Nobody has to join this attempt any more; another one at the same target stays."""
+        if self.attempts.get(key) is flight:
+            del self.attempts[key]
+
     @property
     def remembers(self) -> bool:
         return self._store.remembers
@@ -165,10 +171,12 @@ class Memory:
         return True
 
     async def record(self, recollection: Recollection, account: Account, timeout: float) -> bool:
-        """Keep a failed event for its caller's retry. False where nothing is remembered, or the
-        claim was lost. Raises StoreFailed where it was not recorded."""
+        """Keep a failed event for its caller's retry, within `timeout` seconds. False where nothing
+        is remembered, or the claim was lost. Raises StoreFailed where it was not recorded."""
         if not self.remembers:
             return False
+        clock = asyncio.get_running_loop().time
+        ends = clock() + timeout
         # Whoever of these gets its `000` has, for all one can tell, stood in for this event too.
         for other in self._others(recollection):
             other.others = (*other.others, recollection.event_id)
@@ -182,9 +190,10 @@ class Memory:
                 raise
             # Without those it can still be recorded: the retry will call them again.
             rows = [row for row in rows if row.target not in full.targets]
-            kept = await self._keep(recollection, account, left, rows, timeout)
+            kept = await self._keep(recollection, account, left, rows, max(0.0, ends - clock()))
         if recollection.overtaken and not overtaken:
-            await self._store.supersede([left.event_id], (), self._store.now(), timeout)
+            more = max(0.0, ends - clock())
+            await self._store.supersede([left.event_id], (), self._store.now(), more)
         return kept
 
     async def late(self, recollection: Recollection, target: str, attempt: Attempt) -> None:

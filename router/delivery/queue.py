@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
@@ -27,6 +27,10 @@ PAUSE: Final = 0.02
 
 #: The most attempts of the queue in flight, in all and to one target.
 MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
+
+#: For how long a target has to be unknown here before what is queued for it is given up, in
+#: seconds: while a routes.yaml is rolled out, another process or node knows it already.
+REMOVED_AFTER: Final = 600.0
 
 #: How much longer than any attempt a lease lasts, in seconds.
 LEASE_MARGIN = 30.0
@@ -105,6 +109,7 @@ class Queue:
         watcher: QueueWatcher,
         own_events: OwnEvents,
         random: Random,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._memory = memory
@@ -113,7 +118,10 @@ class Queue:
         self._watcher = watcher
         self._own_events = own_events
         self._random = random
+        self._monotonic = monotonic
         self._in_flight: dict[asyncio.Task[None], str] = {}
+        #: Since when something has been due for a target that is unknown here.
+        self._unknown: dict[str, float] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -176,13 +184,21 @@ class Queue:
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
         in_flight = Counter(self._in_flight.values())
+        due = [name for name, due_at in queued.items() if due_at <= now]
+        waits = self._unknown_for_now(name for name in due if name not in in_force.targets)
         most = {
             name: self._most(in_force.targets.get(name), in_flight[name])
-            for name, due_at in queued.items()
-            if due_at <= now
+            for name in due
+            if name not in waits
         }
         for target, room in shares(most, in_flight).items():
             await self._take(target, room, in_force)
+
+    def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
+        """Which of these unknown targets may still be ones of a routes.yaml that is to come."""
+        now = self._monotonic()
+        self._unknown = {name: self._unknown.get(name, now) for name in names}
+        return {name for name, since in self._unknown.items() if now - since < REMOVED_AFTER}
 
     def _most(self, target: Target | None, in_flight: int) -> int:
         """The most attempts of the queue that a target may have now, with those it has. One that is
@@ -208,9 +224,9 @@ class Queue:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
                 await self._finish(Retry(due, None, row))
             else:
-                await self._finish(await self._attempt(due, target, in_force.terms))
+                await self._attempt(due, target, in_force.terms)
 
-    async def _attempt(self, due: Due, target: Target, terms: Terms) -> Retry:
+    async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
         key = (due.event_id, target.name)
         flight = self._memory.attempts.get(key)
         joined = flight is not None
@@ -219,8 +235,14 @@ class Queue:
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
+            if not attempt.acknowledged:  # whoever comes now tries again
+                self._memory.let_go(key, flight)
+            await self._finish(self._retried(due, attempt, joined, terms))
         finally:
-            self._memory.attempts.pop(key, None)
+            # An acknowledgement that is not in the store yet is still to be joined.
+            self._memory.let_go(key, flight)
+
+    def _retried(self, due: Due, attempt: Attempt, joined: bool, terms: Terms) -> Retry:
         now, made = self._store.now(), due.row
         if attempt.reason not in OWN_DOING:
             made = replace(made, retries=made.retries + 1)

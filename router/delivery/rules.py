@@ -233,13 +233,15 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
 def left_behind(
     rows: Mapping[str, DeliveryRow], plan: Collection[str], targets: Collection[str]
 ) -> list[DeliveryRow]:
-    """What becomes of the deliveries that are in the plan no more; `targets` are all there are."""
+    """What becomes of the deliveries that are in the plan no more; `targets` are all there are.
+
+    A queued one whose target is none of these stays: the queue ends it, once that has lasted.
+    """
     return [
-        replace(row, state=State.DEAD, reason=TARGET_REMOVED)
-        if row.state is State.QUEUED and row.target not in targets
-        else replace(row, state=State.SUPERSEDED)
+        replace(row, state=State.SUPERSEDED)
         for row in rows.values()
-        if row.target not in plan and row.state in (State.AWAITING, State.QUEUED)
+        if row.target not in plan
+        and (row.state is State.AWAITING or (row.state is State.QUEUED and row.target in targets))
     ]
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, Queue, Retry, shares
+from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, REMOVED_AFTER, Queue, Retry, shares
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter, Reason
-from router.routing.table import RouteTable
+from router.net import Gone
+from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
 from router.store.promises import (
     DeliveryRow,
@@ -107,12 +112,22 @@ class Scene:
     def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
         self.used, self.gives_up = usage, gives_up
 
-    async def queue(self, event_id: str, target: str, body: bytes = b"{}") -> None:
-        record = Record(event_id, Stage.CLOSED, 0.0, 1, 0.0, 0.0, 0.0, 0.0)
+    async def queue(
+        self, event_id: str, target: str, body: bytes = b"{}", stage: Stage = Stage.CLOSED
+    ) -> None:
+        soon = self.time + 60.0
+        record = Record(event_id, stage, self.time, 1, self.time, self.time, soon, soon)
         event = Event("a", "b", "c", "1", "a.b.c.1", body)
         letter = Letter(event, hashlib.sha256(body).digest(), "request", "trace")
         row = DeliveryRow(target, State.QUEUED, "timeout", self.time)
         await self.store.add(record, letter, [row], T)
+
+    async def begun(self) -> None:
+        """Begin what is due; its first attempt is in flight."""
+        await self.worker.send_due()
+        async with asyncio.timeout(T):
+            while not self.sent:
+                await asyncio.sleep(0)
 
     async def until(self, count: int) -> None:
         """Look at what is due until so many retries are over."""
@@ -120,6 +135,18 @@ class Scene:
             while len(self.retries) < count:
                 await self.worker.send_due()
                 await asyncio.sleep(0.001)
+
+
+@dataclass
+class Direct:
+    """What a Forwarder sends by: the same targets, for requests."""
+
+    scene: Scene
+
+    def send(
+        self, target: Target, letter: Letter, patience: float, gone: Gone | None = None
+    ) -> Flight:
+        return self.scene.send(target, letter, patience)
 
 
 @asynccontextmanager
@@ -131,7 +158,9 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
     own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
-    scene.worker = Queue(scene.store, scene.memory, scene, in_force, scene, own, Random(1))
+    scene.worker = Queue(
+        scene.store, scene.memory, scene, in_force, scene, own, Random(1), scene.now
+    )
     scene.worker.poll = 0.01
     try:
         yield scene
@@ -195,12 +224,33 @@ async def test_what_runs_out_of_retries_is_a_dead_letter(scene: Scene) -> None:
 
 
 async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> None:
-    """They are not sent anywhere, and say why."""
+    """Once it has been away for long, and not before: another process may know it already. They
+    are not sent anywhere, and say why."""
     await scene.queue("event", "gone")
+    await scene.worker.send_due()
+    scene.time += REMOVED_AFTER - 1
+    await scene.worker.send_due()
+    assert [row.state for row in await states(scene)] == [State.QUEUED]
+    scene.time += 1
     await scene.until(1)
     (row,) = await states(scene)
     assert (row.state, row.reason) == (State.DEAD, TARGET_REMOVED)
     assert scene.sent == []
+
+
+async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
+    """What another process has queued by a newer routes.yaml; and being unknown is counted anew."""
+    gone = scene.targets.pop("one")
+    await scene.queue("event", "one")
+    await scene.worker.send_due()
+    scene.time += REMOVED_AFTER - 1
+    scene.targets["one"], scene.answers["one"] = gone, NO
+    await scene.until(1)
+    del scene.targets["one"]
+    scene.time += 100
+    await scene.worker.send_due()
+    (row,) = await states(scene)
+    assert (row.state, row.retries, len(scene.sent)) == (State.QUEUED, 1, 1)
 
 
 async def test_a_target_that_hangs_delays_nobody_else(tmp_path: Path) -> None:
@@ -260,6 +310,60 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
     await scene.until(1)
     assert scene.sent == []
     assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
+
+
+@pytest.mark.parametrize(("attempt", "is_joined"), [(YES, True), (NO, False)])
+async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
+    tmp_path: Path, attempt: Attempt, is_joined: bool
+) -> None:
+    """A request that comes meanwhile does not call the target again. One that failed is not
+    joined: who comes then tries again."""
+    async with opened(tmp_path, "one") as scene:
+        await scene.queue("event", "one")
+        await scene.begun()
+        flight = scene.memory.attempts["event", "one"]
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            scene.answers["one"] = attempt
+            scene.released.set()
+            await flight
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert (scene.memory.attempts.get(("event", "one")) is flight) == is_joined
+            other.execute("ROLLBACK")
+        async with asyncio.timeout(T):
+            while scene.worker._in_flight:
+                await asyncio.sleep(0.001)
+        assert scene.memory.attempts == {}
+
+
+async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scene: Scene) -> None:
+    """A request for a target that was queued when it was optional: the queue's attempt goes on,
+    and the next request joins it."""
+    await scene.queue("event", "one", stage=Stage.OPEN)
+    await scene.begun()
+    flight = scene.memory.attempts["event", "one"]
+    one = scene.targets["one"]
+    forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+    event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
+
+    async def forward(gone: asyncio.Future[None]) -> Outcome:
+        letter, plan = Letter.of(event, "request"), Plan((one,), (), ())
+        return await forwarder.forward(
+            letter, plan, {"one"}, TERMS, time.monotonic() + 5.0, cast("Gone", gone)
+        )
+
+    gone = asyncio.get_running_loop().create_future()
+    gone.set_result(None)
+    await forward(gone)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert scene.memory.attempts["event", "one"] is flight
+    scene.answers["one"] = YES
+    scene.released.set()
+    outcome = await forward(asyncio.get_running_loop().create_future())
+    assert outcome.settled
+    assert [name for name, _ in scene.sent] == ["one"]
 
 
 async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:

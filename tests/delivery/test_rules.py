@@ -9,7 +9,7 @@ import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
-from router.delivery.rules import TARGET_REMOVED, Cause, Delivery
+from router.delivery.rules import Cause, Delivery
 from router.model.event import Attempt, Reason, digest_of
 from router.routing.target import Target
 from router.store.promises import DeliveryRow, Kept, Record, Stage, State, Usage
@@ -188,7 +188,7 @@ def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
         (State.AWAITING, ["one"], State.SUPERSEDED),
         (State.QUEUED, ["one"], State.SUPERSEDED),
         (State.AWAITING, [], State.SUPERSEDED),
-        (State.QUEUED, [], State.DEAD),
+        (State.QUEUED, [], None),
         (State.ACKNOWLEDGED, [], None),
         (State.DEAD, [], None),
     ],
@@ -196,10 +196,9 @@ def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
 def test_what_becomes_of_a_delivery_that_left_the_plan(
     before: State, targets: list[str], left: State | None
 ) -> None:
-    """Superseded; a queued one whose target is gone is a dead letter that says so."""
+    """Superseded; a queued one whose target is gone is left to the queue, which looks twice."""
     found = rules.left_behind({"one": row(before)}, ["two"], targets)
     assert [each.state for each in found] == ([] if left is None else [left])
-    assert all(each.reason == TARGET_REMOVED for each in found if each.state is State.DEAD)
     assert rules.left_behind({"one": row(before)}, ["one"], targets) == []
 
 

@@ -48,6 +48,7 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
             "tracestate": "",
             "event_id": "",
             "head": b"",
+            "hops": 1,
         },
     ),
 ]

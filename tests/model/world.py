@@ -216,7 +216,10 @@ class Process:
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
         in_force = lambda: InForce(RouteTable([], world.targets), TERMS)  # noqa: E731
         own_events = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
-        self.worker = Queue(store, self.memory, sender, in_force, self, own_events, world.random)
+        self.worker = Queue(
+            *(store, self.memory, sender, in_force, self, own_events, world.random),
+            monotonic=world.loop.time,
+        )
         self.worker.poll = 5.0
         self.spawn(self.worker.run(asyncio.Event()))
 
