@@ -240,4 +240,4 @@ def _is_url(text: str) -> bool:
         usable = url.scheme in ("http", "https") and host != b"" and url.port != 0
     except ValueError:
         return False
-    return usable and text.isprintable() and " " not in text
+    return usable and text.isascii() and text.isprintable() and " " not in text

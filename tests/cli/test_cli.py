@@ -322,6 +322,7 @@ def test_wrong_durations(text: str) -> None:
         "http://127.0.0.1:0/",
         "http://[::1/",
         "http://a b/",
+        "http://é.example/",
         "http://a/\n",
         f"http://{'a' * 64}.example/",
         "http://router:hunter2@127.0.0.1/",

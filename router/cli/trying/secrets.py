@@ -26,6 +26,8 @@ def secrets_of(option: str, texts: Iterable[str]) -> tuple[Secret, ...]:
     try:
         for secret in secrets:
             key_of(secret)
+    except UnicodeError:  # its own words would have a part of the secret
+        raise SettingInvalid(f"{option}: is not UTF-8") from None
     except ValueError as error:
         raise SettingInvalid(f"{option}: {error}") from None
     return secrets
