@@ -70,7 +70,7 @@ class Sources:
         self.skipped += scan.cut
 
     def _logged(self, log: TraceSource, question: Question) -> Iterator[Happening]:
-        """KeptStory whole, for it comes the oldest first."""
+        """All of it is held in memory, because a log has the oldest first."""
         self.reach[log.name] = None
         with log.open() as stream:
             lines = log_lines(

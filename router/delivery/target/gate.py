@@ -29,9 +29,10 @@ _NO_REFUSALS: Final = frozenset({408, 429})
 
 
 class Gate:
-    """A target that has none of these has a gate that is always open.
+    """Whether a target may be called now: its pause, breaker and rate.
 
-    State belongs to the target's name: what its policy and its address leave as it was goes on.
+    A target that has none of these has a gate that is always open. State belongs to the target's
+    name: what its policy and its address leave as it was goes on.
     """
 
     def __init__(
