@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-#: What nearly all are, and what is nothing to look into.
+#: Nearly all patterns are of these characters alone, and there is nothing odd in them.
 _PLAIN = re.compile(r"[A-Za-z0-9_.*?-]+")
 
 

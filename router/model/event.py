@@ -227,8 +227,8 @@ class Attempt(Value):
         self.reason = reason
         #: False only where it is certain that the target saw no whole request.
         self.delivered = delivered
-        #: From the decision to send until the end, the wait for a place included; where it was
-        #: begun, a wait for the target's rate is not.
+        #: From the decision to send until the end, the wait for a place included. A wait for the
+        #: target's rate counts only where the attempt was not begun.
         self.seconds = seconds
         #: The answer's HTTP status, where one came.
         self.status = status

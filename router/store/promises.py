@@ -278,7 +278,7 @@ class Store(Protocol):
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        """Lease up to `limit` due deliveries of a target until then, those due first first.
+        """Lease up to `limit` due deliveries of a target until then, the earliest due first.
         Until then nobody else gets them; after that they are due again."""
         ...
 

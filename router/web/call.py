@@ -21,7 +21,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 #: The W3C trace context of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-
 #: Its state: a list for each tracing system. What is longer need not be passed on.
 _STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 
@@ -62,7 +61,7 @@ class Call:
         self.seconds = 0.0
         #: Listens for the hang-up, where the server does not tell it by itself.
         self._listening: asyncio.Task[None] | None = None
-        #: The body, where it is there already and no middleware has a word in it.
+        #: The body, where it is there already and no middleware changes it.
         self.whole: bytes | None = None
         exchange: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
         self._exchange = exchange
@@ -123,7 +122,7 @@ class Call:
         self.close()
         self.replied = reply
         exchange = self._exchange
-        if exchange is not None and self._send == exchange.send:  # no middleware has a word in it
+        if exchange is not None and self._send == exchange.send:  # no middleware changes it
             exchange.respond(status, *lines_and_body(reply, self.request_id))
         else:
             await self._send_both(status, *response_of(reply, self.request_id))

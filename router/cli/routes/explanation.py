@@ -1,4 +1,4 @@
-"""An explanation as text, for a person at three in the morning."""
+"""An explanation as text, for people."""
 
 from __future__ import annotations
 

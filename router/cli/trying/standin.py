@@ -88,8 +88,8 @@ class StandIn:
 
         The first `fail_first` requests, and then a share of `fail_rate` of them, chosen by `seed`,
         are answered with code and status 500, and what `distrust` gives a cause for with 401.
-        `on_request` hears of each request once it has come
-        whole, before the delay of `delay` seconds.
+        `on_request` hears of each request once it has come whole, before the delay of `delay`
+        seconds.
         """
         usual = ACKNOWLEDGED if code == SUCCESS else FAILED
         self._reply = Reply(code, msg or usual.msg)

@@ -1,4 +1,4 @@
-"""The door to jsonschema-rs: it finds nothing wrong with an event in 0.3 µs, and says no words.
+"""The door to jsonschema-rs: it finds nothing wrong with an event in 0.3 µs, and gives no message.
 
 What a value can make slow (patterns, unique items) is judged here whoever words it: the time grows
 with the value's length, and no faster.

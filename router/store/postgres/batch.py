@@ -85,7 +85,7 @@ class Batch(Generic[Ask, Answer]):
         return jobs
 
     async def _send_some(self, jobs: list[_Job[Ask, Answer]]) -> None:
-        # Who has less time than that has left before.
+        # A caller with an earlier deadline gives up by itself.
         timeout = max(job.deadline for job in jobs) - time.monotonic()
         answers: Sequence[Answer | Exception]
         try:
