@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 from router.archive import Archive, Shelf
 from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
-from router.contract.schema import Schema
 from router.delivery import (
     Forwarder,
     Happenings,
@@ -107,7 +106,7 @@ class App(Starlette):
             config.table.targets.values(), _engine(settings), share, self.metrics, self._observer
         )
         self._probes = Probes()
-        intake = Intake(*_schemas(settings))
+        intake = Intake.of(settings.schema)
         self._callbacks = Callbacks(
             config,
             self._door(config),
@@ -359,11 +358,3 @@ def _engine(settings: Settings) -> Engine:
     from router.transport.httpx_engine import HttpxPool
 
     return HttpxPool
-
-
-def _schemas(settings: Settings) -> list[Schema]:
-    """The contract's own always; the operator's adds to it and can't take away."""
-    schemas = [Schema.shipped("callback.schema.json")]
-    if settings.schema is not None:
-        schemas.append(Schema.load(settings.schema))
-    return schemas

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Final
 
 from router.contract.schema import Schema, SchemaFault
@@ -65,6 +66,13 @@ class Intake:
 
     def __init__(self, *schemas: Schema) -> None:
         self._schemas = schemas
+
+    @classmethod
+    def of(cls, own: Path | None) -> Intake:
+        """By the contract's schema always; an operator's `own` adds to it and can't take away.
+
+        Raises StartFailed for a schema that can't be used."""
+        return cls(Schema.shipped(), *([] if own is None else [Schema.load(own)]))
 
     def read(self, body: bytes) -> Event:
         """The event in a callback's body. Raises Refused (code 400) for any other bytes.

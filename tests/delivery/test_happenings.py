@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 
 LIMITS = StoreLimits(1 << 30, 1_000_000)
 
-SCHEMA = Schema.shipped("callback.schema.json")
+SCHEMA = Schema.shipped()
 
 
 @pytest.fixture(autouse=True)

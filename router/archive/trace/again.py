@@ -113,6 +113,5 @@ def _intake() -> Intake:
     """By the contract alone: an operator's schema may be another today."""
     # They bring in the validators, which only those wait for who replay.
     from router.contract.intake import Intake
-    from router.contract.schema import Schema
 
-    return Intake(Schema.shipped("callback.schema.json"))
+    return Intake.of(None)

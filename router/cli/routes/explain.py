@@ -182,11 +182,9 @@ def _read_event(args: argparse.Namespace) -> Event:
 
 def _intake(args: argparse.Namespace) -> Intake:
     from router.contract.intake import Intake
-    from router.contract.schema import Schema
 
     own = read_setting(args, "schema")
     try:
-        schemas = [Schema.shipped("callback.schema.json")]
-        return Intake(*schemas, *([Schema.load(own)] if own else []))
+        return Intake.of(own)
     except StartFailed as error:
         raise SettingInvalid(f"--schema: {error}") from None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Schema", "SchemaFault", "shipped_schema"]
 
+#: The contract's own schema, by its file name.
+CALLBACK = "callback.schema.json"
+
 #: Where the schemas are in an installed package, and in a checkout.
 _PACKAGE = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
@@ -49,9 +52,9 @@ class Schema:
             self._validity = validity(document)
 
     @classmethod
-    def shipped(cls, name: str) -> Schema:
-        """One of this project's own, by its file name. Raises StartFailed as `load` does."""
-        return cls._read(shipped_schema(name), name, is_ours=True)
+    def shipped(cls) -> Schema:
+        """The contract's own. Raises StartFailed as `load` does."""
+        return cls._read(shipped_schema(CALLBACK), CALLBACK, is_ours=True)
 
     @classmethod
     def load(cls, path: Path) -> Schema:
