@@ -63,9 +63,13 @@ class Help:
 class Parser(argparse.ArgumentParser):
     """One command's arguments. Complains through SettingInvalid; never guesses an abbreviation."""
 
-    #: What each VERB does, where the command has any; and those options that only some have.
+    #: What each VERB does, where the command has any.
     verbs: Mapping[str, str] = {}
+    #: The arguments that only some verbs have, by the name they are read under; the help of the
+    #: others leaves them out, and there they are refused.
     only: Mapping[str, Sequence[str]] = {}
+    #: What is to be used in the stead of one of those, where that may not be plain.
+    instead: Mapping[str, str] = {}
 
     def __init__(self, command: str) -> None:
         super().__init__(
@@ -83,7 +87,19 @@ class Parser(argparse.ArgumentParser):
             word = unknown[0].partition("=")[0]
             options = (option for option in self._option_string_actions if len(option) > 2)
             self.error(f"{word!r} is not an option or argument{nearest_of(word, options)}")
+        self._refuse_others(args)
         return args
+
+    def _refuse_others(self, args: argparse.Namespace) -> None:
+        """Raises SettingInvalid for an argument that the verb does not have."""
+        for action in self._actions:
+            verbs = self.only.get(action.dest)
+            if verbs is None or args.verb in verbs or getattr(args, action.dest) in (None, False):
+                continue
+            name = action.option_strings[0] if action.option_strings else action.metavar
+            instead = self.instead.get(action.dest)
+            other = f"; {instead}" if instead else ""
+            raise SettingInvalid(f"{name} is for {', '.join(verbs)} only{other}")
 
     def _teach_alone(self, verb: str) -> None:
         """Let the help be about this verb; with none it is about all."""

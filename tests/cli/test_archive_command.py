@@ -345,3 +345,14 @@ def test_what_cant_be_meant_says_why(tmp_path: Path, arguments: list[str], why: 
     assert (found.code, found.out) == (2, "")
     assert why in found.err
     assert found.err.count("\n") == 1
+
+
+def test_the_help_of_a_verb_is_about_it_alone() -> None:
+    """What it does, its options and its examples."""
+    listed, replayed = ran("archive", "list", "--help").out, ran("archive", "replay", "--help").out
+    assert "how many requests and events it has" in listed
+    assert "--archive DIR" in listed
+    assert "--rate RATE" in replayed
+    for other in ("--rate", "--since", "--code", "archive replay", "archive export", "queues"):
+        assert other not in listed
+    assert "--code" not in replayed

@@ -69,10 +69,6 @@ _ONLY = {
     **dict.fromkeys(FILTERS, ("list", *Verb)),
 }
 
-#: What those are called whose names say something else.
-_NAMES = {"event_id": "EVENT_ID", "who": "--as"}
-
-
 #: What each of them does, for its own help.
 _VERBS = {
     "list": "Counts the deliveries that are not settled, by target and state, with what people did "
@@ -91,7 +87,7 @@ _VERBS = {
 
 def configure(parser: Parser) -> None:
     HELP.teach(parser)
-    parser.verbs, parser.only = _VERBS, _ONLY
+    parser.verbs, parser.only, parser.instead = _VERBS, _ONLY, {"event_id": "see --event"}
     parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
     add_selection(parser.add_argument_group("which deliveries"))
@@ -127,11 +123,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, filters: Filters) -> None:
-    for name, verbs in _ONLY.items():
-        if getattr(args, name) not in (None, False) and args.verb not in verbs:
-            option = _NAMES.get(name, "--" + name.replace("_", "-"))
-            instead = "; see --event" if name == "event_id" and args.verb in [*Verb] else ""
-            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only{instead}")
     for word in (args.event_id, args.who, *(args.event or ()), *(args.target or ())):
         if word is not None and word != word.encode("utf-8", "replace").decode():
             raise SettingInvalid("an argument is not UTF-8")

@@ -13,12 +13,12 @@ from router.cli.columns import columns, counted
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.history.places import Progress, add_archive, read_archive, unreadable
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
 from router.config import parse_count
-from router.model import RouterError, SettingInvalid, StartFailed
+from router.model import RouterError, StartFailed
 from router.store import StoreFailed
 from router.telemetry import utc
 
@@ -74,8 +74,16 @@ _ONLY = {
     "who": ("replay",),
 }
 
-#: What those are called whose names say something else.
-_NAMES = {"who": "--as"}
+#: What each of them does, for its own help.
+_VERBS = {
+    "list": "Says from when to when the archive reaches, and how many requests and events it has.",
+    "export": "Writes events as they came, one a line, each once and the oldest first, as `send -` "
+    "and `diff --events` read them.",
+    "replay": "Queues events for one target again, under the same webhook-id: for a team whose "
+    "database was rolled back, or, with --backfill, for one that joins late; a running router "
+    "sends them within its limits. Stopped and run again within a day it goes on where it was. "
+    "What a target has settled by itself is not known: it may get again what it has.",
+}
 
 
 def parse_rate(text: str) -> float:
@@ -86,10 +94,11 @@ def parse_rate(text: str) -> float:
     return float(match[1]) / _SECONDS[match[2]]
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     HELP.teach(parser)
+    parser.verbs, parser.only = _VERBS, _ONLY
     parser.add_argument(
-        "verb", choices=("list", "export", "replay"), metavar="VERB", help="list, export or replay"
+        "verb", choices=tuple(_VERBS), metavar="VERB", help="list, export or replay"
     )
     which = parser.add_argument_group("which events (export, replay)")
     many = "; may be repeated"
@@ -135,10 +144,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name, verbs in _ONLY.items():
-        if getattr(args, name) not in (None, False) and args.verb not in verbs:
-            option = _NAMES.get(name, "--" + name.replace("_", "-"))
-            raise SettingInvalid(f"{option} is for {', '.join(verbs)} only")
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
