@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 def effective_of(config: Config) -> dict[str, Any]:
     """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
     but for what is masked. Targets and routes are in the files' order."""
-    routes = sorted(config.table.routes, key=lambda route: route.place)
     said: dict[str, Any] = {
         "version": config.version,
         "unmatched": config.unmatched,
@@ -27,7 +26,7 @@ def effective_of(config: Config) -> dict[str, Any]:
         "queue": queue(config.queue),
         **egress(config.egress),
         "targets": {name: target(each) for name, each in config.table.targets.items()},
-        "routes": [{"name": each.name, **route(each)} for each in routes],
+        "routes": [{"name": each.name, **route(each)} for each in config.table.routes_as_written],
     }
     masked: dict[str, Any] = plain(said)
     return masked

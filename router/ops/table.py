@@ -64,14 +64,13 @@ class ReloadFacts(TypedDict):
 
 def table_of(standing: Standing) -> TableFacts:
     config = standing.config
-    routes = sorted(config.table.routes, key=lambda route: route.place)
     return TableFacts(
         hash=config.hash,
         since=standing.since,
         unmatched=config.unmatched,
         requests=1 + config.ebaas.schedule.retries,
         targets={name: _target(each) for name, each in config.table.targets.items()},
-        routes=[_route(each) for each in routes],
+        routes=[_route(each) for each in config.table.routes_as_written],
     )
 
 

@@ -62,6 +62,11 @@ class Plan:
         roles: dict[str, Role] = {target.name: "required" for target in self.required}
         return roles | {target.name: "optional" for target in self.optional}
 
+    def giving(self, target: str) -> tuple[Route, ...]:
+        """The routes that make a target required, or if none does, optional; by its name."""
+        requiring = [route for route in self.routes if target in route.required]
+        return tuple(requiring or [route for route in self.routes if target in route.optional])
+
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
@@ -136,6 +141,11 @@ class RouteTable:
         self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
         self._index = Index([self._rule(route) for route in self.routes])
         self._plans: dict[tuple[str, ...], Plan] = {}
+
+    @property
+    def routes_as_written(self) -> list[Route]:
+        """Every route, in the files' order."""
+        return sorted(self.routes, key=lambda route: route.place)
 
     def match(self, event: Event) -> Plan:
         """What the event leads to.

@@ -11,7 +11,7 @@ from typing import Any
 from router.archive import Question, Sources, ToldCaller
 from router.cli.columns import columns, counted, few, quoted
 from router.config import Config, effective_of, shown
-from router.routing import Plan, Role, Route
+from router.routing import Role, Route
 from router.telemetry import utc
 
 #: How many of the events that go to it are shown.
@@ -51,14 +51,14 @@ def reach_of(target: str, config: Config, sources: Sources, last: int) -> Reach:
             continue
         reach.roles[role] += 1
         if len(reach.newest) < _SHOWN:
-            reach.newest.append(Reached(told, role, _giving(plan, target, role)))
+            reach.newest.append(Reached(told, role, plan.giving(target)))
     return reach
 
 
 def routes_to(target: str, config: Config) -> list[tuple[Route, Role]]:
     """Every route that names it, in the files' order."""
     found: list[tuple[Route, Role]] = []
-    for route in sorted(config.table.routes, key=lambda route: route.place):
+    for route in config.table.routes_as_written:
         if target in route.required:
             found.append((route, "required"))
         elif target in route.optional:
@@ -143,13 +143,3 @@ def _events_json(reach: Reach) -> dict[str, Any]:
             for each in reach.newest
         ],
     }
-
-
-def _giving(plan: Plan, target: str, role: Role) -> tuple[Route, ...]:
-    """The routes that make it that."""
-    named = ((route, route.required, route.optional) for route in plan.routes)
-    return tuple(
-        route
-        for route, required, optional in named
-        if target in (required if role == "required" else optional)
-    )

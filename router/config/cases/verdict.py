@@ -56,7 +56,7 @@ def judge(case: Case, table: RouteTable) -> Verdict:
     actual = plan.roles
     names = case.expected.keys() | (actual.keys() if case.exact else ())
     differences = (
-        Difference(name, case.expected.get(name), actual.get(name), _giving(plan, name))
+        Difference(name, case.expected.get(name), actual.get(name), plan.giving(name))
         for name in sorted(names)
         if case.expected.get(name) != actual.get(name)
     )
@@ -65,8 +65,8 @@ def judge(case: Case, table: RouteTable) -> Verdict:
 
 def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
     matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
-    missed = [route for route in table.routes if route.name not in matched]
-    return Coverage(len(table.routes), tuple(sorted(missed, key=lambda route: route.place)))
+    missed = [route for route in table.routes_as_written if route.name not in matched]
+    return Coverage(len(table.routes), tuple(missed))
 
 
 class CaseBlind:
@@ -99,9 +99,3 @@ def _folded(route: Route) -> Route | None:
     except GlobInvalid:
         return None
     return replace(route, match=match)
-
-
-def _giving(plan: Plan, target: str) -> tuple[Route, ...]:
-    """The routes that make it required, or if none does, optional."""
-    requiring = [route for route in plan.routes if target in route.required]
-    return tuple(requiring or [route for route in plan.routes if target in route.optional])
