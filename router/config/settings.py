@@ -142,26 +142,19 @@ def parse_patience(text: str) -> float:
     return seconds
 
 
-def parse_engine(text: str) -> Literal["native", "httpx"]:
-    match text:
-        case "native" | "httpx":
-            return text
-        case _:
-            raise ValueError(f"{text!r} is neither 'native' nor 'httpx'")
+def one_of(word: str, other: str) -> Callable[[str], str]:
+    """What takes either of two words."""
 
+    def parse(text: str) -> str:
+        if text not in (word, other):
+            raise ValueError(f"{text!r} is neither {word!r} nor {other!r}")
+        return text
 
-def parse_log_format(text: str) -> Format:
-    match text:
-        case "console" | "json":
-            return text
-        case _:
-            raise ValueError(f"{text!r} is neither 'console' nor 'json'")
+    return parse
 
 
 def parse_switch(text: str) -> bool:
-    if text not in ("on", "off"):
-        raise ValueError(f"{text!r} is neither 'on' nor 'off'")
-    return text == "on"
+    return one_of("on", "off")(text) == "on"
 
 
 def setting(
@@ -303,7 +296,7 @@ class Settings:
         "keeps it",
     )
     engine: Literal["native", "httpx"] = setting(
-        parse_engine,
+        one_of("native", "httpx"),
         "native",
         "ENGINE",
         "what speaks HTTP to targets: 'native', or 'httpx', the reference; many times slower",
@@ -312,7 +305,7 @@ class Settings:
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        parse_log_format, "console", "FORMAT", "'console' for people, or 'json'"
+        one_of("console", "json"), "console", "FORMAT", "'console' for people, or 'json'"
     )
     log_changes: bool = setting(
         parse_switch, "on", "on|off", "whether events' log lines have the ids in their `changes`"

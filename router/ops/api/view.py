@@ -39,25 +39,19 @@ class View:
 
 
 def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
-    routes = [
-        RouteFacts(
-            name=each["name"],
-            file=each["file"],
-            line=each["line"],
-            match=each["match"],
-            required=[name for name in each["required"] if name in names],
-            optional=[name for name in each["optional"] if name in names],
-        )
+    routes: list[RouteFacts] = [
+        {
+            **each,
+            "required": [name for name in each["required"] if name in names],
+            "optional": [name for name in each["optional"] if name in names],
+        }
         for each in table["routes"]
     ]
-    return TableFacts(
-        hash=table["hash"],
-        since=table["since"],
-        unmatched=table["unmatched"],
-        requests=table["requests"],
-        targets={name: each for name, each in table["targets"].items() if name in names},
-        routes=[each for each in routes if each["required"] or each["optional"]],
-    )
+    return {
+        **table,
+        "targets": {name: each for name, each in table["targets"].items() if name in names},
+        "routes": [each for each in routes if each["required"] or each["optional"]],
+    }
 
 
 def narrowed(reports: Reports, names: Collection[str]) -> Reports:
