@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from router.config.document import Problems
 from router.config.egress import check_egress
+from router.config.kinds import Placed
 from router.config.parts import Part, Parts
 from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection
@@ -29,7 +31,7 @@ def check(parts: Parts) -> None:
             # Without any target, all would be unknown.
             if defined:
                 _check_defined(route, defined, part.reader)
-            _check_once(route, part.reader)
+            check_once(targets_of(route), route.path, part.problems)
             _check_own(route, part.reader)
     check_leave(parts, defined)
 
@@ -70,13 +72,13 @@ def _check_defined(route: RouteSection, defined: Collection[str], reader: Reader
             reader.problems.add(target.node, f"{route.path}.{key}", message)
 
 
-def _check_once(route: RouteSection, reader: Reader) -> None:
+def check_once(named: Iterable[tuple[str, Placed]], path: str, problems: Problems) -> None:
+    """Report each target that is named once more; those that are required come first."""
     seen: dict[str, str] = {}
-    for key, target in targets_of(route):
+    for key, target in named:
         if target.value in seen:
             again = "is here twice" if seen[target.value] == key else "is required here already"
-            message = f"{target.written} {again}"
-            reader.problems.add(target.node, f"{route.path}.{key}", message)
+            problems.add(target.node, f"{path}.{key}", f"{target.written} {again}")
         seen.setdefault(target.value, key)
 
 

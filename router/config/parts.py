@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from router.config.document import (
     MAX_PROBLEMS,
     MapNode,
-    Node,
     Problems,
     ScalarNode,
     parse_document,
 )
 from router.config.files import Written
-from router.config.reader import Guesses, Reader
+from router.config.reader import Guesses, Kind, Reader
 from router.config.shape import CommonFile, RoutesFile, TeamFile
 from router.config.variables import Variables
 from router.model import ConfigInvalid, Problem
@@ -108,14 +107,8 @@ def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], reader: Re
         found = _OWNER.search(written.content) if shape is TeamFile else None
         problems.owner = found[1].decode("utf-8", "replace").strip("'\"") if found else ""
         return Part(written.name, shape.blank(), reader, is_whole=False)
-    part = Part(written.name, _said(reader, shape, root), reader, is_whole=True)
+    kind: Kind[RoutesFile | TeamFile] = shape
+    said = reader.read(kind, root, "", shape.blank())
+    part = Part(written.name, said, reader, is_whole=True)
     problems.owner = reader.warnings.owner = part.owner
     return part
-
-
-def _said(
-    reader: Reader, shape: type[RoutesFile] | type[TeamFile], root: Node
-) -> RoutesFile | TeamFile:
-    if issubclass(shape, TeamFile):
-        return reader.read(shape, root, "", shape.blank())
-    return reader.read(shape, root, "", shape.blank())

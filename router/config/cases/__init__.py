@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from router.config.cases.shape import CaseSection, CasesFile
+from router.config.checks import check_once
 from router.config.document import Problems, parse_document
 from router.config.files import files_of
 from router.config.reader import Reader
@@ -69,13 +71,9 @@ def _check(section: CaseSection, problems: Problems) -> None:
     for message in (_event_fault(section), _expectation_fault(section)):
         if message:
             problems.add(section.node, section.path, message)
-    seen: dict[str, str] = {}
-    for role in ("required", "optional"):
-        for target in getattr(section, role):
-            if target.value in seen:
-                again = "here twice" if seen[target.value] == role else "required here already"
-                problems.add(target.node, f"{section.path}.{role}", f"{target.written} is {again}")
-            seen.setdefault(target.value, role)
+    required = (("required", target) for target in section.required)
+    optional = (("optional", target) for target in section.optional)
+    check_once(chain(required, optional), section.path, problems)
 
 
 def _event_fault(section: CaseSection) -> str | None:
