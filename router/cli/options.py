@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
@@ -28,6 +28,9 @@ NOT_STARTED = 3
 INTERRUPTED = 130
 #: What shells report for a program whose reader went away.
 UNREAD = 141
+
+#: The argument that stands for standard input.
+STDIN = "-"
 
 _WIDTH = 88
 
@@ -147,6 +150,13 @@ def add_timeout(
     )
 
 
+def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
+    """Of text and JSON, and what else the command has."""
+    parser.add_argument(
+        "--format", choices=("text", "json", *others), default="text", help="of the result"
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Options for the settings named, or for all; read them by `read_setting(s)`."""
     for name in names or SETTINGS:
@@ -216,6 +226,21 @@ def _note_typos(environ: Mapping[str, str]) -> None:
             note(
                 f"{variable} is not a setting and is ignored, did you mean {VARIABLE_PREFIX}{near}?"
             )
+
+
+def stdin() -> IO[bytes]:
+    """What STDIN stands for; SettingInvalid where it is closed."""
+    if sys.stdin is None:
+        raise SettingInvalid("'-' can't be read: stdin is closed")
+    return sys.stdin.buffer
+
+
+def said_yes(question: str) -> bool | None:
+    """What somebody at a terminal says; None where there is none."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def heed_ctrl_c() -> None:

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.remote import add_token, read_token, read_url
-from router.cli.routes.inputs import add_format
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
 from router.model import SettingInvalid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from router.cli.deliveries.entries import (
     total,
 )
 from router.cli.deliveries.source import Deliveries, Preview
-from router.cli.options import BAD, GOOD
+from router.cli.options import BAD, GOOD, said_yes
 from router.cli.printing import NAME, note, say, say_json
 from router.cli.remote import RemoteProblem
 from router.model import SettingInvalid
@@ -110,10 +109,10 @@ def _why_not(source: Deliveries, filters: Filters) -> Iterator[str]:
 def confirmed(work: Work) -> bool:
     """Ask on a terminal; where there is none, that is a mistake of the command line."""
     what = f"{work.verb} {deliveries(work.number)}"
-    if sys.stdin is None or not sys.stdin.isatty():
+    said = said_yes(f"{NAME}: {what}? [y/N] ")
+    if said is None:
         raise SettingInvalid(f"to {what} needs --yes; --dry-run only counts")
-    print(f"{NAME}: {what}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return said
 
 
 def _report(work: Work, left_out: int, *, dry_run: bool) -> None:

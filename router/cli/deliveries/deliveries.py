@@ -16,13 +16,13 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     Parser,
+    add_format,
     add_settings,
     heed_ctrl_c,
     value,
 )
 from router.cli.printing import note, say, say_json
 from router.cli.remote import add_remote
-from router.cli.routes.inputs import add_format
 from router.config import parse_count
 from router.model import SettingInvalid
 from router.store import FILTERS, Filters, Verb

@@ -10,10 +10,9 @@ from typing import TypedDict
 
 from router.cli.columns import columns, counted
 from router.cli.deliveries.store import add_store, open_nodes
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format
 from router.cli.printing import say, say_json
 from router.cli.remote import add_remote, read_remote
-from router.cli.routes.inputs import add_format
 from router.cli.times import age
 from router.model import RouterError
 from router.store import NodeShape, StoreFailed, node_shape

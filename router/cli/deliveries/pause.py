@@ -8,10 +8,9 @@ from router.cli.deliveries.entries import pause_told
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
 from router.cli.deliveries.store import add_store
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings
+from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
 from router.cli.printing import say, say_json
 from router.cli.remote import add_remote
-from router.cli.routes.inputs import add_format
 from router.cli.times import seconds
 from router.model import SettingInvalid
 

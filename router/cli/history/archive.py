@@ -13,9 +13,8 @@ from router.cli.columns import columns, counted
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.history.places import Progress, add_archive, read_archive, unreadable
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_settings, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_settings, value
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
 from router.config import parse_count
 from router.model import RouterError, StartFailed

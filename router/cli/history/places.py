@@ -17,10 +17,9 @@ from typing import IO, TYPE_CHECKING
 
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.history.source import EventsWanted, SearchedPlace
-from router.cli.options import read_setting
+from router.cli.options import STDIN, read_setting, stdin
 from router.cli.printing import note
 from router.cli.remote import add_remote
-from router.cli.routes.inputs import STDIN, stdin
 from router.config import SETTINGS, archive_folder
 from router.model import RouterError, StartFailed, why_not
 from router.store import StoreFailed

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from router.cli.columns import counted
 from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, History, opened, where_told
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, value
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import add_format
 from router.cli.times import parse_moment
 from router.config import parse_count
 from router.model import SettingInvalid

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
-from router.cli.options import BAD, GOOD, Help
+from router.cli.options import BAD, GOOD, STDIN, Help, add_format
 from router.cli.printing import say, say_json
 from router.cli.routes.inputs import (
-    STDIN,
     Input,
     add_config,
-    add_format,
     annotated,
     config_names,
     problems_json,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from router.cli.options import BAD, GOOD, Help
+from router.cli.options import BAD, GOOD, Help, add_format
 from router.cli.printing import say, say_json
-from router.cli.routes.inputs import add_config, add_format, config_name, read_config, usable
+from router.cli.routes.inputs import add_config, config_name, read_config, usable
 
 SUMMARY = "show the effective configuration: defaults filled in, secrets masked"
 

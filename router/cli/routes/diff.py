@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from router.cli.annotations import CI_FORMATS, say_checked
-from router.cli.options import BAD, GOOD, Help, add_settings
+from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import (
-    STDIN,
-    Input,
-    add_format,
-    all_usable,
-    read_cases,
-    read_config,
-    stdin,
-)
+from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:

@@ -13,15 +13,18 @@ from router.cli.options import (
     BAD,
     GOOD,
     NOT_STARTED,
+    STDIN,
     Help,
+    add_format,
     add_settings,
     nearest_of,
     read_setting,
+    stdin,
     value,
 )
 from router.cli.printing import note, say, say_json
 from router.cli.remote import Remote, add_remote, read_remote
-from router.cli.routes.inputs import STDIN, add_format, read_config, stdin, usable
+from router.cli.routes.inputs import read_config, usable
 from router.config import parse_count
 from router.model import Event, Refused, SettingInvalid, StartFailed
 

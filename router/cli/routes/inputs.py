@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
-from router.cli.options import add_settings, read_setting
+from router.cli.options import STDIN, add_settings, read_setting, stdin
 from router.cli.printing import say_json
 from router.model import ConfigInvalid, Problem, SettingInvalid
 from router.telemetry import printable
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from router.config import Case, Config, Section, Written
 
 T = TypeVar("T")
-
-#: The argument that stands for standard input.
-STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,6 @@ class Input(Generic[T]):
             sources[each.file].excerpt(each) if each.file in sources else str(each)
             for each in problems
         )
-
-
-def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
-    """Of text and JSON, and what else the command has."""
-    parser.add_argument(
-        "--format", choices=("text", "json", *others), default="text", help="of the result"
-    )
 
 
 def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
@@ -151,12 +141,6 @@ def annotated(
 
 def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [asdict(problem) for problem in problems]
-
-
-def stdin() -> IO[bytes]:
-    if sys.stdin is None:
-        raise SettingInvalid("'-' can't be read: stdin is closed")
-    return sys.stdin.buffer
 
 
 def _read(

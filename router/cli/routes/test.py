@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
-from router.cli.options import BAD, GOOD, Help, add_settings, nearest_of, read_setting, value
+from router.cli.options import (
+    BAD,
+    GOOD,
+    Help,
+    add_format,
+    add_settings,
+    nearest_of,
+    read_setting,
+    value,
+)
 from router.cli.printing import say, say_json
-from router.cli.routes.inputs import Input, add_format, all_usable, read_cases, read_config
+from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
 from router.model import FIELDS, SettingInvalid
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from router.cli.options import (
     INTERRUPTED,
     NOT_STARTED,
     Help,
+    add_format,
     add_timeout,
     heed_ctrl_c,
     parse_url,
@@ -21,7 +22,6 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say, say_json
 from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote, shaped
-from router.cli.routes.inputs import add_format
 from router.cli.trust import trust
 from router.config import parse_count
 from router.model import SettingInvalid

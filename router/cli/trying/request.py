@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from router.cli.options import add_timeout, parse_url, value
+from router.cli.options import STDIN, add_timeout, parse_url, stdin, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.contract import Signer, Unreadable, parse_json
@@ -153,10 +152,8 @@ def _body(args: argparse.Namespace, file: str | None = None) -> bytes:
 
 
 def _contents(file: str) -> bytes:
-    if file == "-" and sys.stdin is None:
-        raise SettingInvalid("'-' can't be read: stdin is closed")
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return stdin().read() if file == STDIN else Path(file).read_bytes()
     except OSError as error:
         raise SettingInvalid(f"{file!r} can't be read: {error.strerror}") from None
 

@@ -15,13 +15,13 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
+    add_format,
     add_timeout,
     heed_ctrl_c,
     parse_url,
     value,
 )
 from router.cli.printing import note, say, say_json
-from router.cli.routes.inputs import add_format
 from router.cli.trust import trust
 
 if TYPE_CHECKING:

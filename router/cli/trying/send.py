@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
-from router.cli.options import BAD, GOOD, INTERRUPTED, Help, heed_ctrl_c, value
+from router.cli.options import BAD, GOOD, INTERRUPTED, Help, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json
 from router.cli.trying.request import Request, add_request, read_request
 from router.config import parse_count
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_request(parser)
     _add_repetition(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="of the results")
+    add_format(parser)
 
 
 def _add_repetition(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from router.cli.options import (
     Help,
     heed_ctrl_c,
     nearest_of,
+    said_yes,
     value,
 )
 from router.cli.printing import note
@@ -164,11 +164,9 @@ def _ask(
     note(words("asks", checks=len(chosen), requests=requests, **said))
     if args.yes:
         return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise SettingInvalid(words("asks.nobody"))
-    print(words("asks.question"), end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise SettingInvalid(words("asks.no"))
+    answer = said_yes(words("asks.question"))
+    if not answer:
+        raise SettingInvalid(words("asks.nobody" if answer is None else "asks.no"))
 
 
 async def _make(
