@@ -36,13 +36,11 @@ class Pausing:
         store: Store,
         hold: Callable[[Collection[Pause], float], None],
         watcher: PauseWatcher,
-        every: float = PAUSES_EVERY,
     ) -> None:
         """`hold` takes the pauses in force, and the store's time."""
         self._store = store
         self._hold = hold
         self._watcher = watcher
-        self._every = every
         #: By target.
         self._in_force: dict[str, Pause] = {}
 
@@ -50,7 +48,7 @@ class Pausing:
         """Until it is cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(PAUSES_EVERY)
 
     async def look(self) -> None:
         known = self._in_force

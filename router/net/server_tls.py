@@ -28,7 +28,7 @@ def pair_of(cert: Path | None, key: Path | None) -> Pair | None:
     return Pair(cert, key)
 
 
-def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
+def server_context(pair: Pair) -> ssl.SSLContext:
     """What a listener speaks TLS by: 1.2 or newer, HTTP/1.1 only.
 
     Raises StartFailed with one clear line for a pair that no caller could or should trust.
@@ -41,7 +41,7 @@ def server_context(pair: Pair, now: float | None = None) -> ssl.SSLContext:
         first, last = pair.validity()
     except BadCertificate as error:
         raise StartFailed(f"--tls-cert, --tls-key: {error}") from None
-    now = time.time() if now is None else now
+    now = time.time()
     if now > last:
         raise StartFailed(f"--tls-cert: {pair.cert} has expired on {_day(last)}")
     if now < first:

@@ -30,11 +30,11 @@ class PageFile:
     etag: str
 
 
-def page_files(folder: Path = _FOLDER) -> dict[str, PageFile]:
-    """All of them, by their paths below the folder. Nothing else can be asked for."""
+def page_files() -> dict[str, PageFile]:
+    """All of them, by their paths below its folder. Nothing else can be asked for."""
     return {
-        str(path.relative_to(folder)): _file(path)
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(_FOLDER)): _file(path)
+        for path in sorted(_FOLDER.rglob("*"))
         if path.suffix in _TYPES and path.is_file()
     }
 

@@ -97,7 +97,7 @@ def api_parts(
     return ApiParts(processes, tokens, stored, Search(search, log), is_shared=is_shared)
 
 
-def ops_app(parts: ApiParts, log: Log, *, local: bool = True) -> Guard:
+def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
     """The ops port's application; `local` where only this machine reaches it.
 
     Without tokens anybody who reaches the port has numbers and the names of targets, and on this

@@ -137,9 +137,7 @@ class Child:
         reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST)
         return cls(process, reader, writer)
 
-    async def attend(
-        self, on_up: Callable[[], None], on_reloaded: Callable[[], None] = lambda: None
-    ) -> str:
+    async def attend(self, on_up: Callable[[], None], on_reloaded: Callable[[], None]) -> str:
         """Take in what it says until it has ended; how it ended."""
         with contextlib.suppress(ConnectionError):
             async for line in self._reader:

@@ -42,7 +42,7 @@ class Workers:
         log: Log,
         *,
         stop_within: float,
-        silence: float | None = None,
+        silence: float | None,
         back_off: Sequence[float] = BACK_OFF,
     ) -> None:
         """`command` starts a worker, which gets a duplicate of the `port`; `stop_within` is how

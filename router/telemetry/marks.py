@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: From half on there is something to be done; the others say that nobody has.
+#: In rising order. From half on there is something to be done; the others say that nobody has.
 MARKS = (0.5, 0.75, 0.9)
 
 #: How far a level has to fall below a mark until that is over, so that one which swings about a
@@ -24,21 +23,18 @@ class Passed:
 class Alarm:
     """Follows one level; says when it passes a mark, and nothing while it stays between two."""
 
-    def __init__(self, marks: Sequence[float] = MARKS, slack: float = SLACK) -> None:
-        """`marks` in rising order."""
-        self._marks = tuple(marks)
-        self._slack = slack
+    def __init__(self) -> None:
         #: How many marks, from the lowest, are passed.
         self._passed = 0
 
     def look(self, level: float) -> Passed | None:
         """What the new level has passed; after a start, what it is above already."""
         before = self._passed
-        above = sum(level >= mark for mark in self._marks)
-        not_below = sum(level > mark - self._slack for mark in self._marks)
+        above = sum(level >= mark for mark in MARKS)
+        not_below = sum(level > mark - SLACK for mark in MARKS)
         self._passed = max(above, min(before, not_below))
         if self._passed > before:
-            return Passed(self._marks[self._passed - 1], rising=True)
+            return Passed(MARKS[self._passed - 1], rising=True)
         if self._passed < before:
-            return Passed(self._marks[self._passed], rising=False)
+            return Passed(MARKS[self._passed], rising=False)
         return None

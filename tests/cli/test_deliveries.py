@@ -176,7 +176,7 @@ def test_its_text_is_made_of_its_json(shop: Shop) -> None:
     shop.run("discard", "--target", "last", "--as", "mia")
     for event_id in ("one", "two"):
         (shown,) = shop.lines("show", event_id)
-        told = list(dossier_told(shown, time.time(), 21))
+        told = list(dossier_told(shown, time.time(), 21, ()))
         assert told == shop.run("show", event_id).lines
     listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
     told = list(entries_told(listed, time.time()))

@@ -125,7 +125,7 @@ async def serving(
         ask_one = ask
 
     log = Log(stream, "json")
-    app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log)
+    app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log, local=True)
     server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
     task = asyncio.create_task(server.serve())
     await server.up()

@@ -387,7 +387,7 @@ async def test_half_a_report_is_no_word() -> None:
     )
     with socket.socket() as bound:
         worker = await Child.start([sys.executable, "-c", code], bound)
-        assert await worker.attend(lambda: None) == "it ended with exit code 0"
+        assert await worker.attend(lambda: None, lambda: None) == "it ended with exit code 0"
     assert worker.report is None
 
 

@@ -42,7 +42,7 @@ class Inventory:
 def inventory(
     folder: Path,
     progress: Callable[[str], None],
-    tell: Callable[[str], None] = lambda why: None,
+    tell: Callable[[str], None],
 ) -> Inventory:
     """Raises OSError."""
     counted, segments = Inventory(), found(folder)

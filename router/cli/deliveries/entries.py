@@ -34,7 +34,7 @@ def overview(
     counts: Sequence[CountShape],
     actions: Sequence[ActionShape],
     now: float,
-    pauses: Sequence[PauseShape] = (),
+    pauses: Sequence[PauseShape],
 ) -> Iterator[str]:
     """How many deliveries there are, whose targets are paused, and what people did last."""
     if not counts:
@@ -98,7 +98,7 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
 
 
 def dossier_told(
-    dossier: DossierShape, now: float, of: int | None, pauses: Iterable[PauseShape] = ()
+    dossier: DossierShape, now: float, of: int | None, pauses: Iterable[PauseShape]
 ) -> Iterator[str]:
     """`of`: how many requests EBaaS makes of an event, where that is known. `pauses` are all that
     are in force."""

@@ -37,7 +37,7 @@ class Breaker:
         self,
         policy: BreakerPolicy,
         clock: Callable[[], float],
-        changed: Callable[[BreakerState], None] = lambda _: None,
+        changed: Callable[[BreakerState], None],
     ) -> None:
         """`clock` is monotonic, in seconds."""
         self.state = BreakerState.CLOSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from router.delivery.target.breaker import Breaker, BreakerState
@@ -54,8 +55,9 @@ class Gate:
         self._pace: Pace | None = None
         if target.breaker is not None:
             kept = before._breaker if before is not None and before._agrees(target) else None
-            self._breaker = kept or Breaker(target.breaker, clock)
-            self._breaker.changed = lambda state: changed(target, state)
+            tell = partial(changed, target)
+            self._breaker = kept or Breaker(target.breaker, clock, tell)
+            self._breaker.changed = tell  # one that is kept told of the target before
         if target.rate is not None:
             kept_pace = before is not None and before._target.rate == target.rate
             self._pace = before._pace if before and kept_pace else Pace(target.rate, clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -71,13 +71,11 @@ class Sender:
         share: int,
         metrics: Metrics,
         watcher: TargetWatcher,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._share = share
         self._metrics = metrics
         self._watcher = watcher
-        self._clock = clock
         self._lanes: dict[Target, Lane] = {}
         #: Lanes of targets that are no longer in force, for the requests that started with them.
         self._leaving: dict[Target, Lane] = {}
@@ -203,12 +201,12 @@ class Sender:
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
         waited = time.monotonic() - came
-        attempt = Attempt(reason, delivered=False, seconds=waited, at=self._clock())
+        attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
     def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
         """Send to a target whose place is taken."""
-        stamp, body = int(self._clock()), letter.event.body
+        stamp, body = int(time.time()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
         if lane.signer is not None:
             event_id = letter.event_id.encode("ascii")
@@ -230,7 +228,7 @@ class Sender:
         lane.give_back()
         attempt = None
         try:
-            attempt = judge(result, lane.target, time.monotonic() - started, self._clock())
+            attempt = judge(result, lane.target, time.monotonic() - started, time.time())
         finally:
             lane.gate.end(turn, attempt)
         return self._counted(lane, attempt)

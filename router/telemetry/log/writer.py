@@ -33,11 +33,10 @@ class LogWriter:
     its parts.
     """
 
-    def __init__(self, fd: int, tick: Callable[[], None], *, bound: int = BOUND) -> None:
+    def __init__(self, fd: int, tick: Callable[[], None]) -> None:
         """`tick` is called by the thread that writes, after lines and each TICK_EVERY at least."""
         self._fd = fd
         self._tick = tick
-        self._bound = bound
         self._batch = _FILE_BATCH if stat.S_ISREG(os.fstat(fd).st_mode) else _BATCH
         self.is_closed = False
         self.reset()
@@ -61,7 +60,7 @@ class LogWriter:
     def put(self, line: bytes) -> None:
         """Have `line`, which has its end, written soon. Returns at once."""
         with self._lock:
-            if self.is_closed or self._waiting + len(line) > self._bound:
+            if self.is_closed or self._waiting + len(line) > BOUND:
                 self.lost += 1
                 return
             self._waiting += len(line)
