@@ -28,7 +28,9 @@ from bench.wrk import wrk
 from router import config
 from router.app import App
 from router.config.settings import Settings, parse_archive
-from router.process import server
+from router.net import listen
+from router.process import running
+from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import tracing_by
 
@@ -101,7 +103,7 @@ def profile(scene: Scene, seconds: int, archive: str) -> str:
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))
-        serving = server.Server(app.entry, server.listen("127.0.0.1", 0))
+        serving = Server(app.entry, listen("127.0.0.1", 0))
         sample, figures = Sample(), {}
 
         async def drive() -> None:
@@ -116,7 +118,7 @@ def profile(scene: Scene, seconds: int, archive: str) -> str:
             signal.setitimer(signal.ITIMER_PROF, 0)
             serving.stop()
 
-        server.run(serving, then=drive)
+        running.run(serving, then=drive)
     return _table(sample.ticks, figures["us"])
 
 

@@ -24,7 +24,9 @@ from bench.engine import REQUEST, Answering
 from router.app import App
 from router.config.loading import Config, parse
 from router.config.settings import Settings
-from router.process.server import Server, listen, run
+from router.net.listening import listen
+from router.process.running import run
+from router.process.server import Server
 from router.telemetry.log import Log
 
 WARM, WATCHED, TARGETS = 5, 7, 3

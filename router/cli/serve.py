@@ -195,13 +195,14 @@ def _search(settings: Settings) -> int:
 
 
 def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.net import listen
     from router.ops import Alone
-    from router.process import server
+    from router.process import running
     from router.process.notify import Notifier
     from router.process.ports import ops_services
 
     router, notifier = _Router(settings), Notifier(os.environ)
-    listener = handed.callbacks or server.listen(settings.host, settings.port)
+    listener = handed.callbacks or listen(settings.host, settings.port)
     serving = router.server(listener, inherited=listener is handed.callbacks)
     search, processes = [*command, "--as-search"], Alone(router.app.answers)
     ops, ops_url = ops_services(settings, search, processes, router.log, handed.ops)
@@ -213,14 +214,14 @@ def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> i
         _announce(router.log, url, router.facts, router.warnings, **more)
         notifier.ready(url)
 
-    server.run(*ops, *router.watches(serving), serving, notifier, then=announce)
+    running.run(*ops, *router.watches(serving), serving, notifier, then=announce)
     router.log.info("stopped")
     return GOOD
 
 
 def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str]) -> int:
     from router.net import SharedPort, pair_of, url_of
-    from router.process import server
+    from router.process import running
     from router.process.notify import Notifier
     from router.process.ports import ops_services
     from router.process.workers import Workers
@@ -246,7 +247,7 @@ def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str])
         _announce(log, url, **workers.facts, workers=settings.workers, **more)
         notifier.ready(url)
 
-    server.run(*ops, workers, notifier, then=announce)
+    running.run(*ops, workers, notifier, then=announce)
     log.info("stopped")
     return GOOD
 
@@ -254,7 +255,7 @@ def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str])
 def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
     """Serve on a socket that is bound already, and heed the parent alone."""
     from router.net import Inherited, is_listening
-    from router.process import server
+    from router.process import running
     from router.process.child import Control, Order
 
     control, listener = Control(socket.socket(fileno=line)), socket.socket(fileno=bound)
@@ -274,7 +275,7 @@ def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
             up = {"facts": router.facts, "warnings": router.warnings}
             await control.obey(deeds, router.app.answers, up, serving.stop_now)
 
-        server.run(*router.watches(serving), serving, then=obey, heed_signals=False)
+        running.run(*router.watches(serving), serving, then=obey, heed_signals=False)
     except RouterError as error:
         control.failed(str(error))
         return NOT_STARTED

@@ -15,16 +15,13 @@ from typing import Any, cast
 import uvicorn
 
 from router.contract import refusal
-from router.net import BACKLOG, bar, listen, url_of, waiting
+from router.net import BACKLOG, bar, url_of, waiting
 from router.net.http.connection import Connection
 from router.net.http.deadlines import sweep
 from router.net.http.handshakes import Handshakes
 from router.net.http.lifetime import Refusal
 from router.net.http.limits import Limits, Tally
-from router.process.running import run
 from router.telemetry import Metrics
-
-__all__ = ["Server", "listen", "run"]
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -25,8 +25,9 @@ from router.config.loading import Config
 from router.config.reload import Reload, Standing
 from router.config.settings import Settings
 from router.config.source import Source
+from router.net.listening import listen
 from router.ops.report import report_of
-from router.process.server import Server, listen
+from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from tests.support.command import ROOT, environment, run

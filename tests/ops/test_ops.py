@@ -25,6 +25,7 @@ from router.model.errors import Problem, StartFailed
 from router.model.event import Attempt, Reason
 from router.net.access import Denial
 from router.net.http.limits import Limits
+from router.net.listening import listen
 from router.ops import port as ops_module
 from router.ops.answers import Topic
 from router.ops.guard import SAFE, refuse
@@ -32,7 +33,7 @@ from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
 from router.ops.status import Reports
 from router.ops.tokens import OpsTokens, secrets_in
-from router.process.server import DEFAULT_LIMITS, Server, listen
+from router.process.server import DEFAULT_LIMITS, Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from tests.support.house import PATIENCE, routes

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from router.net.certificates import Pair
+from router.net.listening import listen
 from router.net.server_tls import listener_tls
-from router.process.server import Server, listen
+from router.process.server import Server
 from router.process.watch import Watch
 from router.telemetry.log import Log
 from tests.support.certificates import issued

@@ -26,8 +26,9 @@ from router.app import App
 from router.cli.trying.standin import Received, StandIn
 from router.config.settings import Settings
 from router.net.http.limits import Limits
+from router.net.listening import listen
 from router.process.asgi_server import AsgiServer
-from router.process.server import Server, listen
+from router.process.server import Server
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE, SAMPLE, routes
 

@@ -12,7 +12,8 @@ import pytest
 
 from router.net.batching import COMPANY
 from router.net.http.limits import Tally
-from router.process.server import Server, listen
+from router.net.listening import listen
+from router.process.server import Server
 from tests.support.engines import LONG, until
 from tests.support.wire import head
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from router.net.http.limits import Limits
-from router.process.server import DEFAULT_LIMITS, Server, listen
+from router.net.listening import listen
+from router.process.server import DEFAULT_LIMITS, Server
 from tests.support.engines import until
 
 pytestmark = pytest.mark.anyio

@@ -28,7 +28,9 @@ from router import config
 from router.app import App
 from router.config.settings import Settings
 from router.net.http.limits import Limits
-from router.process.server import Server, listen, run
+from router.net.listening import listen
+from router.process.running import run
+from router.process.server import Server
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE, SAMPLE, routes
 from tests.support.wire import PROBE, Line, chunk, chunked, post

@@ -96,10 +96,12 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router import config
     from router.app import App
+    from router.net import listen
     from router.ops import Alone
-    from router.process import server
+    from router.process import running
     from router.process.asgi_server import AsgiServer
     from router.process.ports import ops_services
+    from router.process.server import Server
     from router.telemetry import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
@@ -115,7 +117,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
-    serving = server.Server(app.entry, server.listen(settings.host, settings.port))
+    serving = Server(app.entry, listen(settings.host, settings.port))
     ops, ops_url = ops_services(
         settings,
         [*serve_command(args, store=settings.store), "--as-search"],
@@ -126,7 +128,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     shown = f"{serving.url}{settings.path}"
     option = f"its target's url in {name}"
     served = [
-        AsgiServer(stand_in, server.listen(*address, option))
+        AsgiServer(stand_in, listen(*address, option))
         for address, stand_in in sorted(stand_ins.items())
     ]
 
@@ -154,7 +156,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
         say("Serving until Ctrl-C.")
 
-    server.run(*ops, *served, serving, then=tell)
+    running.run(*ops, *served, serving, then=tell)
 
 
 class EventLines:
