@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 from router.config.document import MapNode, Node, Problems, ScalarNode
 from router.config.kinds import Boolean, ScalarKind, Text
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section
 from router.model import Secret
-from router.net import USUAL, BadCertificate, Tls
+from router.net import USUAL, BadCertificate, Tls, day
 
 #: From how long before its end a certificate is warned about, in seconds: a month.
 SOON_FOR_TARGETS = 30 * 24 * 3600.0
@@ -113,5 +112,5 @@ def warn_tls(target: Section, tls: Tls, problems: Problems) -> None:
     for key, ends in (("ca", tls.ca_ends), ("cert", tls.cert_ends)):
         left = ends - time.time()
         if ends and left < SOON_FOR_TARGETS:
-            day = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            warn(key, f"a certificate {'expires' if left > 0 else 'has expired'} on {day}")
+            how = "expires" if left > 0 else "has expired"
+            warn(key, f"a certificate {how} on {day(ends)}")

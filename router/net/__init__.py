@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from router.net.access import AUTHORIZATION, SHORT, Access, Denial, Tokens
     from router.net.batching import COMPANY, Batching, batching_of
     from router.net.calling import call_back
-    from router.net.certificates import BadCertificate
+    from router.net.certificates import BadCertificate, day
     from router.net.client_tls import USUAL, Tls, certificates_in
     from router.net.egress import ANYWHERE, Egress, is_public, never
     from router.net.gone import Gone
@@ -66,6 +66,7 @@ __all__ = [
     "call_back",
     "certificates_in",
     "come_first",
+    "day",
     "files_allowed",
     "is_listening",
     "is_loopback",

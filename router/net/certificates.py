@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from router.model import why_not
@@ -54,6 +55,11 @@ class Pair:
         except (ssl.SSLError, LookupError, ValueError, OSError):
             raise BadCertificate(f"{self.cert} is no certificate in PEM") from None
         return first, last
+
+
+def day(at: float) -> str:
+    """When a certificate ends, or begins, as people are told it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 class _HasPassword(Exception):

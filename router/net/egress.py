@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from router.net.networks import Address, Network
+from router.net.networks import MAPPED, Address, Network
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -46,10 +46,10 @@ _NOT_PUBLIC = _networks(
 #: NAT64's, which stand for IPv4 ones.
 _GLOBAL_UNICAST = _networks("2000::/3", "64:ff9b::/96")
 
-_MAPPED, _NAT64 = _networks("::ffff:0:0/96", "64:ff9b::/96")
+(_NAT64,) = _networks("64:ff9b::/96")
 #: Where the last four bytes are an IPv4 address: what Linux takes for one, what NAT64 makes one of
 #: (RFC 6052), SIIT's (RFC 2765), and the first drawing of IPv6 (RFC 4291).
-_ENDS_IN_IPV4 = (_MAPPED, _NAT64, *_networks("::ffff:0:0:0/96", "::/96"))
+_ENDS_IN_IPV4 = (MAPPED, _NAT64, *_networks("::ffff:0:0:0/96", "::/96"))
 #: NAT64 within a network (RFC 8215), which may use a prefix of any of these lengths.
 (_LOCAL_NAT64,) = _networks("64:ff9b:1::/48")
 _LOCAL_NAT64_PREFIXES = (48, 56, 64, 96)

@@ -20,7 +20,7 @@ Network = IPv4Network | IPv6Network
 _NETWORK = re.compile(r"([0-9A-Fa-f.:]{2,45})(?:/([0-9]{1,3}))?")
 
 #: What IPv4 addresses look like where a socket speaks IPv6.
-_MAPPED = IPv6Network("::ffff:0:0/96")
+MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class NotANetwork(ValueError):
@@ -54,7 +54,7 @@ def network_of(text: str) -> Network:
         network = None
     if match is None or network is None:
         raise NotANetwork("is not a network (like 10.0.0.0/8, 192.0.2.7, 2001:db8::/32)")
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+    if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
         inner = IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
         raise NotANetwork("is an IPv4 network written as IPv6", likely=_written(inner))
     if network.network_address != ip_address(match[1]):

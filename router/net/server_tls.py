@@ -5,12 +5,11 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from router.model import SettingInvalid, StartFailed, is_exposed
-from router.net.certificates import BadCertificate, Pair
+from router.net.certificates import BadCertificate, Pair, day
 
 #: From how long before its end a certificate is warned about, in seconds: a fortnight.
 SOON_AT_LISTENER = 14 * 24 * 3600.0
@@ -43,9 +42,9 @@ def server_context(pair: Pair) -> ssl.SSLContext:
         raise StartFailed(f"--tls-cert, --tls-key: {error}") from None
     now = time.time()
     if now > last:
-        raise StartFailed(f"--tls-cert: {pair.cert} has expired on {_day(last)}")
+        raise StartFailed(f"--tls-cert: {pair.cert} has expired on {day(last)}")
     if now < first:
-        raise StartFailed(f"--tls-cert: {pair.cert} is not valid before {_day(first)}")
+        raise StartFailed(f"--tls-cert: {pair.cert} is not valid before {day(first)}")
     return context
 
 
@@ -73,9 +72,5 @@ def listener_warnings(pair: Pair, now: float) -> list[str]:
         found.append(f"--tls-key: everybody on this machine can read {pair.key}: chmod 600")
     last = pair.validity()[1]
     if last - now < SOON_AT_LISTENER:
-        found.append(f"--tls-cert: {pair.cert} expires on {_day(last)}")
+        found.append(f"--tls-cert: {pair.cert} expires on {day(last)}")
     return found
-
-
-def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

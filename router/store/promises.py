@@ -8,7 +8,7 @@ clock that all processes of a store share (`Store.now`); timeouts are seconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -116,6 +116,12 @@ class Kept:
 
     record: Record
     rows: tuple[DeliveryRow, ...]
+
+    def without_credit_of(self, late: Collection[str]) -> Kept:
+        """What is left where those events, by their ids, came too late to count."""
+        if self.record.event_id not in late:
+            return self
+        return replace(self, record=replace(self.record, spent=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import Any
 
 from router.cli.printing import say, say_json
 from router.cli.trying.standin import Received
 from router.cli.wording import Table, Wording
 from router.process.asgi_server import AsgiServer
+from router.telemetry import stamp
 
 RECEIVE_WORDS: Table = {
     "receiving": (
@@ -69,7 +70,7 @@ class ReceivedPrinter:
         webhook_id = received.header("webhook-id") or words("none")
         size = words("bytes", number=str(len(received.body)))
         return (
-            f"{_now()}  {received.method} {received.path}  {key}  {size}  "
+            f"{stamp(time.time())}  {received.method} {received.path}  {key}  {size}  "
             f"webhook-id {webhook_id}  -> {received.status} {received.code}{self._trust(received)}"
         )
 
@@ -83,7 +84,7 @@ class ReceivedPrinter:
 
 def _as_json(received: Received) -> dict[str, Any]:
     return {
-        "time": _now(),
+        "time": stamp(time.time()),
         "method": received.method,
         "path": received.path,
         "event_key": received.event_key or None,
@@ -95,8 +96,3 @@ def _as_json(received: Received) -> dict[str, Any]:
         "headers": received.fields(),
         "body": received.body.decode("utf-8", "replace"),
     }
-
-
-def _now() -> str:
-    """As the router's own log has it, so that lines can be laid side by side."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

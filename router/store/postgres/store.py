@@ -135,7 +135,7 @@ class PostgresStore:
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         found = await self._find.ask(digest, timeout)
         if found and self._late:
-            return tuple(map(self._without_late_credit, found))
+            return tuple([each.without_credit_of(self._late) for each in found])
         return found
 
     async def add(
@@ -291,10 +291,6 @@ class PostgresStore:
             with suppress(StoreFailed, TimeoutError):
                 async with asyncio.timeout(CLOCK_PAUSE), self._pool.connection() as connection:
                     await self._clock.ask(connection)
-
-    def _without_late_credit(self, kept: Kept) -> Kept:
-        spent = kept.record.spent or kept.record.event_id in self._late
-        return replace(kept, record=replace(kept.record, spent=spent))
 
     def _fence(self, event_id: str) -> None:
         """It may have been added, or be added yet: take its credit, and only then show it as it

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -99,7 +98,7 @@ class SqliteStore:
             self._renew_cursor()
             raise
         if found and self._late:
-            return tuple(map(self._without_late_credit, found))
+            return tuple([each.without_credit_of(self._late) for each in found])
         return found
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
@@ -238,10 +237,6 @@ class SqliteStore:
                 return result
         except TimeoutError:
             raise StoreFailed("slow") from None
-
-    def _without_late_credit(self, kept: Kept) -> Kept:
-        spent = kept.record.spent or kept.record.event_id in self._late
-        return replace(kept, record=replace(kept.record, spent=spent))
 
     def _came_late(self, event_id: str, committed: bool) -> None:
         """A write that has missed its deadline: take its credit, and only then show it as it is."""
