@@ -210,7 +210,7 @@ torture: dev-environment ## random bytes from callers and targets, and payload f
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 
-.PHONY: bench tails growth hung flapping profile door-cost
+.PHONY: bench tails growth hung flapping profile access-cost
 
 bench: dev-environment ## the router, compiled too, beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -228,8 +228,8 @@ hung: dev-environment ## what one hung target does to the latencies of the other
 	@scripts/bench-tools
 	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
 
-door-cost: dev-environment ## what it costs to decide who may come in, and to refuse
-	@$(python) -m bench.door
+access-cost: dev-environment ## what it costs to decide who may come in, and to refuse
+	@$(python) -m bench.access
 
 flapping: dev-environment ## what a target that flaps does to the others, with and without a breaker
 	@scripts/bench-tools

@@ -109,7 +109,7 @@ class App(Starlette):
         intake = Intake.of(settings.schema)
         self._callbacks = Callbacks(
             config,
-            self._door(config),
+            self._access(config),
             intake,
             self._observer,
             max_body=settings.max_body,
@@ -185,7 +185,7 @@ class App(Starlette):
     def warnings(self, config: Config) -> list[str]:
         """What is dubious about this configuration in this process's place."""
         warnings = [str(problem) for problem in config.warnings]
-        if self._door(config).is_open and not is_loopback(self._settings.host):
+        if self._access(config).is_open and not is_loopback(self._settings.host):
             warnings.append(_EXPOSED)
         if self._tracing.problem:
             warnings.append(self._tracing.problem)
@@ -201,7 +201,7 @@ class App(Starlette):
             warnings.append(f"the archive {archive} can't be used: it is a file")
         return warnings
 
-    def _door(self, config: Config) -> Access:
+    def _access(self, config: Config) -> Access:
         ebaas, trusted = config.ebaas, Networks(self._settings.trusted_proxies or ())
         allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
         return Access(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
@@ -242,7 +242,7 @@ class App(Starlette):
         self._count(config.table)
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
-        self._callbacks.door = self._door(config)
+        self._callbacks.access = self._access(config)
         return self.warnings(config)
 
     def drain(self) -> None:

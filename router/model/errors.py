@@ -23,7 +23,7 @@ class Refused(RouterError):
         self.why = why
         #: The faulty field, where one field is at fault.
         self.field = field
-        #: The caller's address, where it was refused at the door.
+        #: The caller's address, where it was denied access.
         self.caller = caller
 
 

@@ -58,7 +58,7 @@ class Tokens:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def barrier(self, headers: Headers) -> Denial | None:
+    def denial(self, headers: Headers) -> Denial | None:
         """What keeps a request with these headers out; names are in lower case."""
         found = self.find(headers)
         return found if isinstance(found, Denial) else None
@@ -106,7 +106,7 @@ class Access:
         """Whether anybody may come in."""
         return not self._tokens and self._allowed is None
 
-    def barrier(self, peer: str, headers: Headers) -> Denial | None:
+    def denial(self, peer: str, headers: Headers) -> Denial | None:
         """What keeps a request out, None where nothing does. It costs some microseconds, and needs
         nothing of the body."""
         if self._allowed is not None:
@@ -115,7 +115,7 @@ class Access:
                 return Denial.UNKNOWN
             if address not in self._allowed:
                 return Denial.ADDRESS
-        return self._tokens.barrier(headers) if self._tokens else None
+        return self._tokens.denial(headers) if self._tokens else None
 
     def caller(self, peer: str, headers: Headers) -> Address | None:
         """Where a request comes from, None where that can't be told."""

@@ -41,7 +41,7 @@ class Callbacks:
     def __init__(
         self,
         config: Config,
-        door: Access,
+        access: Access,
         intake: Intake,
         observer: Observer,
         *,
@@ -50,7 +50,7 @@ class Callbacks:
     ) -> None:
         #: The configuration in force; a request keeps the one it started with.
         self.config = config
-        self.door = door
+        self.access = access
         self._intake = intake
         #: Reads what would hold up the loop. One thread: with each more the loop would have to wait
         #: 5 ms longer for its turn at the interpreter, and none would read faster for it.
@@ -99,11 +99,11 @@ class Callbacks:
 
     def _admit(self, call: Call) -> None:
         """Raises Refused for whom a request comes from, or for what is wrong with its head."""
-        barrier = self.door.barrier(call.peer, call.fields)
-        if barrier is not None:
-            reply = NO_TOKEN if barrier.is_token else FORBIDDEN
-            caller = self.door.caller(call.peer, call.fields)
-            raise Refused(reply.code, reply.msg, barrier, caller=str(caller or "unknown"))
+        denial = self.access.denial(call.peer, call.fields)
+        if denial is not None:
+            reply = NO_TOKEN if denial.is_token else FORBIDDEN
+            caller = self.access.caller(call.peer, call.fields)
+            raise Refused(reply.code, reply.msg, denial, caller=str(caller or "unknown"))
         if b"content-encoding" in call.named and not _is_plain(call.fields):
             raise refused(ENCODED, "a content-encoding")
         if call.hops > MAX_HOPS:

@@ -159,7 +159,7 @@ def test_an_event_that_the_router_would_refuse(path: Path) -> None:
 
 
 def test_the_operators_schema_counts_too(path: Path) -> None:
-    """--schema FILE refuses what it would refuse at the router's door."""
+    """--schema FILE refuses what it would refuse in a callback."""
     schema = Path("more.json")
     schema.write_text(json.dumps({"properties": {"event_source": {"enum": ["b"]}}}))
     result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)

@@ -184,7 +184,7 @@ def test_nobody_can_claim_to_be_another(claim: bytes, caller: str) -> None:
 )
 def test_a_token_lets_in(value: str) -> None:
     """As RFC 9110 has it: the scheme in any case, blanks between as many as there are."""
-    assert tokens(TOKEN).barrier([(b"authorization", value.encode())]) is None
+    assert tokens(TOKEN).denial([(b"authorization", value.encode())]) is None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_token_lets_in(value: str) -> None:
 def test_anything_else_does_not(value: str) -> None:
     """A wrong token, another scheme, or something besides it."""
     headers = [(b"authorization", value.encode("latin-1"))]
-    assert tokens(TOKEN).barrier(headers) is Denial.WRONG
+    assert tokens(TOKEN).denial(headers) is Denial.WRONG
 
 
 @pytest.mark.parametrize("value", [b"", b"Bearer ", b"Basic x"])
@@ -209,13 +209,13 @@ def test_no_token_is_good_by_the_digest_of_nothing(value: bytes) -> None:
 def test_without_a_token() -> None:
     """No such header is told apart from a wrong one, in the log."""
     headers = [(b"host", b"x"), (b"x-token", TOKEN.encode())]
-    assert tokens(TOKEN).barrier(headers) is Denial.MISSING
+    assert tokens(TOKEN).denial(headers) is Denial.MISSING
 
 
 def test_two_tokens_in_one_request() -> None:
     """Which of them a proxy has looked at nobody knows."""
     header = (b"authorization", f"Bearer {TOKEN}".encode())
-    assert tokens(TOKEN).barrier([header, header]) is Denial.WRONG
+    assert tokens(TOKEN).denial([header, header]) is Denial.WRONG
 
 
 def test_a_list_rotates() -> None:
@@ -223,44 +223,44 @@ def test_a_list_rotates() -> None:
     for at in range(3):
         several = ["first-token", "second-token"]
         several.insert(at, TOKEN)
-        assert tokens(*several).barrier([(b"authorization", f"Bearer {TOKEN}".encode())]) is None
+        assert tokens(*several).denial([(b"authorization", f"Bearer {TOKEN}".encode())]) is None
     old = [(b"authorization", b"Bearer an-older-one")]
-    assert tokens("first-token", "second-token").barrier(old) is Denial.WRONG
+    assert tokens("first-token", "second-token").denial(old) is Denial.WRONG
 
 
 def test_another_header_has_the_token_alone() -> None:
     """A header of the operator's choice has no scheme."""
     named = tokens(TOKEN, header="x-ebaas-token")
-    assert named.barrier([(b"x-ebaas-token", TOKEN.encode())]) is None
+    assert named.denial([(b"x-ebaas-token", TOKEN.encode())]) is None
     for name, value in ((b"x-ebaas-token", b"Bearer "), (b"authorization", b"Bearer ")):
-        assert named.barrier([(name, value + TOKEN.encode())]) is not None
+        assert named.denial([(name, value + TOKEN.encode())]) is not None
 
 
-# The door as a whole.
+# Access as a whole.
 
 BEARER = [(b"authorization", f"Bearer {TOKEN}".encode())]
 
 
-def test_an_open_door() -> None:
+def test_open_access() -> None:
     """Without tokens and networks anybody may come in."""
-    door = Access(tokens())
-    assert door.is_open
-    assert door.barrier("", []) is None
+    access = Access(tokens())
+    assert access.is_open
+    assert access.denial("", []) is None
 
 
 def test_both_are_needed() -> None:
     """The address is looked at first: a stranger is told nothing of its token."""
-    door = Access(tokens(TOKEN), networks("192.0.2.0/24"))
-    assert not door.is_open
-    assert door.barrier("192.0.2.1", BEARER) is None
-    assert door.barrier("192.0.2.1", []) is Denial.MISSING
-    assert door.barrier("198.51.100.1", BEARER) is Denial.ADDRESS
-    assert door.barrier("198.51.100.1", []) is Denial.ADDRESS
+    access = Access(tokens(TOKEN), networks("192.0.2.0/24"))
+    assert not access.is_open
+    assert access.denial("192.0.2.1", BEARER) is None
+    assert access.denial("192.0.2.1", []) is Denial.MISSING
+    assert access.denial("198.51.100.1", BEARER) is Denial.ADDRESS
+    assert access.denial("198.51.100.1", []) is Denial.ADDRESS
 
 
 def test_an_address_that_can_not_be_told_is_refused() -> None:
     """A proxy that says nonsense opens nothing."""
-    door = Access(tokens(), networks("0.0.0.0/0", "::/0"), TRUSTED)
-    assert door.barrier(NEAR, [(b"x-forwarded-for", b"unknown")]) is Denial.UNKNOWN
-    assert door.barrier(NEAR, [(b"x-forwarded-for", b"192.0.2.1")]) is None
-    assert not door.is_open
+    access = Access(tokens(), networks("0.0.0.0/0", "::/0"), TRUSTED)
+    assert access.denial(NEAR, [(b"x-forwarded-for", b"unknown")]) is Denial.UNKNOWN
+    assert access.denial(NEAR, [(b"x-forwarded-for", b"192.0.2.1")]) is None
+    assert not access.is_open

@@ -1,4 +1,4 @@
-"""The door of a running router: who may come in is decided before a body is read."""
+"""Access to a running router: who may come in is decided before a body is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 @asynccontextmanager
 async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
-    """A router with such a door, and a target that acknowledges; `settings` are the router's."""
+    """A router that some may call, and a target that acknowledges; `settings` are the router's."""
     settings = options.pop("settings", {})
     stand_in = AsgiServer(StandIn(), listen("127.0.0.1", 0))
     answering = asyncio.create_task(stand_in.serve())
@@ -195,7 +195,7 @@ async def test_probes_are_exempt() -> None:
 
 
 async def test_for_callers_that_read_no_error_status() -> None:
-    """`http_status: ok` holds for refusals at the door as well."""
+    """`http_status: ok` holds for refusals of a caller as well."""
     async with behind(token=TOKEN, http_status="ok") as router:
         reply = await router.post()
         assert (reply.status_code, reply.json()["code"]) == (200, "401")
@@ -228,7 +228,7 @@ def warned(router: Serving) -> list[str]:
 
 
 def edited(router: Serving, folder: Path, **ebaas: Any) -> None:
-    """Have another door taken into force."""
+    """Have other callers let in."""
     path = folder / "routes.yaml"
     taken = len(router.lines("reload"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "ebaas": ebaas}))
@@ -236,8 +236,8 @@ def edited(router: Serving, folder: Path, **ebaas: Any) -> None:
     router.wait_for(lambda: len(router.lines("reload")) > taken)
 
 
-def test_a_reload_swaps_the_door(tmp_path: Path) -> None:
-    """The token of an edited file counts at once; one that opens the door is warned about."""
+def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
+    """The token of an edited file counts at once; one that lets anybody in is warned about."""
     (tmp_path / "token").write_text("the-first-token-there-is\n")
     options = ("--host", "0.0.0.0", "--secrets-dir", str(tmp_path))
     first = {"token": "${file:token}"}
@@ -256,7 +256,7 @@ def test_a_reload_swaps_the_door(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "door", "warnings"),
+    ("host", "access", "warnings"),
     [
         ("127.0.0.1", {}, []),
         ("localhost", {}, []),
@@ -266,12 +266,12 @@ def test_a_reload_swaps_the_door(tmp_path: Path) -> None:
     ],
 )
 def test_starting_wide_open(
-    tmp_path: Path, host: str, door: dict[str, Any], warnings: list[str]
+    tmp_path: Path, host: str, access: dict[str, Any], warnings: list[str]
 ) -> None:
-    """On an address that others reach an open door is told in one line."""
+    """On an address that others reach one line says that anybody may call."""
     with (
         target() as one,
-        serving(tmp_path, {"one": one}, options=("--host", host), ebaas=door) as router,
+        serving(tmp_path, {"one": one}, options=("--host", host), ebaas=access) as router,
     ):
         assert warned(router) == warnings
 
@@ -325,11 +325,11 @@ def test_no_header_tells_what_answers(tmp_path: Path) -> None:
             assert names - known <= {"www-authenticate"}
 
 
-def test_workers_have_the_door(tmp_path: Path) -> None:
+def test_workers_ask_who_may_call(tmp_path: Path) -> None:
     """Each of them reads it; what is dubious is told once."""
     options = ("--workers", "2", "--host", "0.0.0.0", "--trusted-proxies", "127.0.0.1")
-    door = {"allow_from": "192.0.2.0/24"}
-    with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=door) as router:
+    access = {"allow_from": "192.0.2.0/24"}
+    with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=access) as router:
         for _ in range(8):
             assert told(router) == "403"
             assert told(router, **{"x-forwarded-for": "192.0.2.1"}) == "000"

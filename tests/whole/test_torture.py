@@ -116,7 +116,7 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Running]:
+def router() -> Iterator[Running]:
     """A router that waits half a second for what is missing."""
     with running(Limits(first_byte=0.5, receive=0.5)) as router:
         yield router
@@ -133,11 +133,11 @@ def pieces(draw: st.DrawFn) -> list[bytes]:
 
 @examples(60)
 @given(packets=pieces())
-def test_a_request_in_pieces_is_the_request(door: Running, packets: list[bytes]) -> None:
+def test_a_request_in_pieces_is_the_request(router: Running, packets: list[bytes]) -> None:
     """However the bytes of a request are cut, its answer is the one that the same bytes get in one
     packet, and both are delivered, or neither; the router serves on."""
-    before = len(door.events)
-    with door.line() as whole, door.line() as cut:
+    before = len(router.events)
+    with router.line() as whole, router.line() as cut:
         whole.say(b"".join(packets))
         with suppress(ConnectionError):  # it was refused before its end
             cut.say(*packets)
@@ -145,8 +145,8 @@ def test_a_request_in_pieces_is_the_request(door: Running, packets: list[bytes])
     # A busy machine may come too late with a piece.
     assert len(statuses - {408}) <= 1
     if len(statuses) == 1:
-        assert len(door.events) - before in (0, 2)
-    assert door.ask(PROBE).status == 200
+        assert len(router.events) - before in (0, 2)
+    assert router.ask(PROBE).status == 200
 
 
 def final(line: Line) -> int:

@@ -1,4 +1,4 @@
-"""What the door costs: python -m bench.door
+"""What it costs to decide who may call: python -m bench.access
 
 In microseconds of CPU: each decision by itself, and then whole refusals of a running router, log,
 metrics and system calls included, by callers that keep their connections.
@@ -54,18 +54,18 @@ def decisions() -> dict[str, Callable[[], object]]:
     chain = headers(x_forwarded_for=b"203.0.113.9, 198.51.100.4, 10.1.1.2")
     behind = Access(Tokens([]), Networks([ip_network("198.51.100.0/24")]), house)
     return {
-        "anybody may come in": partial(Access(Tokens([])).barrier, "10.1.1.1", _HEADERS),
-        "a good token": partial(token.barrier, "10.1.1.1", bearer),
-        "a wrong token": partial(token.barrier, "10.1.1.1", headers(authorization=b"Bearer x")),
+        "anybody may come in": partial(Access(Tokens([])).denial, "10.1.1.1", _HEADERS),
+        "a good token": partial(token.denial, "10.1.1.1", bearer),
+        "a wrong token": partial(token.denial, "10.1.1.1", headers(authorization=b"Bearer x")),
         "a wrong token, of five that are good": partial(
-            Access(Tokens(five)).barrier, "10.1.1.1", headers(authorization=b"Bearer x")
+            Access(Tokens(five)).denial, "10.1.1.1", headers(authorization=b"Bearer x")
         ),
-        "no token": partial(token.barrier, "10.1.1.1", _HEADERS),
-        "a foreign address": partial(closed.barrier, "192.0.2.1", _HEADERS),
+        "no token": partial(token.denial, "10.1.1.1", _HEADERS),
+        "a foreign address": partial(closed.denial, "192.0.2.1", _HEADERS),
         "a foreign address, 10,000 networks": partial(
-            Access(Tokens([]), many).barrier, "192.0.2.1", _HEADERS
+            Access(Tokens([]), many).denial, "192.0.2.1", _HEADERS
         ),
-        "an address behind two proxies": partial(behind.barrier, "10.1.1.1", chain),
+        "an address behind two proxies": partial(behind.denial, "10.1.1.1", chain),
     }
 
 
