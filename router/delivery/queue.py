@@ -16,7 +16,7 @@ from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.outage import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
-from router.delivery.target.lane import LINE_WAIT
+from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
 from router.model import OWN_DOING, Attempt, Letter
 from router.routing import Target
@@ -70,7 +70,7 @@ class QueueSender(Protocol):
     def send(self, target: Target, letter: Letter, patience: float) -> Flight: ...
 
     def room(self, target: Target) -> int:
-        """How many attempts at it could begin now, or after a short wait in line."""
+        """How many attempts at it could begin now, or after a short wait."""
         ...
 
 
@@ -231,7 +231,7 @@ class Queue:
         flight = self._memory.attempts.get(key)
         joined = flight is not None
         if flight is None:
-            flight = self._sender.send(target, addressed(due.letter, due.event_id), LINE_WAIT)
+            flight = self._sender.send(target, addressed(due.letter, due.event_id), PLACE_WAIT)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight

@@ -58,7 +58,7 @@ def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
 
     async def scene(pace: Pace) -> None:
         async def one(number: int) -> None:
-            assert await pace.take(10.0, line=10)
+            assert await pace.take(10.0, most_waiting=10)
             began.append((number, round(asyncio.get_running_loop().time(), 3)))
 
         await asyncio.gather(*(one(number) for number in range(6)))
@@ -71,7 +71,7 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
     """Only as many wait as can begin in time; no time passes for the others."""
 
     async def scene(pace: Pace) -> None:
-        takes = [asyncio.create_task(pace.take(1.0, line=10)) for _ in range(5)]
+        takes = [asyncio.create_task(pace.take(1.0, most_waiting=10)) for _ in range(5)]
         await asyncio.sleep(0)
         assert [take.done() for take in takes] == [True, False, False, True, True]
         assert [await take for take in takes] == [True, True, True, False, False]
@@ -84,11 +84,11 @@ def test_the_line_is_bounded() -> None:
     """Whoever finds it full is told at once, however patient."""
 
     async def scene(pace: Pace) -> None:
-        assert await pace.take(0.0, line=0)
-        waiting = asyncio.create_task(pace.take(1000.0, line=1))
+        assert await pace.take(0.0, most_waiting=0)
+        waiting = asyncio.create_task(pace.take(1000.0, most_waiting=1))
         await asyncio.sleep(0)
         assert pace.waiting == 1
-        assert not await pace.take(1000.0, line=1)
+        assert not await pace.take(1000.0, most_waiting=1)
         assert await waiting
 
     play(Rate(1.0, burst=1), scene)
@@ -99,12 +99,12 @@ def test_nobody_slips_in_before_who_waits() -> None:
 
     async def scene(pace: Pace) -> None:
         loop = asyncio.get_running_loop()
-        assert await pace.take(0.0, line=1)
-        waiting = asyncio.create_task(pace.take(5.0, line=1))
+        assert await pace.take(0.0, most_waiting=1)
+        waiting = asyncio.create_task(pace.take(5.0, most_waiting=1))
         await asyncio.sleep(0)
         assert isinstance(loop, VirtualLoop)
         loop.jump(1.0)
-        assert not await pace.take(0.0, line=5)
+        assert not await pace.take(0.0, most_waiting=5)
         assert await waiting
 
     play(Rate(1.0, burst=1), scene)
@@ -116,7 +116,7 @@ def test_who_leaves_makes_the_others_wait_no_longer() -> None:
     async def scene(pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         gone = loop.create_future()
-        assert await pace.take(0.0, line=5)
+        assert await pace.take(0.0, most_waiting=5)
         leaves = asyncio.create_task(pace.take(9.0, 5, gone))
         cancelled = asyncio.create_task(pace.take(9.0, 5))
         stays = asyncio.create_task(pace.take(9.0, 5))
@@ -142,7 +142,7 @@ def test_no_token_is_lost_or_made() -> None:
             gone = loop.create_future()
             if dice.random() < 0.3:
                 loop.call_later(dice.uniform(0.0, 2.0), gone.cancel)
-            if await pace.take(dice.choice((0.0, 0.5, 3.0)), line=8, gone=gone):
+            if await pace.take(dice.choice((0.0, 0.5, 3.0)), most_waiting=8, gone=gone):
                 began.append(loop.time())
 
         takers = []

@@ -111,9 +111,9 @@ class Gate:
         """Take what the rate gives now."""
         return self._pace is None or self._pace.take_free()
 
-    async def take(self, patience: float, line: int, gone: Gone | None) -> bool:
-        """The same, waiting up to `patience` seconds, where fewer than `line` wait already."""
-        return self._pace is None or await self._pace.take(patience, line, gone)
+    async def take(self, patience: float, most_waiting: int, gone: Gone | None) -> bool:
+        """The same, waiting up to `patience` seconds, where fewer than `most_waiting` wait."""
+        return self._pace is None or await self._pace.take(patience, most_waiting, gone)
 
     def give_back(self) -> None:
         """What was taken is not used after all."""

@@ -15,9 +15,9 @@ from router.net import Egress, Gone, Tls
 from router.routing import Target
 from router.transport import Engine, Pool, lines_of
 
-#: The longest that an attempt waits in line for a place, in seconds. Short, because whoever waits
-#: holds a request in flight.
-LINE_WAIT: Final = 1.0
+#: The longest that an attempt waits for a place, in seconds. Short, because whoever waits holds a
+#: request in flight.
+PLACE_WAIT: Final = 1.0
 
 #: What every target gets unless its `headers` say otherwise: the common rules of firewalls refuse a
 #: request that is without.
@@ -33,8 +33,8 @@ class TargetWatcher(Protocol):
 
 
 class Lane:
-    """A target's connections, its gate, its places and its lines; `share` bounds who holds and who
-    waits together.
+    """A target's connections, its gate and its places; `share` bounds who holds and who waits
+    together.
 
     It keeps what it can of the lane that the target had before a reload.
     """
@@ -63,7 +63,7 @@ class Lane:
             self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
         self.lines = usual_lines(target)
-        #: Attempts that have it in hand, in line or in flight: its pool stays open for them.
+        #: Attempts that have it in hand, waiting or in flight: its pool stays open for them.
         self.in_use = 0
         #: Whether the last sweep found it idle, and nobody has used it since.
         self.was_idle = False
@@ -90,13 +90,13 @@ class Lane:
 
     async def pass_gate(self, patience: float, gone: Gone | None) -> bool:
         """Wait for the rate, for up to `patience` seconds."""
-        line = self._share - self.places.taken - self.places.waiting
-        return await self.gate.take(patience, line, gone)
+        most_waiting = self._share - self.places.taken - self.places.waiting
+        return await self.gate.take(patience, most_waiting, gone)
 
     async def take(self, gone: Gone | None) -> Reason | None:
         """Wait for a place, once the gate is passed; why there is none, or None."""
         refusal: Reason | None = Reason.SATURATED
-        if await self.places.take(min(LINE_WAIT, self.target.timeout), gone):
+        if await self.places.take(min(PLACE_WAIT, self.target.timeout), gone):
             refusal = self.gate.refusal  # it may have shut meanwhile
             if refusal is None:
                 self.enter()
@@ -111,8 +111,8 @@ class Lane:
         self.in_use -= 1
 
     def room(self) -> int:
-        """How many attempts of the queue could begin now, or after a short wait in line."""
-        return min(self.places.free, self.gate.room(LINE_WAIT))
+        """How many attempts of the queue could begin now, or after a short wait."""
+        return min(self.places.free, self.gate.room(PLACE_WAIT))
 
     def heard(self, attempt: Attempt) -> None:
         """What came of an attempt."""

@@ -54,38 +54,38 @@ class Pace:
 
     def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
         self._bucket = Bucket(rate, clock)
-        self._line = Waiters()
+        self._waiters = Waiters()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self._waiters)
 
     def room(self, within: float) -> int:
         """How many more could begin within so many seconds."""
-        return max(0, int(self._bucket.tokens(within)) - len(self._line))
+        return max(0, int(self._bucket.tokens(within)) - len(self._waiters))
 
     def take_free(self) -> bool:
         """Take a token if there is one and nobody waits for it."""
-        return not self._line and self._bucket.take()
+        return not self._waiters and self._bucket.take()
 
     def give_back(self) -> None:
         """A token that was taken is not used after all."""
         self._bucket.give_back()
 
-    async def take(self, patience: float, line: int, gone: Gone | None = None) -> bool:
-        """Wait for a token for up to `patience` seconds, where fewer than `line` wait already.
+    async def take(self, patience: float, most_waiting: int, gone: Gone | None = None) -> bool:
+        """Wait for a token for up to `patience` seconds, where fewer than `most_waiting` wait.
 
         False: it would not come in time, which is known at once, or `gone` is done, for whom it was
         to be.
         """
         if self.take_free():
             return True
-        waiting = len(self._line)
-        if waiting >= line or self._bucket.seconds_until(waiting + 1) > patience:
+        waiting = len(self._waiters)
+        if waiting >= most_waiting or self._bucket.seconds_until(waiting + 1) > patience:
             return False
         self._set_timer()
-        return await self._line.wait(self._bucket.give_back, gone=gone)
+        return await self._waiters.wait(self._bucket.give_back, gone=gone)
 
     def _set_timer(self) -> None:
         if self._timer is None:
@@ -94,8 +94,8 @@ class Pace:
 
     def _next(self) -> None:
         self._timer = None
-        while self._line and self._bucket.take():
-            if not self._line.admit():
+        while self._waiters and self._bucket.take():
+            if not self._waiters.admit():
                 self._bucket.give_back()
-        if self._line:
+        if self._waiters:
             self._set_timer()

@@ -59,9 +59,9 @@ def addressed(letter: Letter, event_id: str) -> Letter:
 
 
 class Sender:
-    """Sends to targets; each has connections, places and a line of its own.
+    """Sends to targets; each has connections and places of its own.
 
-    `share` is the most requests that one target may hold, in flight and in line together.
+    `share` is the most requests that one target may hold, in flight and waiting together.
     """
 
     def __init__(
@@ -131,10 +131,10 @@ class Sender:
     ) -> Flight:
         """Begin one attempt, which is over within the target's timeout. The letter is `addressed`.
 
-        Where nothing is in its way the request leaves within this turn of the loop. Else it waits
-        in line: for up to `patience` seconds for the target's rate, which its timeout does not
-        count, and then for a place. Should `gone` be done meanwhile it is not begun. What is not
-        begun has a reason of its own.
+        Where nothing is in its way the request leaves within this turn of the loop. Else it waits:
+        for up to `patience` seconds for the target's rate, which its timeout does not count, and
+        then for a place. Should `gone` be done meanwhile it is not begun. What is not begun has a
+        reason of its own.
         """
         lane = self._lane(target)
         started = time.monotonic()
@@ -151,7 +151,7 @@ class Sender:
         return TargetExchange.by(waiting, as_it_came)
 
     def room(self, target: Target) -> int:
-        """How many attempts of the queue could begin now, or after a short wait in line."""
+        """How many attempts of the queue could begin now, or after a short wait."""
         return self._lane(target).room()
 
     def hold(self, pauses: Collection[Pause], now: float) -> None:
@@ -239,7 +239,7 @@ class Sender:
         return attempt
 
     def measure(self) -> None:
-        """Bring up to date what is read, not counted: the attempts in flight and in line."""
+        """Bring up to date what is read, not counted: attempts in flight and waiting."""
         for target, lane in self._lanes.items():
             numbers = self._metrics.of(target.name)
             numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
