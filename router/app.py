@@ -295,7 +295,7 @@ class App(Starlette):
         self._store = store
         if self._awaited:
             self._log.info("store_opened", store=str(self._settings.store))
-        worker = self._join(store)
+        queue = self._join(store)
         if store.remembers:
             pausing = Pausing(store, self._sender.hold, self._observer)
             await pausing.look()  # before the first event
@@ -306,7 +306,7 @@ class App(Starlette):
             presence = Heartbeat(store.nodes, self._describe, self.metrics)
             self._beside.append(asyncio.create_task(presence.run()))
         tried.set()
-        await worker.run(self._stopping)
+        await queue.run(self._stopping)
 
     def _store_lasts(self, seconds: float) -> None:
         self._log.info("store_opening", store=str(self._settings.store), seconds=round(seconds))

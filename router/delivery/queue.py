@@ -41,7 +41,7 @@ END_STEP: Final = 200
 #: How far retries are spread: up to this part of a wait is added to it.
 JITTER: Final = 0.2
 
-#: How long each call of the store may take, in seconds. Nobody waits for the worker.
+#: How long each call of the store may take, in seconds. Nobody waits for the queue.
 CALL_TIMEOUT: Final = 10.0
 
 #: What it does again and again.
@@ -75,7 +75,7 @@ class QueueSender(Protocol):
 
 
 class QueueWatcher(Protocol):
-    """Is told what the worker does, for logs and metrics."""
+    """Is told what the queue does, for logs and metrics."""
 
     def retried(self, retry: Retry) -> None: ...
 

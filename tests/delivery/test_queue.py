@@ -53,11 +53,11 @@ NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
 
 @dataclass
 class Scene:
-    """A worker, its store, its targets, and a clock that the test moves."""
+    """A queue, its store, its targets, and a clock that the test moves."""
 
     store: SqliteStore = field(init=False)
     memory: Memory = field(init=False)
-    worker: Queue = field(init=False)
+    the_queue: Queue = field(init=False)
     time: float = 1_000_000.0
     targets: dict[str, Target] = field(default_factory=dict)
     #: What each target answers; one that has none hangs until `released`.
@@ -124,7 +124,7 @@ class Scene:
 
     async def begun(self) -> None:
         """Begin what is due; its first attempt is in flight."""
-        await self.worker.send_due()
+        await self.the_queue.send_due()
         async with asyncio.timeout(T):
             while not self.sent:
                 await asyncio.sleep(0)
@@ -133,7 +133,7 @@ class Scene:
         """Look at what is due until so many retries are over."""
         async with asyncio.timeout(T):
             while len(self.retries) < count:
-                await self.worker.send_due()
+                await self.the_queue.send_due()
                 await asyncio.sleep(0.001)
 
 
@@ -158,14 +158,14 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
     own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
-    scene.worker = Queue(
+    scene.the_queue = Queue(
         scene.store, scene.memory, scene, in_force, scene, own, Random(1), scene.now
     )
-    scene.worker.poll = 0.01
+    scene.the_queue.poll = 0.01
     try:
         yield scene
     finally:
-        for task in list(scene.worker._in_flight):
+        for task in list(scene.the_queue._in_flight):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -204,7 +204,7 @@ async def test_a_failure_is_due_again_after_its_wait(scene: Scene) -> None:
     assert (row.state, row.reason, row.retries) == (State.QUEUED, "connect_refused", 1)
     assert scene.time + 20 <= row.due_at <= scene.time + 24
     scene.time = row.due_at - 0.1
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     assert len(scene.sent) == 1
     scene.time += 0.1
     await scene.until(2)
@@ -219,7 +219,7 @@ async def test_what_runs_out_of_retries_is_a_dead_letter(scene: Scene) -> None:
         scene.time += 100
     (row,) = await states(scene)
     assert (row.state, row.reason, row.retries) == (State.DEAD, "connect_refused", 2)
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     assert len(scene.sent) == 2
 
 
@@ -227,9 +227,9 @@ async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> No
     """Once it has been away for long, and not before: another process may know it already. They
     are not sent anywhere, and say why."""
     await scene.queue("event", "gone")
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     scene.time += REMOVED_AFTER - 1
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     assert [row.state for row in await states(scene)] == [State.QUEUED]
     scene.time += 1
     await scene.until(1)
@@ -242,13 +242,13 @@ async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
     """What another process has queued by a newer routes.yaml; and being unknown is counted anew."""
     gone = scene.targets.pop("one")
     await scene.queue("event", "one")
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     scene.time += REMOVED_AFTER - 1
     scene.targets["one"], scene.answers["one"] = gone, NO
     await scene.until(1)
     del scene.targets["one"]
     scene.time += 100
-    await scene.worker.send_due()
+    await scene.the_queue.send_due()
     (row,) = await states(scene)
     assert (row.state, row.retries, len(scene.sent)) == (State.QUEUED, 1, 1)
 
@@ -259,7 +259,7 @@ async def test_a_target_that_hangs_delays_nobody_else(tmp_path: Path) -> None:
     async with opened(tmp_path, "dead", *others) as scene:
         await asyncio.gather(*(scene.queue(f"dead-{n}", "dead") for n in range(2000)))
         for _ in range(5):
-            await scene.worker.send_due()
+            await scene.the_queue.send_due()
         scene.answers |= dict.fromkeys(others, YES)
         scene.time += 1
         await asyncio.gather(*(scene.queue(f"{n}-{o}", o) for o in others for n in range(20)))
@@ -274,7 +274,7 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
     async with opened(tmp_path, *names) as scene:
         await asyncio.gather(*(scene.queue(f"{n}-{o}", o) for o in names for n in range(10)))
         for _ in range(10):
-            await scene.worker.send_due()
+            await scene.the_queue.send_due()
             await asyncio.sleep(0.001)
         assert scene.busiest[""] == MAX_IN_FLIGHT
         assert set(scene.busy) == set(names)
@@ -293,9 +293,9 @@ async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
     """What a process took before it died is sent by another, once no attempt can be in flight."""
     async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
         await dead.queue("event", "one")
-        await dead.worker.send_due()
+        await dead.the_queue.send_due()
         other.answers["one"] = YES
-        await other.worker.send_due()
+        await other.the_queue.send_due()
         assert other.sent == []
         other.time += 60
         await other.until(1)
@@ -332,7 +332,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             assert (scene.memory.attempts.get(("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         async with asyncio.timeout(T):
-            while scene.worker._in_flight:
+            while scene.the_queue._in_flight:
                 await asyncio.sleep(0.001)
         assert scene.memory.attempts == {}
 
@@ -371,7 +371,7 @@ async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
     record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
     letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
     await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
-    await scene.worker.tidy()
+    await scene.the_queue.tidy()
     assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]
 
 
@@ -381,9 +381,9 @@ async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
     scene.answers["one"] = YES
     await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
     await scene.queue("two-0", "two")
-    scene.worker.poll = 3600
+    scene.the_queue.poll = 3600
     stopping = asyncio.Event()
-    running = asyncio.create_task(scene.worker.run(stopping))
+    running = asyncio.create_task(scene.the_queue.run(stopping))
     async with asyncio.timeout(T):
         while len(scene.retries) < 5 * MAX_PER_TARGET:
             await asyncio.sleep(0.001)
@@ -397,7 +397,7 @@ async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
     """And takes nothing new."""
     await scene.queue("event", "one")
     stopping = asyncio.Event()
-    running = asyncio.create_task(scene.worker.run(stopping))
+    running = asyncio.create_task(scene.the_queue.run(stopping))
     async with asyncio.timeout(T):
         while not scene.sent:
             await asyncio.sleep(0.001)
@@ -416,13 +416,13 @@ async def test_when_the_first_event_is_given_up_is_told(scene: Scene) -> None:
     """By the store's clock and the waits in force, retry by retry until it is over."""
     scene.answers["one"] = NO
     await scene.queue("event", "one")
-    await scene.worker.tidy()
+    await scene.the_queue.tidy()
     assert scene.gives_up == {"one": scene.time + 20.0}
     await scene.until(1)
-    await scene.worker.tidy()
+    await scene.the_queue.tidy()
     due_at = scene.retries[0].row.due_at
     assert scene.gives_up == {"one": due_at}
     scene.time = due_at
     await scene.until(2)
-    await scene.worker.tidy()
+    await scene.the_queue.tidy()
     assert scene.gives_up == {}

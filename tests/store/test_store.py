@@ -384,7 +384,7 @@ async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
 
 
 async def test_a_superseded_delivery_is_not_finished(store: Store) -> None:
-    """The worker's failure does not bring back what another event has made needless."""
+    """The queue's failure does not bring back what another event has made needless."""
     added = await add(store, queued(), awaiting("two"))
     (due,) = await store.take("one", NOW, NOW + 10, 9, T)
     await store.supersede([added.event_id], ["one"], NOW, T)

@@ -37,8 +37,8 @@ class PostgresOps:
     ) -> None:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
-        self._limits_of = limits
-        self._limits = rows.limits(limits)
+        self._limits = limits
+        self._limits_asked = rows.limits(limits)
         clock = Clock()
         self._pool = ServerPool(address, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
@@ -86,7 +86,7 @@ class PostgresOps:
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
         changes = [_change(action, each, now) for each in entries if action.verb.fits(each.row)]
-        values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits]
+        values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits_asked]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
 
@@ -94,7 +94,7 @@ class PostgresOps:
         try:
             async with asyncio.timeout(ACTING), self._pool.connection() as connection:
                 try:
-                    step = Resending(connection, self._schema, self._limits_of, self._limits)
+                    step = Resending(connection, self._schema, self._limits, self._limits_asked)
                     return await step.do(action, target, events, self.now())
                 except BaseException:
                     connection.close()  # and its transaction with it
