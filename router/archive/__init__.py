@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from router.archive.trace.again import Again, resend, resumed, words_of
     from router.archive.trace.events import events
     from router.archive.trace.finding import Match, matches, name_of, story_of
-    from router.archive.trace.happenings import Happening, ToldCaller, happening
+    from router.archive.trace.happenings import EventLine, ToldCaller, happening
     from router.archive.trace.inventory import Inventory, inventory
     from router.archive.trace.question import Question, Word
     from router.archive.trace.shapes import (
@@ -33,7 +33,7 @@ __all__ = [
     "Again",
     "Archive",
     "AtTargetShape",
-    "Happening",
+    "EventLine",
     "Inventory",
     "LateShape",
     "Match",

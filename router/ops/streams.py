@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive import Happening, ToldCaller, happening, match_shape
+from router.archive import EventLine, ToldCaller, happening, match_shape
 from router.config import Holder
 from router.ops.answers import Processes, Topic
 from router.routing import Glob
@@ -184,7 +184,7 @@ class _Told:
     def __init__(self, line: str) -> None:
         self.fields: dict[str, Any] = json.loads(line)
         #: What it says of an event; None where it is about something else.
-        self.event: Happening | None = happening(line.encode())
+        self.event: EventLine | None = happening(line.encode())
         self._chunks: dict[tuple[str, bool], bytes] = {}
 
     def chunk_for(self, wanted: Wanted, owners: Mapping[str, str]) -> bytes | None:
@@ -224,7 +224,7 @@ class _Told:
         return chunk_of(self.fields["happening"], shape)
 
 
-def concerning(told: Happening, seen: Sequence[str]) -> Happening:
+def concerning(told: EventLine, seen: Sequence[str]) -> EventLine:
     """An event without what is not about these targets."""
     if not isinstance(told, ToldCaller) or len(seen) == len(told.targets):
         return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from router.archive.trace.happenings import Happening, ToldCaller
+from router.archive.trace.happenings import EventLine, ToldCaller
 from router.archive.trace.kept import KeptStory, kept
 from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
@@ -13,7 +13,7 @@ from router.archive.trace.story import Story, story
 from router.store import Ops
 
 #: An event by the newest that is known of it and fits.
-Match = Happening | KeptStory
+Match = EventLine | KeptStory
 
 
 async def matches(

@@ -105,10 +105,11 @@ class LateAttempt:
         return self.happening != "retried" or self.tried.failed
 
 
-Happening = ToldCaller | LateAttempt
+#: What a line says that is about an event.
+EventLine = ToldCaller | LateAttempt
 
 
-def happening(line: bytes) -> Happening | None:
+def happening(line: bytes) -> EventLine | None:
     """None for a line that is not about an event. Raises ValueError where it can't be read."""
     try:
         return _happening(json.loads(line))
@@ -116,7 +117,7 @@ def happening(line: bytes) -> Happening | None:
         raise ValueError(str(error)) from None
 
 
-def _happening(found: Any) -> Happening | None:
+def _happening(found: Any) -> EventLine | None:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     match found.get("happening"):

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from router.archive.reading import Needle
-from router.archive.trace.happenings import AtTarget, Happening, ToldCaller
+from router.archive.trace.happenings import AtTarget, EventLine, ToldCaller
 from router.model import SUCCESS
 from router.routing import Glob, GlobInvalid
 
@@ -44,7 +44,7 @@ class Word:
     def _is_digest(self) -> bool:
         return len(self.text) >= _SHORTEST and not set(self.text) - set("0123456789abcdef")
 
-    def fits(self, each: Happening) -> bool:
+    def fits(self, each: EventLine) -> bool:
         known = self.text == each.event_id or self.keys.matches(each.event_key)
         return known or (isinstance(each, ToldCaller) and self._fits_request(each))
 
@@ -117,7 +117,7 @@ class Question:
         """Of a line with any of the needles: false where it need not be read as JSON."""
         return not (self.failed and self._named) or any(name in line for name in self._named)
 
-    def fits(self, each: Happening) -> bool:
+    def fits(self, each: EventLine) -> bool:
         tried = each.targets if isinstance(each, ToldCaller) else (each.tried,)
         if self.seen:
             tried = tuple(one for one in tried if one.target in self.seen)
@@ -129,14 +129,14 @@ class Question:
             and (not self.failed or _has_failed(each, tried))
         )
 
-    def _has_code(self, each: Happening, tried: tuple[AtTarget, ...]) -> bool:
+    def _has_code(self, each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
         said = {one.code for one in tried}
         return not said.isdisjoint(self.codes) or (
             isinstance(each, ToldCaller) and each.code in self.codes
         )
 
 
-def _has_failed(each: Happening, tried: tuple[AtTarget, ...]) -> bool:
+def _has_failed(each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
     if isinstance(each, ToldCaller):
         return each.code != SUCCESS or any(one.failed for one in tried)
     return each.failed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from router.archive.reading import Scan
-from router.archive.trace.happenings import Happening, LateAttempt, ToldCaller, happening
+from router.archive.trace.happenings import EventLine, LateAttempt, ToldCaller, happening
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.logs import log_lines
 from router.archive.trace.question import Question, Word
@@ -40,20 +40,20 @@ class Sources:
         #: only what fits is known.
         self.reach: dict[str, float | None] = {}
 
-    def look(self, question: Question) -> Iterator[Happening]:
+    def look(self, question: Question) -> Iterator[EventLine]:
         """What fits, the newest first. Raises OSError."""
         found = [self._archived(question), *(self._logged(log, question) for log in self._logs)]
         newest = heapq.merge(*found, key=lambda each: each.at, reverse=True)
         return _once(newest)
 
-    def whole(self, event: Happening | KeptStory) -> list[Happening]:
+    def whole(self, event: EventLine | KeptStory) -> list[EventLine]:
         """All happenings of an event, the oldest first. Raises OSError."""
         if not event.event_id:
             return [event] if isinstance(event, ToldCaller) else []
         question = Question((Word(event.event_id),))
         return [each for each in self.look(question) if each.event_id == event.event_id][::-1]
 
-    def _archived(self, question: Question) -> Iterator[Happening]:
+    def _archived(self, question: Question) -> Iterator[EventLine]:
         if self._archive is None:
             return
         scan = Scan(
@@ -69,7 +69,7 @@ class Sources:
             yield from self._fitting(line, question)
         self.skipped += scan.cut
 
-    def _logged(self, log: TraceSource, question: Question) -> Iterator[Happening]:
+    def _logged(self, log: TraceSource, question: Question) -> Iterator[EventLine]:
         """All of it is held in memory, because a log has the oldest first."""
         self.reach[log.name] = None
         with log.open() as stream:
@@ -85,7 +85,7 @@ class Sources:
             self.reach[log.name] = found[-1].at
         yield from found
 
-    def _fitting(self, line: bytes, question: Question) -> Iterator[Happening]:
+    def _fitting(self, line: bytes, question: Question) -> Iterator[EventLine]:
         if not question.may_fit(line):
             return
         try:
@@ -97,12 +97,12 @@ class Sources:
             yield each
 
 
-def _is_within(each: Happening, question: Question) -> bool:
+def _is_within(each: EventLine, question: Question) -> bool:
     since, until = question.since, question.until
     return (since is None or each.at >= since) and (until is None or each.at < until)
 
 
-def _once(newest: Iterator[Happening]) -> Iterator[Happening]:
+def _once(newest: Iterator[EventLine]) -> Iterator[EventLine]:
     """Each happening once, also where the archive and a log both have it: at the same time then."""
     at, known = 0.0, set[tuple[str, ...]]()
     for each in newest:

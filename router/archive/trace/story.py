@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from router.archive.trace.happenings import AtTarget, Happening, LateAttempt, ToldCaller
+from router.archive.trace.happenings import AtTarget, EventLine, LateAttempt, ToldCaller
 from router.store import Action, Dossier, Entry, Record, Stage, State, Tried
 
 #: How far the line of a retry, and what the store has of it, may be apart, in seconds: retries are
@@ -74,7 +74,7 @@ class Story:
     body: str | None
 
 
-def story(happenings: Sequence[Happening], dossier: Dossier | None) -> Story:
+def story(happenings: Sequence[EventLine], dossier: Dossier | None) -> Story:
     """`happenings` are all of one event, the oldest first; the dossier is what the store has."""
     told = [each for each in happenings if isinstance(each, ToldCaller)]
     steps: list[Step] = [*happenings]
@@ -115,14 +115,14 @@ def _acted(dossier: Dossier) -> Iterator[Acted]:
         yield Acted(action.at, action, tuple(entry.row.target for entry in entries))
 
 
-def _missed(dossier: Dossier, happenings: Sequence[Happening]) -> Iterator[Missed]:
+def _missed(dossier: Dossier, happenings: Sequence[EventLine]) -> Iterator[Missed]:
     for target, attempts in dossier.attempts.items():
         for tried in attempts:
             if not any(_tells_of(each, target, tried) for each in happenings):
                 yield Missed(tried.attempt.at, target, tried)
 
 
-def _tells_of(each: Happening, target: str, tried: Tried) -> bool:
+def _tells_of(each: EventLine, target: str, tried: Tried) -> bool:
     if isinstance(each, ToldCaller):
         return each.number == tried.request and any(one.target == target for one in each.targets)
     same = each.tried.target == target and each.retry == tried.retry
