@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.schema import migration
 from router.store.sqlite.file import prepare
 from router.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
@@ -71,7 +71,7 @@ def postgresql(events: int) -> tuple[int, float]:
             for table in ("events", "deliveries"):
                 old.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
         ((size,),) = server.rows(f"SELECT pg_database_size('{database.name}')")
-        address, began = Address.parse(database.dsn), time.perf_counter()
+        address, began = DatabaseAddress.parse(database.dsn), time.perf_counter()
         store = asyncio.run(PostgresStore.open(address, NO_LIMITS))
         seconds = time.perf_counter() - began
         assert store.remembers

@@ -44,9 +44,9 @@ async def open_store(
             return NoStore()
         case Database() as database:
             # Only those wait for psycopg who chose it; likewise below.
-            from router.store.postgres import Address, PostgresStore
+            from router.store.postgres import DatabaseAddress, PostgresStore
 
-            address = Address.of(database, password)
+            address = DatabaseAddress.of(database, password)
             return await PostgresStore.open(address, limits, connections)
         case path:
             from router.store.sqlite import SqliteStore
@@ -58,10 +58,10 @@ async def look_into(store: Path | Database, limits: StoreLimits, password: Path 
     """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
     no table."""
     if isinstance(store, Database):
-        from router.store.postgres import Address
+        from router.store.postgres import DatabaseAddress
         from router.store.postgres.ops import PostgresOps
 
-        return await PostgresOps.open(Address.of(store, password), limits)
+        return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
     from router.store.sqlite.ops import SqliteOps
 
     return await SqliteOps.open(store, limits)

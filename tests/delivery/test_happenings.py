@@ -24,7 +24,7 @@ from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 from router.store.none import NoStore
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
 from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to
@@ -63,7 +63,7 @@ async def _two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         stores: list[Store] = []
         if request.param == "postgresql":
             database: Database = request.getfixturevalue("database")
-            address = Address.parse(f"{database.dsn}?schema=test_{next(_schemas)}")
+            address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_schemas)}")
         for _ in range(2):
             opened: Any
             if request.param == "postgresql":

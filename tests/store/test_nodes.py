@@ -19,7 +19,7 @@ import pytest
 from router.model.errors import StartFailed
 from router.ops.heartbeat import Heartbeat
 from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.address import SCHEMA
 from router.store.promises import StoreLimits
 from router.store.url import parse_database
@@ -189,7 +189,7 @@ def node(name: str, config: str) -> Node:
 
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(Address.parse(database.dsn), LIMITS)
+    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
     try:
         yield store
     finally:
@@ -281,7 +281,7 @@ async def test_the_password_may_be_in_a_file(tmp_path: Path, database: Database)
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\n")
     url = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
-    address = Address.of(parse_database(url), file)
+    address = DatabaseAddress.of(parse_database(url), file)
     await (await PostgresStore.open(address, LIMITS)).close()
     file.write_text("another")
     with pytest.raises(StartFailed, match="password authentication failed"):

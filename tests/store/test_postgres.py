@@ -21,7 +21,7 @@ import trustme
 
 from router.model.errors import StartFailed
 from router.store.ops import Action, Selection, Verb
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.batch import ENOUGH
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import ServerConnection
@@ -54,7 +54,7 @@ SCHEMA = "ebaas_router"
 
 @asynccontextmanager
 async def opened(dsn: str, limits: StoreLimits = LIMITS) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(Address.parse(dsn), limits)
+    store = await PostgresStore.open(DatabaseAddress.parse(dsn), limits)
     try:
         yield store
     finally:
@@ -101,7 +101,7 @@ async def locked(database: Database, table: str) -> AsyncIterator[None]:
 
 def test_an_address_is_libpqs() -> None:
     """With its parameters, of which the schema is our own."""
-    address = Address.parse(
+    address = DatabaseAddress.parse(
         "postgresql://me:pass%40word@db.example:5433/router?sslmode=verify-full&schema=blue"
     )
     parameters = address.parameters
@@ -112,9 +112,9 @@ def test_an_address_is_libpqs() -> None:
 
 def test_of_several_servers_the_one_that_takes_writes() -> None:
     """Unless the address asks for another."""
-    several = Address.parse("postgresql://a,b/router").parameters
+    several = DatabaseAddress.parse("postgresql://a,b/router").parameters
     assert several["target_session_attrs"] == "read-write"
-    asked = Address.parse("postgresql://a,b/router?target_session_attrs=any").parameters
+    asked = DatabaseAddress.parse("postgresql://a,b/router?target_session_attrs=any").parameters
     assert asked["target_session_attrs"] == "any"
 
 
@@ -147,7 +147,7 @@ async def test_the_next_version_is_worked_with_and_no_later_one(database: Databa
         await add(store, awaiting())
     database.rows(f"UPDATE {SCHEMA}.version SET version = {SCHEMA_VERSION + 2}")
     with pytest.raises(StartFailed, match=f"version of its schema is {SCHEMA_VERSION + 2}"):
-        await PostgresStore.open(Address.parse(database.dsn), LIMITS)
+        await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
 
 
 async def test_two_schemas_are_two_stores(database: Database) -> None:
@@ -164,13 +164,15 @@ async def test_a_database_that_cant_be_used_is_refused_in_one_line(
     wrong = database.dsn.replace("/test_", "/absent_test_")
     for dsn in (wrong, database.dsn.replace(f"{database.dsn.split(':')[2].split('@')[0]}", "no")):
         with pytest.raises(StartFailed) as failed:
-            await PostgresStore.open(Address.parse(dsn), LIMITS)
+            await PostgresStore.open(DatabaseAddress.parse(dsn), LIMITS)
         assert "\n" not in str(failed.value)
         assert PASSWORD not in str(failed.value)
     postgresql.rows("CREATE DATABASE latin1 OWNER router ENCODING 'LATIN1' TEMPLATE template0")
     try:
         with pytest.raises(StartFailed, match="LATIN1"):
-            await PostgresStore.open(Address.parse(Database(postgresql, "latin1").dsn), LIMITS)
+            await PostgresStore.open(
+                DatabaseAddress.parse(Database(postgresql, "latin1").dsn), LIMITS
+            )
     finally:
         postgresql.rows("DROP DATABASE latin1 WITH (FORCE)")
 
@@ -180,7 +182,7 @@ async def test_a_server_that_is_away_at_the_start_may_come(
 ) -> None:
     """It is no reason to give up."""
     with postgresql.down(), pytest.raises(StoreFailed, match="unreachable"):
-        await PostgresStore.open(Address.parse(database.dsn), LIMITS)
+        await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
 
 
 # What is asked.
@@ -292,7 +294,10 @@ async def refused(store: PostgresStore, word: str) -> bool:
 async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:
     """It is refused: what counts is the clock of the server that is written to."""
     database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    clock, connection = Clock(), await ServerConnection.open(Address.parse(database.dsn), PATIENCE)
+    clock, connection = (
+        Clock(),
+        await ServerConnection.open(DatabaseAddress.parse(database.dsn), PATIENCE),
+    )
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
     connection.close()
@@ -453,7 +458,7 @@ async def test_too_many_connections_are_fewer(postgresql: Server, database: Data
         await asyncio.gather(*calls)
         assert store.connections == 1
         with pytest.raises(StoreFailed, match="connections"):
-            await PostgresStore.open(Address.parse(database.dsn), LIMITS)
+            await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
 
 
 async def test_a_server_that_only_reads_is_no_store(postgresql: Server, database: Database) -> None:
@@ -506,7 +511,7 @@ async def test_it_speaks_tls(postgresql: Server, database: Database, tmp_path: P
             assert database.rows("SELECT count(*) FROM pg_stat_ssl WHERE ssl") == [("1",)]
             assert await answers(store)
         with pytest.raises((StartFailed, StoreFailed)):
-            await PostgresStore.open(Address.parse(f"{place}?{tls}/wrong.pem"), LIMITS)
+            await PostgresStore.open(DatabaseAddress.parse(f"{place}?{tls}/wrong.pem"), LIMITS)
 
 
 # Several nodes at once.
@@ -600,7 +605,7 @@ async def test_an_action_whose_answer_is_lost_says_what_it_did(
 ) -> None:
     """Asked again it counts what it has changed, and writes that down once."""
     with proxy(postgresql.port) as between:
-        address = Address.parse(database.through(between.port).dsn)
+        address = DatabaseAddress.parse(database.through(between.port).dsn)
         async with opened(database.dsn) as store:
             ops = await PostgresOps.open(address, LIMITS)
             for number, loss in enumerate(Loss):

@@ -11,7 +11,7 @@ import pytest
 
 from router.model.event import Attempt, Event, Letter, Reason
 from router.store.attempts import Tried
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.promises import Stage
 from tests.store.test_store import (
     LIMITS,
@@ -90,7 +90,7 @@ async def full(
     explaining: Database, request: pytest.FixtureRequest
 ) -> AsyncIterator[PostgresStore]:
     """A store whose functions have made their plans while it was empty, or from what it knows."""
-    store = await PostgresStore.open(Address.parse(explaining.dsn), LIMITS)
+    store = await PostgresStore.open(DatabaseAddress.parse(explaining.dsn), LIMITS)
     try:
         if request.param == "never analysed":
             await everything(store)

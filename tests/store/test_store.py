@@ -32,7 +32,7 @@ from router.store.ops import (
     carry_out,
 )
 from router.store.pauses import Pause, pause, paused, resume
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.ops import PostgresOps
 from router.store.promises import (
     DeliveryRow,
@@ -88,7 +88,7 @@ class Place:
     @classmethod
     def in_postgresql(cls, database: Database) -> Place:
         """A schema of its own: a new database for each test takes longer than most tests."""
-        address = Address.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
+        address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
         return cls(
             partial(PostgresStore.open, address),
             partial(PostgresOps.open, address, now=lambda: NOW),

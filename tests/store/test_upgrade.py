@@ -25,7 +25,7 @@ from router.store.attempts import Tried
 from router.store.opening import open_store, opened
 from router.store.ops import Action, Dossier, Ops, Selection, Verb
 from router.store.pauses import pause
-from router.store.postgres import Address, PostgresStore
+from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.migrating import AHEAD
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION, migration
@@ -297,7 +297,10 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
     takes, finishes, settles and deletes as it did; each sees what the other does."""
     with postgresql.database() as database:
         make_old(database, "shared", version)
-        old, address = Old(database, "shared"), Address.parse(f"{database.dsn}?schema=shared")
+        old, address = (
+            Old(database, "shared"),
+            DatabaseAddress.parse(f"{database.dsn}?schema=shared"),
+        )
         old.add("before", row("one"), row("two", "queued"))
         new = await PostgresStore.open(address, LIMITS)
         ops = await PostgresOps.open(address, LIMITS)
@@ -344,7 +347,9 @@ async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server
         asked = [{"event_ids": ["one"], "reached": ["one"], "now": 2.0, "by_event": "three"}]
         old.call("supersede", json.dumps(asked), old.limits)
         old.close()
-        new = await PostgresStore.open(Address.parse(f"{database.dsn}?schema=later"), LIMITS)
+        new = await PostgresStore.open(
+            DatabaseAddress.parse(f"{database.dsn}?schema=later"), LIMITS
+        )
         try:
             usage = await new.usage(T)
             assert (usage.deliveries, usage.bytes) == ({("one", State.DEAD): 1}, 2000)
@@ -357,7 +362,7 @@ async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Ser
     """It gives up and is tried again, so that nobody waits in line behind it."""
     with postgresql.database() as database:
         make_old(database, "busy", 1)
-        address = Address.parse(f"{database.dsn}?schema=busy")
+        address = DatabaseAddress.parse(f"{database.dsn}?schema=busy")
         with psycopg.connect(database.dsn) as reader:
             reader.execute("SELECT * FROM busy.deliveries").fetchall()
             with pytest.raises(StoreFailed):
@@ -369,7 +374,7 @@ async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Ser
 async def test_a_schema_that_is_too_new_is_refused(postgresql: Server) -> None:
     """One version further is not."""
     with postgresql.database() as database:
-        address = Address.parse(f"{database.dsn}?schema=later")
+        address = DatabaseAddress.parse(f"{database.dsn}?schema=later")
         await (await PostgresStore.open(address, LIMITS)).close()
         with psycopg.connect(database.dsn, autocommit=True) as newer:
             newer.execute("UPDATE later.version SET version = %s", [SCHEMA_VERSION + AHEAD])

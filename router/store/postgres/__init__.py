@@ -1,6 +1,6 @@
 """PostgreSQL, for several nodes: the same rows, on a server that all of them share."""
 
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 
-__all__ = ["Address", "PostgresStore"]
+__all__ = ["DatabaseAddress", "PostgresStore"]

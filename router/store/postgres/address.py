@@ -32,7 +32,7 @@ _OPTION = "--store-password-file"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class DatabaseAddress:
     """One database, and the schema in it."""
 
     #: libpq's parameters, the password perhaps among them.
@@ -44,10 +44,10 @@ class Address:
     password_file: Path | None = None
 
     def __repr__(self) -> str:
-        return f"Address({self.shown})"
+        return f"DatabaseAddress({self.shown})"
 
     @classmethod
-    def of(cls, database: Database, password_file: Path | None = None) -> Address:
+    def of(cls, database: Database, password_file: Path | None = None) -> DatabaseAddress:
         """With libpq's parameters: sslmode, passfile, several hosts and the rest; `schema=` is the
         router's own. Raises SettingInvalid, with nothing in it that may be a password."""
         url = urlsplit(database.url.reveal())
@@ -63,7 +63,7 @@ class Address:
         return cls({**_DEFAULTS, **parameters}, schema, str(database), password_file)
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> DatabaseAddress:
         """The same of a URL. Raises ValueError too, likewise."""
         return cls.of(parse_database(text))
 

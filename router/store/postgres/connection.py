@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq
 
 from router.net import look_up
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.trouble import Failed, Lost, answered
 
 Row = tuple[Any, ...]
@@ -56,7 +56,7 @@ class ServerConnection:
     @classmethod
     async def open(
         cls,
-        address: Address,
+        address: DatabaseAddress,
         timeout: float,
         ended: Callable[[ServerConnection], None] = lambda connection: None,
     ) -> ServerConnection:

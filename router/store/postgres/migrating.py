@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.model import StartFailed
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.connection import ServerConnection
 from router.store.postgres.schema import SCHEMA_VERSION, migration
 
@@ -11,7 +11,7 @@ from router.store.postgres.schema import SCHEMA_VERSION, migration
 AHEAD = 1
 
 
-async def migrate(connection: ServerConnection, address: Address) -> None:
+async def migrate(connection: ServerConnection, address: DatabaseAddress) -> None:
     """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
     await _check_encoding(connection, address)
     schema = address.schema
@@ -32,7 +32,7 @@ async def migrate(connection: ServerConnection, address: Address) -> None:
     await check(connection, address)
 
 
-async def check(connection: ServerConnection, address: Address) -> None:
+async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
     """That the schema is one this program can work on. Raises the same; makes nothing."""
     version = await _version(connection, address.schema)
     if version < SCHEMA_VERSION:
@@ -65,7 +65,7 @@ async def _version(connection: ServerConnection, schema: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-async def _check_encoding(connection: ServerConnection, address: Address) -> None:
+async def _check_encoding(connection: ServerConnection, address: DatabaseAddress) -> None:
     ((encoding, version),) = await connection.fetch(
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
     )
@@ -79,5 +79,5 @@ async def _check_encoding(connection: ServerConnection, address: Address) -> Non
 OLDEST = 15
 
 
-def failed(address: Address, why: str) -> StartFailed:
+def failed(address: DatabaseAddress, why: str) -> StartFailed:
     return StartFailed(f"can't use the store {address.shown}: {why}")

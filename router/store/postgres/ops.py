@@ -14,7 +14,7 @@ from router.store.nodes import Node
 from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.pauses import Pause
 from router.store.postgres import rows
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Row
 from router.store.postgres.listing import EVENT, dialect, entry
@@ -33,7 +33,7 @@ class PostgresOps:
     """One call after another; a cancelled one ends its connection."""
 
     def __init__(
-        self, address: Address, limits: StoreLimits, now: Callable[[], float] | None = None
+        self, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> None:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
@@ -46,7 +46,7 @@ class PostgresOps:
 
     @classmethod
     async def open(
-        cls, address: Address, limits: StoreLimits, now: Callable[[], float] | None = None
+        cls, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> PostgresOps:
         """Raises StartFailed, with one line, for a database that can't be used. Makes nothing."""
         ops = cls(address, limits, now)

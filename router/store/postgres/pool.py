@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.connection import Row, ServerConnection
 from router.store.postgres.trouble import Away, Failed, Lost
 from router.store.promises import StoreFailed
@@ -30,7 +30,7 @@ class ServerPool:
 
     def __init__(
         self,
-        address: Address,
+        address: DatabaseAddress,
         greet: Callable[[ServerConnection], Awaitable[None]],
         size: int = SIZE,
     ) -> None:

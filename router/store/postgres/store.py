@@ -18,7 +18,7 @@ from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.pauses import Pause
 from router.store.postgres import rows
-from router.store.postgres.address import Address
+from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.batch import Batch
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import Row
@@ -79,7 +79,9 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, address: Address, limits: StoreLimits, connections: int = SIZE) -> None:
+    def __init__(
+        self, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
+    ) -> None:
         self._address = address
         self._limits = limits
         self._limits_asked = rows.limits(limits)
@@ -104,7 +106,7 @@ class PostgresStore:
 
     @classmethod
     async def open(
-        cls, address: Address, limits: StoreLimits, connections: int = SIZE
+        cls, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
     ) -> PostgresStore:
         """Connect, and make the schema or bring it up to date.
 
