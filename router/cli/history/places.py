@@ -143,6 +143,11 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
         ops = runner.run(_ops(args, names))
         try:
             archive = None if names and args.archive is None else read_archive(args)
+            if archive is None and ops is None and not names:
+                raise StartFailed(
+                    "there is nowhere to look, neither an archive nor a store: "
+                    "see --archive, --store, --log"
+                )
             logs = [log_source(name, spool) for name in names]
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)

@@ -87,8 +87,9 @@ def where_told(history: History) -> str:
         f"the {each['name']} ({_reach(each['name'], each['back_to'])})"
         for each in history.looked_in
     ]
-    where = ", ".join(places) or "no place: there is neither an archive nor a store"
-    return f"looked in {where}"
+    if not places:
+        return "the router has neither an archive nor a store, or no such target of yours"
+    return f"looked in {', '.join(places)}"
 
 
 def _reach(name: str, back_to: str | None) -> str:
