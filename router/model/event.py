@@ -15,7 +15,13 @@ from typing import Any, ClassVar, Final
 from router.model.value import Value
 
 #: The fields of an event that a route can match, in the order of the platform's page.
-FIELDS: Final[tuple[str, ...]] = ("event_source", "event_topic", "event_type", "event_status", "event_key")
+FIELDS: Final[tuple[str, ...]] = (
+    "event_source",
+    "event_topic",
+    "event_type",
+    "event_status",
+    "event_key",
+)
 
 #: How many ids of what an event has changed are told.
 MAX_CHANGES: Final = 20

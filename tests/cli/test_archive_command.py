@@ -306,6 +306,32 @@ def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> No
     assert "one ledger" not in shop.states()
 
 
+@pytest.mark.parametrize("command", ["replay", "export", "trace"])
+def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str) -> None:
+    """In neither the archive nor routes.yaml: exit 2, and what may be meant. One that either has is
+    known, also where it is gone from routes.yaml; without that file it is only noted."""
+    keep(tmp_path / "archive", told("one", targets={"retired": ACKNOWLEDGED}))
+    table = tmp_path / "routes.yaml"
+    table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
+    words = ("trace",) if command == "trace" else ("archive", command)
+    options = ("--archive", tmp_path / "archive", "--store", shop.option)
+
+    def asked(target: str, config: Path = table) -> Ran:
+        which = ("--since", "1h", "--target", target, "--config", config)
+        return ran(*words, *which, *options)
+
+    for wrong, meant in (("ledgre", "ledger"), ("retird", "retired")):
+        found = asked(wrong)
+        assert (found.code, found.out) == (2, "")
+        assert f"no target {wrong!r} in " in found.err
+        assert f"did you mean {meant}?" in found.err
+    assert asked("ledger").code == (1 if command == "trace" else 0)
+    assert asked("retired").code == 0
+    unknown = asked("retird", tmp_path / "no.yaml")
+    assert unknown.code == (1 if command == "trace" else 0)
+    assert "did you mean retired? Whether it is a target can't be told" in unknown.err
+
+
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]

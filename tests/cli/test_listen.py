@@ -72,6 +72,15 @@ def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
             assert "1 fine" in listening.stdout[0]
 
 
+def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
+    """Nothing would ever come for it; `trace` says so too."""
+    with router(tmp_path) as (_, asking):
+        for words in (("listen", "--no-forward"), ("trace",)):
+            refused = run(*words, *asking, "--target", "ledgr")
+            assert refused.returncode == 2
+            assert "did you mean ledger?" in one_line(refused.stderr)
+
+
 def test_a_router_that_is_not_there_is_one_line() -> None:
     """Nothing is waited for that never was."""
     finished = run("listen", "--url", f"http://127.0.0.1:{free_port()}", "--no-forward")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.cli.options import nearest_of, value
 from router.cli.printing import note
@@ -65,23 +65,44 @@ def selects(filters: Filters) -> bool:
 
 
 def mind_targets(source: Deliveries, targets: Collection[str]) -> None:
-    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows. Where that
-    file can't be read nobody knows, and that is noted."""
-    if not targets:
-        return
-    named = source.targets()
-    known = named or set()
-    if set(targets) - known:  # only then is the whole store looked through
-        known |= {count["target"] for count in source.counts({"state": [*State]})}
-    for name in sorted(set(targets) - known):
-        if named is not None:
-            raise SettingInvalid(
-                f"no target {name!r} in the store or in {source.routes}{nearest_of(name, known)}"
+    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows."""
+    if targets:
+        known = Known("the store", source.routes, source.targets(), lambda _: stored(source))
+        known.mind(targets)
+
+
+def stored(source: Deliveries) -> set[str]:
+    """The targets that it has deliveries for."""
+    return {count["target"] for count in source.counts({"state": [*State]})}
+
+
+class Known(NamedTuple):
+    """The targets that may be meant: one that is gone from routes.yaml has a past all the same."""
+
+    #: What is looked through, and how its routes.yaml is called.
+    where: str
+    routes: str
+    #: Those of routes.yaml; None where that can't be told.
+    named: set[str] | None
+    #: Looks through it all: more that are known there, where these are not in routes.yaml.
+    look: Callable[[set[str]], set[str]]
+
+    def mind(self, targets: Collection[str]) -> None:
+        """Raises SettingInvalid for one that is not known. Without routes.yaml nobody knows, and
+        that is noted."""
+        known = set(self.named or ())
+        if missing := set(targets) - known:
+            known |= self.look(missing)
+        for name in sorted(missing - known):
+            near = nearest_of(name, known)
+            if self.named is not None:
+                raise SettingInvalid(
+                    f"no target {name!r} in {self.where} or in {self.routes}{near}"
+                )
+            note(
+                f"nothing in {self.where} is for {name!r}{near or '.'} Whether it is a target "
+                f"can't be told, for want of {self.routes} (--config)"
             )
-        note(
-            f"no delivery in the store is for {name!r}; whether it is a target can't be told, "
-            f"for want of {source.routes} (--config)"
-        )
 
 
 def parse_glob(text: str) -> Glob:

@@ -85,10 +85,7 @@ class StoredDeliveries:
         return None if found is None else dossier_shape(found, body=body)
 
     def targets(self) -> set[str] | None:
-        try:
-            return set(_section(self._config, "targets"))
-        except ConfigInvalid:
-            return None
+        return targets_of(self._config)
 
     def requests(self) -> int | None:
         try:
@@ -132,6 +129,14 @@ class StoredDeliveries:
 
         while (each := self._runner.run(following())) is not None:
             yield each
+
+
+def targets_of(path: Path) -> set[str] | None:
+    """Those of a routes.yaml, or of a folder of them; None where it can't be read."""
+    try:
+        return set(_section(path, "targets"))
+    except ConfigInvalid:
+        return None
 
 
 def _section(path: Path, name: str) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from router.archive import MatchShape, StoryShape
+from router.cli.deliveries.afar import RemoteDeliveries
+from router.cli.deliveries.selecting import Known
 from router.cli.history.source import EventsWanted, SearchedPlace
 from router.cli.remote import Remote, part
 
@@ -31,6 +33,18 @@ class RemoteHistory:
         self._wanted = wanted
         self._first = ""
         self.now = remote.now
+        if wanted.targets:
+            now = RemoteDeliveries(remote)
+            known = Known("the router's past", now.routes, now.targets(), self._past)
+            known.mind(wanted.targets)
+
+    def _past(self, targets: set[str]) -> set[str]:
+        """Those of them that had events."""
+        return {name for name in targets if self._has_had(name)}
+
+    def _has_had(self, target: str) -> bool:
+        found: _Found = self._remote.get("/events", _Found, [("target", target), ("limit", "1")])
+        return bool(found["events"])
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
         query = [*_query(self._wanted), ("limit", str(limit)), *_body(body)]

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Any
 from router.cli.columns import columns, counted
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, open_ops
-from router.cli.history.places import Progress, add_archive, read_archive, unreadable
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_settings, value
+from router.cli.history.places import Progress, add_archive, mind_targets, read_archive, unreadable
+from router.cli.options import (
+    BAD,
+    GOOD,
+    NOT_STARTED,
+    Help,
+    Parser,
+    add_format,
+    add_settings,
+    read_setting,
+    value,
+)
 from router.cli.printing import note, say, say_json
 from router.cli.times import parse_moment
 from router.config import parse_count
@@ -228,6 +238,7 @@ def _question(args: argparse.Namespace) -> Question:
 def _export(folder: Path, args: argparse.Namespace) -> int:
     from router.archive import events
 
+    mind_targets(args.target or (), read_setting(args, "config"), folder)
     left, without = args.limit or sys.maxsize, 0
     for told in events(folder, _question(args), Progress("looked through"), note):
         if told.body is None:

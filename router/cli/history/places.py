@@ -15,7 +15,9 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
+from router.cli.deliveries.selecting import Known, stored
 from router.cli.deliveries.store import add_store, open_ops
+from router.cli.deliveries.stored import StoredDeliveries, targets_of
 from router.cli.history.source import EventsWanted, SearchedPlace
 from router.cli.options import STDIN, read_setting, stdin
 from router.cli.printing import note
@@ -27,6 +29,7 @@ from router.telemetry import utc
 
 if TYPE_CHECKING:
     from router.archive import Match, MatchShape, Question, Sources, StoryShape, TraceSource
+    from router.cli.deliveries.source import Deliveries
     from router.store import Ops
 
 #: After how many seconds progress is told, and how often.
@@ -149,6 +152,8 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
                     "see --archive, --store, --log"
                 )
             logs = [log_source(name, spool) for name in names]
+            config = read_setting(args, "config")
+            mind_targets(wanted.targets, config, archive, logs, _stored(runner, ops, config))
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
         except PermissionError as error:
@@ -158,6 +163,36 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
         finally:
             if ops is not None:
                 runner.run(ops.close())
+
+
+def mind_targets(
+    targets: Sequence[str],
+    config: Path,
+    archive: Path | None,
+    logs: Sequence[TraceSource] = (),
+    deliveries: Deliveries | None = None,
+) -> None:
+    """Raises SettingInvalid for one that neither routes.yaml knows nor what is looked into, and
+    OSError."""
+
+    def look(missing: set[str]) -> set[str]:
+        from router.archive import Question, Sources, inventory
+
+        known = stored(deliveries) if deliveries is not None else set()
+        if archive is not None:
+            known |= set(inventory(archive, Progress("counted")).targets)
+        for name in missing - known:
+            if any(True for _ in Sources(archive, logs).look(Question(targets=(name,)))):
+                known.add(name)
+        return known
+
+    where = "the archive" if archive and not (logs or deliveries) else "what is looked into"
+    if targets:
+        Known(where, str(config), targets_of(config), look).mind(targets)
+
+
+def _stored(runner: asyncio.Runner, ops: Ops | None, config: Path) -> Deliveries | None:
+    return None if ops is None else StoredDeliveries(runner, ops, config)
 
 
 def _question(wanted: EventsWanted) -> Question:

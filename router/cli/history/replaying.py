@@ -17,8 +17,8 @@ from router.cli.columns import counted
 from router.cli.deliveries.acting import UNASKED, Work, confirmed
 from router.cli.deliveries.entries import deliveries
 from router.cli.deliveries.stored import whoever
-from router.cli.history.places import Progress
-from router.cli.options import BAD, GOOD, read_setting
+from router.cli.history.places import Progress, mind_targets
+from router.cli.options import BAD, GOOD, nearest_of, read_setting
 from router.cli.printing import note, say, say_json
 from router.cli.routes.inputs import read_config, usable
 from router.model import SettingInvalid, new_id
@@ -46,6 +46,7 @@ def replay(
 ) -> int:
     """So many events a second; the exit code."""
     target = _target(args)
+    mind_targets([target], read_setting(args, "config"), folder)
     if args.backfill and not _is_defined(target, args):
         return BAD
     again, action = _begun(runner, ops, target, args)
@@ -89,8 +90,10 @@ def _is_defined(target: str, args: argparse.Namespace) -> bool:
     """Else whatever is queued would become a dead letter."""
     name = str(read_setting(args, "config"))
     config = usable(read_config(name, args), args.format)
-    if config is not None and target not in config.table.targets:
-        raise SettingInvalid(f"--target: routes.yaml has no target {target!r}")
+    targets = config.table.targets if config is not None else {target}
+    if target not in targets:
+        near = nearest_of(target, targets)
+        raise SettingInvalid(f"--target: routes.yaml has no target {target!r}{near}")
     return config is not None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from router.cli.columns import counted
 from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, History, opened, where_told
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_json
 from router.cli.times import parse_moment
 from router.config import parse_count
@@ -61,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     add_places(parser)
+    add_settings(parser, "config")
     parser.add_argument(
         "--limit", type=value(parse_count), metavar="N", help=f"events (default {_LIMIT})"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from router.cli.deliveries.afar import RemoteDeliveries
 from router.cli.options import (
     GOOD,
     INTERRUPTED,
@@ -17,6 +18,7 @@ from router.cli.options import (
     add_format,
     add_timeout,
     heed_ctrl_c,
+    nearest_of,
     parse_url,
     value,
 )
@@ -84,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if remote is None:
         raise SettingInvalid("which router? --url names its ops port, like http://router:8081")
     heed_ctrl_c()
+    _mind_targets(remote, args.target or ())
     left = args.limit
     try:
         with ExitStack() as stack:
@@ -97,6 +100,15 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     return INTERRUPTED
+
+
+def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
+    """Raises SettingInvalid for one that the router does not have: nothing would ever come."""
+    known = (RemoteDeliveries(remote).targets() or set()) if targets else set()
+    for name in targets:
+        if name not in known:
+            near = nearest_of(name, known)
+            raise SettingInvalid(f"--target: the router has no target {name!r}{near}")
 
 
 def _copier(args: argparse.Namespace, stack: ExitStack) -> Copier | None:
