@@ -7,17 +7,17 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
 from router.cli.printing import note, say, say_json
-from router.cli.remote import add_token, read_token, read_url
+from router.cli.remote import Remote, add_token, read_token, read_url
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
-from router.model import SettingInvalid
+from router.model import RouterError, SettingInvalid
 
 SUMMARY = "show how a running router and its targets do, the worst first"
 
@@ -49,6 +49,12 @@ _MAX_NAME = 24
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
 Said = Mapping[str, Any]
+
+
+class _You(TypedDict):
+    """What is read of who the router takes us for."""
+
+    owner: str | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +101,23 @@ def _ask(args: argparse.Namespace) -> Said:
         said = json.loads(body)
     except (ValueError, RecursionError):
         said = None
+    if status == 404 and token and _is_a_teams(Remote(url, token, context)):
+        raise Unanswered(
+            f"{url}: the token is a team's, and a team has none of /status; "
+            "`deliveries` and `trace` tell of its targets"
+        )
     if status != 200 or not isinstance(said, dict) or "status" not in said:
         raise Unanswered(f"{url}: what answers there is no router's ops port (HTTP {status})")
     return said
+
+
+def _is_a_teams(remote: Remote) -> bool:
+    """Whether that is a router, and its token for some targets alone."""
+    try:
+        you: _You = remote.get("/you", _You)
+    except RouterError:
+        return False
+    return bool(you["owner"])
 
 
 def _told(said: Said, cells: int) -> Iterator[str]:

@@ -163,6 +163,14 @@ def test_status_takes_the_same_token(scene: Scene) -> None:
     assert "see --token-file" in ran("status", *scene.afar[:2]).err
 
 
+def test_a_team_has_no_status(scene: Scene) -> None:
+    """It is told so, and not that another port answers."""
+    found = ran("status", *scene.as_("ledger"))
+    assert (found.code, found.out) == (1, "")
+    assert "the token is a team's, and a team has none of /status" in found.err
+    assert found.err.count("\n") == 1
+
+
 # Refusals.
 
 
