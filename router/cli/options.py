@@ -263,12 +263,12 @@ def _nearest(word: str, known: Iterable[str]) -> str | None:
     return near[0] if near else None
 
 
-def parse_url(text: str) -> str:
-    """An absolute http or https URL without credentials, or ValueError."""
+def parse_url(text: str, like: str = "http://127.0.0.1:8080/callback") -> str:
+    """An absolute http or https URL without credentials, or ValueError; `like` is an example."""
     if not _is_url(text):
         # What may be a password is not repeated.
         shown = "this" if "@" in text else repr(text)
-        raise ValueError(f"{shown} is not a URL (like http://127.0.0.1:8080/callback)")
+        raise ValueError(f"{shown} is not a URL (like {like})")
     if "@" in urlsplit(text).netloc:
         raise ValueError("a URL with credentials can't be used")
     return text

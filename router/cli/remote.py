@@ -109,7 +109,10 @@ class Remote:
         try:
             detail = json.loads(content)["detail"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            return RemoteProblem(f"what answers at {self._url} is no router (HTTP {status})")
+            return RemoteProblem(
+                f"what answers at {self._url} is no router's ops port (HTTP {status}); "
+                "--url is for that one, not for the callback port"
+            )
         if status == 400:
             return SettingInvalid(detail)
         more = "; see --token-file" if status == 401 else ""
@@ -147,11 +150,15 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     remote = parser.add_argument_group("from afar")
     remote.add_argument(
         "--url",
-        type=value(parse_url),
+        type=value(_parse_url),
         help=f"ask the router whose ops port is there, like http://router:8081 (variable {_URL})",
     )
     add_token(remote)
     add_ca(remote)
+
+
+def _parse_url(text: str) -> str:
+    return parse_url(text, "http://127.0.0.1:8081")
 
 
 def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -188,7 +195,7 @@ def read_url(args: argparse.Namespace) -> str | None:
         url: str | None = args.url
         return url
     try:
-        return parse_url(text)
+        return _parse_url(text)
     except ValueError as error:
         raise SettingInvalid(f"{_URL}: {error}") from None
 

@@ -107,7 +107,10 @@ def _ask(args: argparse.Namespace) -> Said:
             "`deliveries` and `trace` tell of its targets"
         )
     if status != 200 or not isinstance(said, dict) or "status" not in said:
-        raise Unanswered(f"{url}: what answers there is no router's ops port (HTTP {status})")
+        raise Unanswered(
+            f"{url}: what answers there is no router's ops port (HTTP {status}); "
+            "--url is for that one, not for the callback port"
+        )
     return said
 
 

@@ -163,6 +163,18 @@ def test_status_takes_the_same_token(scene: Scene) -> None:
     assert "see --token-file" in ran("status", *scene.afar[:2]).err
 
 
+@pytest.mark.parametrize("command", ["deliveries list", "status"])
+def test_a_url_of_no_use_has_an_example_that_fits(scene: Scene, command: str) -> None:
+    """It names the ops port; what asks the callback port instead is told so."""
+    wrong = refused(2, *command.split(), "--url", "127.0.0.1:8081")
+    assert "'127.0.0.1:8081' is not a URL (like http://127.0.0.1:8081)" in wrong
+    callbacks = f"http://127.0.0.1:{scene.console.router.port}"
+    found = ran(*command.split(), "--url", callbacks, *scene.afar[2:])
+    assert (found.code, found.out) == (1 if command == "status" else 3, "")
+    assert "is no router's ops port (HTTP 404)" in found.err
+    assert found.err.endswith("--url is for that one, not for the callback port\n")
+
+
 def test_a_team_has_no_status(scene: Scene) -> None:
     """It is told so, and not that another port answers."""
     found = ran("status", *scene.as_("ledger"))
@@ -204,7 +216,7 @@ def test_who_can_not_be_asked_is_one_line(scene: Scene, tmp_path: Path, command:
     assert "see --token-file" in refused(3, *words, *scene.afar[:2])
     assert "Connection refused" in refused(3, *words, "--url", f"http://127.0.0.1:{free_port()}")
     with answering(http_answer("<html>", "404 Not Found")) as url:
-        assert "is no router (HTTP 404)" in refused(3, *words, "--url", url)
+        assert "is no router's ops port (HTTP 404)" in refused(3, *words, "--url", url)
 
 
 @pytest.mark.parametrize(
