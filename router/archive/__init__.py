@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from router.archive.trace.happenings import EventLine, ToldCaller, happening
     from router.archive.trace.inventory import Inventory, inventory
     from router.archive.trace.question import Question, Word
+    from router.archive.trace.rows import Row, Rows, rows
     from router.archive.trace.shapes import (
         ActedShape,
         AtTargetShape,
+        KeptMatch,
+        LateMatch,
         LateShape,
         MatchShape,
         MissedShape,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         StepShape,
         StoryShape,
         match_shape,
+        row_shape,
         story_shape,
     )
     from router.archive.trace.sources import Sources, TraceSource
@@ -35,6 +39,8 @@ __all__ = [
     "AtTargetShape",
     "EventLine",
     "Inventory",
+    "KeptMatch",
+    "LateMatch",
     "LateShape",
     "Match",
     "MatchShape",
@@ -42,6 +48,8 @@ __all__ = [
     "NextShape",
     "Question",
     "RequestShape",
+    "Row",
+    "Rows",
     "Shelf",
     "Sources",
     "StepShape",
@@ -57,6 +65,8 @@ __all__ = [
     "name_of",
     "resend",
     "resumed",
+    "row_shape",
+    "rows",
     "story_of",
     "story_shape",
     "words_of",

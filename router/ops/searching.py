@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from typing import Literal, NotRequired, TypedDict
 
 from router.archive import (
@@ -18,9 +17,10 @@ from router.archive import (
     Sources,
     StoryShape,
     Word,
-    match_shape,
     matches,
     name_of,
+    row_shape,
+    rows,
     story_of,
     story_shape,
 )
@@ -84,12 +84,13 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
     try:
         question = _question(asked)
         limit = asked["limit"]
-        found = await matches(question, limit + 1, sources, ops)
         if "event" in asked:
+            found = await matches(question, limit + 1, sources, ops)
             story = await _story(found, sources, ops, asked)
             return _told([], sources, ops, story, more=False)
-        first = [match_shape(each, body=asked["body"]) for each in islice(found, limit)]
-        return _told(first, sources, ops, None, more=next(found, None) is not None)
+        table = await rows(question, limit, sources, ops)
+        told = [row_shape(each, body=asked["body"]) for each in table]
+        return _told(told, sources, ops, None, more=table.more)
     finally:
         if ops is not None:
             await ops.close()

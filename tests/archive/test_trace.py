@@ -103,6 +103,55 @@ def test_a_table_has_each_event_once_and_the_newest_first(tmp_path: Path) -> Non
     assert text.lines[3:] == ["and more: --limit, --since"]
 
 
+KEY = {"event_key": "a.gs.cert.1"}
+LEDGER = {**KEY, "target": "ledger", "reason": "acknowledged"}
+AUDIT = {**KEY, "target": "audit", "reason": "status", "status": 500}
+
+
+def test_a_row_has_what_was_told_and_what_is_open(tmp_path: Path) -> None:
+    """Also where the newest line is about one target's replay: the last code, and the dead letter
+    of the other. What came right since is not open."""
+    keep(
+        tmp_path,
+        told("one", ago=90, code="500", targets={"ledger": REFUSED, "audit": REFUSED}),
+        told("one", ago=80, code="500", request=2, targets={"ledger": REFUSED, "audit": REFUSED}),
+        line("dead_letter", ago=70, event_id="one", **LEDGER | {"reason": "code"}),
+        line("dead_letter", ago=60, event_id="one", **AUDIT),
+        line("retried", ago=50, event_id="one", **LEDGER, cause="replay"),
+        told("two", ago=40, targets={"audit": {"as": "optional", "skipped": "queued"}}),
+        line("retried", ago=30, event_id="three", **AUDIT),
+    )
+    said = [each.split(maxsplit=3) for each in trace(tmp_path, "--since", "1h").lines[1:]]
+    assert [row[1] for row in said] == ["three", "000", "500"]
+    assert said[1][3] == "a.gs.cert.1  audit: skipped: queued"
+    assert said[2][3] == "a.gs.cert.1  retry: ledger: acknowledged; audit: dead"
+    found = trace(tmp_path, "--since", "1h", "--format", "json").lines
+    assert json.loads(found[2])["open"] == [{"target": "audit", "state": "dead"}]
+    assert "told" not in json.loads(found[0])
+
+
+def test_a_row_waits_not_for_ever(tmp_path: Path) -> None:
+    """One whose request was long ago holds up neither the table nor who reads it."""
+    lines = [told(f"event-{n}", ago=3600 - n / 10) for n in range(6000)]
+    late = line("retried", ago=1, event_id="one", **LEDGER)
+    keep(tmp_path, told("one", ago=7200), *lines, late)
+    found = trace(tmp_path, "--since", "1d", "--limit", "2", "--format", "json")
+    assert names(found) == ["one", "event-5999"]
+    assert "told" not in json.loads(found.lines[0])
+    assert "told" in trace(tmp_path, "one", "event-1", "--format", "json").lines[0]
+
+
+def test_a_row_of_the_store_has_what_was_told(tmp_path: Path, shop: Shop) -> None:
+    """Which the store itself does not know."""
+    for name in ("one", "two"):
+        shop.add(name, dead("audit"), DeliveryRow("ledger", State.ACKNOWLEDGED))
+        keep(tmp_path, told(name, ago=90, code="500", targets={"audit": REFUSED}))
+    found = ran("trace", "--since", "1h", "--archive", tmp_path, "--store", shop.option)
+    for each in found.lines[1:]:
+        assert each.split()[1] == "500"
+        assert each.endswith("  audit: dead; ledger: acknowledged")
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

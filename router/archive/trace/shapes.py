@@ -11,6 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 from router.archive.trace.finding import Match
 from router.archive.trace.happenings import AtTarget, LateAttempt, LateKind, ToldCaller
 from router.archive.trace.kept import KeptStory
+from router.archive.trace.rows import Row
 from router.archive.trace.story import Acted, Missed, Step, Story
 from router.store import EntryShape, Stage, Verb, entry_shape
 from router.telemetry import stamp
@@ -89,7 +90,22 @@ class RequestMatch(RequestShape):
     event_id: str
 
 
-class LateMatch(LateShape):
+class StandingShape(TypedDict):
+    target: str
+    #: The store's, or `failed` or `lost` where only a line tells of it.
+    state: str
+
+
+class RowShape(TypedDict):
+    """What a row of a table has besides its newest line."""
+
+    #: What EBaaS was told last, where that is known.
+    told: NotRequired[str]
+    #: The targets that still need something, or have failed for good.
+    open: NotRequired[list[StandingShape]]
+
+
+class LateMatch(LateShape, RowShape):
     kind: Literal["match"]
     event_id: str
 
@@ -101,6 +117,7 @@ class KeptMatch(TypedDict):
     what: Literal["kept"]
     at: str
     deliveries: list[EntryShape]
+    told: NotRequired[str]
 
 
 MatchShape = RequestMatch | LateMatch | KeptMatch
@@ -135,7 +152,7 @@ def match_shape(match: Match, *, body: bool) -> MatchShape:
         case ToldCaller():
             return {"kind": "match", "event_id": match.event_id, **_request(match, body=body)}
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **_late(match)}
+            return {"kind": "match", "event_id": match.event_id, **_late(match), **RowShape()}
         case KeptStory():
             return {
                 "kind": "match",
@@ -145,6 +162,20 @@ def match_shape(match: Match, *, body: bool) -> MatchShape:
                 "at": stamp(match.at),
                 "deliveries": [entry_shape(entry) for entry in match.entries],
             }
+
+
+def row_shape(row: Row, *, body: bool) -> MatchShape:
+    """One of a table."""
+    shape = match_shape(row.newest, body=body)
+    if shape["what"] == "request" or shape["what"] == "unmatched":
+        return shape
+    if row.told is not None:
+        shape["told"] = row.told.code
+    if shape["what"] != "kept":
+        shape["open"] = [
+            StandingShape(target=target, state=state) for target, state in row.open.items()
+        ]
+    return shape
 
 
 def story_shape(story: Story, *, body: bool) -> StoryShape:

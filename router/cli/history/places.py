@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
@@ -104,13 +103,13 @@ class LocalHistory:
         self.now = time.time
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        from router.archive import match_shape, matches
+        from router.archive import row_shape, rows
 
-        found = self._runner.run(matches(self._question, limit + 1, self._sources, self._ops))
-        for match in islice(found, limit):
-            self._first = self._first or match
-            yield match_shape(match, body=body)
-        self.more = next(found, None) is not None
+        found = self._runner.run(rows(self._question, limit, self._sources, self._ops))
+        for row in found:
+            self._first = self._first or row.newest
+            yield row_shape(row, body=body)
+        self.more = found.more
 
     def story(self, *, body: bool) -> StoryShape:
         from router.archive import story_of, story_shape

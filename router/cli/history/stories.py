@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from router.archive import (
     AtTargetShape,
+    KeptMatch,
+    LateMatch,
     LateShape,
     MatchShape,
     MissedShape,
@@ -43,13 +45,16 @@ def _in_short(match: MatchShape) -> tuple[str, str]:
     match match["what"]:
         case "kept":
             states = (f"{each['target']}: {each['state']}" for each in match["deliveries"])
-            return "", "; ".join(states)
+            return _code(match), "; ".join(states)
         case "retried" | "dead_letter" | "lost" as what:
-            return "", f"{_LATER[what]}: {_plain(match['target'])}: {_why(match)}"
+            others = (each for each in match.get("open", ()) if each["target"] != match["target"])
+            said = [f"{_LATER[what]}: {_plain(match['target'])}: {_why(match)}"]
+            said += (f"{_plain(each['target'])}: {_plain(each['state'])}" for each in others)
+            return _code(match), "; ".join(said)
         case "unmatched":
             said = ["no route matches"]
         case "request":
-            failed = [each for each in match["targets"] if _failed(each)]
+            failed = [each for each in match["targets"] if _failed(each) or _is_open(each)]
             said = [f"{_plain(each['target'])}: {_why(each)}" for each in failed]
             if fine := len(match["targets"]) - len(failed):
                 said.append(f"{fine} fine")
@@ -119,6 +124,15 @@ def _tried(each: AtTargetShape) -> tuple[str, ...]:
     if each["late"]:
         notes.append("after the reply")
     return _plain(each["target"]), _plain(each["as"]), ms, "; ".join([_why(each), *notes])
+
+
+def _code(match: LateMatch | KeptMatch) -> str:
+    """What EBaaS was told last."""
+    return (_plain(match["told"]) or "gone") if "told" in match else ""
+
+
+def _is_open(each: AtTargetShape) -> bool:
+    return each["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
 
 
 def _failed(each: AtTargetShape) -> bool:

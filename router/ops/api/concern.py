@@ -46,7 +46,11 @@ class Concern:
             return {**match, "deliveries": entries} if entries else None
         if match["what"] == "request" or match["what"] == "unmatched":
             return self._request(match)
-        return match if self._view.has(match["target"]) else None
+        if not self._view.has(match["target"]):
+            return None
+        if "open" in match:
+            match["open"] = [each for each in match["open"] if self._view.has(each["target"])]
+        return match
 
     def story(self, story: StoryShape) -> StoryShape | None:
         entries = self.entries(story["deliveries"])
