@@ -157,7 +157,7 @@ def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
     )
 
 
-def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
+def add_settings(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str) -> None:
     """Options for the settings named, or for all; read them by `read_setting(s)`."""
     for name in names or SETTINGS:
         setting = SETTINGS[name]

@@ -145,6 +145,13 @@ def test_headers_are_sent(target: Receiver) -> None:
     assert got["headers"]["content-type"] == "text/plain"
 
 
+def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written as in routes.yaml, like that of `receive --verify`: none is in the command line."""
+    monkeypatch.setenv("LEDGER_SECRET", "whsec_b2xkIHNlY3JldA==")
+    with receiver("--verify", "whsec_b2xkIHNlY3JldA==") as verifying:
+        assert quick("send", verifying.url, "--sign", "${LEDGER_SECRET}").returncode == 0
+
+
 def test_any_other_code_is_bad() -> None:
     """A code but 000 is exit code 1, whatever the HTTP status says."""
     with receiver("--code", "0", "--status", "200") as target:
@@ -379,6 +386,8 @@ def test_on_a_terminal_progress_is_redrawn() -> None:
         (("--header", "nonsense"), "--header: 'nonsense' is not a header"),
         (("--header", "a: b\r\nc: d"), "--header: 'a' is not a header"),
         (("--header", "Host: b"), "--header: host can't be set"),
+        (("--sign", "whsec_!"), "--sign: what follows whsec_ is not base64"),
+        (("--sign", "${NO_SUCH}"), "--sign: the variable 'NO_SUCH' is not set"),
         (("--timeout", "10"), "--timeout: '10' is not a duration"),
         (("--waits", "1s,,2s"), "--waits: '' is not a duration"),
         (("--retries", "0"), "--retries: '0' is not a whole number"),

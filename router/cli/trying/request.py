@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from router.cli.options import STDIN, add_timeout, parse_url, stdin, value
+from router.cli.options import (
+    STDIN,
+    add_settings,
+    add_timeout,
+    parse_url,
+    read_setting,
+    stdin,
+    value,
+)
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
+from router.cli.trying.secrets import read_secrets
 from router.contract import Signer, Unreadable, parse_json
-from router.model import FIELDS, Event, Secret, SettingInvalid, new_id
+from router.model import FIELDS, Event, SettingInvalid, new_id
 from router.net import USUAL, Tls
 
 DEFAULT_URL = "http://127.0.0.1:8080/callback"
@@ -49,10 +58,6 @@ def parse_header(text: str) -> tuple[bytes, bytes]:
     if name in _FRAMING:
         raise ValueError(f"{name} can't be set: it belongs to the connection")
     return name.encode("ascii"), match[2].rstrip().encode("utf-8", "surrogateescape")
-
-
-def parse_secret(text: str) -> Signer:
-    return Signer([Secret(text)])
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -96,10 +101,11 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
     )
     request.add_argument(
         "--sign",
-        type=value(parse_secret),
         metavar="SECRET",
-        help="sign it by this secret of a target, and send all headers that a target gets",
+        help="sign it by this secret of a target, written as in routes.yaml, and send all headers "
+        "that a target gets",
     )
+    add_settings(request, "secrets_dir")
     add_ca(request)
     add_timeout(request, "one request")
 
@@ -117,10 +123,16 @@ def read_request(args: argparse.Namespace) -> Request:
     body, tls = _body(args, *files), trust(args)
     usual = {
         b"content-type": b"application/json",
-        **(_headers_of_target(body) if args.sign else {}),
+        **(_headers_of_target(body) if args.sign is not None else {}),
     }
     headers = tuple({**usual, **dict(args.header)}.items())
-    return Request(url, headers, body, args.timeout, tls, args.sign)
+    return Request(url, headers, body, args.timeout, tls, _signer(args))
+
+
+def _signer(args: argparse.Namespace) -> Signer | None:
+    if args.sign is None:
+        return None
+    return Signer(read_secrets("--sign", [args.sign], read_setting(args, "secrets_dir")))
 
 
 def _headers_of_target(body: bytes) -> dict[bytes, bytes]:

@@ -33,7 +33,7 @@ HELP = Help(
         "ebaas-router send event.json http://127.0.0.1:9001/callback",
         "ebaas-router send --waits 1s,3s --retries 5",
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
-        "ebaas-router send http://127.0.0.1:9001/callback --sign whsec_...",
+        "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
         "ebaas-router send --header 'authorization: Bearer TOKEN'",
         "ebaas-router send --count 1000 --concurrency 16 --format json",
     ),
