@@ -152,6 +152,25 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         assert quick("send", verifying.url, "--sign", "${LEDGER_SECRET}").returncode == 0
 
 
+def test_without_a_url_it_goes_to_the_router_of_the_variables(
+    target: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host, its port and its path, which is secret; what cannot be sent to says so."""
+    port = target.url.rsplit(":", 1)[1].strip("/")
+    monkeypatch.setenv("EBAAS_ROUTER_HOST", "0.0.0.0")
+    monkeypatch.setenv("EBAAS_ROUTER_PORT", port)
+    monkeypatch.setenv("EBAAS_ROUTER_PATH", "/in/7a1c")
+    before = len(target.stdout)
+    finished = quick("send")
+    assert finished.returncode == 0, finished.stderr
+    target.wait_for(lambda: len(target.stdout) > before)
+    assert json.loads(target.stdout[before])["path"] == "/in/7a1c"
+    monkeypatch.setenv("EBAAS_ROUTER_PORT", str(free_port()))
+    assert b"7a1c" not in quick("send").stdout
+    monkeypatch.setenv("EBAAS_ROUTER_PORT", "0")
+    assert b"EBAAS_ROUTER_PORT: 0 is no port to send to" in quick("send").stderr
+
+
 def test_any_other_code_is_bad() -> None:
     """A code but 000 is exit code 1, whatever the HTTP status says."""
     with receiver("--code", "0", "--status", "200") as target:

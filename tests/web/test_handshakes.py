@@ -161,9 +161,15 @@ def one() -> Iterator[Target]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_commands_speak_to_it(
-    tmp_path: Path, folder: Path, pair: Pair, one: Target, workers: str
+    tmp_path: Path,
+    folder: Path,
+    pair: Pair,
+    one: Target,
+    workers: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`health` finds it ready, `send --ca` sends to it; an untrusting caller hears why not."""
+    """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; an
+    untrusting caller hears why not."""
     more = ("--workers", workers, *options(pair))
     with serving(tmp_path, {"one": one}, options=more) as router:
         url = f"https://127.0.0.1:{router.port}"
@@ -175,6 +181,9 @@ def test_commands_speak_to_it(
         assert "000" in one_line(quick("send", "--url", f"{url}/callback", *ca).stdout)
         assert "certificate" in one_line(quick("health", "--url", url).stdout)
         assert "tls" in one_line(quick("send", "--url", f"{url}/callback").stdout)
+        monkeypatch.setenv("EBAAS_ROUTER_PORT", str(router.port))
+        monkeypatch.setenv("EBAAS_ROUTER_TLS_CERT", str(pair.cert))
+        assert "000" in one_line(quick("send").stdout)
 
 
 def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from router.cli.asking import own_url
 from router.cli.options import (
     STDIN,
     add_settings,
@@ -21,11 +22,10 @@ from router.cli.options import (
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.secrets import read_secrets
+from router.config import SETTINGS
 from router.contract import Signer, Unreadable, parse_json
-from router.model import FIELDS, Event, SettingInvalid, new_id
+from router.model import FIELDS, Event, Secret, SettingInvalid, new_id
 from router.net import USUAL, Tls
-
-DEFAULT_URL = "http://127.0.0.1:8080/callback"
 
 #: The platform page's sample: what the event's options are unless they are given.
 _SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
@@ -89,7 +89,10 @@ def _add_event(parser: argparse.ArgumentParser) -> None:
 def _add_exchange(parser: argparse.ArgumentParser) -> None:
     request = parser.add_argument_group("the request")
     request.add_argument(
-        "--url", type=value(parse_url), help=f"where to send it (default {DEFAULT_URL})"
+        "--url",
+        type=value(parse_url),
+        help="where to send it (default where a `serve` with the same variables listens: "
+        "http://127.0.0.1:8080/callback unless they say otherwise)",
     )
     request.add_argument(
         "--header",
@@ -117,16 +120,29 @@ def read_request(args: argparse.Namespace) -> Request:
     if len(files) > 1 or len(urls) + (args.url is not None) > 1:
         raise SettingInvalid("one FILE and one URL at most can be given")
     try:
-        url = parse_url(urls[0]) if urls else args.url or DEFAULT_URL
+        url = parse_url(urls[0]) if urls else args.url
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
     body, tls = _body(args, *files), trust(args)
+    if url is None:
+        url = _own_url(args)
+        if tls is USUAL and url.startswith("https:"):
+            tls = Tls.of(verify=False)  # its certificate is for another name
     usual = {
         b"content-type": b"application/json",
         **(_headers_of_target(body) if args.sign is not None else {}),
     }
     headers = tuple({**usual, **dict(args.header)}.items())
     return Request(url, headers, body, args.timeout, tls, _signer(args))
+
+
+def _own_url(args: argparse.Namespace) -> str:
+    """Where a `serve` with the same variables takes callbacks."""
+    if read_setting(args, "port") == 0:
+        raise SettingInvalid(f"{SETTINGS['port'].variable}: 0 is no port to send to; see --url")
+    scheme = "http" if read_setting(args, "tls_cert") is None else "https"
+    path: Secret = read_setting(args, "path")
+    return own_url(args, "host", "port", scheme) + path.reveal()
 
 
 def _signer(args: argparse.Namespace) -> Signer | None:
