@@ -24,7 +24,7 @@ from router.cli.options import (
     value,
 )
 from router.config import SETTINGS, Settings
-from router.model import RouterError
+from router.model import RouterError, SettingInvalid
 from router.net import take_inherited
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ HELP = Help(
 )
 
 
+#: Who listens at all addresses.
+_EVERY = {"0.0.0.0", "::"}
+
 #: What a store in a file has open: the file, its log and the log's index, for each connection.
 _SQLITE_FILES = 16
 
@@ -87,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     settings = read_settings(args)
     handed = take_inherited(os.environ)
     settings = _at(settings, handed)
+    if handed.ops is None:
+        _mind_ports(settings)
     if settings.workers > 1:
         return _serve_by_workers(settings, handed, serve_command(args))
     return _serve_alone(settings, handed, serve_command(args))
@@ -99,6 +104,16 @@ def _at(settings: Settings, handed: Inherited) -> Settings:
             host, port = listener.getsockname()[:2]
             settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
     return settings
+
+
+def _mind_ports(settings: Settings) -> None:
+    """Raises SettingInvalid where both are one: whoever listens first would be told of as another
+    program that has taken it."""
+    one = settings.host == settings.ops_host or _EVERY & {settings.host, settings.ops_host}
+    if one and settings.port == settings.ops_port != 0:
+        raise SettingInvalid(
+            f"--ops-port: {settings.ops_port} is that of --port, and has to differ"
+        )
 
 
 def _heed_early_signals() -> None:

@@ -217,6 +217,15 @@ def test_a_failed_start_is_said_once(tmp_path: Path) -> None:
     assert finished.stdout == b""
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_port_for_both_is_told(workers: str) -> None:
+    """No other program uses it, so nothing has to be stopped."""
+    options = ("--port", "8090", "--ops-port", "8090", "--host", "0.0.0.0", "--workers", workers)
+    finished = run("serve", *options)
+    assert finished.returncode == 2
+    assert "--ops-port: 8090 is that of --port" in one_line(finished.stderr)
+
+
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     """Workers share their port with each other and with nobody else; the ops port is nobody's."""
     with pool(tmp_path) as both:
