@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from router.archive.trace.finding import Match, matches, name_of, story_of
     from router.archive.trace.happenings import EventLine, ToldCaller, happening
     from router.archive.trace.inventory import Inventory, inventory
+    from router.archive.trace.logs import may_tell
     from router.archive.trace.question import Question, Word
     from router.archive.trace.rows import Row, Rows, rows
     from router.archive.trace.shapes import (
@@ -62,6 +63,7 @@ __all__ = [
     "inventory",
     "match_shape",
     "matches",
+    "may_tell",
     "name_of",
     "resend",
     "resumed",

@@ -19,7 +19,7 @@ from router.cli.history.stories import story_told
 from router.model.event import Reason
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
-from tests.support.house import event
+from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import SOON, always, serving, target, until
 from tests.support.shop import Shop, SqliteShop, dead
@@ -379,6 +379,26 @@ def test_a_log_is_read_as_collectors_wrap_it(
     assert from_file.json == from_stdin.json
     assert [step["what"] for step in from_file.json["steps"]] == ["request", "retried"]
     assert len(ran("trace", "--failed", "--log", tmp_path / "log").lines) > 3
+
+
+@pytest.mark.parametrize("log", ["serve.log", "-"])
+def test_a_log_for_people_is_told_as_that(tmp_path: Path, log: str) -> None:
+    """It has no events, so it is not looked through in vain; an empty one has none yet."""
+    said = b"2026-11-25T14:24:52.201Z info    event a.gs.cert.1 500 in 31.2 ms: ledger status 503\n"
+    file = tmp_path / "serve.log"
+    file.write_bytes(said)
+    name = log if log == "-" else str(file)
+    table = tmp_path / "routes.yaml"
+    table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
+    explain = ("explain", "--target", "ledger", "--config", table)
+    for words in (("trace", "one"), explain):
+        found = ran(*words, "--log", name, stdin=said)
+        assert (found.code, found.out) == (3, "")
+        shown = "stdin" if log == "-" else name
+        assert f"--log: no line of {shown} is a router's JSON" in found.err
+        assert "--log-format json" in found.err
+    file.write_bytes(b"")
+    assert ran("trace", "one", "--log", name).code == 1
 
 
 def test_what_archive_and_log_both_have_is_told_once(tmp_path: Path) -> None:

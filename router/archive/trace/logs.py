@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -13,6 +14,9 @@ _BLOCK = 8 * 1024 * 1024
 
 #: How a line of the router's begins.
 _OWN = b'{"time":"'
+
+#: What each of them has, however it is wrapped, and how long that is at most, about.
+_HAPPENING, _EDGE = re.compile(rb'happening\\*":'), 32
 
 #: What has the line within a collector's own JSON: Docker, containerd and most others, journald.
 _WITHIN = ("log", "MESSAGE", "message", "msg")
@@ -31,6 +35,17 @@ def log_lines(
             yield unwrapped(line)
         progress(size)
     yield from map(unwrapped, lines_with(rest, needles))
+
+
+def may_tell(stream: IO[bytes]) -> bool:
+    """Whether it has a line of the router's in JSON, or nothing at all."""
+    rest, is_empty = b"", True
+    while block := stream.read(_BLOCK):
+        is_empty = False
+        if _HAPPENING.search(rest + block):
+            return True
+        rest = block[-_EDGE:]
+    return is_empty
 
 
 def unwrapped(line: bytes) -> bytes:

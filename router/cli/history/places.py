@@ -220,7 +220,21 @@ async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
 
 
 def log_source(name: str, spool: IO[bytes]) -> TraceSource:
-    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none."""
+    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none, or
+    one for people; also raises OSError."""
+    from router.archive import may_tell
+
+    source = _log_source(name, spool)
+    with source.open() as stream:
+        if not may_tell(stream):
+            raise StartFailed(
+                f"--log: no line of {'stdin' if name == STDIN else name} is a router's JSON; "
+                "its log is that with --log-format json"
+            )
+    return source
+
+
+def _log_source(name: str, spool: IO[bytes]) -> TraceSource:
     from router.archive import TraceSource
 
     if name != STDIN:
