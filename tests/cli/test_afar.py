@@ -163,6 +163,14 @@ def test_status_takes_the_same_token(scene: Scene) -> None:
     assert "see --token-file" in ran("status", *scene.afar[:2]).err
 
 
+def test_a_team_is_told_of_its_own_plan(scene: Scene) -> None:
+    """What others' routes match is not called unmatched, and the plan is not empty."""
+    found = ran("explain", "p.x.fine.1", *scene.as_("ledger"))
+    assert found.code == 0, found.err
+    assert "no route to a target of yours matches" in found.lines
+    assert found.lines[-2:] == ["plan:", "  nothing for a target of yours"]
+
+
 @pytest.mark.parametrize("command", ["deliveries list", "status"])
 def test_a_url_of_no_use_has_an_example_that_fits(scene: Scene, command: str) -> None:
     """It names the ops port; what asks the callback port instead is told so."""

@@ -20,7 +20,9 @@ def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
     others = [route for route in explained["routes"] if not route["matched"]]
     yield from _event(explained["event"], by_key=by_key)
     yield ""
-    yield "no route matches" if not matching else f"{_routes(len(matching), 'match')}:"
+    # To a team an event that others' routes match is neither matched nor unmatched.
+    to_whom = "" if explained["unmatched"] else " to a target of yours"
+    yield f"{_routes(len(matching), 'match')}:" if matching else f"no route{to_whom} matches"
     yield from _matches(matching)
     if others:
         left = explained["left"]
@@ -30,6 +32,8 @@ def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
     yield ""
     yield "plan:"
     if explained["unmatched"] is None:
+        if not explained["targets"]:
+            yield "  nothing for a target of yours"
         planned = sorted(explained["targets"], key=lambda target: not target["required_by"])
         yield from columns([_planned(target) for target in planned], indent=2)
     else:

@@ -375,6 +375,7 @@ export const WORDS = {
   "explain.refused": ["It would be refused: EBaaS gets {code} {msg}", "会被拒绝：EBaaS 收到 {code} {msg}"],
   "explain.unmatched.reject": ["No route matches: EBaaS gets 500, and sends it again.", "没有匹配的路由：EBaaS 收到 500，并会重发。"],
   "explain.unmatched.accept": ["No route matches: EBaaS gets 000, and it goes nowhere.", "没有匹配的路由：EBaaS 收到 000，事件不转发。"],
+  "explain.nothing": ["Nothing for a target of yours.", "没有发往本团队业务端的内容。"],
   "explain.by": ["by {routes}", "依据：{routes}"],
   "explain.matched": ["{n} {n|route matches|routes match}", "匹配 {n} 条路由"],
   "explain.nearest": ["The nearest that do not", "最接近但不匹配的路由"],

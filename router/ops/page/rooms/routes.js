@@ -83,8 +83,10 @@ function explanation(said) {
   const others = said.routes.filter((route) => !route.matched);
   return h('div', { class: 'panel', role: 'status' },
     said.unmatched ? h('p', { class: 'bad' }, text(`explain.unmatched.${said.unmatched}`))
-      : h('ul', null, ['required', 'optional'].flatMap((as) => said.targets
-        .filter((target) => as === asOf(target)).map((target) => planned(target, as)))),
+      : said.targets.length
+        ? h('ul', null, ['required', 'optional'].flatMap((as) => said.targets
+          .filter((target) => as === asOf(target)).map((target) => planned(target, as))))
+        : h('p', null, text('explain.nothing')),
     matched.length ? [h('h3', null, text('explain.matched', { n: matched.length })),
       h('ul', null, matched.map(matchTold))] : null,
     others.length ? [h('h3', null, text('explain.nearest')),
