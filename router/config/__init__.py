@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         parse_port,
     )
     from router.config.source import Look, Source
-    from router.config.variables import Unresolved, Variables
+    from router.config.variables import Unresolved, Unset, Variables
 
 __all__ = [
     "DEEDS",
@@ -84,6 +84,7 @@ __all__ = [
     "Source",
     "Standing",
     "Unresolved",
+    "Unset",
     "Variables",
     "Verdict",
     "Written",

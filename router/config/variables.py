@@ -30,6 +30,10 @@ class Unresolved(Exception):
         self.once = once
 
 
+class Unset(Unresolved):
+    """One that has no value here and now, and may have one where the router runs."""
+
+
 class Variables:
     """Where variables and secret files get their values, and which of them were used."""
 
@@ -81,14 +85,14 @@ class Variables:
         if default is not None:
             return value or default
         if value is None:
-            raise Unresolved(f"the variable {shown(variable)} is not set, and has no default")
+            raise Unset(f"the variable {shown(variable)} is not set, and has no default")
         return value
 
     def _secret(self, name: str) -> str:
         """The text of a file below the secrets directory, one line end at its end taken off."""
         if self._secrets_dir is None:
             why = "there is no secrets directory to read a file from: see --secrets-dir"
-            raise Unresolved(why, once=True)
+            raise Unset(why, once=True)
         try:
             content = read_below(self._secrets_dir, name)
             if is_exposed(self._secrets_dir / name) and not _is_public(content):
@@ -101,7 +105,7 @@ class Variables:
             if isinstance(error, PermissionError):
                 closed = why_not(self._secrets_dir / name, error)
                 why = f"the secret file {shown(name)} can't be read: {closed}"
-            raise Unresolved(why, once=gone) from None
+            raise Unset(why, once=gone) from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
         try:

@@ -64,10 +64,10 @@ def test_it_replaces_nothing() -> None:
     ("given", "why"),
     [
         ("ledger", "'ledger' is not NAME=URL"),
-        ("l=ftp://x/", "targets.l.url a URL has to begin with http:// or https://"),
+        ("l=ftp://x/", "targets.l.url: a URL has to begin with http:// or https://"),
         ("l=http://169.254.169.254/", "is a cloud metadata address, which must never be called"),
         ("a b=http://127.0.0.1/", "'a b' is not a target's name"),
-        ("l=${NOWHERE}", "NOWHERE"),
+        ("l=${NOWHERE", "targets.l.url: a ${ that no } closes"),
     ],
 )
 def test_a_target_that_can_not_be_is_one_line(given: str, why: str) -> None:
@@ -77,6 +77,18 @@ def test_a_target_that_can_not_be_is_one_line(given: str, why: str) -> None:
     assert result.err.startswith("ebaas-router: --target: ")
     assert why in result.err
     assert not Path("config").exists()
+
+
+def test_a_variable_need_not_be_set_yet() -> None:
+    """It is written as it was given, and noted; what else is wrong is an error all the same."""
+    given = targets("ledger=${LEDGER_URL}", "audit=https://${AUDIT_HOST}/", "x=${file:x}")
+    assert ran("init", *given, *targets("y=ftp://x/")).code == 2
+    result = ran("init", *given)
+    assert result.code == 0
+    assert "targets.ledger.url: the variable 'LEDGER_URL' is not set" in result.err
+    assert len(result.err.splitlines()) == 3
+    assert "url: ${LEDGER_URL}\n" in Path("config/routes.yaml").read_text("utf-8")
+    assert ran("check").code == 1
 
 
 def test_a_warning_stops_nothing() -> None:

@@ -32,6 +32,9 @@ HELP = Help(
 #: Where events go unless told otherwise: `ebaas-router receive` listens there.
 _DEFAULT = "receiver=http://127.0.0.1:9001/callback"
 
+#: What is checked in place of a URL that has no value yet.
+_STAND_IN = "https://target.example.com/"
+
 #: The editors' schemas, which are written beside the files.
 _SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
 
@@ -104,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     targets = [_target(text) for text in args.target or [_DEFAULT]]
     files = {**_files(targets), **_schemas()}
-    _check(files["routes.yaml"], targets, read_setting(args, "secrets_dir"))
+    _check(targets, read_setting(args, "secrets_dir"))
     if there := [name for name in files if (folder / name).exists()]:
         note(f"{folder / there[0]} is there already; nothing was written")
         return BAD
@@ -146,20 +149,41 @@ def _schemas() -> Mapping[str, str]:
     return {name: shipped_schema(name).read_text("utf-8") for name in _SCHEMAS}
 
 
-def _check(routes: str, targets: Iterable[NewTarget], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for what the router would not take, and notes what it warns of."""
+def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
+    """Raises SettingInvalid for what the router would not take, and notes what it warns of, and
+    what has no value yet."""
     from router.config import parse
 
     named = [each.name for each in targets]
     if twice := [name for name in named if named.count(name) > 1]:
         raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
+    unset = _unset(targets, secrets_dir)
+    known = [NewTarget(each.name, _STAND_IN) if each in unset else each for each in targets]
+    routes = _files(known)["routes.yaml"]
     try:
         warnings = parse(routes.encode(), "routes.yaml", os.environ, secrets_dir).warnings
     except ConfigInvalid as error:
-        wrong = [f"--target: {each.path} {each.message}" for each in error.problems]
+        wrong = [f"--target: {each.path}: {each.message}" for each in error.problems]
         raise SettingInvalid("\n".join(wrong)) from None
     for each in warnings:
         note(f"warning: {each.path}: {each.message}")
+    for target, why in unset.items():
+        note(f"targets.{target.name}.url: {why}; the router needs it")
+
+
+def _unset(targets: Iterable[NewTarget], secrets_dir: Path | None) -> dict[NewTarget, str]:
+    """Those whose URL has no value here, as a variable may, and why."""
+    from router.config import Unresolved, Unset, Variables
+
+    variables, found = Variables(os.environ, secrets_dir), dict[NewTarget, str]()
+    for each in targets:
+        try:
+            variables.resolve(each.url)
+        except Unset as error:
+            found[each] = str(error)
+        except Unresolved:
+            continue  # the parser says where
+    return found
 
 
 def _tell(folder: Path, files: Iterable[str]) -> None:
