@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
@@ -47,6 +47,9 @@ _MAX_ANSWER = 64 * 1024 * 1024
 _MAX_NAME = 24
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
+
+#: Of a target that nothing was sent to since the start.
+_UNUSED = "no attempts"
 
 Said = Mapping[str, Any]
 
@@ -128,8 +131,13 @@ def _told(said: Said, cells: int) -> Iterator[str]:
     try:
         targets = said["targets"].get("each", {})
         rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
-        yield _summary(said)
-        for why in _troubles(said, targets):
+        troubles = list(_troubles(said, targets))
+        if said["reasons"] and not troubles:
+            yield clipped(_cause(said["reasons"]), cells)
+            yield _summary(said)
+        else:
+            yield f"{said['status']}: {_summary(said)}"
+        for why in troubles:
             yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         raise Unanswered("the router's /status is of another version than this command") from None
@@ -143,7 +151,13 @@ def _summary(said: Said) -> str:
     in_flight = (
         f"{requests['in_flight']:,.0f} of {counted(int(requests['limit']), 'request')} in flight"
     )
-    return f"{said['status']}: ebaas-router {said['version']}, {in_flight}"
+    return f"ebaas-router {said['version']}, {in_flight}"
+
+
+def _cause(reasons: Sequence[str]) -> str:
+    """Where targets alone are why: what the table has not in so many words."""
+    first, more = reasons[0].removeprefix("targets: "), len(reasons) - 1
+    return f"degraded: {first}" + (f", and {counted(more, 'reason')} more" if more else "")
 
 
 def _troubles(said: Said, targets: Said) -> Iterator[str]:
@@ -162,7 +176,7 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
     since = told.get("failing_since") if told["failing"] else None
     state, rank = _state(told), 0
-    if state in ("well", "unused"):
+    if state in ("well", _UNUSED):
         rank = 1 if dead else 2 if waiting else 3
     pause = told.get("pause")
     if pause and now:
@@ -188,7 +202,7 @@ def _state(told: Said) -> str:
         return "breaker open"
     if told["failing"]:
         return "fails"
-    return "well" if told["last_acknowledged"] or told.get("last_failure") else "unused"
+    return "well" if told["last_acknowledged"] or told.get("last_failure") else _UNUSED
 
 
 def _why(failure: Said) -> str:

@@ -17,7 +17,7 @@ from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing
 from router.model import SUCCESS, Attempt, Event, Refused
 from router.routing import Plan, Target
-from router.store import UNSETTLED, Ended, Pause, State, StoreFailed, Usage
+from router.store import ADVICE, UNSETTLED, Ended, Pause, State, StoreFailed, Usage
 from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
 
 #: The longest id that a line has, in characters.
@@ -252,7 +252,8 @@ class Observer:
 
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))
-        self._log.warning("store", error=str(error))
+        advice = ADVICE.get(str(error))
+        self._log.warning("store", error=str(error), **({"detail": advice} if advice else {}))
         self._happenings.store_failed(error)
 
     def back(self, seconds: float) -> None:

@@ -17,6 +17,7 @@ from router.ops.report import (
     is_failing,
     told_at,
 )
+from router.store import ADVICE
 from router.telemetry import Snapshot, merged
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
@@ -147,7 +148,9 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
     fullness = process["store_fullness"]
     reasons = []
     if now - last["failed_at"] < STORE_RECOVERED:
-        reasons.append(f"{last['error']}, last at {told_at(last['failed_at'])}")
+        error, advice = last["error"], ADVICE.get(last["error"])
+        why = f"{error} ({advice})" if advice else error
+        reasons.append(f"{why}, last at {told_at(last['failed_at'])}")
     if fullness >= STORE_FULL:
         reasons.append(f"{fullness:.0%} full")
     return _check(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from router.store.pauses import Pause, pause, paused, resume
     from router.store.promises import (
+        ADVICE,
         UNSETTLED,
         DeliveryRow,
         Due,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from router.store.url import Database, parse_database
 
 __all__ = [
+    "ADVICE",
     "BEAT",
     "DISCARDED",
     "FILTERS",

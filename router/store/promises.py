@@ -34,6 +34,10 @@ class StoreFailed(RouterError):
     detail: str = ""
 
 
+#: What to do about some of its words.
+ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
+
+
 class StoreFull(StoreFailed):
     """There is no room; nothing was written and nothing will be."""
 

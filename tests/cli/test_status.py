@@ -78,7 +78,7 @@ def test_a_running_router_in_a_table(tmp_path: Path) -> None:
             finished = status("--url", url)
     lines = lines_of(finished)
     assert finished.returncode == 1
-    assert lines[0].startswith("degraded: ebaas-router ")
+    assert lines[0].startswith("degraded: ")
     # A loaded machine may be told of before the table.
     table = lines[next(at for at, line in enumerate(lines) if line.startswith("target ")) + 1 :]
     assert table[0].split()[:2] == ["zeal", "fails"]
@@ -99,7 +99,7 @@ def test_all_is_well(tmp_path: Path) -> None:
         without = status("--url", url)
         as_json = status("--url", url, "--ops-token-file", str(token), "--format", "json")
     assert finished.returncode == 0
-    assert lines_of(finished)[-1].split()[:2] == ["one", "unused"]
+    assert lines_of(finished)[-1].split()[:3] == ["one", "no", "attempts"]
     assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}
     assert (without.returncode, without.stdout) == (1, b"")
     assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --token-file\n"
@@ -120,7 +120,8 @@ def test_the_worst_comes_first() -> None:
     with answering(said(targets, ("targets: g-old fails",))) as url:
         lines = lines_of(status("--url", url))
     assert lines == [
-        "degraded: ebaas-router 1.2.3, 3 of 1,024 requests in flight",
+        "degraded: g-old fails",
+        "ebaas-router 1.2.3, 3 of 1,024 requests in flight",
         "",
         "target     state            in flight  waiting  dead   last failure",
         "g-old      fails 2h 5m      7/32       0        0      status (503)",
@@ -130,8 +131,19 @@ def test_the_worst_comes_first() -> None:
         "d-dead     well             0/32       0        1,200  timeout",
         "c-waiting  well             0/32       5        0",
         "a-well     well             0/32       0        0",
-        "b-unused   unused           0/32       0        0",
+        "b-unused   no attempts      0/32       0        0",
     ]
+
+
+def test_dead_letters_alone_are_told_in_the_first_line() -> None:
+    """Where nothing fails the table would not say why it is degraded."""
+    reasons = ("targets: one has 6 dead letters",)
+    with answering(said({"one": one(unsettled={"dead": 6.0})}, reasons)) as url:
+        assert lines_of(status("--url", url))[0] == "degraded: one has 6 dead letters"
+    with answering(said({"one": one()}, (*reasons, "targets: one is paused", *reasons))) as url:
+        first, second = lines_of(status("--url", url))[:2]
+    assert first == "degraded: one has 6 dead letters, and 2 reasons more"
+    assert second == "ebaas-router 1.2.3, 3 of 1,024 requests in flight"
 
 
 def test_a_pause_is_told_with_its_reason() -> None:

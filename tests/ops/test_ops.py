@@ -283,6 +283,10 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
         process.metrics.store_failed_at = time.time() - 120
         assert await ops.reasons() == []
         assert (await ops.status())["store"]["error"] == "disk_full"
+        process.metrics.store_failed("gone")
+        (reason,) = await ops.reasons()
+        advice = "its file was deleted or replaced: restart the router"
+        assert reason.startswith(f"store: gone ({advice}), last at ")
 
 
 async def test_a_store_is_degraded_from_half_full_on() -> None:

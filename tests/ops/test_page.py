@@ -81,7 +81,9 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
     first, second = ill("one"), ill("another")
     now = first["status"]["store"]["failed_at"]
-    said = status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)
+    said = [status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)]
+    first["status"]["store"]["error"] = "gone"
+    said.append(status_of(Reports([first]), now))
     reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
     assert len(reasons) >= len(phrases)
     assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []

@@ -194,6 +194,18 @@ def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
         assert (line["level"], line["seconds"] >= 2.0) == ("info", True)
 
 
+def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path, quick: Path) -> None:
+    """In the log, where whoever looks has no page at hand."""
+    store = quick / "store.db"
+    with scene(tmp_path, store) as at:
+        assert at.router.post("fails-before") == "500"
+        store.unlink()
+        at.router.wait_for(lambda: at.router.lines("store"))
+        line = at.router.lines("store")[0]
+        assert line["error"] == "gone"
+        assert line["detail"] == "its file was deleted or replaced: restart the router"
+
+
 @long
 def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> None:
     """A power cut of the disk alone: the router forwards without a memory until it is mounted

@@ -86,7 +86,7 @@ export const WORDS = {
   "state.breaker_open": ["breaker open", "已熔断"],
   "state.waiting": ["waiting", "有积压"],
   "state.well": ["well", "正常"],
-  "state.unused": ["unused", "无流量"],
+  "state.unused": ["no attempts", "暂无尝试"],
   "target.state": ["State", "状态"],
   "target.in_flight": ["In flight", "在途"],
   "target.in_flight_of": ["{n} of {limit}, {waiting} waiting", "{n} / {limit}，等待 {waiting}"],
@@ -409,6 +409,8 @@ export const PHRASES = [
   [/^the nodes have run different ones for (\d+) s$/, "各节点配置不一致已 $1 秒"],
   [/^(\S+)% full$/, "已用 $1%"],
   [/^(.+), last at (\S+); lines lost: (\d+)$/, "$1，最近一次 $2；丢失 $3 行"],
+  [/^gone \(its file was deleted or replaced: restart the router\), last at (\S+)$/,
+    "文件被删除或替换：请重启路由服务，最近一次 $1"],
   [/^(.+), last at (\S+)$/, "$1，最近一次 $2"],
   [/^process (\d+) was blocked for (\S+) s in the last minute$/, "进程 $1 最近一分钟被阻塞 $2 秒"],
 ];
