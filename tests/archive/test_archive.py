@@ -27,8 +27,9 @@ from tests.support.archived import archived
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
-from tests.support.serving import Serving, always, body, name_of, serving, target, until
+from tests.support.serving import Serving, always, body, name_of, serving, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 
@@ -75,7 +76,7 @@ def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> No
     )
     with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
         assert router.ask("POST", "/callback", sent.encode())[1] == "000"
-        until(lambda: archived(tmp_path / "store.db-archive"))
+        wait_until(lambda: archived(tmp_path / "store.db-archive"))
         (line,) = archived(tmp_path / "store.db-archive")
         assert line.pop("payload") == sent
         assert line == router.lines("event")[0]
@@ -112,7 +113,7 @@ def test_its_line_is_whole_where_the_logs_is_cut(tmp_path: Path) -> None:
     with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
         sent = json.dumps({**json.loads(body("one")), "event_key": key})
         assert router.ask("POST", "/callback", sent.encode())[1] == "000"
-        until(lambda: archived(tmp_path / "store.db-archive"))
+        wait_until(lambda: archived(tmp_path / "store.db-archive"))
         assert router.lines("event")[0]["cut"] == ["event_key"]
     (line,) = archived(tmp_path / "store.db-archive")
     assert ("cut" in line, line["event_key"]) == (False, key)
@@ -136,14 +137,16 @@ def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> Non
     with target() as good, target(always("700")) as bad:
         with serving(tmp_path, {"good": good}, {"bad": bad}, queue=queue) as router:
             assert router.post("one") == "000"
-            until(lambda: archived(folder, "dead_letter"))
+            wait_until(lambda: archived(folder, "dead_letter"))
         (event,) = archived(folder)
         (dead,) = archived(folder, "dead_letter")
         assert dead["event_id"] == event["event_id"]
         (tmp_path / "two").mkdir()
         with serving(tmp_path / "two", {"good": good}, match="other") as router:
             assert [router.post("two") for _ in range(7)] == ["500"] * 7
-            until(lambda: len(archived(tmp_path / "two" / "store.db-archive", "unmatched")) == 7)
+            wait_until(
+                lambda: len(archived(tmp_path / "two" / "store.db-archive", "unmatched")) == 7
+            )
 
 
 def test_bodies_can_be_left_out(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_bodies_can_be_left_out(tmp_path: Path) -> None:
         serving(tmp_path, {"ledger": ledger}, options=["--archive-bodies", "off"]) as router,
     ):
         router.post("one")
-        until(lambda: archived(tmp_path / "store.db-archive"))
+        wait_until(lambda: archived(tmp_path / "store.db-archive"))
     (line,) = archived(tmp_path / "store.db-archive")
     assert "payload" not in line
 
@@ -178,7 +181,7 @@ def test_no_header_and_no_secret_is_in_it(tmp_path: Path) -> None:
             with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
                 connection.request("POST", "/callback", body("one"), headers)
                 assert json.loads(connection.getresponse().read())["code"] == "000"
-            until(lambda: archived(tmp_path / "store.db-archive"))
+            wait_until(lambda: archived(tmp_path / "store.db-archive"))
         finally:
             router.close()
     kept = json.dumps(archived(tmp_path / "store.db-archive"))
@@ -374,7 +377,7 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         big = "x" * 20_000
         for number in range(20):
             assert router.post(f"{number} {big}") == "000"
-        until(lambda: router.lines("archive_lost"))
+        wait_until(lambda: router.lines("archive_lost"))
         assert router.lines("archive_lost")[0]["why"] == "disk_full"
         status = json.loads(asked(ops, "/status"))
         assert status["archive"]["reasons"][0].startswith("disk_full, last at ")
@@ -384,7 +387,7 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         )
         ballast.unlink()
         assert router.post("there is room") == "000"
-        until(
+        wait_until(
             lambda: (
                 "there is room"
                 in [name_of(line["payload"].encode()) for line in archived(disk / "archive")]
@@ -413,7 +416,7 @@ def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
         why = f"the archive {tmp_path / 'archive'} can't be used: it is a file"
         assert why in [line["problem"] for line in router.lines("config")]
         assert router.post("one") == "000"
-        until(lambda: router.lines("archive_lost"))
+        wait_until(lambda: router.lines("archive_lost"))
         assert router.lines("archive_lost")[0]["count"] == 1
 
 
@@ -425,7 +428,7 @@ def test_each_worker_writes_its_own_segments(tmp_path: Path) -> None:
         names = [f"event {number}" for number in range(60)]
         for name in names:
             assert router.post(name) == "000"
-        until(lambda: len(archived(folder)) == len(names))
+        wait_until(lambda: len(archived(folder)) == len(names))
         segments = found(folder)
         router.interrupt(signal.SIGTERM)
     assert len(segments) == 2

@@ -21,8 +21,9 @@ from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
-from tests.support.serving import SOON, always, serving, target, until
+from tests.support.serving import SOON, always, serving, target
 from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -234,7 +235,7 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
         both = {"ledger": ledger, "audit": audit}
         with serving(tmp_path, both, ebaas=ebaas) as router:
             assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
-            until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
+            wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
             found = ran("trace", "order-1", "--store", tmp_path / "store.db")
             router.interrupt(signal.SIGTERM)
     assert found.code == 0, found.err
@@ -255,7 +256,7 @@ def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
         serving(tmp_path, {"ledger": ledger}, {"audit": audit}, queue=queue) as router,
     ):
         assert router.post("order-1") == "000"
-        until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
+        wait_until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
         found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
     steps = found.json["steps"]
     assert [(step["what"], step.get("retry")) for step in steps] == [
@@ -275,7 +276,7 @@ def test_a_failed_attempt_is_told_once(tmp_path: Path, archive: str) -> None:
         serving(tmp_path, {"audit": audit}, ebaas={"waits": ["1h"]}, options=options) as router,
     ):
         assert router.post("order-1") == "500"
-        until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
+        wait_until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
         place = ("--store", tmp_path / "store.db", "--archive", archive)
         found = ran("trace", "order-1", *place)
     assert found.code == 0, found.err

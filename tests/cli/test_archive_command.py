@@ -19,9 +19,10 @@ from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
-from tests.support.serving import serving, target, until
+from tests.support.serving import serving, target
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.somebody import as_somebody, reachable
+from tests.support.waiting import wait_until
 
 
 def archive(folder: Path, verb: str, *arguments: str | Path) -> Ran:
@@ -269,7 +270,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Sh
     options = ("--archive", str(tmp_path / "archive"), "--store", shop.option, "--yes")
     words = ("archive", "replay", "--target", "ledger", "--since", "1h", *options)
     with running(*words, "--rate", "20/s") as slow:
-        until(lambda: shop.states())
+        wait_until(lambda: shop.states())
         slow.process.send_signal(signal.SIGKILL)
         slow.wait()
     before = len(shop.states())
@@ -346,7 +347,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
             )
         assert done.code == 0, done.err
         assert "waiting: ledger's share of the store is full" in done.err
-        until(lambda: len(ledger.got) == 40)
+        wait_until(lambda: len(ledger.got) == 40)
         retried = router.lines("retried")
     assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
     assert {each["cause"] for each in retried} == {"replay"}

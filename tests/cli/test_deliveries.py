@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, ran
 from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.waiting import wait_until
 
 #: How many deliveries the large store has, if not as many as is quick. The long form, minutes, is
 #: `TEST_ROWS=1000000 pytest -o faulthandler_timeout=0 tests/cli/test_deliveries.py -k in_steps`.
@@ -490,7 +490,7 @@ def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) ->
         with running("serve", *options) as router:
             router.wait_for(lambda: any("serving" in line for line in router.stdout))
             assert shop.run("replay", "--match", "*", "--yes").code == 0
-            until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
+            wait_until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
             assert router.interrupt() == 0
         came = [json.loads(line) for line in ledger.stdout]
     assert sorted(one["headers"]["webhook-id"] for one in came) == sorted(bodies)
@@ -530,10 +530,10 @@ def test_a_replay_that_is_killed_is_told_rightly(shop: Shop) -> None:
     """What it has done is done and counted; run again it does the rest."""
     shop.add_many(shop.many)
     with running(*replay_all(shop)) as killed:
-        until(lambda: shop.count(State.QUEUED) > 0)
+        wait_until(lambda: shop.count(State.QUEUED) > 0)
         killed.process.send_signal(signal.SIGKILL)
         killed.wait()
-    until(shop.is_alone)
+    wait_until(shop.is_alone)
     done = shop.count(State.QUEUED)
     assert [row[3] for row in shop.actions()] == [done]
     assert shop.run("replay", "--match", "*", "--yes").code == 0
@@ -544,14 +544,14 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
     """At once, with a line that says how far it got."""
     shop.add_many(shop.many)
     with running(*replay_all(shop)) as replaying:
-        until(lambda: shop.count(State.QUEUED) > 0)
+        wait_until(lambda: shop.count(State.QUEUED) > 0)
         with shop.locked():
             if shop.count(State.QUEUED) == shop.many:
                 return
             replaying.process.send_signal(signal.SIGINT)
             replaying.wait_for(lambda: any("stopped: " in line for line in replaying.stderr))
         assert replaying.wait() == 130
-    until(shop.is_alone)
+    wait_until(shop.is_alone)
     assert shop.count(State.QUEUED) < shop.many
     assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
 
@@ -582,11 +582,3 @@ def process(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Comp
         timeout=PATIENCE + MANY / 1000,
         check=False,
     )
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return once the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)

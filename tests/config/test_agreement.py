@@ -18,8 +18,9 @@ from router.config.loading import Config
 from router.model.event import FIELDS, Event
 from tests.support import naive
 from tests.support.folders import written
-from tests.support.house import PATIENCE, House, house
+from tests.support.house import House, house
 from tests.support.inprocess import ran
+from tests.support.waiting import until
 
 _pieces = st.sampled_from(("a", "b", ".", "1", "*", "?", "[ab]", "[!a]"))
 _patterns = st.lists(_pieces, min_size=1, max_size=6).map("".join)
@@ -221,10 +222,8 @@ async def _served(given: dict[str, Any], events: list[dict[str, str]]) -> list[d
     async with house({**given, "targets": nobody}) as router:
         for event in events:
             await router.post(json.dumps({**event, "changes": []}).encode())
-        async with asyncio.timeout(PATIENCE):
-            while len(lines := _about_events(router)) < len(events):
-                await asyncio.sleep(0.005)
-        return lines
+        await until(lambda: len(_about_events(router)) >= len(events))
+        return _about_events(router)
 
 
 def _about_events(router: House) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ from tests.support.command import ROOT, environment, run
 from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
+from tests.support.waiting import until, wait_until
 
 #: The lines of an event that came.
 HANDLED = {"event", "unmatched"}
@@ -91,8 +92,7 @@ class Serving:
         before = len(self.lines)
         httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, trust_env=False)
         # A look at the files may have its line in between.
-        while not (told := {line["happening"] for line in self.lines[before:]} & HANDLED):
-            time.sleep(0.005)
+        told = wait_until(lambda: {line["happening"] for line in self.lines[before:]} & HANDLED)
         return "event" in told
 
 
@@ -325,9 +325,7 @@ async def test_a_file_caught_half_way_is_not_taken(
         reload.ask()
         await asyncio.sleep(0.02)
     file.write_text(table("whole"))
-    async with asyncio.timeout(PATIENCE):
-        while "whole" not in taken:
-            await asyncio.sleep(0.01)
+    await until(lambda: "whole" in taken)
     running.cancel()
     assert len(taken) <= 3
 
@@ -347,9 +345,7 @@ async def test_metric_and_status_name_the_file_and_its_owner(
     for text, successful in ((f"{good}nonsense: 1\n", False), (good, True)):
         (folder / "routes.d/certs.yaml").write_text(text)
         reload.ask()
-        async with asyncio.timeout(PATIENCE):
-            while standing.successful is not successful:
-                await asyncio.sleep(0.01)
+        await until(lambda now=successful: standing.successful is now)  # type: ignore[misc]
         reload.measure()
         status = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
         told = status["status"]["configuration"]["problems"]
@@ -385,11 +381,9 @@ async def test_looks_that_are_asked_for_sweep_nothing(
     monkeypatch.setattr(reloading, "LOOK_EVERY", PATIENCE)
     reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics)
     running = asyncio.create_task(reload.run())
-    async with asyncio.timeout(PATIENCE):
-        for number in range(3):
-            reload.ask()
-            while lines.getvalue().count("unchanged") <= number:
-                await asyncio.sleep(0.01)
+    for number in range(3):
+        reload.ask()
+        await until(lambda looks=number + 1: lines.getvalue().count("unchanged") == looks)  # type: ignore[misc]
     running.cancel()
     assert swept == 0
 
@@ -441,11 +435,8 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             await app._sender.sweep()
             assert set(codes) == {"000"}
             assert kept.connections <= 4
-            async with asyncio.timeout(PATIENCE):
-                while (
-                    odd.open + even.open > 12
-                ):  # each with four connections at most, kept ones too
-                    await asyncio.sleep(0.01)
+            # Each with four connections at most, kept ones too.
+            await until(lambda: odd.open + even.open <= 12)
         finally:
             server.stop()
             await serving

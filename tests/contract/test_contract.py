@@ -17,8 +17,9 @@ import pytest
 from router import __version__
 from router.model.errors import StartFailed
 from router.model.secret import Secret
-from tests.support.house import PATIENCE, SAMPLE, SERVER, House, event, house, routes, stand_in
+from tests.support.house import SAMPLE, SERVER, House, event, house, routes, stand_in
 from tests.support.servers import FOREIGN, OWN
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -494,9 +495,7 @@ async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
         house(routes({"one": url}), max_requests=1) as router,
     ):
         first = asyncio.create_task(router.post())
-        async with asyncio.timeout(PATIENCE):
-            while not seen:
-                await asyncio.sleep(0.005)
+        await until(lambda: seen)
         second = await router.post()
         assert (second.status_code, second.json()["code"]) == (503, "503")
         assert (await first).json()["code"] == "000"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from router.store.promises import StoreLimits
 from router.store.sqlite.ops import SqliteOps
 from router.telemetry.log.lines import utc
 from tests.support.house import PATIENCE, House, event, house, routes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,12 +92,6 @@ async def people(store: Path) -> AsyncIterator[SqliteOps]:
         yield ops
     finally:
         await ops.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def post(router: House, name: object) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.hostile import hostile
-from tests.support.house import PATIENCE, event, house, routes, stand_in
+from tests.support.house import event, house, routes, stand_in
 from tests.support.sockets import HeldPort
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -224,9 +225,7 @@ async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
         }
         async with house(table) as router:
             stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(20)]
-            async with asyncio.timeout(PATIENCE):
-                while hung.open < 4:
-                    await asyncio.sleep(0.005)
+            await until(lambda: hung.open >= 4)
             honest = [await router.post(event(event_key="good.1")) for _ in range(50)]
             assert all(not task.done() for task in stuck[:4])
             replies = await asyncio.gather(*stuck)
@@ -259,9 +258,7 @@ async def test_no_target_may_hold_more_than_its_share_of_all_requests() -> None:
         }
         async with house(table, max_requests=20) as router:
             stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(18)]
-            async with asyncio.timeout(PATIENCE):
-                while sum(task.done() for task in stuck) < 8:
-                    await asyncio.sleep(0.005)
+            await until(lambda: sum(task.done() for task in stuck) >= 8)
             assert (await router.post(event(event_key="good.1"))).json()["code"] == "000"
             assert not all(task.done() for task in stuck)
             await asyncio.gather(*stuck)

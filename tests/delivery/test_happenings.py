@@ -33,7 +33,8 @@ from tests.support.house import House, event, house, routes
 from tests.support.postgres import Database
 from tests.support.receivers import GOOD, Right
 from tests.support.receivers import serving as receiving
-from tests.support.serving import Serving, until
+from tests.support.serving import Serving
+from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -341,9 +342,7 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
             router.app._own_events.tell(TARGET_FAILING, {"since": "now"}, "ledger")
             await router.line("own_event")
             if bot == "hangs":
-                async with asyncio.timeout(T):
-                    while _in_flight(router) == 0:
-                        await asyncio.sleep(0.005)
+                await until(lambda: _in_flight(router))
             else:
                 await router.line("retried" if kept else "own_event")
             replies = [await router.post(event(changes=[n])) for n in range(20)]
@@ -399,14 +398,14 @@ def test_workers_tell_it_once(tmp_path: Path, kept: str, request: pytest.Fixture
         with closing(router):
             for name in range(20):
                 assert router.post(str(name)) == "000"
-            until(lambda: keys()["ebaas-router.target.failing.ledger"])
+            wait_until(lambda: keys()["ebaas-router.target.failing.ledger"])
             reload("{}", "refused", 1)
-            until(lambda: keys()["ebaas-router.config.refused"])
+            wait_until(lambda: keys()["ebaas-router.config.refused"])
             reload(json.dumps({**table, "ebaas": {"grace": "61s"}}), "taken", 1)
-            until(lambda: keys()["ebaas-router.config.changed"] == 1)
+            wait_until(lambda: keys()["ebaas-router.config.changed"] == 1)
             # Whoever had told anything else a second time has done so by the end of this.
             reload(json.dumps({**table, "ebaas": {"grace": "62s"}}), "taken", 2)
-            until(lambda: keys()["ebaas-router.config.changed"] == 2)
+            wait_until(lambda: keys()["ebaas-router.config.changed"] == 2)
     assert keys() == {
         "ebaas-router.target.failing.ledger": 1,
         "ebaas-router.config.refused": 1,

@@ -42,6 +42,7 @@ from router.store.sqlite import SqliteStore
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -384,9 +385,7 @@ async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
     scene.the_queue.poll = 3600
     stopping = asyncio.Event()
     running = asyncio.create_task(scene.the_queue.run(stopping))
-    async with asyncio.timeout(T):
-        while len(scene.retries) < 5 * MAX_PER_TARGET:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(scene.retries) >= 5 * MAX_PER_TARGET)
     stopping.set()
     scene.answers["two"] = YES
     scene.released.set()
@@ -398,9 +397,7 @@ async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
     await scene.queue("event", "one")
     stopping = asyncio.Event()
     running = asyncio.create_task(scene.the_queue.run(stopping))
-    async with asyncio.timeout(T):
-        while not scene.sent:
-            await asyncio.sleep(0.001)
+    await until(lambda: scene.sent)
     stopping.set()
     await scene.queue("another", "one")
     await asyncio.sleep(0.05)

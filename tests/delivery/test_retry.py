@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.support.command import run
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, SAMPLE, House, event, house, routes
 from tests.support.rows import query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -66,12 +66,6 @@ def rows(store: Path) -> dict[str, str]:
         return dict(connection.execute("SELECT target, state FROM deliveries").fetchall())
     finally:
         connection.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:

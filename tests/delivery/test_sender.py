@@ -22,8 +22,9 @@ from router.routing.target import Target
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Failure, T, TargetExchange
-from tests.support.engines import ENGINES, Engine, until
+from tests.support.engines import ENGINES, Engine
 from tests.support.hostile import hostile
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,8 @@ from router.ops.api.schema import schema_of
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.postgres import Server
-from tests.support.serving import always, until
+from tests.support.serving import always
+from tests.support.waiting import wait_until
 
 #: With workers too with LONG=1, which `make test-long` sets.
 KINDS = ["alone", *(["workers"] if "LONG" in os.environ else [])]
@@ -59,7 +60,7 @@ def event_of(router: Console, key: str, name: str) -> str:
         found.extend(each["event_id"] for each in events if each["event_key"] == key)
         return bool(found)
 
-    until(is_told)
+    wait_until(is_told)
     return found[-1]
 
 
@@ -162,7 +163,7 @@ def test_a_target_that_fails_is_told_with_its_own_words(router: Console) -> None
     """Its state, its last failure, its attempts of the hour, what it gets; the worst first."""
     router.targets["billing"].code = always("700")
     router.send("p.x.fails.1", "billing-fails")
-    until(lambda: router.get("/targets/billing")["state"] == "failing")
+    wait_until(lambda: router.get("/targets/billing")["state"] == "failing")
     router.targets["billing"].code = always("000")
     billing = router.get("/targets/billing")
     assert billing["last_failure"]["code"] == "700"
@@ -183,7 +184,7 @@ def test_the_hour_counts_what_came(router: Console) -> None:
     before = sum(router.get("/minutes")["events"])
     for number in range(4):
         assert router.send("p.x.hour.1", f"hour-{number}") == "000"
-    until(lambda: sum(router.get("/minutes")["events"]) == before + 4)
+    wait_until(lambda: sum(router.get("/minutes")["events"]) == before + 4)
     assert len(router.get("/minutes")["events"]) == 60
 
 
@@ -204,7 +205,7 @@ def test_a_reload_is_told_with_what_it_changed(router: Console) -> None:
     for number, content in enumerate(("{}", json.dumps(changed, indent=1), before), 1):
         router.config.write_text(content)
         router.router.process.send_signal(signal.SIGHUP)
-        until(lambda count=number: len(router.get("/routes")["reloads"]) == count)  # type: ignore[misc]
+        wait_until(lambda count=number: len(router.get("/routes")["reloads"]) == count)  # type: ignore[misc]
     _, taken, refused = router.get("/routes")["reloads"]
     assert (taken["result"], taken["problems"]) == ("taken", [])
     assert taken["changes"] == ["target 'auditors' changed: timeout '5s' → '6s'"]
@@ -281,7 +282,7 @@ def test_a_search_goes_by_what_a_team_may_see(router: Console) -> None:
     router.wait_for("dead", 2, "auditors", "b.x.more.1")
     router.targets["auditors"].code = always("000")
     question: dict[str, Any] = {"what": "b.x.more.1", "limit": 1}
-    until(lambda: router.get("/events", **question)["more"])
+    wait_until(lambda: router.get("/events", **question)["more"])
     assert router.get("/events", "ledger", **question)["more"]
     for filters in ({"code": "731"}, {"failed": "true"}):
         assert router.get("/events", **question, **filters)["more"]
@@ -354,7 +355,7 @@ def test_a_target_is_paused_and_goes_on(router: Console) -> None:
     ended = router.post("/targets/billing/resume", {})
     assert (ended["paused"], ended["pause"]["resumed_by"]) == (None, "ops")
     assert router.post("/targets/billing/resume", {}) == {"paused": None, "pause": None}
-    until(lambda: router.get("/targets/billing")["paused"] is None)
+    wait_until(lambda: router.get("/targets/billing")["paused"] is None)
     router.wait_for("queued", 0, "billing", "p.x.paused.1")
     wrong = {"until": "40d", "because": "x"}
     assert router.ask("POST", "/targets/billing/pause", json=wrong).status_code == 400
@@ -450,7 +451,7 @@ def settle(router: Console, target: str) -> None:
     counts = router.get("/deliveries", target=target)["counts"]
     found = {"awaiting": 0, "queued": 0, "dead": 0}
     found |= {each["state"]: each["deliveries"] for each in counts}
-    until(lambda: router.get(f"/targets/{target}")["unsettled"] == found)
+    wait_until(lambda: router.get(f"/targets/{target}")["unsettled"] == found)
 
 
 def the_id(router: Console, key: str) -> str:

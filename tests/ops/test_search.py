@@ -18,6 +18,7 @@ from router.ops.api.search import SEARCHES, Search
 from router.ops.searching import SearchedFor
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -69,9 +70,7 @@ async def test_a_team_keeps_no_other_from_searching(tmp_path: Path) -> None:
     own = [asyncio.create_task(slow.run(ASKED, "team ledger")) for _ in range(2 * SEARCHES)]
     await asyncio.sleep(0)
     other = asyncio.create_task(slow.run({**ASKED, "what": ["others"]}, "team audit"))
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread((tmp_path / "others").exists):
-            await asyncio.sleep(0.01)
+    await until((tmp_path / "others").exists)
     for each in (*own, other):
         each.cancel()
     await asyncio.wait([*own, other])
@@ -81,13 +80,11 @@ async def test_one_that_is_given_up_is_ended(tmp_path: Path) -> None:
     """No process is left of it."""
     slow, _ = search(STAYS, str(tmp_path))
     running = asyncio.create_task(slow.run(ASKED))
-    async with asyncio.timeout(PATIENCE):
-        while not (pids := await asyncio.to_thread(os.listdir, tmp_path)):
-            await asyncio.sleep(0.01)
+    begun = await until(lambda: list(tmp_path.iterdir()))
     running.cancel()
     await asyncio.wait({running})
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pids[0]), 0)
+        os.kill(int(begun[0].name), 0)
 
 
 #: Fails where too many others are there.

@@ -16,7 +16,8 @@ from typing import Any
 
 from tests.support.command import PATIENCE
 from tests.support.house import event
-from tests.support.serving import Serving, Target, target, until
+from tests.support.serving import Serving, Target, target
+from tests.support.waiting import wait_until
 from tests.support.wire import Answer, Line, post
 
 #: So many that no one of them is ever asked to hold more than its share of the room.
@@ -87,7 +88,7 @@ def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: 
             say(line, f"event {number}", to=number)
         with ThreadPoolExecutor(len(lines)) as pool:
             replies = [pool.submit(heard, line) for line in lines]
-            until(lambda: sum(reply.done() for reply in replies) == 32)
+            wait_until(lambda: sum(reply.done() for reply in replies) == 32)
             refused = [reply.result() for reply in replies if reply.done()]
             played.release()
             codes = Counter(reply.result().says["code"] for reply in replies)
@@ -102,7 +103,7 @@ def test_once_there_is_room_it_is_itself_again(tmp_path: Path) -> None:
         one, two, more = (stack.enter_context(Line(played.router.port)) for _ in range(3))
         say(one, "one", to=1)
         say(two, "two", to=2)
-        until(lambda: len(played.begun) == 2)
+        wait_until(lambda: len(played.begun) == 2)
         say(more, "more", to=3)
         assert heard(more).says["code"] == "503"
         played.release()
@@ -117,11 +118,11 @@ def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
         stays, goes = (stack.enter_context(Line(played.router.port)) for _ in range(2))
         say(stays, "stays", to=1)
         say(goes, "goes", to=2)
-        until(lambda: len(played.begun) == 2)
+        wait_until(lambda: len(played.begun) == 2)
         goes.reset()
         with ThreadPoolExecutor(1) as pool:
             code = pool.submit(insist, played.router)
-            until(lambda: "follows" in played.begun)
+            wait_until(lambda: "follows" in played.begun)
             played.release()
             assert code.result() == "000"
         assert heard(stays).says["code"] == "000"
@@ -143,7 +144,7 @@ def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
     with scene(tmp_path, room=64, max_in_flight=1) as played, ExitStack() as stack:
         first, goes, follows = (stack.enter_context(Line(played.router.port)) for _ in range(3))
         say(first, "first")
-        until(lambda: len(played.begun) == 1)
+        wait_until(lambda: len(played.begun) == 1)
         say(goes, "goes")
         look_around(played.router)
         goes.reset()

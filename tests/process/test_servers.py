@@ -18,6 +18,7 @@ from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
 from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes
 from tests.support.servers import FOREIGN, OWN
+from tests.support.waiting import until
 from tests.support.wire import PROBE, post
 
 pytestmark = pytest.mark.anyio
@@ -141,12 +142,6 @@ async def a_late_attempt() -> str:
         writer.write(PROBE)
         told = await status(reader, 0.5)
         return "served meanwhile" if told == b"200" else "waits for it"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 ROWS: dict[str, Callable[[], Awaitable[str]]] = {

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PATIENCE, ROOT, command, environment
-from tests.support.serving import until
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 Started = subprocess.Popen[bytes]
 
@@ -69,7 +69,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
     """By the system's default action or as told; without a traceback, and none is lost."""
     for moment in range(8):
         with started(*serve()) as process:
-            until(lambda process=process: is_ours(process))  # type: ignore[misc]
+            wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
             time.sleep(moment * 0.06)  # any moment will do
             process.send_signal(number)
             _, told = process.communicate(timeout=PATIENCE)
@@ -85,7 +85,7 @@ def test_a_signal_to_the_whole_group_is_a_stop(number: signal.Signals) -> None:
     """Once the parent heeds signals, whatever its workers are at: exit code 0, and no message."""
     for moment in MOMENTS:
         with started(*serve("--workers", "2")) as process:
-            until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
+            wait_until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
             time.sleep(moment * 0.1)  # any moment will do
             os.killpg(process.pid, number)
             _, told = process.communicate(timeout=PATIENCE)
@@ -105,7 +105,7 @@ def test_it_serves_and_stops_without_any_stream(workers: str) -> None:
     port = str(free_port())
     options = ("--workers", workers, "--port", port)
     with started(*serve(*options), before=lambda: os.closerange(0, 3)) as process:
-        until(lambda: process.poll() is not None or ready(int(port)))
+        wait_until(lambda: process.poll() is not None or ready(int(port)))
         streams = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)}
         process.terminate()
         assert (process.wait(PATIENCE), streams) == (0, {os.devnull})

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.support.command import PATIENCE, one_line, run, running
-from tests.support.serving import Serving, Target, body, serving, target, until
+from tests.support.serving import Serving, Target, body, serving, target
+from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Answer, Line, post
 
 #: Longer than any test.
@@ -97,7 +98,7 @@ def test_during_the_delay_it_is_not_ready_and_still_serves(
         assert not heard(kept).ends
         assert router.ready() == 200
         router.process.send_signal(number)
-        until(lambda: router.ready() == 503)
+        wait_until(lambda: router.ready() == 503)
         assert router.post("fresh") == "000"
         kept.say(post())
         answer = heard(kept)
@@ -131,7 +132,7 @@ def test_who_is_let_in_while_it_stops_is_served(tmp_path: Path) -> None:
         ]
         for caller in callers:
             caller.start()
-        until(lambda: outcomes["200"] > 200)
+        wait_until(lambda: outcomes["200"] > 200)
         router.process.send_signal(signal.SIGTERM)
         for caller in callers:
             caller.join(PATIENCE)
@@ -177,9 +178,9 @@ def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
     """A request whose target is slow gets its 000 after the socket has closed."""
     with gated(tmp_path, "--drain-timeout", NEVER) as (router, gate), Line(router.port) as line:
         line.say(post())
-        until(lambda: gate.come)
+        wait_until(lambda: gate.come)
         router.process.send_signal(signal.SIGTERM)
-        until(lambda: is_closed(router))
+        wait_until(lambda: is_closed(router))
         gate.open()
         answer = heard(line)
         assert answer.says["code"] == "000"
@@ -195,10 +196,10 @@ def test_what_is_not_finished_is_told(tmp_path: Path, signals: int) -> None:
     patience = "300ms" if signals == 1 else NEVER
     with gated(tmp_path, "--drain-timeout", patience) as (router, gate), Line(router.port) as line:
         line.say(post())
-        until(lambda: gate.come)
+        wait_until(lambda: gate.come)
         for _ in range(signals):
             router.process.send_signal(signal.SIGTERM)
-            until(lambda: is_closed(router))
+            wait_until(lambda: is_closed(router))
         answer = heard(line)
         assert answer.says["code"] in ("500", "503")
         assert answer.ends
@@ -232,9 +233,9 @@ def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
     os.mkfifo(schema)
     options = ("--schema", str(schema), "--port", "0", "--store", "none")
     with running("serve", *options) as router, ExitStack() as stack:
-        until(lambda: is_read(schema, stack))
+        wait_until(lambda: is_read(schema, stack))
         # Only then is it sure to hear: a signal right before it waits is not heard while it waits.
-        until(lambda: is_waiting(router.process.pid))
+        wait_until(lambda: is_waiting(router.process.pid))
         router.process.send_signal(signal.SIGHUP)
         assert router.interrupt(signal.SIGTERM) == 0
         assert router.stderr == []
@@ -346,7 +347,7 @@ def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
         balancer = Balancer()
         balancer.routers = [start(0), start(1)]
         stack.enter_context(balancer)
-        until(lambda: len(balancer.ready) == 2)
+        wait_until(lambda: len(balancer.ready) == 2)
         callers = [Caller(balancer, over, seed) for seed in range(6)]
         for caller in callers:
             caller.start()
@@ -355,7 +356,7 @@ def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
             leaving.process.send_signal(signal.SIGTERM)
             assert leaving.wait() == 0
             balancer.routers = [*balancer.routers[1:], start(number)]
-            until(lambda: len(balancer.ready) == 2)
+            wait_until(lambda: len(balancer.ready) == 2)
         over.set()
         for caller in callers:
             caller.join(PATIENCE)

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from tests.support.collector import Collector, collecting
-from tests.support.serving import serving, target, until
+from tests.support.serving import serving, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 #: Seconds: a second for the spans and what any stop takes, on a loaded machine. By itself
 #: OpenTelemetry would wait ten and more.
@@ -33,8 +34,8 @@ def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None
         given = variables(collector.url, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=test")
         with serving(tmp_path, {"one": one, "two": two}, environ=given) as router:
             assert router.post("first") == "000"
-            until(lambda: len(collector.spans) == 3)
-            until(lambda: router.lines("event"))
+            wait_until(lambda: len(collector.spans) == 3)
+            wait_until(lambda: router.lines("event"))
             (line,) = router.lines("event")
     assert set(collector.paths) == {"/v1/traces"}
     assert by_kind(collector) == {"SERVER": 1, "CLIENT": 2}
@@ -70,10 +71,10 @@ def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
         with serving(tmp_path, {"one": one}, environ=variables(collector.url, **small)) as router:
             assert router.post("first") == "000"
-            until(lambda: collector.paths)
+            wait_until(lambda: collector.paths)
             for number in range(20):
                 assert router.post(f"{number}") == "000"
-            until(lambda: router.lines("library"))
+            wait_until(lambda: router.lines("library"))
             began = time.monotonic()
             assert router.interrupt(signal.SIGTERM) == 0
             assert time.monotonic() - began < STOPPED_WITHIN
@@ -86,7 +87,7 @@ def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     with target() as one, serving(tmp_path, {"one": one}, environ=variables(away)) as router:
         assert router.post("first") == "000"
-        until(lambda: router.lines("library"))
+        wait_until(lambda: router.lines("library"))
         began = time.monotonic()
         assert router.interrupt(signal.SIGTERM) == 0
         assert time.monotonic() - began < STOPPED_WITHIN

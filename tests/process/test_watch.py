@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,9 @@ from router.process.server import Server
 from router.process.watch import Watch
 from router.telemetry.log import Log
 from tests.support.certificates import issued
-from tests.support.house import PATIENCE
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:

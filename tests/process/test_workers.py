@@ -26,8 +26,9 @@ from router.process.workers import Workers
 from router.telemetry.log import Log
 from tests.process.test_stopping import gated, heard, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
-from tests.support.serving import Serving, body, serving, target, until
+from tests.support.serving import Serving, body, serving, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Line, post
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,7 @@ class Pool:
             found.update(self.status()["processes"])
             return not found["silent"]
 
-        until(answer)
+        wait_until(answer)
         return [each["pid"] for each in found["each"]]
 
 
@@ -140,12 +141,12 @@ def test_a_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
         lines = [stack.enter_context(Line(router.port)) for _ in range(8)]
         for each in lines:
             each.say(post(body=body(str(id(each)))))
-        until(lambda: gate.come == 8)
+        wait_until(lambda: gate.come == 8)
         router.process.kill()
-        until(lambda: is_closed(router))
+        wait_until(lambda: is_closed(router))
         gate.open()
         assert [heard(each).status for each in lines] == [200] * 8
-        until(lambda: all(is_gone(pid) for pid in workers))
+        wait_until(lambda: all(is_gone(pid) for pid in workers))
 
 
 def children(pid: int) -> list[int]:
@@ -177,10 +178,10 @@ def test_a_signal_to_everybody_counts_once(tmp_path: Path) -> None:
         lines = [stack.enter_context(Line(router.port)) for _ in range(8)]
         for each in lines:
             each.say(post(body=body(str(id(each)))))
-        until(lambda: gate.come == 8)
+        wait_until(lambda: gate.come == 8)
         for pid in (router.process.pid, *workers):
             os.kill(pid, signal.SIGINT)
-        until(lambda: is_closed(router))
+        wait_until(lambda: is_closed(router))
         assert sorted(both.pids()) == sorted(workers)
         gate.open()
         assert [heard(each).says["code"] for each in lines] == ["000"] * 8
@@ -196,10 +197,10 @@ def test_a_second_signal_hurries_all(tmp_path: Path) -> None:
         lines = [stack.enter_context(Line(router.port)) for _ in range(8)]
         for each in lines:
             each.say(post(body=body(str(id(each)))))
-        until(lambda: gate.come == 8)
+        wait_until(lambda: gate.come == 8)
         for _ in range(2):
             router.process.send_signal(signal.SIGTERM)
-            until(lambda: is_closed(router))
+            wait_until(lambda: is_closed(router))
         assert {heard(each).says["code"] for each in lines} <= {"500", "503"}
         assert router.wait() == 0
 

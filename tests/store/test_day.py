@@ -26,7 +26,8 @@ from tests.support.command import PATIENCE, ROOT
 from tests.support.disks import quick_folder
 from tests.support.inprocess import ran
 from tests.support.rows import query
-from tests.support.serving import always, name_of, serving, states, target, unsettled, until
+from tests.support.serving import always, name_of, serving, states, target, unsettled
+from tests.support.waiting import wait_until
 
 #: The machine's own, or the one that scripts/libfaketime has fetched.
 LIBRARY = next(
@@ -108,7 +109,7 @@ def queued(store: Path) -> Queued | None:
         found[:] = query(store, sql)
         return all(lease == "" for *_, lease in found)
 
-    until(rests)
+    wait_until(rests)
     return Queued(*found[0][:2]) if found else None
 
 
@@ -162,7 +163,7 @@ def retry_until(clock: Clock, store: Path, at: float) -> None:
     """Let the time pass until then, or until nothing is queued; stop at each retry of the queue."""
     while (next_one := queued(store)) is not None and next_one.due_at < at:
         clock.forward_to(next_one.due_at)
-        until(lambda before=next_one: queued(store) != before)  # type: ignore[misc]
+        wait_until(lambda before=next_one: queued(store) != before)  # type: ignore[misc]
     if at < inf:
         clock.forward_to(at)
 
@@ -218,7 +219,7 @@ def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> 
         assert router.post("healthy") == "000"
         assert len(strong.of("fails")) == (2 if jump > 0 else 1)
         clock.jump(HOUR + LATE)
-        until(lambda: not any(name == "aside" for _, name in unsettled(folder / "store.db")))
+        wait_until(lambda: not any(name == "aside" for _, name in unsettled(folder / "store.db")))
         assert aside.of("fails")[-1].code == "000"
         assert [got.code for got in weak.of("fails")] == ["500", "500", "000"]
 
@@ -236,7 +237,7 @@ def test_a_clock_that_jumps_leaves_an_archive_that_can_be_asked(folder: Path, cl
                     name = f"event {len(times)}"
                     times[name] = clock.now
                     assert router.post(name) == "000"
-                    until(lambda: len(archived(archive)) == len(times))
+                    wait_until(lambda: len(archived(archive)) == len(times))
                 assert router.interrupt(signal.SIGTERM) == 0
     assert [line["changes"][0] for line in archived(archive)] == sorted(
         times, key=times.__getitem__

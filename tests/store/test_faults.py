@@ -28,7 +28,7 @@ from tests.support.disks import Disks, quick_folder
 from tests.support.faults import after, at_once, during, line_of, scene
 from tests.support.filled import NO_LIMITS, fill
 from tests.support.house import routes
-from tests.support.serving import until
+from tests.support.waiting import wait_until
 
 LONG = "LONG" in os.environ
 
@@ -118,7 +118,7 @@ def traced(pid: int, what: str) -> Iterator[None]:
     command += ["-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
     strace = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
     try:
-        until(lambda: strace.poll() is not None or is_traced(pid))
+        wait_until(lambda: strace.poll() is not None or is_traced(pid))
         if strace.poll() is not None:
             pytest.skip("strace may not look at another process here")
         yield
@@ -341,5 +341,5 @@ def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
         assert at.router.post("queues-once") == "000"
         at.healed.set()
         assert at.router.post("fails-once") == "000"
-        until(lambda: at.aside.of("queues-once")[-1].code == "000")
+        wait_until(lambda: at.aside.of("queues-once")[-1].code == "000")
         assert len(at.strong.of("fails-once")) == 1

@@ -27,8 +27,9 @@ from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
-from tests.support.serving import SOON, Serving, Target, serving, states, target, until
+from tests.support.serving import SOON, Serving, Target, serving, states, target
 from tests.support.sockets import HOST
+from tests.support.waiting import until, wait_until
 
 #: How long an in-process test waits, in seconds.
 T = 20.0
@@ -93,7 +94,7 @@ def test_what_a_killed_node_had_in_hand_another_takes_over(
     held = True
 
     def code(*_: str) -> str:
-        until(lambda: not held)
+        wait_until(lambda: not held)
         return "000"
 
     with (
@@ -110,7 +111,7 @@ def test_what_a_killed_node_had_in_hand_another_takes_over(
         one.wait()
         held = False
         database.rows(f"UPDATE {SCHEMA}.deliveries SET due_at = due_at - 600")
-        until(lambda: states(database)["a"]["audit"] == "acknowledged")
+        wait_until(lambda: states(database)["a"]["audit"] == "acknowledged")
         assert two.post("b") == "000"
 
 
@@ -121,7 +122,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
     """All well is exit code 0; one that was killed is gone, and one that was stopped leaves no
     row."""
     with target() as ledger, nodes(tmp_path, database, {"ledger": ledger}) as (one, two):
-        until(lambda: len(listed(database, "--format", "json").lines) == 2)
+        wait_until(lambda: len(listed(database, "--format", "json").lines) == 2)
         finished = listed(database, "--format", "json")
         said = [json.loads(line) for line in finished.lines]
         assert (finished.code, finished.err) == (0, "")
@@ -209,12 +210,6 @@ async def present(store: PostgresStore, describe: Callable[[], Node]) -> AsyncIt
         await asyncio.wait({beating})
 
 
-async def comes_true(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(T):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.anyio
 async def test_different_configurations_are_timed(database: Database) -> None:
     """For as long as two are in force; one that is gone has none, and its row goes with time."""
@@ -222,21 +217,19 @@ async def test_different_configurations_are_timed(database: Database) -> None:
     async with opened(database) as store, present(store, lambda: mine) as metrics:
         assert store.nodes is not None
         await store.nodes.beat(node("other", "old"), T)
-        await comes_true(lambda: metrics.configurations_differ > 0)
+        await until(lambda: metrics.configurations_differ > 0)
         assert metrics.nodes == 2
         first = metrics.configurations_differ
-        await comes_true(lambda: metrics.configurations_differ > first)
+        await until(lambda: metrics.configurations_differ > first)
         mine = replace(mine, config="old")
-        await comes_true(lambda: metrics.configurations_differ == 0)
+        await until(lambda: metrics.configurations_differ == 0)
         mine = replace(mine, config="new")
         database.rows(
             f"UPDATE {SCHEMA}.nodes SET seen_at = seen_at - {GONE + 1} WHERE host = 'host'"
         )
-        await comes_true(lambda: metrics.nodes == 1 and metrics.configurations_differ == 0)
+        await until(lambda: metrics.nodes == 1 and metrics.configurations_differ == 0)
         age_rows(database, FORGOTTEN)
-        await comes_true(
-            lambda: database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == [("mine",)]
-        )
+        await until(lambda: database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == [("mine",)])
     assert database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == []
 
 
@@ -257,7 +250,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
             assert router.ask("GET", "/readyz") == (503, "503")
             assert router.post("a") == "503"
             assert ledger.got == []
-        until(lambda: router.ready() == 200)
+        wait_until(lambda: router.ready() == 200)
         assert router.post("a") == "000"
         assert router.lines("store_awaited")[0]["error"] == "unreachable"
         (line,) = router.lines("store_opened")

@@ -16,7 +16,8 @@ from tests.support.command import run
 from tests.support.faults import at_once, scene
 from tests.support.house import routes
 from tests.support.postgres import PASSWORD, USER, Database, Server, pgbouncer
-from tests.support.serving import serving, target, unsettled, until
+from tests.support.serving import serving, target, unsettled
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -95,5 +96,5 @@ def test_a_router_works_through_pgbouncer(database: Database, tmp_path: Path) ->
         assert at_once(at.router, *names) == ["500", "000", "000"] * 20
         at.healed.set()
         assert set(at_once(at.router, *names)) == {"000"}
-        until(lambda: not unsettled(at.store))
+        wait_until(lambda: not unsettled(at.store))
         assert {len(at.strong.of(f"fails-{number}")) for number in range(20)} == {1}

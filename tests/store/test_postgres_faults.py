@@ -25,8 +25,9 @@ from tests.support.disks import Disks
 from tests.support.faults import Scene, after, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy
-from tests.support.serving import Target, serving, states, target, unsettled, until
+from tests.support.serving import Target, serving, states, target, unsettled
 from tests.support.sockets import HeldPort, listens
+from tests.support.waiting import wait_until
 
 
 class Ground(NamedTuple):
@@ -147,7 +148,7 @@ def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
             assert (router.ready(), router.post("early")) == (503, "503")
             assert not strong.got
             fault.close()
-            until(lambda: router.ready() == 200)
+            wait_until(lambda: router.ready() == 200)
             (line,) = router.lines("store_awaited")
             assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
             assert router.post("now") == "000"
@@ -162,7 +163,7 @@ def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: P
     with closing(ops), scene(tmp_path, ground.database, *options) as at:
         with ground.server.down():
             assert at.router.post("fails") == "500"
-            until(lambda: not status(ops.number)["store"]["ok"])
+            wait_until(lambda: not status(ops.number)["store"]["ok"])
             assert at.router.ready() == 200
             assert status(ops.number)["status"] == "degraded"
             at.router.wait_for(lambda: at.router.lines("store"))
@@ -197,7 +198,7 @@ def test_a_connection_that_breaks_once_costs_nothing(
         assert ground.way.lost == 3
         assert [got.code for got in at.weak.of("fails-once")] == ["500", "000"]
         assert len(at.strong.of("fails-once")) == 1
-        until(lambda: at.aside.of("queues-once")[-1].code == "000")
+        wait_until(lambda: at.aside.of("queues-once")[-1].code == "000")
 
 
 @long
@@ -209,7 +210,7 @@ def test_a_record_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
             assert at.router.post("fails-record") == "500"
             assert line_of(at.router, "500", 1)["unrecorded"] in AWAY
         at.healed.set()
-        until(lambda: at.router.post("fails-record") == "000")
+        wait_until(lambda: at.router.post("fails-record") == "000")
         assert at.weak.of("fails-record")[-1].code == "000"
         assert "awaiting" not in states(at.store).get("fails-record", {}).values()
 
@@ -221,8 +222,8 @@ def test_a_queued_delivery_whose_commit_got_lost(ground: Ground, tmp_path: Path)
         with ground.way.losing(sign_of("queues-lost"), Loss.ANSWERING):
             assert at.router.post("queues-lost") == "500"
         at.healed.set()
-        until(lambda: at.router.post("queues-lost") == "000")
-        until(lambda: not unsettled(at.store))
+        wait_until(lambda: at.router.post("queues-lost") == "000")
+        wait_until(lambda: not unsettled(at.store))
         assert at.aside.of("queues-lost")[-1].code == "000"
 
 
@@ -236,7 +237,7 @@ def test_a_close_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
         at.healed.set()
         with ground.way.losing(event_id.encode(), Loss.ANSWERING):
             assert at.router.post("fails-close") == "500"
-        until(lambda: at.router.post("fails-close") == "000")
+        wait_until(lambda: at.router.post("fails-close") == "000")
         assert [got.code for got in at.weak.of("fails-close")] == ["500", "000", "000"]
         assert ground.database.rows("SELECT event_id FROM events WHERE stage = 'open'") == []
 
@@ -261,13 +262,13 @@ def test_a_failover(ground: Ground, tmp_path: Path) -> None:
         with scene(tmp_path, database) as at:
             assert at.router.post("fails-before") == "500"
             assert at.router.post("queues-before") == "000"
-            until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+            wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
             assert {"fails-before", "queues-before"} <= states(database).keys()
             with ground.server.down(immediately=True):
                 ground.way.to = standby.port
                 ground.way.cut()
                 during(at, {"read_only", *AWAY})
-                until(lambda: is_refused(at))
+                wait_until(lambda: is_refused(at))
                 standby.rows("SELECT pg_promote()")
                 after(at)
 
@@ -343,8 +344,8 @@ def test_a_full_disk_of_the_log(disk: Path, tmp_path: Path) -> None:
             assert at.router.post("queues-before") == "000"
             with filled(disk):
                 with pytest.raises(CalledProcessError):
-                    until(lambda: not server.rows("SELECT pg_switch_wal()"))
-                until(lambda: not listens(server.port))
+                    wait_until(lambda: not server.rows("SELECT pg_switch_wal()"))
+                wait_until(lambda: not listens(server.port))
                 during(at, AWAY)
             server.start()
             after(at)
@@ -352,11 +353,11 @@ def test_a_full_disk_of_the_log(disk: Path, tmp_path: Path) -> None:
 
 def recovers(at: Scene) -> None:
     """The first of many events that failed is still known, and so is a new one."""
-    until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
+    wait_until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
     at.healed.set()
     for name in ("fails-0", "fails-after"):
         assert at.router.post(name) == "000"
-    until(lambda: at.router.post("queues-after") == "000")
+    wait_until(lambda: at.router.post("queues-after") == "000")
     assert states(at.store)["fails-after"]["weak"] == "acknowledged"
 
 
@@ -394,7 +395,7 @@ def test_a_node_that_is_cut_off_with_a_claim(ground: Ground, tmp_path: Path) -> 
             go.set()
             assert first.result(PATIENCE) == "500"
         assert len(strong.of("claimed")) == 1
-        until(lambda: "store" not in one.lines("event")[-1] and one.post("after") == "000")
+        wait_until(lambda: "store" not in one.lines("event")[-1] and one.post("after") == "000")
         assert states(ground.database).get("claimed", {}).get("weak") == "acknowledged"
 
 
@@ -436,7 +437,7 @@ def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: P
             assert holding.wait(PATIENCE)
             router.process.send_signal(signal.SIGTERM)
             router.wait_for(lambda: router.lines("stopping"))
-        until(lambda: ground.database.rows(CONNECTED))
+        wait_until(lambda: ground.database.rows(CONNECTED))
         go.set()
         assert held.result(PATIENCE) == "000"
         assert router.wait() == 0

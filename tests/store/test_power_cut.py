@@ -20,7 +20,8 @@ import pytest
 from router.delivery.queue import LEASE_MARGIN
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
-from tests.support.serving import SOON, Serving, Target, serving, target, unsettled, until
+from tests.support.serving import SOON, Serving, Target, serving, target, unsettled
+from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 
@@ -102,7 +103,7 @@ def load(router: Serving) -> Iterator[dict[str, str]]:
 
     with ThreadPoolExecutor(CALLERS) as callers:
         calls = [callers.submit(call) for _ in range(CALLERS)]
-        until(lambda: len(codes) > CALLERS)
+        wait_until(lambda: len(codes) > CALLERS)
         try:
             yield codes
         finally:
@@ -125,4 +126,4 @@ def settle(router: Serving, codes: dict[str, str], store: Path, strong: Target) 
         assert set(callers.map(router.post, awaiting)) == {"000"}
     assert [name for name in awaiting if len(strong.of(name)) != 1] == []
     # What was in flight is leased to the process that died.
-    until(lambda: not unsettled(store), LEASE + PATIENCE)
+    wait_until(lambda: not unsettled(store), LEASE + PATIENCE)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.command import PATIENCE
-from tests.support.serving import until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path("/lib/systemd/systemd")
 
@@ -124,15 +124,15 @@ def booted() -> Iterator[Systemd]:
     )
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        until(lambda: children.read_text().split())
+        wait_until(lambda: children.read_text().split())
         systemd = Systemd(int(children.read_text().split()[0]))
-        until(lambda: (systemd.root / "run/systemd/private").exists())
+        wait_until(lambda: (systemd.root / "run/systemd/private").exists())
         systemd.run("systemctl", "start", "systemd-journald")
         yield systemd
     finally:
         process.kill()
         process.wait(PATIENCE)
-        until(lambda: _removed(groups))
+        wait_until(lambda: _removed(groups))
 
 
 def _groups() -> Path:

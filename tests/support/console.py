@@ -14,8 +14,9 @@ import httpx
 from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.rows import Store
-from tests.support.serving import Serving, Target, target, until
+from tests.support.serving import Serving, Target, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 #: Who has which token; each is the name, written so often that it can't be guessed.
 HOLDERS: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ class Console:
             found = self.get("/deliveries", target=target, state=state, match=match)["counts"]
             return bool(sum(each["deliveries"] for each in found) == count)
 
-        until(is_so)
+        wait_until(is_so)
 
 
 @contextmanager

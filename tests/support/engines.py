@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -55,12 +54,6 @@ def begun(
     pool: Pool, timeout: float = LONG, body: bytes = BODY
 ) -> TargetExchange[Answer | Failure]:
     return pool.post(lines_of(HEADERS), body, timeout, as_it_came)
-
-
-async def until(condition: Callable[[], bool], seconds: float = LONG) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def certified(

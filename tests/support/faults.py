@@ -12,17 +12,8 @@ from typing import Any, NamedTuple
 from router.delivery.queue import LEASE_MARGIN
 from tests.support.house import PATIENCE
 from tests.support.rows import Store
-from tests.support.serving import (
-    SOON,
-    Code,
-    Serving,
-    Target,
-    serving,
-    states,
-    target,
-    unsettled,
-    until,
-)
+from tests.support.serving import SOON, Code, Serving, Target, serving, states, target, unsettled
+from tests.support.waiting import wait_until
 
 #: Short: a failure waits for the store while that is stuck, at most for a second.
 REPLY_WITHIN: dict[str, Any] = {"ebaas": {"reply_within": "2s"}}
@@ -51,7 +42,7 @@ def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
         # An optional target that is slower than the required ones has to be queued for, which is
         # no failure of a healthy event only where the store works.
         if name.startswith("healthy"):
-            until(lambda: aside.of(name))
+            wait_until(lambda: aside.of(name))
         return "000"
 
     with (
@@ -86,13 +77,13 @@ def during(at: Scene, words: set[str]) -> None:
 
 def after(at: Scene) -> None:
     # What could not be kept comes back with the caller's retries, which succeed once it can be.
-    until(lambda: at.router.post("queues-meanwhile") == "000")
-    until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
+    wait_until(lambda: at.router.post("queues-meanwhile") == "000")
+    wait_until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
     at.healed.set()
     for name in ("fails-before", "fails-meanwhile", "fails-after"):
         assert at.router.post(name) == "000"
     # What was taken from the queue as the store went away is tried again when its lease is over.
-    until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
+    wait_until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
     for name in ("queues-before", "queues-meanwhile"):
         assert at.aside.of(name)[-1].code == "000"
 

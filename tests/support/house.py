@@ -24,6 +24,7 @@ from router.process.asgi_server import AsgiServer
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
 from tests.support.servers import OWN, served
+from tests.support.waiting import until
 
 #: The sample of the platform's page, byte for byte an event of its own.
 SAMPLE = (
@@ -69,12 +70,11 @@ class House:
 
     async def line(self, happening: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th log line of that happening, as soon as it is there."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                found = [line for line in self.lines if line["happening"] == happening]
-                if len(found) >= count:
-                    return found[count - 1]
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self._of(happening)) >= count)
+        return self._of(happening)[count - 1]
+
+    def _of(self, happening: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["happening"] == happening]
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tests.support.command import PATIENCE
-from tests.support.serving import body, until
+from tests.support.serving import body
+from tests.support.waiting import wait_until
 from tests.support.wire import Line, post
 
 
@@ -47,7 +48,7 @@ class Load:
     def go_on(self) -> None:
         """Return once a hundred replies more have come."""
         seen = self.replies.total()
-        until(lambda: self.replies.total() > seen + 100)
+        wait_until(lambda: self.replies.total() > seen + 100)
 
     def _call(self, caller: int, keeps: bool) -> None:
         with ExitStack() as stack:

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.command import PATIENCE, ROOT
-from tests.support.serving import until
 from tests.support.sockets import HOST, HeldPort, listens
+from tests.support.waiting import wait_until
 
 #: Whether what needs a server is to run: `make postgresql` sets it, and installs one.
 REQUIRED = "POSTGRESQL" in os.environ
@@ -312,7 +312,9 @@ class Server:
     def _reload(self, expected: dict[str, list[tuple[str, ...]]]) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
-        until(lambda: all(self.rows(f"SHOW {name}") == value for name, value in expected.items()))
+        wait_until(
+            lambda: all(self.rows(f"SHOW {name}") == value for name, value in expected.items())
+        )
 
     def _children(self) -> list[int]:
         assert self._process is not None
@@ -361,7 +363,7 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
             _as_server(program, settings), cwd=server.folder, stdout=log, stderr=log
         )
     try:
-        until(lambda: listens(port.number))
+        wait_until(lambda: listens(port.number))
         yield database.through(port.number)
     finally:
         process.kill()

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -203,10 +202,3 @@ def unsettled(store: Store) -> list[tuple[str, str]]:
 
 
 _DELIVERIES = "SELECT encode(body, 'hex'), target, state FROM letters JOIN deliveries USING (seq)"
-
-
-def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

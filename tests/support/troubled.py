@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.serving import Serving, Target, always, states, target, until
+from tests.support.serving import Serving, Target, always, states, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
 
@@ -46,7 +47,7 @@ class Troubled:
     def dead(self, name: str) -> None:
         """An event whose delivery to `audit` is a dead letter."""
         self.post(name)
-        until(lambda: states(self.store).get(name, {}).get("audit") == "dead")
+        wait_until(lambda: states(self.store).get(name, {}).get("audit") == "dead")
 
     def start(self) -> None:
         """Again, at the same ports."""

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from tests.support.command import PATIENCE
-from tests.support.serving import until
+from tests.support.waiting import wait_until
 
 #: The folder of their programs; `make monitoring` sets it.
 PROGRAMS = os.environ.get("MONITORING", "")
@@ -45,10 +45,10 @@ def started(name: str, folder: Path, *options: str) -> Iterator[str]:
             cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        until(lambda: _LISTENING.search(log.read_text()) or process.poll() is not None)
+        wait_until(lambda: _LISTENING.search(log.read_text()) or process.poll() is not None)
         found = _LISTENING.search(log.read_text())
         assert found, log.read_text()
-        until(lambda: httpx.get(f"http://{found[1]}/-/ready", trust_env=False).is_success)
+        wait_until(lambda: httpx.get(f"http://{found[1]}/-/ready", trust_env=False).is_success)
         yield found[1]
     finally:
         process.terminate()
@@ -85,7 +85,7 @@ class Prometheus:
     def scraped(self) -> None:
         """Return once two more scrapes have succeeded."""
         for _ in range(2):
-            until(partial(self._is_scraped_since, time.time()))
+            wait_until(partial(self._is_scraped_since, time.time()))
 
     def _is_scraped_since(self, moment: float) -> bool:
         # Of `up` itself: the timestamp of an expression is that of the question.

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from router.process.asgi_server import AsgiServer
 from router.process.server import Server
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE, SAMPLE, routes
+from tests.support.waiting import wait_until
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 
@@ -54,13 +55,6 @@ def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes
 
 def chunk(data: bytes, extension: bytes = b"") -> bytes:
     return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")

@@ -16,7 +16,7 @@ import pytest
 from router.telemetry.lag import QUIET, SLOW, Watchdog
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
-from tests.support.house import PATIENCE
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,15 +49,11 @@ class Watched:
         """Block the loop, and wait until the watchdog has measured it."""
         before = self.slow
         time.sleep(BLOCK)  # noqa: ASYNC251 - that is what is watched for
-        async with asyncio.timeout(PATIENCE):
-            while self.slow == before:
-                await asyncio.sleep(0.001)
+        await until(lambda: self.slow != before)
 
     async def said(self, count: int) -> dict[str, Any]:
         """The `count`-th line, as soon as it is there."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.lines) < count:
-                await asyncio.sleep(0.001)
+        await until(lambda: len(self.lines) >= count)
         return self.lines[count - 1]
 
 
@@ -91,9 +87,7 @@ async def test_a_blocked_loop_is_counted_and_complained_of() -> None:
 async def test_a_loop_that_runs_is_measured_until_the_watchdog_is_stopped() -> None:
     """The watchdog measures all the time, whether something is wrong or not."""
     async with watched() as (loop, _):
-        async with asyncio.timeout(PATIENCE):
-            while loop.measured < 5:
-                await asyncio.sleep(0.001)
+        await until(lambda: loop.measured >= 5)
     measured = loop.measured
     await asyncio.sleep(0.05)
     assert loop.measured == measured

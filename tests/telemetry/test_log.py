@@ -28,7 +28,7 @@ from router.telemetry.log.writer import BOUND
 from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.house import SAMPLE, routes
 from tests.support.sockets import free_port
-from tests.support.wire import wait_until
+from tests.support.waiting import wait_until
 
 FORMATS: tuple[Format, ...] = ("json", "console")
 

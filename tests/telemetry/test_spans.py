@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +24,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from router.config.settings import parse_path
 from router.telemetry.spans import Spans
 from router.telemetry.tracing import Tracing
-from tests.support.house import PATIENCE, SAMPLE, House, house, routes, stand_in
+from tests.support.house import SAMPLE, House, house, routes, stand_in
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -45,11 +45,13 @@ class Seen:
     def all(self) -> list[ReadableSpan]:
         return [*self._exporter.get_finished_spans()]
 
+    def _of(self, kind: SpanKind) -> list[ReadableSpan]:
+        return [each for each in self.all if each.kind is kind]
+
     async def of(self, kind: SpanKind, count: int = 1) -> list[ReadableSpan]:
         """So many spans of a kind, in the order in which they ended."""
-        async with asyncio.timeout(PATIENCE):
-            while len(found := [each for each in self.all if each.kind is kind]) < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self._of(kind)) >= count)
+        found = self._of(kind)
         assert len(found) == count
         return found
 

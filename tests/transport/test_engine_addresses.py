@@ -14,8 +14,9 @@ from router.model.event import Reason
 from router.net.egress import Egress
 from router.transport import names
 from router.transport.engine import Answer, Failure
-from tests.support.engines import ENGINES, LONG, SHORT, Engine, opened, post, until
+from tests.support.engines import ENGINES, LONG, SHORT, Engine, opened, post
 from tests.support.hostile import hostile, never_accepts
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

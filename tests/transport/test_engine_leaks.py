@@ -18,8 +18,9 @@ import pytest
 from router.transport.engine import Answer, Failure, Pool
 from router.transport.native import NativePool
 from router.transport.native.connection import TargetConnection
-from tests.support.engines import LOOPS, begun, certified, opened, post, trusting, until
+from tests.support.engines import LOOPS, begun, certified, opened, post, trusting
 from tests.support.hostile import BEHAVIOURS, hostile
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

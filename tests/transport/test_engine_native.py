@@ -31,9 +31,9 @@ from tests.support.engines import (
     opened,
     post,
     trusting,
-    until,
 )
 from tests.support.hostile import YES, answer, hostile
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

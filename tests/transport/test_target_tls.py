@@ -39,10 +39,10 @@ from tests.support.engines import (
     pem,
     post,
     trusting,
-    until,
 )
 from tests.support.hostile import YES, Hostile, hostile
 from tests.support.house import routes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -40,10 +40,10 @@ from tests.support.engines import (
     opened,
     post,
     trusting,
-    until,
 )
 from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
 from tests.support.sockets import HOST
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from router.net.batching import COMPANY
 from router.net.http.limits import Tally
 from router.net.listening import listen
 from router.process.server import Server
-from tests.support.engines import LONG, until
+from tests.support.engines import LONG
+from tests.support.waiting import until
 from tests.support.wire import head
 
 pytestmark = pytest.mark.anyio

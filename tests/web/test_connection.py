@@ -23,18 +23,8 @@ from router.net.http.limits import Limits
 from tests.conftest import examples
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
 from tests.support.house import SAMPLE
-from tests.support.wire import (
-    PROBE,
-    Answer,
-    Line,
-    Running,
-    chunk,
-    chunked,
-    head,
-    post,
-    running,
-    wait_until,
-)
+from tests.support.waiting import wait_until
+from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -693,8 +683,7 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
         head_coming.say(post()[:30])
         body_coming.say(post()[:-9])
         answering.say(post())
-        while not router.events:
-            time.sleep(0.005)
+        wait_until(lambda: router.events)
         router.stop()
         assert idle.hear_all() == []
         head_coming.say(post()[30:])

@@ -13,7 +13,7 @@ import pytest
 from router.net.http.limits import Limits
 from router.net.listening import listen
 from router.process.server import DEFAULT_LIMITS, Server
-from tests.support.engines import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,8 @@ from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run
 from tests.support.inprocess import quick
 from tests.support.serving import Target, serving, target
-from tests.support.wire import PROBE, Running, head, post, running, wait_until
+from tests.support.waiting import wait_until
+from tests.support.wire import PROBE, Running, head, post, running
 
 #: Deadlines that a test can sit out.
 SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)

@@ -18,7 +18,7 @@ import pytest
 from bench.arrivals import Answered, apart, arrivals, percentile, read
 from bench.spans import Span, Threads, collections, met, rotations, told
 from bench.tables import beside, waits_table
-from tests.support.command import PATIENCE
+from tests.support.waiting import wait_until
 
 Answer = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 
@@ -165,10 +165,7 @@ def test_a_thread_that_runs_is_seen() -> None:
     busy = subprocess.Popen([sys.executable, "-c", _BUSY])
     threads = Threads(busy.pid)
     try:
-        until = time.monotonic() + PATIENCE
-        while not any("thread " in span.what for span in threads.spans):
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        wait_until(lambda: any("thread " in span.what for span in threads.spans))
     finally:
         threads.stop()
         busy.kill()

@@ -36,7 +36,7 @@ from tests.support.command import (
 from tests.support.house import event
 from tests.support.inprocess import ran
 from tests.support.sockets import free_port
-from tests.support.wire import wait_until
+from tests.support.waiting import wait_until
 
 #: What every canary begins with, and nothing else does.
 MARK = "cnry"

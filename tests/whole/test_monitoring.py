@@ -18,8 +18,9 @@ import yaml
 from scripts.dashboard import DASHBOARD, VARIABLES
 from tests.support.command import ROOT
 from tests.support.house import event
-from tests.support.serving import Serving, Target, always, body, target, until
+from tests.support.serving import Serving, Target, always, body, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 from tests.support.watching import PROGRAMS, Inbox, Prometheus, inbox, program, started
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="make monitoring")
@@ -186,8 +187,8 @@ def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
     def said(path: str, word: str) -> list[str]:
         return [text for where, text in watched.inbox.got if where == path and word in text]
 
-    until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
-    until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
+    wait_until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
+    wait_until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
     assert not said("/dingtalk", "")
 
 

@@ -21,7 +21,8 @@ from router.model.event import Reason
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
 from tests.support.inprocess import ran
-from tests.support.serving import Serving, always, body, serving, states, target, until
+from tests.support.serving import Serving, always, body, serving, states, target
+from tests.support.waiting import wait_until
 
 DOCS = ROOT / "docs"
 
@@ -209,7 +210,7 @@ def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
         calling = threading.Thread(target=call, args=(router,))
         calling.start()
         try:
-            until(lambda: len(answered) > 20)
+            wait_until(lambda: len(answered) > 20)
             before, copy = list(answered), tmp_path / "copy.db"
             with closing(sqlite3.connect(tmp_path / "store.db")) as database:
                 database.execute(re.sub("'.+'", f"'{copy}'", statement))

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.support.command import PATIENCE, ROOT
 from tests.support.inprocess import ran
 from tests.support.receivers import SECRET
 from tests.support.sockets import HeldPort, listens
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif("RECEIVERS" not in os.environ, reason="make receivers")
 
@@ -50,20 +50,13 @@ def started(name: str, folder: Path) -> Iterator[str]:
             cwd=PAGES, env=environment, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        wait_for(lambda: listens(port.number) or process.poll() is not None)
+        wait_until(lambda: listens(port.number) or process.poll() is not None)
         assert process.poll() is None, (folder / "output").read_text()
         yield f"http://127.0.0.1:{port.number}/callback"
     finally:
         process.terminate()
         process.wait(PATIENCE)
         port.close()
-
-
-def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -79,7 +72,7 @@ def test_a_receiver_keeps_the_contract(name: str, tmp_path: Path) -> None:
         assert ran(*five, "--change", "order-17").code == 0
         with closing(sqlite3.connect(tmp_path / "inbox.db", timeout=PATIENCE)) as database:
             undone = "SELECT count(*) FROM inbox WHERE NOT done"
-            wait_for(lambda: database.execute(undone).fetchone() == (0,))
+            wait_until(lambda: database.execute(undone).fetchone() == (0,))
         assert (tmp_path / "output").read_text().count("order-17") == 1
 
 

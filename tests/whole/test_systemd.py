@@ -17,8 +17,9 @@ from tests.support.booted import PYTHON, Systemd, booted, why_not
 from tests.support.command import ROOT
 from tests.support.house import routes
 from tests.support.load import Load
-from tests.support.serving import Target, target, until
+from tests.support.serving import Target, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 UNITS = ROOT / "deploy/systemd"
 ROUTER = "/usr/local/bin/ebaas-router"
@@ -143,8 +144,8 @@ def hangs(systemd: Systemd) -> None:
     main = systemd.tells("ebaas-router", "MainPID")
     worker = systemd.run("pgrep", "--oldest", "--parent", main)
     systemd.run("kill", "-STOP", worker)
-    until(lambda: worker not in systemd.run("pgrep", "--parent", main).split())
+    wait_until(lambda: worker not in systemd.run("pgrep", "--parent", main).split())
     assert systemd.tells("ebaas-router", "MainPID") == main
     systemd.run("kill", "-STOP", main)
-    until(lambda: systemd.tells("ebaas-router", "NRestarts") == "1")
-    until(lambda: systemd.tells("ebaas-router", "ActiveState") == "active")
+    wait_until(lambda: systemd.tells("ebaas-router", "NRestarts") == "1")
+    wait_until(lambda: systemd.tells("ebaas-router", "ActiveState") == "active")
