@@ -29,6 +29,7 @@ from bench.soak.samples import Growth, Meter, Sample, growths
 from router.net.listening import listen
 from router.process.asgi_server import AsgiServer
 from router.transport.engine import KEEP_ALIVE
+from tests.support.servers import served
 
 PATIENCE = 30.0
 
@@ -107,21 +108,17 @@ class Run:
         )
         # It would tell of each answer that breaks off, as it was ordered to.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        serving = AsgiServer(endpoints, listen("127.0.0.1", 0))
-        answering = asyncio.create_task(serving.serve())
-        await serving.up()
-        configuration = Configuration(folder / "routes.yaml", serving.url)
-        router = Router(folder, configuration)
-        await router.start()
-        callers = Callers(router.port, router.ops_port, router.process.pid, configuration)
-        try:
-            await self._soak(router, callers)
-            code = await router.stop()
-        finally:
-            if router.process.returncode is None:
-                router.process.kill()
-        serving.stop()
-        await answering
+        async with served(AsgiServer(endpoints, listen("127.0.0.1", 0))) as serving:
+            configuration = Configuration(folder / "routes.yaml", serving.url)
+            router = Router(folder, configuration)
+            await router.start()
+            callers = Callers(router.port, router.ops_port, router.process.pid, configuration)
+            try:
+                await self._soak(router, callers)
+                code = await router.stop()
+            finally:
+                if router.process.returncode is None:
+                    router.process.kill()
         return self._tell(router, callers, code)
 
     async def _soak(self, router: Router, callers: Callers) -> None:

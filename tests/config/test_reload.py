@@ -34,6 +34,7 @@ from tests.support.command import ROOT, environment, run
 from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
+from tests.support.servers import served
 from tests.support.waiting import until, wait_until
 
 #: The lines of an event that came.
@@ -409,9 +410,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             watched=(source, look),
         )
         server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
-        serving = asyncio.create_task(server.serve())
-        await server.up()
-        try:
+        async with served(server):
             codes: list[str] = []
             stop = asyncio.Event()
 
@@ -437,7 +436,4 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             assert kept.connections <= 4
             # Each with four connections at most, kept ones too.
             await until(lambda: odd.open + even.open <= 12)
-        finally:
-            server.stop()
-            await serving
     assert (kept.open, odd.open, even.open) == (0, 0, 0)

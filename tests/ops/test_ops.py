@@ -37,6 +37,7 @@ from router.process.server import DEFAULT_LIMITS, Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from tests.support.house import PATIENCE, routes
+from tests.support.servers import served
 
 pytestmark = pytest.mark.anyio
 
@@ -128,15 +129,9 @@ async def serving(
     log = Log(stream, "json")
     app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log, local=True)
     server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
-    task = asyncio.create_task(server.serve())
-    await server.up()
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            ops = Ops(server.url, client, Reports([], silent=silent), stream)
-            yield ops
-    finally:
-        server.stop()
-        await task
+    async with served(server), httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        ops = Ops(server.url, client, Reports([], silent=silent), stream)
+        yield ops
 
 
 # /metrics.

@@ -32,7 +32,7 @@ from router.net.listening import listen
 from router.telemetry.log import Log
 from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
-from tests.support.servers import FOREIGN, OWN, served
+from tests.support.servers import FOREIGN, OWN, served_by
 from tests.support.serving import Target, target
 from tests.support.sockets import free_port
 
@@ -112,7 +112,7 @@ async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with (
-        served(server, app, listener),
+        served_by(server, app, listener),
         httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE) as client,
     ):
         yield client

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 from router.net.listening import listen
 from router.process.asgi_server import Asgi, AsgiServer
 from tests.support.house import PATIENCE
+from tests.support.servers import served
 
 pytestmark = pytest.mark.anyio
 
@@ -40,18 +40,8 @@ class Answering:
         await send({"type": "http.response.body", "body": b"asked"})
 
 
-@asynccontextmanager
-async def served(application: Asgi, **options: Any) -> AsyncIterator[AsgiServer]:
-    """Until the block ends, or its own end."""
-    server = AsgiServer(application, listen("127.0.0.1", 0), **options)
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    try:
-        yield server
-    finally:
-        server.stop()
-        async with asyncio.timeout(PATIENCE):
-            await serving
+def running(application: Asgi, **options: Any) -> AbstractAsyncContextManager[AsgiServer]:
+    return served(AsgiServer(application, listen("127.0.0.1", 0), **options))
 
 
 def client() -> httpx.AsyncClient:
@@ -62,7 +52,7 @@ async def test_a_stop_lets_what_is_in_flight_finish(caplog: pytest.LogCaptureFix
     """Who is being answered has the answer; then it ends, idle connections or not, in silence."""
     application = Answering()
     async with client() as idle, client() as asking:
-        async with served(application) as server:
+        async with running(application) as server:
             application.may.set()
             await idle.get(server.url)
             application.may.clear()
@@ -81,7 +71,7 @@ async def test_a_stop_is_out_of_patience_at_some_time() -> None:
     """Who is not answered by then is told 500."""
     application = Answering()
     async with client() as asking:
-        async with served(application, drain_timeout=1) as server:
+        async with running(application, drain_timeout=1) as server:
             answer = asyncio.create_task(asking.get(server.url))
             await application.asked.wait()
         assert (await answer).status_code == 500
@@ -91,7 +81,7 @@ async def test_a_hurry_waits_for_nobody(caplog: pytest.LogCaptureFixture) -> Non
     """Whatever is in flight ends with its connection, also in the midst of a stop, in silence."""
     application = Answering()
     async with client() as asking:
-        async with served(application) as server:
+        async with running(application) as server:
             answer = asyncio.create_task(asking.get(server.url))
             await application.asked.wait()
             server.stop()
@@ -106,7 +96,7 @@ async def test_signals_are_left_alone() -> None:
     """Whoever heeds SIGINT and SIGTERM goes on to."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    async with served(Answering()):
+    async with running(Answering()):
         assert [signal.getsignal(number) for number in numbers] == before
 
 
@@ -128,7 +118,7 @@ async def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     application = Answering()
     application.may.set()
-    async with served(application) as server, client() as asking:
+    async with running(application) as server, client() as asking:
         await asking.get(server.url, headers={"x-forwarded-for": "10.9.8.7"})
     assert application.scopes[0]["client"][0] == "127.0.0.1"
 
@@ -140,7 +130,7 @@ async def test_a_fault_in_an_application_is_logged(caplog: pytest.LogCaptureFixt
         raise ZeroDivisionError
 
     with caplog.at_level(logging.ERROR):
-        async with served(application) as server, client() as asking:
+        async with running(application) as server, client() as asking:
             assert (await asking.get(server.url)).status_code == 500
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [
         ZeroDivisionError

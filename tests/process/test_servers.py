@@ -11,12 +11,9 @@ from typing import Any
 
 import pytest
 
-from router.cli.trying.standin import StandIn
-from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
 from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
-from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes
+from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes, stand_in
 from tests.support.servers import FOREIGN, OWN
 from tests.support.waiting import until
 from tests.support.wire import PROBE, post
@@ -61,16 +58,8 @@ async def status(reader: asyncio.StreamReader, seconds: float = PATIENCE) -> byt
 
 @asynccontextmanager
 async def scene(delay: float = 0.0, **top: Any) -> AsyncIterator[Scene]:
-    got: list[Any] = []
-    endpoint = AsgiServer(StandIn(on_request=got.append, delay=delay), listen("127.0.0.1", 0))
-    answering = asyncio.create_task(endpoint.serve())
-    await endpoint.up()
-    try:
-        async with house(routes({"one": endpoint.url}, **top)) as router:
-            yield Scene(router, got)
-    finally:
-        endpoint.stop()
-        await answering
+    async with stand_in(delay=delay) as (url, got), house(routes({"one": url}, **top)) as router:
+        yield Scene(router, got)
 
 
 async def disputed_heads() -> str:

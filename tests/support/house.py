@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import socket
@@ -23,7 +22,7 @@ from router.net.listening import listen, url_of
 from router.process.asgi_server import AsgiServer
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
-from tests.support.servers import OWN, served
+from tests.support.servers import OWN, served, served_by
 from tests.support.waiting import until
 
 #: The sample of the platform's page, byte for byte an event of its own.
@@ -96,7 +95,7 @@ async def house(
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
         async with (
-            served(SERVER[0], app, listener),
+            served_by(SERVER[0], app, listener),
             httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
         ):
             yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
@@ -106,14 +105,9 @@ async def house(
 async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Received]]]:
     """A business endpoint: its URL and the requests it got."""
     seen: list[Received] = []
-    server = AsgiServer(StandIn(on_request=seen.append, **options), listen("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    try:
+    endpoint = StandIn(on_request=seen.append, **options)
+    async with served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server:
         yield server.url + "/callback", seen
-    finally:
-        server.stop()
-        await serving
 
 
 def routes(

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import hypercorn.asyncio
 import hypercorn.config
@@ -16,6 +16,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server as Granian
 
 from router.net.http.limits import Limits
+from router.process.running import Service
 from router.process.server import Server
 
 OWN = "serve"
@@ -28,21 +29,34 @@ _STOP = 1
 _LIMITS = Limits(receive=1.0)
 
 
+S = TypeVar("S", bound=Service)
+
+
 @asynccontextmanager
-async def served(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
+async def served(service: S) -> AsyncIterator[S]:
+    """One that is up, until the block ends."""
+    serving = asyncio.create_task(service.serve())
+    await service.up()
+    try:
+        yield service
+    finally:
+        service.stop()
+        await serving
+
+
+@asynccontextmanager
+async def served_by(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
     """The application at this socket's address, until the block ends; our own server, if it is."""
     if name == OWN:
-        own = Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)
-        stop: Callable[[], object] = own.stop
-        serving = asyncio.create_task(own.serve())
-        await own.up()
-    else:
-        own, address = None, listener.getsockname()[:2]
-        work, stop = _FOREIGN[name.partition("-")[0]](app, listener, name)
-        serving = asyncio.ensure_future(work)
-        await _up(address, serving)
+        async with served(Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)) as own:
+            yield own
+        return
+    address = listener.getsockname()[:2]
+    work, stop = _FOREIGN[name.partition("-")[0]](app, listener, name)
+    serving = asyncio.ensure_future(work)
+    await _up(address, serving)
     try:
-        yield own
+        yield None
     finally:
         stop()
         await serving

@@ -31,6 +31,7 @@ from router.process.asgi_server import AsgiServer
 from router.process.server import Server
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE, SAMPLE, routes
+from tests.support.servers import served
 from tests.support.waiting import wait_until
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
@@ -232,14 +233,11 @@ def running(
         router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
-        answering = asyncio.create_task(target.serve())
-        await target.up()
-        serving = asyncio.create_task(router.serve())
-        await router.up()
-        up.set()
-        await serving
-        target.stop()
-        await answering
+        async with served(target):
+            serving = asyncio.create_task(router.serve())
+            await router.up()
+            up.set()
+            await serving
 
     def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -15,11 +15,8 @@ from typing import Any
 
 import pytest
 
-from router.cli.trying.standin import StandIn
-from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
 from tests.support.command import PATIENCE
-from tests.support.house import SAMPLE, House, house, routes
+from tests.support.house import SAMPLE, House, house, routes, stand_in
 from tests.support.serving import Serving, body, serving, target
 from tests.support.sockets import free_port
 from tests.support.wire import chunk, chunked, post
@@ -35,16 +32,11 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
     """A router that some may call, and a target that acknowledges; `settings` are the router's."""
     settings = options.pop("settings", {})
-    stand_in = AsgiServer(StandIn(), listen("127.0.0.1", 0))
-    answering = asyncio.create_task(stand_in.serve())
-    await stand_in.up()
-    table = routes({"one": stand_in.url + "/callback"}, ebaas=options)
-    try:
-        async with house(table, host=host, **settings) as router:
-            yield router
-    finally:
-        stand_in.stop()
-        await answering
+    async with (
+        stand_in() as (url, _),
+        house(routes({"one": url}, ebaas=options), host=host, **settings) as router,
+    ):
+        yield router
 
 
 async def code(router: House, **headers: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from router.net.http.limits import Limits
 from router.net.listening import listen
 from router.process.server import DEFAULT_LIMITS, Server
+from tests.support.servers import served
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -44,20 +45,15 @@ class Application:
 
 
 @asynccontextmanager
-async def served(
+async def reached(
     application: Any, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
     """And one connection to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    reader, writer = await asyncio.open_connection(*server.listener.getsockname())
-    try:
-        yield server, reader, writer
-    finally:
-        writer.close()
-        server.stop()
-        await serving
+    async with served(server):
+        reader, writer = await asyncio.open_connection(*server.listener.getsockname())
+        with closing(writer):
+            yield server, reader, writer
 
 
 def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
@@ -110,7 +106,7 @@ ROWS = {
 async def test_a_body(name: str) -> None:
     """Whatever is said in whichever parts: the peer can tell where it ends."""
     asked, messages, said, stays = ROWS[name]
-    async with served(Application(saying(*messages))) as (_, reader, writer):
+    async with reached(Application(saying(*messages))) as (_, reader, writer):
         for _ in range(2 if stays else 1):
             writer.write(asked)
             top = await reader.readuntil(b"\r\n\r\n")
@@ -128,7 +124,7 @@ async def test_a_scope_is_asgis() -> None:
     """With everything that the specification asks for, and nothing that is shared with others."""
     application = Application(saying(start(LENGTH), body(b"abcdef")))
     raw = b"POST /a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n"
-    async with served(application) as (server, reader, writer):
+    async with reached(application) as (server, reader, writer):
         for _ in range(2):
             writer.write(raw)
             await reader.readuntil(b"abcdef")
@@ -168,7 +164,7 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
         await send(body(b"data: 1\n\n", more=True))
         heard.append(await receive())
 
-    async with served(Application(answer)) as (_, reader, writer):
+    async with reached(Application(answer)) as (_, reader, writer):
         writer.write(GET)
         assert b"text/event-stream" in await reader.readuntil(b"\r\n\r\n")
         over.set()
@@ -192,7 +188,7 @@ async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
         begun.set()
         heard.extend([await receive(), await receive()])
 
-    async with served(Application(answer)) as (server, _, writer):
+    async with reached(Application(answer)) as (server, _, writer):
         writer.write(GET if apart else GET * 9)
         await begun.wait()
         if apart:
@@ -211,7 +207,7 @@ async def test_a_surplus_is_read_up_to_a_bound() -> None:
         await over.wait()
         await saying(start(LENGTH), body(b"abcdef"))(None, send)
 
-    async with served(Application(answer), Limits(head=1000)) as (server, reader, writer):
+    async with reached(Application(answer), Limits(head=1000)) as (server, reader, writer):
         writer.write(GET + b"x" * 20_000_000)
         await until(lambda: bool(server.tally.connections))
         (connection,) = server.tally.connections
@@ -233,7 +229,7 @@ async def test_who_sends_much_waits_for_who_reads_little() -> None:
             sent += 10_000
         await send(body())
 
-    async with served(Application(answer)) as (_, reader, writer):
+    async with reached(Application(answer)) as (_, reader, writer):
         writer.write(GET)
         await until(lambda: sent > 0)
         before = -1
@@ -263,7 +259,7 @@ async def test_what_is_no_response_is_a_500(
 ) -> None:
     """An application that says nothing, or what is no response, is logged; its caller is told."""
     with caplog.at_level(logging.ERROR):
-        async with served(Application(saying(*messages))) as (_, reader, writer):
+        async with reached(Application(saying(*messages))) as (_, reader, writer):
             writer.write(GET)
             answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 500 ")
@@ -281,7 +277,7 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
         raise ZeroDivisionError
 
     with caplog.at_level(logging.ERROR):
-        async with served(Application(answer)) as (_, reader, writer):
+        async with reached(Application(answer)) as (_, reader, writer):
             writer.write(GET)
             assert (await whatever(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
     assert len(caplog.records) == 1
@@ -309,7 +305,7 @@ async def test_a_call_may_outlive_its_response() -> None:
         await send(body(b"more"))
         after.append(await receive())
 
-    async with served(Application(answer)) as (server, reader, writer):
+    async with reached(Application(answer)) as (server, reader, writer):
         for _ in range(3):
             writer.write(GET)
             await reader.readuntil(b"abcdef")
@@ -336,7 +332,7 @@ async def test_a_body_is_not_read_before_it_is_wanted() -> None:
         await saying(start(LENGTH), body(b"abcdef"))(receive, send)
 
     size = 20_000_000
-    async with served(Application(answer)) as (server, reader, writer):
+    async with reached(Application(answer)) as (server, reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
         writer.write(b"x" * size)
         before = -1
@@ -364,7 +360,7 @@ async def test_the_state_of_a_lifespan_is_each_requests_own() -> None:
         scope["state"]["more"] = 1
         await saying(start(LENGTH), body(b"abcdef"))(receive, send)
 
-    async with served(application) as (_, reader, writer):
+    async with reached(application) as (_, reader, writer):
         for _ in range(2):
             writer.write(GET)
             await reader.readuntil(b"abcdef")
@@ -381,7 +377,7 @@ async def test_no_second_response_is_begun_within_one() -> None:
         send.__self__.respond(500, b"content-length: 0\r\n", b"")
 
     application = Application(twice)
-    async with served(application) as (_, reader, writer):
+    async with reached(application) as (_, reader, writer):
         writer.write(GET)
         assert b"500" not in await reader.read()
     assert [type(error) for error in application.errors] == [RuntimeError]
@@ -394,7 +390,7 @@ async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptu
         raise BaseExceptionGroup("group", [GeneratorExit()])
 
     with caplog.at_level(logging.ERROR, "uvicorn.error"):
-        async with served(Application(raises)) as (_, reader, writer):
+        async with reached(Application(raises)) as (_, reader, writer):
             writer.write(GET)
             assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
     assert "Exception in ASGI application" in caplog.text

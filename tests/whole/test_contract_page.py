@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from router.net.listening import listen
 from router.process.asgi_server import AsgiServer
 from tests.support.command import ROOT
 from tests.support.house import SAMPLE, House, house, routes
+from tests.support.servers import served
 
 pytestmark = pytest.mark.anyio
 
@@ -48,15 +48,11 @@ class Endpoint:
 async def both() -> AsyncIterator[tuple[House, Endpoint]]:
     """A router with the page's one target."""
     endpoint = Endpoint()
-    server = AsgiServer(endpoint, listen("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve())
-    await server.up()
-    try:
-        async with house(routes({"certificates": server.url + "/callback"})) as router:
-            yield router, endpoint
-    finally:
-        server.stop()
-        await serving
+    async with (
+        served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server,
+        house(routes({"certificates": server.url + "/callback"})) as router,
+    ):
+        yield router, endpoint
 
 
 def messages() -> list[tuple[str, dict[str, str], str]]:
