@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -17,11 +17,27 @@ import pytest
 
 from router.contract.signing import Signer
 from router.model.secret import Secret
-from tests.support.command import PATIENCE, ROOT, command, environment, one_line, receiver, run
+from tests.support.command import (
+    PATIENCE,
+    ROOT,
+    Receiver,
+    command,
+    environment,
+    one_line,
+    receiver,
+    run,
+)
 from tests.support.house import SAMPLE
 from tests.support.inprocess import quick
 
 FAILED = "服务调用异常，请稍后再试或联系管理员"
+
+
+@pytest.fixture(scope="module")
+def usual() -> Iterator[Receiver]:
+    """A receiver without options, one for all tests that look at its answers alone."""
+    with receiver() as started:
+        yield started
 
 
 def post(
@@ -35,35 +51,42 @@ def codes(url: str, count: int) -> list[str]:
     return [post(url).json()["code"] for _ in range(count)]
 
 
-def test_it_acknowledges() -> None:
+def test_it_acknowledges(usual: Receiver) -> None:
     """A POST of JSON on any path gets the contract's success."""
-    with receiver() as target:
-        for path in ("/", "/callback", "/a/b?c=d"):
-            reply = post(target.url + path, headers={"x-request-id": "r-1"})
-            assert reply.status_code == 200
-            assert reply.headers["content-type"] == "application/json"
-            assert reply.json() == {"request_id": "r-1", "code": "000", "msg": "成功"}
+    for path in ("/", "/callback", "/a/b?c=d"):
+        reply = post(usual.url + path, headers={"x-request-id": "r-1"})
+        assert reply.status_code == 200
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.json() == {"request_id": "r-1", "code": "000", "msg": "成功"}
 
 
-def test_it_prints_a_line_for_each_request() -> None:
+def line_of(
+    target: Receiver, path: str, body: bytes = SAMPLE, headers: Mapping[str, str] | None = None
+) -> str:
+    """What is printed for a request on a path of its own."""
+
+    def lines() -> list[str]:
+        return [line for line in target.stdout if f" POST {path} " in line]
+
+    post(target.url + path, body, headers)
+    target.wait_for(lines)
+    (line,) = lines()
+    return line
+
+
+def test_it_prints_a_line_for_each_request(usual: Receiver) -> None:
     """A line has the time, the key, the size, the webhook-id and the answer."""
-    with receiver() as target:
-        post(target.url + "/callback", headers={"webhook-id": "evt-7"})
-        target.wait_for(lambda: target.stdout)
-        time_, rest = target.stdout[0].split(maxsplit=1)
+    time_, rest = line_of(usual, "/printed", headers={"webhook-id": "evt-7"}).split(maxsplit=1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time_)
     assert rest == (
-        f"POST /callback  a.gs.cert.1  {len(SAMPLE)} bytes  webhook-id evt-7  -> 200 000"
+        f"POST /printed  a.gs.cert.1  {len(SAMPLE)} bytes  webhook-id evt-7  -> 200 000"
     )
 
 
-def test_it_derives_an_absent_key() -> None:
+def test_it_derives_an_absent_key(usual: Receiver) -> None:
     """An event without a key is shown with the one that its fields make."""
     body = b'{"event_source":"b","event_topic":"c","event_type":"d","event_status":"2"}'
-    with receiver() as target:
-        post(target.url, body)
-        target.wait_for(lambda: target.stdout)
-        assert "  b.c.d.2  " in target.stdout[0]
+    assert "  b.c.d.2  " in line_of(usual, "/derived", body)
 
 
 def test_json_lines_have_the_whole_request() -> None:
@@ -159,29 +182,27 @@ def test_fail_rate_is_repeatable() -> None:
     ("method", "body", "status"),
     [("GET", b"", 405), ("PUT", SAMPLE, 405), ("POST", b"", 400), ("POST", b"{", 400)],
 )
-def test_anything_else_is_refused(method: str, body: bytes, status: int) -> None:
+def test_anything_else_is_refused(usual: Receiver, method: str, body: bytes, status: int) -> None:
     """What is no POST of JSON is refused in the contract's JSON."""
-    with receiver() as target, httpx.Client(trust_env=False) as client:
-        reply = client.request(method, target.url, content=body)
+    with httpx.Client(trust_env=False) as client:
+        reply = client.request(method, usual.url, content=body)
     assert (reply.status_code, reply.json()["code"]) == (status, str(status))
 
 
-def test_what_is_no_http_is_one_line() -> None:
+def test_what_is_no_http_is_one_line(usual: Receiver) -> None:
     """It is told so, and so is whoever watches."""
-    with receiver() as target:
-        host, port = target.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
-            connection.sendall(b"BAD\r\n\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-        target.wait_for(lambda: len(target.stderr) == 2)
-    assert target.stderr[1].endswith('message="Invalid HTTP request received."')
+    host, port = usual.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(b"BAD\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+    usual.wait_for(lambda: len(usual.stderr) == 2)
+    assert usual.stderr[1].endswith('message="Invalid HTTP request received."')
 
 
-def test_a_taken_port_is_one_line() -> None:
+def test_a_taken_port_is_one_line(usual: Receiver) -> None:
     """A port that is taken is one line and exit code 3."""
-    with receiver() as target:
-        port = target.url.rpartition(":")[2]
-        finished = run("receive", "--port", port)
+    port = usual.url.rpartition(":")[2]
+    finished = run("receive", "--port", port)
     assert finished.returncode == 3
     assert f"127.0.0.1:{port}" in one_line(finished.stderr)
 

@@ -1,15 +1,18 @@
-"""`status` as a real process: a table that fits, the worst first, and the right exit code."""
+"""`status`: a table that fits, the worst first, and the right exit code."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from router.cli.columns import width
 from tests.support.command import Finished, answering, http_answer, run
+from tests.support.inprocess import quick
 from tests.support.serving import Code, serving, target
 from tests.support.sockets import free_port
 
@@ -17,7 +20,8 @@ NARROW = {"COLUMNS": "80"}
 
 
 def status(*arguments: str) -> Finished:
-    return run("status", *arguments, environ=NARROW)
+    with patch.dict(os.environ, NARROW):
+        return quick("status", *arguments)
 
 
 def lines_of(finished: Finished) -> list[str]:
@@ -75,7 +79,7 @@ def test_a_running_router_in_a_table(tmp_path: Path) -> None:
         with serving(tmp_path, required, options=options) as router:
             assert router.post("event") == "500"
             router.wait_for(lambda: router.lines("event"))
-            finished = status("--url", url)
+            finished = run("status", "--url", url, environ=NARROW)  # as a process, once
     lines = lines_of(finished)
     assert finished.returncode == 1
     assert lines[0].startswith("degraded: ")
