@@ -17,14 +17,14 @@ from tests.support.command import ROOT
 PROMETHEUS = ROOT / "deploy/prometheus"
 FILE = ROOT / "deploy/grafana/ebaas-router.json"
 
-[GROUP] = yaml.safe_load((PROMETHEUS / "rules.yml").read_text("utf-8"))["groups"]
+[GROUP] = yaml.load((PROMETHEUS / "rules.yml").read_text("utf-8"), yaml.CSafeLoader)["groups"]
 ALERTS = {rule["alert"]: rule for rule in GROUP["rules"] if "alert" in rule}
 RECORDS = {rule["record"] for rule in GROUP["rules"] if "record" in rule}
 
 TESTS = [
     test
     for file in PROMETHEUS.glob("*.test.yml")
-    for test in yaml.safe_load(file.read_text("utf-8"))["tests"]
+    for test in yaml.load(file.read_text("utf-8"), yaml.CSafeLoader)["tests"]
 ]
 
 
