@@ -21,15 +21,16 @@ test: dev-environment ## set up and run the tests
 	@$(python) -m pytest $(ARGS)
 
 test-long: dev-environment ## what make test does in small, in full
-	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py tests/contract/test_strictjson.py \
+	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
 		tests/delivery/test_happenings.py::test_workers_tell_it_once \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
-		tests/process/test_starting.py::test_a_signal_to_the_whole_group_is_a_stop \
+		tests/process/test_starting.py tests/archive/test_trace.py::test_a_kill_at_any_moment_leaves_what_can_be_traced \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py tests/whole/test_heavy.py
+	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)
 
 test-newest: ## the tests on the newest Python here too, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \

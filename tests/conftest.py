@@ -21,10 +21,16 @@ os.umask(0o077)
 #: same examples again are what everybody else gets: no gate fails who has changed nothing.
 TORTURE = int(os.environ.get("TORTURE", "0"))
 
+
+def _many(count: int) -> int:
+    """All of them with LONG=1, which `make test-long` sets; the first third is enough else."""
+    return count * TORTURE if TORTURE else count if "LONG" in os.environ else count // 3
+
+
 # How long an example takes depends on what else the machine does; speed lives in bench/.
 settings.register_profile(
     "any machine",
-    max_examples=50 * max(TORTURE, 1),
+    max_examples=_many(50),
     deadline=None,
     derandomize=not TORTURE,
     suppress_health_check=[HealthCheck.too_slow],
@@ -33,8 +39,8 @@ settings.load_profile("any machine")
 
 
 def examples(count: int) -> settings:
-    """So many examples of a test, and a multiple of it under torture."""
-    return settings(max_examples=count * max(TORTURE, 1))
+    """So many examples of a test, a third of it, or a multiple of it."""
+    return settings(max_examples=_many(count))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router import config
 from router.config.loading import Config
 from router.model.event import FIELDS, Event
+from tests.conftest import examples
 from tests.support import naive
 from tests.support.folders import written
 from tests.support.house import House, house
@@ -87,10 +88,7 @@ def folder(*configs: dict[str, Any]) -> Iterator[list[Path]]:
         yield paths
 
 
-_few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@_few
+@examples(60)
 @given(_configs(), _events)
 def test_explain_and_test_agree_with_match(
     given: dict[str, Any], events: list[dict[str, str]]
@@ -111,7 +109,7 @@ def test_explain_and_test_agree_with_match(
         assert (result.code, len(result.json["failed"])) == (1, len(cases))
 
 
-@_few
+@examples(60)
 @given(_configs(), _events, st.lists(st.integers(0, 2), min_size=6, max_size=6))
 def test_files_of_a_folder_are_one_file(
     given: dict[str, Any], events: list[dict[str, str]], places: list[int]
@@ -155,7 +153,7 @@ def _tests_file(cases: list[dict[str, Any]]) -> bytes:
     return json.dumps({"version": 1, "cases": cases}).encode()
 
 
-@_few
+@examples(60)
 @given(_configs(), _configs(), _events)
 def test_diff_agrees_with_match(
     old: dict[str, Any], new: dict[str, Any], events: list[dict[str, str]]
@@ -191,7 +189,7 @@ def _difference(old: Any, new: Any, event: dict[str, str]) -> dict[str, Any]:
     }
 
 
-@_few
+@examples(60)
 @given(_configs(), _events)
 def test_the_effective_configuration_routes_alike(
     given: dict[str, Any], events: list[dict[str, str]]
@@ -204,7 +202,7 @@ def test_the_effective_configuration_routes_alike(
     assert (result.code, result.json["changed"], result.json["edits"]) == (0, 0, [])
 
 
-@settings(_few, max_examples=8)
+@examples(12)
 @given(_configs(), _events)
 def test_the_running_router_agrees(given: dict[str, Any], events: list[dict[str, str]]) -> None:
     """A real router sends each event to the targets of the naive plan, each as what it is there."""

@@ -29,7 +29,7 @@ import jsonschema
 import pytest
 import trustme
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router import config
@@ -47,6 +47,7 @@ from router.net.client_tls import Tls
 from router.net.egress import Egress
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
+from tests.conftest import examples
 from tests.support.engines import pem
 from tests.support.folders import FAULTS as FOLDERS
 from tests.support.folders import written
@@ -590,7 +591,7 @@ VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
 TARGETS = {name: Target(name, "http://h/") for name in "xy"}
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(ROUTES)
 def test_redundant_routes_can_go(routes: list[Route]) -> None:
     """Without any of the routes that are called redundant, every event goes where it went."""
@@ -784,21 +785,21 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
 def test_any_text(text: str) -> None:
     """No text made of what such files are made of gives anything but a Config or ConfigInvalid."""
     load_or_refuse(text.encode())
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.binary(max_size=2000))
 def test_any_bytes(content: bytes) -> None:
     """Nor do any bytes."""
     load_or_refuse(content)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.data())
 def test_any_damage(data: st.DataObject) -> None:
     """Nor does the shipped file with a piece cut out and another put in."""

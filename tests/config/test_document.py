@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config.document import (
@@ -22,6 +22,7 @@ from router.config.document import (
     parse_document,
 )
 from router.model.errors import ConfigInvalid, Problem
+from tests.conftest import examples
 
 
 @pytest.fixture(params=["libyaml", "python"])
@@ -136,7 +137,7 @@ def test_what_yaml_reads(text: str, what: str) -> None:
     assert ScalarNode(text, False, 1, 1).what == "a string"
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text("0123456789_:.-+eExXoObBaAfFnNyYsStTrRlLuUiI~ <=", max_size=12))
 def test_no_surprise_is_missed(text: str) -> None:
     """Whatever PyYAML's own resolver takes for another type is no string here either."""
@@ -249,7 +250,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(200)
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 def test_the_parsers_agree(text: str) -> None:
     """With libyaml or without, a text has the same tree at the same places, or is refused.

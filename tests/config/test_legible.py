@@ -28,7 +28,7 @@ from tests.support.inprocess import ran
 
 #: The mistakes are made in so many parts, each of which has every kind at other secrets. One part
 #: is enough, and all run with LONG=1, which `make test-long` sets.
-PARTS = 8
+PARTS = 16
 PART = range(PARTS) if "LONG" in os.environ else [0]
 
 #: What each secret begins with.

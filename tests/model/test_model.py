@@ -15,7 +15,7 @@ from tests.model.history import play
 from tests.model.mutants import ALL, Mutant
 
 #: How many histories are played, about 110 in a second; 400 with LONG=1: `make test-long`.
-HISTORIES = int(os.environ.get("HISTORIES", "400" if "LONG" in os.environ else "200"))
+HISTORIES = int(os.environ.get("HISTORIES", "400" if "LONG" in os.environ else "100"))
 
 #: How many are tried for a mutant whose own history does not catch it any more.
 SEARCH = 2000
@@ -45,5 +45,5 @@ def test_a_rule_left_out_breaks_a_promise(mutant: Mutant, monkeypatch: pytest.Mo
 
 def test_a_history_is_its_seeds() -> None:
     """Played again it is the same one, so that a seed is all that a report needs."""
-    for seed in range(40):
+    for seed in range(HISTORIES // 10):
         assert play(seed) == play(seed)

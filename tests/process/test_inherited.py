@@ -29,7 +29,7 @@ LONG = "LONG" in os.environ
 RESTARTS = (
     {"alone": 50, "workers": 50, "workers with TLS": 10}
     if LONG
-    else {"alone": 2, "workers with TLS": 1}
+    else {"alone": 1, "workers with TLS": 1}
 )
 
 

@@ -66,10 +66,14 @@ def is_ours(process: Started) -> bool:
     return begun and (left or handles(process, signal.SIGTERM, "SigCgt"))
 
 
+#: Every second moment of a start; each with LONG=1: `make test-long`.
+STEP = 1 if "LONG" in os.environ else 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
     """By the system's default action or as told; without a traceback, and none is lost."""
-    for moment in range(8):
+    for moment in range(0, 8, STEP):
         with started(*serve()) as process:
             wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
             time.sleep(moment * 0.06)  # any moment will do
@@ -78,14 +82,10 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
             assert (process.returncode in (-number, 0), told) == (True, b"")
 
 
-#: Tenths of a second after the parent heeds signals; all six with LONG=1: `make test-long`.
-MOMENTS = range(0, 6, 1 if "LONG" in os.environ else 2)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_is_a_stop(number: signal.Signals) -> None:
     """Once the parent heeds signals, whatever its workers are at: exit code 0, and no message."""
-    for moment in MOMENTS:
+    for moment in range(0, 6, STEP):
         with started(*serve("--workers", "2")) as process:
             wait_until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
             time.sleep(moment * 0.1)  # any moment will do
