@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres
+from tests.support.engines import ENGINES, Engine
 from tests.support.shop import PostgresShop, Shop, SqliteShop
 
 # Files that tests make are their user's alone, as secrets and stores should be.
@@ -75,6 +76,12 @@ def no_collections() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "asyncio", {}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each of them has to pass the suite."""
+    return ENGINES[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from router.routing.target import Target
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Failure, T, TargetExchange
-from tests.support.engines import ENGINES, Engine
+from tests.support.engines import Engine
 from tests.support.hostile import hostile
 from tests.support.waiting import until
 
@@ -30,11 +30,6 @@ pytestmark = pytest.mark.anyio
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
 LETTER = addressed(Letter.of(EVENT, "request"), "id")
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
 
 
 def send(

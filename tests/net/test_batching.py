@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from router.net.batching import Batching, batching_of
+from tests.support.loops import BOTH, on
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+anyio_backend = on(BOTH)
 
 
 async def test_all_goes_in_order_when_the_turn_is_over() -> None:

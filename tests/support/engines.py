@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,10 +20,6 @@ Engine = Callable[..., Pool]
 
 #: Every engine runs every row.
 ENGINES: dict[str, Engine] = {"native": NativePool, "httpx": HttpxPool}
-
-#: The loops that they run on, by anyio's name for it: the one that serves, and the standard
-#: library's own as well with LONG=1, which `make test-long` sets.
-LOOPS = {"uvloop": True, **({"asyncio": False} if "LONG" in os.environ else {})}
 
 HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
 BODY = b'{"changes":["id1"]}'

@@ -14,21 +14,15 @@ from router.model.event import Reason
 from router.net.egress import Egress
 from router.transport import names
 from router.transport.engine import Answer, Failure
-from tests.support.engines import ENGINES, LONG, SHORT, Engine, opened, post
+from tests.support.engines import LONG, SHORT, Engine, opened, post
 from tests.support.hostile import hostile, never_accepts
+from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+anyio_backend = on(BOTH)
 
 
 class Resolver:

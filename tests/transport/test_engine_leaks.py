@@ -18,8 +18,9 @@ import pytest
 from router.transport.engine import Answer, Failure, Pool
 from router.transport.native import NativePool
 from router.transport.native.connection import TargetConnection
-from tests.support.engines import LOOPS, begun, certified, opened, post, trusting
+from tests.support.engines import begun, certified, opened, post, trusting
 from tests.support.hostile import BEHAVIOURS, hostile
+from tests.support.loops import LOOPS, on
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -33,9 +34,7 @@ CROWD = 32
 TARGETS = sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"})
 
 
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": LOOPS[request.param]}
+anyio_backend = on(LOOPS)
 
 
 async def test_many_exchanges_with_faults_leave_nothing() -> None:

@@ -33,14 +33,13 @@ from tests.support.engines import (
     trusting,
 )
 from tests.support.hostile import YES, answer, hostile
+from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+anyio_backend = on(BOTH)
 
 
 # Connections.

@@ -30,7 +30,6 @@ from router.transport.engine import Answer, Failure
 from tests.delivery.test_sender import send, sending
 from tests.support.engines import (
     AUTHORITY,
-    ENGINES,
     LONG,
     SHORT,
     Engine,
@@ -42,19 +41,13 @@ from tests.support.engines import (
 )
 from tests.support.hostile import YES, Hostile, hostile
 from tests.support.house import routes
+from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+anyio_backend = on(BOTH)
 
 
 def asking() -> ssl.SSLContext:

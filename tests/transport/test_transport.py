@@ -29,10 +29,8 @@ from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_cam
 from tests.support.engines import (
     AUTHORITY,
     BODY,
-    ENGINES,
     HEADERS,
     LONG,
-    LOOPS,
     SHORT,
     Engine,
     begun,
@@ -42,6 +40,7 @@ from tests.support.engines import (
     trusting,
 )
 from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
+from tests.support.loops import LOOPS, on
 from tests.support.sockets import HOST
 from tests.support.waiting import until
 
@@ -50,15 +49,7 @@ pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
-
-
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    """Engines run on uvloop as well as on the standard library's own loop."""
-    return "asyncio", {"use_uvloop": LOOPS[request.param]}
+anyio_backend = on(LOOPS)
 
 
 # What is sent.

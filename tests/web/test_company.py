@@ -15,6 +15,7 @@ from router.net.http.limits import Tally
 from router.net.listening import listen
 from router.process.server import Server
 from tests.support.engines import LONG
+from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 from tests.support.wire import head
 
@@ -26,9 +27,7 @@ WAITING = head(*_POST, b"Content-Length: 5", b"Expect: 100-continue")
 BROKEN = b"\0\r\n\r\n"
 
 
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return "asyncio", {"use_uvloop": request.param}
+anyio_backend = on(BOTH)
 
 
 async def test_a_caller_that_says_no_more_gets_its_reply() -> None:
