@@ -208,21 +208,19 @@ async def test_a_failure_waits_until_every_required_target_is_decided() -> None:
     assert "late" not in line["targets"]["slow"]
 
 
+def each_its_own(**targets: Any) -> dict[str, Any]:
+    """A routes.yaml in which each target has a route of its own, by its name."""
+    routes = [{"name": name, "match": f"{name}.*", "required": [name]} for name in targets]
+    return {"version": 1, "targets": targets, "routes": routes}
+
+
 async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
     """With its places and its line full of hung attempts, a target is `saturated` for itself
     alone, and holds no more connections than its places."""
     async with hostile("says_nothing") as hung, hostile("answers") as good:
-        table = {
-            "version": 1,
-            "targets": {
-                "hung": {"url": hung.url, "timeout": "3s", "max_in_flight": 4},
-                "good": {"url": good.url},
-            },
-            "routes": [
-                {"name": "hung", "match": "hung.*", "required": ["hung"]},
-                {"name": "good", "match": "good.*", "required": ["good"]},
-            ],
-        }
+        table = each_its_own(
+            hung={"url": hung.url, "timeout": "3s", "max_in_flight": 4}, good={"url": good.url}
+        )
         async with house(table) as router:
             stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(20)]
             await until(lambda: hung.open >= 4)
@@ -245,17 +243,9 @@ async def test_no_target_may_hold_more_than_its_share_of_all_requests() -> None:
     """However large its `max_in_flight`, a target holds at most half of `--max-requests`, so that
     one that hangs leaves the house open for the others."""
     async with hostile("says_nothing") as hung, hostile("answers") as good:
-        table = {
-            "version": 1,
-            "targets": {
-                "hung": {"url": hung.url, "timeout": "2s", "max_in_flight": 1000},
-                "good": {"url": good.url},
-            },
-            "routes": [
-                {"name": "hung", "match": "hung.*", "required": ["hung"]},
-                {"name": "good", "match": "good.*", "required": ["good"]},
-            ],
-        }
+        table = each_its_own(
+            hung={"url": hung.url, "timeout": "2s", "max_in_flight": 1000}, good={"url": good.url}
+        )
         async with house(table, max_requests=20) as router:
             stuck = [asyncio.create_task(router.post(event(event_key="hung.1"))) for _ in range(18)]
             await until(lambda: sum(task.done() for task in stuck) >= 8)

@@ -352,20 +352,33 @@ async def accepts_unread(peer: Peer) -> None:
 # Too much.
 
 
-@behaviour
-async def endless_headers(peer: Peer) -> None:
-    """Sends a header section without end."""
+async def goes_on(peer: Peer, begin: bytes, more: bytes) -> None:
+    """Begins an answer, and goes on with it without end."""
     await peer.request()
-    await peer.send(HEAD)
-    await _forever(peer, b"x-more: %b\r\n" % (b"m" * 1000))
+    await peer.send(HEAD + begin)
+    while True:
+        await peer.send(more)
+        await asyncio.sleep(0)  # over TLS that has been reset, sending never waits nor fails
 
 
-@behaviour
-async def endless_header_line(peer: Peer) -> None:
-    """Sends a header line without end."""
-    await peer.request()
-    await peer.send(HEAD + b"x-more: ")
-    await _forever(peer, b"m" * 1000)
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+MANY = b" " * 65536
+
+#: What an answer begins with, and goes on with for ever.
+ENDLESS = {
+    "endless_headers": (b"", b"x-more: %b\r\n" % (b"m" * 1000)),
+    "endless_header_line": (b"x-more: ", b"m" * 1000),
+    "huge_declared": (b"content-length: 2147483648\r\n\r\n", MANY),
+    "huge_chunked": (CHUNKED, b"10000\r\n%b\r\n" % MANY),
+    "huge_chunk": (CHUNKED + b"80000000\r\n", MANY),
+    "huge_unframed": (b"connection: close\r\n\r\n", MANY),
+    "endless_chunk_header": (CHUNKED + b"1;x=", b"y" * 65536),
+    "tiny_chunks": (CHUNKED, b"1\r\n \r\n" * 10_000),
+}
+
+BEHAVIOURS.update(
+    {name: partial(goes_on, begin=begin, more=more) for name, (begin, more) in ENDLESS.items()}
+)
 
 
 @behaviour
@@ -375,60 +388,6 @@ async def endless_informational(peer: Peer) -> None:
     while True:
         await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
         await asyncio.sleep(0.001)
-
-
-@behaviour
-async def huge_declared(peer: Peer) -> None:
-    """Declares 2 GB, and sends them."""
-    await peer.request()
-    await peer.send(HEAD + b"content-length: 2147483648\r\n\r\n")
-    await _forever(peer, b" " * 65536)
-
-
-@behaviour
-async def huge_chunked(peer: Peer) -> None:
-    """Sends chunks without end."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-    await _forever(peer, b"10000\r\n%b\r\n" % (b" " * 65536))
-
-
-@behaviour
-async def huge_chunk(peer: Peer) -> None:
-    """Sends one chunk of 2 GB."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n80000000\r\n")
-    await _forever(peer, b" " * 65536)
-
-
-@behaviour
-async def huge_unframed(peer: Peer) -> None:
-    """Sends a body without a length and without end."""
-    await peer.request()
-    await peer.send(HEAD + b"connection: close\r\n\r\n")
-    await _forever(peer, b" " * 65536)
-
-
-@behaviour
-async def endless_chunk_header(peer: Peer) -> None:
-    """Sends a chunk extension without end."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n1;x=")
-    await _forever(peer, b"y" * 65536)
-
-
-@behaviour
-async def tiny_chunks(peer: Peer) -> None:
-    """Sends chunks of one byte without end."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-    await _forever(peer, b"1\r\n \r\n" * 10_000)
-
-
-async def _forever(peer: Peer, data: bytes) -> None:
-    while True:
-        await peer.send(data)
-        await asyncio.sleep(0)  # over TLS that has been reset, sending never waits nor fails
 
 
 # What is no HTTP, or not the answer to this request.
