@@ -10,7 +10,6 @@ from email.message import Message
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import jsonschema
@@ -20,6 +19,7 @@ import yaml
 from tests.support.command import ROOT
 from tests.support.house import SAMPLE, event
 from tests.support.serving import serving
+from tests.support.sockets import serving_in_a_thread
 
 FILE = ROOT / "schemas/openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.load(FILE.read_text("utf-8"), yaml.CSafeLoader)
@@ -82,9 +82,8 @@ def receiver() -> Any:
     with Receiver(("127.0.0.1", 0), Receiver.Answer) as server:
         server.url = f"http://127.0.0.1:{server.server_address[1]}/"
         server.heads = []
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield server
-        server.shutdown()
+        with serving_in_a_thread(server):
+            yield server
 
 
 def replied(port: int, body: bytes, headers: Mapping[str, str]) -> tuple[str, Any]:

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.support.command import PATIENCE
+from tests.support.sockets import serving_in_a_thread
 
 
 class Collector(ThreadingHTTPServer):
@@ -69,12 +70,8 @@ class _Export(BaseHTTPRequestHandler):
 @contextmanager
 def collecting(*, hangs: bool = False) -> Iterator[Collector]:
     collector = Collector(hangs=hangs)
-    thread = threading.Thread(target=collector.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield collector
-    finally:
-        collector.closing.set()
-        collector.shutdown()
-        collector.server_close()
-        thread.join(PATIENCE)
+    with serving_in_a_thread(collector):
+        try:
+            yield collector
+        finally:
+            collector.closing.set()

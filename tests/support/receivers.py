@@ -14,7 +14,7 @@ from typing import Any
 
 from router.contract.signing import Signer
 from router.model.secret import Secret
-from tests.support.command import PATIENCE
+from tests.support.sockets import serving_in_a_thread
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -95,14 +95,8 @@ def serving(handler: type[Right], context: ssl.SSLContext | None = None) -> Iter
     server = Serving(handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving_in_a_thread(server):
         yield f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}/callback"
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE)
-        server.server_close()
 
 
 def tells(answer: Any, status: int = 200, *more: tuple[str, str]) -> type[Right]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -17,6 +16,7 @@ from unittest.mock import patch
 from tests.support.command import PATIENCE, Running
 from tests.support.house import event, routes
 from tests.support.rows import Store, option, query
+from tests.support.sockets import serving_in_a_thread
 
 #: Waits that a test can sit out.
 SOON = {"retries": 20, "waits": ["200ms"]}
@@ -100,14 +100,8 @@ class _Answer(BaseHTTPRequestHandler):
 @contextmanager
 def target(code: Code = _ACKNOWLEDGES) -> Iterator[Target]:
     server = Target(code)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving_in_a_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)
 
 
 class Serving(Running):

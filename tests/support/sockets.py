@@ -6,7 +6,12 @@ import asyncio
 import random
 import socket
 import struct
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socketserver import BaseServer
+
+from tests.support.command import PATIENCE
 
 HOST = "127.0.0.1"
 
@@ -35,6 +40,19 @@ def listens(port: int) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
+
+
+@contextmanager
+def serving_in_a_thread(server: BaseServer) -> Iterator[None]:
+    """Until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(PATIENCE)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

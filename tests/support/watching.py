@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 
 from tests.support.command import PATIENCE
+from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 #: The folder of their programs; `make monitoring` sets it.
@@ -129,11 +129,5 @@ class _Taking(BaseHTTPRequestHandler):
 @contextmanager
 def inbox() -> Iterator[Inbox]:
     server = Inbox()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving_in_a_thread(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(PATIENCE)

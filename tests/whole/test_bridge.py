@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support.command import PATIENCE, ROOT
 from tests.support.receivers import Right, serving
+from tests.support.sockets import serving_in_a_thread
 
 GOLDEN = ROOT / "tests/testdata/bridge"
 BRIDGE = runpy.run_path(str(ROOT / "deploy/bridge/bridge.py"))
@@ -45,14 +45,8 @@ def read(name: str) -> Any:
 @contextmanager
 def bridge() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BRIDGE["Bridge"])
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving_in_a_thread(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE)
-        server.server_close()
 
 
 def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:

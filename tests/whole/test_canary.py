@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -35,7 +34,7 @@ from tests.support.command import (
 )
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.sockets import free_port
+from tests.support.sockets import free_port, serving_in_a_thread
 from tests.support.waiting import wait_until
 
 #: What every canary begins with, and nothing else does.
@@ -116,14 +115,8 @@ class Target:
                 """Nothing: the test's own output is not what is searched."""
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with serving_in_a_thread(server):
             yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join(PATIENCE)
 
 
 def failing() -> dict[str, bytes]:

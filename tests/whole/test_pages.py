@@ -22,6 +22,7 @@ from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
 from tests.support.inprocess import ran
 from tests.support.serving import Serving, always, body, serving, states, target
+from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 DOCS = ROOT / "docs"
@@ -103,19 +104,14 @@ def test_the_whole_endpoint_of_the_page_serves(
     defined = example("receivers.md")
     done: list[dict[str, Any]] = []
     defined["work"] = lambda event, _: done.append(event)
-    with defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"]) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    server = defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"])
+    with serving_in_a_thread(server):
         url = f"http://127.0.0.1:{server.server_address[1]}/callback"
-        try:
-            assert run("send", url, "--sign", SECRET).returncode == 0
-            assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
-            assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
-            probed = ran("probe", url, "--secret", SECRET, "--yes", "--idle", "50ms")
-            assert probed.code == 0, probed.out
-        finally:
-            server.shutdown()
-            thread.join(PATIENCE)
+        assert run("send", url, "--sign", SECRET).returncode == 0
+        assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
+        assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
+        probed = ran("probe", url, "--secret", SECRET, "--yes", "--idle", "50ms")
+        assert probed.code == 0, probed.out
 
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
