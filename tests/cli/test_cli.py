@@ -24,7 +24,7 @@ from router.model.errors import SettingInvalid
 from router.model.secret import Secret
 from router.telemetry.log import printable
 from tests.support.command import ROOT, Finished, command, environment, one_line, run
-from tests.support.inprocess import quick
+from tests.support.inprocess import quick, read
 
 HEAVY = (
     "httpx",
@@ -36,14 +36,6 @@ HEAVY = (
     "uvicorn",
     "uvloop",
 )
-
-
-def read(*arguments: str, **environ: str) -> Settings:
-    """The settings of `serve` with these options and variables (without their prefix)."""
-    parser = Parser("serve")
-    add_settings(parser)
-    variables = {f"EBAAS_ROUTER_{name}": text for name, text in environ.items()}
-    return read_settings(parser.read(arguments), variables)
 
 
 def complaint(finished: Finished) -> str:

@@ -23,7 +23,7 @@ from router.store.promises import DeliveryRow, Stage, State
 from router.store.sqlite import file as sqlite_file
 from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
-from tests.support.inprocess import Ran, ran
+from tests.support.inprocess import Ran, complaint, ran
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
@@ -36,13 +36,6 @@ def cells(finished: Ran) -> list[list[str]]:
     """The words of each line of a result."""
     assert finished.code == 0, finished.err
     return [line.split() for line in finished.lines]
-
-
-def complaint(finished: Ran, code: int) -> str:
-    """The only line of a run that ends with this code and has no result."""
-    assert (finished.code, finished.out) == (code, "")
-    (line,) = finished.err.splitlines()
-    return line
 
 
 # What is seen.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.house import routes
-from tests.support.inprocess import Ran, ran
+from tests.support.inprocess import Ran, complaint, ran
 from tests.support.shop import Shop, dead
 
 
@@ -22,13 +22,6 @@ def table(tmp_path: Path) -> Path:
 
 def run(shop: Shop, table: Path, *arguments: str) -> Ran:
     return ran(*arguments, "--store", shop.option, "--config", table)
-
-
-def complaint(finished: Ran, code: int) -> str:
-    """The only line of a run that ends with this code and has no result."""
-    assert (finished.code, finished.out) == (code, "")
-    (line,) = finished.err.splitlines()
-    return line
 
 
 def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:

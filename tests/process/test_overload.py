@@ -18,7 +18,7 @@ from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.serving import Serving, Target, target
 from tests.support.waiting import wait_until
-from tests.support.wire import Answer, Line, post
+from tests.support.wire import Line, heard, post
 
 #: So many that no one of them is ever asked to hold more than its share of the room.
 TARGETS = 16
@@ -71,12 +71,6 @@ def table(endpoint: Target, policy: dict[str, Any]) -> dict[str, Any]:
 def say(line: Line, name: str, to: int = 0) -> None:
     """Send an event of that name, for that target."""
     line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
-
-
-def heard(line: Line) -> Answer:
-    answer = line.hear()
-    assert answer is not None
-    return answer
 
 
 def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.support.command import PATIENCE, one_line, run, running
 from tests.support.serving import Serving, Target, body, serving, target
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Answer, Line, post
+from tests.support.wire import PROBE, Line, heard, post
 
 #: Longer than any test.
 NEVER = "10m"
@@ -67,12 +67,6 @@ def plain(folder: Path, *options: str) -> Iterator[Serving]:
         serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
     ):
         yield router
-
-
-def heard(line: Line) -> Answer:
-    answer = line.hear()
-    assert answer is not None
-    return answer
 
 
 def is_closed(router: Serving) -> bool:

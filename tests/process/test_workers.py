@@ -24,12 +24,12 @@ from router.process import child
 from router.process.child import Child
 from router.process.workers import Workers
 from router.telemetry.log import Log
-from tests.process.test_stopping import gated, heard, is_closed, troubles
+from tests.process.test_stopping import gated, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
 from tests.support.serving import Serving, body, serving, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Line, post
+from tests.support.wire import PROBE, Line, heard, post
 
 pytestmark = pytest.mark.anyio
 

@@ -6,23 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from router.cli.options import Parser, add_settings, read_settings
-from router.config.settings import Settings
 from router.model.errors import SettingInvalid
 from router.store.opening import kind_of
 from router.store.postgres.trouble import harmless
 from router.store.url import Database, parse_database
 from tests.support.command import run
+from tests.support.inprocess import read
 
 #: Planted where a URL may have a password.
 CANARY = "hunter2"
-
-
-def read(*arguments: str, **environ: str) -> Settings:
-    parser = Parser("serve")
-    add_settings(parser)
-    variables = {f"EBAAS_ROUTER_{name}": text for name, text in environ.items()}
-    return read_settings(parser.read(arguments), variables)
 
 
 @pytest.mark.parametrize(

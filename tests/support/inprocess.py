@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from router.cli import main
+from router.cli.options import Parser, add_settings, read_settings
+from router.config.settings import Settings
 from tests.support.command import Finished
 
 
@@ -30,6 +32,13 @@ class Ran:
         """The one line of a `--format json`."""
         assert len(self.lines) == 1, self.out
         return json.loads(self.out)
+
+
+def complaint(finished: Ran, code: int) -> str:
+    """The only line of a run that ends with this code and has no result."""
+    assert (finished.code, finished.out) == (code, "")
+    (line,) = finished.err.splitlines()
+    return line
 
 
 def ran(*arguments: str | Path, stdin: bytes = b"") -> Ran:
@@ -53,3 +62,11 @@ def _stdin(content: bytes) -> Iterator[None]:
         yield
     finally:
         sys.stdin = before
+
+
+def read(*arguments: str, **environ: str) -> Settings:
+    """The settings of `serve` with these options and variables (without their prefix)."""
+    parser = Parser("serve")
+    add_settings(parser)
+    variables = {f"EBAAS_ROUTER_{name}": text for name, text in environ.items()}
+    return read_settings(parser.read(arguments), variables)

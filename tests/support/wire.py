@@ -157,6 +157,13 @@ class Line:
         return list(iter(self.hear, None))
 
 
+def heard(line: Line) -> Answer:
+    """The next answer, which there has to be."""
+    answer = line.hear()
+    assert answer is not None
+    return answer
+
+
 @dataclass
 class Running:
     """A router that accepts every event, all of them at one stand-in target."""
@@ -177,9 +184,7 @@ class Running:
         """One answer on a connection of its own."""
         with self.line() as line:
             line.say(*packets)
-            answer = line.hear()
-        assert answer is not None
-        return answer
+            return heard(line)
 
     def stop(self) -> None:
         """Once; by the second time the loop may be gone."""
