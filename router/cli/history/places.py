@@ -179,7 +179,7 @@ def mind_targets(
 
         known = stored(deliveries) if deliveries is not None else set()
         if archive is not None:
-            known |= set(inventory(archive, Progress("counted")).targets)
+            known |= set(inventory(archive, Progress("counted"), lambda _: None).targets)
         for name in missing - known:
             if any(True for _ in Sources(archive, logs).look(Question(targets=(name,)))):
                 known.add(name)
