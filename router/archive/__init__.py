@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from router.archive.trace.inventory import Inventory, inventory
     from router.archive.trace.logs import may_tell
     from router.archive.trace.question import Question, Word
-    from router.archive.trace.rows import Row, Rows, rows
+    from router.archive.trace.rows import EventRows, Row, rows
     from router.archive.trace.shapes import (
         ActedShape,
         AtTargetShape,
@@ -39,6 +39,7 @@ __all__ = [
     "Archive",
     "AtTargetShape",
     "EventLine",
+    "EventRows",
     "Inventory",
     "KeptMatch",
     "LateMatch",
@@ -50,7 +51,6 @@ __all__ = [
     "Question",
     "RequestShape",
     "Row",
-    "Rows",
     "Shelf",
     "Sources",
     "StepShape",

@@ -60,7 +60,7 @@ class Row:
         return {name: said for name, said in sorted(self._standing.items()) if said in _OPEN}
 
 
-class Rows:
+class EventRows:
     """So many at most, each event once, the newest first, as soon as they are whole."""
 
     def __init__(self, newest: Iterator[Match], limit: int) -> None:
@@ -95,8 +95,8 @@ def _is_ready(row: Row, further: int) -> bool:
     return row.is_whole or further >= _FURTHER
 
 
-async def rows(question: Question, limit: int, sources: Sources, ops: Ops | None) -> Rows:
+async def rows(question: Question, limit: int, sources: Sources, ops: Ops | None) -> EventRows:
     """Events that fit. Raises StoreFailed; reading them raises OSError."""
     stored = await kept(ops, question, limit + 1) if ops is not None else ()
     lines = sources.look(question)
-    return Rows(heapq.merge(lines, stored, key=lambda each: each.at, reverse=True), limit)
+    return EventRows(heapq.merge(lines, stored, key=lambda each: each.at, reverse=True), limit)
