@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from router.config.document import MapNode, Node, ScalarNode, shown
 from router.config.kinds import ListOf, Located, Placed, Text
+from router.config.oddities import oddity
 from router.config.reader import Fault, Reader, Schema, did_you_mean
 from router.model import FIELDS
 from router.routing import Glob, GlobInvalid
@@ -26,6 +29,17 @@ _ABOUT_FIELD = {
 }
 
 
+#: As the patterns of regular expressions end.
+_END = re.compile(r"(?<!\$)\$$")
+
+
+def _anchored(text: str) -> Fault:
+    found = oddity(text)
+    meant = found[1] if found else []
+    likely = did_you_mean(meant[0] if len(meant) == 1 else None)
+    return Fault(f"a pattern is a glob for the whole value, and no regular expression{likely}")
+
+
 class Pattern(Text):
     """A glob over a whole value."""
 
@@ -42,11 +56,23 @@ class Pattern(Text):
         return pattern
 
 
+class LocatedPattern(Located):
+    """The same with its place. What a regular expression ends in is no variable gone wrong."""
+
+    def read(self, node: Node, path: str, reader: Reader) -> Placed:
+        try:
+            return super().read(node, path, reader)
+        except Fault:
+            if isinstance(node, ScalarNode) and _END.search(node.text):
+                raise _anchored(node.text) from None
+            raise
+
+
 class MatchKind:
     """A pattern for the key, a list of them, or a mapping from fields to patterns."""
 
     def __init__(self) -> None:
-        self._patterns = ListOf(Located(Pattern()), alone=True)
+        self._patterns = ListOf(LocatedPattern(Pattern()), alone=True)
 
     def read(self, node: Node, path: str, reader: Reader) -> Match:
         if not isinstance(node, MapNode):

@@ -28,6 +28,11 @@ _ODD: tuple[tuple[re.Pattern[str], str, str | Callable[[re.Match[str]], str]], .
     ),
     (re.compile(r"^\^|\$$"), "always is for the whole value: ^ and $ stand for themselves", ""),
     (re.compile(r".*\\.*"), r"is no regular expression: \ stands for itself", _as_glob),
+    (
+        re.compile("^!"),
+        "excludes nothing: ! stands for itself, and only in a set, [!…], negates",
+        "",
+    ),
     (re.compile(r"\[\^"), "is no regular expression: ! negates a set, ^ does not", "[!"),
 )
 
@@ -50,7 +55,13 @@ def oddity(pattern: str) -> tuple[str, list[str]] | None:
             meant = odd.sub(instead, meant)
     if _GROUP.search(meant):
         return why or "has no alternatives in it: they are a list of patterns", _spelled(meant)
-    return (why, [meant]) if why else None
+    if "," in meant and not set("[({") & set(meant):
+        parts = [part.strip() for part in meant.split(",")]
+        return why or "is one pattern, the comma in it too: several are a list", _few(parts)
+    if not why:
+        return None
+    # What was to be left out has no pattern in its stead.
+    return why, [] if pattern.startswith("!") else [meant]
 
 
 def _spelled(pattern: str) -> list[str]:
@@ -60,4 +71,8 @@ def _spelled(pattern: str) -> list[str]:
         parts = re.split("[,|]", match[1] or match[2])
         # It is the first group of each of them, for they differ before it alone.
         patterns = [each.replace(match[0], part, 1) for each in patterns for part in parts]
+    return _few(patterns)
+
+
+def _few(patterns: list[str]) -> list[str]:
     return patterns if len(patterns) <= _SPELLED else []

@@ -371,6 +371,14 @@ def test_an_invalid_tests_file_is_told(folder: Path) -> None:
     assert result.err.startswith("routes.test.yaml:3:")
 
 
+def test_a_routes_file_is_no_tests_file(folder: Path) -> None:
+    """Which is said once, and not of each of its keys."""
+    result = ran("test", folder / "routes.yaml", "--config", folder / "routes.yaml")
+    assert (result.code, result.out) == (1, "")
+    assert "is a routes.yaml, and no tests file: --config names that" in result.err
+    assert "unknown key" not in result.err
+
+
 def test_no_tests_file(folder: Path) -> None:
     """Where there is no tests file, nothing holds: one line that names it, exit code 1."""
     result = ran("test", "--config", "routes.yaml")

@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[Files, str]] = {
         _with(certs=CERTS.replace("[certs]", "[certs")),
         (
             "routes.d/certs.yaml:6:56: this bracket is not closed, or a comma is missing, or a "
-            'value needs quotes, as "${NAME}" does here (team certs)'
+            "value needs quotes (team certs)"
         ),
     ),
     "routes_d_a_file": (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from router.config.cases.shape import CaseSection, CasesFile
 from router.config.checks import check_once
-from router.config.document import Problems, parse_document
+from router.config.document import MapNode, Problems, parse_document
 from router.config.files import files_of
 from router.config.reader import Reader
 from router.config.variables import Variables
@@ -51,12 +51,19 @@ def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     problems = Problems(name)
     reader = Reader(problems, _NoVariables({}, None), Problems(name))
     root = parse_document(content, name, problems)
+    if isinstance(root, MapNode) and _is_routes_file({key.text for key, _ in root.entries}):
+        problems.add(root, "", "is a routes.yaml, and no tests file: --config names that")
+        raise problems.stop()
     file = reader.read(CasesFile, root, "", CasesFile.blank())
     for section in file.cases:
         _check(section, problems)
     if problems:
         raise problems.stop()
     return tuple(_case(section, name) for section in file.cases)
+
+
+def _is_routes_file(keys: set[str]) -> bool:
+    return "cases" not in keys and not keys.isdisjoint({"targets", "routes"})
 
 
 class _NoVariables(Variables):

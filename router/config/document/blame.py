@@ -41,7 +41,8 @@ def blame(error: yaml.MarkedYAMLError, text: str, parser: Any) -> tuple[Spot, st
         place = f"line {quote.end_mark.line + 1}, column {quote.end_mark.column}"
         message = f"this quote is closed in {place}, where more follows: close it behind its value"
         return spot_of(quote.start_mark), message
-    return spot_of(mark), found.meaning
+    has_variable = begin is not None and "${" in text[begin.index : end.index + 1]
+    return spot_of(mark), found.meaning + (found.by_variable if has_variable else "")
 
 
 def spot_of(mark: Any) -> Spot:

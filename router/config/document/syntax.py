@@ -14,10 +14,12 @@ class Mistake:
     meaning: str
     #: Whether the construct's first character has to be changed, or where the parser gave up.
     at_begin: bool
+    #: What is meant besides, where a `${` is in what was read of the construct.
+    by_variable: str = ""
 
 
-def _mistake(said: str, meaning: str, *, at_begin: bool = False) -> Mistake:
-    return Mistake(re.compile(said), meaning, at_begin)
+def _mistake(said: str, meaning: str, *, at_begin: bool = False, by_variable: str = "") -> Mistake:
+    return Mistake(re.compile(said), meaning, at_begin, by_variable)
 
 
 #: The first that fits counts.
@@ -44,9 +46,9 @@ MISTAKES = [
     ),
     _mistake(
         "flow (sequence|mapping): ",
-        "this bracket is not closed, or a comma is missing, or a value needs quotes, "
-        'as "${NAME}" does here',
+        "this bracket is not closed, or a comma is missing, or a value needs quotes",
         at_begin=True,
+        by_variable=', as "${NAME}" does here',
     ),
     _mistake(
         "block (mapping|collection): ",
