@@ -109,7 +109,7 @@ def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
     )
     told = shop.run("show", "one").out
     assert "ended: EBaaS has given it up" in told
-    assert "21, the last answered" in told
+    assert "21 of 21 by config/routes.yaml, the last answered" in told
     (shown,) = shop.lines("show", "one")
     assert [(d["target"], d["state"], d["reason"]) for d in shown["deliveries"]] == [
         ("audit", "dead", "code"),
@@ -169,7 +169,7 @@ def test_its_text_is_made_of_its_json(shop: Shop) -> None:
     shop.run("discard", "--target", "last", "--as", "mia")
     for event_id in ("one", "two"):
         (shown,) = shop.lines("show", event_id)
-        told = list(dossier_told(shown, time.time(), 21, ()))
+        told = list(dossier_told(shown, time.time(), 21, (), by="config/routes.yaml"))
         assert told == shop.run("show", event_id).lines
     listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
     told = list(entries_told(listed, time.time()))

@@ -22,7 +22,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_json
-from router.cli.remote import add_remote
+from router.cli.remote import add_remote, read_url
 from router.config import parse_count
 from router.model import SettingInvalid
 from router.store import FILTERS, Filters, Verb
@@ -173,7 +173,9 @@ def _show(source: Deliveries, args: argparse.Namespace) -> int:
         say_json(shape)
         return GOOD
     pauses = source.pauses()
-    for text in entries.dossier_told(shape, source.now(), source.requests(), pauses):
+    # The store does not say what the router was started with.
+    by = source.routes if args.config is None and read_url(args) is None else ""
+    for text in entries.dossier_told(shape, source.now(), source.requests(), pauses, by):
         say(text)
     if args.body:
         say("")

@@ -98,17 +98,21 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
 
 
 def dossier_told(
-    dossier: DossierShape, now: float, of: int | None, pauses: Iterable[PauseShape]
+    dossier: DossierShape,
+    now: float,
+    of: int | None,
+    pauses: Iterable[PauseShape],
+    by: str = "",
 ) -> Iterator[str]:
-    """`of`: how many requests EBaaS makes of an event, where that is known. `pauses` are all that
-    are in force."""
+    """`of`: how many requests EBaaS makes of an event, where that is known; `by` which file, where
+    the router may have another. `pauses` are all that are in force."""
     yield from columns(
         [
             ("event", dossier["event_id"]),
             ("key", shown(dossier["event_key"])),
             ("stage", _stage(dossier, now)),
             ("came", f"{dossier['first_at']}, {since(dossier['first_at'], now)} ago"),
-            ("requests", _clock(dossier, now, of)),
+            ("requests", _clock(dossier, now, of, by)),
             ("request_id", shown(dossier["request_id"])),
             ("body", f"{counted(dossier['bytes'], 'byte')}, SHA-256 {dossier['sha256']}"),
         ]
@@ -170,9 +174,11 @@ def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
     return columns(rows, indent=2)
 
 
-def _clock(dossier: DossierShape, now: float, of: int | None) -> str:
+def _clock(dossier: DossierShape, now: float, of: int | None, by: str) -> str:
     """How far the sender is with its schedule."""
-    number = f"{dossier['requests']} of {of}" if of else str(dossier["requests"])
+    number = str(dossier["requests"])
+    if of:
+        number += f" of {of}" + (f" by {by}" if by else "")
     last = f"{number}, the last answered {dossier['replied_at']}"
     if dossier["due_at"] is None or dossier["ends_at"] is None:
         return last
