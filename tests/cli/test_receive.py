@@ -29,6 +29,7 @@ from tests.support.command import (
 )
 from tests.support.house import SAMPLE
 from tests.support.inprocess import quick
+from tests.support.sockets import PLAIN
 
 FAILED = "服务调用异常，请稍后再试或联系管理员"
 
@@ -43,7 +44,7 @@ def usual() -> Iterator[Receiver]:
 def post(
     url: str, body: bytes = SAMPLE, headers: Mapping[str, str] | None = None
 ) -> httpx.Response:
-    with httpx.Client(trust_env=False, timeout=20) as client:
+    with httpx.Client(timeout=20, **PLAIN) as client:
         return client.post(url, content=body, headers=headers)
 
 
@@ -184,7 +185,7 @@ def test_fail_rate_is_repeatable() -> None:
 )
 def test_anything_else_is_refused(usual: Receiver, method: str, body: bytes, status: int) -> None:
     """What is no POST of JSON is refused in the contract's JSON."""
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(**PLAIN) as client:
         reply = client.request(method, usual.url, content=body)
     assert (reply.status_code, reply.json()["code"]) == (status, str(status))
 

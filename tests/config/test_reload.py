@@ -35,6 +35,7 @@ from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 from tests.support.servers import served
+from tests.support.sockets import PLAIN
 from tests.support.waiting import until, wait_until
 
 #: The lines of an event that came.
@@ -91,7 +92,7 @@ class Serving:
     def matches(self, key: str) -> bool:
         """Whether a route matches the key now: else its line is `unmatched`."""
         before = len(self.lines)
-        httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, trust_env=False)
+        httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, **PLAIN)
         # A look at the files may have its line in between.
         told = wait_until(lambda: {line["happening"] for line in self.lines[before:]} & HANDLED)
         return "event" in told
@@ -419,7 +420,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
                     reply = await client.post(server.url + "/callback", content=event())
                     codes.append(reply.json()["code"])
 
-            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
                     app._take(source.load([Written("routes.yaml", version(number).encode())]))

@@ -38,6 +38,7 @@ from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
+from tests.support.sockets import PLAIN
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +130,7 @@ async def serving(
     log = Log(stream, "json")
     app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log, local=True)
     server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
-    async with served(server), httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+    async with served(server), httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
         ops = Ops(server.url, client, Reports([], silent=silent), stream)
         yield ops
 

@@ -34,7 +34,7 @@ from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
 from tests.support.servers import FOREIGN, OWN, served_by
 from tests.support.serving import Target, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +113,7 @@ async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with (
         served_by(server, app, listener),
-        httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE) as client,
+        httpx.AsyncClient(base_url=url, timeout=PATIENCE, **PLAIN) as client,
     ):
         yield client
 
@@ -145,7 +145,7 @@ async def test_it_is_driven_without_a_server(one: Target) -> None:
     """By httpx's transport for ASGI, within its lifespan."""
     app, stream = made(one)
     transport = httpx.ASGITransport(app)
-    async with app.lifespan(), httpx.AsyncClient(transport=transport) as client:
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, **PLAIN) as client:
         for path, code in (("/callback", "000"), ("/nowhere", "404")):
             reply = await client.post(f"http://router{path}", content=SAMPLE)
             assert reply.json()["code"] == code
@@ -188,7 +188,10 @@ async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Tar
     store, folder = tmp_path / "store.db", tmp_path / "archive"
     app, _ = made(one, kind=Faulty, store=store, archive=folder)
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it comes from the lifespan's end
-        async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        async with (
+            app.lifespan(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), **PLAIN) as client,
+        ):
             await client.post("http://router/callback", content=SAMPLE)
             assert store.with_name("store.db-wal").exists()
     assert archives() == 0
@@ -231,7 +234,7 @@ async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> No
     port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
             async with asyncio.timeout(PATIENCE):
                 while not await ready(client, f"http://127.0.0.1:{port}/readyz"):
                     await asyncio.sleep(0.05)

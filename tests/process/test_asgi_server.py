@@ -15,6 +15,7 @@ from router.net.listening import listen
 from router.process.asgi_server import Asgi, AsgiServer
 from tests.support.house import PATIENCE
 from tests.support.servers import served
+from tests.support.sockets import PLAIN
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ def running(application: Asgi, **options: Any) -> AbstractAsyncContextManager[As
 
 
 def client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
+    return httpx.AsyncClient(timeout=PATIENCE, **PLAIN)
 
 
 async def test_a_stop_lets_what_is_in_flight_finish(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
+from tests.support.sockets import PLAIN
 from tests.support.wire import PROBE, Line, post
 
 LONG = "LONG" in os.environ
@@ -166,7 +167,7 @@ def test_the_ops_port_is_taken_by_its_name(
         assert router.post("one") == "000"
         url = f"http://127.0.0.1:{port_of(ops)}"
         assert router.lines("serving")[0]["ops"] == url
-        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/metrics", **PLAIN).status_code == 200
         assert router.interrupt(signal.SIGTERM) == 0
 
 

@@ -27,7 +27,7 @@ from router.telemetry.log import Log
 from tests.process.test_stopping import gated, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
 from tests.support.serving import Serving, body, serving, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Line, heard, post
 
@@ -46,7 +46,7 @@ class Pool:
         return status
 
     def ask(self, path: str) -> httpx.Response:
-        return httpx.get(self.ops + path, timeout=PATIENCE, trust_env=False)
+        return httpx.get(self.ops + path, timeout=PATIENCE, **PLAIN)
 
     def pids(self) -> list[int]:
         """The workers, once all of them answer in time."""

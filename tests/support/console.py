@@ -15,7 +15,7 @@ from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.rows import Store
 from tests.support.serving import Serving, Target, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
 #: Who has which token; each is the name, written so often that it can't be guessed.
@@ -102,7 +102,7 @@ def console(
         options = ("--ops-port", str(free_port()), *options)
         started = Serving(config, store or folder / "store.db", options, {})
         closing.callback(started.close)
-        http = closing.enter_context(httpx.Client(trust_env=False))
+        http = closing.enter_context(httpx.Client(**PLAIN))
         yield Console(started, config, started.lines("serving")[0]["ops"], http, targets)
 
 

@@ -23,6 +23,7 @@ from router.process.asgi_server import AsgiServer
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
 from tests.support.servers import OWN, served, served_by
+from tests.support.sockets import PLAIN
 from tests.support.waiting import until
 
 #: The sample of the platform's page, byte for byte an event of its own.
@@ -96,7 +97,7 @@ async def house(
     with patch.object(Queue, "poll", QUEUE_POLL):
         async with (
             served_by(SERVER[0], app, listener),
-            httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+            httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client,
         ):
             yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
 

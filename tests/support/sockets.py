@@ -10,10 +10,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from socketserver import BaseServer
+from typing import Any
 
 from tests.support.command import PATIENCE
 
 HOST = "127.0.0.1"
+
+#: How a client of a test's speaks plain HTTP: through no proxy, and without having read whom TLS
+#: would trust, which takes ten milliseconds.
+PLAIN: Any = {"trust_env": False, "verify": False}
 
 #: No seed of a test's makes it give what another process has just got.
 _RANDOM = random.SystemRandom()

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from tests.support.command import PATIENCE
-from tests.support.sockets import serving_in_a_thread
+from tests.support.sockets import PLAIN, serving_in_a_thread
 from tests.support.waiting import wait_until
 
 #: The folder of their programs; `make monitoring` sets it.
@@ -48,7 +48,7 @@ def started(name: str, folder: Path, *options: str) -> Iterator[str]:
         wait_until(lambda: _LISTENING.search(log.read_text()) or process.poll() is not None)
         found = _LISTENING.search(log.read_text())
         assert found, log.read_text()
-        wait_until(lambda: httpx.get(f"http://{found[1]}/-/ready", trust_env=False).is_success)
+        wait_until(lambda: httpx.get(f"http://{found[1]}/-/ready", **PLAIN).is_success)
         yield found[1]
     finally:
         process.terminate()
@@ -60,7 +60,7 @@ class Prometheus:
         self._api = f"http://{address}/api/v1/"
 
     def ask(self, path: str, **parameters: str) -> Any:
-        answer = httpx.get(self._api + path, params=parameters, trust_env=False)
+        answer = httpx.get(self._api + path, params=parameters, **PLAIN)
         assert answer.is_success, answer.text
         return answer.json()["data"]
 

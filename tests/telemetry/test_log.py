@@ -27,7 +27,7 @@ from router.telemetry.log.sums import FIRST, KINDS, WINDOW
 from router.telemetry.log.writer import BOUND
 from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.house import SAMPLE, routes
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
 FORMATS: tuple[Format, ...] = ("json", "console")
@@ -726,6 +726,7 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
         async def lose(): fail()
 
         async def main():
+            asyncio.get_running_loop().slow_callback_duration = 60  # it may be slow
             asyncio.get_running_loop().call_soon(fail)
             task = asyncio.create_task(lose())
             await asyncio.sleep(0.01)
@@ -760,7 +761,7 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
         assert [(line.get("message"), line.get("at")) for line in lines] == [
             ("a warning of str", None),
             ("failed:", at),
-            ("a warning", "UserWarning in <string> line 28"),
+            ("a warning", "UserWarning in <string> line 29"),
             ("Exception in callback fail() at", at),
             ("Task exception was never retrieved", at),
             (None, at),
@@ -799,14 +800,12 @@ class Serving:
     def _is_up(self) -> bool:
         assert self.process.poll() is None
         try:
-            return httpx.get(self.url + "/readyz", trust_env=False).status_code == 200
+            return httpx.get(self.url + "/readyz", **PLAIN).status_code == 200
         except httpx.TransportError:
             return False
 
     def post(self) -> str:
-        reply = httpx.post(
-            self.url + "/callback", content=SAMPLE, trust_env=False, timeout=PATIENCE
-        )
+        reply = httpx.post(self.url + "/callback", content=SAMPLE, timeout=PATIENCE, **PLAIN)
         return str(reply.json()["code"])
 
     def stop(self) -> tuple[int, bytes]:

@@ -34,7 +34,7 @@ from tests.support.command import (
 )
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.sockets import free_port, serving_in_a_thread
+from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
 from tests.support.waiting import wait_until
 
 #: What every canary begins with, and nothing else does.
@@ -318,7 +318,7 @@ class Running:
     def post(self, body: bytes, token: str = "door-file", **options: Any) -> int:
         url = f"http://127.0.0.1:{self.port}/callback/{canary('segment')}"
         headers = {"authorization": f"Bearer {canary(token)}", **options.pop("headers", {})}
-        options |= {"timeout": PATIENCE, "trust_env": False}
+        options |= {"timeout": PATIENCE, **PLAIN}
         reply = httpx.post(url, content=body, headers=headers, **options)
         self._keep(reply)
         return reply.status_code
@@ -327,7 +327,7 @@ class Running:
         url = f"http://127.0.0.1:{self._ops_port if ops else self.port}{path}"
         for token in ("ops-token", "wrong-ops-token"):
             headers = {"authorization": f"Bearer {canary(token)}"}
-            self._keep(httpx.get(url, headers=headers, timeout=PATIENCE, trust_env=False))
+            self._keep(httpx.get(url, headers=headers, timeout=PATIENCE, **PLAIN))
 
     def _keep(self, reply: httpx.Response) -> None:
         self.replies.append(f"{reply.headers}\n{reply.text}")

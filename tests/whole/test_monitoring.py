@@ -19,7 +19,7 @@ from scripts.dashboard import DASHBOARD, VARIABLES
 from tests.support.command import ROOT
 from tests.support.house import event
 from tests.support.serving import Serving, Target, always, body, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 from tests.support.watching import PROGRAMS, Inbox, Prometheus, inbox, program, started
 
@@ -117,7 +117,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         router.process.send_signal(SIGHUP)
         router.wait_for(lambda: router.lines("reload"))
         prometheus.scraped()
-        metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", trust_env=False).text
+        metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", **PLAIN).text
         yield Watched(prometheus, told, metrics)
 
 
