@@ -104,6 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         note(f"a fault of the router: {place_of(error)}")
         return BAD
+    except BaseException as error:
+        from asyncio import CancelledError
+
+        # Ctrl-C in the moment in which a runner of Python 3.11 begins.
+        if not isinstance(error, CancelledError):
+            raise
+        return INTERRUPTED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

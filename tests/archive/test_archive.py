@@ -113,7 +113,7 @@ def test_its_line_is_whole_where_the_logs_is_cut(tmp_path: Path) -> None:
     with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
         sent = json.dumps({**json.loads(body("one")), "event_key": key})
         assert router.ask("POST", "/callback", sent.encode())[1] == "000"
-        wait_until(lambda: archived(tmp_path / "store.db-archive"))
+        wait_until(lambda: archived(tmp_path / "store.db-archive") and router.lines("event"))
         assert router.lines("event")[0]["cut"] == ["event_key"]
     (line,) = archived(tmp_path / "store.db-archive")
     assert ("cut" in line, line["event_key"]) == (False, key)
