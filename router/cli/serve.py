@@ -167,7 +167,7 @@ class _Router:
         return callers
 
     def server(self, listener: socket.socket, *, inherited: bool) -> Server:
-        from router.process.ports import caller_limits
+        from router.process.limits import caller_limits
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics

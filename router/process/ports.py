@@ -1,4 +1,4 @@
-"""The ops port as services, and what callers of either port may use up, by the settings."""
+"""The ops port as services, by the settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from router.config import Settings
 from router.net import is_loopback, listen
-from router.net.http.limits import Limits
 from router.ops import OpsTokens, Processes
 from router.ops.guard import refuse
 from router.ops.port import api_parts, limits_of, ops_app
+from router.process.limits import caller_limits
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
@@ -24,18 +24,6 @@ _OPEN = (
     "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets, "
     "and the console is closed: see --ops-tokens"
 )
-
-
-def caller_limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
 
 
 def ops_services(

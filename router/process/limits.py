@@ -1,0 +1,18 @@
+"""What callers may use up, by the settings. A worker needs no more of what ports.py knows."""
+
+from __future__ import annotations
+
+from router.config import Settings
+from router.net.http.limits import Limits
+
+
+def caller_limits(settings: Settings) -> Limits:
+    """What callers of the callback port may use up."""
+    return Limits(
+        head=settings.max_head,
+        headers=settings.max_headers,
+        connections=settings.max_connections,
+        first_byte=settings.receive_timeout,
+        receive=settings.receive_timeout,
+        keep_alive=settings.keep_alive,
+    )
