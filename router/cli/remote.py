@@ -109,10 +109,7 @@ class Remote:
         try:
             detail = json.loads(content)["detail"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            return RemoteProblem(
-                f"what answers at {self._url} is no router's ops port (HTTP {status}); "
-                "--url is for that one, not for the callback port"
-            )
+            return RemoteProblem(f"what answers at {self._url} is {no_ops_port(status)}")
         if status == 400:
             return SettingInvalid(detail)
         more = "; see --token-file" if status == 401 else ""
@@ -143,6 +140,11 @@ def shaped(value: Any, shape: Any) -> Any:
             f"the router is of another version than this command: {error}"
         ) from None
     return value
+
+
+def no_ops_port(status: int) -> str:
+    """What else answers, with that HTTP status; and what may be meant."""
+    return f"no router's ops port (HTTP {status}); --url is for that one, not for the callback port"
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
 from router.cli.printing import note, say, say_json
-from router.cli.remote import Remote, add_token, read_token, read_url
+from router.cli.remote import Remote, add_token, no_ops_port, read_token, read_url
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
 from router.model import RouterError, SettingInvalid
@@ -110,10 +110,7 @@ def _ask(args: argparse.Namespace) -> Said:
             "`deliveries` and `trace` tell of its targets"
         )
     if status != 200 or not isinstance(said, dict) or "status" not in said:
-        raise Unanswered(
-            f"{url}: what answers there is no router's ops port (HTTP {status}); "
-            "--url is for that one, not for the callback port"
-        )
+        raise Unanswered(f"{url}: what answers there is {no_ops_port(status)}")
     return said
 
 

@@ -24,12 +24,15 @@ Deed = Literal["read", "replay", "discard", "pause", "bodies"]
 
 DEEDS: tuple[Deed, ...] = get_args(Deed)
 
-#: What anybody tries first; and nothing at all, which a hash is made of where the variable that
-#: should have the token is not set.
-_GUESSED = {
-    sha256(word.encode()).digest(): word for word in ("test", "token", "secret", "password")
+#: What is no token, by its SHA-256, and why: nothing at all, which a hash is made of where the
+#: variable that should have the token is not set; and what anybody tries first.
+_NO_TOKENS = {
+    sha256().digest(): "has the SHA-256 of nothing, no token's",
+    **{
+        sha256(word.encode()).digest(): f"has the word {word!r} for a token: anybody may try it"
+        for word in ("test", "token", "secret", "password")
+    },
 }
-_OF_NOTHING = sha256().digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,8 @@ def _check(sections: tuple[HolderSection, ...], problems: Problems, warnings: Pr
             message = f"is shorter than {SHORT} characters: it can be guessed"
             warnings.add(section.nodes["token"], f"{section.path}.token", message)
         for digest in _digests(section):
-            if digest == _OF_NOTHING:
-                problems.add(section.node, section.path, "has the SHA-256 of nothing, no token's")
-            if digest in _GUESSED:
-                message = f"has the word {_GUESSED[digest]!r} for a token: anybody may try it"
-                problems.add(section.node, section.path, message)
+            if digest in _NO_TOKENS:
+                problems.add(section.node, section.path, _NO_TOKENS[digest])
             if digest in known:
                 problems.add(section.node, section.path, "has a token that is here twice")
             known.add(digest)

@@ -126,9 +126,7 @@ class Scene:
     async def begun(self) -> None:
         """Begin what is due; its first attempt is in flight."""
         await self.the_queue.send_due()
-        async with asyncio.timeout(T):
-            while not self.sent:
-                await asyncio.sleep(0)
+        await until(lambda: self.sent)
 
     async def until(self, count: int) -> None:
         """Look at what is due until so many retries are over."""
@@ -332,9 +330,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
                 await asyncio.sleep(0)
             assert (scene.memory.attempts.get(("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
-        async with asyncio.timeout(T):
-            while scene.the_queue._in_flight:
-                await asyncio.sleep(0.001)
+        await until(lambda: not scene.the_queue._in_flight)
         assert scene.memory.attempts == {}
 
 

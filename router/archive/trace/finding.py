@@ -1,4 +1,4 @@
-"""From a question to events, each once, and from one of them to its story."""
+"""From a question to what fits it, and from one event to its story."""
 
 from __future__ import annotations
 
@@ -12,27 +12,19 @@ from router.archive.trace.sources import Sources
 from router.archive.trace.story import Story, story
 from router.store import Ops
 
-#: An event by the newest that is known of it and fits.
+#: What is known of an event, and fits.
 Match = EventLine | KeptStory
 
 
 async def matches(
     question: Question, limit: int, sources: Sources, ops: Ops | None
 ) -> Iterator[Match]:
-    """Events that fit, each once, the newest first: the store is asked for `limit` of them, the
-    rest is looked for as it is read. Raises StoreFailed; reading them raises OSError."""
+    """All that fits, the newest first, of one event perhaps more than once: the store is asked for
+    `limit` events, the rest is looked for as it is read. Raises StoreFailed; reading them raises
+    OSError."""
     stored = await kept(ops, question, limit) if ops is not None else ()
     lines = sources.look(question)
-    return _once(heapq.merge(lines, stored, key=lambda each: each.at, reverse=True))
-
-
-def _once(newest: Iterator[Match]) -> Iterator[Match]:
-    known: set[str] = set()
-    for each in newest:
-        name = name_of(each)
-        if name not in known:
-            known.add(name)
-            yield each
+    return heapq.merge(lines, stored, key=lambda each: each.at, reverse=True)
 
 
 def name_of(match: Match) -> str:

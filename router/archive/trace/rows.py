@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from router.archive.trace.finding import Match, name_of
+from router.archive.trace.finding import Match, matches, name_of
 from router.archive.trace.happenings import LateAttempt, ToldCaller
-from router.archive.trace.kept import KeptStory, kept
+from router.archive.trace.kept import KeptStory
 from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
 from router.store import Ops, State
@@ -97,6 +96,4 @@ def _is_ready(row: Row, further: int) -> bool:
 
 async def rows(question: Question, limit: int, sources: Sources, ops: Ops | None) -> EventRows:
     """Events that fit. Raises StoreFailed; reading them raises OSError."""
-    stored = await kept(ops, question, limit + 1) if ops is not None else ()
-    lines = sources.look(question)
-    return EventRows(heapq.merge(lines, stored, key=lambda each: each.at, reverse=True), limit)
+    return EventRows(await matches(question, limit + 1, sources, ops), limit)

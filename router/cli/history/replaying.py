@@ -90,11 +90,13 @@ def _is_defined(target: str, args: argparse.Namespace) -> bool:
     """Else whatever is queued would become a dead letter."""
     name = str(read_setting(args, "config"))
     config = usable(read_config(name, args), args.format)
-    targets = config.table.targets if config is not None else {target}
+    if config is None:
+        return False
+    targets = config.table.targets
     if target not in targets:
         near = nearest_of(target, targets)
         raise SettingInvalid(f"--target: routes.yaml has no target {target!r}{near}")
-    return config is not None
+    return True
 
 
 def _begun(

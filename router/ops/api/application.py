@@ -61,10 +61,11 @@ async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked
 
 def _check_may(holder: Holder, deeds: Sequence[Deed]) -> None:
     """Raises Rejected where none of them is allowed."""
-    if holder.name is None and not holder.may.intersection(deeds):
+    if holder.may.intersection(deeds):
+        return
+    if holder.name is None:
         raise Rejected(403, "nobody may do this here: the router has no --ops-tokens")
-    if not holder.may.intersection(deeds):
-        raise Rejected(403, f"the token does not allow this: it needs {' or '.join(deeds)}")
+    raise Rejected(403, f"the token does not allow this: it needs {' or '.join(deeds)}")
 
 
 async def _body(request: Request) -> bytes:
