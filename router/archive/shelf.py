@@ -12,7 +12,8 @@ from secrets import token_hex
 
 from router.archive.reading import span
 from router.archive.segments import Segment, every_file, finished_name, found, open_name
-from router.archive.zstd import compressed
+from router.archive.zstd import compress
+from router.net import make_way
 
 #: The size of a segment that is full, in bytes, and the least that it is made smaller to.
 FULL, LEAST_BYTES = 16 * 1024 * 1024, 64 * 1024
@@ -133,15 +134,15 @@ class Shelf:
         lines say from when to when it reaches."""
         path, first = segment.path, segment.first
         is_done = any(self._folder.glob(f"*-{segment.token}.jsonl.zst"))
-        if not is_done and (text := path.read_bytes()):
+        if not is_done and path.stat().st_size:
             if last is None:
-                first, last = span(text) or (first, max(first, path.stat().st_mtime))
+                first, last = span(path.read_bytes()) or (first, max(first, path.stat().st_mtime))
             name = self._folder / finished_name(first, last, segment.token)
             part = name.with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(fd, "wb") as file:
-                    file.write(compressed(text))
+                with os.fdopen(fd, "wb") as file, path.open("rb") as text:
+                    compress(text, file, make_way)
                 part.rename(name)
             except OSError:
                 part.unlink(missing_ok=True)

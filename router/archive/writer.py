@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from router.archive.shelf import Shelf
-from router.net import stay_behind
+from router.net import make_way, stay_behind
 from router.telemetry import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
@@ -28,8 +28,8 @@ _MAX_LINE: Final = 1024 * 1024
 #: more than these, as long as the disk keeps up.
 ARCHIVE_GATHER: Final = 0.02
 
-#: How many bytes are made ready at a time.
-_BATCH: Final = 1024 * 1024
+#: How many bytes are made ready at a time: some tenths of a millisecond.
+_BATCH: Final = 64 * 1024
 
 #: Seconds between two looks at what is over, or too old; and between two words about a loss.
 TIDY, TELL = 60.0, 10.0
@@ -136,19 +136,25 @@ class Archive:
                 self._closing.wait(ARCHIVE_GATHER)
                 self._came.clear()
                 self._is_called = False  # what comes from here on calls again
-                while self._waiting:
-                    self._write()
+                self._write(len(self._waiting))
             if time.monotonic() - tidied >= TIDY:
                 tidied = time.monotonic()
                 self._tidy()
             self._tell_of_losses()
         self._shelf.close()
 
-    def _write(self) -> None:
-        """A batch of what waits: all of its lines, or none."""
+    def _write(self, count: int) -> None:
+        """So many of the lines that wait. The loop gets its core after each batch."""
+        while count:
+            count -= self._write_batch(count)
+            if count:
+                make_way()
+
+    def _write_batch(self, count: int) -> int:
+        """A batch of so many lines at most: all of it, or nothing. How many they were."""
         batch: list[bytes] = []
         taken = size = lines = 0
-        while self._waiting and size < _BATCH:
+        while lines < count and size < _BATCH:
             told, body = self._waiting.popleft()
             line = told if isinstance(told, bytes) else self._lines.line(*told)
             if body:
@@ -164,6 +170,7 @@ class Archive:
             self._unwritten += lines
             self._failed(error)
         self._taken += taken
+        return lines
 
     def _tidy(self) -> None:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import IO
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -13,12 +15,20 @@ else:
 #: The lowest: on lines that are much alike it saves as much as higher ones, at a gigabyte a second.
 _LEVEL = 1
 
+#: How much is compressed at a time, in bytes: some tenths of a millisecond.
+_PIECE = 64 * 1024
+
 #: How much is expanded at a time, in bytes, so that what comes before a garbled place is not lost.
 _PART = 256 * 1024
 
 
-def compressed(text: bytes) -> bytes:
-    return zstd.compress(text, _LEVEL)
+def compress(text: IO[bytes], into: IO[bytes], between: Callable[[], object]) -> None:
+    """All that `text` has; `between` is called after each piece. Raises OSError."""
+    compressor = zstd.ZstdCompressor(_LEVEL)
+    while piece := text.read(_PIECE):
+        into.write(compressor.compress(piece))
+        between()
+    into.write(compressor.flush())
 
 
 def expanded(data: bytes) -> tuple[bytes, bool]:

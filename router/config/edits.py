@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from router.config import effective
 from router.config.document import shown
 from router.config.loading import Config
+from router.net import gently
 from router.routing import Route, Target
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def _named(
     new: Mapping[str, T],
     compare: Callable[[T, T], Iterator[Detail]],
 ) -> Iterator[Edit]:
-    for name in sorted(old.keys() | new.keys()):
+    for name in gently(sorted(old.keys() | new.keys())):
         if name not in old:
             yield Edit(kind, name, "added")
         elif name not in new:

@@ -17,7 +17,7 @@ from router.config.variables import Variables
 from router.config.warnings import warn
 from router.contract import PLATFORM, Schedule, Terms
 from router.model import Problem, Secret
-from router.net import AUTHORIZATION, Egress, Network
+from router.net import AUTHORIZATION, Egress, Network, gently, make_way
 from router.routing import Route, RouteTable, Target
 
 
@@ -97,7 +97,7 @@ def parse_files(
         check(parts)
     if any(part.problems for part in parts):
         raise parts.stop()
-    routes = [_route(each, part) for part in parts for each in part.said.routes]
+    routes = [_route(each, part) for part in parts for each in gently(part.said.routes)]
     warn(parts, routes)
     file = parts.file
     config = Config(
@@ -116,6 +116,7 @@ def parse_files(
     del parts, file
     while sections:
         sections.pop()
+        make_way()
     return config
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         is_loopback,
         network_of,
     )
-    from router.net.precedence import come_first, stay_behind
+    from router.net.precedence import come_first, gently, make_way, stay_behind
     from router.net.resolver import SocketAddress, look_up
     from router.net.resources import (
         OPS,
@@ -68,6 +68,7 @@ __all__ = [
     "come_first",
     "day",
     "files_allowed",
+    "gently",
     "is_listening",
     "is_loopback",
     "is_public",
@@ -75,6 +76,7 @@ __all__ = [
     "listener_tls",
     "listener_warnings",
     "look_up",
+    "make_way",
     "memory_limit",
     "memory_note",
     "network_of",

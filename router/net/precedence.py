@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import struct
 import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: How much nicer who stays behind is: it is left a quarter of a core that the loop wants too. An
 #: archive needs a twelfth of what the loop takes.
@@ -17,10 +24,17 @@ _NICENESS = 5
 #: from one with longer ones: from Linux 6.12 on; before, all turns are alike.
 _SHORT, _USUAL = 100_000, 0
 
+#: How long a thread that stays behind holds a core in one go, where it can help it, and how long it
+#: then sleeps, in seconds.
+_WHILE, _MOMENT = 0.0003, 0.0005
+
 #: The number of `sched_setattr`, by machine, and what it is told: size, policy, flags, niceness,
 #: priority, time, deadline, period. Python has no function for it.
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
+
+#: Of a thread that stays behind: until when it may hold its core, by time.monotonic.
+_behind = threading.local()
 
 
 def come_first() -> None:
@@ -36,10 +50,35 @@ def come_first() -> None:
 def stay_behind() -> None:
     """Let the calling thread have a core after the loop's, where the system tells threads apart:
     Linux does."""
+    _behind.until = 0.0
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
         _take_turns(_USUAL)  # it has those of the thread that has started it
+
+
+def make_way() -> None:
+    """In long work of a thread that stays behind, to be called again and again: let the loop have
+    the core that this thread holds, where it has held it for a while. In any other thread nothing.
+
+    Whoever has had more than its part takes no core at once, however short its turns are, but when
+    the system looks next: with the 250 Hz of most, each 4 ms.
+    """
+    until = getattr(_behind, "until", math.inf)
+    if time.monotonic() >= until:
+        time.sleep(_MOMENT)
+        _behind.until = time.monotonic() + _WHILE
+
+
+def gently(items: Iterable[T]) -> Iterable[T]:
+    """The same items; after each of them there is time to make way."""
+    return _with_pauses(items) if hasattr(_behind, "until") else items
+
+
+def _with_pauses(items: Iterable[T]) -> Iterator[T]:
+    for item in items:
+        yield item
+        make_way()
 
 
 def _take_turns(nanoseconds: int) -> None:

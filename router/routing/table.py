@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from router.model import FIELDS, OWN_KEYS, Event
+from router.net import gently
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
 from router.routing.target import Target
@@ -138,8 +139,8 @@ class RouteTable:
         self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
         self._check_names()
         self._required = frozenset(name for route in self.routes for name in route.required)
-        self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
-        self._index = Index([self._rule(route) for route in self.routes])
+        self._globs = {pattern: Glob(pattern) for pattern in gently(_patterns(self.routes))}
+        self._index = Index([self._rule(route) for route in gently(self.routes)])
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     @property
