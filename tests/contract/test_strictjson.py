@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.contract.strictjson import Unreadable, is_all_of, parse_json, parse_strictly
+from router.contract.strictjson import (
+    MAX_NESTING,
+    Unreadable,
+    is_all_of,
+    parse_json,
+    parse_strictly,
+)
 
 #: Texts on which both readings have to agree: more with LONG=1, which `make test-long` sets.
 MANY = 5_000 if "LONG" in os.environ else 100
@@ -66,6 +72,25 @@ def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
     """Each trap is named, and nothing of the input is repeated."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
         parse_json(text)
+
+
+@pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"[":', b"}")])
+def test_depth_has_one_bound_whatever_the_version_of_python(opens: bytes, closes: bytes) -> None:
+    """It is of what is open at a time, and no bracket within a string counts."""
+    deep = opens * MAX_NESTING + b"1" + closes * MAX_NESTING
+    within = deep[len(opens) : -len(closes)]
+    parse_json(deep)
+    parse_json(b'[%b,%b,"%b"]' % (within, within, b"[" * MAX_NESTING))
+    for text in (b"[%b]" % deep, b"[%b" % deep):
+        with pytest.raises(Unreadable, match=r"^nested too deeply$"):
+            parse_json(text)
+
+
+def test_looking_for_depth_takes_no_longer_than_the_text() -> None:
+    """Nothing of a string without an end, or of quotes alone, is gone through again and again."""
+    for text in (b"[" * 501 + b'"' + b'\\"' * 500_000, b"[" * 501 + b'"' * 1_000_000):
+        with pytest.raises(Unreadable):
+            parse_json(text)
 
 
 def _blank_or_not(*inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -133,7 +158,7 @@ def test_the_quick_reading_is_the_strict_one(text: bytes) -> None:
     assert _read(parse_json, text) == _read(parse_strictly, text)
 
 
-@pytest.mark.parametrize("depth", [2, 250, 254, 255, 900])
+@pytest.mark.parametrize("depth", [2, 250, 254, 255, MAX_NESTING])
 def test_deep_ones_are_read_alike(depth: int) -> None:
     """What is too deep for the quick reading is left to the strict one."""
     for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
