@@ -48,7 +48,7 @@ LARGE_HEAD: Final = Reply("431", "请求头过大")
 FAILED: Final = Reply("500", "服务调用异常，请稍后再试或联系管理员")
 BUSY: Final = Reply("503", "服务繁忙，请稍后再试")
 NOT_OPEN: Final = Reply("503", "存储尚未连接，请稍后再试")
-LOOPING: Final = Reply("508", "事件在路由器之间循环转发")
+LOOPING: Final = Reply("508", "事件在路由服务之间循环转发")
 
 
 #: What a server says in the application's place, by its status.
