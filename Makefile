@@ -122,7 +122,6 @@ docs: dev-environment ## bring up to date what is made from code
 	done
 	@$(python) -m router.config.cases.editor_schema >schemas/routes.test.schema.json
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
-	@$(python) -m scripts.container_page
 
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
