@@ -31,14 +31,16 @@ _TEST = re.compile(r"`(?:(tests/[a-z_/]+\.py)(?:::)?)?(test_\w+)?(?:\[(\w+)\])?`
 
 
 def named_tests(page: str) -> list[tuple[str, str, str]]:
-    """The tests that a page names: the file, the function, the parameter's id."""
-    text = (DOCS / page).read_text()
-    found = (match.groups(default="") for match in _TEST.finditer(text))
-    return [
-        (file or "tests/store/test_faults.py", function, parameter)
-        for file, function, parameter in found
-        if file or function
-    ]
+    """The tests that a page names: the file, the function, the parameter's id. Without a file it is
+    the one that the section has as its usual one, or else the first section."""
+    named, usual = [], ""
+    for section in re.split("^## ", (DOCS / page).read_text(), flags=re.MULTILINE):
+        own = re.search(r"`(tests/\S+)` unless", section)
+        usual = usual or (own[1] if own else "")
+        for file, function, parameter in _TEST.findall(section):
+            if file or function:
+                named.append((file or (own[1] if own else usual), function, parameter))
+    return named
 
 
 @pytest.mark.parametrize("page", ["faults.md", "guarantees.md", "../SECURITY.md"])
