@@ -1,0 +1,1 @@
+"""Commands for routes.yaml: check, explain, test, diff, config, init."""

@@ -1,0 +1,1 @@
+"""Commands to try things with: demo, send, receive, listen, resend, probe."""
