@@ -1,4 +1,5 @@
-// A receiver with net/http. SECRET=whsec_... go run receiver.go
+// A receiver with net/http, for Go 1.22 or newer.
+// go mod init receiver && go mod tidy && SECRET=whsec_... go run receiver.go
 package main
 
 import (
