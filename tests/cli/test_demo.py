@@ -44,3 +44,18 @@ def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
     assert told[told.index("  request 2 of 21") + 1].split() == (
         ["one", "not", "called", "again:", "acknowledged"]
     )
+
+
+def test_events_of_others_are_not_its_own(tmp_path: Path) -> None:
+    """What somebody sends while it waits for its retry is not told as that."""
+    file = tmp_path / "routes.yaml"
+    required = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "two")}
+    file.write_text(json.dumps(routes(required, ebaas={"waits": ["1s"]})))
+    with running("demo", "--config", str(file), "--port", "0") as demo:
+        demo.wait_for(lambda: "  request 1 of 21" in demo.stdout)
+        url = demo.stdout[0].removeprefix("EBaaS callback router on ")
+        with urllib.request.urlopen(urllib.request.Request(url, event(), method="POST")) as answer:
+            assert json.load(answer)["code"] == "000"
+        demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
+    requests = [line for line in demo.stdout if line.startswith("  request ")]
+    assert requests == ["  request 1 of 21", "  request 2 of 21"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shlex
 import tempfile
@@ -171,9 +172,12 @@ class EventLines:
         self._events.put_nowait(fields)
         return True
 
-    async def event(self) -> Mapping[str, Any]:
-        """The next event's fields, once it is over."""
-        return await self._events.get()
+    async def event(self, reply: str) -> Mapping[str, Any]:
+        """The fields of the event that got this reply, once it is over; others' are passed over."""
+        request_id = json.loads(reply)["request_id"]
+        while (fields := await self._events.get())["request_id"] != request_id:
+            pass
+        return fields
 
 
 def _stand_ins(loaded: Config) -> dict[tuple[str, int], StandIn]:
@@ -216,7 +220,7 @@ async def _send(url: str, body: bytes) -> str:
 async def _tell_first(url: str, story: EventLines) -> Mapping[str, Any]:
     """The sample event and what became of it; its fields."""
     reply = await _send(url, SAMPLE)
-    line = await story.event()
+    line = await story.event(reply)
     say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
     for number, route in enumerate(line["routes"]):
         say(f"  {'matched by' if number == 0 else '':<14} {route}")
@@ -233,8 +237,7 @@ def _optional(line: Mapping[str, Any]) -> str | None:
 async def _leave_waiting(url: str, story: EventLines, target: str, stand_in: StandIn) -> None:
     """A third event, which a target that nobody waits for fails for a while: something to see."""
     stand_in.fail(THIRD, _FAILURES)
-    await _send(url, THIRD)
-    await story.event()
+    await story.event(await _send(url, THIRD))
     say("")
     say(f"A third one, which {target} fails for some two minutes: the router retries it meanwhile.")
 
@@ -249,8 +252,7 @@ async def _tell_retry(url: str, story: EventLines, failing: str, wait: float) ->
     say("")
     say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
     while True:
-        await _send(url, SECOND)
-        line = await story.event()
+        line = await story.event(await _send(url, SECOND))
         say(f"  request {line['request']} of {line['of']}")
         for name, delivery in line["targets"].items():
             say(f"    {name:<14} {_answer(delivery)}")
