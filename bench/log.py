@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
-from router.telemetry.log import Format, Log
+from router.telemetry import Format, Log
 
 LINES = 4_000
 ROUNDS = 15

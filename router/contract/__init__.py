@@ -39,43 +39,4 @@ if TYPE_CHECKING:
     from router.contract.strictjson import Unreadable, parse_json
     from router.contract.words import Words, harmless, masked, words_of
 
-__all__ = [
-    "ACKNOWLEDGED",
-    "BUSY",
-    "ENCODED",
-    "FAILED",
-    "FORBIDDEN",
-    "KEY_PREFIX",
-    "LEAST_KEY",
-    "LOOPING",
-    "NOT_FOUND",
-    "NOT_OPEN",
-    "NO_TOKEN",
-    "PLATFORM",
-    "TOO_LARGE",
-    "TOO_SLOW",
-    "WRONG_METHOD",
-    "Reply",
-    "Schedule",
-    "Signer",
-    "Terms",
-    "Unreadable",
-    "Words",
-    "body_of",
-    "harmless",
-    "is_sane",
-    "key_of",
-    "lines_and_body",
-    "masked",
-    "parse_age",
-    "parse_duration",
-    "parse_json",
-    "parse_time",
-    "refusal",
-    "reply_to_refused",
-    "request_id_from",
-    "response_of",
-    "words_of",
-]
-
 __getattr__ = on_demand(__name__)

@@ -18,22 +18,4 @@ if TYPE_CHECKING:
     from router.delivery.target.sender import Sender, addressed
     from router.delivery.traced import TracedSender
 
-__all__ = [
-    "Forwarder",
-    "Happenings",
-    "InForce",
-    "Memory",
-    "Observer",
-    "Outcome",
-    "OwnEvents",
-    "Pausing",
-    "Queue",
-    "Sender",
-    "Told",
-    "TracedSender",
-    "addressed",
-    "judge",
-    "usual_lines",
-]
-
 __getattr__ = on_demand(__name__)

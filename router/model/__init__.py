@@ -31,32 +31,4 @@ if TYPE_CHECKING:
     from router.model.secret import MASK, Secret, is_exposed
     from router.model.value import Value
 
-__all__ = [
-    "COMPILED",
-    "FIELDS",
-    "MASK",
-    "MAX_CHANGES",
-    "OWN_DOING",
-    "OWN_KEYS",
-    "OWN_SOURCE",
-    "SUCCESS",
-    "Attempt",
-    "ConfigInvalid",
-    "Event",
-    "Letter",
-    "Problem",
-    "Reason",
-    "Refused",
-    "RouterError",
-    "Secret",
-    "SettingInvalid",
-    "StartFailed",
-    "Value",
-    "closed",
-    "is_exposed",
-    "may",
-    "new_id",
-    "why_not",
-]
-
 __getattr__ = on_demand(__name__)

@@ -12,21 +12,4 @@ if TYPE_CHECKING:
     from router.ops.status import Reports
     from router.ops.tokens import OpsTokens, secrets_in
 
-__all__ = [
-    "Alone",
-    "Answers",
-    "Heartbeat",
-    "Identity",
-    "OpsTokens",
-    "Processes",
-    "Report",
-    "Reports",
-    "Topic",
-    "answers_of",
-    "described",
-    "dumped",
-    "report_of",
-    "secrets_in",
-]
-
 __getattr__ = on_demand(__name__)

@@ -10,18 +10,4 @@ if TYPE_CHECKING:
     from router.routing.table import Plan, Role, Route, RouteMatch, RouteTable
     from router.routing.target import BreakerPolicy, Rate, Target
 
-__all__ = [
-    "BreakerPolicy",
-    "Glob",
-    "GlobInvalid",
-    "Plan",
-    "Rate",
-    "Role",
-    "Route",
-    "RouteMatch",
-    "RouteTable",
-    "Target",
-    "nearest_routes",
-]
-
 __getattr__ = on_demand(__name__)

@@ -6,19 +6,10 @@ from router import on_demand
 
 if TYPE_CHECKING:
     from router.telemetry.lag import Watchdog
-    from router.telemetry.log import (
-        Fields,
-        Format,
-        Level,
-        Lines,
-        Log,
-        place_of,
-        printable,
-        stamp,
-        take_library_lines,
-        utc,
-        with_payload,
-    )
+    from router.telemetry.log import Log
+    from router.telemetry.log.console import Fields, Level, printable
+    from router.telemetry.log.foreign import place_of, take_library_lines
+    from router.telemetry.log.lines import Format, Lines, stamp, utc, with_payload
     from router.telemetry.marks import Alarm
     from router.telemetry.metrics import Metrics, Snapshot, merged
     from router.telemetry.minutes import (
@@ -33,36 +24,5 @@ if TYPE_CHECKING:
         summed_target,
     )
     from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
-
-__all__ = [
-    "ATTEMPT_BOUNDS",
-    "EVENT_BOUNDS",
-    "HOUR",
-    "MINUTE",
-    "NO_TRACES",
-    "Alarm",
-    "Fields",
-    "Format",
-    "Level",
-    "Lines",
-    "Log",
-    "Metrics",
-    "Minute",
-    "Minutes",
-    "Snapshot",
-    "TargetMinute",
-    "Tracing",
-    "Watchdog",
-    "merged",
-    "place_of",
-    "printable",
-    "stamp",
-    "summed",
-    "summed_target",
-    "take_library_lines",
-    "tracing_by",
-    "utc",
-    "with_payload",
-]
 
 __getattr__ = on_demand(__name__)

@@ -15,14 +15,4 @@ if TYPE_CHECKING:
         lines_of,
     )
 
-__all__ = [
-    "Answer",
-    "Engine",
-    "Failure",
-    "Pool",
-    "TargetExchange",
-    "as_it_came",
-    "lines_of",
-]
-
 __getattr__ = on_demand(__name__)

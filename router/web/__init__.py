@@ -9,12 +9,4 @@ if TYPE_CHECKING:
     from router.web.paths import Refusals, Straight, routes
     from router.web.probes import Probes
 
-__all__ = [
-    "Callbacks",
-    "Probes",
-    "Refusals",
-    "Straight",
-    "routes",
-]
-
 __getattr__ = on_demand(__name__)

@@ -22,7 +22,7 @@ from router.archive import Archive, Shelf
 from router.archive.reading import Scan
 from router.archive.segments import found
 from router.archive.writer import ARCHIVE_BOUND
-from router.telemetry.log import Lines, stamp
+from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks

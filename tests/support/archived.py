@@ -12,7 +12,7 @@ from typing import Any
 
 from router.archive import Shelf
 from router.archive.reading import Scan, time_of
-from router.telemetry.log import Lines
+from router.telemetry.log.lines import Lines
 from tests.support.house import event
 
 _LINES = Lines("json")

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.telemetry.log import Format, Log, place_of
-from router.telemetry.log.foreign import own_words
-from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, with_payload
+from router.telemetry.log import Log
+from router.telemetry.log.foreign import own_words, place_of
+from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, with_payload
 from router.telemetry.log.sums import FIRST, KINDS, WINDOW
 from router.telemetry.log.writer import BOUND
 from tests.support.command import PATIENCE, ROOT, command, environment
@@ -592,7 +592,7 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     """A process that just ends has written all its lines, sums included, also on an exception."""
     done = script(
         """
-        from router.telemetry.log import Log, take_library_lines
+        from router.telemetry import Log, take_library_lines
 
         log = Log(format="json")
         take_library_lines(log)
@@ -716,7 +716,7 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
     done = script(
         f"""
         import asyncio, gc, logging, threading, warnings
-        from router.telemetry.log import Log, take_library_lines
+        from router.telemetry import Log, take_library_lines
 
         take_library_lines(Log(format={format!r}))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from router.telemetry.log import Heard, Log
-from router.telemetry.log.tap import TAP_BODIES, TAP_LASTS, TAP_LINES, Tap
+from router.telemetry.log import Log
+from router.telemetry.log.tap import TAP_BODIES, TAP_LASTS, TAP_LINES, Heard, Tap
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from router.config.variables import Variables
 from router.model import FIELDS, Event
 from router.routing import Role
 
-__all__ = ["Case", "beside", "parse_cases", "tests_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Case:

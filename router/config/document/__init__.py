@@ -13,23 +13,6 @@ from router.config.document.problems import MAX_PROBLEMS, WHOLE_FILE, Place, Pro
 from router.config.document.text import MAX_SIZE, lines, readable
 from router.config.document.writer import write
 
-__all__ = [
-    "MAX_PROBLEMS",
-    "MAX_SIZE",
-    "WHOLE_FILE",
-    "ListNode",
-    "MapNode",
-    "Node",
-    "Place",
-    "Problems",
-    "ScalarNode",
-    "Shown",
-    "lines",
-    "parse_document",
-    "shown",
-    "write",
-]
-
 
 def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Node:
     """The tree of the one document in `text`; `file` is the name that problems carry.

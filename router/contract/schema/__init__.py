@@ -20,8 +20,6 @@ from router.model import StartFailed, why_not
 if TYPE_CHECKING:
     from router.contract.schema.reference import Reference
 
-__all__ = ["Schema", "SchemaFault", "shipped_schema"]
-
 #: The contract's own schema, by its file name.
 CALLBACK = "callback.schema.json"
 

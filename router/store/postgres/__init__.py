@@ -2,5 +2,3 @@
 
 from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.store import PostgresStore
-
-__all__ = ["DatabaseAddress", "PostgresStore"]

@@ -9,27 +9,11 @@ import time
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from router.telemetry.log.console import Fields, Level, printable
-from router.telemetry.log.foreign import place_of, take_library_lines
-from router.telemetry.log.lines import Format, Lines, stamp, utc, with_payload
+from router.telemetry.log.console import Fields, Level
+from router.telemetry.log.lines import Format, Lines
 from router.telemetry.log.sums import Sums
 from router.telemetry.log.tap import Heard, Tap
 from router.telemetry.log.writer import LogWriter
-
-__all__ = [
-    "Fields",
-    "Format",
-    "Heard",
-    "Level",
-    "Lines",
-    "Log",
-    "place_of",
-    "printable",
-    "stamp",
-    "take_library_lines",
-    "utc",
-    "with_payload",
-]
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
 LAST_LINES_WAIT: Final = 2.0

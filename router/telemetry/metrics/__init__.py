@@ -17,8 +17,6 @@ from router.model import COMPILED
 from router.telemetry.metrics.snapshot import Snapshot, merged, values_of
 from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 
-__all__ = ["REMOVED", "Metrics", "OfTarget", "Snapshot", "merged"]
-
 #: What is said of those that no configuration has any more: what joins by it must find them.
 _ABOUT_REMOVED: Final = {"owner": "", "role": "optional"}
 

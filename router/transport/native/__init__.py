@@ -2,5 +2,3 @@
 
 from router.transport.native.connection import Posted, TargetConnection
 from router.transport.native.pool import NativePool, target_and_host
-
-__all__ = ["NativePool", "Posted", "TargetConnection", "target_and_host"]
