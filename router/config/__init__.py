@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from router.config.files import Written, read
     from router.config.headers import is_own
     from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
-    from router.config.legible import legible_source
     from router.config.loading import Config, load, parse, parse_files
-    from router.config.parts import shapes_of
+    from router.config.parts import legible_source, shapes_of
     from router.config.reload import LOOK_EVERY, Reload, Standing
     from router.config.section import Section
     from router.config.settings import (

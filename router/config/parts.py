@@ -11,10 +11,13 @@ from router.config.document import (
     MapNode,
     Problems,
     ScalarNode,
+    Shown,
+    lines,
     parse_document,
 )
 from router.config.files import Written
 from router.config.reader import Guesses, Kind, Reader
+from router.config.section import Section
 from router.config.shape import CommonFile, RoutesFile, TeamFile
 from router.config.variables import Variables
 from router.model import ConfigInvalid, Problem
@@ -112,3 +115,15 @@ def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], reader: Re
     part = Part(written.name, said, reader, is_whole=True)
     problems.owner = reader.warnings.owner = part.owner
     return part
+
+
+def legible_source(content: bytes, shape: type[Section]) -> Shown:
+    """A file that is to be a `shape`, right or wrong: read once more, for what its kinds say."""
+    ignored = Problems("")
+    root = None
+    try:
+        root = parse_document(content, "", ignored)
+        Reader(ignored, Variables({}, None), ignored).read(shape, root, "", None)
+    except ConfigInvalid:
+        pass  # no tree: nothing is known but the format's own words
+    return Shown(lines(content), Section.words, root)

@@ -11,6 +11,7 @@ from typing import Literal
 from router.config.access import TOKEN, TOKEN_HEADER, Cidr
 from router.config.addresses import Url
 from router.config.containment import BreakerSection, RateSection
+from router.config.document import Node, ScalarNode
 from router.config.egress import EgressKind
 from router.config.headers import HeaderName
 from router.config.kinds import (
@@ -25,8 +26,7 @@ from router.config.kinds import (
     Text,
 )
 from router.config.matching import MatchKind
-from router.config.owners import OwnerName
-from router.config.reader import Schema
+from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section, Switch
 from router.config.signatures import SigningSecret
 from router.config.tls import TlsKind
@@ -48,6 +48,21 @@ HEADER_VALUE = SecretText(
 
 _TARGETS = ListOf(Located(Text("a target's name", longest=64)))
 _WAITS = ["1s", "3s", "7s", "30s", "60s", "300s", "3600s"]
+
+
+class OwnerName(Text):
+    """Who a file belongs to, as written: problems name it, so no variable can stand for it."""
+
+    def __init__(self) -> None:
+        super().__init__("an owner")
+
+    def read(self, node: Node, path: str, reader: Reader) -> str:
+        if isinstance(node, ScalarNode) and "$" in node.text:
+            raise Fault("no variable can stand for an owner, and no $ be in it")
+        return super().read(node, path, reader)
+
+    def schema(self) -> Schema:
+        return {**super().schema(), "pattern": r"^[^$]+$"}
 
 
 def _duration(about: str, default: str, least: str, most: str) -> Key[float]:

@@ -35,8 +35,8 @@ from hypothesis import strategies as st
 from router import config
 from router.config.document import MAX_SIZE, composer, syntax
 from router.config.editor_schema import editor_schema
-from router.config.legible import legible_source
 from router.config.loading import Caller, Config
+from router.config.parts import legible_source
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile
 from router.contract.schedule import PLATFORM, Schedule

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from router import config
-from router.config.editor_schema import editor_schema_of
+from router.config.editor_schema import editor_schema
 from router.config.loading import Config
 from router.model.errors import ConfigInvalid
 from tests.support.command import ROOT
@@ -151,7 +151,7 @@ def test_editors_know_every_file() -> None:
     belongs into another file."""
     for name in ("routes.common", "routes.team"):
         schema = (ROOT / f"schemas/{name}.schema.json").read_text(encoding="utf-8")
-        assert schema == editor_schema_of(name), "make docs writes it anew"
+        assert schema == editor_schema(name), "make docs writes it anew"
     for name, text in GOOD.items():
         validator(name).validate(yaml.safe_load(text))
     odd = yaml.safe_load(FAULTS["what_is_everybodys"][0]["routes.d/certs.yaml"])
@@ -161,7 +161,7 @@ def test_editors_know_every_file() -> None:
 
 
 def validator(name: str) -> jsonschema.Draft7Validator:
-    schema = editor_schema_of("routes.common" if name == "routes.yaml" else "routes.team")
+    schema = editor_schema("routes.common" if name == "routes.yaml" else "routes.team")
     return jsonschema.Draft7Validator(json.loads(schema))
 
 

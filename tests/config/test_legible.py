@@ -21,7 +21,7 @@ import yaml
 
 from router import config
 from router.config.document import composer
-from router.config.legible import legible_source
+from router.config.parts import legible_source
 from router.config.shape import RoutesFile
 from router.model.errors import ConfigInvalid
 from tests.support.inprocess import ran

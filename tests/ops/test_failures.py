@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.ops.failures import MOST_WRONG, WRONG_WITHIN, Failures
+from router.ops.guard import MOST_WRONG, WRONG_WITHIN, Failures
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.batch import ENOUGH
 from router.store.postgres.clock import Clock
 from router.store.postgres.connection import ServerConnection
+from router.store.postgres.keys import escaped, unescaped
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED
-from router.store.postgres.texts import escaped, unescaped
 from router.store.promises import Stage, State, StoreFailed, StoreLimits
 from tests.store.test_store import (
     LIMITS,

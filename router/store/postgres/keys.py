@@ -1,16 +1,30 @@
-"""Patterns of keys as PostgreSQL's regular expressions, for keys as texts.py escapes them."""
+"""Keys as PostgreSQL can hold them, and their patterns as its regular expressions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from router.routing import Glob
-from router.store.postgres.texts import escaped
 
 #: One character: itself, or what stands for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"
 
 _ESCAPED = "\\\0"
+
+
+def escaped(text: str) -> str:
+    """A text without a NUL, which a caller's may have: that becomes `\\0`, and a backslash two."""
+    if "\0" in text or "\\" in text:
+        return text.replace("\\", "\\\\").replace("\0", "\\0")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """What it was before."""
+    if "\\" in text:
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
+    return text
 
 
 def regex(glob: Glob) -> str:

@@ -9,8 +9,7 @@ from router.store import listing
 from router.store.listing import Dialect, Values
 from router.store.ops import Entry
 from router.store.postgres.connection import Row
-from router.store.postgres.keys import regex
-from router.store.postgres.texts import unescaped
+from router.store.postgres.keys import regex, unescaped
 
 _TABLES = """
 {schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)

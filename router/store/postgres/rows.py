@@ -11,7 +11,7 @@ from router.model import Event, Letter
 from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
 from router.store.fullness import size_of as event_size
 from router.store.postgres.connection import Row
-from router.store.postgres.texts import escaped, unescaped
+from router.store.postgres.keys import escaped, unescaped
 from router.store.promises import (
     DeliveryRow,
     Due,
