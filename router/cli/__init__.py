@@ -23,7 +23,7 @@ from router.cli.options import (
     Parser,
     nearest_of,
 )
-from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say
+from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
 from router.model import RouterError, SettingInvalid
 
 #: Each command's module, below this package.
@@ -146,6 +146,5 @@ def _show_overview() -> int:
 def _show_version() -> int:
     from router.cli.version import version_told
 
-    for line in version_told():
-        say(line)
+    say_lines(version_told())
     return GOOD

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import PurePath
 from typing import Literal
 
-from router.cli.printing import NAME, say
+from router.cli.printing import NAME, say_lines
 from router.telemetry import printable
 
 #: Workflow commands of GitHub, Code Quality of GitLab, and what nearly every CI system reads.
@@ -60,8 +60,7 @@ def say_checked(format: str, command: str, checked: Sequence[Checked]) -> None:
         lines = _gitlab(command, found)
     else:
         lines = _junit(command, checked)
-    for line in lines:
-        say(line)
+    say_lines(lines)
 
 
 def _github(checked: Sequence[Checked]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any, cast
 
 from router.cli.options import GOOD, Help, Parser
-from router.cli.printing import NAME, say
+from router.cli.printing import NAME, say_lines
 
 SUMMARY = "print what bash, zsh or fish need to complete these commands"
 
@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
     import shtab
 
     whole = _whole({"file": shtab.FILE, "directory": shtab.DIRECTORY})
-    for line in shtab.complete(whole, args.shell).splitlines():
-        say(line)
+    say_lines(shtab.complete(whole, args.shell).splitlines())
     return GOOD
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -256,6 +256,12 @@ def nearest_of(word: str, known: Iterable[str]) -> str:
     by_name = {each.lstrip("-"): each for each in known}
     near = _nearest(word.lstrip("-"), by_name)
     return f", did you mean {by_name[near]}?" if near else ""
+
+
+def mind_target(name: str, known: Collection[str], where: str) -> None:
+    """Raises SettingInvalid for a target that `where` does not have."""
+    if name not in known:
+        raise SettingInvalid(f"--target: {where} has no target {name!r}{nearest_of(name, known)}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:

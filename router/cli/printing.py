@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from router.telemetry import printable
@@ -16,6 +17,12 @@ NAME = "ebaas-router"
 def say(text: str) -> None:
     """A result, one line, at once: also where stdout is a pipe or a file."""
     print(printable(text), flush=True)
+
+
+def say_lines(texts: Iterable[str]) -> None:
+    """A result of several, each at once."""
+    for text in texts:
+        say(text)
 
 
 def say_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from router.cli.options import GOOD, Help
-from router.cli.printing import say
+from router.cli.printing import say_lines
 
 SUMMARY = "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sides"
 
@@ -40,6 +40,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.contract.schema import shipped_schema
 
-    for line in shipped_schema(_FILES[args.schema]).read_text("utf-8").splitlines():
-        say(line)
+    say_lines(shipped_schema(_FILES[args.schema]).read_text("utf-8").splitlines())
     return GOOD

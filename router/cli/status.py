@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_token, no_ops_port, read_token, read_url
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
@@ -79,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return BAD
     if args.format == "json":
         say_json(said)
-    for line in lines:
-        say(line)
+    say_lines(lines)
     return GOOD if said["status"] == "ok" else BAD
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from datetime import datetime
 
+from router.cli.options import value
 from router.contract import parse_time
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -54,3 +56,11 @@ def parse_moment(text: str) -> Moment:
         ) from None
     moment.words = text
     return moment
+
+
+def add_times(parser: argparse._ArgumentGroup) -> None:
+    """From when to when."""
+    parser.add_argument(
+        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
+    )
+    parser.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")

@@ -249,7 +249,7 @@ def test_what_a_target_gets_as_json(path: Path) -> None:
 def test_a_target_that_is_not_there(path: Path) -> None:
     """It is met with a guess; a log that is not there with one line."""
     assert explain(path, "--target", "ledgr").err == (
-        "ebaas-router: --target: routes.yaml has no 'ledgr', did you mean ledger?\n"
+        "ebaas-router: --target: routes.yaml has no target 'ledgr', did you mean ledger?\n"
     )
     result = explain(path, "--target", "ledger", "--log", "missing")
     assert (result.code, result.err) == (3, "ebaas-router: --log: there is no file missing\n")

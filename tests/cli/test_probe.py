@@ -201,7 +201,10 @@ def test_junit_has_every_check() -> None:
         (["http://h/", "--idle", "4s"], "--idle: '4s' is not a time up to 3s"),
         (["http://h/", "--key", "a.b.c.\udcff"], "--key: 'a.b.c.\\udcff' is not a key"),
         (["http://h/", "--key", "a.b"], "--key: 'a.b' is not a key (like a.gs.cert.1)"),
-        (["--target", "ledgr"], "--target: 'ledgr' is not in routes.yaml, did you mean ledger?"),
+        (
+            ["--target", "ledgr"],
+            "--target: routes.yaml has no target 'ledgr', did you mean ledger?",
+        ),
         (["--target", "ledger", "--timeout", "1s"], "--timeout: can't be given with --target"),
     ],
 )

@@ -17,7 +17,7 @@ from router.cli.deliveries.entries import (
 )
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
-from router.cli.printing import NAME, note, say, say_json
+from router.cli.printing import NAME, note, say, say_json, say_lines
 from router.cli.remote import RemoteProblem
 from router.model import SettingInvalid
 from router.store import Filters, Step, StoreFailed, Verb
@@ -29,14 +29,24 @@ UNASKED = 10
 _PROGRESS = 2.0
 
 
+def add_acting(parser: argparse._ArgumentGroup) -> None:
+    """How something is done to many deliveries, and by whom."""
+    parser.add_argument("--dry-run", action="store_true", help="count only; change nothing")
+    parser.add_argument("--yes", action="store_true", help="don't ask, however many they are")
+    add_who(parser)
+
+
+def add_who(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+
+
 def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     """Replay, discard or restore what is selected; the exit code."""
     preview = source.preview(Verb(args.verb), filters, args.who)
     work = Work(Verb(args.verb), total(preview.counts))
     if args.format == "text":
         told = counts_told(preview.counts, source.now())
-        for line in told if work.number else [_nothing_fits(preview, filters)]:
-            say(line)
+        say_lines(told if work.number else [_nothing_fits(preview, filters)])
     if work.number and not args.dry_run:
         if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
@@ -47,8 +57,7 @@ def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
         say_json({**_as_json(work, preview, dry_run=args.dry_run), "why": why})
     else:
         _report(work, preview.left_out, dry_run=args.dry_run)
-        for line in why:
-            say(line)
+        say_lines(why)
     return BAD if work.trouble else GOOD
 
 

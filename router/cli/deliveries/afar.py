@@ -117,7 +117,7 @@ class RemoteDeliveries:
             raise
         return found
 
-    def targets(self) -> set[str] | None:
+    def targets(self) -> set[str]:
         said: _Targets = self._remote.get("/targets", _Targets)
         return {target["name"] for target in said["targets"]}
 

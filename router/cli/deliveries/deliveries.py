@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from router.cli.deliveries import entries
-from router.cli.deliveries.acting import act
+from router.cli.deliveries.acting import act, add_acting
 from router.cli.deliveries.selecting import add_selection, mind_targets, read_filters, selects
 from router.cli.deliveries.source import Deliveries, opened
 from router.cli.deliveries.store import add_store
@@ -21,7 +21,7 @@ from router.cli.options import (
     heed_ctrl_c,
     value,
 )
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say, say_json, say_lines
 from router.cli.remote import add_remote, read_url
 from router.config import parse_count
 from router.model import SettingInvalid
@@ -91,10 +91,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
     add_selection(parser.add_argument_group("which deliveries"))
-    acting = parser.add_argument_group("acting")
-    acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
-    acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
-    acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+    add_acting(parser.add_argument_group("acting"))
     showing = parser.add_argument_group("showing")
     showing.add_argument(
         "--limit",
@@ -142,8 +139,7 @@ def _list(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int
         for line in (*counts, *pauses, *actions):
             say_json(line)
     else:
-        for text in entries.overview(counts, actions, source.now(), pauses):
-            say(text)
+        say_lines(entries.overview(counts, actions, source.now(), pauses))
     if is_listing:
         _list_entries(source, filters, args, entries.total(counts))
     return GOOD
@@ -158,8 +154,7 @@ def _list_entries(
             for entry in page:
                 say_json(entry)
         else:
-            for text in ("", *entries.entries_told(page, source.now())):
-                say(text)
+            say_lines(("", *entries.entries_told(page, source.now())))
     if number > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
 
@@ -175,8 +170,7 @@ def _show(source: Deliveries, args: argparse.Namespace) -> int:
     pauses = source.pauses()
     # The store does not say what the router was started with.
     by = source.routes if args.config is None and read_url(args) is None else ""
-    for text in entries.dossier_told(shape, source.now(), source.requests(), pauses, by):
-        say(text)
+    say_lines(entries.dossier_told(shape, source.now(), source.requests(), pauses, by))
     if args.body:
         say("")
         say(shape["body"])

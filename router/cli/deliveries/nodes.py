@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
 from router.cli.columns import columns, counted
-from router.cli.deliveries.store import add_store, open_nodes
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format
-from router.cli.printing import say, say_json
+from router.cli.deliveries.store import add_store, opened_ops
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_setting
+from router.cli.printing import say_json, say_lines
 from router.cli.remote import add_remote, read_remote
 from router.cli.times import age
-from router.model import RouterError
-from router.store import NodeShape, StoreFailed, node_shape
+from router.model import StartFailed
+from router.store import Database, NodeShape, node_shape
 
 SUMMARY = "list the nodes that share a store in PostgreSQL, and what each runs"
 
@@ -62,25 +61,26 @@ def run(args: argparse.Namespace) -> int:
     if remote is not None:
         nodes: list[NodeShape] = remote.get("/nodes", _Nodes)["nodes"]
     else:
-        nodes = asyncio.run(_nodes(args))
+        _mind_shared(args)
+        with opened_ops(args) as (runner, ops):
+            found = runner.run(ops.nodes())
+        nodes = [*map(node_shape, found or ())]
     nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
     if args.format == "json":
         for node in nodes:
             say_json(node)
     else:
-        for line in _told(nodes):
-            say(line)
+        say_lines(_told(nodes))
     return BAD if any(_wrong(node, nodes) for node in nodes) else GOOD
 
 
-async def _nodes(args: argparse.Namespace) -> list[NodeShape]:
-    ops = await open_nodes(args)
-    try:
-        return [node_shape(node) for node in await ops.nodes() or ()]
-    except StoreFailed as error:
-        raise RouterError(f"the store failed: {error}") from None
-    finally:
-        await ops.close()
+def _mind_shared(args: argparse.Namespace) -> None:
+    """Raises StartFailed for a store that no nodes share."""
+    if not isinstance(read_setting(args, "store"), Database):
+        raise StartFailed(
+            "only nodes that share a store in PostgreSQL are listed there; how a single one does "
+            "is on its ops port: /status"
+        )
 
 
 def _told(nodes: Sequence[NodeShape]) -> Iterator[str]:

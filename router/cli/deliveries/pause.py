@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from router.cli.deliveries.acting import add_who
 from router.cli.deliveries.entries import pause_told
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
@@ -54,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def add_target(parser: argparse.ArgumentParser) -> None:
     """What both commands take."""
     parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
-    parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+    add_who(parser)
     add_store(parser)
     add_settings(parser, "config")
     add_remote(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Protocol
 
 from router.cli.options import read_setting
 from router.cli.remote import read_remote
-from router.model import RouterError
 from router.store import (
     ActionShape,
     CountShape,
@@ -20,7 +18,6 @@ from router.store import (
     Filters,
     PauseShape,
     Step,
-    StoreFailed,
     Verb,
 )
 
@@ -95,15 +92,8 @@ def opened(
 
         yield RemoteDeliveries(remote)
         return
-    from router.cli.deliveries.store import open_ops
+    from router.cli.deliveries.store import opened_ops
     from router.cli.deliveries.stored import StoredDeliveries
 
-    # One run of the loop for each question: between them Ctrl-C works as ever.
-    with asyncio.Runner() as runner:
-        ops = runner.run(open_ops(args, without))
-        try:
-            yield StoredDeliveries(runner, ops, read_setting(args, "config"))
-        except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
-        finally:
-            runner.run(ops.close())
+    with opened_ops(args, without) as (runner, ops):
+        yield StoredDeliveries(runner, ops, read_setting(args, "config"))

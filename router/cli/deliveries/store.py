@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, mind_password, read_setting
 from router.config import SETTINGS
-from router.model import StartFailed
-from router.store import Database, StoreLimits, look_into
+from router.model import RouterError, StartFailed
+from router.store import StoreFailed, StoreLimits, look_into
 
 if TYPE_CHECKING:
     from router.store import Ops
@@ -24,7 +27,27 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "store_password_file")
 
 
-async def open_ops(args: argparse.Namespace, without: str = "there are no deliveries") -> Ops:
+#: What it means to have no store, where nothing else is said.
+_WITHOUT = "there are no deliveries"
+
+
+@contextmanager
+def opened_ops(
+    args: argparse.Namespace, without: str = _WITHOUT
+) -> Iterator[tuple[asyncio.Runner, Ops]]:
+    """The store, and what runs each question to it: between two of them Ctrl-C works as ever.
+    Raises RouterError, also for what goes wrong with the store while it is open."""
+    with asyncio.Runner() as runner:
+        ops = runner.run(open_ops(args, without))
+        try:
+            yield runner, ops
+        except StoreFailed as error:
+            raise RouterError(f"the store failed: {error}") from None
+        finally:
+            runner.run(ops.close())
+
+
+async def open_ops(args: argparse.Namespace, without: str = _WITHOUT) -> Ops:
     """Raises StartFailed, which says what it means to be `without` a store; makes no file and no
     table."""
     mind_password(args)
@@ -35,13 +58,3 @@ async def open_ops(args: argparse.Namespace, without: str = "there are no delive
         read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
     )
     return await look_into(store, limits, read_setting(args, "store_password_file"))
-
-
-async def open_nodes(args: argparse.Namespace) -> Ops:
-    """Raises StartFailed."""
-    if not isinstance(read_setting(args, "store"), Database):
-        raise StartFailed(
-            "only nodes that share a store in PostgreSQL are listed there; how a single one does "
-            "is on its ops port: /status"
-        )
-    return await open_ops(args)

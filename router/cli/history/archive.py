@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from router.cli.columns import columns, counted
+from router.cli.deliveries.acting import add_acting
 from router.cli.deliveries.selecting import parse_glob
-from router.cli.deliveries.store import add_store, open_ops
+from router.cli.deliveries.store import add_store, opened_ops
 from router.cli.history.places import Progress, add_archive, mind_targets, read_archive, unreadable
 from router.cli.options import (
     BAD,
@@ -24,11 +24,10 @@ from router.cli.options import (
     read_setting,
     value,
 )
-from router.cli.printing import note, say, say_json
-from router.cli.times import parse_moment
+from router.cli.printing import note, say, say_json, say_lines
+from router.cli.times import add_times
 from router.config import parse_count
-from router.model import RouterError, StartFailed
-from router.store import StoreFailed
+from router.model import StartFailed
 from router.telemetry import utc
 
 if TYPE_CHECKING:
@@ -118,10 +117,7 @@ def configure(parser: Parser) -> None:
         metavar="PATTERN",
         help=f"whose key matches, as in routes.yaml{many}",
     )
-    which.add_argument(
-        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
-    )
-    which.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+    add_times(which)
     which.add_argument("--target", action="append", metavar="NAME", help=f"for this target{many}")
     which.add_argument(
         "--code",
@@ -143,9 +139,7 @@ def configure(parser: Parser) -> None:
     acting.add_argument(
         "--anew", action="store_true", help="don't go on with the same that was stopped"
     )
-    acting.add_argument("--dry-run", action="store_true", help="count only; change nothing")
-    acting.add_argument("--yes", action="store_true", help="don't ask, however many they are")
-    acting.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+    add_acting(acting)
     add_archive(parser)
     add_store(parser)
     add_settings(parser, "config", "secrets_dir")
@@ -170,8 +164,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(_as_json(found))
     else:
-        for line in _told(found):
-            say(line)
+        say_lines(_told(found))
     return GOOD
 
 
@@ -257,12 +250,5 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
 def _replay(folder: Path, args: argparse.Namespace) -> int:
     from router.cli.history.replaying import replay
 
-    # One run of the loop for each question: between them Ctrl-C works as ever.
-    with asyncio.Runner() as runner:
-        ops = runner.run(open_ops(args))
-        try:
-            return replay(runner, ops, folder, args, args.rate or RATE)
-        except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
-        finally:
-            runner.run(ops.close())
+    with opened_ops(args) as (runner, ops):
+        return replay(runner, ops, folder, args, args.rate or RATE)

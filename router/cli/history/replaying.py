@@ -18,8 +18,8 @@ from router.cli.deliveries.acting import UNASKED, Work, confirmed
 from router.cli.deliveries.entries import deliveries
 from router.cli.deliveries.stored import whoever
 from router.cli.history.places import Progress, mind_targets
-from router.cli.options import BAD, GOOD, nearest_of, read_setting
-from router.cli.printing import note, say, say_json
+from router.cli.options import BAD, GOOD, mind_target, read_setting
+from router.cli.printing import note, say, say_json, say_lines
 from router.cli.routes.inputs import read_config, usable
 from router.model import SettingInvalid, new_id
 from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb, action_shape
@@ -53,8 +53,7 @@ def replay(
     seen = Seen()
     work = Work(Verb.REPLAY, sum(1 for _ in _resends(again, folder, seen, note)))
     if args.format == "text":
-        for line in _preview(again, work, seen):
-            say(line)
+        say_lines(_preview(again, work, seen))
     if work.number and not args.dry_run:
         if work.number > UNASKED and not args.yes and not confirmed(work):
             note("nothing was changed")
@@ -92,10 +91,7 @@ def _is_defined(target: str, args: argparse.Namespace) -> bool:
     config = usable(read_config(name, args), args.format)
     if config is None:
         return False
-    targets = config.table.targets
-    if target not in targets:
-        near = nearest_of(target, targets)
-        raise SettingInvalid(f"--target: routes.yaml has no target {target!r}{near}")
+    mind_target(target, config.table.targets, "routes.yaml")
     return True
 
 

@@ -11,8 +11,8 @@ from router.cli.columns import counted
 from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, History, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
-from router.cli.printing import note, say, say_json
-from router.cli.times import parse_moment
+from router.cli.printing import note, say, say_json, say_lines
+from router.cli.times import add_times
 from router.config import parse_count
 from router.model import SettingInvalid
 
@@ -51,10 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="by what the event is known")
     which = parser.add_argument_group("which of them")
     many = "; may be repeated"
-    which.add_argument(
-        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
-    )
-    which.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+    add_times(which)
     which.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
     which.add_argument(
         "--code", action="append", metavar="CODE", help=f"the reply's, or a receiver's{many}"
@@ -100,8 +97,7 @@ def _say_story(history: History, args: argparse.Namespace) -> None:
     if args.format == "json":
         say_json(story)
         return
-    for text in story_told(story, history.now()):
-        say(text)
+    say_lines(story_told(story, history.now()))
     if args.body:
         say("")
         say(story["body"] if story["body"] is not None else "(its body was not kept)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
-from router.cli.printing import say, say_json
+from router.cli.printing import say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
     add_config,
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
             say_json(each.as_json())
         elif args.format == "text":
             for text in each.told():
-                for line in text.splitlines():
-                    say(line)
+                say_lines(text.splitlines())
     return GOOD if all(each.good for each in found) else BAD
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from router.cli.options import BAD, GOOD, Help, add_format
-from router.cli.printing import say, say_json
+from router.cli.printing import say, say_json, say_lines
 from router.cli.routes.inputs import add_config, config_name, read_config, usable
 
 SUMMARY = "show the effective configuration: defaults filled in, secrets masked"
@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
         say_json({"file": found.name, "hash": loaded.hash, **effective_of(loaded)})
         return GOOD
     say(f"# {found.name}, hash {loaded.hash}")
-    for line in write(_escaped(effective_of(loaded))).splitlines():
-        say(line)
+    say_lines(write(_escaped(effective_of(loaded))).splitlines())
     return GOOD
 
 

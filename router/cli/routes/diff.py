@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from router.cli.annotations import CI_FORMATS, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say_json, say_lines
 from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
 from router.model import SettingInvalid
 
@@ -89,8 +89,7 @@ def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str
     elif format in CI_FORMATS:
         say_checked(format, "diff", list(checked(compared, edits, file)))
     else:
-        for line in (review if format == "markdown" else told)(compared, edits):
-            say(line)
+        say_lines((review if format == "markdown" else told)(compared, edits))
 
 
 def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:

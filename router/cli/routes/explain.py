@@ -17,12 +17,12 @@ from router.cli.options import (
     Help,
     add_format,
     add_settings,
-    nearest_of,
+    mind_target,
     read_setting,
     stdin,
     value,
 )
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say, say_json, say_lines
 from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import read_config, usable
 from router.config import parse_count
@@ -109,8 +109,7 @@ def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
     else:
         from router.cli.routes.explanation import told
 
-        for line in told(said, by_key=args.event is None):
-            say(line)
+        say_lines(told(said, by_key=args.event is None))
     return BAD if "refused" in said else GOOD
 
 
@@ -145,17 +144,12 @@ def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
 def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
     from router.cli.routes.reaching import as_json, told
 
-    targets = loaded.table.targets
-    if args.target not in targets:
-        raise SettingInvalid(
-            f"--target: {file} has no {args.target!r}{nearest_of(args.target, targets)}"
-        )
+    mind_target(args.target, loaded.table.targets, file)
     reach = _reach(loaded, args)
     if args.format == "json":
         say_json(as_json(args.target, loaded, reach))
         return
-    for line in told(args.target, loaded, reach):
-        say(line)
+    say_lines(told(args.target, loaded, reach))
 
 
 def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:

@@ -20,7 +20,7 @@ from router.cli.options import (
     read_setting,
     value,
 )
-from router.cli.printing import say, say_json
+from router.cli.printing import say, say_json, say_lines
 from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
 from router.model import FIELDS, SettingInvalid
 
@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
         checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
         say_checked(args.format, "test", list(checked))
     else:
-        for line in _told(verdicts, covered, loaded):
-            say(line)
+        say_lines(_told(verdicts, covered, loaded))
         if not enough:
             say(f"that is under {args.fail_under:g} %")
     return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD

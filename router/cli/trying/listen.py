@@ -18,7 +18,7 @@ from router.cli.options import (
     add_format,
     add_timeout,
     heed_ctrl_c,
-    nearest_of,
+    mind_target,
     parse_url,
     value,
 )
@@ -104,11 +104,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
     """Raises SettingInvalid for one that the router does not have: nothing would ever come."""
-    known = (RemoteDeliveries(remote).targets() or set()) if targets else set()
+    known = RemoteDeliveries(remote).targets() if targets else set()
     for name in targets:
-        if name not in known:
-            near = nearest_of(name, known)
-            raise SettingInvalid(f"--target: the router has no target {name!r}{near}")
+        mind_target(name, known, "the router")
 
 
 def _copier(args: argparse.Namespace, stack: ExitStack) -> Copier | None:

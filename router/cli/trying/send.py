@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, add_format, heed_ctrl_c, value
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say, say_json, say_lines
 from router.cli.trying.request import Request, add_request, read_request
 from router.config import parse_count
 from router.contract import PLATFORM, Schedule, parse_duration
@@ -165,8 +165,7 @@ def _run_many(request: Request, count: int, concurrency: int, format: str) -> in
     if format == "json":
         say_json(summary)
     else:
-        for line in describe(summary):
-            say(line)
+        say_lines(describe(summary))
     if interrupted:
         return INTERRUPTED
     return GOOD if tally.all_good else BAD

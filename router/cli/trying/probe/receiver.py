@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from router.cli.options import add_settings, nearest_of, parse_url, read_setting, value
+from router.cli.options import add_settings, mind_target, parse_url, read_setting, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.request import parse_header
@@ -119,11 +119,8 @@ def _by_name(args: argparse.Namespace) -> Receiver:
             option = f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option}: can't be given with --target: routes.yaml has it")
     config = load(read_setting(args, "config"), os.environ, read_setting(args, "secrets_dir"))
-    targets = config.table.targets
-    target = targets.get(args.target)
-    if target is None:
-        near = nearest_of(args.target, targets)
-        raise SettingInvalid(f"--target: {args.target!r} is not in routes.yaml{near}")
+    mind_target(args.target, config.table.targets, "routes.yaml")
+    target = config.table.targets[args.target]
     if any(target.name in route.required for route in config.table.routes):
         return Receiver(target, target.public_url, "ebaas", config.ebaas.schedule)
     return Receiver(target, target.public_url, "queue", config.queue)

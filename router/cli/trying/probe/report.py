@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from router.cli.annotations import Annotation, Checked, say_checked
 from router.cli.columns import width
-from router.cli.printing import say, say_json
+from router.cli.printing import say, say_json, say_lines
 from router.cli.trying.probe.finding import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
 from router.cli.wording import Wording
@@ -52,8 +52,7 @@ class ProbeReport:
         elif self._format == "junit":
             self._made.append(_checked(shape))
         else:
-            for line in self._text(shape):
-                say(line)
+            say_lines(self._text(shape))
 
     def leave(self, checks: Sequence[str], breached: str) -> None:
         """Add those that are not made after this one; people get one line for all of them."""
