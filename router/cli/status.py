@@ -48,8 +48,8 @@ _MAX_NAME = 24
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
-#: Of a target that nothing was sent to since the start.
-_UNUSED = "no attempts"
+#: What is said of a state, where that is not its own name.
+_WORDS = {"failing": "fails", "unused": "no attempts"}
 
 Said = Mapping[str, Any]
 
@@ -167,38 +167,35 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """What a target is sorted by, and its line."""
-    unsettled = told.get("unsettled", {})
+    from router.ops import WORST
+
+    unsettled, pause = told.get("unsettled", {}), told.get("pause")
     dead = unsettled.get("dead", 0)
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
-    since = told.get("failing_since") if told["failing"] else None
-    state, rank = _state(told), 0
-    if state in ("well", _UNUSED):
-        rank = 1 if dead else 2 if waiting else 3
-    pause = told.get("pause")
-    if pause and now:
-        state += f" {age(seconds(pause['until']) - seconds(now))} more"
-    elif since and now:
-        state += f" {age(seconds(now) - seconds(since))}"
-    failure = told.get("last_failure") if told["failing"] or rank < 2 else None
+    rank = WORST.index(told["state"])
+    failure = told.get("last_failure") if rank < WORST.index("waiting") else None
     cells = (
         clipped(name, _MAX_NAME),
-        state,
+        _state(told, now),
         f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
         f"{pause['because']} ({pause['who']})" if pause else _why(failure or {}),
     )
-    return (rank, since or "~", -dead, -waiting, name), cells
+    return (rank, told.get("failing_since") or "~", -dead, -waiting, name), cells
 
 
-def _state(told: Said) -> str:
-    if told.get("paused"):
-        return "paused"
-    if told.get("breaker", {}).keys() & {"open", "half_open"}:
-        return "breaker open"
-    if told["failing"]:
-        return "fails"
-    return "well" if told["last_acknowledged"] or told.get("last_failure") else _UNUSED
+def _state(told: Said, now: str | None) -> str:
+    """The word for it, and for how long it is so where that is known."""
+    state, pause, since = told["state"], told.get("pause"), told.get("failing_since")
+    said: str = _WORDS.get(state, state.replace("_", " "))
+    if state == "paused" and pause and now:
+        said += f" {age(seconds(pause['until']) - seconds(now))} more"
+    if state == "failing" and since and now:
+        said += f" {age(seconds(now) - seconds(since))}"
+    if state == "failing" and told.get("breaker", {}).keys() & {"open", "half_open"}:
+        said += ", breaker open"
+    return said
 
 
 def _why(failure: Said) -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from router.ops.heartbeat import Heartbeat, Identity, described
     from router.ops.replies import answers_of
     from router.ops.report import Report, report_of
-    from router.ops.status import Reports
+    from router.ops.status import WORST, Reports
     from router.ops.tokens import OpsTokens, secrets_in
 
 __getattr__ = on_demand(__name__)

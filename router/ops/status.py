@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from router.ops.report import (
     ArchiveStatus,
@@ -31,6 +31,12 @@ LAG = 0.25
 
 #: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
 ROLL_OUT = 60.0
+
+#: A target in one word. What needs a person soonest comes first.
+TargetState = Literal[
+    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
+]
+WORST: tuple[TargetState, ...] = get_args(TargetState)
 
 Check = dict[str, Any]
 
@@ -230,6 +236,7 @@ def _target(lately: TargetStatus, numbers: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "owner": lately["owner"],
+        "state": state_of(numbers, lately),
         "failing": is_failing(lately),
         "last_acknowledged": told_at(lately["acknowledged_at"]),
         "last_failure": failure,
@@ -241,6 +248,22 @@ def _target(lately: TargetStatus, numbers: dict[str, Any]) -> dict[str, Any]:
         "limit": numbers["limit"],
         "unsettled": numbers["unsettled"],
     }
+
+
+def state_of(numbers: Mapping[str, Any], lately: TargetStatus) -> TargetState:
+    """One word for it. What a person has paused is meant to be so, whatever it did before."""
+    unsettled, breaker = numbers["unsettled"], numbers["breaker"]
+    if numbers["paused"]:
+        return "paused"
+    if is_failing(lately):
+        return "failing"
+    if unsettled["dead"]:
+        return "dead_letters"
+    if breaker["open"] or breaker["half_open"]:
+        return "breaker_open"
+    if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
+        return "waiting"
+    return "well" if lately["acknowledged_at"] or lately["failure"] else "unused"
 
 
 def _check(reasons: Iterable[str], **details: Any) -> Check:

@@ -41,8 +41,7 @@ def refuses(*_: Any) -> str:
 def one(**told: Any) -> dict[str, Any]:
     """A target that does well, but for what is told."""
     return {
-        "failing": False,
-        "last_acknowledged": "2026-11-25T13:00:00Z",
+        "state": "well",
         "in_flight": 0.0,
         "limit": 32.0,
         "unsettled": {"awaiting": 0.0, "queued": 0.0, "dead": 0.0},
@@ -52,7 +51,7 @@ def one(**told: Any) -> dict[str, Any]:
 
 def failing(since: str, **told: Any) -> dict[str, Any]:
     failure = {"reason": "status", "status": 503, "detail": "", "at": since}
-    return one(failing=True, failing_since=since, last_failure=failure, **told)
+    return one(state="failing", failing_since=since, last_failure=failure, **told)
 
 
 def said(targets: Any, reasons: tuple[str, ...] = (), **more: Any) -> bytes:
@@ -110,13 +109,15 @@ def test_all_is_well(tmp_path: Path) -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    """Who fails longest, then who has dead letters, then who has something waiting, then names."""
+    """Who fails longest, then dead letters, a pause, what waits, and then names."""
     targets = {
         "a-well": one(),
-        "b-unused": one(last_acknowledged=None),
-        "c-waiting": one(unsettled={"queued": 4.0, "awaiting": 1.0, "dead": 0.0}),
-        "d-dead": one(unsettled={"dead": 1200.0}, last_failure={"reason": "timeout"}),
-        "e-paused": one(paused=True),
+        "b-unused": one(state="unused"),
+        "c-waiting": one(state="waiting", unsettled={"queued": 4.0, "awaiting": 1.0, "dead": 0.0}),
+        "d-dead": one(
+            state="dead_letters", unsettled={"dead": 1200.0}, last_failure={"reason": "timeout"}
+        ),
+        "e-paused": one(state="paused"),
         "f-new": failing("2026-11-25T13:59:20Z"),
         "g-old": failing("2026-11-25T11:55:00Z", in_flight=7.0),
         "h-open": failing("2026-11-25T13:00:00Z", breaker={"open": 1.0}),
@@ -127,15 +128,15 @@ def test_the_worst_comes_first() -> None:
         "degraded: g-old fails",
         "ebaas-router 1.2.3, 3 of 1,024 requests in flight",
         "",
-        "target     state            in flight  waiting  dead   last failure",
-        "g-old      fails 2h 5m      7/32       0        0      status (503)",
-        "h-open     breaker open 1h  0/32       0        0      status (503)",
-        "f-new      fails 40s        0/32       0        0      status (503)",
-        "e-paused   paused           0/32       0        0",
-        "d-dead     well             0/32       0        1,200  timeout",
-        "c-waiting  well             0/32       5        0",
-        "a-well     well             0/32       0        0",
-        "b-unused   no attempts      0/32       0        0",
+        "target     state                   in flight  waiting  dead   last failure",
+        "g-old      fails 2h 5m             7/32       0        0      status (503)",
+        "h-open     fails 1h, breaker open  0/32       0        0      status (503)",
+        "f-new      fails 40s               0/32       0        0      status (503)",
+        "d-dead     dead letters            0/32       0        1,200  timeout",
+        "e-paused   paused                  0/32       0        0",
+        "c-waiting  waiting                 0/32       5        0",
+        "a-well     well                    0/32       0        0",
+        "b-unused   no attempts             0/32       0        0",
     ]
 
 
@@ -158,7 +159,7 @@ def test_a_pause_is_told_with_its_reason() -> None:
         "because": "a move",
         "who": "ops",
     }
-    told = failing("2026-11-25T13:00:00Z", paused=True, pause=pause)
+    told = failing("2026-11-25T13:00:00Z") | {"state": "paused", "pause": pause}
     with answering(said({"one": told})) as url:
         *_, line = lines_of(status("--url", url))
     assert "paused 9m more" in line

@@ -6,11 +6,8 @@ from typing import Literal, TypedDict
 
 from router.ops.api.schema import Time
 from router.ops.hour import AttemptsHour, HourSums
+from router.ops.status import TargetState
 from router.ops.table import RateFacts
-
-TargetState = Literal[
-    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
-]
 
 
 class BreakerShape(TypedDict):

@@ -19,17 +19,14 @@ from router.ops.api.target_shapes import (
     TargetRoute,
     TargetShape,
     TargetsShape,
-    TargetState,
     UnsettledShape,
 )
 from router.ops.api.view import View
 from router.ops.hour import Hour, HourSums
-from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, is_failing, told_at
+from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
+from router.ops.status import WORST, state_of
 from router.ops.table import RouteFacts, TargetFacts
 from router.telemetry import Minute, utc
-
-#: What needs a person soonest comes first.
-_WORST = ("failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused")
 
 
 async def targets(asked: Asked) -> TargetsShape:
@@ -83,7 +80,7 @@ def _targets(view: View, hour: Hour) -> list[TargetShape]:
         for name in view.targets
         if (lately := view.reports.target(name)) is not None
     ]
-    return sorted(found, key=lambda each: (_WORST.index(each["state"]), each["name"]))
+    return sorted(found, key=lambda each: (WORST.index(each["state"]), each["name"]))
 
 
 def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -112,7 +109,7 @@ def _target(
         name=name,
         owner=facts["owner"],
         url=facts["url"],
-        state=_state(numbers, lately),
+        state=state_of(numbers, lately),
         in_flight=int(numbers["in_flight"]),
         limit=int(numbers["limit"]),
         waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
@@ -141,22 +138,6 @@ def _paused(
 
 def by_person(since: float, until: float, because: str, who: str) -> PausedByPerson:
     return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
-
-
-def _state(numbers: Mapping[str, Any], lately: TargetStatus) -> TargetState:
-    """One word for it. What a person has paused is meant to be so, whatever it did before."""
-    unsettled, breaker = numbers["unsettled"], numbers["breaker"]
-    if numbers["paused"]:
-        return "paused"
-    if is_failing(lately):
-        return "failing"
-    if unsettled["dead"]:
-        return "dead_letters"
-    if breaker["open"] or breaker["half_open"]:
-        return "breaker_open"
-    if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
-        return "waiting"
-    return "well" if lately["acknowledged_at"] or lately["failure"] else "unused"
 
 
 def _last_failure(failed: FailedAttempt | None) -> LastFailure | None:
