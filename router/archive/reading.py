@@ -28,17 +28,17 @@ class Scan:
     def __init__(
         self,
         folder: Path,
-        needles: Sequence[Needle] = (),
+        needles: Sequence[Needle],
+        since: float | None,
+        until: float | None,
+        progress: Callable[[str], None],
+        tell: Callable[[str], None],
         *,
-        since: float | None = None,
-        until: float | None = None,
         oldest_first: bool = False,
-        progress: Callable[[int, int], None] = lambda looked_through, of: None,
-        tell: Callable[[str], None] = lambda why: None,
     ) -> None:
         """Only lines with any of the needles, all where there is none. `progress` is told after
-        each segment how many of how many have been looked through, `tell` why a
-        segment can't be read. Raises OSError where the folder can't."""
+        each segment how far it is, `tell` why one can't be read. Raises OSError where the folder
+        can't."""
         self._progress = progress
         self._tell = tell
         self._needles = needles
@@ -95,7 +95,7 @@ class Scan:
                     text, is_whole = reading.result()
                     self.cut += not is_whole
                     yield segment, text
-                    self._progress(of - len(waiting) - len(ahead), of)
+                    self._progress(f"segment {of - len(waiting) - len(ahead):,} of {of:,}")
             finally:
                 for _, reading in ahead:
                     reading.cancel()

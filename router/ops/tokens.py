@@ -25,16 +25,16 @@ class OpsTokens:
 
     def __init__(
         self,
-        plain: Path | None = None,
-        tokens: Path | None = None,
-        environ: Mapping[str, str] | None = None,
-        secrets_dir: Path | None = None,
+        plain: Path | None,
+        tokens: Path | None,
+        environ: Mapping[str, str],
+        secrets_dir: Path | None,
     ) -> None:
         """`plain` is a file of tokens that may read, a line each; `tokens` one that says more.
         Raises RouterError for a file that can't be used."""
         self._plain = plain
         self._file = tokens
-        self._environ = environ or {}
+        self._environ = environ
         self._secrets_dir = secrets_dir
         self.take(self.read())
 

@@ -19,11 +19,10 @@ from urllib.request import urlopen
 import pytest
 
 from router.archive import Archive, Shelf
-from router.archive.reading import Scan
 from router.archive.segments import found
 from router.archive.writer import ARCHIVE_BOUND
 from router.telemetry.log.lines import Lines, stamp
-from tests.support.archived import archived
+from tests.support.archived import archived, between
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
@@ -272,8 +271,8 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     shelf.close()
     for _ in range(2):
         for told, _at in written:
-            scan = Scan(tmp_path, since=now + told, until=now + told + 0.5)
-            assert [json.loads(line)["told"] for line in scan] == [told]
+            lines_then = between(tmp_path, now + told, now + told + 0.5)
+            assert [line["told"] for line in lines_then] == [told]
         assert [line["told"] for line in archived(tmp_path)] == sorted(told for told, _ in written)
         Shelf(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
     assert all(segment.last is not None for segment in found(tmp_path))

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.anyio
 #: Planted where a configuration takes a secret.
 CANARY = "canary-5d1f"
 
-NONE = OpsTokens()
+NONE = OpsTokens(None, None, {}, None)
 
 
 def configured(**top: Any) -> Config:
@@ -400,7 +400,7 @@ PATHS = ("/metrics", "/status", "/elsewhere")
 def in_file(folder: Path, *tokens: str) -> OpsTokens:
     path = folder / "tokens"
     path.write_text("\n".join(tokens))
-    return OpsTokens(path)
+    return OpsTokens(path, None, {}, None)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -455,13 +455,13 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
     """Each line is a token that is good; blanks around it and blank lines count for nothing."""
     path = tmp_path / "tokens"
     path.write_text("\n first-token\r\nsecond-token \n\n")
-    tokens = OpsTokens(path)
+    tokens = OpsTokens(path, None, {}, None)
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
         assert isinstance(found, Holder)
         assert found == Holder("ops", frozenset({"read"}))
     assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
-    assert not OpsTokens()
+    assert not NONE
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,18 @@ ACKNOWLEDGED = {"as": "required", "reason": "acknowledged", "ms": 1.5, "status":
 REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足"}
 
 
+def _nobody(told: str) -> None:
+    """Nobody is told."""
+
+
+def between(folder: Path, since: float, until: float) -> list[dict[str, Any]]:
+    """The lines from then until then."""
+    return [*map(json.loads, Scan(folder, (), since, until, _nobody, _nobody))]
+
+
 def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
     """The lines of one kind, the oldest first; all of them can be read."""
-    scan = Scan(folder, oldest_first=True)
+    scan = Scan(folder, (), None, None, _nobody, _nobody, oldest_first=True)
     lines = [json.loads(line) for line in scan]
     assert scan.cut == 0
     return [line for line in lines if line["happening"] == happening]

@@ -14,19 +14,12 @@ def events(
     folder: Path,
     question: Question,
     progress: Callable[[str], None],
-    tell: Callable[[str], None] = lambda why: None,
+    tell: Callable[[str], None],
 ) -> Iterator[ToldCaller]:
     """The first request of each that fits, the oldest first; of one time, in the order of their
     ids. What can't be read is left out. Raises OSError."""
-    scan = Scan(
-        folder,
-        question.needles,
-        since=question.since,
-        until=question.until,
-        oldest_first=True,
-        progress=lambda done, of: progress(f"segment {done:,} of {of:,}"),
-        tell=tell,
-    )
+    needles, since, until = question.needles, question.since, question.until
+    scan = Scan(folder, needles, since, until, progress, tell, oldest_first=True)
     known: set[str] = set()
     group: list[ToldCaller] = []
     for line in scan:

@@ -23,17 +23,17 @@ _WITHIN = ("log", "MESSAGE", "message", "msg")
 
 
 def log_lines(
-    stream: IO[bytes], needles: Sequence[Needle], progress: Callable[[int], None]
+    stream: IO[bytes], needles: Sequence[Needle], progress: Callable[[str], None]
 ) -> Iterator[bytes]:
     """The router's own lines that have any of the needles, in the order of the stream. What is
-    cut or garbled comes as it is. `progress` is told how many bytes have been read."""
+    cut or garbled comes as it is. `progress` is told how far it is."""
     rest, size = b"", 0
     while block := stream.read(_BLOCK):
         size += len(block)
         whole, end, rest = (rest + block).rpartition(b"\n")
         for line in lines_with(whole + end, needles):
             yield unwrapped(line)
-        progress(size)
+        progress(f"{size >> 20:,} MiB of a log")
     yield from map(unwrapped, lines_with(rest, needles))
 
 

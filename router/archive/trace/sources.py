@@ -56,14 +56,8 @@ class Sources:
     def _archived(self, question: Question) -> Iterator[EventLine]:
         if self._archive is None:
             return
-        scan = Scan(
-            self._archive,
-            question.needles,
-            since=question.since,
-            until=question.until,
-            progress=lambda done, of: self._progress(f"segment {done:,} of {of:,}"),
-            tell=self._tell,
-        )
+        needles, since, until = question.needles, question.since, question.until
+        scan = Scan(self._archive, needles, since, until, self._progress, self._tell)
         self.reach["archive"] = scan.reaches_back
         for line in scan:
             yield from self._fitting(line, question)
@@ -73,11 +67,7 @@ class Sources:
         """All of it is held in memory, because a log has the oldest first."""
         self.reach[log.name] = None
         with log.open() as stream:
-            lines = log_lines(
-                stream,
-                question.needles,
-                lambda size: self._progress(f"{size >> 20:,} MiB of a log"),
-            )
+            lines = log_lines(stream, question.needles, self._progress)
             found = [each for line in lines for each in self._fitting(line, question)]
         found = [each for each in found if _is_within(each, question)]
         found.sort(key=lambda each: each.at, reverse=True)
