@@ -12,36 +12,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres
+from tests.support.effort import TORTURE, many
 from tests.support.engines import ENGINES, Engine
 from tests.support.shop import PostgresShop, Shop, SqliteShop
 
 # Files that tests make are their user's alone, as secrets and stores should be.
 os.umask(0o077)
 
-#: How many times as many examples: `make torture` sets it, and rolls the dice anew each time. The
-#: same examples again are what everybody else gets: no gate fails who has changed nothing.
-TORTURE = int(os.environ.get("TORTURE", "0"))
-
-
-def _many(count: int) -> int:
-    """All of them with LONG=1, which `make test-long` sets; the first third is enough else."""
-    return count * TORTURE if TORTURE else count if "LONG" in os.environ else count // 3
-
 
 # How long an example takes depends on what else the machine does; speed lives in bench/.
 settings.register_profile(
     "any machine",
-    max_examples=_many(50),
+    max_examples=many(50),
     deadline=None,
     derandomize=not TORTURE,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
-
-
-def examples(count: int) -> settings:
-    """So many examples of a test, a third of it, or a multiple of it."""
-    return settings(max_examples=_many(count))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

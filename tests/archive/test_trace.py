@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import time
@@ -20,6 +19,7 @@ from router.cli.history.stories import story_told
 from router.model.event import Reason
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
+from tests.support.effort import LONG
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import SOON, always, serving, target
@@ -535,7 +535,7 @@ def test_random_bytes_are_no_traceback(tmp_path: Path) -> None:
 
 
 #: More with LONG=1, which `make test-long` sets.
-KILLS = 8 if "LONG" in os.environ else 2
+KILLS = 8 if LONG else 2
 
 
 def test_a_kill_at_any_moment_leaves_what_can_be_traced(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
 from router.store.promises import DeliveryRow, Stage, State
 from router.store.sqlite import file as sqlite_file
-from tests.delivery.test_queue import NO, opened
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran
+from tests.support.queueing import NO, opened
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from router import config
 from router.config.loading import Config
 from router.model.event import FIELDS, Event
-from tests.conftest import examples
 from tests.support import naive
+from tests.support.effort import examples
 from tests.support.folders import written
 from tests.support.house import House, house
 from tests.support.inprocess import ran

@@ -47,7 +47,7 @@ from router.net.client_tls import Tls
 from router.net.egress import Egress
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
-from tests.conftest import examples
+from tests.support.effort import LONG, examples
 from tests.support.engines import pem
 from tests.support.folders import FAULTS as FOLDERS
 from tests.support.folders import written
@@ -648,7 +648,7 @@ def many(count: int, kind: str) -> str:
 
 
 #: Patterns: a hundred thousand with LONG=1, which `make test-long` sets.
-MANY = 100_000 if "LONG" in os.environ else 12_000
+MANY = 100_000 if LONG else 12_000
 
 
 @pytest.mark.parametrize("kind", ["list", "exact", "routes", "field"])

@@ -22,7 +22,7 @@ from router.config.document import (
     parse_document,
 )
 from router.model.errors import ConfigInvalid, Problem
-from tests.conftest import examples
+from tests.support.effort import examples
 
 
 @pytest.fixture(params=["libyaml", "python"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from router.config.editor_schema import editor_schema
 from router.config.loading import Config
 from router.model.errors import ConfigInvalid
 from tests.support.command import ROOT
+from tests.support.effort import LONG
 from tests.support.folders import CERTS, COMMON, FAULTS, GOOD, LEDGER, written
 
 
@@ -182,7 +182,7 @@ def test_the_page_shows_a_folder_that_loads(folder: Path, tmp_path: Path) -> Non
 
 def test_many_files_load_as_one_does(tmp_path: Path) -> None:
     """200 files take about as long as one that has all of it, and give the same table."""
-    routes, files = (50 if "LONG" in os.environ else 5), {"routes.yaml": "version: 1\n"}
+    routes, files = (50 if LONG else 5), {"routes.yaml": "version: 1\n"}
     parts = {"targets": "", "routes": ""}
     for team in range(200):
         target = f"  t{team}: {{url: 'http://127.0.0.1/'}}\n"

@@ -9,7 +9,6 @@ fewer mistakes.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,12 +23,13 @@ from router.config.document import composer
 from router.config.parts import legible_source
 from router.config.shape import RoutesFile
 from router.model.errors import ConfigInvalid
+from tests.support.effort import LONG
 from tests.support.inprocess import ran
 
 #: The mistakes are made in so many parts, each of which has every kind at other secrets. One part
 #: is enough, and all run with LONG=1, which `make test-long` sets.
 PARTS = 16
-PART = range(PARTS) if "LONG" in os.environ else [0]
+PART = range(PARTS) if LONG else [0]
 
 #: What each secret begins with.
 MARK = "cnry"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tracemalloc
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +16,7 @@ import pytest
 from router import __version__
 from router.model.errors import StartFailed
 from router.model.secret import Secret
+from tests.support.effort import LONG
 from tests.support.house import SAMPLE, SERVER, House, event, house, routes, stand_in
 from tests.support.servers import FOREIGN, OWN
 from tests.support.waiting import until
@@ -36,7 +36,7 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
 
 #: What is the application's alone is tried under one more server than our own; under every one with
 #: LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if "LONG" in os.environ else FOREIGN[:1])]
+SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
 
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from router.contract.schema import Schema, shipped_schema
 from router.model.errors import StartFailed
-from tests.conftest import examples
 from tests.support.command import ROOT
+from tests.support.effort import examples
 from tests.support.house import SAMPLE
 
 NAMES = ("a", "event_key", "changes", "é")

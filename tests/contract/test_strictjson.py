@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -20,9 +19,10 @@ from router.contract.strictjson import (
     parse_json,
     parse_strictly,
 )
+from tests.support.effort import LONG
 
 #: Texts on which both readings have to agree: more with LONG=1, which `make test-long` sets.
-MANY = 5_000 if "LONG" in os.environ else 100
+MANY = 5_000 if LONG else 100
 
 _values = st.recursive(
     st.none()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -27,6 +26,7 @@ from router.store.none import NoStore
 from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
+from tests.support.effort import LONG
 from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
@@ -355,7 +355,7 @@ def _in_flight(router: House) -> int:
     return router.app.metrics.of("bot").in_flight
 
 
-@pytest.mark.skipif("LONG" not in os.environ, reason="seconds: make test-long")
+@pytest.mark.skipif(not LONG, reason="seconds: make test-long")
 @pytest.mark.parametrize(
     "kept", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 )

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
 
-from router.delivery.happenings.noticed import Happenings
-from router.delivery.observer import Observer
-from router.delivery.target.sender import Flight, Sender, addressed
-from router.model.event import Event, Letter, Reason
+from router.delivery.target.sender import Sender, addressed
+from router.model.event import Letter, Reason
 from router.net.client_tls import Tls
 from router.net.egress import Egress
 from router.routing.target import Target
-from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Failure, T, TargetExchange
 from tests.support.engines import Engine
 from tests.support.hostile import hostile
+from tests.support.sending import EVENT, send, sending
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
-LETTER = addressed(Letter.of(EVENT, "request"), "id")
-
-
-def send(
-    sender: Sender,
-    target: Target,
-    gone: asyncio.Future[None] | None = None,
-    patience: float = 1.0,
-) -> Flight:
-    return sender.send(target, LETTER, patience, gone)
 
 
 def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
@@ -46,17 +30,6 @@ def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
     sender.measure()
     numbers = metrics.of("one")
     return numbers.in_flight, numbers.waiting
-
-
-@asynccontextmanager
-async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
-    metrics = Metrics()
-    observer = Observer(Log(io.StringIO()), metrics, Happenings(lambda *_: None))
-    sender = Sender([target], engine, 100, metrics, observer)
-    try:
-        yield sender, metrics
-    finally:
-        await sender.close()
 
 
 def test_a_key_comes_out_of_its_header_as_it_was() -> None:

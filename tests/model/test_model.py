@@ -13,9 +13,10 @@ import pytest
 from router.model import COMPILED
 from tests.model.history import play
 from tests.model.mutants import ALL, Mutant
+from tests.support.effort import LONG
 
 #: How many histories are played, about 110 in a second; 400 with LONG=1: `make test-long`.
-HISTORIES = int(os.environ.get("HISTORIES", "400" if "LONG" in os.environ else "100"))
+HISTORIES = int(os.environ.get("HISTORIES", "400" if LONG else "100"))
 
 #: How many are tried for a mutant whose own history does not catch it any more.
 SEARCH = 2000
@@ -32,7 +33,7 @@ def test_no_history_breaks_a_promise(part: int) -> None:
     assert broken == {}
 
 
-@pytest.mark.skipif("LONG" not in os.environ, reason="it tries the tests: make test-long")
+@pytest.mark.skipif(not LONG, reason="it tries the tests: make test-long")
 @pytest.mark.skipif(COMPILED, reason="nothing can be left out of what is compiled")
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.leave_out.__name__ for mutant in ALL])
 def test_a_rule_left_out_breaks_a_promise(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:

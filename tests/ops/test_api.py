@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -23,12 +22,13 @@ from router.ops.api.endpoint import Endpoint
 from router.ops.api.schema import schema_of
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
+from tests.support.effort import LONG
 from tests.support.postgres import Server
 from tests.support.serving import always
 from tests.support.waiting import wait_until
 
 #: With workers too with LONG=1, which `make test-long` sets.
-KINDS = ["alone", *(["workers"] if "LONG" in os.environ else [])]
+KINDS = ["alone", *(["workers"] if LONG else [])]
 
 
 @pytest.fixture(

@@ -19,12 +19,11 @@ from router.net import Inherited, take_inherited
 from router.process.server import Server
 from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line
+from tests.support.effort import LONG
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
 from tests.support.sockets import PLAIN
 from tests.support.wire import PROBE, Line, post
-
-LONG = "LONG" in os.environ
 
 #: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
 RESTARTS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
+from tests.support.effort import LONG
 from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes, stand_in
 from tests.support.servers import FOREIGN, OWN
 from tests.support.waiting import until
@@ -160,7 +160,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 #: Every server with LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if "LONG" in os.environ else FOREIGN[:1])]
+SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
 
 
 @pytest.fixture(params=SERVERS)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PATIENCE, ROOT, command, environment
+from tests.support.effort import LONG
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -67,7 +68,7 @@ def is_ours(process: Started) -> bool:
 
 
 #: Every second moment of a start; each with LONG=1: `make test-long`.
-STEP = 1 if "LONG" in os.environ else 2
+STEP = 1 if LONG else 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

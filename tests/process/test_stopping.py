@@ -12,51 +12,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.command import PATIENCE, one_line, run, running
-from tests.support.serving import Serving, Target, body, serving, target
+from tests.support.gated import PATIENT, gated, is_closed, troubles
+from tests.support.serving import Serving, body, serving, target
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Line, heard, post
 
 #: Longer than any test.
 NEVER = "10m"
-
-#: A routes.yaml by which a request waits for its target for as long as a test does.
-PATIENT: dict[str, Any] = {"defaults": {"timeout": "60s"}, "ebaas": {"reply_within": "60s"}}
-
-
-class Gate:
-    """A target whose answers wait until it is opened."""
-
-    def __init__(self, endpoint: Target) -> None:
-        self.target = endpoint
-        self._open = threading.Event()
-        #: How many requests have come.
-        self.come = 0
-        endpoint.code = self._code
-
-    def _code(self, *_: str) -> str:
-        self.come += 1
-        self._open.wait(PATIENCE)
-        return "000"
-
-    def open(self) -> None:
-        self._open.set()
-
-
-@contextmanager
-def gated(folder: Path, *options: str) -> Iterator[tuple[Serving, Gate]]:
-    """A router whose only target answers nothing yet."""
-    with target() as endpoint:
-        gate = Gate(endpoint)
-        try:
-            with serving(folder, {"gate": endpoint}, options=options, **PATIENT) as router:
-                yield router, gate
-        finally:
-            gate.open()
 
 
 @contextmanager
@@ -67,18 +33,6 @@ def plain(folder: Path, *options: str) -> Iterator[Serving]:
         serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
     ):
         yield router
-
-
-def is_closed(router: Serving) -> bool:
-    """Whether nobody listens any more."""
-    with socket.socket() as attempt:
-        attempt.settimeout(PATIENCE)
-        return attempt.connect_ex(("127.0.0.1", router.port)) != 0
-
-
-def troubles(router: Serving) -> list[str]:
-    """What nobody should have to read."""
-    return [*router.stderr, *(line for line in router.stdout if "library" in line)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

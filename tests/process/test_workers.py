@@ -24,8 +24,8 @@ from router.process import child
 from router.process.child import Child
 from router.process.workers import Workers
 from router.telemetry.log import Log
-from tests.process.test_stopping import gated, is_closed, troubles
 from tests.support.command import PATIENCE, one_line, run
+from tests.support.gated import gated, is_closed, troubles
 from tests.support.serving import Serving, body, serving, target
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until

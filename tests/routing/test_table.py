@@ -18,8 +18,8 @@ from router.model.event import FIELDS, Event
 from router.routing.glob import GlobInvalid
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
-from tests.conftest import examples
 from tests.support import naive
+from tests.support.effort import examples
 
 TARGETS = {name: Target(name, f"http://{name}.example.com/") for name in "ABCDE"}
 

@@ -7,7 +7,6 @@ monotonic clock, which is left alone.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from router.telemetry import utc
 from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT
 from tests.support.disks import quick_folder
+from tests.support.effort import LONG
 from tests.support.inprocess import ran
 from tests.support.rows import query
 from tests.support.serving import always, name_of, serving, states, target, unsettled
@@ -40,7 +40,7 @@ LIBRARY = next(
 )
 
 pytestmark = [
-    pytest.mark.skipif("LONG" not in os.environ, reason="a long one: make day"),
+    pytest.mark.skipif(not LONG, reason="a long one: make day"),
     pytest.mark.skipif(LIBRARY is None, reason="no libfaketime; scripts/libfaketime fetches it"),
 ]
 

@@ -25,14 +25,11 @@ from router.store.sqlite.reading import find, queue, usage
 from router.store.sqlite.rows import Rows
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, quick_folder
+from tests.support.effort import LONG, long
 from tests.support.faults import after, at_once, during, line_of, scene
 from tests.support.filled import NO_LIMITS, fill
 from tests.support.house import routes
 from tests.support.waiting import wait_until
-
-LONG = "LONG" in os.environ
-
-long = pytest.mark.skipif(not LONG, reason="a long one: make faults")
 
 #: Of a store, and the process that has it open.
 Fault = Callable[[Path, int], AbstractContextManager[None]]

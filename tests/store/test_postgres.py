@@ -30,7 +30,10 @@ from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED
 from router.store.promises import Stage, State, StoreFailed, StoreLimits
-from tests.store.test_store import (
+from tests.support.command import PATIENCE
+from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
+from tests.support.proxy import Loss, proxy
+from tests.support.records import (
     LIMITS,
     NOW,
     T,
@@ -43,9 +46,6 @@ from tests.store.test_store import (
     record,
     settlement,
 )
-from tests.support.command import PATIENCE
-from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
-from tests.support.proxy import Loss, proxy
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from tests.store.test_faults import long
 from tests.support.command import run
+from tests.support.effort import long
 from tests.support.faults import at_once, scene
 from tests.support.house import routes
 from tests.support.postgres import PASSWORD, USER, Database, Server, pgbouncer

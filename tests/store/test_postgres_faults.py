@@ -19,9 +19,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.store.test_faults import long
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
+from tests.support.effort import long
 from tests.support.faults import Scene, after, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy

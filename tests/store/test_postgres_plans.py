@@ -13,7 +13,9 @@ from router.model.event import Attempt, Event, Letter, Reason
 from router.store.attempts import Tried
 from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.promises import Stage
-from tests.store.test_store import (
+from tests.support.effort import LONG
+from tests.support.postgres import Database, Server
+from tests.support.records import (
     LIMITS,
     NOW,
     T,
@@ -24,11 +26,10 @@ from tests.store.test_store import (
     queued,
     settlement,
 )
-from tests.support.postgres import Database, Server
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif("LONG" not in os.environ, reason="takes a minute: make postgresql"),
+    pytest.mark.skipif(not LONG, reason="takes a minute: make postgresql"),
 ]
 
 ROWS, STEP = 1_000_000, 100_000

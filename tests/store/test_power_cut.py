@@ -20,6 +20,7 @@ import pytest
 from router.delivery.queue import LEASE_MARGIN
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
+from tests.support.effort import LONG
 from tests.support.serving import SOON, Serving, Target, serving, target, unsettled
 from tests.support.waiting import wait_until
 
@@ -31,7 +32,7 @@ CALLERS = 16
 #: How long a delivery may be leased, in seconds, with a target's timeout of 5.
 LEASE = 5 + LEASE_MARGIN
 
-pytestmark = pytest.mark.skipif("LONG" not in os.environ, reason="a long one: make power-cut")
+pytestmark = pytest.mark.skipif(not LONG, reason="a long one: make power-cut")
 
 
 class Targets:

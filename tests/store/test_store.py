@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from router.model.event import Attempt, Event, Letter, Reason
+from router.model.event import Attempt, Reason
 from router.routing.glob import Glob
 from router.store.attempts import LAST, Tried, size_of
 from router.store.none import NoStore
@@ -38,7 +37,6 @@ from router.store.promises import (
     DeliveryRow,
     Notice,
     Record,
-    Settlement,
     Stage,
     State,
     Store,
@@ -49,19 +47,24 @@ from router.store.promises import (
 )
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
-from tests.store.test_faults import long
+from tests.support.effort import long
 from tests.support.postgres import Database, Server, pgbouncer
-
-pytestmark = pytest.mark.anyio
-
-LIMITS = StoreLimits(
-    max_bytes=64 * 1024 * 1024, max_rows=100_000, keep_settled=60.0, keep_dead=600.0
+from tests.support.records import (
+    LIMITS,
+    NOW,
+    T,
+    acknowledged,
+    add,
+    awaiting,
+    found,
+    letter,
+    queued,
+    record,
+    settlement,
+    states,
 )
 
-#: More than any call here needs, in seconds.
-T = 20.0
-
-NOW = 1_000_000.0
+pytestmark = pytest.mark.anyio
 
 _numbers = itertools.count()
 
@@ -149,61 +152,6 @@ async def ops(place: Place, store: Store) -> AsyncIterator[Ops]:
     """The same store, as people open it beside the router."""
     async with place.ops() as opened:
         yield opened
-
-
-def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> Letter:
-    event = Event("a", "b", "c", "1", key, body)
-    return Letter(event, hashlib.sha256(body).digest(), "request", "trace")
-
-
-def record(**fields: Any) -> Record:
-    new = Record(
-        event_id=f"event-{next(_numbers)}",
-        stage=Stage.OPEN,
-        first_at=NOW,
-        requests=1,
-        replied_at=NOW,
-        due_at=NOW + 1,
-        credit_until=NOW + 62,
-        ends_at=NOW + 1000,
-    )
-    return replace(new, **fields)
-
-
-def awaiting(target: str = "one") -> DeliveryRow:
-    return DeliveryRow(target, State.AWAITING, "timeout")
-
-
-def queued(target: str = "one", due_at: float = NOW) -> DeliveryRow:
-    return DeliveryRow(target, State.QUEUED, "timeout", due_at)
-
-
-def acknowledged(target: str = "one") -> DeliveryRow:
-    return DeliveryRow(target, State.ACKNOWLEDGED, "acknowledged")
-
-
-async def add(store: Store, *rows: DeliveryRow, body: bytes = b"{}", **fields: Any) -> Record:
-    added = record(**fields)
-    await store.add(added, letter(body), rows, T)
-    return added
-
-
-def settlement(of: Record, *rows: DeliveryRow, **fields: Any) -> Settlement:
-    reached = [row.target for row in rows if row.state is State.ACKNOWLEDGED]
-    digest = letter().digest
-    return Settlement(replace(of, **fields), rows, digest, reached, NOW + 5)
-
-
-async def found(store: Store, body: bytes = b"{}") -> dict[str, Record]:
-    kept = await store.find(letter(body).digest, T)
-    return {each.record.event_id: each.record for each in kept}
-
-
-async def states(store: Store, of: Record, body: bytes = b"{}") -> dict[str, State]:
-    for kept in await store.find(letter(body).digest, T):
-        if kept.record.event_id == of.event_id:
-            return {row.target: row.state for row in kept.rows}
-    return {}
 
 
 async def test_what_is_added_is_found_by_its_body_alone(store: Store) -> None:

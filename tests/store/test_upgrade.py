@@ -35,8 +35,8 @@ from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import FILE_VERSION
 from tests.chaos.boundaries import COMMITS
-from tests.store.test_faults import long
 from tests.support.command import ROOT, environment
+from tests.support.effort import LONG, long
 from tests.support.postgres import Database, Server
 
 pytestmark = pytest.mark.anyio
@@ -227,7 +227,7 @@ def killed_at(call: str, number: int, path: Path) -> bool:
     return done.returncode != 0
 
 
-@pytest.mark.skipif("LONG" not in os.environ, reason="seconds: make test-long")
+@pytest.mark.skipif(not LONG, reason="seconds: make test-long")
 @pytest.mark.parametrize("call", COMMITS)
 async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) -> None:
     """Before any write or sync of it: the next start finds the file as it was, and goes on.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from tests.support.effort import LONG
+
 #: The standard library's own, and the one that serves.
 BOTH = {"asyncio": False, "uvloop": True}
 
 #: The one that serves, and the other one as well with LONG=1, which `make test-long` sets.
-LOOPS = {"uvloop": True, **({"asyncio": False} if "LONG" in os.environ else {})}
+LOOPS = {"uvloop": True, **({"asyncio": False} if LONG else {})}
 
 
 def on(loops: Mapping[str, bool]) -> Any:

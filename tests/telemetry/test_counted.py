@@ -16,7 +16,7 @@ from router.config.source import Source
 from router.ops.status import Reports, status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
-from tests.delivery.test_retry import SOON, Flaky, hang_up, served
+from tests.support.flaky import SOON, Flaky, hang_up, served
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.waiting import until

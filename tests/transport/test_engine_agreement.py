@@ -23,7 +23,7 @@ from router.routing.target import Target
 from router.transport.engine import Answer, Failure, as_it_came, lines_of
 from router.transport.native.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
 from router.transport.native.pool import target_and_host
-from tests.conftest import examples
+from tests.support.effort import examples
 from tests.support.engines import BODY, ENGINES, HEADERS, LONG, SHORT, Engine, opened, post
 from tests.support.hostile import ABSENT, ANSWERS, BEHAVIOURS, FORGED, YES, answer, hostile
 from tests.support.waiting import until

@@ -27,7 +27,6 @@ from router.model.secret import Secret
 from router.net.certificates import BadCertificate
 from router.net.client_tls import USUAL, Tls
 from router.transport.engine import Answer, Failure
-from tests.delivery.test_sender import send, sending
 from tests.support.engines import (
     AUTHORITY,
     LONG,
@@ -42,6 +41,7 @@ from tests.support.engines import (
 from tests.support.hostile import YES, Hostile, hostile
 from tests.support.house import routes
 from tests.support.loops import BOTH, on
+from tests.support.sending import send, sending
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -15,14 +15,14 @@ import h11
 import httptools
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.limits import Limits
-from tests.conftest import examples
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
+from tests.support.effort import examples
 from tests.support.house import SAMPLE
+from tests.support.spoilt import spoilt
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
 
@@ -695,30 +695,6 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
 
 
 # Whatever the bytes are.
-
-HEADERS = [
-    *(b"Host: x\r\n", b"A: b\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n"),
-    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\n"),
-    *(b"Expect: 100-continue\r\n", b"Content-Encoding: identity\r\n", b"Upgrade: websocket\r\n"),
-]
-PIECES = [
-    *(bytes([byte]) for byte in b"\r\n\t :,;0\x00\xff"),
-    *(b"\r\n\r\n", b"http://x", b"HTTP/1.0", b"GET /livez HTTP/1.1\r\n"),
-    *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"ffffffffffffffff\r\n"),
-]
-
-
-@st.composite
-def spoilt(draw: st.DrawFn) -> bytes:
-    """A request with headers more, with bytes cut out and put in, or none at all."""
-    raw = draw(st.sampled_from([post(), post(), chunked(ALL, END), PROBE, b""]))
-    line, end, rest = raw.partition(b"\r\n")
-    raw = line + end + b"".join(draw(st.lists(st.sampled_from(HEADERS), max_size=3))) + rest
-    for _ in range(draw(st.integers(0, 2))):
-        at = draw(st.integers(0, len(raw)))
-        until = draw(st.integers(at, min(len(raw), at + 9)))
-        raw = raw[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=8)) + raw[until:]
-    return raw
 
 
 @examples(100)

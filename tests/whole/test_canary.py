@@ -9,7 +9,6 @@ that is a sane token, and a target's code.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -32,6 +31,7 @@ from tests.support.command import (
     http_answer,
     run,
 )
+from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import ran
 from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
@@ -380,7 +380,7 @@ def call(router: Running) -> None:
 
 
 #: The one for people as well with LONG=1, which `make test-long` sets; both have the same fields.
-FORMATS = ["json", "console"] if "LONG" in os.environ else ["json"]
+FORMATS = ["json", "console"] if LONG else ["json"]
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.support.command import PATIENCE, ROOT, environment
+from tests.support.effort import LONG
 
 GITHUB, GITLAB = ROOT / "deploy/ci/github.yaml", ROOT / "deploy/ci/gitlab.yaml"
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
@@ -30,7 +31,7 @@ OTHERS = {
 
 
 #: Each starts the router four times or more.
-STEPS = pytest.mark.skipif("LONG" not in os.environ, reason="in make test-long")
+STEPS = pytest.mark.skipif(not LONG, reason="in make test-long")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ bounds. Of a probe it is 1 ms, and 200 with all bodies read on the loop; of an e
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from router.contract.intake import LARGE, MAX_NAMES
 from router.transport.engine import MAX_ANSWER
+from tests.support.effort import LONG
 from tests.support.house import event, house, routes
 from tests.support.serving import Serving, target
 
@@ -68,7 +68,7 @@ def seconds(ask: Callable[[], object], expected: object) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.skipif("LONG" not in os.environ, reason="it wants the machine: make test-long")
+@pytest.mark.skipif(not LONG, reason="it wants the machine: make test-long")
 def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
     """While each of the worst bodies is sent without a pause, to targets that sign and that answer
     as long as they may, `/livez` and an event of the usual size are answered soon."""

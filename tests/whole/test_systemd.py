@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from router.config import SETTINGS
 from tests.support.booted import PYTHON, Systemd, booted, why_not
 from tests.support.command import ROOT
+from tests.support.effort import LONG
 from tests.support.house import routes
 from tests.support.load import Load
 from tests.support.serving import Target, target
@@ -23,7 +23,6 @@ from tests.support.waiting import wait_until
 
 UNITS = ROOT / "deploy/systemd"
 ROUTER = "/usr/local/bin/ebaas-router"
-LONG = "LONG" in os.environ
 
 
 def analyze(*arguments: str) -> str:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from router.contract.words import MAX_MSG
 from router.net.http.limits import Limits
-from tests.conftest import examples
+from tests.support.effort import examples
 from tests.support.hostile import answer, hostile
 from tests.support.house import event, house, routes
+from tests.support.spoilt import spoilt
 from tests.support.wire import PROBE, Line, Running, running
-from tests.web.test_connection import spoilt
 
 # What events carry towards targets.
 

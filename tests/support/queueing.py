@@ -1,0 +1,152 @@
+"""The queue on a real store, with targets and a clock that a test has in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.memory import Memory
+from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
+from router.delivery.rules import InForce
+from router.delivery.target.sender import Flight
+from router.model.event import Attempt, Event, Letter, Reason
+from router.routing.table import RouteTable
+from router.routing.target import Target
+from router.store.promises import (
+    DeliveryRow,
+    Ended,
+    Record,
+    Stage,
+    State,
+    StoreFailed,
+    StoreLimits,
+    Usage,
+)
+from router.store.sqlite import SqliteStore
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from router.transport.engine import TargetExchange, as_it_came
+from tests.support.waiting import until
+
+T = 20.0
+TERMS = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0, 20.0), 2))
+
+
+YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
+NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
+
+
+@dataclass
+class Scene:
+    """A queue, its store, its targets, and a clock that the test moves."""
+
+    store: SqliteStore = field(init=False)
+    memory: Memory = field(init=False)
+    the_queue: Queue = field(init=False)
+    time: float = 1_000_000.0
+    targets: dict[str, Target] = field(default_factory=dict)
+    #: What each target answers; one that has none hangs until `released`.
+    answers: dict[str, Attempt] = field(default_factory=dict)
+    #: How many more attempts a target may have; those that are not here, any number.
+    rooms: dict[str, int] = field(default_factory=dict)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[tuple[str, Letter]] = field(default_factory=list)
+    busy: Counter[str] = field(default_factory=Counter)
+    busiest: Counter[str] = field(default_factory=Counter)
+    retries: list[Retry] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
+    troubles: list[StoreFailed] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def send(self, target: Target, letter: Letter, patience: float) -> Flight:
+        return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
+
+    def room(self, target: Target) -> int:
+        return self.rooms.get(target.name, MAX_IN_FLIGHT)
+
+    async def _send(self, target: Target, letter: Letter) -> Attempt:
+        self.sent.append((target.name, letter))
+        self.busy[target.name] += 1
+        self.busiest[target.name] = max(self.busiest[target.name], self.busy[target.name])
+        self.busiest[""] = max(self.busiest[""], self.busy.total())
+        try:
+            await asyncio.sleep(0)
+            if target.name not in self.answers:
+                await self.released.wait()
+            return self.answers[target.name]
+        finally:
+            self.busy[target.name] -= 1
+
+    def retried(self, retry: Retry) -> None:
+        self.retries.append(retry)
+
+    def ended(self, ended: Ended) -> None:
+        self.ends.append(ended)
+
+    def broken(self, error: Exception) -> None:
+        raise error
+
+    def failed(self, error: StoreFailed) -> None:
+        self.troubles.append(error)
+
+    def back(self, seconds: float) -> None:
+        """What ends is told by test_faults.py."""
+
+    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
+        self.used, self.gives_up = usage, gives_up
+
+    async def queue(
+        self, event_id: str, target: str, body: bytes = b"{}", stage: Stage = Stage.CLOSED
+    ) -> None:
+        soon = self.time + 60.0
+        record = Record(event_id, stage, self.time, 1, self.time, self.time, soon, soon)
+        event = Event("a", "b", "c", "1", "a.b.c.1", body)
+        letter = Letter(event, hashlib.sha256(body).digest(), "request", "trace")
+        row = DeliveryRow(target, State.QUEUED, "timeout", self.time)
+        await self.store.add(record, letter, [row], T)
+
+    async def begun(self) -> None:
+        """Begin what is due; its first attempt is in flight."""
+        await self.the_queue.send_due()
+        await until(lambda: self.sent)
+
+    async def until(self, count: int) -> None:
+        """Look at what is due until so many retries are over."""
+        async with asyncio.timeout(T):
+            while len(self.retries) < count:
+                await self.the_queue.send_due()
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
+    scene = Scene()
+    scene.targets = {name: Target(name, "http://127.0.0.1/") for name in targets}
+    limits = StoreLimits(1 << 30, 1_000_000, share=1.0)
+    scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
+    scene.memory = Memory(scene.store)
+    in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
+    own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+    scene.the_queue = Queue(
+        scene.store, scene.memory, scene, in_force, scene, own, Random(1), scene.now
+    )
+    scene.the_queue.poll = 0.01
+    try:
+        yield scene
+    finally:
+        for task in list(scene.the_queue._in_flight):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await scene.store.close()

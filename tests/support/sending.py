@@ -1,0 +1,40 @@
+"""A Sender on an engine, and one letter that it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from router.delivery.happenings.noticed import Happenings
+from router.delivery.observer import Observer
+from router.delivery.target.sender import Flight, Sender, addressed
+from router.model.event import Event, Letter
+from router.routing.target import Target
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from tests.support.engines import Engine
+
+EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
+LETTER = addressed(Letter.of(EVENT, "request"), "id")
+
+
+def send(
+    sender: Sender,
+    target: Target,
+    gone: asyncio.Future[None] | None = None,
+    patience: float = 1.0,
+) -> Flight:
+    return sender.send(target, LETTER, patience, gone)
+
+
+@asynccontextmanager
+async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
+    metrics = Metrics()
+    observer = Observer(Log(io.StringIO()), metrics, Happenings(lambda *_: None))
+    sender = Sender([target], engine, 100, metrics, observer)
+    try:
+        yield sender, metrics
+    finally:
+        await sender.close()
