@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from router import __version__
@@ -21,6 +21,8 @@ from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, trust
 from router.config import VARIABLE_PREFIX, parse_file
 from router.model import RouterError, SettingInvalid
+
+T = TypeVar("T")
 
 _URL, _TOKEN = (VARIABLE_PREFIX + name for name in AFAR)
 
@@ -68,6 +70,11 @@ class Remote:
     def get(self, path: str, shape: Any, query: Sequence[tuple[str, str]] = ()) -> Any:
         """The answer, which has that shape."""
         return self._ask(path, shape, query, None)
+
+    def member(self, path: str, name: str, kind: type[T]) -> T:
+        """One member of the answer, which is of that kind; the others are not looked at."""
+        found: T = self.get(path, {name: kind})[name]
+        return found
 
     def post(self, path: str, shape: Any, body: Mapping[str, Any]) -> Any:
         return self._ask(path, shape, (), json.dumps(body).encode())

@@ -19,11 +19,14 @@ class Misfit(Exception):
 
 
 def mind_shape(value: object, kind: Any, place: str = "") -> None:
-    """Raises Misfit. There may be more in it; of an enum any text is good."""
+    """Raises Misfit. There may be more in it; of an enum any text is good. A kind may be a dict, of
+    members by name."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return
-    if origin is Literal:
+    if isinstance(kind, dict):
+        _mind_members(_of(value, dict, place), kind, place)
+    elif origin is Literal:
         if value not in parts:
             raise Misfit(place, f"is none of {', '.join(map(str, parts))}", is_other=True)
     elif origin in (Union, UnionType):
@@ -35,7 +38,7 @@ def mind_shape(value: object, kind: Any, place: str = "") -> None:
         for name, each in _of(value, dict, place).items():
             mind_shape(each, parts[1], f"{place}.{name}")
     elif issubclass(kind, dict):
-        _mind_members(_of(value, dict, place), kind, place)
+        _mind_members(_of(value, dict, place), _members(kind), place)
     else:
         _of(value, _PLAIN.get(kind, kind), place)
 
@@ -55,8 +58,8 @@ def _of(value: Any, kind: Any, place: str) -> Any:
     return value
 
 
-def _mind_members(value: Mapping[str, Any], kind: Any, place: str) -> None:
-    for name, each in _members(kind).items():
+def _mind_members(value: Mapping[str, Any], members: Mapping[str, Any], place: str) -> None:
+    for name, each in members.items():
         is_optional = get_origin(each) is NotRequired
         if name in value:
             mind_shape(value[name], get_args(each)[0] if is_optional else each, f"{place}.{name}")

@@ -7,7 +7,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
@@ -52,12 +52,6 @@ _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 _WORDS = {"failing": "fails", "unused": "no attempts"}
 
 Said = Mapping[str, Any]
-
-
-class _You(TypedDict):
-    """What is read of who the router takes us for."""
-
-    owner: str | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -116,10 +110,9 @@ def _ask(args: argparse.Namespace) -> Said:
 def _is_a_teams(remote: Remote) -> bool:
     """Whether that is a router, and its token for some targets alone."""
     try:
-        you: _You = remote.get("/you", _You)
+        return bool(remote.get("/you", {"owner": str | None})["owner"])
     except RouterError:
         return False
-    return bool(you["owner"])
 
 
 def _told(said: Said, cells: int) -> Iterator[str]:

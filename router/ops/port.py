@@ -6,9 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,7 +30,6 @@ from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored
-from router.ops.files import INDEX, page_files
 from router.ops.guard import API, Guard, problem
 from router.ops.status import status_of
 from router.ops.tokens import OpsTokens
@@ -42,6 +43,44 @@ CONNECTIONS = OPS - OPS_RESERVE
 
 #: Seconds until a peer has taken an answer, which may have megabytes here.
 REPLY = 60.0
+
+_FOLDER = Path(__file__).parent / "page"
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+#: What is answered for the page itself.
+INDEX = "index.html"
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file of the page as it is served: read once, with its type and its mark."""
+
+    content: bytes
+    type: str
+    etag: str
+
+
+def page_files() -> dict[str, PageFile]:
+    """All of them, by their paths below its folder. Nothing else can be asked for."""
+    return {
+        str(path.relative_to(_FOLDER)): _file(path)
+        for path in sorted(_FOLDER.rglob("*"))
+        if path.suffix in _TYPES and path.is_file()
+    }
+
+
+def _file(path: Path) -> PageFile:
+    content = path.read_bytes()
+    mark = sha256(content).hexdigest()[:32]
+    return PageFile(content, _TYPES[path.suffix], f'"{mark}"')
 
 
 class OpsPort:

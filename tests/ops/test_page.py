@@ -12,7 +12,7 @@ import pytest
 from router import config
 from router.config.reload import Standing
 from router.model import Reason
-from router.ops.files import page_files
+from router.ops.port import page_files
 from router.ops.report import Report, report_of
 from router.ops.status import Reports, status_of
 from router.telemetry.metrics import Metrics

@@ -32,28 +32,12 @@ class _Page(TypedDict):
     next: str | None
 
 
-class _Actions(TypedDict):
-    actions: list[ActionShape]
-
-
-class _Pauses(TypedDict):
-    pauses: list[PauseShape]
-
-
 class _Paused(TypedDict):
     pause: PauseShape | None
 
 
 class _Named(TypedDict):
     name: str
-
-
-class _Targets(TypedDict):
-    targets: list[_Named]
-
-
-class _Routes(TypedDict):
-    requests: int
 
 
 class _Previewed(TypedDict):
@@ -98,12 +82,10 @@ class RemoteDeliveries:
         return page
 
     def actions(self, limit: int) -> list[ActionShape]:
-        said: _Actions = self._remote.get("/deliveries/actions", _Actions)
-        return said["actions"][:limit]
+        return self._remote.member("/deliveries/actions", "actions", list[ActionShape])[:limit]
 
     def pauses(self) -> list[PauseShape]:
-        said: _Pauses = self._remote.get("/pauses", _Pauses)
-        return said["pauses"]
+        return self._remote.member("/pauses", "pauses", list[PauseShape])
 
     def dossier(self, event_id: str, *, body: bool) -> DossierShape | None:
         query = [("body", "true")] if body else []
@@ -118,12 +100,11 @@ class RemoteDeliveries:
         return found
 
     def targets(self) -> set[str]:
-        said: _Targets = self._remote.get("/targets", _Targets)
-        return {target["name"] for target in said["targets"]}
+        found = self._remote.member("/targets", "targets", list[_Named])
+        return {target["name"] for target in found}
 
     def requests(self) -> int | None:
-        said: _Routes = self._remote.get("/routes", _Routes)
-        return said["requests"]
+        return self._remote.member("/routes", "requests", int)
 
     def preview(self, verb: Verb, filters: Filters, who: str | None) -> Preview:
         said: _Previewed = self._remote.post(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict
 
 from router.cli.columns import columns, counted
 from router.cli.deliveries.store import add_store, opened_ops
@@ -43,12 +42,6 @@ HELP = Help(
 _DIGITS = 12
 
 
-class _Nodes(TypedDict):
-    """What a router answers."""
-
-    nodes: list[NodeShape]
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_store(parser)
@@ -59,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     remote = read_remote(args)
     if remote is not None:
-        nodes: list[NodeShape] = remote.get("/nodes", _Nodes)["nodes"]
+        nodes = remote.member("/nodes", "nodes", list[NodeShape])
     else:
         _mind_shared(args)
         with opened_ops(args) as (runner, ops):

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries.afar import RemoteDeliveries
 from router.cli.options import (
@@ -77,10 +77,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-class _Dropped(TypedDict):
-    count: int
-
-
 def run(args: argparse.Namespace) -> int:
     remote = read_remote(args)
     if remote is None:
@@ -139,7 +135,9 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
                 if name in ("event", "unmatched"):
                     yield shaped(said, MatchShape)
                 elif name == "dropped":
-                    note(f"{shaped(said, _Dropped)['count']:,} came too fast and are left out")
+                    note(
+                        f"{shaped(said, {'count': int})['count']:,} came too fast and are left out"
+                    )
             why = "the router has ended the stream"
         except RemoteProblem as error:
             if error.status or not has_come:
