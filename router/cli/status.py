@@ -17,6 +17,7 @@ from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_token, no_ops_port, read_token, read_url
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, trust
+from router.contract import why_failed
 from router.model import RouterError, SettingInvalid
 
 SUMMARY = "show how a running router and its targets do, the worst first"
@@ -173,7 +174,7 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
         f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
-        f"{pause['because']} ({pause['who']})" if pause else _why(failure or {}),
+        f"{pause['because']} ({pause['who']})" if pause else why_failed(failure or {}),
     )
     return (rank, told.get("failing_since") or "~", -dead, -waiting, name), cells
 
@@ -189,9 +190,3 @@ def _state(told: Said, now: str | None) -> str:
     if state == "failing" and told.get("breaker", {}).keys() & {"open", "half_open"}:
         said += ", breaker open"
     return said
-
-
-def _why(failure: Said) -> str:
-    more = [str(each) for each in (failure.get("status"), failure.get("detail")) if each]
-    reason = failure.get("reason", "")
-    return f"{reason} ({', '.join(more)})" if more else reason

@@ -37,6 +37,6 @@ if TYPE_CHECKING:
     )
     from router.contract.signing import KEY_PREFIX, LEAST_KEY, Signer, key_of
     from router.contract.strictjson import Unreadable, parse_json
-    from router.contract.words import Words, harmless, masked, words_of
+    from router.contract.words import Words, harmless, masked, why_failed, words_of
 
 __getattr__ = on_demand(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from router.contract.strictjson import Unreadable, parse_json
@@ -36,6 +36,14 @@ def words_of(body: bytes, secrets: Sequence[Secret] = ()) -> Words:
     masked."""
     code, msg = (masked(text, secrets) for text in _said(body))
     return Words(harmless(code, MAX_CODE), harmless(msg, MAX_MSG))
+
+
+def why_failed(attempt: Mapping[str, object]) -> str:
+    """`status (503)`: the reason that an attempt has as JSON, and what more is known; `""` of
+    none."""
+    more = [str(each) for each in (attempt.get("status"), attempt.get("detail")) if each]
+    reason = str(attempt.get("reason", ""))
+    return f"{reason} ({', '.join(more)})" if more else reason
 
 
 def masked(text: str, secrets: Iterable[Secret]) -> str:

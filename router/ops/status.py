@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from router.contract import why_failed
 from router.ops.report import (
     ArchiveStatus,
     Configuration,
@@ -206,9 +207,7 @@ def _targets(reports: Reports, metrics: Snapshot) -> Check:
         reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]
         if is_failing(lately):
             failure = each[name]["last_failure"]
-            more = [str(each) for each in (failure["status"], failure["detail"]) if each]
-            why = f"{failure['reason']} ({', '.join(more)})" if more else failure["reason"]
-            reasons.append(f"{name} fails: {why} at {failure['at']}")
+            reasons.append(f"{name} fails: {why_failed(failure)} at {failure['at']}")
     return _check(reasons, each=each)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from router.cli.columns import columns, counted
 from router.cli.times import since, when
 from router.config import shown
+from router.contract import why_failed
 from router.model import OWN_KEYS
 from router.store import (
     DISCARDED,
@@ -234,6 +235,4 @@ def _reason(entry: TriedEntryShape) -> str:
     """With what the last attempt knows of it."""
     if not entry["attempts"] or entry["attempts"][-1]["reason"] != entry["reason"]:
         return entry["reason"]
-    last = entry["attempts"][-1]
-    more = [str(each) for each in (last["status"], last["detail"]) if each]
-    return f"{last['reason']} ({', '.join(more)})" if more else last["reason"]
+    return why_failed(entry["attempts"][-1])

@@ -93,7 +93,7 @@ class DoneShape(TypedDict):
 
 def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
     async def act(asked: Asked) -> PreviewShape | DoneShape:
-        view = await asked.parts.view(asked.holder)
+        view = await asked.view()
         if "token" not in asked.body:
             return await _preview(asked, verb, view)
         if len(asked.body) > 1:

@@ -16,10 +16,10 @@ R = TypeVar("R", bound=RequestShape)
 class Concern:
     """One holder's part of what the store and the archive tell."""
 
-    def __init__(self, view: View, who: str | None) -> None:
-        """`who` the holder is, whose own actions are told whole."""
+    def __init__(self, view: View) -> None:
         self._view = view
-        self._who = who
+        #: Whose own actions are told whole.
+        self._who = view.who
         self._routes = {route["name"] for route in view.table["routes"]}
 
     def action(self, action: ActionShape) -> ActionShape:

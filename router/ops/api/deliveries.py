@@ -59,8 +59,8 @@ def filters_for(view: View, given: Filters) -> Filters | None:
 
 async def deliveries(asked: Asked) -> DeliveriesShape:
     """Deliveries that are not settled, or those in the states that are named"""
-    query, view = asked.query, await asked.parts.view(asked.holder)
-    concern = Concern(view, asked.holder.name)
+    query, view = asked.query, await asked.view()
+    concern = Concern(view)
     filters = filters_for(view, query)
     async with asked.parts.stored.asked() as ops:
         if filters is None:
@@ -108,11 +108,11 @@ async def actions(asked: Asked) -> ActionsShape:
 
 async def dossier(asked: Asked) -> DossierShape:
     """All that the store has of one event"""
-    view, body = await asked.parts.view(asked.holder), bool(asked.query["body"])
+    view, body = await asked.view(), bool(asked.query["body"])
     async with asked.parts.stored.asked() as ops:
         found = await ops.dossier(asked.path["id"])
     if found is not None:
-        shape = Concern(view, asked.holder.name).dossier(dossier_shape(found, body=body))
+        shape = Concern(view).dossier(dossier_shape(found, body=body))
         if shape is not None:
             return shape
     raise nothing_there("such event, or no more")

@@ -14,6 +14,7 @@ from router.contract.schema import Schema
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import JsonSchema, schema_of
+from router.ops.api.view import View
 
 #: The most members that are told of what a body has wrong.
 _MAX_FAULTS = 5
@@ -46,6 +47,10 @@ class Asked:
     query: Mapping[str, Any]
     #: Its body; None where there is none.
     body: Any = None
+
+    async def view(self) -> View:
+        """What there is for who asks. Raises Rejected where no process answers."""
+        return await self.parts.view(self.holder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class EventsShape(TypedDict):
 
 async def events(asked: Asked) -> EventsShape:
     """Events by any id of them, or by what became of them"""
-    query, view, body = asked.query, await asked.parts.view(asked.holder), bool(asked.query["body"])
+    query, view, body = asked.query, await asked.view(), bool(asked.query["body"])
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
@@ -54,7 +54,7 @@ async def events(asked: Asked) -> EventsShape:
         body=body,
     )
     found = await asked.parts.search.run(wanted, asked.holder.owner)
-    concern = Concern(view, asked.holder.name)
+    concern = Concern(view)
     return EventsShape(
         events=[m for each in found["events"] if (m := concern.match(each)) is not None],
         more=found["more"],
@@ -71,7 +71,7 @@ async def events(asked: Asked) -> EventsShape:
 
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
-    view, name = await asked.parts.view(asked.holder), asked.path["id"]
+    view, name = await asked.view(), asked.path["id"]
     body, targets, story = bool(asked.query["body"]), view.among(()), None
     if targets != ():
         # Another's event is looked for as long as one that nobody has.
@@ -81,7 +81,7 @@ async def event(asked: Asked) -> StoryShape:
             event=name, body=body,
         )  # fmt: skip
         told = (await asked.parts.search.run(wanted, asked.holder.owner))["story"]
-        story = told and Concern(view, asked.holder.name).story(told)
+        story = told and Concern(view).story(told)
     if story is None:
         raise nothing_there("such event, or no more")
     return story

@@ -39,7 +39,7 @@ class PausesShape(TypedDict):
 
 async def pauses(asked: Asked) -> PausesShape:
     """The pauses of people that are in force"""
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     async with asked.parts.stored.asked() as ops:
         found = await paused(ops)
     return PausesShape(pauses=[pause_shape(each) for each in found if view.has(each.target)])
@@ -66,7 +66,7 @@ async def resume_target(asked: Asked) -> PausedShape:
     name = await _target(asked)
     async with asked.parts.stored.asked() as ops:
         ended = await resume(ops, name, asked.holder.name or "")
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     is_paused = view.targets[name]["paused"]
     return PausedShape(
         paused=PausedByRoutes(by="routes.yaml") if is_paused else None,
@@ -75,7 +75,7 @@ async def resume_target(asked: Asked) -> PausedShape:
 
 
 async def _target(asked: Asked) -> str:
-    view, name = await asked.parts.view(asked.holder), asked.path["name"]
+    view, name = await asked.view(), asked.path["name"]
     if name not in view.targets:
         raise nothing_there("such target")
     return name

@@ -48,7 +48,7 @@ class ExplainShape(TypedDict):
 
 async def routes(asked: Asked) -> RoutesShape:
     """The routes in force, and the last reloads"""
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     return RoutesShape(
         hash=view.table["hash"],
         since=utc(view.table["since"]),
@@ -88,7 +88,7 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
     said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     return said if view.is_whole or "refused" in said else _narrowed(said, view)
 
 

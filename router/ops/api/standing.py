@@ -52,7 +52,7 @@ async def you(asked: Asked) -> YouShape:
 
 async def minutes(asked: Asked) -> EventsHour:
     """The last hour by the minute; a team is told of the attempts at its targets"""
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     told = await asked.parts.processes.ask(Topic.MINUTES)
     return await asyncio.to_thread(_hour, view, told)
 
@@ -74,7 +74,7 @@ def _hour(view: View, told: list[dict[str, Minute]]) -> EventsHour:
 
 async def status(asked: Asked) -> StatusShape | dict[str, Any]:
     """How the service does, and what is wrong: as /status has it"""
-    view = await asked.parts.view(asked.holder)
+    view = await asked.view()
     said = status_of(view.reports, time.time())
     if view.is_whole:
         return said

@@ -31,13 +31,13 @@ from router.telemetry import Minute, utc
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    view, told = await asked.view(), await _minutes(asked)
     return await asyncio.to_thread(_all_told, view, told)
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
-    view, told = await asked.parts.view(asked.holder), await _minutes(asked)
+    view, told = await asked.view(), await _minutes(asked)
     found = await asyncio.to_thread(_told, view, told, asked.path["name"])
     if found is None:
         raise nothing_there("such target")

@@ -17,7 +17,7 @@ class View:
     the holder: nothing else of the API decides that."""
 
     def __init__(self, holder: Holder, reports: Reports, table: TableFacts) -> None:
-        self.is_whole = not holder.owner
+        self.who, self.is_whole = holder.name, not holder.owner
         if self.is_whole:
             self.table, self.reports = table, reports
         else:
