@@ -138,15 +138,18 @@ class Guard:
         if isinstance(found, Holder):
             return found
         if found is Denial.WRONG:
-            self._failures.note(peer, now)
+            self._failures.note(peer, _given(scope, b"authorization"), now)
         return Barred(NO_TOKEN, f"{found}: send authorization: Bearer TOKEN", found)
 
 
 def _host(scope: Scope) -> str:
     """The name that the request was sent to, without its port."""
-    given = b",".join(value for name, value in scope["headers"] if name == b"host")
-    match = _HOST.fullmatch(given.decode("latin-1"))
+    match = _HOST.fullmatch(_given(scope, b"host").decode("latin-1"))
     return (match[1] or match[2]) if match else ""
+
+
+def _given(scope: Scope, header: bytes) -> bytes:
+    return b",".join(value for name, value in scope["headers"] if name == header)
 
 
 def _refusal(scope: Scope, barred: Barred) -> Response:
@@ -168,27 +171,31 @@ def problem(rejected: Rejected) -> Response:
 
 
 class Failures:
-    """How often an address has shown a token that is not good: who guesses is soon not listened to.
-    Counts by address; an IPv6 one stands for its network of 64 bits, which one guest has."""
+    """How many wrong tokens an address has shown: who guesses is soon not listened to. An IPv6
+    address stands for its network of 64 bits, which one guest has.
+
+    A token that comes again is no other guess: it counts once. So what goes on with an outdated
+    one, a scrape or an open page, keeps out nobody who has its address too.
+    """
 
     def __init__(self) -> None:
-        #: When an address began to fail, and how often it has since.
-        self._known: dict[str, tuple[float, int]] = {}
+        #: When an address began to fail, and the wrong tokens since, by what `hash` makes of them.
+        self._known: dict[str, tuple[float, set[int]]] = {}
 
     def wait(self, peer: str, now: float) -> float:
         """For how many seconds no token of this address is looked at."""
-        began, count = self._known.get(_key(peer), (now, 0))
-        return max(0.0, began + WRONG_WITHIN - now) if count >= MOST_WRONG else 0.0
+        began, wrong = self._known.get(_key(peer), (now, ()))
+        return max(0.0, began + WRONG_WITHIN - now) if len(wrong) >= MOST_WRONG else 0.0
 
-    def note(self, peer: str, now: float) -> None:
-        """One more."""
+    def note(self, peer: str, token: bytes, now: float) -> None:
+        """A wrong token, as it came."""
         key = _key(peer)
-        began, count = self._known.pop(key, (now, 0))
+        began, wrong = self._known.pop(key, (now, set[int]()))
         if now - began >= WRONG_WITHIN:
-            began, count = now, 0
-        elif count == 0 and len(self._known) >= _ADDRESSES:
+            began, wrong = now, set()
+        elif not wrong and len(self._known) >= _ADDRESSES:
             del self._known[next(iter(self._known))]
-        self._known[key] = began, count + 1
+        self._known[key] = began, {*wrong, hash(token)}
 
 
 def _key(peer: str) -> str:

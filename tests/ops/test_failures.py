@@ -19,18 +19,26 @@ def test_an_address_waits_for_itself_alone(peer: str, same: str, other: str) -> 
     failures = Failures()
     for second in range(MOST_WRONG):
         assert failures.wait(peer, 100.0 + second) == 0
-        failures.note(peer, 100.0 + second)
+        failures.note(peer, b"guess %d" % second, 100.0 + second)
     assert failures.wait(same, 110.0) == WRONG_WITHIN - 10
     assert failures.wait(other, 110.0) == 0
     later = 100.0 + WRONG_WITHIN
     assert failures.wait(peer, later) == 0
-    failures.note(peer, later)
+    failures.note(peer, b"guess", later)
     assert failures.wait(peer, later) == 0
+
+
+def test_a_token_that_comes_again_is_no_other_guess() -> None:
+    """A scrape with an outdated one does not keep out who shares its address."""
+    failures = Failures()
+    for second in range(59):
+        failures.note("192.0.2.1", b"outdated %d" % (second % (MOST_WRONG - 1)), 100.0 + second)
+    assert failures.wait("192.0.2.1", 159.0) == 0
 
 
 def test_it_remembers_only_so_many() -> None:
     """Thousands of addresses take no more room."""
     failures = Failures()
     for number in range(5_000):
-        failures.note(f"10.0.{number // 256}.{number % 256}", 1.0)
+        failures.note(f"10.0.{number // 256}.{number % 256}", b"guess", 1.0)
     assert len(failures._known) == 1024
