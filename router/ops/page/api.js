@@ -50,7 +50,9 @@ export async function act(path, what) {
 /** The response itself, for who reads it bit by bit. Raises Gone. */
 export async function reach(path, options) {
   const headers = { ...options.headers, accept: 'application/json, text/event-stream' };
-  if (token()) headers.authorization = `Bearer ${token()}`;
+  // A header takes bytes. What was typed with another keyboard is a wrong token, and no failure.
+  const bytes = new TextEncoder().encode(token());
+  if (token()) headers.authorization = `Bearer ${String.fromCharCode(...bytes)}`;
   try {
     return await fetch(`/api/v1/${path}`, { ...options, headers, cache: 'no-store' });
   } catch (error) {
