@@ -22,6 +22,25 @@ def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops
     ops.complaints.clear()  # the browser tells of each try
 
 
+def test_what_is_no_answer_of_a_routers_is_asked_for_again(router: Troubled, ops: Visitor) -> None:
+    """Also JSON that has nothing of what is to be shown; and it says so meanwhile."""
+    ops.go("")
+    ops.page.route("**/api/v1/targets", lambda it: it.fulfill(json={}))
+    expect(ops.page.locator(".notice")).to_be_visible()
+    expect(ops.row("ledger")).to_have_count(1)
+    ops.page.unroute("**/api/v1/targets")
+    expect(ops.page.locator(".notice")).to_be_hidden()
+    expect(ops.page.locator(".live.on")).to_be_visible()
+    assert ops.complaints
+    ops.complaints.clear()  # the browser tells what could not be read
+
+
+def test_a_place_that_is_none_leads_to_the_first_room(ops: Visitor) -> None:
+    """Whatever a link has come to be on its way."""
+    ops.go("#/constructor")
+    ops.sees("targets")
+
+
 def test_a_link_shows_what_its_sender_sees(
     chromium: Browser, router: Troubled, ops: Visitor
 ) -> None:

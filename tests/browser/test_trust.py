@@ -26,6 +26,20 @@ def test_a_token_is_asked_for(chromium: Browser, router: Troubled) -> None:
         found.sees("token.wanted")
 
 
+def test_a_good_token_outlives_what_is_no_fault_of_its(chromium: Browser, router: Troubled) -> None:
+    """Where no token is looked at for a while, because of who guesses from the same address."""
+    busy = {"title": "Too Many Requests", "detail": "too many wrong tokens"}
+    with visitor(chromium, router.url, token=router.ops_token) as found:
+        found.page.route(
+            "**/api/v1/you",
+            lambda it: it.fulfill(status=429, content_type="application/problem+json", json=busy),
+            times=1,
+        )
+        found.go("")
+        found.sees_text("too many wrong tokens")
+        expect(found.row("ledger")).to_have_count(1)
+
+
 def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Troubled) -> None:
     """A team that may only read sees its own target, no other, and nothing to do."""
     router.dead("not for ledger")

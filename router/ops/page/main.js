@@ -81,7 +81,7 @@ const page = {
 function roomOf({ room, name }) {
   if (room === 'targets' && name) return target;
   if (room === 'events' && name) return event;
-  return { now, events, dead, routes, nodes }[room] ?? now;
+  return { __proto__: null, now, events, dead, routes, nodes }[room] ?? now;
 }
 
 // Asking
@@ -101,24 +101,28 @@ async function begin() {
 /** Asks for what the room shows; one ask at a time, and the last place counts. */
 async function load() {
   clearTimeout(timer);
-  const { place } = state;
+  const { place, you, data, loaded } = state;
+  const began = Date.now();
   const mine = Symbol('ask');
   asking = mine;
   const room = roomOf(place);
   const before = isLoaded(place) ? state.data : null;
   try {
     state.you ??= await ask('you');
-    const data = await room.load(place, before);
+    const found = await room.load(place, before);
     if (asking !== mine) return;
     const isNew = !isLoaded(place);
-    Object.assign(state, { data, loaded: place, problem: null, refusal: null, goneSince: null });
-    if (room === now) noteTargets(data);
+    Object.assign(state, { data: found, loaded: place, problem: null, refusal: null,
+      goneSince: null });
+    if (room === now) noteTargets(found);
     draw();
     // What its forms say is what it shows, whatever was typed elsewhere.
     if (isNew) for (const form of document.forms) form.reset();
   } catch (error) {
     if (asking !== mine) return;
-    failed(error);
+    // What was there before an answer that can't be drawn can be.
+    if (!isTold(error)) Object.assign(state, { you, data, loaded });
+    failed(error, began);
     draw();
   }
   if (state.refusal) return;
@@ -131,15 +135,20 @@ function isLoaded(place) {
   return JSON.stringify(state.loaded) === JSON.stringify(place);
 }
 
-function failed(error) {
-  if (error instanceof Problem && (error.status === 401 || !state.you)) {
+/** Whether it is the router's word, or that there was none. */
+function isTold(error) {
+  return error instanceof Problem || error instanceof Gone;
+}
+
+/** What nobody can read is no answer of a router's; `since` is when it was asked for. */
+function failed(error, since = Date.now()) {
+  if (error.status === 401 || (error.status === 403 && !state.you)) {
     refused(error);
   } else if (error instanceof Problem) {
     Object.assign(state, { problem: error, goneSince: null });
-  } else if (error instanceof Gone || error.name === 'TimeoutError') {
-    state.goneSince ??= Date.now();
   } else {
-    throw error;
+    if (!isTold(error)) reportError(error);
+    state.goneSince ??= since;
   }
 }
 

@@ -15,8 +15,7 @@ export function tokenEntry(refusal, page) {
   return h('div', null,
     h('h1', { tabindex: -1 }, text('token.wanted')),
     h('p', { class: 'quiet' }, text('token.where')),
-    refusal.status !== 401 ? h('p', { class: 'bad', role: 'alert' }, refusal.detail)
-      : refusal.had ? h('p', { class: 'bad', role: 'alert' }, text('token.wrong')) : null,
+    refusal.had ? h('p', { class: 'bad', role: 'alert' }, text('token.wrong')) : null,
     h('form', { class: 'filters', onsubmit: (event) => {
       event.preventDefault();
       keepToken(queryOf(event.currentTarget).token);
