@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route, expect
 
 from tests.support.troubled import Troubled
 from tests.support.visitor import Visitor, visitor
@@ -29,7 +29,7 @@ def filled(router: Troubled) -> Troubled:
     return router
 
 
-@pytest.fixture(params=["light-360", "light-1280", "dark-360", "dark-1280"])
+@pytest.fixture(params=["light-768", "light-1280", "dark-360", "dark-1280"])
 def reader(
     request: pytest.FixtureRequest, chromium: Browser, filled: Troubled
 ) -> Iterator[Visitor]:
@@ -46,6 +46,26 @@ def test_axe_finds_nothing(reader: Visitor, room: str) -> None:
     """And nothing is wider than the screen."""
     reader.go(ROOMS[room])
     check(reader)
+
+
+def test_long_words_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
+    """A key and its id are on one line each, whatever stands beside them."""
+
+    def lengthen(route: Route) -> None:
+        answer = route.fetch()
+        said = answer.json()
+        for each in said["events"]:
+            each["event_key"] = "a.gs.certificate.1"
+            for one in (each, *each.get("targets", [])):
+                one["msg"] = "long words " * 40
+        route.fulfill(response=answer, json=said)
+
+    reader.page.route("**/api/v1/events?*", lengthen)
+    reader.go("#/events?since=1h")
+    key = reader.page.locator("tbody th").first
+    expect(key).to_contain_text("a.gs.certificate.1")
+    lines = "it => it.getClientRects().length"
+    assert [key.locator(part).evaluate(lines) for part in ("a", ".id")] == [1, 1]
 
 
 def test_axe_finds_nothing_in_a_timeline(reader: Visitor) -> None:

@@ -216,6 +216,7 @@ export const WORDS = {
   "events.following": ["The newest first, as they come.", "实时显示，最新在前。"],
   "events.hold": ["Hold still", "暂停滚动"],
   "events.release": ["Go on ({n} new)", "继续（{n} 条新）"],
+  "events.happened": ["What happened", "情况"],
   "events.told": ["EBaaS was told", "告知 EBaaS"],
   "events.went": ["Targets", "业务端"],
   "events.fine": ["{n} fine", "{n} 个成功"],

@@ -139,7 +139,7 @@ function holding(data, page) {
 
 function rowsOf(data) {
   const columns = [[text('time'), 'short bare'], [text('event'), 'name'],
-    [text('events.told'), 'short'], [text('events.went')]];
+    [text('events.happened'), 'short'], [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
     key: keyOf(row),
     cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
@@ -154,11 +154,11 @@ function nameOf(row) {
     h('span', { class: 'id' }, id.slice(0, 8))];
 }
 
-/** What EBaaS was told. */
+/** What EBaaS was told, or else what happened. */
 function toldOf(row) {
   if (row.what === 'request' || row.what === 'event') {
-    return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}` }, row.code)
-      : text('told.gone');
+    return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}`,
+      title: text('events.told') }, row.code) : text('told.gone');
   }
   const words = isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
   return BAD.has(row.what) ? h('b', { class: 'bad' }, words) : words;
