@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.support.serving import always
 from tests.support.troubled import Troubled
@@ -20,6 +20,26 @@ def test_now_says_what_is_wrong_and_leads_there(router: Troubled, ops: Visitor) 
     ops.page.locator("tbody").get_by_role("link", name="ledger", exact=True).click()
     ops.sees("target.gets")
     ops.sees_text("everything under gs")
+
+
+def test_a_long_list_of_wrongs_is_not_in_the_way(router: Troubled, ops: Visitor) -> None:
+    """What does not fit is there once it is wanted; and what is overdue is not over."""
+
+    def multiply(route: Route) -> None:
+        answer = route.fetch()
+        [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
+        ledger["gives_up"] = "2026-01-01T00:00:00Z"
+        many = [{**ledger, "name": f"ledger-{number}"} for number in range(50)]
+        route.fulfill(response=answer, json={"targets": many})
+
+    router.post("many")
+    ops.page.route("**/api/v1/targets", multiply)
+    ops.go("")
+    ops.sees("why.gives_up_next")
+    last = ops.page.locator(".wrongs").get_by_text("ledger-49", exact=True)
+    expect(last).to_be_hidden()
+    ops.page.locator("main summary").click()
+    expect(last).to_be_visible()
 
 
 def test_a_chart_is_told_minute_by_minute(router: Troubled, ops: Visitor) -> None:

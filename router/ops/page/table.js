@@ -1,6 +1,10 @@
-// A table, which a narrow screen shows as cards: each cell then says what it is.
+// A table, which a narrow screen shows as cards: each cell then says what it is. A long list.
 
 import { h } from './elements.js';
+import { text } from './telling.js';
+
+/** So much of a long list is seen at once. */
+const FIRST = 20;
 
 /**
  * `columns`: `[title, kind]` each. The one of kind `name` names its row, those of kind `does` have
@@ -17,6 +21,13 @@ export function table(caption, columns, rows, kind = null) {
       h('tbody', null, rows.map((row) => h('tr', { 'data-key': row.key, class: row.kind },
         row.wide ? h('td', { colspan: columns.length, class: 'wide' }, row.wide)
           : row.cells.map((each, index) => cell(each, ...columns[index])))))));
+}
+
+/** A list; of a long one all but the first are out of the way until they are wanted. */
+export function list(kind, items) {
+  const rest = items.slice(FIRST);
+  return [h('ul', { class: kind }, items.slice(0, FIRST)), rest.length ? h('details', null,
+    h('summary', null, text('others', { n: rest.length })), h('ul', { class: kind }, rest)) : null];
 }
 
 function cell(content, title, kind) {

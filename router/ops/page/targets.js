@@ -1,5 +1,6 @@
 // What is to be said of a target, wherever it is named: its state, why, and what to do about it.
 
+import { now } from './api.js';
 import { h } from './elements.js';
 import { ago, number, time } from './figures.js';
 import { linkTo } from './place.js';
@@ -90,8 +91,13 @@ export function waitingText(target) {
   const parts = [];
   if (awaiting) parts.push(text('why.awaiting', { n: awaiting }));
   if (queued) parts.push(text('why.queued', { n: queued }));
-  const ends = target.gives_up ? told('why.gives_up', { age: ago(target.gives_up) }) : null;
-  return [parts.join(text('and')), ends];
+  return [parts.join(text('and')), endsTold(target.gives_up)];
+}
+
+/** When the first is given up: at its next attempt, where nothing but that is left. */
+function endsTold(at) {
+  if (!at) return null;
+  return Date.parse(at) > now() ? told('why.gives_up', { age: ago(at) }) : text('why.gives_up_next');
 }
 
 function pausedText(paused) {

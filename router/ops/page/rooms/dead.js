@@ -5,7 +5,7 @@ import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
-import { table } from '../table.js';
+import { list, table } from '../table.js';
 import { reasonText, targetLink } from '../targets.js';
 import { text, told } from '../telling.js';
 
@@ -41,7 +41,7 @@ export const dead = {
       data.deliveries.length ? acts(ALL, all, data, page) : null,
       asking(ALL, data, page),
       page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
-      list(data, place, page),
+      rowsTold(data, place, page),
       h('h2', null, text('dead.actions')),
       actions(data.actions));
   },
@@ -61,7 +61,7 @@ function filterOf(place) {
 /** How many there are of each state at each target, each a link to them. */
 function counts(found, place) {
   if (!found?.length) return null;
-  return h('ul', { class: 'chips' }, found.map((each) => h('li', { 'data-key':
+  return list('chips', found.map((each) => h('li', { 'data-key':
     `${each.target} ${each.state}` }, h('a', {
     class: each.state === 'dead' ? 'bad' : null,
     'aria-current': place.query.target === each.target && stateOf(place) === each.state ? 'true'
@@ -103,7 +103,7 @@ function rows(data) {
   return [...data.deliveries, ...(data.more?.deliveries ?? [])];
 }
 
-function list(data, place, page) {
+function rowsTold(data, place, page) {
   const shown = withAsked(rows(data), data.asked);
   if (!shown.length) return h('p', { class: 'quiet' }, text(`none.${stateOf(place)}`));
   const columns = [[text('event'), 'name'], [text('target')], [text('reason')],

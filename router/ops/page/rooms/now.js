@@ -5,7 +5,7 @@ import { eventsChart, latencyChart } from '../charts.js';
 import { h } from '../elements.js';
 import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo } from '../place.js';
-import { table } from '../table.js';
+import { list, table } from '../table.js';
 import { badge, isTroubled, targetLink, troubles, waitingText, whyTold } from '../targets.js';
 import { isKnown, text, told, translated } from '../telling.js';
 
@@ -31,7 +31,7 @@ export const now = {
     return h('div', null,
       h('h1', { tabindex: -1, class: wrong.length ? 'bad' : 'good' },
         wrong.length ? text('now.wrong', { n: wrong.length }) : text('now.well')),
-      wrong.length ? h('ul', { class: 'wrongs' }, wrong.map(drawn)) : null,
+      wrong.length ? list('wrongs', wrong.map(drawn)) : null,
       data.targets.filter((target) => !isTroubled(target)).map(waiting),
       h('div', { class: 'charts' },
         eventsChart(text(page.isTeams() ? 'target.attempts' : 'now.events'), data.minutes),
