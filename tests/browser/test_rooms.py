@@ -158,3 +158,14 @@ def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:
     ops.go("#/nodes")
     row = ops.row(str(router.serve.process.pid))
     expect(row).to_contain_text(ops.word("nodes.ready"))
+
+
+def test_what_is_not_there_is_told_in_the_readers_words(ops: Visitor) -> None:
+    """As the router has it in English, and what that means in Chinese."""
+    told = {
+        "#/targets/none": ("there is no such target", "没有这个业务端"),
+        "#/events/none": ("there is no such event", "没有这个事件"),
+    }
+    for place, words in told.items():
+        ops.page.goto(f"{ops.url}/{place}")
+        ops.sees_text(words[ops.language == "zh"])

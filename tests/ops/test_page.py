@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -77,8 +79,7 @@ def test_every_reason_is_told_with_what_to_do() -> None:
 @pytest.mark.anyio
 async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     """Each sentence of `/status`, but for those about targets, which are told by their figures."""
-    table = (PAGE / "words.js").read_text().partition("export const PHRASES = [\n")[2]
-    phrases = [re.compile(each) for each in re.findall(r"^  \[/(.+)/, ", table, re.MULTILINE)]
+    phrases = translated("PHRASES")
     first, second = ill("one"), ill("another")
     now = first["status"]["store"]["failed_at"]
     said = [status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)]
@@ -88,6 +89,28 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     assert len(reasons) >= len(phrases)
     assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
     assert [each for each in phrases if not any(map(each.match, reasons))] == []
+
+
+def test_what_cant_be_done_is_told_in_chinese() -> None:
+    """By sentences that the API does say."""
+    said = {status.phrase for status in HTTPStatus}
+    for file in PAGE.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said |= {node.value, f"there is no {node.value}"}
+            elif isinstance(node, ast.JoinedStr):
+                parts = (
+                    each.value if isinstance(each, ast.Constant) else "1" for each in node.values
+                )
+                said.add("".join(map(str, parts)))
+    assert [each for each in translated("PROBLEMS") if not any(map(each.match, said))] == []
+
+
+def translated(table: str) -> list[re.Pattern[str]]:
+    """What is looked for in a table of sentences."""
+    found = (PAGE / "words.js").read_text().partition(f"export const {table} = [\n")[2]
+    lines = found.partition("\n];")[0]
+    return [re.compile(each) for each in re.findall(r"^  \[/(.+)/,(?: |$)", lines, re.MULTILINE)]
 
 
 def ill(configuration: str) -> Report:

@@ -7,7 +7,7 @@
 import { act } from './api.js';
 import { h } from './elements.js';
 import { number } from './figures.js';
-import { text } from './telling.js';
+import { text, translated } from './telling.js';
 
 /** Where all that the filters show is asked for; else it is the key of one delivery. */
 export const ALL = 'all';
@@ -76,7 +76,7 @@ async function step(data, page, does) {
   try {
     await does(asked);
   } catch (error) {
-    asked.error = error.message;
+    asked.error = translated(error.message);
   }
   asked.isBusy = false;
   page.draw();

@@ -5,7 +5,7 @@ import { h, morph } from './elements.js';
 import { bar, navOf, notice } from './frame.js';
 import { linkTo, placeOf } from './place.js';
 import { follow } from './stream.js';
-import { languageNow, text } from './telling.js';
+import { languageNow, text, translated } from './telling.js';
 import { themeNow, wear } from './theme.js';
 import { dead } from './rooms/dead.js';
 import { event } from './rooms/event.js';
@@ -245,14 +245,15 @@ function titleOf(place) {
 function shown() {
   if (state.refusal) return tokenEntry(state.refusal, page);
   if (state.problem && !isLoaded(state.place)) {
-    return h('div', null, h('h1', { tabindex: -1 }, state.problem.title),
-      h('p', null, state.problem.detail));
+    return h('div', null, h('h1', { tabindex: -1 }, translated(state.problem.title)),
+      h('p', null, translated(state.problem.detail)));
   }
   if (!state.data) {
     return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
   }
   return [
-    state.problem ? h('p', { class: 'panel bad', role: 'alert' }, state.problem.message) : null,
+    state.problem ? h('p', { class: 'panel bad', role: 'alert' },
+      translated(state.problem.message)) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),
   ];
 }

@@ -1,6 +1,6 @@
 // Says things in the reader's language.
 
-import { PHRASES, WORDS } from './words.js';
+import { PHRASES, PROBLEMS, WORDS } from './words.js';
 
 const KEPT = 'ebaas-router-language';
 const LANGUAGES = ['en', 'zh'];
@@ -54,7 +54,7 @@ export function told(key, values = {}) {
 /** A sentence of the router's own, which it says in English. */
 export function translated(sentence) {
   if (language === 'en') return sentence;
-  for (const [pattern, words] of PHRASES) {
+  for (const [pattern, words] of [...PHRASES, ...PROBLEMS]) {
     const found = pattern.exec(sentence);
     if (found) return words.replace(/\$(\d)/g, (_, number) => found[number] ?? '');
   }

@@ -417,3 +417,28 @@ export const PHRASES = [
   [/^(.+), last at (\S+)$/, "$1，最近一次 $2"],
   [/^process (\d+) was blocked for (\S+) s in the last minute$/, "进程 $1 最近一分钟被阻塞 $2 秒"],
 ];
+
+/** What the API says where something can't be shown or done, likewise. */
+export const PROBLEMS = [
+  [/^Not Found$/, "未找到"],
+  [/^Bad Request$/, "请求有误"],
+  [/^Forbidden$/, "没有权限"],
+  [/^Too Many Requests$/, "请稍后再试"],
+  [/^Service Unavailable$/, "暂时不可用"],
+  [/^Internal Server Error$/, "内部错误"],
+  [/^there is no such target$/, "没有这个业务端。"],
+  [/^there is no such event, or no more$/, "没有这个事件，或已不再保留。"],
+  [/^there is no store: nothing is remembered$/, "没有存储：路由服务不保留任何记录。"],
+  [/^the token does not allow this: it needs (.+)$/, "此令牌没有权限：需要 $1。"],
+  [/^too many wrong tokens came from this address$/, "此地址发来的错误令牌过多：一分钟内不再接受令牌。"],
+  [/^without tokens the console is open on this machine alone.*$/,
+    "未配置令牌时，只能在本机以 localhost 或本机地址访问；参见 --ops-tokens。"],
+  [/^no process answers in time$/, "没有进程及时响应。"],
+  [/^nothing was found within (\d+) s: say since, or which target$/,
+    "$1 秒内没有查到：请指定时间范围或业务端。"],
+  [/^the store had no answer within (\d+) s: ask for less, or again$/,
+    "存储在 $1 秒内没有响应：请缩小范围，或再试一次。"],
+  [/^the store can't be opened now: the router's log says why$/, "存储现在无法打开：原因见路由服务的日志。"],
+  [/^the router has failed: its log says where$/, "路由服务内部出错：详见其日志。"],
+  [/^token: is of no preview of this router's run; preview again$/, "路由服务已重启：请重新预览。"],
+];

@@ -3,14 +3,14 @@
 import { keepToken } from '../api.js';
 import { h } from '../elements.js';
 import { queryOf } from '../place.js';
-import { text } from '../telling.js';
+import { text, translated } from '../telling.js';
 
 /** `refusal` is what the API said; `had` in it tells whether a token was sent. */
 export function tokenEntry(refusal, page) {
   if (refusal.status === 403) {
     return h('div', null,
-      h('h1', { tabindex: -1 }, refusal.title || text('token.refused')),
-      h('p', null, refusal.detail));
+      h('h1', { tabindex: -1 }, translated(refusal.title) || text('token.refused')),
+      h('p', null, translated(refusal.detail)));
   }
   return h('div', null,
     h('h1', { tabindex: -1 }, text('token.wanted')),
