@@ -96,6 +96,13 @@ def test_an_event_is_found_by_an_id_of_its_business(router: Troubled, ops: Visit
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
 
 
+def test_what_is_no_pattern_is_not_followed(ops: Visitor) -> None:
+    """It is looked for as it is written; nothing says that more would come."""
+    ops.go("#/events?what=a.%5B")
+    ops.sees("events.none")
+    expect(ops.page.locator(".live.on")).to_be_visible()
+
+
 def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
     """First it is shown what would be, then it is done, and told where it was asked for."""
     name = f"replayed-{ops.language}"
@@ -169,3 +176,4 @@ def test_what_is_not_there_is_told_in_the_readers_words(ops: Visitor) -> None:
     for place, words in told.items():
         ops.page.goto(f"{ops.url}/{place}")
         ops.sees_text(words[ops.language == "zh"])
+        expect(ops.page.locator(".live")).to_have_count(0)

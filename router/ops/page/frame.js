@@ -28,9 +28,9 @@ export function notice({ goneSince }) {
     at: clock(goneSince), age: duration((Date.now() - goneSince) / 1000) }));
 }
 
-/** Whether what one sees is as it is now. */
-function mark({ isLive, goneSince, you }) {
-  if (!you && !goneSince) return null;
+/** Whether what one sees is as it is now; nothing where there is nothing to see. */
+function mark({ isLive, goneSince, you, problem }) {
+  if ((!you || problem) && !goneSince) return null;
   const live = isLive && !goneSince;
   return h('span', { class: `live ${live ? 'on' : 'off'}`, role: 'status' },
     text(live ? 'live' : 'live.off'));

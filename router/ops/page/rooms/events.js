@@ -11,8 +11,8 @@ import { isKnown, text, told } from '../telling.js';
 /** The most rows that are kept of what comes. */
 const KEPT = 200;
 
-/** What can only be a key, or a pattern of keys: these can be followed. */
-const KEY = /^[^\s]*[.*?[][^\s]*$/;
+/** What can only be a key, or a pattern of keys, its sets closed: these can be followed. */
+const KEY = /^(?=.*[.*?[])([^\s[]|\[[^\s\]]+\])+$/;
 
 /** What is never well. */
 const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
