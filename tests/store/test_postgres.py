@@ -27,6 +27,7 @@ from router.store.postgres.clock import Clock
 from router.store.postgres.connection import ServerConnection
 from router.store.postgres.keys import escaped, unescaped
 from router.store.postgres.ops import PostgresOps
+from router.store.postgres.pool import SIZE
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED
 from router.store.promises import Stage, State, StoreFailed, StoreLimits
@@ -304,22 +305,28 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     assert clock.error == float("inf")
 
 
-async def test_what_comes_too_late_is_spent(database: Database) -> None:
-    """An addition that is held up past its deadline and is committed all the same grants nothing
-    from the first moment it is seen, at any node."""
-    async with opened(database.dsn) as one, opened(database.dsn) as other:
-        async with locked(database, "letters"):
-            with pytest.raises(StoreFailed, match="slow"):
-                await one.add(record(), letter(), [acknowledged("one"), awaiting("two")], 0.2)
-            with pytest.raises(StoreFailed, match="slow"):
-                await one.add(record(), letter(b"behind"), [acknowledged("one")], 0.2)
+async def test_what_comes_too_late_is_spent(postgresql: Server, database: Database) -> None:
+    """An addition that is held up past its deadline and is committed all the same, for its server
+    never hears that it is given up, grants nothing from the first moment it is seen, at any
+    node."""
+    with proxy(postgresql.port) as between, between.losing(_CANCEL, Loss.ASKING):
+        async with opened(database.through(between.port).dsn) as one, opened(database.dsn) as other:
+            async with locked(database, "letters"):
+                with pytest.raises(StoreFailed, match="slow"):
+                    await one.add(record(), letter(), [acknowledged("one"), awaiting("two")], 0.2)
+                with pytest.raises(StoreFailed, match="slow"):
+                    await one.add(record(), letter(b"behind"), [acknowledged("one")], 0.2)
 
-        async def seen() -> bool:
-            records = await found(other)
-            assert all(each.spent for each in (await found(one)).values())
-            return bool(records) and all(each.spent for each in records.values())
+            async def seen() -> bool:
+                records = await found(other)
+                assert all(each.spent for each in (await found(one)).values())
+                return bool(records) and all(each.spent for each in records.values())
 
-        await soon(seen)
+            await soon(seen)
+
+
+#: What a request to end a call begins with, behind its length.
+_CANCEL = (80877102).to_bytes(4)
 
 
 async def test_what_was_never_sent_is_not_kept_in_mind(
@@ -435,6 +442,21 @@ async def test_a_server_that_hangs_holds_nobody(postgresql: Server, database: Da
                     await store.find(os.urandom(32), 0.1)
         await soon(lambda: answers(store))
         await soon(lambda: asyncio.sleep(0, backends(database) <= 1))
+
+
+async def test_a_call_that_is_given_up_ends_at_the_server_too(
+    postgresql: Server, database: Database
+) -> None:
+    """However many commits wait for a synchronous standby that is away: else each of them keeps a
+    connection, until the server has none left for anybody."""
+    async with opened(database.dsn) as store:
+        with postgresql.reloaded(synchronous_standby_names="nobody"):
+            for _ in range(20):
+                with pytest.raises(StoreFailed, match="slow"):
+                    await store.add(record(), letter(), [acknowledged("one")], 0.2)
+            # Those of the pool, and what is under way to spend the late ones.
+            await soon(lambda: asyncio.sleep(0, backends(database) <= SIZE + 2))
+        assert all(each.spent for each in (await found(store)).values())
 
 
 async def test_a_call_that_is_given_up_leaves_a_clean_connection(database: Database) -> None:

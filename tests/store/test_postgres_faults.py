@@ -87,6 +87,11 @@ def read_only(at: Ground) -> AbstractContextManager[None]:
     return at.server.reloaded(default_transaction_read_only="on")
 
 
+def unreplicated(at: Ground) -> AbstractContextManager[None]:
+    """Every commit waits for a synchronous standby, which is away."""
+    return at.server.reloaded(synchronous_standby_names="nobody")
+
+
 @contextmanager
 def crowded(at: Ground) -> Iterator[None]:
     """Others have all connections that there are."""
@@ -119,6 +124,7 @@ CASES = [
     pytest.param(Case(resetting, AWAY), id="resetting", marks=long),
     pytest.param(Case(slow, set(), readable=True), id="slow", marks=long),
     pytest.param(Case(read_only, {"read_only", *AWAY}), id="read_only", marks=long),
+    pytest.param(Case(unreplicated, {"slow"}, readable=True), id="unreplicated", marks=long),
     pytest.param(Case(crowded, {"connections", *AWAY}), id="crowded", marks=long),
 ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
@@ -21,6 +22,9 @@ from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.trouble import Failed, Lost, answered
 
 Row = tuple[Any, ...]
+
+#: How long a request to end what was given up may take, in seconds. Nobody waits for it.
+CANCEL_TIMEOUT = 2.0
 
 #: How the types that the store's statements give are read, by PostgreSQL's number for them.
 _LOADERS: Mapping[int, Callable[[bytes], Any]] = {
@@ -73,7 +77,7 @@ class ServerConnection:
 
     @property
     def open_(self) -> bool:
-        return self._libpq.status == pq.ConnStatus.OK
+        return self._socket >= 0 and self._libpq.status == pq.ConnStatus.OK
 
     async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """The rows of one statement, whose `$1`, `$2`, … are the values: None, str, bytes, bool,
@@ -92,15 +96,26 @@ class ServerConnection:
 
     def close(self) -> None:
         """At once, whatever is under way: that is lost."""
+        if self._let_go():
+            self._libpq.finish()
+
+    def _give_up(self) -> None:
+        if self._let_go():
+            task = self._loop.create_task(_cancelled(self._raw))
+            _cancelling.add(task)
+            task.add_done_callback(_cancelling.discard)
+
+    def _let_go(self) -> bool:
+        """Nobody has it any more; False where that is so already."""
         if self._socket < 0:
-            return
+            return False
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket = -1
-        self._libpq.finish()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Lost())
         self._ended(self)
+        return True
 
     def _send(self, send: Callable[[], None]) -> None:
         assert self._answer is None, "one call at a time"
@@ -117,7 +132,7 @@ class ServerConnection:
         try:
             return await self._answer
         except asyncio.CancelledError:
-            self.close()
+            self._give_up()
             raise
         finally:
             self._answer = None
@@ -158,6 +173,20 @@ class ServerConnection:
             answer.set_result(self._results)
         else:
             self.close()
+
+
+#: Requests to end what was given up; a loop alone would forget them.
+_cancelling: set[asyncio.Task[None]] = set()
+
+
+async def _cancelled(raw: psycopg.AsyncConnection) -> None:
+    """Closed, once its server has been asked to end what is under way. By itself it finds out late
+    that nobody waits: a commit that waits for a standby holds its place until there is one."""
+    try:
+        with suppress(psycopg.Error):
+            await raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+    finally:
+        raw.pgconn.finish()
 
 
 async def _located(login: dict[str, str]) -> dict[str, str]:
