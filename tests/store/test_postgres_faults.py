@@ -279,6 +279,31 @@ def test_a_failover(ground: Ground, tmp_path: Path) -> None:
                 after(at)
 
 
+@long
+def test_a_failover_that_lost_the_last_commits(ground: Ground, tmp_path: Path) -> None:
+    """A record had its 000, and the new server has it open still: the next event of that body is
+    delivered in full, though nobody was answered while the server was away."""
+    standby = Server(primary=ground.server)
+    with closing(standby):
+        standby.start()
+        database = Database(standby, ground.database.name, ground.way.port)
+        with scene(tmp_path, database) as at:
+            assert at.router.post("fails") == "500"
+            wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+            standby.stop()
+            at.healed.set()
+            assert at.router.post("fails") == "000"
+            with ground.server.down(immediately=True):
+                standby.start()
+                standby.rows("SELECT pg_promote()")
+                ground.way.to = standby.port
+                ground.way.cut()
+                wait_until(lambda: standby.rows(CONNECTED))
+                assert states(database)["fails"]["weak"] == "awaiting"
+                assert at.router.post("fails") == "000"
+                assert [got.code for got in at.strong.of("fails")] == ["000", "000"]
+
+
 def is_refused(at: Scene) -> bool:
     """The router has found the new server, which takes no writes."""
     at.router.post("fails-there")

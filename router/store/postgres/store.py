@@ -21,7 +21,7 @@ from router.store.postgres import rows
 from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.batch import Batch
 from router.store.postgres.clock import Clock
-from router.store.postgres.connection import Row
+from router.store.postgres.connection import Row, ServerConnection
 from router.store.postgres.migrating import failed, migrate
 from router.store.postgres.nodes import PostgresNodes
 from router.store.postgres.pool import SIZE, ServerPool
@@ -46,8 +46,11 @@ from router.store.promises import (
 #: The most look-ups, and the most writes, that share a statement.
 LOOKUPS, WRITES = 256, 64
 
-#: How often the server's clock is asked for, in seconds.
+#: How often the server is asked for its clock and its history, in seconds.
 CLOCK_PAUSE = 10.0
+
+#: On which line of history the server is, as the names of its log's files begin.
+_HISTORY = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
 
 #: How long each try to spend what came too late may take, and the pause between two, in seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
@@ -86,7 +89,9 @@ class PostgresStore:
         self._limits = limits
         self._limits_asked = rows.limits(limits)
         self._clock = Clock()
-        self._pool = ServerPool(address, self._clock.ask, connections)
+        #: The server's line of history when it last told it.
+        self._history = ""
+        self._pool = ServerPool(address, self._greet, connections)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
@@ -292,7 +297,21 @@ class PostgresStore:
             await asyncio.sleep(CLOCK_PAUSE)
             with suppress(StoreFailed, TimeoutError):
                 async with asyncio.timeout(CLOCK_PAUSE), self._pool.connection() as connection:
-                    await self._clock.ask(connection)
+                    await self._greet(connection)
+
+    async def _greet(self, connection: ServerConnection) -> None:
+        """Raises Failed or Lost.
+
+        A standby that was promoted begins a new line, and may lack the last commits: a record that
+        is open there may have had its `000`, and must not stand in for an event of the same body.
+        """
+        await self._clock.ask(connection)
+        history = self._history
+        with suppress(Failed):  # a server of another make may not tell it
+            ((history,),) = await connection.fetch(_HISTORY)
+        if self._history not in ("", history):
+            await connection.fetch(f"SELECT {self._address.schema}.spend_all()")
+        self._history = history
 
     def _fence(self, event_id: str) -> None:
         """It may have been added, or be added yet: take its credit, and only then show it as it
