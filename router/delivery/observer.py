@@ -252,8 +252,8 @@ class Observer:
 
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))
-        advice = ADVICE.get(str(error))
-        self._log.warning("store", error=str(error), **({"detail": advice} if advice else {}))
+        detail = ADVICE.get(str(error)) or error.detail
+        self._log.warning("store", error=str(error), **({"detail": detail} if detail else {}))
         self._happenings.store_failed(error)
 
     def back(self, seconds: float) -> None:

@@ -33,6 +33,11 @@ class StoreFailed(RouterError):
     #: More words for people, where there are any; never a secret.
     detail: str = ""
 
+    @property
+    def told(self) -> str:
+        """All of it, for people."""
+        return f"{self} ({self.detail})" if self.detail else str(self)
+
 
 #: What to do about some of its words.
 ADVICE = {"gone": "its file was deleted or replaced: restart the router"}

@@ -556,7 +556,7 @@ def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.Monke
     with shop.locked():
         finished = shop.run("replay", "--event", "one")
     assert finished.code == 1
-    assert "the store failed (locked)" in finished.err
+    assert "the store failed: locked" in finished.err
     assert shop.count(State.DEAD) == 1
 
 

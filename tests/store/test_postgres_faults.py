@@ -161,6 +161,49 @@ def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
 
 
 @long
+@pytest.mark.parametrize(
+    ("fault", "mend", "error", "detail"),
+    [
+        (
+            "REVOKE ALL ON usage FROM router",
+            "GRANT ALL ON usage TO router",
+            "refused",
+            "permission denied for table usage",
+        ),
+        (
+            "ALTER SCHEMA ebaas_router RENAME TO away",
+            "ALTER SCHEMA away RENAME TO ebaas_router",
+            "postgresql",
+            "schema … does not exist",
+        ),
+        (
+            "ALTER ROLE router NOLOGIN",
+            "ALTER ROLE router LOGIN",
+            "refused",
+            "FATAL:  role … is not permitted to log in",
+        ),
+    ],
+    ids=["rights", "schema", "login"],
+)
+def test_what_a_server_refuses_is_told(
+    fault: str, mend: str, error: str, detail: str, ground: Ground, tmp_path: Path
+) -> None:
+    """In the server's own words, without names that it quotes; and with the mending it is over."""
+    with target() as strong, serving(tmp_path, {"strong": strong}, store=ground.database) as router:
+        ground.database.rows(fault)
+        ground.way.cut()
+
+        def told() -> set[tuple[str, str]]:
+            return {(line["error"], line.get("detail", "")) for line in router.lines("store")}
+
+        try:
+            router.wait_for(lambda: (error, detail) in told())
+        finally:
+            ground.database.rows(mend)
+        router.wait_for(lambda: router.lines("store_back"))
+
+
+@long
 def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: Path) -> None:
     """A balancer that took out every node whose store is away would forward nothing: `/readyz`
     stays 200, `/status` says what is wrong, and the log says when it is over."""

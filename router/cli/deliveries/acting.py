@@ -84,7 +84,7 @@ class Work:
                     told = time.monotonic()
                     note(f"{self}, of {self.number:,}")
         except StoreFailed as error:
-            self.trouble = f"the store failed ({error})"
+            self.trouble = f"the store failed: {error.told}"
         except RemoteProblem as error:
             self.trouble = str(error)
         except KeyboardInterrupt:

@@ -42,7 +42,7 @@ def opened_ops(
         try:
             yield runner, ops
         except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
+            raise RouterError(f"the store failed: {error.told}") from None
         finally:
             runner.run(ops.close())
 

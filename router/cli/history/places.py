@@ -158,7 +158,7 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
         except PermissionError as error:
             raise unreadable(Path(error.filename), error) from None
         except StoreFailed as error:
-            raise RouterError(f"the store failed: {error}") from None
+            raise RouterError(f"the store failed: {error.told}") from None
         finally:
             if ops is not None:
                 runner.run(ops.close())

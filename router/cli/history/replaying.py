@@ -198,7 +198,7 @@ async def _do(
             progress(f"{work.changed:,} of {work.number:,}")
         await ops.resend(action, again.target, ())
     except StoreFailed as error:
-        work.trouble = f"the store failed ({error})"
+        work.trouble = f"the store failed: {error.told}"
     except asyncio.CancelledError:
         note(f"stopped: {work}, of {work.number:,}; run it again to go on")
         raise

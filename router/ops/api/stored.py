@@ -39,7 +39,7 @@ class Stored:
             why = f"the store had no answer within {ASKED_WITHIN:.0f} s: ask for less, or again"
             raise Rejected(503, why) from None
         except StoreFailed as error:
-            raise Rejected(503, f"the store failed: {error}") from None
+            raise Rejected(503, f"the store failed: {error.told}") from None
         except StartFailed as error:
             self._log.warning("store_awaited", error=str(error))
             raise Rejected(

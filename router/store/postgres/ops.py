@@ -56,7 +56,7 @@ class PostgresOps:
                 await check(connection, address)
         except StoreFailed as error:
             await ops.close()
-            why = error.message if isinstance(error, Failed) else str(error)
+            why = error.message if isinstance(error, Failed) else error.told
             raise failed(address, why) from None
         except BaseException:
             await ops.close()

@@ -44,8 +44,8 @@ class ServerPool:
         self._waiting: deque[asyncio.Future[ServerConnection]] = deque()
         #: Attempts under way.
         self._opening: set[asyncio.Task[None]] = set()
-        #: Why the last attempt has failed; "" after one that has not.
-        self._trouble = ""
+        #: Why the last attempt has failed; None after one that has not.
+        self._trouble: Away | None = None
         self._pause = FIRST_PAUSE
         self._closed = False
 
@@ -96,7 +96,7 @@ class ServerPool:
             task.cancel()
         for connection in list(self._connections):
             connection.close()
-        self._refuse_all("closed")
+        self._refuse_all(StoreFailed("closed"))
 
     async def _insist(self, sql: str, values: Sequence[Any]) -> list[Row]:
         try:
@@ -119,7 +119,7 @@ class ServerPool:
             return self._idle.pop()
         self._grow()  # a fault of our own may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
-            raise Away(self._trouble or "closed")
+            raise Away(self._trouble or StoreFailed("closed"))
         waiter: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._grow()
@@ -165,11 +165,11 @@ class ServerPool:
         try:
             connection = await self._connected()
         except StoreFailed as error:
-            self._trouble = str(error)
+            self._trouble = Away(error)  # the error itself would keep its half of a connection
             if not self._connections:
                 self._refuse_all(self._trouble)
             return False
-        self._trouble = ""
+        self._trouble = None
         self._pause = FIRST_PAUSE
         self._release(connection)
         return True
@@ -195,8 +195,8 @@ class ServerPool:
         if not self._connections or self._waiting:
             self._grow()
 
-    def _refuse_all(self, word: str) -> None:
+    def _refuse_all(self, why: StoreFailed) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(Away(word))
+                waiter.set_exception(Away(why))

@@ -66,12 +66,17 @@ class Failed(StoreFailed):
 class Away(StoreFailed):
     """There is no connection: nothing was sent."""
 
+    def __init__(self, why: StoreFailed) -> None:
+        super().__init__(str(why))
+        self.detail = why.detail
+
 
 class Lost(StoreFailed):
     """The connection has ended without an answer: nobody knows what has come to pass."""
 
     def __init__(self) -> None:
         super().__init__("lost")
+        self.detail = "the connection broke before the answer"
 
 
 def harmless(message: str) -> str:
