@@ -459,6 +459,23 @@ async def test_a_call_that_is_given_up_ends_at_the_server_too(
         assert all(each.spent for each in (await found(store)).values())
 
 
+@pytest.mark.usefixtures("no_collections")
+async def test_a_stop_leaves_no_half_of_a_connection(
+    postgresql: Server, database: Database
+) -> None:
+    """One that is being made as the store is closed is closed too, and not a minute later: until
+    then its server waits for the password, and nobody can drop a database."""
+    with proxy(postgresql.port) as between:
+        async with opened(database.through(between.port).dsn) as store:
+            with between.hanging():
+                with pytest.raises(StoreFailed):
+                    await store.find(os.urandom(32), 0.1)
+                # What was given up, the request to end it, and the one in its place.
+                await soon(lambda: asyncio.sleep(0, between.connections == 3))
+                await store.close()
+        await soon(lambda: asyncio.sleep(0, between.connections == 0))
+
+
 async def test_a_call_that_is_given_up_leaves_a_clean_connection(database: Database) -> None:
     """Nobody gets the answer to another's question."""
     async with opened(database.dsn) as store:

@@ -160,6 +160,8 @@ class ServerPool:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
             self._opening.discard(task)
+            # Else a cancelled one is in its own traceback, and holds its half of a connection.
+            del task
 
     async def _try_to_open(self) -> bool:
         try:
