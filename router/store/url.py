@@ -37,6 +37,8 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 _LIKE = "like postgresql://router@db.example:5432/ebaas?sslmode=verify-full"
 _WRONG = f"this is not the URL of a PostgreSQL database ({_LIKE})"
 
+_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
 #: One server: a name, an IPv4 address, or an IPv6 address in brackets; and its port.
 _SERVER = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 
@@ -61,14 +63,15 @@ def parse_database(text: str) -> Database:
         raise ValueError(_WRONG) from None
     if parts.scheme not in SCHEMES or not text.isprintable() or " " in text:
         raise ValueError(_WRONG)
-    if "@" in parts.path + parts.query or parts.fragment:
+    user, _, servers = parts.netloc.rpartition("@")
+    special = "@" in user + parts.path + parts.query or parts.fragment
+    if special or _BARE_PERCENT.search(user):
         raise ValueError(
             "what is special in a user or a password is written as in URLs: / as %2F, "
-            "? as %3F, # as %23, @ as %40"
+            "? as %3F, # as %23, @ as %40, % as %25"
         )
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     _check_parameters(parameters)
-    user, _, servers = parts.netloc.rpartition("@")
     _check_servers(servers, parameters)
     if len(unquote(parts.path)) < 2:
         raise ValueError(f"the URL names no database ({_LIKE})")

@@ -58,6 +58,8 @@ def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: st
         (f"postgresql://router:{CANARY}/x@db/ebaas", "/ as %2F"),
         (f"postgresql://router:{CANARY}#x@db/ebaas", "# as %23"),
         (f"postgresql://router:{CANARY}?x@db/ebaas", "? as %3F"),
+        (f"postgresql://router:{CANARY}@x@db/ebaas", "@ as %40"),
+        (f"postgresql://router:{CANARY}%x@db/ebaas", "% as %25"),
         (f"postgresql://db/ebaas?password={CANARY}", "before the @"),
         (f"postgresql://router:{CANARY}@db/e?sslmod=require", "did you mean sslmode?"),
         (f"postgresql://router:{CANARY}@db/e?{CANARY}=1", "none of the known ones"),
