@@ -28,8 +28,9 @@ from router.config import Settings, archive_folder
 from router.model import StartFailed
 from router.store import Ops, StoreLimits, look_into
 
-#: How much a search stands back for what else runs here.
-_NICENESS = 10
+#: How much a search stands back for what else runs here: it is left a quarter of a core that the
+#: router wants too. With 10 it is a tenth, and on a busy machine a search took longer than it may.
+_NICENESS = 5
 
 
 class SearchedFor(TypedDict):
