@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -59,23 +58,16 @@ def slice_behind() -> int:
 def test_a_thread_that_stays_behind_makes_way_in_long_work() -> None:
     """It sleeps now and then, whatever it goes through; any other thread goes on."""
     with ThreadPoolExecutor(1, initializer=stay_behind) as behind:
-        seconds, slept = behind.submit(gone_through_gently, 40).result()
-    assert seconds >= 40 * (0.0004 + 0.0005)
-    assert slept >= 40
+        assert behind.submit(gone_through_gently, 40).result() >= 40 * (0.0004 + 0.0005)
     items = [1, 2]
     assert gently(items) is items
 
 
-def gone_through_gently(items: int) -> tuple[float, int]:
-    """How long it takes, in seconds, where each of them takes 0.4 ms, and how often it sleeps."""
-    began, before = time.monotonic(), sleeps()
+def gone_through_gently(items: int) -> float:
+    """How long it takes, in seconds, where each of them takes 0.4 ms."""
+    began = time.monotonic()
     for _ in gently(range(items)):
         until = time.monotonic() + 0.0004
         while time.monotonic() < until:
             pass
-    return time.monotonic() - began, sleeps() - before
-
-
-def sleeps() -> int:
-    """How often the calling thread has left its core to wait."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    return time.monotonic() - began
