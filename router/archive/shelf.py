@@ -13,7 +13,6 @@ from secrets import token_hex
 from router.archive.reading import span
 from router.archive.segments import Segment, every_file, finished_name, found, open_name
 from router.archive.zstd import compress
-from router.net import make_way
 
 #: The size of a segment that is full, in bytes, and the least that it is made smaller to.
 FULL, LEAST_BYTES = 16 * 1024 * 1024, 64 * 1024
@@ -142,7 +141,7 @@ class Shelf:
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(fd, "wb") as file, path.open("rb") as text:
-                    compress(text, file, make_way)
+                    compress(text, file)
                 part.rename(name)
             except OSError:
                 part.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Literal, NotRequired, TypedDict
@@ -26,11 +25,8 @@ from router.archive import (
 )
 from router.config import Settings, archive_folder
 from router.model import StartFailed
+from router.net import stay_behind
 from router.store import Ops, StoreLimits, look_into
-
-#: How much a search stands back for what else runs here: it is left a quarter of a core that the
-#: router wants too. With 10 it is a tenth, and on a busy machine a search took longer than it may.
-_NICENESS = 5
 
 
 class SearchedFor(TypedDict):
@@ -73,7 +69,7 @@ class Found(TypedDict):
 
 def search(settings: Settings) -> None:
     """Look for what is asked on stdin, say on stdout what was found. Raises RouterError."""
-    os.nice(_NICENESS)
+    stay_behind()
     asked: SearchedFor = json.load(sys.stdin)
     json.dump(asyncio.run(_found(settings, asked)), sys.stdout)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.support.command import running
+from tests.support.command import Running, running
 from tests.support.house import event, routes
 from tests.support.sockets import free_port
 
@@ -15,26 +16,30 @@ THIRD = (
 )
 
 
+def demonstrated(
+    folder: Path, *required: str, wait: str, **optional: str
+) -> AbstractContextManager[Running]:
+    """The demo with these required targets, whose EBaaS waits for so long, and optional ones."""
+    file = folder / "routes.yaml"
+    urls = {name: f"http://127.0.0.1:{free_port()}/" for name in required}
+    file.write_text(json.dumps(routes(urls, optional, ebaas={"waits": [wait]})))
+    return running("demo", "--config", str(file), "--port", "0")
+
+
 def test_it_leaves_a_retry_to_be_seen(tmp_path: Path) -> None:
     """The optional target fails the demo's own event, whatever else is sent meanwhile."""
-    file = tmp_path / "routes.yaml"
-    urls = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "maybe")}
-    table = routes({"one": urls["one"]}, {"maybe": urls["maybe"]}, ebaas={"waits": ["10ms"]})
-    file.write_text(json.dumps(table))
-    with running("demo", "--config", str(file), "--port", "0") as demo:
+    maybe = f"http://127.0.0.1:{free_port()}/"
+    with demonstrated(tmp_path, "one", wait="10ms", maybe=maybe) as demo:
         demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
         for _ in range(6):
-            request = urllib.request.Request(urls["maybe"], event(changes=[3]), method="POST")
+            request = urllib.request.Request(maybe, event(changes=[3]), method="POST")
             with urllib.request.urlopen(request) as answer:
                 assert json.load(answer)["code"] == "000"
 
 
 def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
     """It plays EBaaS twice: once all is well, and once a retry calls the one that failed alone."""
-    file = tmp_path / "routes.yaml"
-    required = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "two")}
-    file.write_text(json.dumps(routes(required, ebaas={"waits": ["10ms"]})))
-    with running("demo", "--config", str(file), "--port", "0") as demo:
+    with demonstrated(tmp_path, "one", "two", wait="10ms") as demo:
         demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
         assert demo.interrupt() == 0
     told = demo.stdout[demo.stdout.index("") + 1 :]
@@ -48,10 +53,7 @@ def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
 
 def test_events_of_others_are_not_its_own(tmp_path: Path) -> None:
     """What somebody sends while it waits for its retry is not told as that."""
-    file = tmp_path / "routes.yaml"
-    required = {name: f"http://127.0.0.1:{free_port()}/" for name in ("one", "two")}
-    file.write_text(json.dumps(routes(required, ebaas={"waits": ["1s"]})))
-    with running("demo", "--config", str(file), "--port", "0") as demo:
+    with demonstrated(tmp_path, "one", "two", wait="1s") as demo:
         demo.wait_for(lambda: "  request 1 of 21" in demo.stdout)
         url = demo.stdout[0].removeprefix("EBaaS callback router on ")
         with urllib.request.urlopen(urllib.request.Request(url, event(), method="POST")) as answer:

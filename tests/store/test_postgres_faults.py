@@ -300,51 +300,52 @@ def sign_of(name: str) -> bytes:
 _BEHIND = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication"
 
 
+@contextmanager
+def standing_by(ground: Ground, folder: Path) -> Iterator[tuple[Server, Scene]]:
+    """A standby of the server, and a router whose store is wherever the way leads."""
+    with closing(Server(primary=ground.server)) as standby:
+        standby.start()
+        with scene(folder, Database(standby, ground.database.name, ground.way.port)) as at:
+            yield standby, at
+
+
 @long
 def test_a_failover(ground: Ground, tmp_path: Path) -> None:
     """The server is lost, and another takes its address: first as a standby, which refuses every
     write, then in its place. What was recorded is known there, and no router is started anew."""
-    standby = Server(primary=ground.server)
-    with closing(standby):
-        standby.start()
-        database = Database(standby, ground.database.name, ground.way.port)
-        with scene(tmp_path, database) as at:
-            assert at.router.post("fails-before") == "500"
-            assert at.router.post("queues-before") == "000"
-            wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
-            assert {"fails-before", "queues-before"} <= states(database).keys()
-            with ground.server.down(immediately=True):
-                ground.way.to = standby.port
-                ground.way.cut()
-                during(at, {"read_only", *AWAY})
-                wait_until(lambda: is_refused(at))
-                standby.rows("SELECT pg_promote()")
-                after(at)
+    with standing_by(ground, tmp_path) as (standby, at):
+        assert at.router.post("fails-before") == "500"
+        assert at.router.post("queues-before") == "000"
+        wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+        assert {"fails-before", "queues-before"} <= states(at.store).keys()
+        with ground.server.down(immediately=True):
+            ground.way.to = standby.port
+            ground.way.cut()
+            during(at, {"read_only", *AWAY})
+            wait_until(lambda: is_refused(at))
+            standby.rows("SELECT pg_promote()")
+            after(at)
 
 
 @long
 def test_a_failover_that_lost_the_last_commits(ground: Ground, tmp_path: Path) -> None:
     """A record had its 000, and the new server has it open still: the next event of that body is
     delivered in full, though nobody was answered while the server was away."""
-    standby = Server(primary=ground.server)
-    with closing(standby):
-        standby.start()
-        database = Database(standby, ground.database.name, ground.way.port)
-        with scene(tmp_path, database) as at:
-            assert at.router.post("fails") == "500"
-            wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
-            standby.stop()
-            at.healed.set()
+    with standing_by(ground, tmp_path) as (standby, at):
+        assert at.router.post("fails") == "500"
+        wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
+        standby.stop()
+        at.healed.set()
+        assert at.router.post("fails") == "000"
+        with ground.server.down(immediately=True):
+            standby.start()
+            standby.rows("SELECT pg_promote()")
+            ground.way.to = standby.port
+            ground.way.cut()
+            wait_until(lambda: standby.rows(CONNECTED))
+            assert states(at.store)["fails"]["weak"] == "awaiting"
             assert at.router.post("fails") == "000"
-            with ground.server.down(immediately=True):
-                standby.start()
-                standby.rows("SELECT pg_promote()")
-                ground.way.to = standby.port
-                ground.way.cut()
-                wait_until(lambda: standby.rows(CONNECTED))
-                assert states(database)["fails"]["weak"] == "awaiting"
-                assert at.router.post("fails") == "000"
-                assert [got.code for got in at.strong.of("fails")] == ["000", "000"]
+            assert [got.code for got in at.strong.of("fails")] == ["000", "000"]
 
 
 def is_refused(at: Scene) -> bool:
