@@ -10,7 +10,6 @@ request's line, or `late` where an earlier answer came too late.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.numbers import numbers
 from tests.support import postgres
 from tests.support.serving import Serving, Target, serving, target
 
@@ -121,5 +121,4 @@ def measure(nodes: int, events: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    measure(*(given or [2, 1000]))
+    measure(*numbers("duplicates", __doc__, nodes=2, events=1_000))

@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
 from urllib.request import urlopen
 
+from bench.numbers import numbers
 from router.model.event import Event, Letter
 from router.store.promises import DeliveryRow, Record, Stage, State
 from router.store.sqlite.file import connect
@@ -306,7 +307,7 @@ def loaded(what: str) -> Iterator[None]:
     print(f"{what}; load average {before:.1f} before, {os.getloadavg()[0]:.1f} after\n", flush=True)
 
 
-def main(events: int = 3_000, rounds: int = 7, rows: int = 1_000_000) -> None:
+def main(events: int, rounds: int, rows: int) -> None:
     with TemporaryDirectory(dir=".") as name:
         folder = Path(name).absolute()
         with loaded(f"CPU of the router, {rounds} rounds of {events:,} events"):
@@ -333,4 +334,4 @@ def main(events: int = 3_000, rounds: int = 7, rows: int = 1_000_000) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*numbers("store", __doc__, events=3_000, rounds=7, rows=1_000_000))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -23,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench.numbers import numbers
 from bench.processes import precedence
 from bench.store import Router, load, loaded, target, write_routes
 from tests.support.postgres import Server, running
@@ -153,10 +153,10 @@ async def bench(folder: Path, events: int, rounds: int) -> None:
             await compare(by_name, events, rounds)
 
 
-def main(events: int = 3_000, rounds: int = 5) -> None:
+def main(events: int, rounds: int) -> None:
     with TemporaryDirectory(dir=".") as name:
         asyncio.run(bench(Path(name).absolute(), events, rounds))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*numbers("stores", __doc__, events=3_000, rounds=5))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from bench.numbers import numbers
 from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.postgres.schema import migration
 from router.store.sqlite.file import prepare
@@ -78,8 +78,7 @@ def postgresql(events: int) -> tuple[int, float]:
     return int(size), seconds
 
 
-def main() -> None:
-    events = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+def main(events: int) -> None:
     with TemporaryDirectory() as folder:
         figures = {"SQLite": sqlite(Path(folder) / "store.db", events)}
     figures["PostgreSQL"] = postgresql(events)
@@ -88,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*numbers("upgrade", __doc__, events=1_000_000))
