@@ -194,7 +194,9 @@ class Observer:
         if retry.cause is not None:
             fields["cause"] = str(retry.cause)
             self._metrics.repeats[retry.cause] += 1
-        if row.state is State.DEAD:
+        if retry.unrecorded:
+            fields["unrecorded"] = retry.unrecorded
+        if row.state is State.DEAD and not retry.unrecorded:
             numbers.dead_letters[row.reason] += 1
             self._keep("error", "dead_letter", fields)
             self._happenings.dead(row.target, row.reason, due.event_id, fields["event_key"])

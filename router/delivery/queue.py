@@ -35,6 +35,9 @@ REMOVED_AFTER: Final = 600.0
 #: How much longer than any attempt a lease lasts, in seconds.
 LEASE_MARGIN = 30.0
 
+#: Of an attempt that took longer than its lease, so that the delivery is another's by now.
+LEASE_OVER: Final = "lease_over"
+
 #: The most that is ended or deleted in one step, so that no commit is long.
 END_STEP: Final = 200
 
@@ -55,8 +58,10 @@ class Retry:
     due: Due
     #: None where the target is in no configuration any more.
     attempt: Attempt | None
-    #: The delivery from now on.
+    #: The delivery from now on, unless `unrecorded`.
     row: DeliveryRow
+    #: Why the store does not have it: its own word, or LEASE_OVER.
+    unrecorded: str = ""
 
     @property
     def cause(self) -> Cause | None:
@@ -254,13 +259,25 @@ class Queue:
         return Retry(due, attempt, row)
 
     async def _finish(self, retry: Retry) -> None:
-        now = self._store.now()
-        if retry.row.state is State.ACKNOWLEDGED:
+        try:
+            unrecorded = "" if await self._recorded(retry) else LEASE_OVER
+        except StoreFailed as error:
+            self._tell(replace(retry, unrecorded=str(error)))
+            raise
+        self._tell(replace(retry, unrecorded=unrecorded))
+
+    async def _recorded(self, retry: Retry) -> bool:
+        due, row, now = retry.due, retry.row, self._store.now()
+        if row.state is State.ACKNOWLEDGED:
             # Whatever has become of the delivery: even a lost lease does not unsay it.
-            await self._store.acknowledge(retry.due.event_id, retry.row.target, now, CALL_TIMEOUT)
-        elif not await self._store.finish(retry.due, retry.row, now, CALL_TIMEOUT):
-            return
-        self._watcher.retried(retry)
+            await self._store.acknowledge(due.event_id, row.target, now, CALL_TIMEOUT)
+            return True
+        return await self._store.finish(due, row, now, CALL_TIMEOUT)
+
+    def _tell(self, retry: Retry) -> None:
+        """An attempt is told of whatever has become of its record, for its target has seen it."""
+        if retry.attempt is not None or not retry.unrecorded:
+            self._watcher.retried(retry)
 
 
 def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:

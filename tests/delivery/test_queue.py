@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -14,13 +15,16 @@ from typing import cast
 
 import pytest
 
+from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.queue import MAX_IN_FLIGHT, MAX_PER_TARGET, REMOVED_AFTER, shares
-from router.delivery.rules import TARGET_REMOVED
+from router.delivery.happenings.noticed import Happenings
+from router.delivery.observer import Observer
+from router.delivery.queue import LEASE_OVER, MAX_IN_FLIGHT, MAX_PER_TARGET, REMOVED_AFTER, shares
+from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter
 from router.net import Gone
-from router.routing.table import Plan
+from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
 from router.store.promises import (
     DeliveryRow,
@@ -28,6 +32,8 @@ from router.store.promises import (
     Stage,
     State,
 )
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
@@ -175,6 +181,45 @@ async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
         other.time += 60
         await other.until(1)
         assert [row.state for row in await states(other)] == [State.ACKNOWLEDGED]
+
+
+@pytest.mark.parametrize("attempt", [YES, NO])
+async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: Attempt) -> None:
+    """Its target has seen the event, and the store's own word says why nothing is known of it."""
+    async with opened(tmp_path, "one") as scene:
+        await scene.queue("event", "one")
+        await scene.begun()
+        with closing(sqlite3.connect(tmp_path / "store.db")) as other:
+            other.execute("ALTER TABLE deliveries RENAME TO away")
+        scene.answers["one"] = attempt
+        scene.released.set()
+        await until(lambda: not scene.the_queue._in_flight)
+        (retry,) = scene.retries
+        assert retry.attempt == attempt
+        assert [retry.unrecorded] == [str(error) for error in scene.troubles]
+
+
+async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> None:
+    """It is no dead letter, though it was the last one: the delivery is who has it now's to end."""
+    async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
+        terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
+        slow.the_queue._in_force = lambda: InForce(RouteTable([], slow.targets), terms)
+        await slow.queue("event", "one")
+        await slow.begun()
+        other.time += 60
+        await other.begun()
+        slow.answers["one"] = NO
+        slow.released.set()
+        await until(lambda: slow.retries)
+        (retry,) = slow.retries
+        assert (retry.row.state, retry.unrecorded) == (State.DEAD, LEASE_OVER)
+        metrics = Metrics()
+        said = io.StringIO()
+        Observer(Log(said), metrics, Happenings(lambda *_: None)).retried(retry)
+        assert " retried event_id=event " in said.getvalue()
+        assert f"unrecorded={LEASE_OVER}" in said.getvalue()
+        assert sum(metrics.of("one").dead_letters.values()) == 0
+        assert [row.state for row in await states(slow)] == [State.QUEUED]
 
 
 async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
