@@ -35,7 +35,7 @@ REMOVED_AFTER: Final = 600.0
 #: How much longer than any attempt a lease lasts, in seconds.
 LEASE_MARGIN = 30.0
 
-#: Of an attempt that took longer than its lease, so that the delivery is another's by now.
+#: Why an attempt is not recorded: its delivery was taken over, or settled or acted on, meanwhile.
 LEASE_OVER: Final = "lease_over"
 
 #: The most that is ended or deleted in one step, so that no commit is long.
@@ -275,7 +275,7 @@ class Queue:
         return await self._store.finish(due, row, now, CALL_TIMEOUT)
 
     def _tell(self, retry: Retry) -> None:
-        """An attempt is told of whatever has become of its record, for its target has seen it."""
+        """An attempt is told of whatever has become of its record: its target may have seen it."""
         if retry.attempt is not None or not retry.unrecorded:
             self._watcher.retried(retry)
 

@@ -200,7 +200,7 @@ async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: 
 
 
 async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> None:
-    """It is no dead letter, though it was the last one: the delivery is who has it now's to end."""
+    """It is no dead letter, though it was the last one: another process has the delivery now."""
     async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
         terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
         slow.the_queue._in_force = lambda: InForce(RouteTable([], slow.targets), terms)
