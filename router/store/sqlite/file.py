@@ -11,6 +11,7 @@ from pathlib import Path
 
 from router.model import StartFailed, closed, may, why_not
 from router.store.promises import StoreFailed
+from router.store.sqlite.log_index import CountedConnection
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
 #: How long the writer waits for another process's commit, in seconds.
@@ -111,6 +112,7 @@ def connect(
         timeout=patience,
         isolation_level=None,
         check_same_thread=not any_thread,
+        factory=CountedConnection,
     )
     try:
         # NORMAL loses commits at a power cut.
