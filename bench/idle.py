@@ -1,7 +1,8 @@
-"""Callers that have had a reply, and keep their connections: python -m bench.idle URL NUMBER"""
+"""Callers that have had a reply, and keep their connections until stdin ends."""
 
 from __future__ import annotations
 
+import argparse
 import resource
 import socket
 import subprocess
@@ -35,7 +36,15 @@ def idle_callers(url: str, number: int) -> Iterator[None]:
         callers.stdin.close()
 
 
-def main(url: str, number: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__)
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("number", metavar="NUMBER", type=int)
+    args = parser.parse_args()
+    hold(args.url, args.number)
+
+
+def hold(url: str, number: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, number + _SPARE), hard))
     kept = [_caller(urlsplit(url).port or 0, n) for n in range(number)]
@@ -58,4 +67,4 @@ def _caller(port: int, number: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main()

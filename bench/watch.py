@@ -1,10 +1,11 @@
-"""The router, and a file that says when its garbage collector held it up: watch.py FILE serve …
+"""The router, and a file that says when its garbage collector held it up.
 
 Each thread tells the system its name too, by which it is known to whoever looks at the process.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import sys
 import threading
@@ -43,8 +44,13 @@ def name_threads() -> None:
 
 
 def main() -> int:
-    watch_collections(Path(sys.argv.pop(1)))
+    parser = argparse.ArgumentParser(prog="python -m bench.watch", description=__doc__)
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("command", metavar="serve ...", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    watch_collections(args.file)
     name_threads()
+    sys.argv[1:] = args.command
     from router.__main__ import main as serve
 
     return serve()

@@ -383,6 +383,23 @@ def test_a_log_is_read_as_collectors_wrap_it(
     assert len(ran("trace", "--failed", "--log", tmp_path / "log").lines) > 3
 
 
+def test_an_attempt_that_was_not_recorded_is_told_as_that(tmp_path: Path) -> None:
+    """The store may show another state: what the target has had is in the log alone."""
+    again = {"event_id": "one", "target": "ledger", "reason": "timeout"}
+    keep(
+        tmp_path,
+        told("one", ago=70, code="500"),
+        line("retried", ago=60, **again, retry=1, unrecorded="lease_over"),
+        line("retried", ago=50, **again, retry=2),
+    )
+    found = trace(tmp_path, "one")
+    marked = [each for each in found.lines if "not recorded, the store: lease_over" in each]
+    assert len(marked) == 1
+    assert "retry 1: ledger timeout" in marked[0]
+    steps = trace(tmp_path, "one", "--format", "json").json["steps"]
+    assert [step["unrecorded"] for step in steps] == ["", "lease_over", ""]
+
+
 @pytest.mark.parametrize("log", ["serve.log", "-"])
 def test_a_log_for_people_is_told_as_that(tmp_path: Path, log: str) -> None:
     """It has no events, so it is not looked through in vain; an empty one has none yet."""
@@ -488,7 +505,9 @@ def test_no_words_forge_a_line_a_colour_or_a_column(tmp_path: Path, text: str) -
     plain = told(
         "one", ago=70, targets={"ledger": REFUSED, "x": REFUSED}, trace_id="t", changes=["c"]
     )
-    later = line("retried", event_id="one", target=text, cause=text, retry=1, reason=text)
+    later = line(
+        "retried", event_id="one", target=text, cause=text, retry=1, reason=text, unrecorded=text
+    )
     keep(
         tmp_path / "plain", plain, line("retried", event_id="one", target="x", reason="x", retry=1)
     )
@@ -511,7 +530,9 @@ def test_what_strangers_say_stands_in_quotes(tmp_path: Path) -> None:
     said = {**REFUSED, **dict.fromkeys(names, text)}
     fields: dict[str, Any] = dict.fromkeys(("event_key", "trace_id", "request_id", "cause"), text)
     one = told("one", targets={text: said}, changes=[text], routes=[text], **fields)
-    later = line("retried", event_id="one", target=text, cause=text, retry=1, reason=text)
+    later = line(
+        "retried", event_id="one", target=text, cause=text, retry=1, reason=text, unrecorded=text
+    )
     found = trace(keep(tmp_path, one, later), "one").out
     assert found.count(text) > 10
     assert found.count(f"'{text}'") == found.count(text)

@@ -99,6 +99,8 @@ class LateAttempt:
     retry: int | None
     #: `replay` where a person had asked for it.
     cause: str
+    #: Why the store does not know of it; `""` where it does.
+    unrecorded: str
 
     @property
     def failed(self) -> bool:
@@ -167,6 +169,7 @@ def _later(line: Mapping[str, Any], what: LateKind) -> LateAttempt:
         tried=_tried(_text(line, "target"), line),
         retry=_whole(line, "retry"),
         cause=_text(line, "cause"),
+        unrecorded=_text(line, "unrecorded"),
     )
 
 

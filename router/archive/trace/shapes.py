@@ -59,6 +59,7 @@ class LateShape(AtTargetShape):
     event_key: str
     retry: int | None
     cause: str
+    unrecorded: str
 
 
 class MissedShape(AtTargetShape):
@@ -257,6 +258,7 @@ def _late(late: LateAttempt) -> LateShape:
         "event_key": late.event_key,
         "retry": late.retry,
         "cause": late.cause,
+        "unrecorded": late.unrecorded,
         **_at_target(late.tried),
     }
 

@@ -108,7 +108,7 @@ def _request(told: RequestShape) -> str:
     if told["cause"]:
         notes.append(f"targets may have seen it before: {_plain(told['cause'])}")
     if told["unrecorded"]:
-        notes.append(f"not recorded, the store: {_plain(told['unrecorded'])}")
+        notes.append(_unrecorded(told))
     if told["unqueued"]:
         notes.append("an optional delivery found no room in the store")
     if told["what"] == "unmatched":
@@ -167,7 +167,12 @@ def _later(late: LateShape) -> str:
     if late["cause"]:
         what += f" ({_plain(late['cause'])})"
     ms = "" if late["ms"] is None else f", {late['ms']:,g} ms"
-    return f"{what}: {_plain(late['target'])} {_why(late)}{ms}"
+    note = f" ({_unrecorded(late)})" if late["unrecorded"] else ""
+    return f"{what}: {_plain(late['target'])} {_why(late)}{ms}{note}"
+
+
+def _unrecorded(step: RequestShape | LateShape) -> str:
+    return f"not recorded, the store: {_plain(step['unrecorded'])}"
 
 
 def _standing(story: StoryShape, now: float) -> Iterator[str]:

@@ -90,7 +90,8 @@ function stepTold(step) {
         targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
     default:
       return line(step, [lateTold(step), text('gap'), targetLink(step.target), text('colon'), ended(step),
-        step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`)],
+        step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
+        unrecorded(step)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
   }
 }
@@ -105,7 +106,6 @@ function requestTold(step) {
   const notes = [
     step.what === 'unmatched' ? text('no_route') : null,
     step.cause ? text('step.seen_before', { cause: step.cause }) : null,
-    step.unrecorded ? text('step.unrecorded', { why: step.unrecorded }) : null,
     step.unqueued ? text('step.unqueued') : null,
     step.routes.length ? text('step.routes', { routes: step.routes.join(', ') }) : null,
   ].filter(Boolean);
@@ -114,8 +114,14 @@ function requestTold(step) {
       : text('step.a_request'),
     step.code ? told('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
     step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
+    unrecorded(step),
     notes.map((note) => h('span', { class: 'note' }, note)),
   ];
+}
+
+function unrecorded(step) {
+  return step.unrecorded
+    ? h('span', { class: 'note' }, text('step.unrecorded', { why: step.unrecorded })) : null;
 }
 
 /** A line for each attempt, with how long it took beside the longest. */
