@@ -211,6 +211,21 @@ async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: St
     assert await states(store, opened) == {"one": State.ACKNOWLEDGED}
 
 
+async def test_a_closed_store_says_so(place: Place) -> None:
+    """At once, and opens nothing again: nobody would close that."""
+    async with place.store() as store:
+        event = await add(store, awaiting("one"))
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.find(letter().digest, T),
+        lambda: store.usage(T),
+        lambda: store.acknowledge(event.event_id, "one", NOW, T),
+    ]
+    for ask in asked:
+        async with asyncio.timeout(T / 2):
+            with pytest.raises(StoreFailed, match=r"^closed$"):
+                await ask()
+
+
 async def test_only_one_of_many_closes(place: Place) -> None:
     """Also when they come at once, from two processes."""
     async with place.store() as one, place.store() as two:

@@ -193,6 +193,8 @@ class SqliteStore:
             raise self._failed(error) from None
 
     def _reopen(self) -> sqlite3.Connection:
+        if self._writer.is_closed:
+            raise StoreFailed("closed")
         reader = self._reader = open_reader(self._path)
         self._looking = reader.cursor()
         self._known = KnownDigests()

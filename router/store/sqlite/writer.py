@@ -68,6 +68,7 @@ class CommitWriter:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection | None = None
+        self.is_closed = False
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
         #: What is out of room for attempts: targets, and `""` for the store as a whole.
@@ -76,13 +77,17 @@ class CommitWriter:
         self.committed: Callable[[float], None] = lambda seconds: None
 
     def submit(self, job: Job) -> None:
-        """Raises StoreFailed where too many are waiting already."""
+        """Raises StoreFailed where too many are waiting already, or it is closed."""
+        if self.is_closed:
+            raise StoreFailed("closed")
         if self._jobs.qsize() >= _MAX_WAITING:
             raise StoreFailed("slow")
         self._jobs.put(job)
 
     async def close(self, timeout: float) -> None:
-        """Finish what is waiting, for so long; a thread that hangs is left behind."""
+        """Take no more, and finish what is waiting, for so long; a thread that hangs is left
+        behind."""
+        self.is_closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, timeout)
 
