@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from router.store.sqlite import file as sqlite_file
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.queueing import NO, opened
-from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.shop import PostgresShop, Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
 #: How many deliveries the large store has, if not as many as is quick. The long form, minutes, is
@@ -558,6 +559,19 @@ def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.Monke
     assert finished.code == 1
     assert "the store failed: locked" in finished.err
     assert shop.count(State.DEAD) == 1
+
+
+@pytest.mark.postgresql
+def test_a_store_that_does_not_answer_is_told_of(tables: PostgresShop) -> None:
+    """Somebody has its tables for himself. It goes on as soon as they are there again."""
+    tables.clear()
+    tables.add("one")
+    with ExitStack() as stack:
+        with tables.unreadable():
+            listing = stack.enter_context(running("deliveries", "list", "--store", tables.option))
+            listing.wait_for(lambda: listing.stderr)
+        assert (listing.wait(), len(listing.stdout)) == (0, 2)
+        assert listing.stderr[0] == "ebaas-router: the store has not answered for 2 s"
 
 
 def replay_all(shop: Shop) -> list[str]:

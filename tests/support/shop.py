@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -208,8 +208,19 @@ class PostgresShop(Shop):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
+        with self._locked("EXCLUSIVE"):
+            yield
+
+    @contextmanager
+    def unreadable(self) -> Iterator[None]:
+        """Who reads waits."""
+        with self._locked("ACCESS EXCLUSIVE"):
+            yield
+
+    @contextmanager
+    def _locked(self, mode: LiteralString) -> Iterator[None]:
         with self._connection.transaction(force_rollback=True):
-            self._connection.execute("LOCK TABLE events, deliveries IN EXCLUSIVE MODE")
+            self._connection.execute(f"LOCK TABLE events, deliveries IN {mode} MODE")
             yield
 
     def is_alone(self) -> bool:

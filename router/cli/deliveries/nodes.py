@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from router.cli.columns import columns, counted
-from router.cli.deliveries.store import add_store, opened_ops
+from router.cli.deliveries.store import add_store, opened_ops, told_while_slow
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_setting
 from router.cli.printing import say_json, say_lines
 from router.cli.remote import add_remote, read_remote
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _mind_shared(args)
         with opened_ops(args) as (runner, ops):
-            found = runner.run(ops.nodes())
+            found = runner.run(told_while_slow(ops.nodes()))
         nodes = [*map(node_shape, found or ())]
     nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
     if args.format == "json":

@@ -6,13 +6,14 @@ import asyncio
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.cli.deliveries.source import Preview
+from router.cli.deliveries.store import told_while_slow
 from router.config import MapNode, ScalarNode, parse_document, read
 from router.contract import PLATFORM
 from router.model import ConfigInvalid, SettingInvalid, new_id
@@ -65,7 +66,7 @@ class StoredDeliveries:
         return self._counts(selection_of(filters, self.now()))
 
     def _counts(self, selection: Selection) -> list[CountShape]:
-        return count_shapes(self._runner.run(self._ops.counts(selection)))
+        return count_shapes(self._ask(self._ops.counts(selection)))
 
     def pages(self, filters: Filters, limit: int) -> Iterator[Sequence[EntryShape]]:
         for page in self._each(self._ops.pages(selection_of(filters, self.now()), _PAGE)):
@@ -75,13 +76,13 @@ class StoredDeliveries:
                 return
 
     def actions(self, limit: int) -> list[ActionShape]:
-        return [*map(action_shape, self._runner.run(self._ops.actions(limit)))]
+        return [*map(action_shape, self._ask(self._ops.actions(limit)))]
 
     def pauses(self) -> list[PauseShape]:
-        return [*map(pause_shape, self._runner.run(paused(self._ops)))]
+        return [*map(pause_shape, self._ask(paused(self._ops)))]
 
     def dossier(self, event_id: str, *, body: bool) -> DossierShape | None:
-        found = self._runner.run(self._ops.dossier(event_id))
+        found = self._ask(self._ops.dossier(event_id))
         return None if found is None else dossier_shape(found, body=body)
 
     def targets(self) -> set[str] | None:
@@ -114,20 +115,23 @@ class StoredDeliveries:
 
     def pause(self, target: str, until: str, because: str, who: str | None) -> PauseShape:
         try:
-            made = self._runner.run(pause(self._ops, target, until, because, who or whoever()))
+            made = self._ask(pause(self._ops, target, until, because, who or whoever()))
         except ValueError as error:
             raise SettingInvalid(str(error)) from None
         return pause_shape(made)
 
     def resume(self, target: str, who: str | None) -> PauseShape | None:
-        ended = self._runner.run(resume(self._ops, target, who or whoever()))
+        ended = self._ask(resume(self._ops, target, who or whoever()))
         return None if ended is None else pause_shape(ended)
+
+    def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(told_while_slow(question))
 
     def _each(self, found: AsyncIterator[T]) -> Iterator[T]:
         async def following() -> T | None:
             return await anext(found, None)
 
-        while (each := self._runner.run(following())) is not None:
+        while (each := self._ask(following())) is not None:
             yield each
 
 
