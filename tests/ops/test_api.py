@@ -340,6 +340,17 @@ def test_why_there_is_nothing_to_do(router: Console) -> None:
     assert preview["why"] == ["event no-such: never kept, or over for long enough"]
 
 
+@pytest.mark.parametrize(("who", "target"), [("ops", "no-such"), ("ledger", "audit")])
+def test_a_preview_of_nothing_does_nothing(router: Console, who: str, target: str) -> None:
+    """Also where all of it is another team's, of which nothing is said."""
+    wanted = {"target": [target], "dry_run": True}
+    preview = router.ask("POST", "/deliveries/replay", who, json=wanted).json()
+    assert (preview["number"], preview["counts"]) == (0, [])
+    done = router.ask("POST", "/deliveries/replay", who, json={"token": preview["token"]})
+    assert done.status_code == 200, done.text
+    assert (done.json()["changed"], done.json()["left"], done.json()["more"]) == (0, 0, False)
+
+
 def test_a_target_is_paused_and_goes_on(router: Console) -> None:
     """With a reason and an end; its deliveries wait meanwhile. Who has done it is told."""
     paused = router.post("/targets/billing/pause", {"until": "10m", "because": "a move"})["paused"]
@@ -551,6 +562,9 @@ def test_a_preview_of_all_is_none_for_a_team(tmp_path: Path) -> None:
     """Where its maker has become one since."""
     with console(tmp_path) as router:
         path = tmp_path / "tokens.yaml"
+        router.targets["ledger"].code = always("700")
+        router.send("l.x.all.1", "all-1")
+        router.wait_for("dead", 1, "ledger", "l.x.all.1")
         token = router.post("/deliveries/replay", {"match": ["*"], "dry_run": True})["token"]
         tokens = json.loads(path.read_text())["tokens"]
         tokens[0]["owner"] = "team ledger"

@@ -194,13 +194,15 @@ def _told(
 
 async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
+    action = Action(
+        previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
+    )
+    if not previewed["number"]:
+        return DoneShape(action=action_shape(action), changed=0, left=0, more=False)
     selection = selection_again(previewed["selection"])
     # A holder that all were there for may be a team's by now.
     if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
-    action = Action(
-        previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
-    )
     changed, more, ends = 0, False, time.monotonic() + _ACT_FOR
     async with asked.parts.stored.asked() as ops:
         action = replace(action, at=ops.now())
