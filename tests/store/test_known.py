@@ -24,6 +24,7 @@ from router.model import Event, Letter
 from router.store import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.ops import Selection
 from router.store.sqlite import SqliteStore, reading
+from router.store.sqlite.file import connect
 from router.store.sqlite.known import MOST_KNOWN
 from router.store.sqlite.ops import SqliteOps
 
@@ -232,19 +233,112 @@ async def test_its_descriptors_end_with_it(path: Path) -> None:
 
 
 async def test_with_no_descriptor_left_it_looks(path: Path) -> None:
+    """For as long as its connection lives; the next one tries again."""
     store = await SqliteStore.open(path, LIMITS)
     await store.usage(T)  # SQLite has its own by now
     await add(store, 1)
     usual = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for spare in (0, 1):
-        free = os.dup(0)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, usual[1]))
-        try:
-            for number in (1, 2):
-                assert await looks(store, number)
-                assert await there(store, number) == (number == 1)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))
+    try:
+        for number in (1, 2):
+            assert await there(store, number) == (number == 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert await looks(store, 2)
+    store._close_reader()
+    assert await there(store, 1)
     await until_it_knows(store)
+    await store.close()
+
+
+async def test_a_damaged_page_costs_its_own_rows_alone(path: Path) -> None:
+    """What the table can't be read for is looked up by the index, as ever."""
+    store = await SqliteStore.open(path, LIMITS)
+    for number in range(300):
+        await add(store, number)
+    await store.close()
+    content = path.read_bytes()
+    size = int.from_bytes(content[16:18], "big")
+    pages = [content[at : at + size] for at in range(0, len(content), size)]
+    leaf_of_a_table, name = 0x0D, digest_of(150).hex().encode()
+    (damaged,) = [n for n, page in enumerate(pages) if page[0] == leaf_of_a_table and name in page]
+    store = await SqliteStore.open(path, LIMITS)
+    with path.open("r+b") as file:
+        file.seek(damaged * size)
+        file.write(random.Random(1).randbytes(size))
+    assert [await there(store, number) for number in (-1, 0, 299)] == [False, True, True]
+    await store.close()
+
+
+async def test_an_older_file_in_its_place_is_seen(path: Path) -> None:
+    """By `.restore`, which SQLite allows beside a router: its numbers are given anew."""
+    store = await SqliteStore.open(path, LIMITS)
+    backup = path.with_name("backup.db")
+    await add(store, 0)
+    await until_it_knows(store)
+    with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(backup)) as kept:
+        live.backup(kept)
+        for number in range(1, 20):
+            await add(store, number)
+        await until_it_knows(store)
+        kept.backup(live)
+    for number in range(100, 110):
+        await add(store, number)
+        assert await there(store, number)
+    await until_it_knows(store)
+    assert [await there(store, number) for number in (0, 19, 109)] == [True, False, True]
+    await store.close()
+
+
+@pytest.mark.parametrize("gone", ["", "-shm"])
+async def test_a_file_in_its_place_is_not_taken_for_it(path: Path, gone: str) -> None:
+    """It goes on with what it has open, though it has never looked yet."""
+    store = await SqliteStore.open(path, LIMITS)
+    await add(store, 1)
+    for end in [gone] if gone else ["", "-wal", "-shm"]:
+        Path(f"{path}{end}").unlink()
+    another = await SqliteStore.open(path, LIMITS)
+    await there(another, 1)
+    for number in range(1, 10):
+        await add(store, number + 10)
+        assert await there(store, number + 10)
+    await another.close()
+    await store.close()
+
+
+async def test_a_connection_that_ends_beside_one_that_begins(path: Path) -> None:
+    """Whoever of one process is the last takes the index away, and the next one makes another."""
+    store = await SqliteStore.open(path, LIMITS)
+    ending = False
+
+    def come_and_go() -> None:
+        while not ending:
+            connection = connect(path)
+            connection.execute("SELECT 1 FROM events").fetchone()
+            connection.close()
+
+    beside = asyncio.create_task(asyncio.to_thread(come_and_go))
+    try:
+        for number in range(300):
+            await add(store, number)
+            store._close_reader()
+            store._writer._recover(None)
+            assert await there(store, number)
+            await there(store, -1)
+            await add(store, -number - 2)
+            assert await there(store, -number - 2)
+    finally:
+        ending = True
+        await beside
+    await store.close()
+
+
+async def test_a_name_that_is_no_text_will_do(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db"))
+    store = await SqliteStore.open(path, LIMITS)
+    await add(store, 1)
+    await until_it_knows(store)
+    assert await there(store, 1)
     await store.close()

@@ -114,6 +114,7 @@ def connect(
         check_same_thread=not any_thread,
         factory=CountedConnection,
     )
+    connection.count(path)
     try:
         # NORMAL loses commits at a power cut.
         connection.execute("PRAGMA synchronous = FULL")

@@ -2,85 +2,50 @@
 
 The processes that use a file share the index of its write-ahead log as memory: `-shm` beside it.
 Each commit leaves another header there (https://sqlite.org/walformat.html): while that is as it
-was, so is all that a look-up can find.
+was, so is all that a look-up can find. It is read as a file: on Linux and macOS that is the same.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
 
-#: The header and its copy, in bytes.
-_HEADER = 96
+#: With so many bytes an index begins: its header and a copy of it. They are others as soon as
+#: somebody has committed.
+HEADER = 96
 
-
-class LogIndex:
-    """The index of one file's log, read alone. It is open for as long as a connection of this
-    process is: to close any descriptor of a file gives up all of the process's locks on it (POSIX),
-    SQLite's too."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        #: How many connections of this process are open.
-        self.connections = 0
-        self._descriptor: int | None = None
-        self._memory: mmap.mmap | None = None
-
-    def open(self) -> mmap.mmap:
-        """Its header, as it is at any time. Raises OSError or ValueError where it can't be had."""
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        if self._memory is None:
-            self._memory = mmap.mmap(self._descriptor, _HEADER, prot=mmap.PROT_READ)
-        return self._memory
-
-    def close(self) -> None:
-        if self._memory is not None:
-            self._memory.close()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-
-
-#: Its path, device and inode: another one may take its place.
-_File = tuple[str, int, int]
-
-#: Of each file that this process has connections to.
-_indexes: dict[_File, LogIndex] = {}
-_lock = threading.Lock()
+#: A device and an inode: a file, whatever it is called.
+_Inode = tuple[int, int]
 
 
 class CountedConnection(sqlite3.Connection):
-    """A connection that knows whether it is the last one of its process to its file."""
+    """A connection that knows whether it is the last one of its process to its file.
 
-    _file: _File | None = None
+    To close any descriptor of a file gives up all locks that the process has on it (POSIX),
+    SQLite's too. So a descriptor of an index stays open until nobody in this process uses the file.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        path: str = self.execute("PRAGMA database_list").fetchone()[2]
+    _file: _Inode | None = None
+
+    def count(self, path: Path) -> None:
+        """It is one of those to that file, as long as it is open. Before it reads anything."""
+        self._path = path
         try:
-            found = Path(path).stat()
+            self._file = _inode(path.stat())
         except OSError:
             return  # it has just been deleted
         with _lock:
-            self._file = (path, found.st_dev, found.st_ino)
-            self._index = _indexes.setdefault(self._file, LogIndex(Path(f"{path}-shm")))
-            self._index.connections += 1
+            _files.setdefault(self._file, _File()).connections += 1
 
-    def header(self) -> mmap.mmap | None:
-        """The header of its log's index: other bytes as soon as somebody has committed. None where
-        it can't be had. To be asked for once the connection has read something: from then on nobody
-        else takes the index away. It is closed with the last connection."""
+    def index(self) -> int:
+        """A descriptor of the index of its log. Not before the connection has read something, for
+        then nobody else takes the index away. Raises OSError where it can't be had."""
+        if self._file is None or _inode(self._path.stat()) != self._file:
+            raise FileNotFoundError
         with _lock:
-            if self._file is None:
-                return None
-            try:
-                return self._index.open()
-            except (OSError, ValueError):
-                return None
+            return _files[self._file].index(Path(f"{self._path.resolve()}-shm"))
 
     def close(self) -> None:
         super().close()
@@ -88,7 +53,48 @@ class CountedConnection(sqlite3.Connection):
             file, self._file = self._file, None
             if file is None:
                 return
-            self._index.connections -= 1
-            if not self._index.connections:
-                del _indexes[file]
-                self._index.close()
+            _files[file].connections -= 1
+            if not _files[file].connections:
+                _files.pop(file).close()
+
+
+class _File:
+    """A file that this process has connections to."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        #: Of the indexes of its log that this process has used, the one in use among them.
+        self._descriptors: dict[_Inode, int] = {}
+
+    def index(self, path: Path) -> int:
+        """Raises OSError, also where SQLite uses another one: it was deleted, or its file moved."""
+        wanted = _inode(path.stat())
+        if wanted not in self._used():
+            raise FileNotFoundError
+        if wanted not in self._descriptors:
+            self._descriptors[wanted] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptors[wanted]
+
+    def _used(self) -> set[_Inode]:
+        """What this process has open, but for what is open here."""
+        used = set()
+        for number in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - of numbers
+            if number not in self._descriptors.values():
+                try:
+                    used.add(_inode(os.fstat(number)))
+                except OSError:
+                    continue  # closed meanwhile, as the one for the list is
+        return used
+
+    def close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+
+
+#: Guards what follows, and all that is in there.
+_lock = threading.Lock()
+_files: dict[_Inode, _File] = {}
+
+
+def _inode(found: os.stat_result) -> _Inode:
+    return found.st_dev, found.st_ino
