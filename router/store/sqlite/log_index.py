@@ -31,7 +31,7 @@ class CountedConnection(sqlite3.Connection):
 
     def count(self, path: Path) -> None:
         """It is one of those to that file, as long as it is open. Before it reads anything."""
-        self._path = path
+        self._path = path.absolute()
         try:
             self._file = _inode(path.stat())
         except OSError:
