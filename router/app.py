@@ -31,7 +31,7 @@ from router.delivery import (
     Sender,
     TracedSender,
 )
-from router.model import ConfigInvalid, RouterError, is_exposed
+from router.model import ConfigInvalid, RouterError, closed, is_exposed, may, there
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
 from router.routing import RouteTable
@@ -199,6 +199,8 @@ class App(Starlette):
         archive = archive_folder(self._settings.archive, self._settings.store)
         if archive and archive.exists() and not archive.is_dir():
             warnings.append(f"the archive {archive} can't be used: it is a file")
+        elif archive and not may(there(archive), os.W_OK | os.X_OK):
+            warnings.append(f"the archive {archive} can't be written: {closed(archive)}")
         return warnings
 
     def _access(self, config: Config) -> Access:

@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.options import add_timeout, parse_url, read_setting, value
+from router.cli.printing import told_while_slow
 from router.config import SETTINGS
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -64,7 +65,7 @@ def ask(
 
     Raises Unanswered.
     """
-    with answering(url, timeout), _deadline(timeout):
+    with answering(url, timeout), told_while_slow(url), _deadline(timeout):
         parts = urlsplit(url)
         own = parts.path if parts.path not in ("", "/") else path
         method = "GET" if body is None else "POST"

@@ -137,13 +137,21 @@ def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_option
 
 
+def parse_wait(text: str) -> float:
+    """Seconds that somebody may take."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError(f"{text!r} is no time at all")
+    return seconds
+
+
 def add_timeout(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str, default: str = "10s"
 ) -> None:
     """`--timeout`: how long `what` may take."""
     parser.add_argument(
         "--timeout",
-        type=value(parse_duration),
+        type=value(parse_wait),
         default=default,
         metavar="TIME",
         help=f"how long {what} may take (default {default})",

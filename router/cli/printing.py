@@ -6,12 +6,17 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from router.telemetry import printable
 
 NAME = "ebaas-router"
+
+#: After how many seconds it is said that somebody has not answered, and how often.
+_SLOW = 2.0
 
 
 def say(text: str) -> None:
@@ -34,6 +39,22 @@ def note(text: str) -> None:
     """A message, one line, behind the program's name. No message is worth a failure of its own."""
     with contextlib.suppress(OSError):
         print(f"{NAME}: {printable(text)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def told_while_slow(who: str) -> Iterator[None]:
+    """While the block waits for somebody who does not answer, that is said."""
+    over, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(_SLOW):
+            note(f"{who} has not answered for {time.monotonic() - began:.0f} s")
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def milliseconds(seconds: float) -> float:

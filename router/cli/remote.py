@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from router import __version__
 from router.cli.asking import Unanswered, answering, ask, connect
 from router.cli.options import AFAR, parse_url, value
-from router.cli.printing import NAME
+from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, trust
 from router.config import VARIABLE_PREFIX, parse_file
@@ -83,8 +83,9 @@ class Remote:
         """Server-sent events, by their names and data, until the router ends them."""
         connection = connect(self._url, self._context, _SILENCE)
         with contextlib.closing(connection), _told(), answering(self._url, _SILENCE):
-            connection.request("GET", self._target(path, query), headers=self._headers)
-            answer = connection.getresponse()
+            with told_while_slow(self._url):
+                connection.request("GET", self._target(path, query), headers=self._headers)
+                answer = connection.getresponse()
             if answer.status != 200:
                 raise self._problem(answer.status, answer.read(_MAX_ANSWER))
             name = ""

@@ -47,6 +47,9 @@ _MAX_ANSWER = 64 * 1024 * 1024
 #: The most of a target's name that is shown, in cells; JSON has all of it.
 _MAX_NAME = 24
 
+#: The cells and lines of what is no terminal.
+_UNBOUNDED = (10**6, 24)
+
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
 #: What is said of a state, where that is not its own name.
@@ -67,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         said = _ask(args)
-        cells = shutil.get_terminal_size().columns
+        cells = shutil.get_terminal_size(_UNBOUNDED).columns
         lines = [] if args.format == "json" else list(_told(said, cells))
     except Unanswered as error:
         note(str(error))

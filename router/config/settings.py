@@ -6,6 +6,7 @@ both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,9 @@ _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: shall be made, and a password be in it.
 _ALMOST_A_URL = re.compile(r"[=@]|:[0-9]+(/|$)")
 _SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
+#: So many workers are allowed on any machine; with more cores one for each.
+_MOST_WORKERS = 16
+
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 #: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
@@ -131,6 +135,15 @@ def parse_count(text: str) -> int:
     number = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
     if number == 0:
         raise ValueError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def parse_workers(text: str) -> int:
+    """A number of processes that this machine can start and stop in a moment."""
+    number, cores = parse_count(text), os.cpu_count() or 1
+    if number > max(_MOST_WORKERS, cores):
+        most = max(_MOST_WORKERS, cores)
+        raise ValueError(f"{text!r} are too many for this machine: {most} at most")
     return number
 
 
@@ -318,7 +331,7 @@ class Settings:
         short="-v",
     )
     workers: int = setting(
-        parse_count,
+        parse_workers,
         "1",
         "N",
         "processes that share the port; the limits are for each, routes.yaml is read by each",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Reason,
         new_id,
     )
-    from router.model.files import closed, may, why_not
+    from router.model.files import closed, may, there, why_not
     from router.model.secret import MASK, Secret, is_exposed
     from router.model.value import Value
 

@@ -18,6 +18,11 @@ def may(path: Path, what: int) -> bool:
     return os.access(path, what, effective_ids=True)
 
 
+def there(path: Path) -> Path:
+    """The path, or the folder that it would be made in."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)
+
+
 def closed(path: Path) -> str:
     """Whose it is, by numbers, which mean the same outside of a container, and who we are.
 

@@ -444,7 +444,7 @@ def test_no_such_event_says_where_was_looked(tmp_path: Path) -> None:
         ([], 2, "which event?"),
         (["x", "--since", "yesterday"], 2, "--since: 'yesterday' is neither"),
         (["x", "--log", "nothing.log"], 3, "there is no file nothing.log"),
-        (["x", "--archive", "nothing"], 3, "there is no such folder"),
+        (["x", "--archive", "nothing"], 3, "--archive: nothing is no folder"),
         (["x", "--store", "nothing.db"], 3, "there is no such file"),
         (["x", "--archive", "none", "--store", "none"], 3, "nowhere to look, neither an archive"),
         (["x", "--limit", "0"], 2, "--limit"),

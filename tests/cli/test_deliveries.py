@@ -268,8 +268,11 @@ def test_what_was_discarded_is_restored(shop: Shop) -> None:
 def test_why_nothing_is_done_is_told(shop: Shop, verb: str, row: DeliveryRow, why: str) -> None:
     """Of an event that was asked for: where its deliveries stand."""
     shop.add("one", row)
-    finished = shop.run(verb, "--event", "one", "--event", "nobody")
+    finished = shop.run(verb, "--event", "one")
     assert finished.code == 0
+    assert why in finished.out
+    finished = shop.run(verb, "--event", "one", "--event", "nobody")
+    assert finished.code == 1
     assert why in finished.out
     assert "event nobody: never kept" in finished.out
 

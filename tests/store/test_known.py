@@ -292,6 +292,48 @@ async def test_an_older_file_in_its_place_is_seen(path: Path) -> None:
     await store.close()
 
 
+async def test_another_history_in_its_place_is_seen(path: Path) -> None:
+    """Of which the last one that is known here is not there, and higher numbers are."""
+    store = await SqliteStore.open(path, LIMITS)
+    for number in range(5):
+        await add(store, number)
+    await until_it_knows(store)
+    other = await SqliteStore.open(path.with_name("other.db"), LIMITS)
+    for number in range(100, 120):
+        await add(other, number)
+    await other.close()
+    with closing(sqlite3.connect(path.with_name("other.db"))) as kept:
+        kept.execute("DELETE FROM deliveries WHERE seq = 5")
+        kept.execute("DELETE FROM bodies WHERE seq = 5")
+        kept.execute("DELETE FROM events WHERE seq = 5")
+        kept.commit()
+        with closing(sqlite3.connect(path)) as live:
+            kept.backup(live)
+    there_now = [number for number in range(100, 120) if await there(store, number)]
+    assert there_now == [100, 101, 102, 103, *range(105, 120)]
+    await until_it_knows(store)
+    assert await there(store, 100)
+    await store.close()
+
+
+class Full(set[bytes]):
+    """A set that there is no memory for."""
+
+    def update(self, *_: object) -> None:
+        raise MemoryError
+
+
+async def test_with_no_memory_left_it_looks(path: Path) -> None:
+    """For as long as its connection lives; the set that could not grow is not used again."""
+    store = await SqliteStore.open(path, LIMITS)
+    await add(store, 1)
+    store._known._digests = Full()
+    assert [await there(store, number) for number in (1, 2)] == [True, False]
+    assert await looks(store, 2)
+    assert not isinstance(store._known._digests, Full)
+    await store.close()
+
+
 @pytest.mark.parametrize("gone", ["", "-shm"])
 async def test_a_file_in_its_place_is_not_taken_for_it(path: Path, gone: str) -> None:
     """It goes on with what it has open, though it has never looked yet."""

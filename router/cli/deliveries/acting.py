@@ -58,7 +58,7 @@ def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     else:
         _report(work, preview.left_out, dry_run=args.dry_run)
         say_lines(why)
-    return BAD if work.trouble else GOOD
+    return BAD if work.trouble or (why and _is_unknown(source, filters)) else GOOD
 
 
 @dataclass(slots=True)
@@ -113,6 +113,11 @@ def _why_not(source: Deliveries, filters: Filters) -> Iterator[str]:
         for entry in dossier["deliveries"]:
             if not targets or entry["target"] in targets:
                 yield f"{entry['target']}: {standing(entry, source.now())}"
+
+
+def _is_unknown(source: Deliveries, filters: Filters) -> bool:
+    """Whether an event that was asked for is not there."""
+    return any(source.dossier(each, body=False) is None for each in filters["event"] or ())
 
 
 def confirmed(work: Work) -> bool:

@@ -13,6 +13,7 @@ from router.cli.deliveries.store import add_store
 from router.cli.options import (
     BAD,
     GOOD,
+    INTERRUPTED,
     NOT_STARTED,
     Help,
     Parser,
@@ -51,6 +52,7 @@ HELP = Help(
         GOOD: "done, or there was nothing to do",
         BAD: "no such event, a no to the question, or stopped half-way",
         NOT_STARTED: "the store or the router is not there, or can't be used",
+        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from router.cli.columns import columns, counted
-from router.cli.deliveries.store import add_store, opened_ops, told_while_slow
+from router.cli.deliveries.store import add_store, opened_ops
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_setting
-from router.cli.printing import say_json, say_lines
+from router.cli.printing import say_json, say_lines, told_while_slow
 from router.cli.remote import add_remote, read_remote
 from router.cli.times import age
 from router.model import StartFailed
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         nodes = remote.member("/nodes", "nodes", list[NodeShape])
     else:
         _mind_shared(args)
-        with opened_ops(args) as (runner, ops):
-            found = runner.run(told_while_slow(ops.nodes()))
+        with opened_ops(args) as (runner, ops), told_while_slow("the store"):
+            found = runner.run(ops.nodes())
         nodes = [*map(node_shape, found or ())]
     nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
     if args.format == "json":

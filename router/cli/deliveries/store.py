@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, mind_password, read_setting
-from router.cli.printing import note
 from router.config import SETTINGS
 from router.model import RouterError, StartFailed
 from router.store import StoreFailed, StoreLimits, look_into
 
 if TYPE_CHECKING:
     from router.store import Ops
-
-
-T = TypeVar("T")
-
-#: After how many seconds it is said that a store has not answered, and how often.
-_SLOW = 2.0
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +58,3 @@ async def open_ops(args: argparse.Namespace, without: str = _WITHOUT) -> Ops:
         read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
     )
     return await look_into(store, limits, read_setting(args, "store_password_file"))
-
-
-async def told_while_slow(question: Awaitable[T]) -> T:
-    """What a store answers. While it does not, as with its tables locked, that is said."""
-    telling = asyncio.create_task(_tell())
-    try:
-        return await question
-    finally:
-        telling.cancel()
-
-
-async def _tell() -> None:
-    began = time.monotonic()
-    while True:
-        await asyncio.sleep(_SLOW)
-        note(f"the store has not answered for {time.monotonic() - began:.0f} s")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.cli.deliveries.source import Preview
-from router.cli.deliveries.store import told_while_slow
+from router.cli.printing import told_while_slow
 from router.config import MapNode, ScalarNode, parse_document, read
 from router.contract import PLATFORM
 from router.model import ConfigInvalid, SettingInvalid, new_id
@@ -125,7 +125,8 @@ class StoredDeliveries:
         return None if ended is None else pause_shape(ended)
 
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(told_while_slow(question))
+        with told_while_slow("the store"):
+            return self._runner.run(question)
 
     def _each(self, found: AsyncIterator[T]) -> Iterator[T]:
         async def following() -> T | None:

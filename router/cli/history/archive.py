@@ -16,11 +16,13 @@ from router.cli.history.places import Progress, add_archive, mind_targets, read_
 from router.cli.options import (
     BAD,
     GOOD,
+    INTERRUPTED,
     NOT_STARTED,
     Help,
     Parser,
     add_format,
     add_settings,
+    heed_ctrl_c,
     read_setting,
     value,
 )
@@ -39,7 +41,7 @@ SUMMARY = "list or export what was handled lately, or deliver it to a target aga
 
 HELP = Help(
     about="""Looks into the archive of a router, running or not. `list` says from when to when it
-    reaches, and how many requests and events it has. `export` writes events as they came, one a
+    reaches, and how many requests it has. `export` writes events as they came, one a
     line, each once and the oldest first, as `send -` and `diff --events` read them. `replay`
     queues events for one target again, under the same webhook-id: for a team whose database was
     rolled back, or, with --backfill, for one that joins late; a running router sends them within
@@ -56,6 +58,7 @@ HELP = Help(
         GOOD: "done, or there was nothing to do",
         BAD: "a no to the question, or stopped half-way",
         NOT_STARTED: "the archive or the store is not there or can't be used",
+        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
 
@@ -84,7 +87,7 @@ _ONLY = {
 
 #: What each of them does, for its own help.
 _VERBS = {
-    "list": "Says from when to when the archive reaches, and how many requests and events it has.",
+    "list": "Says from when to when the archive reaches, and how many requests it has.",
     "export": "Writes events as they came, one a line, each once and the oldest first, as `send -` "
     "and `diff --events` read them.",
     "replay": "Queues events for one target again, under the same webhook-id: for a team whose "
@@ -250,5 +253,6 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
 def _replay(folder: Path, args: argparse.Namespace) -> int:
     from router.cli.history.replaying import replay
 
+    heed_ctrl_c()
     with opened_ops(args) as (runner, ops):
         return replay(runner, ops, folder, args, args.rate or RATE)

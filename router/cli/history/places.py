@@ -70,7 +70,7 @@ def read_archive(args: argparse.Namespace) -> Path | None:
     if folder is None or _is_there(folder):
         return folder
     if args.archive is not None:
-        raise StartFailed("--archive: there is no such folder")
+        raise StartFailed(f"--archive: {folder} is no folder")
     return None
 
 
@@ -148,7 +148,7 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
             if archive is None and ops is None and not names:
                 raise StartFailed(
                     "there is nowhere to look, neither an archive nor a store: "
-                    "see --archive, --store, --log"
+                    "see --archive, --store, --log, or --url for a running router"
                 )
             logs = [log_source(name, spool) for name in names]
             config = read_setting(args, "config")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import NAME, note, say
 from router.model import ConfigInvalid, SettingInvalid, StartFailed, why_not
 
@@ -26,7 +26,11 @@ HELP = Help(
         "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
         "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
     ),
-    exit_codes={GOOD: "written", BAD: "a file is there already, or the folder can't be written"},
+    exit_codes={
+        GOOD: "written",
+        BAD: "a file is there already",
+        NOT_STARTED: "the folder can't be written",
+    },
 )
 
 #: Where events go unless told otherwise: `ebaas-router receive` listens there.

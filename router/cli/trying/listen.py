@@ -43,8 +43,8 @@ HELP = Help(
     again, until Ctrl-C.""",
     examples=(
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
-        "ebaas-router listen --match 'a.gs.*' --target ledger --failed --no-forward",
-        "ebaas-router listen --forward-to http://localhost:3000/callback --limit 1",
+        "ebaas-router listen --url http://127.0.0.1:8081 --match 'a.gs.*' --failed --no-forward",
+        "ebaas-router listen --url http://127.0.0.1:8081 --forward-to http://127.0.0.1:3000/",
     ),
     exit_codes={
         GOOD: "--limit was reached",

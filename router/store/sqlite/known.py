@@ -10,9 +10,6 @@ from router.store.sqlite.log_index import HEADER, CountedConnection
 
 _FROM: Final = "SELECT seq, digest FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 
-#: The highest seq that there ever was.
-_EVER: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
-
 #: How many digests are read at a time: 0.2 ms.
 _STEP: Final = 200
 
@@ -30,7 +27,7 @@ class KnownDigests:
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
-        #: The seq and the digest up to which all are known.
+        #: The last one that is known, with its seq: all before it are known too.
         self._last: tuple[int, bytes] = (0, b"")
         #: A descriptor of the log's index; None before it is looked for, -1 where it can't be had.
         self._index: int | None = None
@@ -47,11 +44,14 @@ class KnownDigests:
                 self._catch_up(cursor)
                 self._index = cast("CountedConnection", cursor.connection).index()
             header = os.pread(self._index, HEADER, 0)
+            if len(header) < HEADER:
+                return False
             if header != self._as_of:
                 # Read before the rows: who commits in between leaves another one.
                 self._as_of = header if self._catch_up(cursor) else b""
-        except (sqlite3.Error, OSError):
-            self._index = -1
+        except (sqlite3.Error, OSError, MemoryError):
+            # A set that has failed to grow is of no use: CPython may look through it without end.
+            self._index, self._digests = -1, set()
             return False
         return header == self._as_of and digest not in self._digests
 
@@ -61,25 +61,19 @@ class KnownDigests:
             self._forget()
 
     def _forget(self) -> None:
-        self._digests.clear()
         self._last, self._as_of = (0, b""), b""
+        self._digests.clear()
 
     def _catch_up(self, cursor: sqlite3.Cursor) -> bool:
         """Get to know what was added; False where there may be more."""
         if len(self._digests) > MOST_KNOWN:
             return False
         found = cursor.execute(_FROM, (self._last[0], _STEP)).fetchall()
-        if not (found and found[0] == self._last) and not self._goes_on(found, cursor):
+        if self._last[0] and not (found and found[0] == self._last):
+            # It was deleted; or somebody has put another file's content in its place.
             self._forget()
             return False
         if found:
             self._digests.update([digest for _, digest in found])
             self._last = found[-1]
         return len(found) < _STEP
-
-    def _goes_on(self, found: list[tuple[int, bytes]], cursor: sqlite3.Cursor) -> bool:
-        """Whether what is there may follow what is known, of which the last is not there any more.
-        It does not where somebody has put an older file in its place."""
-        seq, _ = self._last
-        ever = cursor.execute(_EVER).fetchone()
-        return not (found and found[0][0] == seq) and (0 if ever is None else ever[0]) >= seq

@@ -30,12 +30,10 @@ class CountedConnection(sqlite3.Connection):
     _file: _Inode | None = None
 
     def count(self, path: Path) -> None:
-        """It is one of those to that file, as long as it is open. Before it reads anything."""
+        """It is one of those to that file, as long as it is open. Before it reads anything. Raises
+        OSError."""
         self._path = path.absolute()
-        try:
-            self._file = _inode(path.stat())
-        except OSError:
-            return  # it has just been deleted
+        self._file = _inode(path.stat())
         with _lock:
             _files.setdefault(self._file, _File()).connections += 1
 

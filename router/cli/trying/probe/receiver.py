@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from router.cli.options import add_settings, mind_target, parse_url, read_setting, value
+from router.cli.options import add_settings, mind_target, parse_url, parse_wait, read_setting, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.request import parse_header
 from router.cli.trying.secrets import read_secrets, secrets_of
 from router.config import is_own, load, parse_file
-from router.contract import PLATFORM, Schedule, parse_duration
+from router.contract import PLATFORM, Schedule
 from router.model import Secret, SettingInvalid, why_not
 from router.routing import Target
 
@@ -75,7 +75,7 @@ def add_receiver(parser: argparse.ArgumentParser) -> None:
     )
     of_url.add_argument(
         "--timeout",
-        type=value(parse_duration),
+        type=value(parse_wait),
         metavar="TIME",
         help="how long one answer may take (default 5s)",
     )
