@@ -197,7 +197,7 @@ class App(Starlette):
             if isinstance(path, Path) and is_exposed(path):
                 warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
         archive = archive_folder(self._settings.archive, self._settings.store)
-        if archive and archive.exists() and not archive.is_dir():
+        if archive and may(archive, os.F_OK) and not archive.is_dir():
             warnings.append(f"the archive {archive} can't be used: it is a file")
         elif archive and not may(there(archive), os.W_OK | os.X_OK):
             warnings.append(f"the archive {archive} can't be written: {closed(archive)}")

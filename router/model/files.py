@@ -19,8 +19,8 @@ def may(path: Path, what: int) -> bool:
 
 
 def there(path: Path) -> Path:
-    """The path, or the folder that it would be made in."""
-    return next((each for each in (path, *path.parents) if each.exists()), path)
+    """The path, or the folder that it would be in, as far as we may see."""
+    return next((each for each in (path, *path.parents) if may(each, os.F_OK)), path)
 
 
 def closed(path: Path) -> str:
@@ -28,17 +28,16 @@ def closed(path: Path) -> str:
 
     Of what can't be seen, or is not there, the folder is told that it would be in.
     """
-    for each in (path, *path.parents):
-        try:
-            found = each.stat()
-            is_read_only = os.statvfs(each).f_flag & os.ST_RDONLY
-        except OSError:
-            continue
-        sort = "folder" if S_ISDIR(found.st_mode) else "file"
-        if is_read_only and may(each, os.R_OK):
-            return f"the {sort} {str(each)!r} is on a read-only file system"
-        return (
-            f"the {sort} {str(each)!r} has owner {found.st_uid}:{found.st_gid} and mode "
-            f"{S_IMODE(found.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
-        )
-    return "none of its folders can be seen"
+    each = there(path)
+    try:
+        found = each.stat()
+        is_read_only = os.statvfs(each).f_flag & os.ST_RDONLY
+    except OSError:
+        return "none of its folders can be seen"
+    sort = "folder" if S_ISDIR(found.st_mode) else "file"
+    if is_read_only and may(each, os.R_OK):
+        return f"the {sort} {str(each)!r} is on a read-only file system"
+    return (
+        f"the {sort} {str(each)!r} has owner {found.st_uid}:{found.st_gid} and mode "
+        f"{S_IMODE(found.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
+    )

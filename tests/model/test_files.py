@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from router.app import App
 from router.config.loading import load
+from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
 from router.ops.tokens import secrets_in
 from router.store.sqlite.file import open_existing, prepare
+from router.telemetry.log import Log
+from tests.support.house import routes
 from tests.support.somebody import as_somebody, reachable
 
 
@@ -114,6 +121,26 @@ def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     data.chmod(0o555)
     said = said_by(lambda: prepare(path))
     assert said.endswith(told("folder", data, "0555"))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
+    """A start goes on without one, and says why: nothing depends on it."""
+    closed, table = folder / "closed", folder / "routes.yaml"
+    closed.mkdir()
+    closed.chmod(mode)
+    table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
+    loaded = load(table, {}, None)
+    settings = Settings(store=None, archive=closed / "deep" / "archive")
+
+    async def warned() -> list[str]:
+        return App(settings, loaded, Log(io.StringIO())).warnings(loaded)
+
+    with as_somebody():
+        said = asyncio.run(warned())
+        who = f"this process is {os.geteuid()}:{os.getegid()}"
+    why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
+    assert f"the archive {settings.archive} can't be written: {why}" in said
 
 
 def test_a_folder_in_which_no_file_can_be_made() -> None:
