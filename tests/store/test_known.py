@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import os
 import random
 import resource
@@ -12,7 +10,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -20,19 +18,18 @@ import pytest
 
 # What blocks the loop here is the test's own.
 # ruff: noqa: ASYNC220, ASYNC240
-from router.model import Event, Letter
-from router.store import DeliveryRow, Record, Stage, State, StoreFailed, StoreLimits
+from router.store import StoreFailed, StoreLimits
 from router.store.ops import Selection
 from router.store.sqlite import SqliteStore, reading
 from router.store.sqlite.file import connect
 from router.store.sqlite.known import MOST_KNOWN
 from router.store.sqlite.ops import SqliteOps
+from tests.support import records
+from tests.support.records import NOW, T, steps_of
 
 pytestmark = pytest.mark.anyio
 
 LIMITS = StoreLimits(max_bytes=1 << 30, max_rows=1_000_000, keep_settled=10.0)
-NOW = 1_000_000.0
-T = 20.0
 
 #: The byte of a log's index by whose lock SQLite knows that somebody uses it.
 _IN_USE = 128
@@ -43,15 +40,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
+def body_of(number: int) -> bytes:
+    return str(number).encode()
+
+
 def digest_of(number: int) -> bytes:
-    return hashlib.sha256(str(number).encode()).digest()
+    return records.letter(body_of(number)).digest
 
 
 async def add(store: SqliteStore, number: int) -> None:
-    digest = digest_of(number)
-    record = Record(digest.hex(), Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
-    letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", str(number).encode()), digest, "request")
-    await store.add(record, letter, [DeliveryRow("one", State.AWAITING)], T)
+    name = digest_of(number).hex()
+    await records.add(store, records.awaiting(), body=body_of(number), event_id=name)
 
 
 async def there(store: SqliteStore, number: int) -> bool:
@@ -60,16 +59,7 @@ async def there(store: SqliteStore, number: int) -> bool:
 
 async def looks(store: SqliteStore, number: int) -> int:
     """How many steps SQLite takes for a look-up."""
-    taken = 0
-
-    def step() -> None:
-        nonlocal taken
-        taken += 1
-
-    assert store._reader is not None
-    store._reader.set_progress_handler(step, 1)
-    await there(store, number)
-    store._reader.set_progress_handler(None, 1)
+    taken, _ = await steps_of(store, lambda: there(store, number))
     return taken
 
 
@@ -203,16 +193,15 @@ def is_in_use(path: Path) -> bool:
 )
 async def test_who_closes_takes_nobodys_locks(path: Path) -> None:
     """A store, its twin, and a person's connection beside it, of one process; whoever is last."""
-    assert fcntl.F_GETLK
     first, second = [await SqliteStore.open(path, LIMITS) for _ in range(2)]
     for store in (first, second):
         await until_it_knows(store)
     ops = await SqliteOps.open(path, LIMITS)
     await ops.counts(Selection())
-    closes: list[Callable[[], object]] = [first.close, ops.close, second.close]
+    closes: list[Callable[[], Awaitable[None]]] = [first.close, ops.close, second.close]
     for number, close in enumerate(closes):
         assert await asyncio.to_thread(is_in_use, path), number
-        await close()  # type: ignore[misc]
+        await close()
     assert not Path(f"{path}-shm").exists()
 
 
@@ -350,9 +339,10 @@ async def test_a_file_in_its_place_is_not_taken_for_it(path: Path, gone: str) ->
 
 async def once_unlocked(store: SqliteStore, number: int) -> bool:
     """Whoever closes a file as the last one has it locked meanwhile, and a reader does not wait."""
-    while True:
-        with suppress(StoreFailed):
-            return await there(store, number)
+    async with asyncio.timeout(T):
+        while True:
+            with suppress(StoreFailed):
+                return await there(store, number)
 
 
 async def test_a_connection_that_ends_beside_one_that_begins(path: Path) -> None:

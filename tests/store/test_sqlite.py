@@ -35,6 +35,7 @@ from router.store.promises import (
 )
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from tests.support.records import steps_of
 
 pytestmark = pytest.mark.anyio
 
@@ -416,16 +417,7 @@ async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) 
     store = await SqliteStore.open(path, LIMITS)
 
     async def steps() -> int:
-        taken = 0
-
-        def step() -> None:
-            nonlocal taken
-            taken += 1
-
-        assert store._reader is not None
-        store._reader.set_progress_handler(step, 1)
-        usage = await store.usage(T)
-        store._reader.set_progress_handler(None, 1)
+        taken, usage = await steps_of(store, lambda: store.usage(T))
         assert (set(usage.first_ends), set(usage.first_due)) == ({"a", "b"}, {("a", 0), ("b", 3)})
         return taken
 
