@@ -15,8 +15,9 @@ from router.telemetry import printable
 
 NAME = "ebaas-router"
 
-#: After how many seconds it is said that somebody has not answered, and how often.
-_SLOW = 2.0
+#: After how many seconds it is told how far something is, or that somebody has not answered; and
+#: how often.
+PROGRESS_EVERY = 2.0
 
 
 def say(text: str) -> None:
@@ -47,7 +48,7 @@ def told_while_slow(who: str) -> Iterator[None]:
     over, began = threading.Event(), time.monotonic()
 
     def tell() -> None:
-        while not over.wait(_SLOW):
+        while not over.wait(PROGRESS_EVERY):
             note(f"{who} has not answered for {time.monotonic() - began:.0f} s")
 
     threading.Thread(target=tell, daemon=True).start()

@@ -21,14 +21,14 @@ from router.telemetry import Format
 
 VARIABLE_PREFIX = "EBAAS_ROUTER_"
 
+#: So many workers are allowed on any machine; with more cores one for each.
+_MOST_WORKERS = 16
+
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: A database that was meant without its scheme, or in libpq's other notation: no file of that name
 #: shall be made, and a password be in it.
 _ALMOST_A_URL = re.compile(r"[=@]|:[0-9]+(/|$)")
 _SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
-#: So many workers are allowed on any machine; with more cores one for each.
-_MOST_WORKERS = 16
-
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 #: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
@@ -140,9 +140,8 @@ def parse_count(text: str) -> int:
 
 def parse_workers(text: str) -> int:
     """A number of processes that this machine can start and stop in a moment."""
-    number, cores = parse_count(text), os.cpu_count() or 1
-    if number > max(_MOST_WORKERS, cores):
-        most = max(_MOST_WORKERS, cores)
+    number, most = parse_count(text), max(_MOST_WORKERS, os.cpu_count() or 1)
+    if number > most:
         raise ValueError(f"{text!r} are too many for this machine: {most} at most")
     return number
 

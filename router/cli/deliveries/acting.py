@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,13 @@ from router.cli.deliveries.entries import (
 )
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
-from router.cli.printing import NAME, note, say, say_json, say_lines
+from router.cli.printing import NAME, PROGRESS_EVERY, note, say, say_json, say_lines
 from router.cli.remote import RemoteProblem
 from router.model import SettingInvalid
-from router.store import Filters, Step, StoreFailed, Verb
+from router.store import DossierShape, Filters, Step, StoreFailed, Verb
 
 #: How many deliveries are acted on without a question.
 UNASKED = 10
-
-#: How often progress is told, in seconds.
-_PROGRESS = 2.0
 
 
 def add_acting(parser: argparse._ArgumentGroup) -> None:
@@ -52,13 +49,15 @@ def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
             note("nothing was changed")
             return BAD
         work.do(preview.carry_out())
-    why = [] if work.number else [*_why_not(source, filters)]
+    asked = () if work.number else filters["event"] or ()
+    found = {each: source.dossier(each, body=False) for each in asked}
+    why = [*_why_not(found, filters["target"] or (), source.now())]
     if args.format == "json":
         say_json({**_as_json(work, preview, dry_run=args.dry_run), "why": why})
     else:
         _report(work, preview.left_out, dry_run=args.dry_run)
         say_lines(why)
-    return BAD if work.trouble or (why and _is_unknown(source, filters)) else GOOD
+    return BAD if work.trouble or None in found.values() else GOOD
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ class Work:
             for step in steps:
                 self.taken += step.taken
                 self.changed += step.changed
-                if time.monotonic() - told >= _PROGRESS:
+                if time.monotonic() - told >= PROGRESS_EVERY:
                     told = time.monotonic()
                     note(f"{self}, of {self.number:,}")
         except StoreFailed as error:
@@ -102,22 +101,17 @@ def _nothing_fits(preview: Preview, filters: Filters) -> str:
     return f"no {' or '.join(states)} delivery fits {preview.action['what']}"
 
 
-def _why_not(source: Deliveries, filters: Filters) -> Iterator[str]:
+def _why_not(
+    found: Mapping[str, DossierShape | None], targets: Collection[str], now: float
+) -> Iterator[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
-    targets = filters["target"] or ()
-    for event_id in filters["event"] or ():
-        dossier = source.dossier(event_id, body=False)
+    for event_id, dossier in found.items():
         if dossier is None:
             yield f"event {event_id}: never kept, or over for long enough"
             continue
         for entry in dossier["deliveries"]:
             if not targets or entry["target"] in targets:
-                yield f"{entry['target']}: {standing(entry, source.now())}"
-
-
-def _is_unknown(source: Deliveries, filters: Filters) -> bool:
-    """Whether an event that was asked for is not there."""
-    return any(source.dossier(each, body=False) is None for each in filters["event"] or ())
+                yield f"{entry['target']}: {standing(entry, now)}"
 
 
 def confirmed(work: Work) -> bool:

@@ -19,7 +19,7 @@ from router.cli.deliveries.store import add_store, open_ops
 from router.cli.deliveries.stored import StoredDeliveries, targets_of
 from router.cli.history.source import EventsWanted, SearchedPlace
 from router.cli.options import STDIN, read_setting, stdin
-from router.cli.printing import note
+from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
 from router.config import SETTINGS, archive_folder
 from router.model import RouterError, StartFailed, why_not
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from router.archive import Match, MatchShape, Question, Sources, StoryShape, TraceSource
     from router.cli.deliveries.source import Deliveries
     from router.store import Ops
-
-#: After how many seconds progress is told, and how often.
-_PROGRESS = 2.0
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -261,6 +258,6 @@ class Progress:
 
     def __call__(self, how_far: str) -> None:
         now = time.monotonic()
-        if now - self._told_at >= _PROGRESS:
+        if now - self._told_at >= PROGRESS_EVERY:
             self._told_at = now
             note(f"{self._doing} {how_far}")
