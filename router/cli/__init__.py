@@ -115,12 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     name, *rest = arguments or ["--help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         return _show_overview()
     if name == "--version":
         return _show_version()
     if name not in COMMANDS:
-        raise SettingInvalid(f"{name!r} is not a command{nearest_of(name, COMMANDS)}")
+        near = nearest_of(name, COMMANDS) or "."
+        raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
     found = command(name)
     parser = Parser(name)
     found.configure(parser)

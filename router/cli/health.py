@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import ssl
-from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say
-from router.cli.trust import add_ca, trust
+from router.cli.trust import add_ca, context_of
 from router.config import SETTINGS
 from router.model import SUCCESS
 
@@ -37,7 +36,7 @@ _MAX_ANSWER = 64 * 1024
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_asking(parser, "host", "port", "2s")
-    add_settings(parser, "host", "port")
+    add_settings(parser, host="the address where it listens", port="the port where it listens")
     parser.add_argument(
         "--tls-cert",
         metavar="FILE",
@@ -50,9 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     url = args.url or _own_url(args)
-    context = None
-    if urlsplit(url).scheme == "https":
-        context = trust(args).trust if args.url else _no_questions()
+    context = context_of(url, args)
+    if context is not None and args.url is None:
+        context = _no_questions()
     try:
         status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
     except Unanswered as error:

@@ -165,17 +165,21 @@ def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
     )
 
 
-def add_settings(parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str) -> None:
-    """Options for the settings named, or for all; read them by `read_setting(s)`."""
-    for name in names or SETTINGS:
+def add_settings(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **own: str
+) -> None:
+    """Options for the settings named, or for all; read them by `read_setting(s)`. `own` says what
+    one of them is to this command, where that is not what it is to `serve`."""
+    for name in (*names, *own) or SETTINGS:
         setting = SETTINGS[name]
         default = "none" if setting.default is None else setting.default
+        about = own.get(name, setting.about)
         switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.short else {}
         parser.add_argument(
             *filter(None, (setting.option, setting.short)),
             **switch,
             metavar=setting.metavar,
-            help=f"{setting.about} (default {default}; {setting.variable})",
+            help=f"{about} (default {default}; {setting.variable})",
         )
 
 

@@ -18,7 +18,7 @@ from router.cli.asking import Unanswered, answering, ask, connect
 from router.cli.options import AFAR, parse_url, value
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
-from router.cli.trust import add_ca, trust
+from router.cli.trust import add_ca, context_of
 from router.config import VARIABLE_PREFIX, parse_file
 from router.model import RouterError, SettingInvalid
 
@@ -195,8 +195,7 @@ def read_remote(args: argparse.Namespace) -> Remote | None:
             why = "who acts is the token's name" if name == "who" else "that is the router's own"
             option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
-    context = trust(args).trust if urlsplit(url).scheme == "https" else None
-    return Remote(url, read_token(args), context)
+    return Remote(url, read_token(args), context_of(url, args))
 
 
 def read_url(args: argparse.Namespace) -> str | None:

@@ -8,7 +8,6 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.columns import clipped, columns, counted
@@ -16,7 +15,7 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_set
 from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_token, no_ops_port, read_token, read_url
 from router.cli.times import age, seconds
-from router.cli.trust import add_ca, trust
+from router.cli.trust import add_ca, context_of
 from router.contract import why_failed
 from router.model import RouterError, SettingInvalid
 
@@ -91,7 +90,7 @@ def _ask(args: argparse.Namespace) -> Said:
     if url is None and read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
     url = url or own_url(args, "ops_host", "ops_port")
-    context = trust(args).trust if urlsplit(url).scheme == "https" else None
+    context = context_of(url, args)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
     if status == 401:

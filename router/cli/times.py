@@ -8,6 +8,7 @@ from datetime import datetime
 
 from router.cli.options import value
 from router.contract import parse_time
+from router.model import SettingInvalid
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -64,3 +65,10 @@ def add_times(parser: argparse._ArgumentGroup) -> None:
         "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
     )
     parser.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+
+
+def mind_times(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid where nothing can be between the two."""
+    since, until = args.since, args.until
+    if since is not None and until is not None and since >= until:
+        raise SettingInvalid(f"--since {since.words} is not before --until {until.words}")

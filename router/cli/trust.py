@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from router.cli.options import value
 from router.config import parse_file
@@ -20,6 +22,13 @@ def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
         help="for an https URL: trust whom these certificates (PEM) vouch for, and nobody else "
         "(default whom the system trusts)",
     )
+
+
+def context_of(url: str, args: argparse.Namespace) -> ssl.SSLContext | None:
+    """What connections to an https URL are made with, and None for http. Raises SettingInvalid for
+    a file of no use, also where none is needed."""
+    whom = trust(args)
+    return whom.trust if urlsplit(url).scheme == "https" else None
 
 
 def trust(args: argparse.Namespace) -> Tls:

@@ -112,7 +112,31 @@ def test_version() -> None:
 
 def test_an_unknown_command_is_met_with_a_guess() -> None:
     """A mistyped command is one line that names the likely one."""
-    assert complaint(quick("sevre")) == "'sevre' is not a command, did you mean serve?"
+    assert complaint(quick("sevre")) == (
+        "'sevre' is not a command, did you mean serve? See ebaas-router --help"
+    )
+    assert complaint(quick("xyz")) == "'xyz' is not a command. See ebaas-router --help"
+
+
+def test_help_of_a_command() -> None:
+    """`help COMMAND` is `COMMAND --help`; an unknown one is met as anywhere."""
+    assert quick("help", "send").stdout == quick("send", "--help").stdout
+    assert complaint(quick("help", "sedn")).startswith("'sedn' is not a command, did you mean send")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("trace --since 1h --until 2h", "--since 1h is not before --until 2h"),
+        ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
+        ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
+        ("health --ca /nowhere.pem", "--ca: '/nowhere.pem' can't be read: no such file"),
+        ("status --ca /nowhere.pem", "--ca: '/nowhere.pem' can't be read: no such file"),
+    ],
+)
+def test_what_would_be_without_effect_is_refused(arguments: str, why: str) -> None:
+    """An option that would change nothing, or leave nothing, is told instead of ignored."""
+    assert complaint(quick(*arguments.split())).startswith(why)
 
 
 def test_an_unknown_option_is_met_with_a_guess() -> None:

@@ -386,6 +386,13 @@ def test_no_tests_file(folder: Path) -> None:
     assert result.err == "routes.test.yaml: can't be read: no such file or directory\n"
 
 
+def test_no_configuration(folder: Path) -> None:
+    """Where there is no routes.yaml, nothing is said of a file beside it that nobody named."""
+    result = ran("test", "--config", "nothing.yaml")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "nothing.yaml: can't be read: no such file or directory\n"
+
+
 def test_both_files_are_told(folder: Path) -> None:
     """Faults of the configuration and of the tests file are told in one go."""
     (folder / "routes.yaml").write_text("version: 2\n")

@@ -27,7 +27,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_json, say_lines
-from router.cli.times import add_times
+from router.cli.times import add_times, mind_times
 from router.config import parse_count
 from router.model import StartFailed
 from router.telemetry import utc
@@ -221,6 +221,7 @@ def _as_json(found: Inventory) -> dict[str, Any]:
 def _question(args: argparse.Namespace) -> Question:
     from router.archive import Question
 
+    mind_times(args)
     return Question(
         keys=tuple(args.match or ()),
         since=args.since,

@@ -12,7 +12,7 @@ from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, History, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_json, say_lines
-from router.cli.times import add_times
+from router.cli.times import add_times, mind_times
 from router.config import parse_count
 from router.model import SettingInvalid
 
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _wanted(args: argparse.Namespace) -> EventsWanted:
     if not (args.what or args.target or args.code or args.failed or args.since or args.until):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
+    mind_times(args)
     return EventsWanted(
         args.what, args.target or (), args.code or (), args.since, args.until, args.failed
     )

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingInvalid("KEY, --event FILE or --target NAME has to be given, and one alone")
     if args.key == "":
         raise SettingInvalid("KEY: is empty")
+    _refuse_others(args)
     remote = read_remote(args)
     if remote is not None:
         return _tell(_afar(remote, args), args)
@@ -98,6 +99,14 @@ def run(args: argparse.Namespace) -> int:
         _tell_target(loaded, found.name, args)
         return GOOD
     return _tell(_here(loaded, args), args)
+
+
+def _refuse_others(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid for an option that is for another way to ask."""
+    for way, options in (("target", ("archive", "log", "last")), ("event", ("schema",))):
+        given = [option for option in options if getattr(args, option) is not None]
+        if given and getattr(args, way) is None:
+            raise SettingInvalid(f"--{given[0]} is for --{way} only")
 
 
 def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:

@@ -95,12 +95,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _beside(path: Path, found: Input[Config]) -> list[str]:
-    """The tests files beside; of one file it is told where it is missing."""
+    """The tests files beside; of one file that is there it is told where it is missing."""
     from router.config import beside, tests_of
 
+    if not found.files:
+        return []
     if not path.is_dir():
         return [str(beside(path))]
-    names = [str(each) for each in tests_of(path)] if found.files else []
+    names = [str(each) for each in tests_of(path)]
     if found.value is not None and not names:
         raise SettingInvalid(f"no file of {path} has a tests file beside it: give FILE")
     return names

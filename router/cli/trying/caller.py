@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from router.cli.printing import milliseconds
 from router.cli.trying.request import Request
@@ -30,6 +31,8 @@ class Response:
     #: One word for why no code came; more of it for people.
     reason: str = ""
     detail: str = ""
+    #: Who was to send it, where nothing came: a URL without its path, which may be a secret.
+    origin: str = ""
 
     @property
     def success(self) -> bool:
@@ -42,7 +45,7 @@ class Response:
 
     def __str__(self) -> str:
         facts = [f"code {self.code}" if self.code else f"no contract reply: {self.reason}"]
-        facts += [text for text in (self.msg, self.detail) if text]
+        facts += [text for text in (self.msg, self.detail, self.origin) if text]
         if self.request_id:
             facts.append(f"request_id {self.request_id}")
         if self.status is not None:
@@ -77,7 +80,10 @@ class Ebaas:
         result = await self._pool.post(lines, request.body, request.timeout, as_it_came)
         seconds = time.perf_counter() - started
         if isinstance(result, Failure):
-            return Response(seconds, result.status, reason=result.reason, detail=result.detail)
+            origin = _origin(request.url) if result.status is None else ""
+            return Response(
+                seconds, result.status, reason=result.reason, detail=result.detail, origin=origin
+            )
         return _read(result, seconds)
 
     def _signature(self) -> bytes:
@@ -88,6 +94,11 @@ class Ebaas:
         stamp = b"%d" % time.time()
         signature = signer.sign(self._webhook_id, stamp, body)
         return lines_of(((b"webhook-timestamp", stamp), (b"webhook-signature", signature)))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _read(answer: Answer, seconds: float) -> Response:

@@ -24,6 +24,7 @@ from router.cli.options import (
     serve_command,
 )
 from router.cli.printing import say
+from router.config import SETTINGS
 from router.model import SUCCESS, SettingInvalid, StartFailed
 from router.store import Database
 from router.telemetry import Log
@@ -76,8 +77,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_settings(
         parser,
-        *("config", "host", "port", "path", "store", "store_password_file", "secrets_dir"),
+        *("config", "host", "port", "path", "store_password_file", "secrets_dir"),
         *("ops_host", "ops_port", "ops_tokens"),
+    )
+    parser.add_argument(
+        "--store",
+        metavar="STORE",
+        help="a store that outlives the demo: a file, or postgresql://USER@HOST/NAME (default a "
+        f"file of its own that goes with it, or {SETTINGS['store'].variable} where that names a "
+        "database)",
     )
 
 
