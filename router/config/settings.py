@@ -146,12 +146,18 @@ def parse_workers(text: str) -> int:
     return number
 
 
-def parse_patience(text: str) -> float:
-    """Seconds, at least 0.1."""
-    seconds = parse_duration(text)
-    if seconds < 0.1:
-        raise ValueError(f"{text!r} is too short (100ms at least)")
-    return seconds
+def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
+    """`parse`, which refuses what is so little that nothing would work by it: a unit was forgotten,
+    say."""
+    floor = parse(least)
+
+    def parse_enough(text: str) -> float:
+        number = parse(text)
+        if number < floor:
+            raise ValueError(f"{text!r} is too little ({least} at least)")
+        return number
+
+    return parse_enough
 
 
 def one_of(word: str, other: str) -> Callable[[str], str]:
@@ -243,7 +249,7 @@ class Settings:
     )
     #: In bytes.
     store_max_bytes: int = setting(
-        parse_size,
+        at_least("1MiB", parse_size),
         "1GiB",
         "SIZE",
         "how much the store may hold; past it events go on, but failures leave no record",
@@ -261,11 +267,14 @@ class Settings:
     )
     #: In bytes.
     archive_max_bytes: int = setting(
-        parse_size, "256MiB", "SIZE", "how much the archive may take up; the oldest goes first"
+        at_least("1MiB", parse_size),
+        "256MiB",
+        "SIZE",
+        "how much the archive may take up; the oldest goes first",
     )
     #: In seconds.
     archive_keep: float = setting(
-        parse_age, "7d", "TIME", "how long the archive keeps what it has room for"
+        at_least("1m", parse_age), "7d", "TIME", "how long the archive keeps what it has room for"
     )
     archive_bodies: bool = setting(
         parse_switch,
@@ -275,14 +284,17 @@ class Settings:
     )
     #: In bytes.
     max_body: int = setting(
-        parse_size, "1MiB", "SIZE", "the largest callback; a larger one gets 413"
+        at_least("1KiB", parse_size), "1MiB", "SIZE", "the largest callback; a larger one gets 413"
     )
     max_requests: int = setting(
         parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
     )
     #: In bytes.
     max_head: int = setting(
-        parse_size, "16KiB", "SIZE", "the largest request line and headers; larger ones get 431"
+        at_least("1KiB", parse_size),
+        "16KiB",
+        "SIZE",
+        "the largest request line and headers; larger ones get 431",
     )
     max_headers: int = setting(parse_count, "100", "N", "headers of a request; more get 431")
     max_connections: int = setting(
@@ -293,7 +305,7 @@ class Settings:
     )
     #: In seconds.
     receive_timeout: float = setting(
-        parse_patience,
+        at_least("100ms", parse_duration),
         "10s",
         "TIME",
         "how long a whole request may take from its first byte to its last, or else gets 408, "
@@ -301,7 +313,7 @@ class Settings:
     )
     #: In seconds.
     keep_alive: float = setting(
-        parse_patience,
+        at_least("100ms", parse_duration),
         "75s",
         "TIME",
         "how long an idle connection stays open; longer than what is in front of the router "

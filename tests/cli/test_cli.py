@@ -289,6 +289,25 @@ def test_wrong_values(option: str, text: str) -> None:
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "least", "less"),
+    [
+        ("--receive-timeout", "100ms", "99ms"),
+        ("--keep-alive", "100ms", "0s"),
+        ("--max-head", "1KiB", "16"),
+        ("--max-body", "1KiB", "1"),
+        ("--store-max-bytes", "1MiB", "64"),
+        ("--archive-max-bytes", "1MiB", "64"),
+        ("--archive-keep", "1m", "0s"),
+    ],
+)
+def test_so_little_that_nothing_would_work(option: str, least: str, less: str) -> None:
+    """A bound by which nobody gets through, or nothing is kept, is refused with the least one."""
+    read(f"{option}={least}")
+    with pytest.raises(SettingInvalid, match=rf"{less}' is too little \({least} at least\)"):
+        read(f"{option}={less}")
+
+
 def test_a_service_link_is_explained() -> None:
     """Kubernetes sets EBAAS_ROUTER_PORT by itself for a Service of that name; the line says so."""
     with pytest.raises(SettingInvalid, match="Kubernetes"):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.config.settings import parse_patience
 from tests.support.serving import Serving, serving, target
 from tests.support.wire import PROBE, Line, head, post
 
@@ -85,13 +84,6 @@ def test_a_request_that_has_come_is_answered_though_keep_alive_is_over(router: S
         answer = line.hear()
         assert answer is not None
         assert answer.status == 200
-
-
-@pytest.mark.parametrize("text", ["0s", "99ms", "10"])
-def test_a_time_that_lets_nobody_through_is_no_setting(text: str) -> None:
-    """`--receive-timeout` and `--keep-alive` are 100 ms at least."""
-    with pytest.raises(ValueError, match=text):
-        parse_patience(text)
 
 
 def test_max_connections(router: Serving) -> None:
