@@ -216,7 +216,8 @@ class App(Starlette):
         return Archive(shelf, self._unarchived, bodies=settings.archive_bodies)
 
     def _unarchived(self, count: int, why: str) -> None:
-        self._log.warning("archive_lost", count=count, why=why)
+        folder = archive_folder(self._settings.archive, self._settings.store)
+        self._log.warning("archive_lost", count=count, why=why, archive=str(folder))
 
     def _describe(self) -> Node:
         ready, lag = self._probes.ready, self._watchdog.worst

@@ -376,7 +376,9 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         for number in range(20):
             assert router.post(f"{number} {big}") == "000"
         wait_until(lambda: router.lines("archive_lost"))
-        assert router.lines("archive_lost")[0]["why"] == "disk_full"
+        lost = router.lines("archive_lost")[0]
+        assert lost["why"] == "disk_full"
+        assert lost["archive"] == str(disk / "archive")
         status = json.loads(asked(ops, "/status"))
         assert status["archive"]["reasons"][0].startswith("disk_full, last at ")
         assert 0 < status["archive"]["lines_lost"] <= 20
