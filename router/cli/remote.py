@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from router import __version__
-from router.cli.asking import Unanswered, answering, ask, connect
-from router.cli.options import AFAR, parse_url, value
+from router.cli.asking import Unanswered, answering, ask, connect, own_url
+from router.cli.options import AFAR, parse_url, read_setting, value
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
@@ -207,6 +207,15 @@ def read_url(args: argparse.Namespace) -> str | None:
         return _parse_url(text)
     except ValueError as error:
         raise SettingInvalid(f"{_URL}: {error}") from None
+
+
+def ops_url(args: argparse.Namespace) -> str:
+    """The same, or else where a `serve` with these settings has its ops port. Raises
+    SettingInvalid."""
+    url = read_url(args)
+    if url is None and read_setting(args, "ops_port") == 0:
+        raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
+    return url or own_url(args, "ops_host", "ops_port")
 
 
 def read_token(args: argparse.Namespace) -> str:

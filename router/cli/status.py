@@ -9,15 +9,15 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from router.cli.asking import Unanswered, add_asking, ask, own_url
+from router.cli.asking import Unanswered, add_asking, ask
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_token, no_ops_port, read_token, read_url
+from router.cli.remote import Remote, add_token, no_ops_port, ops_url, read_token
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, context_of
 from router.contract import why_failed
-from router.model import RouterError, SettingInvalid
+from router.model import RouterError
 
 SUMMARY = "show how a running router and its targets do, the worst first"
 
@@ -84,12 +84,9 @@ def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
     from router.ops import secrets_in
 
-    url, token = read_url(args), read_token(args)
+    url, token = ops_url(args), read_token(args)
     if not token and (path := read_setting(args, "ops_token_file")) is not None:
         token = secrets_in(path)[0].reveal()
-    if url is None and read_setting(args, "ops_port") == 0:
-        raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
-    url = url or own_url(args, "ops_host", "ops_port")
     context = context_of(url, args)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)

@@ -83,6 +83,23 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
 
 def test_a_router_that_is_not_there_is_one_line() -> None:
     """Nothing is waited for that never was."""
-    finished = run("listen", "--url", f"http://127.0.0.1:{free_port()}", "--no-forward")
-    assert finished.returncode == 3
-    assert "Connection refused" in one_line(finished.stderr)
+    port = free_port()
+    for where in (("--url", f"http://127.0.0.1:{port}"), ("--ops-port", str(port))):
+        finished = run("listen", *where, "--no-forward")
+        assert finished.returncode == 3
+        line = one_line(finished.stderr)
+        assert f"http://127.0.0.1:{port}" in line
+        assert "Connection refused" in line
+
+
+def test_the_router_of_this_machine(tmp_path: Path) -> None:
+    """Without `--url` it is asked where `serve` with the same options has its ops port."""
+    with router(tmp_path) as (started, (_, url, *token)):
+        port = url.rpartition(":")[2]
+        with running(
+            "listen", *token, "--ops-port", port, "--no-forward", "--limit", "1"
+        ) as listening:
+            listening.wait_for(lambda: listening.stderr)
+            assert started.post("first") == "000"
+            assert listening.wait() == 0
+            assert "1 fine" in listening.stdout[0]

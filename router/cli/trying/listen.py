@@ -16,6 +16,7 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     add_format,
+    add_settings,
     add_timeout,
     heed_ctrl_c,
     mind_target,
@@ -23,10 +24,9 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_json
-from router.cli.remote import Remote, RemoteProblem, add_remote, read_remote, shaped
-from router.cli.trust import trust
+from router.cli.remote import Remote, RemoteProblem, add_remote, ops_url, read_token, shaped
+from router.cli.trust import context_of, trust
 from router.config import parse_count
-from router.model import SettingInvalid
 
 if TYPE_CHECKING:
     from router.archive import MatchShape
@@ -40,11 +40,11 @@ HELP = Help(
     targets get. A copy has a webhook-id that begins with copy_ and the header x-ebaas-copy: listen,
     so that nobody takes it for the real event, and no signature. Bodies need a token that may
     `bodies`. What comes too fast is left out, and counted. When the router is gone it is looked for
-    again, until Ctrl-C.""",
+    again, until Ctrl-C. Without --url it is the ops port of a `serve` with the same variables.""",
     examples=(
+        "ebaas-router listen --no-forward",
+        "ebaas-router listen --match 'a.gs.*' --failed --forward-to http://127.0.0.1:3000/",
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
-        "ebaas-router listen --url http://127.0.0.1:8081 --match 'a.gs.*' --failed --no-forward",
-        "ebaas-router listen --url http://127.0.0.1:8081 --forward-to http://127.0.0.1:3000/",
     ),
     exit_codes={
         GOOD: "--limit was reached",
@@ -73,14 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
     add_timeout(parser, "one copy")
+    add_settings(parser, "ops_host", "ops_port")
     add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    remote = read_remote(args)
-    if remote is None:
-        raise SettingInvalid("which router? --url names its ops port, like http://router:8081")
+    url = ops_url(args)
+    remote = Remote(url, read_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit
