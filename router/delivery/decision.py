@@ -33,7 +33,7 @@ class Decision:
 
     def watch(self, flight: Flight, *, required: bool) -> None:
         """Count on an attempt that has begun."""
-        if flight.done():
+        if flight.is_over:
             return
         if required:
             self._required += 1

@@ -47,7 +47,10 @@ class Account:
     @property
     def settled(self) -> bool:
         """Nothing of it keeps the `000` back."""
-        return all(delivery.settled for delivery in self.deliveries)
+        for delivery in self.deliveries:  # noqa: SIM110 - all() takes three times as long
+            if not delivery.settled:
+                return False
+        return True
 
     @property
     def reached(self) -> list[str]:
@@ -108,6 +111,7 @@ class Memory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.remembers = store.remembers
         #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
         self.attempts: dict[tuple[str, str], Flight] = {}
         #: The requests that are not decided yet, by body.
@@ -119,10 +123,6 @@ class Memory:
         """Nobody has to join this attempt any more; another one at the same target stays."""
         if self.attempts.get(key) is flight:
             del self.attempts[key]
-
-    @property
-    def remembers(self) -> bool:
-        return self._store.remembers
 
     async def recall(self, letter: Letter, timeout: float) -> Recollection:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.

@@ -64,8 +64,8 @@ class Delivery:
         self,
         target: Target,
         required: bool,
-        attempt: Attempt | None = None,
         row: DeliveryRow | None = None,
+        attempt: Attempt | None = None,
     ) -> None:
         self.target = target
         self.required = required
@@ -84,8 +84,13 @@ class Delivery:
 
     @property
     def wanted(self) -> bool:
-        """Whether this request calls the target."""
-        return wants(self.row, self.required)
+        """Whether this request, which holds the claim, calls the target."""
+        row = self.row
+        if row is None:
+            return True
+        if row.state is State.ACKNOWLEDGED:
+            return False
+        return self.required or not (row.state is State.QUEUED or _discarded(row))
 
     @property
     def acknowledged(self) -> bool:
@@ -96,8 +101,7 @@ class Delivery:
     @property
     def settled(self) -> bool:
         """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
-        left = self.row is not None and not self.wanted
-        return self.acknowledged or (left and self.attempt is None)
+        return self.acknowledged or (self.attempt is None and not self.wanted)
 
     @property
     def has_become_required(self) -> bool:
@@ -111,7 +115,7 @@ class Delivery:
 
     def look(self) -> None:
         """See whether its attempt has ended, and how. One that raised has come to nothing."""
-        if self.flight is not None and self.flight.done():
+        if self.flight is not None and self.flight.is_over:
             try:
                 self.attempt = self.flight.result()
             except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
@@ -142,15 +146,6 @@ def cause(found: Iterable[Kept], *, alone: bool) -> Cause | None:
     if not any(kept.record.stage is Stage.OPEN for kept in found):
         return None
     return Cause.EXPIRED if alone else Cause.OVERLAP
-
-
-def wants(row: DeliveryRow | None, required: bool) -> bool:
-    """Whether the request that holds the claim calls this target of its plan."""
-    if row is None:
-        return True
-    if row.state is State.ACKNOWLEDGED:
-        return False
-    return required or not (row.state is State.QUEUED or _discarded(row))
 
 
 def _discarded(row: DeliveryRow) -> bool:

@@ -7,7 +7,7 @@ from router import on_demand
 if TYPE_CHECKING:
     from router.net.access import AUTHORIZATION, SHORT, Access, Denial, Tokens
     from router.net.batching import COMPANY, Batching, batching_of
-    from router.net.calling import call_back
+    from router.net.calling import call_back, tell_fault
     from router.net.certificates import BadCertificate, day
     from router.net.client_tls import USUAL, Tls, certificates_in
     from router.net.egress import ANYWHERE, Egress, is_public, never

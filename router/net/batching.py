@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from router.net.calling import call_back
+from router.net.calling import tell_fault
 
 #: With more than so many in hand it pays to wait for the end of the turn.
 COMPANY: Final = 4
@@ -40,7 +40,10 @@ class Batching:
         """Send what waits, now. One that raises costs the others nothing."""
         while self._waiting:
             send, what = self._waiting.popleft()
-            call_back(send, what)
+            try:
+                send(what)
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                tell_fault(send, error)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()

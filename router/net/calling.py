@@ -12,5 +12,10 @@ def call_back(told: Callable[[Any], object], what: Any) -> None:
     try:
         told(what)
     except Exception as error:  # noqa: BLE001 - whatever it is
-        about = {"message": f"{told!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(about)
+        tell_fault(told, error)
+
+
+def tell_fault(told: Callable[[Any], object], error: Exception) -> None:
+    """As that of any callback of the loop; for whom one call more for each is too many."""
+    about = {"message": f"{told!r} failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(about)

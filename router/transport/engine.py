@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from router.model import Reason, Value
-from router.net import Egress, Tls, call_back
+from router.net import Egress, Tls, call_back, tell_fault
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.
@@ -77,8 +77,9 @@ class TargetExchange(Generic[T]):
 
     def __init__(self, read: Callable[[Any], T]) -> None:
         self._read = read
-        self._is_over = False
-        self._value: T | None = None
+        #: Nothing changes any more.
+        self.is_over = False
+        self._value: Any = None
         #: Instead of a value.
         self.error: BaseException | None = None
         self._listeners: list[Callable[[TargetExchange[T]], object]] = []
@@ -93,28 +94,26 @@ class TargetExchange(Generic[T]):
         task.add_done_callback(exchange._end_by)
         return exchange
 
-    def done(self) -> bool:
-        return self._is_over
-
     def result(self) -> T:
         """What it has come to. Raises the fault of our own that it has ended by,
         asyncio.CancelledError where it was cancelled, and InvalidStateError before its end."""
-        if not self._is_over:
+        if not self.is_over:
             raise asyncio.InvalidStateError("it is not over")
         if self.error is not None:
             raise self.error.with_traceback(None)
-        return cast("T", self._value)
+        value: T = self._value
+        return value
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` in the moment that it ends; at once where it has."""
-        if self._is_over:
+        if self.is_over:
             call_back(listener, self)
         else:
             self._listeners.append(listener)
 
     def __await__(self) -> Generator[Any, None, T]:
         """Who is cancelled meanwhile cancels it."""
-        if not self._is_over:
+        if not self.is_over:
             over = asyncio.get_running_loop().create_future()
             self.listen(partial(_wake, over))
             try:
@@ -126,7 +125,7 @@ class TargetExchange(Generic[T]):
 
     def cancel(self) -> bool:
         """False where it was over."""
-        if self._is_over:
+        if self.is_over:
             return False
         self._end(None, asyncio.CancelledError())
         if self.stop is not None:
@@ -140,19 +139,22 @@ class TargetExchange(Generic[T]):
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             self.fail(error)
         else:
-            if not self._is_over:
+            if not self.is_over:
                 self._end(value, None)
 
     def fail(self, error: BaseException) -> None:
         """For engines: tell of a fault of our own. It has to be ended all the same."""
-        if not self._is_over:
+        if not self.is_over:
             self._end(None, error)
 
     def _end(self, value: T | None, error: BaseException | None) -> None:
-        self._is_over, self._value, self.error = True, value, error
+        self.is_over, self._value, self.error = True, value, error
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            call_back(listener, self)
+            try:
+                listener(self)
+            except Exception as fault:  # noqa: BLE001 - whatever it is
+                tell_fault(listener, fault)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

@@ -115,7 +115,7 @@ class Callbacks:
             raise refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
 
     async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
-        """A callback's body has come: it takes up a place until it is decided."""
+        """Decide and reply. A callback takes up a place from its body's end until then."""
         self.in_flight += 1
         try:
             if self.in_flight > self._max_requests:
@@ -125,21 +125,15 @@ class Callbacks:
             if event is None:
                 loop = asyncio.get_running_loop()
                 event = await loop.run_in_executor(self._reader, self._intake.read, body)
-            return await self._handle(call, event, config)
+            plan = config.table.match(event)
+            if plan.routes:
+                return plan, await self._forward(call, event, plan, config)
+            accepted = config.unmatched == "accept"
+            await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
+            self._observer.unmatched(call.told, event)
+            return None
         finally:
             self.in_flight -= 1
-
-    async def _handle(
-        self, call: Call, event: Event, config: Config
-    ) -> tuple[Plan, Outcome] | None:
-        """Decide and reply."""
-        plan = config.table.match(event)
-        if plan.routes:
-            return plan, await self._forward(call, event, plan, config)
-        accepted = config.unmatched == "accept"
-        await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
-        self._observer.unmatched(call.told, event)
-        return None
 
     async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:
         deadline = call.started + config.ebaas.reply_within

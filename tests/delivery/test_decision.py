@@ -57,7 +57,7 @@ async def test_an_exchange_is_heard_of_in_the_moment_it_ends(how: str) -> None:
     assert heard == [one]
     one.end(Answer(200, b""))
     assert heard == [one]
-    assert one.done()
+    assert one.is_over
     assert one.error or one.result()
 
 
@@ -96,7 +96,7 @@ async def test_who_waits_for_an_exchange_hears_what_came_of_it(how: str) -> None
     one = flight()
     waiting = asyncio.gather(one, return_exceptions=True)
     await asyncio.sleep(0)
-    assert not one.done()
+    assert not one.is_over
     ENDS[how](one)
     expected = {"failed": ZeroDivisionError, "cancelled": asyncio.CancelledError}.get(how, Attempt)
     (came,) = await waiting
@@ -118,7 +118,7 @@ async def test_who_is_cancelled_while_waiting_cancels_the_exchange() -> None:
     waiting.cancel()
     await asyncio.wait([waiting])
     assert waiting.cancelled()
-    assert one.done()
+    assert one.is_over
     assert stopped == ["stopped"]
 
 

@@ -42,7 +42,7 @@ def result(
     required: bool = True,
 ) -> Delivery:
     found = None if before is None else row(before)
-    made = Delivery(Target("one", ""), required, attempt, found)
+    made = Delivery(Target("one", ""), required, found, attempt)
     made.over_at = NOW + 5
     return made
 
@@ -111,9 +111,8 @@ def test_why_a_target_may_see_an_event_again(
 )
 def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
     """Not who has acknowledged, nor who is queued, unless routes require it now."""
-    before = None if state is None else row(state)
-    assert rules.wants(before, required=True) is as_required
-    assert rules.wants(before, required=False) is as_optional
+    assert result(None, state, required=True).wanted is as_required
+    assert result(None, state, required=False).wanted is as_optional
 
 
 def test_the_first_failure_opens_a_record() -> None:

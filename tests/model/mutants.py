@@ -64,14 +64,14 @@ def late_write_gives_credit(patch: Patch) -> None:
 
 
 def all_called_again(patch: Patch) -> None:
-    patch.setattr(rules, "wants", lambda row, required: True)
+    patch.setattr(Delivery, "wanted", property(lambda self: True))
 
 
 def queued_called_again(patch: Patch) -> None:
-    def wants(row: DeliveryRow | None, required: bool) -> bool:
-        return row is None or row.state is not State.ACKNOWLEDGED
+    def wanted(self: Delivery) -> bool:
+        return self.row is None or self.row.state is not State.ACKNOWLEDGED
 
-    patch.setattr(rules, "wants", wants)
+    patch.setattr(Delivery, "wanted", property(wanted))
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
@@ -80,7 +80,10 @@ def queued_counts_as_acknowledged(patch: Patch) -> None:
             return self.attempt.acknowledged
         return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
 
-    patch.setattr(rules, "wants", lambda row, r: row is None or row.state is State.AWAITING)
+    def wanted(self: Delivery) -> bool:
+        return self.row is None or self.row.state is State.AWAITING
+
+    patch.setattr(Delivery, "wanted", property(wanted))
     patch.setattr(Delivery, "acknowledged", property(acknowledged))
 
 

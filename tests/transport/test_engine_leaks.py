@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[i
             for _ in range(dice.randrange(20)):
                 await asyncio.sleep(0)
             posting.cancel()
-        await until(posting.done)
+        await until(partial(getattr, posting, "is_over"))
         if posting.error is None:
             assert isinstance(posting.result(), Answer | Failure)
             ended += 1

@@ -90,7 +90,7 @@ async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
         connection.begin(coming)
         await loop.sock_sendall(target, answer(YES))
         await until(lambda: connection._incoming is not None)
-        assert not coming.done()
+        assert not coming.is_over
         size = 0
         while size < 60_000:
             size += len(await loop.sock_recv(target, 65536))
@@ -143,7 +143,7 @@ async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
         company = await in_company(opening)
         waiting = opening.post(b"", BODY, LONG, as_it_came)
         await opening.close()
-        assert waiting.done()
+        assert waiting.is_over
         stopped = [Failure(Reason.STOPPED, delivered=True)] * COMPANY
         assert await asyncio.gather(*company) == stopped
         assert await waiting == Failure(Reason.STOPPED, delivered=False)

@@ -484,7 +484,7 @@ async def test_what_came_before_the_first_request_is_no_answer(
         async with opened(engine, url, trusting() if speaks_tls else USUAL) as pool:
             posted = begun(pool)
             with await _forge(listener, context):
-                while not posted.done():
+                while not posted.is_over:
                     time.sleep(turn)  # noqa: ASYNC251 - as long work of others would
                     await asyncio.sleep(0)
                 assert await posted == Failure(Reason.PROTOCOL, delivered=True)
@@ -598,7 +598,7 @@ async def _cancelled_after(turns: int, pool: Pool) -> bool:
         await asyncio.sleep(0)
     posting.cancel()
     await until(lambda: results != [])
-    await until(posting.done)
+    await until(lambda: posting.is_over)
     assert len(results) == 1
     return isinstance(results[0], Failure)
 
@@ -616,8 +616,8 @@ async def test_closing_breaks_off_what_is_in_flight(engine: Engine) -> None:
         await asyncio.sleep(0)
         async with asyncio.timeout(LONG / 2):
             await pool.close()
-        assert sent.done()
-        assert waiting.done()
+        assert sent.is_over
+        assert waiting.is_over
         assert sent.result() == Failure(Reason.STOPPED, delivered=True)
         assert waiting.result() == Failure(Reason.STOPPED, delivered=False)
         await until(lambda: target.open == 0)

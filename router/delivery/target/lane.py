@@ -83,7 +83,8 @@ class Lane:
             return False
         gate = self.gate
         if gate.is_always_open or (gate.refusal is None and gate.take_free()):
-            self.enter()
+            self.in_use += 1
+            self.was_idle = False
             return True
         self.places.give_back()
         return False

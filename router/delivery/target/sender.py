@@ -139,7 +139,7 @@ class Sender:
         lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
-            return self._begin(lane, letter, started)
+            return self._begin(lane, letter, started, lane.target.timeout)
         refusal = lane.gate.refusal
         if refusal is not None:
             flight: Flight = TargetExchange(as_it_came)
@@ -196,7 +196,8 @@ class Sender:
         refusal = await lane.take(gone)
         if refusal is not None:
             return self._refused(lane, refusal, came)
-        return await self._begin(lane, letter, started)
+        left = lane.target.timeout - (time.monotonic() - started)
+        return await self._begin(lane, letter, started, left)
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
@@ -204,8 +205,8 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
-    def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
-        """Send to a target whose place is taken."""
+    def _begin(self, lane: Lane, letter: Letter, started: float, left: float) -> Flight:
+        """Send to a target whose place is taken, and which has so many seconds left."""
         stamp, body = int(time.time()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
         if lane.signer is not None:
@@ -213,7 +214,6 @@ class Sender:
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
         turn = lane.gate.begin()
-        left = lane.target.timeout - (time.monotonic() - started)
         try:
             return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
@@ -235,7 +235,8 @@ class Sender:
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt)
-        lane.heard(attempt)
+        if lane.streak.since or not attempt.acknowledged:
+            lane.heard(attempt)
         return attempt
 
     def measure(self) -> None:

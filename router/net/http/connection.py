@@ -93,7 +93,7 @@ class Connection(Lifetime):
         scope["headers"] = list(head.fields)
         scope["state"] = self._state.copy()
         scope["extensions"] = {EXTENSION: exchange}
-        task = self._loop.create_task(exchange.run(self._application, scope))
+        task = exchange.task = self._loop.create_task(exchange.run(self._application, scope))
         self._tally.tasks.add(task)
         return exchange
 
@@ -178,9 +178,8 @@ class Connection(Lifetime):
         else:
             self._write_now(data)
 
-    def over(self, *, owed: bool) -> None:
+    def over(self, task: asyncio.Task[None] | None, *, owed: bool) -> None:
         """The application has returned; `owed` where it has not said all of a reply."""
-        task = asyncio.current_task()
         if task is not None:
             self._tally.tasks.discard(task)
         if owed and not self.is_closing:

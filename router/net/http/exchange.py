@@ -32,7 +32,7 @@ class Carrier(Protocol):
     def ask(self) -> None: ...
     def say(self, data: bytes, *, more: bool, stays: bool) -> None: ...
     async def drained(self) -> None: ...
-    def over(self, *, owed: bool) -> None: ...
+    def over(self, task: asyncio.Task[None] | None, *, owed: bool) -> None: ...
 
 
 class HangUp:
@@ -57,9 +57,10 @@ class HangUp:
 
     def remove_done_callback(self, told: Callable[[Any], object], /) -> int:
         """How often it was there."""
-        there = len(self._told)
-        self._told = [each for each in self._told if each != told]
-        return there - len(self._told)
+        there = self._told.count(told)
+        for _ in range(there):
+            self._told.remove(told)
+        return there
 
     def happens(self) -> None:
         """Once."""
@@ -75,6 +76,7 @@ class Exchange:
     __slots__ = (
         *("_carrier", "_framing", "_head", "_is_bare", "_is_chunked", "_is_read", "_missing"),
         *("_news", "_stays", "body", "gone", "incoming", "is_answered", "is_begun", "request_id"),
+        "task",
     )
 
     def __init__(self, carrier: Carrier, head: Head, body: bytes | None) -> None:
@@ -88,6 +90,8 @@ class Exchange:
         self.request_id = ""
         #: The body that is coming.
         self.incoming: Body | None = None
+        #: In which the application runs; its connection says.
+        self.task: asyncio.Task[None] | None = None
         self.is_answered = False
         #: Some of the response is out.
         self.is_begun = False
@@ -228,4 +232,4 @@ class Exchange:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
-            self._carrier.over(owed=not self.is_over)
+            self._carrier.over(self.task, owed=not self.is_over)

@@ -84,10 +84,11 @@ class TargetConnection(asyncio.Protocol):
         """Whether it can take a request, as far as anybody has heard."""
         return self._exchange is None and not self._transport.is_closing()
 
-    @property
-    def is_sending(self) -> bool:
-        """Whether a part of the request has yet to leave the house."""
-        return self._is_full or bool(self._rest)
+    def is_fresh(self, idle_since: float, since: float) -> bool:
+        """Whether it is idle, and has become so, and was made, later than that."""
+        if self._exchange is not None or self._transport.is_closing():
+            return False
+        return self.idle_since > idle_since and self.since > since
 
     @property
     def has_unread(self) -> bool:
@@ -113,7 +114,12 @@ class TargetConnection(asyncio.Protocol):
         exchange.stop = self.stop
         try:
             self._timer.set(exchange.deadline)
-            self._send(exchange.head, exchange.body)
+            if len(exchange.body) <= _PIECE:
+                self._transport.write(exchange.head + exchange.body)
+            else:
+                self._transport.write(exchange.head)
+                self._rest = memoryview(exchange.body)
+                self._send_rest()
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             exchange.fail(error)
             self.stop()
@@ -128,14 +134,6 @@ class TargetConnection(asyncio.Protocol):
         self._transport.abort()
 
     # Sending.
-
-    def _send(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _PIECE:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._rest = memoryview(body)
-            self._send_rest()
 
     def _send_rest(self) -> None:
         while self._rest and not self._is_full and not self._transport.is_closing():
@@ -160,22 +158,18 @@ class TargetConnection(asyncio.Protocol):
             self._transport.abort()
             return
         try:
-            whole = self._take(data)
+            whole = None
+            if self._incoming is None and not self._is_full and not self._rest:
+                whole = in_one_piece(data)
+            if whole is None:
+                incoming = self._incoming = self._incoming or Incoming()
+                incoming.feed(data)
+                whole = incoming.whole
         except Unfit as unfit:
             self._fail(unfit.reason, unfit.words)
         else:
             if whole is not None:
                 self._finish(*whole)
-
-    def _take(self, data: bytes) -> tuple[Answer, bool] | None:
-        """Read what has come. The answer, once it is whole, and whether the connection may live."""
-        if self._incoming is None and not self.is_sending:
-            whole = in_one_piece(data)
-            if whole is not None:
-                return whole
-        self._incoming = self._incoming or Incoming()
-        self._incoming.feed(data)
-        return self._incoming.whole
 
     def eof_received(self) -> None:
         if not self.is_busy:
@@ -196,7 +190,7 @@ class TargetConnection(asyncio.Protocol):
 
         A target may refuse what it has not read. It can't have accepted it.
         """
-        is_sending = self.is_sending
+        is_sending = self._is_full or len(self._rest) > 0
         if is_sending and answer.status < 300:
             return
         if is_sending or not is_clean:

@@ -52,9 +52,9 @@ class NativePool:
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
-        #: The loop that it belongs to, and that one's batching: known with the first post.
-        self._its_loop: asyncio.AbstractEventLoop | None = None
-        self._its_batching: Batching | None = None
+        #: The loop that it belongs to, and that one's batching; there with the first post.
+        self._loop: asyncio.AbstractEventLoop
+        self._batching: Batching | None = None
 
     def post(
         self,
@@ -64,16 +64,17 @@ class NativePool:
         read: Callable[[Answer | Failure], T],
     ) -> TargetExchange[T]:
         head = b"%b%bcontent-length: %d\r\n\r\n" % (self._start, lines, len(body))
+        batching = self._batching or self._settle_in()
         now = self._loop.time()
         exchange = Posted(read, head, body, now + timeout)
         if len(self._connections) - len(self._idle) >= COMPANY:
-            self._batching.put(self._begin_late, exchange)
+            batching.put(self._begin_late, exchange)
         else:
             self._begin(exchange, now)
         return exchange
 
     def _begin_late(self, exchange: Posted[Any]) -> None:
-        if exchange.done():  # cancelled meanwhile
+        if exchange.is_over:  # cancelled meanwhile
             exchange.end(_NOT_BEGUN)
             return
         try:
@@ -113,7 +114,8 @@ class NativePool:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._idle.clear()
-        self._batching.flush()
+        if self._batching is not None:
+            self._batching.flush()
         for deadline in self._opening:
             if not deadline.expired():
                 deadline.reschedule(0)
@@ -122,19 +124,11 @@ class NativePool:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    # A cached_property would be computed at each access by what mypyc compiles.
-
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        if self._its_loop is None:
-            self._its_loop = asyncio.get_running_loop()
-        return self._its_loop
-
-    @property
-    def _batching(self) -> Batching:
-        if self._its_batching is None:
-            self._its_batching = batching_of(self._loop)
-        return self._its_batching
+    def _settle_in(self) -> Batching:
+        """On the running loop, which it belongs to from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._batching = batching_of(self._loop)
+        return self._batching
 
     def _unsent(self, reason: Reason, detail: str = "") -> Failure:
         if self._closed:
@@ -147,7 +141,8 @@ class NativePool:
         """The connection that was used last, if it can be used again."""
         while self._idle:
             connection = self._idle.pop()
-            if _is_fresh(connection, now) and not connection.has_unread:
+            is_fresh = connection.is_fresh(now - KEEP_ALIVE, now - MAX_AGE)
+            if is_fresh and not connection.has_unread:
                 return connection
             connection.close()
         return None
@@ -162,7 +157,8 @@ class NativePool:
     def _sweep(self) -> None:
         """Close what has been idle for too long; the next sweep is when the next one will be."""
         self._sweeping = None
-        while self._idle and not _is_fresh(self._idle[0], self._loop.time()):
+        now = self._loop.time()
+        while self._idle and not self._idle[0].is_fresh(now - KEEP_ALIVE, now - MAX_AGE):
             self._idle.popleft().close()
         if self._idle:
             self._sweeping = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
@@ -224,11 +220,6 @@ class NativePool:
             "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
             "ssl_shutdown_timeout": _FAREWELL,
         }
-
-
-def _is_fresh(connection: TargetConnection, now: float) -> bool:
-    idle, age = now - connection.idle_since, now - connection.since
-    return connection.is_idle and idle < KEEP_ALIVE and age < MAX_AGE
 
 
 #: What is left out of `host`: the port that its scheme implies.
