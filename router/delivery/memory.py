@@ -61,7 +61,7 @@ class Recollection:
     """What one request knows of its body. Not frozen: it lives as long as its request."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "event_id", "first_at", "kept", "letter", "others"),
+        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "kept", "letter", "others"),
         *("overtaken", "record", "rows", "trouble"),
     )
 
@@ -87,11 +87,8 @@ class Recollection:
         self.overtaken = False
         #: The event is in the store, or may get there yet.
         self.kept = False
-
-    @property
-    def is_new(self) -> bool:
-        """It goes on with no record."""
-        return self.record is None
+        #: It goes on with no record.
+        self.is_new = True
 
     @property
     def requests(self) -> int:
@@ -101,6 +98,7 @@ class Recollection:
     def claim(self, kept: Kept) -> None:
         """Go on with a record. Nothing is written: the claim is held by being undecided."""
         self.record = replace(kept.record, requests=kept.record.requests + 1)
+        self.is_new = False
         self.event_id = kept.record.event_id
         self.rows = {row.target: row for row in kept.rows}
         self.kept = True

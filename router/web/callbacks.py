@@ -127,7 +127,10 @@ class Callbacks:
                 event = await loop.run_in_executor(self._reader, self._intake.read, body)
             plan = config.table.match(event)
             if plan.routes:
-                return plan, await self._forward(call, event, plan, config)
+                outcome = await self._forward(call, event, plan, config)
+                if not call.gone.done():
+                    await _reply(call, reply_to(outcome), config)
+                return plan, outcome
             accepted = config.unmatched == "accept"
             await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
             self._observer.unmatched(call.told, event)
@@ -135,12 +138,13 @@ class Callbacks:
         finally:
             self.in_flight -= 1
 
-    async def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Outcome:
+    def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
+        """Send it to all of its targets. Raises Refused where that must not begin."""
         deadline = call.started + config.ebaas.reply_within
         if time.monotonic() >= deadline:
             # Targets would get it, and there is no time left to answer for it, or to record it.
             raise refused(TOO_SLOW, "the request took longer than reply_within")
-        outcome = await self._opened.forward(
+        return self._opened.forward(
             Letter.of(event, call.request_id, *call.trace, call.hops),
             plan,
             config.table.targets,
@@ -148,9 +152,6 @@ class Callbacks:
             deadline=deadline,
             gone=call.gone,
         )
-        if not call.gone.done():
-            await _reply(call, reply_to(outcome), config)
-        return outcome
 
     @property
     def _opened(self) -> Forwarder:

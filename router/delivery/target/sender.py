@@ -28,6 +28,8 @@ MAX_KEY: Final = 4096
 #: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
 _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 
+#: The turn of an attempt that no breaker counts.
+_UNCOUNTED: Final = -1
 
 #: An attempt in flight, from the decision to send it until what came of it is known.
 Flight = TargetExchange[Attempt]
@@ -213,12 +215,13 @@ class Sender:
             event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
-        turn = lane.gate.begin()
+        turn = _UNCOUNTED if lane.gate.is_always_open else lane.gate.begin()
         try:
             return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
             lane.give_back()
-            lane.gate.end(turn, None)
+            if turn != _UNCOUNTED:
+                lane.gate.end(turn, None)
             failed: Flight = TargetExchange(as_it_came)
             failed.fail(error)
             return failed
@@ -230,7 +233,8 @@ class Sender:
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())
         finally:
-            lane.gate.end(turn, attempt)
+            if turn != _UNCOUNTED:
+                lane.gate.end(turn, attempt)
         return self._counted(lane, attempt)
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:

@@ -39,18 +39,18 @@ class HangUp:
     """Whether the caller has hung up. It belongs to no loop, and tells of it in the moment that it
     happens; a future would cost ten times as much to make."""
 
-    __slots__ = ("_is_done", "_told")
+    __slots__ = ("_told", "is_done")
 
     def __init__(self) -> None:
-        self._is_done = False
+        self.is_done = False
         self._told: list[Callable[[Any], object]] = []
 
     def done(self) -> bool:
-        return self._is_done
+        return self.is_done
 
     def add_done_callback(self, told: Callable[[Any], object], /) -> None:
         """At once where it has happened."""
-        if self._is_done:
+        if self.is_done:
             call_back(told, self)
         else:
             self._told.append(told)
@@ -64,7 +64,7 @@ class HangUp:
 
     def happens(self) -> None:
         """Once."""
-        self._is_done = True
+        self.is_done = True
         waiting, self._told = self._told, []
         for told in waiting:
             call_back(told, self)
@@ -104,7 +104,7 @@ class Exchange:
 
     @property
     def is_over(self) -> bool:
-        return self.is_answered or self.gone.done()
+        return self.is_answered or self.gone.is_done
 
     # The application's calls.
 
@@ -133,7 +133,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Head and body leave in one go where the body's length is known; else the head at once.
         Raises RuntimeError and ValueError for what is no response."""
-        if self.is_answered or self.gone.done():
+        if self.is_answered or self.gone.is_done:
             return
         kind, body, more = message["type"], b"", True
         if self._framing is None and kind == "http.response.start":
@@ -158,7 +158,7 @@ class Exchange:
         `lines` are whole lines of headers, the body's length among them; they say nothing of the
         connection, and not when they were made.
         """
-        if self.is_answered or self.gone.done():
+        if self.is_answered or self.gone.is_done:
             return
         if self._framing is not None:
             raise RuntimeError("a response has been started already")

@@ -29,6 +29,7 @@ MAX_PIECES: Final = 1000
 _KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048
 
 _END: Final = b"\r\n\r\n"
+_END_SIZE: Final = len(_END)
 
 # Every quantifier is possessive, so that no head costs more than its length. No control character
 # but the tab, no line break but CRLF, no folded line, no blank at a name.
@@ -75,8 +76,8 @@ class AnswerHead:
 def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
     """The usual answer, where it came whole and nothing else with it; and whether its connection
     may live. None for all that `Incoming` has to read. Raises Unfit as that does."""
-    end = data.find(_END) + len(_END)
-    if not len(_END) <= end <= _KNOWN_SIZE:
+    end = data.find(_END) + _END_SIZE
+    if not _END_SIZE <= end <= _KNOWN_SIZE:
         return None
     head = _read_known(data[:end])
     if head.status < 200 or head.length != len(data) - end or head.length > MAX_ANSWER:
