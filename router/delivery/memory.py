@@ -46,9 +46,9 @@ class Account:
 
     @property
     def settled(self) -> bool:
-        """Nothing of it keeps the `000` back."""
+        """Nothing keeps the `000` back, where every required target has acknowledged."""
         for delivery in self.deliveries:  # noqa: SIM110 - all() takes three times as long
-            if not delivery.settled:
+            if not (delivery.required or delivery.settled):
                 return False
         return True
 
@@ -289,7 +289,7 @@ class Memory:
     def _others(self, recollection: Recollection) -> list[Recollection]:
         """The undecided requests with the same body."""
         live = self._live[recollection.letter.digest]
-        return [other for other in live if other is not recollection]
+        return [other for other in live if other is not recollection] if len(live) > 1 else []
 
     def _failed(self, recollection: Recollection, terms: Terms) -> Record:
         now, spent = self._store.now(), recollection.overtaken

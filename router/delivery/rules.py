@@ -6,7 +6,6 @@ memory.py for requests and in queue.py for the queue.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -114,12 +113,10 @@ class Delivery:
         return self.joined or (self.flight is None and self.row is not None)
 
     def look(self) -> None:
-        """See whether its attempt has ended, and how. One that raised has come to nothing."""
+        """See whether its attempt has ended, and how. One that raised has come to nothing, and
+        `see_through` raises it."""
         if self.flight is not None and self.flight.is_over:
-            try:
-                self.attempt = self.flight.result()
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - `see_through` raises it
-                self.attempt = None
+            self.attempt = self.flight.value
 
 
 # Rules 1, 4 and 8: what a request may claim.

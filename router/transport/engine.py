@@ -79,7 +79,8 @@ class TargetExchange(Generic[T]):
         self._read = read
         #: Nothing changes any more.
         self.is_over = False
-        self._value: Any = None
+        #: What it has come to; None until then, and where there is an error.
+        self.value: T | None = None
         #: Instead of a value.
         self.error: BaseException | None = None
         self._listeners: list[Callable[[TargetExchange[T]], object]] = []
@@ -101,8 +102,9 @@ class TargetExchange(Generic[T]):
             raise asyncio.InvalidStateError("it is not over")
         if self.error is not None:
             raise self.error.with_traceback(None)
-        value: T = self._value
-        return value
+        value: Any = self.value
+        made: T = value
+        return made
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` in the moment that it ends; at once where it has."""
@@ -148,7 +150,7 @@ class TargetExchange(Generic[T]):
             self._end(None, error)
 
     def _end(self, value: T | None, error: BaseException | None) -> None:
-        self.is_over, self._value, self.error = True, value, error
+        self.is_over, self.value, self.error = True, value, error
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             try:

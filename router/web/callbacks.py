@@ -108,11 +108,11 @@ class Callbacks:
             raise refused(ENCODED, "a content-encoding")
         if call.hops > MAX_HOPS:
             raise refused(LOOPING, f"it has come through more than {MAX_HOPS} routers")
-        self._check_size(int(call.named.get(b"content-length", 0)))
+        if int(call.named.get(b"content-length", 0)) > self.max_body:
+            raise self._too_large()
 
-    def _check_size(self, size: int) -> None:
-        if size > self.max_body:
-            raise refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
+    def _too_large(self) -> Refused:
+        return refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
 
     async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
         """Decide and reply. A callback takes up a place from its body's end until then."""
@@ -120,7 +120,8 @@ class Callbacks:
         try:
             if self.in_flight > self._max_requests:
                 raise refused(BUSY, "too many requests in flight")
-            self._check_size(len(body))
+            if len(body) > self.max_body:
+                raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
                 loop = asyncio.get_running_loop()

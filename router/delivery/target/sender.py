@@ -138,7 +138,7 @@ class Sender:
         then for a place. Should `gone` be done meanwhile it is not begun. What is not begun has a
         reason of its own.
         """
-        lane = self._lane(target)
+        lane = self._lanes.get(target) or self._lane(target)
         started = time.monotonic()
         if lane.take_free():
             return self._begin(lane, letter, started, lane.target.timeout)

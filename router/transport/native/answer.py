@@ -82,7 +82,8 @@ def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
     head = _read_known(data[:end])
     if head.status < 200 or head.length != len(data) - end or head.length > MAX_ANSWER:
         return None
-    return _answer(head, data[end:]), head.is_persistent
+    answer = Answer(head.status, data[end:], head.encoding, head.retry_after)
+    return answer, head.is_persistent
 
 
 def _answer(head: AnswerHead, body: bytes) -> Answer:

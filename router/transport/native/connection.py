@@ -85,17 +85,16 @@ class TargetConnection(asyncio.Protocol):
         return self._exchange is None and not self._transport.is_closing()
 
     def is_fresh(self, idle_since: float, since: float) -> bool:
-        """Whether it is idle, and has become so, and was made, later than that."""
+        """Whether it is idle, has become so and was made later than that, and has nothing unread: a
+        target that sends two answers to one request must not have acknowledged the next event."""
         if self._exchange is not None or self._transport.is_closing():
             return False
-        return self.idle_since > idle_since and self.since > since
+        is_young = self.idle_since > idle_since and self.since > since
+        return is_young and not self._socket.poll(0)
 
     @property
     def has_unread(self) -> bool:
-        """Whether something has come, an end included, that the loop has not read yet.
-
-        A target that sends two answers to one request must not have acknowledged the next event.
-        """
+        """Whether something has come, an end included, that the loop has not read yet."""
         return bool(self._socket.poll(0))
 
     @property

@@ -84,11 +84,14 @@ class NativePool:
             exchange.end(_NOT_BEGUN)
 
     def _begin(self, exchange: Posted[Any], now: float) -> None:
-        """Raises where nothing has begun."""
-        connection = self._take(now)
-        if connection is not None:
-            connection.begin(exchange)
-            return
+        """Raises where nothing has begun. The connection that was used last is taken again, if it
+        can be."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fresh(now - KEEP_ALIVE, now - MAX_AGE):
+                connection.begin(exchange)
+                return
+            connection.close()
         task = self._loop.create_task(self._open_and_begin(exchange))
         exchange.stop = task.cancel
         self._tasks.add(task)
@@ -136,16 +139,6 @@ class NativePool:
         return Failure(reason, delivered=False, detail=detail)
 
     # Connections that are kept.
-
-    def _take(self, now: float) -> TargetConnection | None:
-        """The connection that was used last, if it can be used again."""
-        while self._idle:
-            connection = self._idle.pop()
-            is_fresh = connection.is_fresh(now - KEEP_ALIVE, now - MAX_AGE)
-            if is_fresh and not connection.has_unread:
-                return connection
-            connection.close()
-        return None
 
     def _keep(self, connection: TargetConnection) -> None:
         if self._closed:
