@@ -52,7 +52,7 @@ class NativePool:
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
-        #: The loop that it belongs to, and that one's batching; there with the first post.
+        #: The loop that it belongs to, and that one's batching; there once it is used.
         self._loop: asyncio.AbstractEventLoop
         self._batching: Batching | None = None
 
@@ -162,6 +162,8 @@ class NativePool:
         """A new connection, ready for a request until `deadline`, by the loop's clock."""
         if self._closed:
             return self._unsent(Reason.STOPPED)
+        if self._batching is None:
+            self._settle_in()
         limit = asyncio.timeout_at(deadline)
         self._opening.add(limit)
         sock: socket.socket | None = None
