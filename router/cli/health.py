@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import ssl
+from urllib.parse import urlsplit
 
 from router.cli.asking import Unanswered, add_asking, ask, own_url
 from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
 from router.cli.printing import say
-from router.cli.trust import add_ca, context_of
+from router.cli.trust import add_ca, trust
 from router.config import SETTINGS
 from router.model import SUCCESS
 
@@ -49,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     url = args.url or _own_url(args)
-    context = context_of(url, args)
-    if context is not None and args.url is None:
-        context = _no_questions()
+    whom, context = trust(args), None
+    if urlsplit(url).scheme == "https":
+        context = whom.trust if args.url else _no_questions()
     try:
         status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
     except Unanswered as error:

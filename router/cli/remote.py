@@ -15,11 +15,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from router import __version__
 from router.cli.asking import Unanswered, answering, ask, connect, own_url
-from router.cli.options import AFAR, parse_url, read_setting, value
+from router.cli.options import AFAR, add_settings, parse_url, read_setting, value
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
-from router.config import VARIABLE_PREFIX, parse_file
+from router.config import SETTINGS, VARIABLE_PREFIX, parse_file
 from router.model import RouterError, SettingInvalid
 
 T = TypeVar("T")
@@ -171,6 +171,16 @@ def _parse_url(text: str) -> str:
     return parse_url(text, "http://127.0.0.1:8081")
 
 
+def add_own(parser: argparse.ArgumentParser) -> None:
+    """The options that `ops_url` and `ops_token` read where no URL is given."""
+    add_settings(
+        parser,
+        ops_host="the address of its ops port",
+        ops_port="its ops port",
+        ops_token_file=SETTINGS["ops_token_file"].about,
+    )
+
+
 def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """The option that `read_token` reads."""
     parser.add_argument(
@@ -216,6 +226,15 @@ def ops_url(args: argparse.Namespace) -> str:
     if url is None and read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
     return url or own_url(args, "ops_host", "ops_port")
+
+
+def ops_token(args: argparse.Namespace) -> str:
+    """The one for it; where none is given, that which a `serve` with these settings wants. `""` for
+    none. Raises StartFailed."""
+    from router.ops import secrets_in
+
+    token, path = read_token(args), read_setting(args, "ops_token_file")
+    return token or ("" if path is None else secrets_in(path)[0].reveal())
 
 
 def read_token(args: argparse.Namespace) -> str:

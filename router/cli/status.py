@@ -11,9 +11,9 @@ from typing import Any
 
 from router.cli.asking import Unanswered, add_asking, ask
 from router.cli.columns import clipped, columns, counted
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, read_setting
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_token, no_ops_port, ops_url, read_token
+from router.cli.remote import Remote, add_own, add_token, no_ops_port, ops_token, ops_url
 from router.cli.times import age, seconds
 from router.cli.trust import add_ca, context_of
 from router.contract import why_failed
@@ -60,7 +60,7 @@ Said = Mapping[str, Any]
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
     add_asking(parser, "ops-host", "ops-port", "5s")
-    add_settings(parser, "ops_host", "ops_port", "ops_token_file")
+    add_own(parser)
     add_token(parser)
     add_ca(parser)
     add_format(parser)
@@ -82,11 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
-    from router.ops import secrets_in
-
-    url, token = ops_url(args), read_token(args)
-    if not token and (path := read_setting(args, "ops_token_file")) is not None:
-        token = secrets_in(path)[0].reveal()
+    url, token = ops_url(args), ops_token(args)
     context = context_of(url, args)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 from router.config import effective
@@ -70,7 +72,8 @@ def _named(
     new: Mapping[str, T],
     compare: Callable[[T, T], Iterator[Detail]],
 ) -> Iterator[Edit]:
-    for name in gently(sorted(old.keys() | new.keys())):
+    # Those of routes are in order already: to sort both at once takes 5 ms of one piece.
+    for name, _ in gently(groupby(merge(sorted(old), sorted(new)))):
         if name not in old:
             yield Edit(kind, name, "added")
         elif name not in new:
@@ -100,7 +103,7 @@ def _route_details(old: Route, new: Route) -> Iterator[Detail]:
 
 
 def _routes(config: Config) -> dict[str, Route]:
-    return {route.name: route for route in config.table.routes}
+    return {route.name: route for route in gently(config.table.routes)}
 
 
 def _details(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Detail]:

@@ -17,7 +17,7 @@ from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
 from router.model import ConfigInvalid, Problem
-from router.net import stay_behind
+from router.net import gently, stay_behind
 from router.telemetry import Log, Metrics
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ async def _without_pauses(work: Callable[[], T]) -> T:
 def _named(edits: Iterable[Edit]) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in edits:
+    for edit in gently(edits):
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
@@ -138,7 +139,7 @@ class RouteTable:
         #: Every target, used or not.
         self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
         self._check_names()
-        self._required = frozenset(name for route in self.routes for name in route.required)
+        self._required = frozenset(name for route in gently(self.routes) for name in route.required)
         self._globs = {pattern: Glob(pattern) for pattern in gently(_patterns(self.routes))}
         self._index = Index([self._rule(route) for route in gently(self.routes)])
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -224,11 +225,12 @@ class RouteTable:
         ]
 
     def _check_names(self) -> None:
-        for one, other in zip(self.routes, self.routes[1:], strict=False):
+        for one, other in gently(pairwise(self.routes)):
             if one.name == other.name:
                 raise ValueError(f"two routes are named {one.name!r}")
-        for route in self.routes:
-            if unknown := route.match.keys() - set(FIELDS):
+        fields = frozenset(FIELDS)
+        for route in gently(self.routes):
+            if unknown := route.match.keys() - fields:
                 raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
             if unknown := {*route.required, *route.optional} - self.targets.keys():
                 raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
@@ -251,7 +253,7 @@ def _values(event: Event) -> tuple[str, ...]:
 
 
 def _patterns(routes: Iterable[Route]) -> set[str]:
-    return {p for route in routes for patterns in route.match.values() for p in patterns}
+    return {p for route in gently(routes) for patterns in route.match.values() for p in patterns}
 
 
 def _anchors(name: str, glob: Glob) -> Way:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -114,6 +115,44 @@ async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
             with pytest.raises(ZeroDivisionError):
                 await flight
         assert places(sender, metrics) == (0, 0)
+
+
+class Held:
+    """A pool whose exchanges are ended by a test."""
+
+    def __init__(self) -> None:
+        #: The seconds that each was given, and the exchange.
+        self.posts: list[tuple[float, TargetExchange[Any]]] = []
+
+    def post(
+        self,
+        lines: bytes,
+        body: bytes,
+        timeout: float,
+        read: Callable[[Answer | Failure], T],
+    ) -> TargetExchange[T]:
+        exchange = TargetExchange(read)
+        self.posts.append((timeout, exchange))
+        return exchange
+
+    async def close(self) -> None: ...
+
+
+async def test_the_wait_for_a_place_is_a_part_of_the_timeout() -> None:
+    """Who waits for a place has so much less for its exchange; who does not has it all."""
+    one, held, waited = Target("one", "http://127.0.0.1/", max_in_flight=1), Held(), 0.05
+    async with sending(lambda *_: held, one) as (sender, metrics):
+        flight, waiting = send(sender, one), send(sender, one)
+        await until(lambda: places(sender, metrics) == (1, 1))
+        await asyncio.sleep(waited)
+        held.posts[0][1].end(Answer(200, b'{"code":"000"}'))
+        assert (await flight).acknowledged
+        await until(lambda: len(held.posts) == 2)
+        held.posts[1][1].end(Answer(200, b'{"code":"000"}'))
+        assert (await waiting).acknowledged
+    (first, _), (second, _) = held.posts
+    assert first == one.timeout
+    assert second <= one.timeout - waited
 
 
 async def test_what_is_in_flight_counts_whatever_the_limit_was(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -394,3 +395,20 @@ async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptu
             writer.write(GET)
             assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
     assert "Exception in ASGI application" in caplog.text
+
+
+async def test_an_idle_connection_keeps_no_task() -> None:
+    """A finished one, with all that its coroutine had, would be half a kilobyte for each."""
+    begun: list[weakref.ref[asyncio.Task[Any]]] = []
+
+    async def answer(_: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        begun.append(weakref.ref(task))
+        for message in ROWS["in one"][1]:
+            await send(dict(message))
+
+    async with reached(Application(answer)) as (_, reader, writer):
+        writer.write(GET)
+        assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200")
+        await until(lambda: begun[0]() is None)

@@ -16,7 +16,6 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     add_format,
-    add_settings,
     add_timeout,
     heed_ctrl_c,
     mind_target,
@@ -24,7 +23,15 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_json
-from router.cli.remote import Remote, RemoteProblem, add_remote, ops_url, read_token, shaped
+from router.cli.remote import (
+    Remote,
+    RemoteProblem,
+    add_own,
+    add_remote,
+    ops_token,
+    ops_url,
+    shaped,
+)
 from router.cli.trust import context_of, trust
 from router.config import parse_count
 
@@ -73,14 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
     add_timeout(parser, "one copy")
-    add_settings(parser, "ops_host", "ops_port")
+    add_own(parser)
     add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     url = ops_url(args)
-    remote = Remote(url, read_token(args), context_of(url, args))
+    remote = Remote(url, ops_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit

@@ -83,8 +83,7 @@ class Lane:
             return False
         gate = self.gate
         if gate.is_always_open or (gate.refusal is None and gate.take_free()):
-            self.in_use += 1
-            self.was_idle = False
+            self.enter()
             return True
         self.places.give_back()
         return False

@@ -232,4 +232,5 @@ class Exchange:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
-            self._carrier.over(self.task, owed=not self.is_over)
+            task, self.task = self.task, None  # an idle connection keeps its last exchange
+            self._carrier.over(task, owed=not self.is_over)

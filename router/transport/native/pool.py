@@ -148,7 +148,8 @@ class NativePool:
             self._sweeping = self._loop.call_later(KEEP_ALIVE, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long; the next sweep is when the next one will be."""
+        """Close what has been idle for too long, or can't be used; the next sweep is when the next
+        one will have been."""
         self._sweeping = None
         now = self._loop.time()
         while self._idle and not self._idle[0].is_fresh(now - KEEP_ALIVE, now - MAX_AGE):
