@@ -57,7 +57,9 @@ class Segment:
         path = self.path
         if self.last is None:
             with suppress(FileNotFoundError):
-                return path.read_bytes(), True
+                text = path.read_bytes()
+                # A line without its end is being written; the next look has it.
+                return text[: text.rfind(b"\n") + 1], True
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:

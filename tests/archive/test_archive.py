@@ -23,6 +23,7 @@ from router.archive.segments import found
 from router.archive.writer import ARCHIVE_BOUND
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
+from tests.support.archived import told as line_of
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
@@ -443,6 +444,20 @@ def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
         assert router.post("one") == "000"
         router.interrupt(signal.SIGTERM)
     assert not (tmp_path / "store.db-archive").exists()
+
+
+def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
+    """Whoever looks meanwhile sees those before it, and nothing that can't be read."""
+    line = line_of("two")
+    for end in (0, 1, 90, len(line) - 1, len(line)):
+        folder = tmp_path / str(end)
+        shelf = Shelf(folder, 64 * MIB, 60.0)
+        shelf.append(line_of("one"))
+        (segment,) = folder.iterdir()
+        with segment.open("ab") as file:
+            file.write(line[:end])
+        assert len(archived(folder)) == (2 if end == len(line) else 1)
+        shelf.close()
 
 
 def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
