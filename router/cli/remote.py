@@ -19,7 +19,7 @@ from router.cli.options import AFAR, add_settings, parse_url, read_setting, valu
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
-from router.config import SETTINGS, VARIABLE_PREFIX, parse_file
+from router.config import VARIABLE_PREFIX, parse_file
 from router.model import RouterError, SettingInvalid
 
 T = TypeVar("T")
@@ -173,12 +173,8 @@ def _parse_url(text: str) -> str:
 
 def add_own(parser: argparse.ArgumentParser) -> None:
     """The options that `ops_url` and `ops_token` read where no URL is given."""
-    add_settings(
-        parser,
-        ops_host="the address of its ops port",
-        ops_port="its ops port",
-        ops_token_file=SETTINGS["ops_token_file"].about,
-    )
+    own = {"ops_host": "the address of its ops port", "ops_port": "its ops port"}
+    add_settings(parser, "ops_token_file", **own)
 
 
 def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

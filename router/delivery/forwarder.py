@@ -185,7 +185,7 @@ class Forwarder:
         now = self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
-            if delivery.row is not None and not delivery.wanted:
+            if not delivery.wanted:
                 continue
             delivery.over_at = now + delivery.target.timeout
             flight = attempts.get(outcome.key_of(delivery)) if attempts else None

@@ -109,6 +109,7 @@ class Memory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        #: Whether there is a store to remember by.
         self.remembers = store.remembers
         #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
         self.attempts: dict[tuple[str, str], Flight] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model import Reason, Value
 from router.net import Egress, Tls, call_back, tell_fault
@@ -102,9 +102,7 @@ class TargetExchange(Generic[T]):
             raise asyncio.InvalidStateError("it is not over")
         if self.error is not None:
             raise self.error.with_traceback(None)
-        value: Any = self.value
-        made: T = value
-        return made
+        return cast("T", self.value)
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` in the moment that it ends; at once where it has."""

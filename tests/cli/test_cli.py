@@ -276,6 +276,8 @@ def test_right_values(option: str, text: str, value: Any) -> None:
         ("--max-requests", "many"),
         ("--log-format", "xml"),
         ("--verbose", "true"),
+        ("--receive-timeout", "10"),
+        ("--keep-alive", "10"),
         ("--drain-timeout", "30"),
         ("--drain-timeout", "-1s"),
         ("--drain-timeout", "9" * 400 + "h"),

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import pytest
 
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import Letter, Reason
-from router.net.client_tls import Tls
-from router.net.egress import Egress
 from router.routing.target import Target
 from router.telemetry.metrics import Metrics
-from router.transport.engine import Answer, Failure, T, TargetExchange
+from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
 from tests.support.hostile import hostile
 from tests.support.sending import EVENT, send, sending
@@ -89,19 +86,11 @@ async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
     assert len(served.requests) <= 1
 
 
-class Broken:
-    """A pool with a fault of its own."""
+class Stub:
+    """A pool whose `post` is a test's."""
 
-    def __init__(self, url: str, tls: Tls, egress: Egress) -> None: ...
-
-    def post(
-        self,
-        lines: bytes,
-        body: bytes,
-        timeout: float,
-        read: Callable[[Answer | Failure], T],
-    ) -> TargetExchange[T]:
-        raise ZeroDivisionError
+    def __init__(self, post: Any) -> None:
+        self.post = post
 
     async def close(self) -> None: ...
 
@@ -109,7 +98,11 @@ class Broken:
 async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
     """It is raised where the attempt is waited for, not where it is begun, and costs no place."""
     one = Target("one", "http://127.0.0.1/", max_in_flight=1)
-    async with sending(Broken, one) as (sender, metrics):
+
+    def broken(*_: Any) -> NoReturn:
+        raise ZeroDivisionError
+
+    async with sending(lambda *_: Stub(broken), one) as (sender, metrics):
         for _ in range(3):
             flight = send(sender, one)
             with pytest.raises(ZeroDivisionError):
@@ -117,41 +110,28 @@ async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
         assert places(sender, metrics) == (0, 0)
 
 
-class Held:
-    """A pool whose exchanges are ended by a test."""
-
-    def __init__(self) -> None:
-        #: The seconds that each was given, and the exchange.
-        self.posts: list[tuple[float, TargetExchange[Any]]] = []
-
-    def post(
-        self,
-        lines: bytes,
-        body: bytes,
-        timeout: float,
-        read: Callable[[Answer | Failure], T],
-    ) -> TargetExchange[T]:
-        exchange = TargetExchange(read)
-        self.posts.append((timeout, exchange))
-        return exchange
-
-    async def close(self) -> None: ...
-
-
 async def test_the_wait_for_a_place_is_a_part_of_the_timeout() -> None:
     """Who waits for a place has so much less for its exchange; who does not has it all."""
-    one, held, waited = Target("one", "http://127.0.0.1/", max_in_flight=1), Held(), 0.05
-    async with sending(lambda *_: held, one) as (sender, metrics):
+    one, waited = Target("one", "http://127.0.0.1/", max_in_flight=1), 0.2
+    #: The seconds that each was given, and the exchange.
+    posts: list[tuple[float, TargetExchange[Any]]] = []
+
+    def held(_lines: bytes, _body: bytes, timeout: float, read: Any) -> TargetExchange[Any]:
+        exchange: TargetExchange[Any] = TargetExchange(read)
+        posts.append((timeout, exchange))
+        return exchange
+
+    async with sending(lambda *_: Stub(held), one) as (sender, metrics):
         flight, waiting = send(sender, one), send(sender, one)
         await until(lambda: places(sender, metrics) == (1, 1))
         await asyncio.sleep(waited)
-        held.posts[0][1].end(Answer(200, b'{"code":"000"}'))
+        posts[0][1].end(Answer(200, b'{"code":"000"}'))
         assert (await flight).acknowledged
-        await until(lambda: len(held.posts) == 2)
-        held.posts[1][1].end(Answer(200, b'{"code":"000"}'))
+        await until(lambda: len(posts) == 2)
+        posts[1][1].end(Answer(200, b'{"code":"000"}'))
         assert (await waiting).acknowledged
-    (first, _), (second, _) = held.posts
-    assert first == one.timeout
+    (first, _), (second, _) = posts
+    assert one.timeout - waited < first <= one.timeout
     assert second <= one.timeout - waited
 
 

@@ -153,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
+    mind_times(args)
     acts = {"list": _list, "export": _export, "replay": _replay}
     try:
         return acts[str(args.verb)](folder, args)
@@ -221,7 +222,6 @@ def _as_json(found: Inventory) -> dict[str, Any]:
 def _question(args: argparse.Namespace) -> Question:
     from router.archive import Question
 
-    mind_times(args)
     return Question(
         keys=tuple(args.match or ()),
         since=args.since,

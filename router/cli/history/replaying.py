@@ -21,7 +21,6 @@ from router.cli.history.places import Progress, mind_targets
 from router.cli.options import BAD, GOOD, mind_target, read_setting
 from router.cli.printing import note, say, say_json, say_lines
 from router.cli.routes.inputs import read_config, usable
-from router.cli.times import mind_times
 from router.model import SettingInvalid, new_id
 from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb, action_shape
 from router.telemetry import stamp, utc
@@ -82,7 +81,6 @@ def _target(args: argparse.Namespace) -> str:
         raise SettingInvalid("replay to which target? One of them: --target NAME")
     if args.match is None and args.since is None:
         raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
-    mind_times(args)
     target: str = args.target[0]
     return target
 

@@ -28,8 +28,6 @@ MAX_KEY: Final = 4096
 #: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
 _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 
-#: The turn of an attempt that no breaker counts.
-_UNCOUNTED: Final = -1
 
 #: An attempt in flight, from the decision to send it until what came of it is known.
 Flight = TargetExchange[Attempt]
@@ -138,10 +136,10 @@ class Sender:
         then for a place. Should `gone` be done meanwhile it is not begun. What is not begun has a
         reason of its own.
         """
-        lane = self._lanes.get(target) or self._lane(target)
+        lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
-            return self._begin(lane, letter, started, lane.target.timeout)
+            return self._begin(lane, letter, started)
         refusal = lane.gate.refusal
         if refusal is not None:
             flight: Flight = TargetExchange(as_it_came)
@@ -198,8 +196,7 @@ class Sender:
         refusal = await lane.take(gone)
         if refusal is not None:
             return self._refused(lane, refusal, came)
-        left = lane.target.timeout - (time.monotonic() - started)
-        return await self._begin(lane, letter, started, left)
+        return await self._begin(lane, letter, started)
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """An attempt that is not begun."""
@@ -207,21 +204,21 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
-    def _begin(self, lane: Lane, letter: Letter, started: float, left: float) -> Flight:
-        """Send to a target whose place is taken, and which has so many seconds left."""
+    def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
+        """Send to a target whose place is taken."""
         stamp, body = int(time.time()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
         if lane.signer is not None:
             event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
-        turn = _UNCOUNTED if lane.gate.is_always_open else lane.gate.begin()
+        turn = lane.gate.begin()
+        left = lane.target.timeout - (time.monotonic() - started)
         try:
             return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
             lane.give_back()
-            if turn != _UNCOUNTED:
-                lane.gate.end(turn, None)
+            lane.gate.end(turn, None)
             failed: Flight = TargetExchange(as_it_came)
             failed.fail(error)
             return failed
@@ -233,12 +230,12 @@ class Sender:
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())
         finally:
-            if turn != _UNCOUNTED:
-                lane.gate.end(turn, attempt)
+            lane.gate.end(turn, attempt)
         return self._counted(lane, attempt)
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt)
+        # The usual one neither begins a streak of failures nor ends it.
         if lane.streak.since or not attempt.acknowledged:
             lane.heard(attempt)
         return attempt
