@@ -254,6 +254,18 @@ async def test_a_name_is_looked_up_where_nobody_waits_for_it(
     assert asked == {"nobody.test": True, "server.test": True}
 
 
+@pytest.mark.parametrize("ports", [("", ""), ("", ":{port}"), (":{port}", "")])
+async def test_servers_without_a_port_have_libpqs_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ports: tuple[str, str]
+) -> None:
+    """`PGPORT`'s where the address has none at all, and else the usual one."""
+    port = database.server.port
+    monkeypatch.setenv("PGPORT", str(port))
+    servers = ",".join(f"127.0.0.1{each.format(port=port)}" for each in ports)
+    async with opened(database.dsn.replace(f"127.0.0.1:{port}", servers)) as store:
+        assert store.connections == 1
+
+
 async def test_a_fault_while_connecting_ends_no_store(
     postgresql: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,9 @@ class DatabaseAddress:
         if "," in parameters.get("host", ""):
             # Of several servers the one that can be written to.
             parameters.setdefault("target_session_attrs", "read-write")
+            # libpq's list of ports has a comma where the URL has no port at all.
+            if not parameters.get("port", "").strip(","):
+                parameters.pop("port", None)
         # What is sent and read is UTF-8, whatever the server or the environment has in mind.
         parameters["client_encoding"] = "UTF8"
         schema = dict(options).get("schema", SCHEMA)

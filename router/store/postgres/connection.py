@@ -197,8 +197,11 @@ async def _located(login: dict[str, str]) -> dict[str, str]:
     hosts = login.get("host", "").split(",")
     if "hostaddr" in login or any(not host or host.startswith("/") for host in hosts):
         return login
-    ports = login.get("port", "5432").split(",")
-    looking = [look_up(host, int(port)) for host, port in zip(hosts, cycle(ports), strict=False)]
+    # Where none is said libpq has its own.
+    ports = login.get("port", "").split(",")
+    looking = [
+        look_up(host, int(port or 5432)) for host, port in zip(hosts, cycle(ports), strict=False)
+    ]
     for each in looking:
         each.add_done_callback(asyncio.Future.exception)  # who gives up does not hear of it
     await asyncio.wait(looking)
@@ -211,7 +214,10 @@ async def _located(login: dict[str, str]) -> dict[str, str]:
     if not found:
         raise Failed("08001", "no host of that name is known")
     columns = map(",".join, zip(*found, strict=True))
-    return {**login, **dict(zip(("host", "hostaddr", "port"), columns, strict=True))}
+    said = dict(zip(("host", "hostaddr", "port"), columns, strict=True))
+    if "port" not in login:
+        del said["port"]
+    return {**login, **said}
 
 
 def _refusal(error: psycopg.Error) -> Failed:
