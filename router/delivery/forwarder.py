@@ -178,17 +178,17 @@ class Forwarder:
         """Begin all attempts; what is decided by them. None for a caller that is gone."""
         if gone.done():
             return None
-        remembers = self._memory.remembers
+        memory, remembers = self._memory, self._memory.remembers
         extra = OPTIONAL_EXTRA if remembers else 0.0
         decision = Decision(self._deadlines, extra, outcome.looks_acknowledged)
-        attempts, queued = self._memory.attempts, outcome.have_become_required
+        queued = outcome.have_become_required
         now = self._now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
             if not delivery.wanted:
                 continue
             delivery.over_at = now + delivery.target.timeout
-            flight = attempts.get(outcome.key_of(delivery)) if attempts else None
+            flight = memory.to_join(outcome.key_of(delivery)) if memory.attempts else None
             delivery.joined = flight is not None
             if flight is None:
                 # One that can be queued holds no request up for its target's rate.
@@ -198,7 +198,7 @@ class Forwarder:
                 )
                 if delivery in queued:
                     # The queue has it as well: should it come to it now, it joins this one.
-                    attempts[outcome.key_of(delivery)] = flight
+                    memory.attempts[outcome.key_of(delivery)] = flight
             delivery.flight = flight
             decision.watch(flight, required=delivery.required)
         return decision

@@ -111,12 +111,21 @@ class Memory:
         self._store = store
         #: Whether there is a store to remember by.
         self.remembers = store.remembers
-        #: The attempts in flight, by event and target: a retry joins one, instead of repeating it.
+        #: The attempts in flight, by event and target, and what of theirs the store has yet to learn.
         self.attempts: dict[tuple[str, str], Flight] = {}
         #: The requests that are not decided yet, by body.
         self._live: dict[bytes, list[Recollection]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.
         self._blindly = 0
+
+    def to_join(self, key: tuple[str, str]) -> Flight | None:
+        """The attempt that a retry joins, instead of repeating it: one in flight, or one that has
+        acknowledged. Where it has failed already, who comes now tries again."""
+        flight = self.attempts.get(key)
+        if flight is None or not flight.is_over:
+            return flight
+        attempt = flight.value
+        return flight if attempt is not None and attempt.acknowledged else None
 
     def let_go(self, key: tuple[str, str], flight: Flight) -> None:
         """Nobody has to join this attempt any more; another one at the same target stays."""

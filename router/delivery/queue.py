@@ -233,15 +233,13 @@ class Queue:
 
     async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
         key = (due.event_id, target.name)
-        flight = self._memory.attempts.get(key)
+        flight = self._memory.to_join(key)
         joined = flight is not None
         if flight is None:
             flight = self._sender.send(target, addressed(due.letter, due.event_id), PLACE_WAIT)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
-            if not attempt.acknowledged:  # whoever comes now tries again
-                self._memory.let_go(key, flight)
             await self._finish(self._retried(due, attempt, joined, terms))
         finally:
             # An acknowledgement that is not in the store yet is still to be joined.

@@ -249,10 +249,41 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             await flight
             for _ in range(10):
                 await asyncio.sleep(0)
-            assert (scene.memory.attempts.get(("event", "one")) is flight) == is_joined
+            assert (scene.memory.to_join(("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
         assert scene.memory.attempts == {}
+
+
+async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
+    """Though the store has yet to learn of it."""
+    async with opened(tmp_path, "one") as scene:
+        one = scene.targets["one"]
+        forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+        letter = Letter.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
+
+        async def request(seconds: float) -> Outcome:
+            gone = cast("Gone", asyncio.get_running_loop().create_future())
+            deadline = time.monotonic() + seconds
+            return await forwarder.forward(
+                letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
+            )
+
+        first = await request(0.2)
+        late = asyncio.create_task(forwarder.see_through(first))
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            scene.answers["one"] = NO
+            scene.released.set()
+            flight = first.deliveries[0].flight
+            await until(lambda: flight is not None and flight.is_over)
+            scene.answers["one"] = YES
+            second = await request(0.2)
+            assert not late.done()
+            other.execute("ROLLBACK")
+        await late
+        assert [delivery.joined for delivery in second.deliveries] == [False]
+        assert [name for name, _ in scene.sent] == ["one", "one"]
 
 
 async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scene: Scene) -> None:
