@@ -130,7 +130,10 @@ class Callbacks:
             if plan.routes:
                 outcome = await self._forward(call, event, plan, config)
                 if not call.gone.done():
-                    await _reply(call, reply_to(outcome), config)
+                    try:
+                        await _reply(call, reply_to(outcome), config)
+                    except Exception as error:  # noqa: BLE001 - it is seen through all the same
+                        self._observer.fault(call.request_id, error)
                 return plan, outcome
             accepted = config.unmatched == "accept"
             await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)

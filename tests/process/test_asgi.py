@@ -90,6 +90,21 @@ class Broken:
         await self._app(scope, receive, send)
 
 
+class Mute:
+    """No reply of the router gets through it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"].startswith("http."):
+                raise ZeroDivisionError
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+
 @pytest.fixture
 def one() -> Iterator[Target]:
     with target() as made:
@@ -139,6 +154,15 @@ async def test_a_fault_in_a_middleware_is_the_contracts_500(one: Target) -> None
     async with asked(app) as client:
         reply = await client.post("/callback", content=SAMPLE)
     assert (reply.status_code, reply.json()["code"]) == (500, "500")
+
+
+async def test_an_event_whose_reply_can_not_be_sent_is_seen_through(one: Target) -> None:
+    """Its line has what became of it, and what late attempts of it achieve is remembered."""
+    app, stream = made(one, Mute)
+    async with asked(app) as client:
+        assert (await client.post("/callback", content=SAMPLE)).status_code == 500
+    happened = [json.loads(line)["happening"] for line in stream.getvalue().splitlines()]
+    assert (happened.count("fault"), happened.count("event")) == (1, 1)
 
 
 async def test_it_is_driven_without_a_server(one: Target) -> None:
