@@ -111,7 +111,7 @@ class Memory:
         self._store = store
         #: Whether there is a store to remember by.
         self.remembers = store.remembers
-        #: The attempts in flight, by event and target, and what of theirs the store has yet to learn.
+        #: The attempts in flight, by event and target, and those the store has yet to learn of.
         self.attempts: dict[tuple[str, str], Flight] = {}
         #: The requests that are not decided yet, by body.
         self._live: dict[bytes, list[Recollection]] = {}

@@ -168,6 +168,14 @@ def test_many_items_do_not_make_a_rule_take_long() -> None:
     assert faults_at_once({"uniqueItems": True}, many)
 
 
+def test_a_schema_may_refer_to_itself_further_down() -> None:
+    """As one of a tree does."""
+    tree = Schema({"properties": {"next": {"$ref": "#"}, "name": {"type": "string"}}}, "s.json")
+    assert [*tree.faults({"next": {"next": {"name": "a"}}})] == []
+    (fault,) = tree.faults({"next": {"next": {"name": 1}}})
+    assert fault.path == ("next", "next", "name")
+
+
 def faults_at_once(document: dict[str, Any], value: Any) -> bool:
     began = time.thread_time()
     found = list(Schema(document, "s.json").faults(value))
@@ -182,10 +190,21 @@ def faults_at_once(document: dict[str, Any], value: Any) -> bool:
         ({"patternProperties": {"(?!a)": {}}}, "s.json: at /: the pattern"),
         ({"items": {"$id": "x", "$schema": Draft202012Validator.META_SCHEMA["$id"]}}, "at /items"),
         ({"patternProperties": {"a": {}}, "not": {"unevaluatedProperties": False}}, "in one"),
+        ({"$ref": "#"}, "s.json: at /: what it refers to refers to it"),
+        ({"$defs": {"a": {"anyOf": [True, {"$ref": "#/$defs/a"}]}}}, "at /$defs/a"),
+        ({"dependentSchemas": {"a": {"not": {"$ref": "#"}}}}, "what it refers to refers to it"),
+        ({"properties": {"a": {"$ref": "#/properties"}}}, "at /properties/a: $ref"),
+        ({"items": {"$ref": "#/type"}, "type": "object"}, "or to no schema in it"),
+        ({"items": {"$ref": "#/allOf/x"}, "allOf": [{}]}, "or to no schema in it"),
+        ({"$schema": 5}, "at /$schema: an unknown dialect"),
+        ({"$schema": []}, "at /$schema: an unknown dialect"),
+        ({"$schema": "http://["}, "at /$schema: an unknown dialect"),
+        ({"$id": "urn:a", "items": {"$id": "http://["}}, "an $id in it is no URI"),
     ],
 )
-def test_what_could_take_long_ends_the_start(document: dict[str, Any], says: str) -> None:
-    """A rule that nothing can check in a time that grows with the value alone is refused."""
+def test_what_can_not_be_judged_by_ends_the_start(document: dict[str, Any], says: str) -> None:
+    """Rules that nothing can check in a time that grows with the value alone, or that lead nowhere,
+    or back to themselves, are refused."""
     with pytest.raises(StartFailed) as refused:
         Schema(document, "s.json")
     assert says in str(refused.value)

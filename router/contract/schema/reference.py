@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 from jsonschema import ValidationError
 from jsonschema.exceptions import SchemaError
@@ -41,6 +44,11 @@ _KINDS: dict[str, FaultKind] = {
 }
 
 
+#: Keywords whose schemas judge the value that theirs does, by themselves, in a list, or by name.
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_IN_PLACE_BY_NAME = ("dependentSchemas", "dependencies")
+
+
 class Reference:
     """A JSON Schema, valid and without references to other places."""
 
@@ -66,10 +74,11 @@ class Reference:
 
 
 def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
-    uri = document.get("$schema") if isinstance(document, dict) else None
     dialect: Any = Draft202012Validator
-    if uri is not None:
-        dialect = validator_for(document, default=cast(Any, None))
+    if isinstance(document, dict) and "$schema" in document:
+        dialect = None
+        with suppress(AttributeError, TypeError, ValueError):  # for one that is no URI
+            dialect = validator_for(document, default=cast(Any, None))
     if dialect is None:
         raise StartFailed(f"{name}: at /$schema: an unknown dialect of JSON Schema")
     try:
@@ -84,33 +93,72 @@ def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
 def _check_parts(document: Any, dialect: str, name: str) -> None:
     """Raises StartFailed for the first part that is valid, but can't be used."""
     resource = Resource.from_contents(document, default_specification=specification_with(dialect))
-    base = resource.id() or ""
-    registry: Registry[Any] = Registry().with_resource(base, resource)
-    waiting = [(resource, registry.resolver(base))]
-    keywords: set[str] = set()
-    while waiting:
-        part, resolver = waiting.pop()
-        if isinstance(part.contents, dict):
-            keywords |= part.contents.keys()
-            trouble = _trouble(part.contents, resolver, is_top=part is resource)
-            if trouble:
-                place = _pointer(_path_to(part.contents, document) or ())
-                raise StartFailed(f"{name}: at {place}: {trouble}")
-        waiting += [(sub, resolver.in_subresource(sub)) for sub in part.subresources()]
+    try:
+        base = resource.id() or ""
+        registry: Registry[Any] = Registry().with_resource(base, resource)
+        parts = [*_parts(resource, registry.resolver(base))]
+    except ValueError:
+        raise StartFailed(f"{name}: an $id in it is no URI") from None
+    schemas = {id(part.contents) for part in parts}
+    keywords = {keyword for part in parts for keyword in part.contents}
+    for part in parts:
+        trouble = _trouble(part, schemas, is_top=part.contents is document)
+        if trouble:
+            raise StartFailed(f"{name}: at {_place_of(id(part.contents), document)}: {trouble}")
+    try:
+        TopologicalSorter({id(part.contents): part.in_place for part in parts}).prepare()
+    except CycleError as error:
+        place = _place_of(error.args[1][0], document)
+        raise StartFailed(f"{name}: at {place}: what it refers to refers to it") from None
     if {"patternProperties", "unevaluatedProperties"} <= keywords:
         # The reference alone knows what is unevaluated, and asks patterns that may backtrack.
         raise StartFailed(f"{name}: patternProperties and unevaluatedProperties in one schema")
 
 
-def _trouble(schema: dict[str, Any], resolver: Any, *, is_top: bool) -> str:
-    """Why a schema can't be used, its own parts aside; `""` where it can."""
-    broken = _broken_reference(schema, resolver)
-    if broken is not None:
-        keyword, reference = broken
-        return (
-            f"{keyword} {json.dumps(reference)} leads out of this file or nowhere;"
-            " nothing is fetched: put what it means under $defs"
-        )
+class _Part(NamedTuple):
+    """A schema, the whole or one in it, that is not only true or false."""
+
+    contents: dict[str, Any]
+    #: By keyword, where each of its references leads; None: out of the file, or nowhere.
+    references: dict[str, Any]
+
+    @property
+    def in_place(self) -> list[int]:
+        """The `id` of each that judges the very same value."""
+        inner = [self.contents.get(keyword) for keyword in _IN_PLACE]
+        named = [self.contents.get(keyword) for keyword in _IN_PLACE_BY_NAME]
+        lists = [each for each in inner if isinstance(each, list)]
+        dicts = [each.values() for each in named if isinstance(each, dict)]
+        return [id(each) for each in chain(inner, self.references.values(), *lists, *dicts)]
+
+
+def _parts(resource: Any, resolver: Any) -> Iterator[_Part]:
+    if isinstance(resource.contents, dict):
+        yield _Part(resource.contents, _references(resource.contents, resolver))
+    for part in resource.subresources():
+        yield from _parts(part, resolver.in_subresource(part))
+
+
+def _references(schema: dict[str, Any], resolver: Any) -> dict[str, Any]:
+    leads: dict[str, Any] = {}
+    for keyword in ("$ref", "$dynamicRef"):
+        if isinstance(schema.get(keyword), str):
+            leads[keyword] = None
+            with suppress(Unresolvable, ValueError):  # for "#/allOf/x"
+                leads[keyword] = resolver.lookup(schema[keyword]).contents
+    return leads
+
+
+def _trouble(part: _Part, schemas: set[int], *, is_top: bool) -> str:
+    """Why a schema can't be used, its own parts aside; `""` where it can. `schemas` has the `id` of
+    each that has been checked: any other place may have anything."""
+    schema = part.contents
+    for keyword, found in part.references.items():
+        if not isinstance(found, bool) and id(found) not in schemas:
+            return (
+                f"{keyword} {json.dumps(schema[keyword])} leads out of this file, or to no schema"
+                " in it; nothing is fetched: put what it means under $defs"
+            )
     if "$schema" in schema and not is_top:
         return "a $schema of its own: a file has one, at its top"
     for pattern in (schema.get("pattern"), *schema.get("patternProperties", ())):
@@ -122,21 +170,13 @@ def _trouble(schema: dict[str, Any], resolver: Any, *, is_top: bool) -> str:
     return ""
 
 
-def _broken_reference(schema: dict[str, Any], resolver: Any) -> tuple[str, str] | None:
-    for keyword in ("$ref", "$dynamicRef"):
-        reference = schema.get(keyword)
-        if not isinstance(reference, str):
-            continue
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            return keyword, reference
-    return None
+def _place_of(part: int, document: Any) -> str:
+    return _pointer(_path_to(part, document) or ())
 
 
-def _path_to(part: Any, whole: Any) -> tuple[str | int, ...] | None:
-    """Where `part`, the very object, stands in `whole`."""
-    if part is whole:
+def _path_to(part: int, whole: Any) -> tuple[str | int, ...] | None:
+    """Where the object with that `id` stands in `whole`."""
+    if part == id(whole):
         return ()
     members: Any = ()
     if isinstance(whole, dict):
