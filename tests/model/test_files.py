@@ -111,6 +111,17 @@ def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path
     )
 
 
+def test_a_store_in_a_closed_folder(folder: Path) -> None:
+    """For a command beside the router: whether it is there can't be seen."""
+    closed = folder / "data"
+    closed.mkdir()
+    closed.chmod(0)
+    path = closed / "x.db"
+    said = said_by(partial(open_existing, path))
+    why = told("folder", closed, "0000")
+    assert said == f"can't use the store {path}: permission denied: {why}"
+
+
 def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     """The file alone does not do: its log stands beside it."""
     data = folder / "data"

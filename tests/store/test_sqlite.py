@@ -480,3 +480,19 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
         assert not busy
     assert await store.find(letter(b"another").digest, T) == ()
     await store.close()
+
+
+async def test_a_working_directory_that_is_gone_is_a_failure_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a relative file in it, which a look-up opens anew."""
+    started = tmp_path / "started"
+    started.mkdir()
+    monkeypatch.chdir(started)
+    store = await SqliteStore.open(Path("store.db"), LIMITS)
+    shutil.rmtree(started)
+    for _ in range(2):
+        store._failed(sqlite3.DatabaseError("of a disk that was away"))
+        with pytest.raises(StoreFailed, match="unreachable"):
+            await store.find(letter(b"body").digest, T)
+    await store.close()

@@ -83,7 +83,8 @@ class SqliteStore:
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used."""
         reader = await asyncio.to_thread(prepare, path)
-        return cls(path, reader, limits, reserve, now)
+        # The folder that a relative one counts from may go.
+        return cls(path.absolute(), reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
         """Have that called after each commit, in the writer's thread, with the seconds it took."""

@@ -84,8 +84,12 @@ def open_reader(path: Path, patience: float = 0.0) -> sqlite3.Connection:
 def open_existing(path: Path) -> sqlite3.Connection:
     """A connection beside the router's, for one thread at a time. Nothing is made or brought up to
     date. Raises StartFailed with one line where the file is no store that can be used."""
-    if not path.exists():
-        raise _start_failed(path, "there is no such file")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise _start_failed(path, "there is no such file") from None
+    except OSError as error:
+        raise _start_failed(path, why_not(path, error)) from None
     if not may(path, os.R_OK | os.W_OK):
         raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}")
     connection: sqlite3.Connection | None = None
