@@ -20,7 +20,8 @@ class ExplainedPlan(TypedDict):
 
 
 class ExplainedTarget(TypedDict):
-    """A target of the plan, and the routes that make it one, by name."""
+    """A target of the plan, and the routes that name it, by name: those with it as optional also
+    where another one requires it."""
 
     name: str
     required_by: list[str]
@@ -80,24 +81,25 @@ class RefusedEvent(TypedDict):
 def explained(event: Event, config: Config, *, whole: bool) -> Explained:
     """Why it goes where; of the routes that don't match, all or a few of the nearest."""
     explanation = config.table.explain(event)
+    plan = explanation.plan
     nearest = len(explanation.routes) if whole else NEAREST
     matching = [route for route in explanation.routes if route.matched]
     others = nearest_routes(explanation.routes, nearest)
     return Explained(
         event={name: getattr(event, name) for name in FIELDS},
         plan=ExplainedPlan(
-            required=[target.name for target in explanation.plan.required],
-            optional=[target.name for target in explanation.plan.optional],
+            required=[target.name for target in plan.required],
+            optional=[target.name for target in plan.optional],
         ),
         unmatched=None if matching else config.unmatched,
         targets=[
             ExplainedTarget(
-                name=planned.target.name,
-                required_by=[route.name for route in planned.required_by],
-                optional_by=[route.name for route in planned.optional_by],
-                paused=planned.target.paused,
+                name=target.name,
+                required_by=[each.name for each in plan.routes if target.name in each.required],
+                optional_by=[each.name for each in plan.routes if target.name in each.optional],
+                paused=target.paused,
             )
-            for planned in explanation.targets
+            for target in sorted(plan.required + plan.optional, key=lambda each: each.name)
         ],
         routes=[_route(each) for each in (*matching, *others)],
         left=len(explanation.routes) - len(matching) - len(others),

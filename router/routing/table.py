@@ -100,28 +100,12 @@ class RouteMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTarget:
-    """A target of a plan, and the matching routes that put it there, by name."""
-
-    target: Target
-    required_by: tuple[Route, ...]
-    #: The routes that name it as optional, also where another one requires it.
-    optional_by: tuple[Route, ...]
-
-    @property
-    def required(self) -> bool:
-        return bool(self.required_by)
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why an event leads to its plan."""
 
     plan: Plan
     #: Every route of the table, by name.
     routes: tuple[RouteMatch, ...]
-    #: Every target of the plan, by name.
-    targets: tuple[PlannedTarget, ...]
 
 
 class RouteTable:
@@ -170,9 +154,7 @@ class RouteTable:
         """Why `match` gives what it gives; it looks at every route, and finds the plan anew."""
         values = dict(zip(FIELDS, _values(event), strict=True))
         routes = tuple(self._explained(route, values) for route in self.routes)
-        plan = self._plan([each.route for each in routes if each.matched])
-        targets = sorted(plan.required + plan.optional, key=lambda target: target.name)
-        return Explanation(plan, routes, tuple(_planned(target, plan.routes) for target in targets))
+        return Explanation(self._plan([each.route for each in routes if each.matched]), routes)
 
     def _matching(self, values: Iterable[str]) -> list[Route]:
         by_field = dict(zip(FIELDS, values, strict=True))
@@ -264,11 +246,3 @@ def _anchors(name: str, glob: Glob) -> Way:
     anchors = [Anchor(name, "start", first), Anchor(name, "end", last)]
     anchors += [Anchor(name, "inside", literal) for literal in middle]
     return tuple(anchor for anchor in anchors if anchor.text)
-
-
-def _planned(target: Target, routes: Sequence[Route]) -> PlannedTarget:
-    return PlannedTarget(
-        target,
-        required_by=tuple(route for route in routes if target.name in route.required),
-        optional_by=tuple(route for route in routes if target.name in route.optional),
-    )

@@ -8,9 +8,9 @@ clock that all processes of a store share (`Store.now`); timeouts are seconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from router.model import Letter, RouterError
 from router.store.attempts import Tried
@@ -101,6 +101,13 @@ class Record:
     ends_at: float
     #: Its acknowledgements count no more, whatever the time. Once true it stays true.
     spent: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """What a write sets of it: all but its id."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+_COLUMNS = tuple(each.name for each in fields(Record) if each.name != "event_id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,18 +127,12 @@ def _story(plan: Plan) -> tuple[object, ...]:
 
 @given(_routes(), _events)
 def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
-    """The same plan, the same routes, and targets for the reasons that the routes give."""
+    """The same plan, by the same routes."""
     made = RouteTable(routes, TARGETS)
     explanation = made.explain(event)
     assert explanation.plan == made.match(event)
     assert [each.route for each in explanation.routes] == list(made.routes)
     assert tuple(e.route for e in explanation.routes if e.matched) == explanation.plan.routes
-    assert {e.target.name for e in explanation.targets if e.required} == {
-        target.name for target in explanation.plan.required
-    }
-    assert {e.target.name for e in explanation.targets if not e.required} == {
-        target.name for target in explanation.plan.optional
-    }
 
 
 @given(_routes(), _events)
@@ -357,24 +351,6 @@ def test_explain_says_which_field_stopped_a_route() -> None:
     assert not status.matched
     assert key.pattern == "a.*.cert.*"
     assert (revoked.matched, under_gs.matched) == (False, True)
-
-
-def test_explain_says_which_routes_planned_a_target() -> None:
-    """Per target those that require it and those that name it as optional."""
-    routes = table(
-        route("one", required="B", optional="AC", key="*"),
-        route("two", required="C", key="a.*"),
-        route("three", required="AD", key="b.*"),
-    )
-    told = [
-        (each.target.name, each.required, _names(each.required_by), _names(each.optional_by))
-        for each in routes.explain(event()).targets
-    ]
-    assert told == [
-        ("A", False, "", "one"),
-        ("B", True, "one", ""),
-        ("C", True, "two", "one"),
-    ]
 
 
 def test_a_table_cannot_be_changed() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.model import Event, Letter
+from router.model import FIELDS, Event, Letter
 from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
 from router.store.fullness import size_of as event_size
 from router.store.postgres.connection import Row
@@ -42,17 +42,14 @@ def addition(
 ) -> dict[str, Any]:
     event = letter.event
     return {
-        **_record(record),
+        "event_id": record.event_id,
+        **record.columns(),
         "digest": _bytes(letter.digest),
         "size": event_size(event),
         "request_id": letter.request_id,
         "traceparent": letter.traceparent,
         "tracestate": letter.tracestate,
-        "event_source": escaped(event.event_source),
-        "event_topic": escaped(event.event_topic),
-        "event_type": escaped(event.event_type),
-        "event_status": escaped(event.event_status),
-        "event_key": escaped(event.event_key),
+        **{name: escaped(getattr(event, name)) for name in FIELDS},
         "rows": [delivery(row, full) for row in rows],
         "deadline": deadline,
     }
@@ -60,7 +57,8 @@ def addition(
 
 def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
     return {
-        **_record(of.record),
+        "event_id": of.record.event_id,
+        **of.record.columns(),
         "digest": _bytes(of.digest),
         "rows": [delivery(row, full) for row in of.rows],
         "reached": list(of.reached),
@@ -104,20 +102,6 @@ def letter(columns: Sequence[Any]) -> Letter:
     source, topic, type_, status, key = map(unescaped, fields)
     event = Event(source, topic, type_, status, key, body)
     return Letter(event, digest, request_id, traceparent, tracestate)
-
-
-def _record(of: Record) -> dict[str, Any]:
-    return {
-        "event_id": of.event_id,
-        "stage": of.stage,
-        "first_at": of.first_at,
-        "requests": of.requests,
-        "replied_at": of.replied_at,
-        "due_at": of.due_at,
-        "credit_until": of.credit_until,
-        "ends_at": of.ends_at,
-        "spent": of.spent,
-    }
 
 
 def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:

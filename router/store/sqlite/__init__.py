@@ -59,7 +59,8 @@ class SqliteStore:
         reserve: int,
         now: Callable[[], float],
     ) -> None:
-        self._path = path
+        # The folder that a relative one counts from may go.
+        self._path = path = path.absolute()
         #: Which file it is, whatever has that name later.
         self._file = path.stat()
         self._limits = limits
@@ -83,8 +84,7 @@ class SqliteStore:
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used."""
         reader = await asyncio.to_thread(prepare, path)
-        # The folder that a relative one counts from may go.
-        return cls(path.absolute(), reader, limits, reserve, now)
+        return cls(path, reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
         """Have that called after each commit, in the writer's thread, with the seconds it took."""

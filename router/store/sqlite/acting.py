@@ -11,7 +11,7 @@ from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Entry, Resend, Resent
 from router.store.pauses import Pause
 from router.store.promises import DeliveryRow, Stage, State, StoreLimits
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.rows import PUT, Rows
 
 _RECORD = """
 INSERT INTO actions (action_id, verb, who, what, at, deliveries) VALUES (?, ?, ?, ?, ?, 0)
@@ -27,15 +27,6 @@ UPDATE deliveries SET state = CASE
     reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
     lease = '', was_state = state, was_reason = reason
 WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
-"""
-
-#: Whatever it was: an acknowledged one is to be delivered again.
-_PUT = """
-INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
-    due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
-    lease = ''
 """
 
 _STANDING = """
@@ -137,7 +128,7 @@ def _resent(
     seq, stage, state, last_action = found
     if stage == Stage.OPEN or state == State.QUEUED or last_action == action:
         return None
-    connection.execute(_PUT, (seq, target, row.state, row.reason, now, row.retries, now))
+    connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, now))
     return int(seq)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
-from router.model import Letter
+from router.model import FIELDS, Letter
 from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
 from router.store.attempts import values as values_of
 from router.store.fullness import size_of as event_size
@@ -26,14 +25,15 @@ from router.store.promises import (
 )
 from router.store.sqlite.reading import TAKE, due, notice
 
-_PUT = """
+#: Whatever it was: an acknowledged one is to be delivered again.
+PUT = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
     due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
     lease = '', action = NULL
-WHERE deliveries.state <> 'acknowledged'
 """
+_PUT = f"{PUT}WHERE deliveries.state <> 'acknowledged'"
 
 _TOUCH = """
 UPDATE events SET expires_at = CASE
@@ -76,16 +76,12 @@ class Rows:
         columns = {
             "event_id": record.event_id,
             "digest": letter.digest,
-            **_columns(record),
+            **record.columns(),
             "size": size,
             "request_id": letter.request_id,
             "traceparent": letter.traceparent,
             "tracestate": letter.tracestate,
-            "event_source": event.event_source,
-            "event_topic": event.event_topic,
-            "event_type": event.event_type,
-            "event_status": event.event_status,
-            "event_key": event.event_key,
+            **{name: getattr(event, name) for name in FIELDS},
         }
         marks = ", ".join("?" * len(columns))
         seq = self._execute(
@@ -109,7 +105,7 @@ class Rows:
             return False
         seq, size, spent = found
         self._check_room(size, self._new_unsettled(seq, settlement.rows), new=False)
-        columns = {**_columns(record), "spent": spent or record.spent}
+        columns = {**record.columns(), "spent": spent or record.spent}
         self._execute(
             f"UPDATE events SET {', '.join(f'{name} = ?' for name in columns)} WHERE seq = ?",  # noqa: S608
             (*columns.values(), seq),
@@ -299,17 +295,3 @@ class Rows:
             (target,),
         ).fetchone()
         return int(rows), int(used)
-
-
-def _columns(record: Record) -> dict[str, Any]:
-    """What a write sets of a record."""
-    return {
-        "stage": record.stage,
-        "first_at": record.first_at,
-        "requests": record.requests,
-        "replied_at": record.replied_at,
-        "due_at": record.due_at,
-        "credit_until": record.credit_until,
-        "ends_at": record.ends_at,
-        "spent": record.spent,
-    }
