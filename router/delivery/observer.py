@@ -115,20 +115,14 @@ class Observer:
         lost = outcome.lost
         self._keep(_level(told.code, lost), "event", fields, event.body)
         for delivery in lost:
-            self._metrics.of(delivery.target.name).lost += 1
-            about = {
-                "event_id": outcome.letter.event_id,
-                "target": delivery.target.name,
-                "owner": delivery.target.owner,
-            }
+            target = delivery.target
+            self._metrics.of(target.name).lost += 1
+            about = {"event_id": letter.event_id, "target": target.name, "owner": target.owner}
             self._keep("error", "lost", about)
-        if outcome.recollection.dead:
-            self._dead_letters(
-                {row.target: row.reason for row in outcome.recollection.dead},
-                event_id=outcome.letter.event_id,
-                event_key=outcome.letter.event.event_key,
-                requests=outcome.recollection.requests,
-            )
+        recollection = outcome.recollection
+        if recollection.dead:
+            dead = {row.target: row.reason for row in recollection.dead}
+            self._dead_letters(Ended(letter.event_id, event.event_key, recollection.requests, dead))
 
     def _add_event(self, fields: dict[str, Any], event: Event) -> None:
         fields["event_key"] = event.event_key
@@ -158,15 +152,12 @@ class Observer:
             if error:
                 metrics.store_failed(error)
 
-    def _dead_letters(
-        self, reasons: Mapping[str, str], event_id: str, event_key: str, requests: int
-    ) -> None:
-        """Deliveries that have become dead letters: by target, why."""
-        fields = {"event_id": event_id, "event_key": event_key, "requests": requests}
-        for target, reason in reasons.items():
+    def _dead_letters(self, of: Ended) -> None:
+        fields = {"event_id": of.event_id, "event_key": of.event_key, "requests": of.requests}
+        for target, reason in of.dead.items():
             self._metrics.of(target).dead_letters[reason or "unknown"] += 1
             self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
-            self._happenings.dead(target, reason, event_id, event_key)
+            self._happenings.dead(target, reason, of.event_id, of.event_key)
 
     def _keep(
         self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
@@ -242,12 +233,7 @@ class Observer:
     def ended(self, ended: Ended) -> None:
         if ended.requests == 1:
             self._metrics.never_claimed += 1
-        self._dead_letters(
-            ended.dead,
-            event_id=ended.event_id,
-            event_key=ended.event_key,
-            requests=ended.requests,
-        )
+        self._dead_letters(ended)
 
     def broken(self, error: Exception) -> None:
         self.fault("", error)

@@ -169,7 +169,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A record that its caller has given up."""
+    """A record that is over, and what it leaves."""
 
     event_id: str
     event_key: str
