@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.support.command import Running, running
+from tests.support.command import ROOT, Running, environment, running
 from tests.support.house import event, routes
 from tests.support.sockets import free_port
 
@@ -49,6 +51,35 @@ def test_it_says_what_it_sends_and_why(tmp_path: Path) -> None:
     assert told[told.index("  request 2 of 21") + 1].split() == (
         ["one", "not", "called", "again:", "acknowledged"]
     )
+
+
+def test_a_wait_that_is_long_is_not_waited_for(tmp_path: Path) -> None:
+    """The retry is left out, which is told, and the rest of the story is there."""
+    maybe = f"http://127.0.0.1:{free_port()}/"
+    with demonstrated(tmp_path, "one", wait="40s", maybe=maybe) as demo:
+        demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout or demo.stderr)
+        assert demo.interrupt() == 0
+    assert "A retry is not shown: by `ebaas: waits` it would come after 40 s." in demo.stdout
+    assert any(line.startswith("A third one, which maybe fails") for line in demo.stdout)
+
+
+def test_a_story_without_an_end_is_cut(tmp_path: Path) -> None:
+    """No retry reaches a target that is paused; the demo serves all the same."""
+    file = tmp_path / "routes.yaml"
+    urls = {"one": f"http://127.0.0.1:{free_port()}/"}
+    told = routes(urls, ebaas={"waits": ["10ms"]})
+    told["targets"]["one"] = {"url": urls["one"], "paused": True}
+    file.write_text(json.dumps(told))
+    code = (
+        "import os, sys; from router.cli import main; from router.cli.trying import demo;"
+        "demo._PATIENCE, say = 0.5, demo.say;"
+        "demo.say = lambda text: (say(text), text.startswith('Serving') and os._exit(0));"
+        f"sys.exit(main(['demo', '--config', {str(file)!r}, '--port', '0']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment(), check=True
+    )
+    assert b"that goes on for more than 0.5 s; its end is left out" in done.stdout
 
 
 def test_events_of_others_are_not_its_own(tmp_path: Path) -> None:
