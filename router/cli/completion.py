@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, cast
 
-from router.cli.options import GOOD, Help, Parser
+from router.cli.options import GOOD, Help, Parser, kind_of
 from router.cli.printing import NAME, say_lines
 
 SUMMARY = "print what bash, zsh or fish need to complete these commands"
@@ -22,9 +22,6 @@ HELP = Help(
     ),
     exit_codes={GOOD: "printed"},
 )
-
-#: What the value of an option is, by the word that stands for it.
-_PATHS = {"FILE": "file", "PATH": "file", "DIR": "directory", "FOLDER": "directory"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +48,7 @@ def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=command(name).SUMMARY)
         command(name).configure(parser)
         for action in parser._actions:
-            kind = _PATHS.get(str(action.metavar).rpartition("|")[2])
+            kind = kind_of(action)
             if kind and not action.choices:
                 action.complete = paths[kind]  # type: ignore[attr-defined]
     return whole

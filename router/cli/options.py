@@ -34,6 +34,12 @@ STDIN = "-"
 
 _WIDTH = 88
 
+#: What the value of an argument is, by the word that stands for it: a path may be any bytes.
+PATHS = {
+    **dict.fromkeys(("FILE", "PATH", "STORE", "OLD", "NEW"), "file"),
+    **dict.fromkeys(("DIR", "FOLDER"), "directory"),
+}
+
 #: The variables of commands that ask a router from afar, without their prefix.
 AFAR = ("URL", "TOKEN_FILE")
 
@@ -73,6 +79,8 @@ class Parser(argparse.ArgumentParser):
     only: Mapping[str, Sequence[str]] = {}
     #: What is to be used in the stead of one of those, where that may not be plain.
     instead: Mapping[str, str] = {}
+    #: Whether arguments that are no UTF-8 are taken as the bytes that they are.
+    takes_bytes = False
 
     def __init__(self, command: str) -> None:
         super().__init__(
@@ -92,6 +100,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{word!r} is not an option or argument{nearest_of(word, options)}")
         self._refuse_others(args)
         return args
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """The value of one argument; all but paths have to be text."""
+        is_path = kind_of(action) is not None
+        if not (is_path or self.takes_bytes) and text.encode("utf-8", "replace").decode() != text:
+            raise argparse.ArgumentError(action, "is not UTF-8")
+        return super()._get_value(action, text)
 
     def _refuse_others(self, args: argparse.Namespace) -> None:
         """Raises SettingInvalid for an argument that the verb does not have."""
@@ -123,6 +138,12 @@ class Parser(argparse.ArgumentParser):
         problem = message.removeprefix("argument ")
         stop = "" if problem.endswith("?") else "."
         raise SettingInvalid(f"{problem}{stop} See {self.prog} --help")
+
+
+def kind_of(action: argparse.Action) -> str | None:
+    """Which of PATHS its values are; None where they are none."""
+    words = str(action.metavar).split("|")
+    return next((PATHS[word] for word in words if word in PATHS), None)
 
 
 def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -38,9 +38,9 @@ HEAVY = (
 )
 
 
-def complaint(finished: Finished) -> str:
+def complaint(finished: Finished, code: int = 2) -> str:
     """The one line that a wrong command line is answered with; nothing else, exit code 2."""
-    assert finished.returncode == 2
+    assert finished.returncode == code
     assert finished.stdout == b""
     line = one_line(finished.stderr)
     assert line.startswith("ebaas-router: ")
@@ -137,6 +137,35 @@ def test_help_of_a_command() -> None:
 def test_what_would_be_without_effect_is_refused(arguments: str, why: str) -> None:
     """An option that would change nothing, or leave nothing, is told instead of ignored."""
     assert complaint(quick(*arguments.split())).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("resume rec\udcff", "TARGET"),
+        ("pause rec\udcff --until 1m --because x", "TARGET"),
+        ("pause ledger --until 1m --because \udcff", "--because"),
+        ("deliveries show \udcff", "EVENT_ID"),
+        ("deliveries list --match \udcff", "--match"),
+        ("trace ab \udcff", "WHAT"),
+        ("explain \udcff", "KEY"),
+        ("serve --host=\udcff", "--host"),
+    ],
+)
+def test_what_is_no_text_is_refused(arguments: str, name: str) -> None:
+    """By every command, and it is told which argument that is."""
+    assert complaint(quick(*arguments.split())).startswith(f"{name}: is not UTF-8. See ")
+
+
+def test_a_path_may_be_any_bytes(tmp_path: Path) -> None:
+    """The system has them so."""
+    folder = str(tmp_path / "con\udcfffig")
+    assert quick("init", folder).returncode == 0
+    assert quick("check", f"{folder}/routes.yaml").returncode == 0
+    assert quick("check", "--config", f"{folder}/routes.yaml").returncode == 0
+    assert quick("diff", *[f"{folder}/routes.yaml"] * 2).returncode == 0
+    none = complaint(quick("deliveries", "list", "--store", folder), code=3)
+    assert none == f"can't use the store {tmp_path}/con\\udcfffig: it can't be opened"
 
 
 def test_an_unknown_option_is_met_with_a_guess() -> None:

@@ -199,7 +199,10 @@ def test_junit_has_every_check() -> None:
         (["http://h/", "--header", "x-request-id: 7"], "--header: x-request-id is set by the"),
         (["http://h/", "--secret-file", "/nowhere"], "--secret-file: '/nowhere' can't be read"),
         (["http://h/", "--idle", "4s"], "--idle: '4s' is not a time up to 3s"),
-        (["http://h/", "--key", "a.b.c.\udcff"], "--key: 'a.b.c.\\udcff' is not a key"),
+        (
+            ["http://h/", "--key", "a.b.c.\udcff"],
+            "--key: is not UTF-8. See ebaas-router probe --help",
+        ),
         (["http://h/", "--key", "a.b"], "--key: 'a.b' is not a key (like a.gs.cert.1)"),
         (
             ["--target", "ledgr"],

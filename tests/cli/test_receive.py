@@ -325,7 +325,7 @@ def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> No
     [
         ("whsec_not!base64", "what follows whsec_ is not base64"),
         ("", "a secret is empty"),
-        ("S3CRET\udcff", "is not UTF-8"),
+        ("S3CRET\udcff", "is not UTF-8. See ebaas-router receive --help"),
         ("${NOBODY_SET_THIS}", "the variable 'NOBODY_SET_THIS' is not set, and has no default"),
         ("${file:signing}", "there is no secrets directory to read a file from: see --secrets-dir"),
     ],

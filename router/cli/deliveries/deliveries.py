@@ -122,9 +122,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, filters: Filters) -> None:
-    for word in (args.event_id, args.who, *(args.event or ()), *(args.target or ())):
-        if word is not None and word != word.encode("utf-8", "replace").decode():
-            raise SettingInvalid("an argument is not UTF-8")
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
     if args.verb in [*Verb] and not selects(filters):

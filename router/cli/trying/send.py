@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
-from router.cli.options import BAD, GOOD, INTERRUPTED, Help, add_format, heed_ctrl_c, value
+from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say, say_json, say_lines
 from router.cli.trying.request import Request, add_request, read_request
 from router.config import parse_count
@@ -45,8 +45,9 @@ HELP = Help(
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     HELP.teach(parser)
+    parser.takes_bytes = True
     add_request(parser)
     _add_repetition(parser)
     add_format(parser)
