@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.inprocess import ran
+from tests.support.inprocess import complaint, ran
 
 FILES = {"routes.yaml", "routes.test.yaml", "routes.schema.json", "routes.test.schema.json"}
 
@@ -58,6 +58,15 @@ def test_it_replaces_nothing() -> None:
         "ebaas-router: config/routes.test.yaml is there already; nothing was written\n"
     )
     assert [path.name for path in Path("config").iterdir()] == ["routes.test.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"), [("a" * 300, "file name too long"), ("file/config", "not a directory")]
+)
+def test_a_folder_that_can_not_be_is_named(folder: str, why: str) -> None:
+    """Exit code 3, as promised."""
+    Path("file").touch()
+    assert complaint(ran("init", folder), 3) == f"ebaas-router: {folder} can't be written: {why}"
 
 
 @pytest.mark.parametrize(

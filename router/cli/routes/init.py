@@ -112,10 +112,10 @@ def run(args: argparse.Namespace) -> int:
     targets = [_target(text) for text in args.target or [_DEFAULT]]
     files = {**_files(targets), **_schemas()}
     _check(targets, read_setting(args, "secrets_dir"))
-    if there := [name for name in files if (folder / name).exists()]:
-        note(f"{folder / there[0]} is there already; nothing was written")
-        return BAD
     try:
+        if there := [name for name in files if (folder / name).exists()]:
+            note(f"{folder / there[0]} is there already; nothing was written")
+            return BAD
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             with (folder / name).open("x", encoding="utf-8") as file:
