@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.command import Receiver, one_line, receiver, run, running
+import pytest
+
+from tests.support.command import Receiver, answering, http_answer, one_line, receiver, run, running
+from tests.support.inprocess import ran
 from tests.support.serving import Serving, serving, target
 from tests.support.sockets import free_port
 
@@ -90,6 +93,26 @@ def test_a_router_that_is_not_there_is_one_line() -> None:
         line = one_line(finished.stderr)
         assert f"http://127.0.0.1:{port}" in line
         assert "Connection refused" in line
+
+
+def test_a_router_that_is_gone_is_looked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where it goes between its answer and its first word."""
+    beat = 'content-type: text/event-stream\r\n\r\nevent: beat\ndata: {"at": 1}\n\n'
+    stream = f"HTTP/1.1 200 OK\r\nconnection: close\r\n{beat}".encode()
+    you = http_answer('{"name": null}')
+    answers = iter([stream, you, b"", you, stream, http_answer('{"detail": "no"}', "403 No")])
+    monkeypatch.setattr("router.cli.trying.listen._AGAIN", 0.01)
+    with answering(lambda: next(answers)) as url:
+        finished = ran("listen", "--url", url, "--no-forward")
+    ended = "ebaas-router: the router has ended the stream; looking for it again"
+    gone = f"ebaas-router: {url}: the connection failed; looking for it again"
+    listening = "ebaas-router: listening; Ctrl-C ends it"
+    assert finished.code == 3
+    assert finished.err.splitlines() == (
+        [listening, ended, gone, listening, ended, "ebaas-router: no"]
+    )
 
 
 def test_the_router_of_this_machine(tmp_path: Path) -> None:

@@ -134,10 +134,12 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
 
     has_come = False
     while True:
+        is_told = False
         try:
             for name, said in remote.stream("/stream", query):
-                if not has_come:
-                    has_come = True
+                has_come = True
+                if not is_told:
+                    is_told = True
                     note("listening; Ctrl-C ends it")
                 if name in ("event", "unmatched"):
                     yield shaped(said, MatchShape)
@@ -151,11 +153,11 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
                 raise
             why = str(error)
         note(f"{why}; looking for it again")
-        has_come = _wait(remote)
+        _wait(remote)
 
 
-def _wait(remote: Remote) -> bool:
-    """Until the router answers again; False, so that it is told."""
+def _wait(remote: Remote) -> None:
+    """Until the router answers again."""
     while True:
         time.sleep(_AGAIN)
         try:
@@ -163,8 +165,8 @@ def _wait(remote: Remote) -> bool:
         except RemoteProblem as error:
             if error.status:
                 raise
-            continue
-        return False
+        else:
+            return
 
 
 def _tell(match: MatchShape, format: str) -> None:
