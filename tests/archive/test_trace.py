@@ -21,7 +21,7 @@ from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.effort import LONG
 from tests.support.house import event, routes
-from tests.support.inprocess import Ran, ran
+from tests.support.inprocess import Ran, complaint, ran
 from tests.support.serving import SOON, always, serving, target
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
@@ -460,6 +460,13 @@ def test_what_cant_be_done_says_why(arguments: list[str], code: int, why: str) -
 
 
 # What can't be trusted.
+
+
+def test_an_empty_variable_names_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere else: it is looked for where it is by default, and need not be there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EBAAS_ROUTER_STORE", "")
+    assert "there is nowhere to look" in complaint(ran("trace", "one"), 3)
 
 
 def test_lines_that_are_cut_or_garbled_are_counted(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
     try:
         return await open_ops(args)
     except StartFailed:
-        if args.store is not None or SETTINGS["store"].variable in os.environ:
+        if args.store is not None or os.environ.get(SETTINGS["store"].variable):
             raise
         return None
 
