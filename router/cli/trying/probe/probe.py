@@ -53,7 +53,7 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "no breach",
-        BAD: "a breach",
+        BAD: "a breach, or a no to the question",
         NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
         INTERRUPTED: "Ctrl-C ended it",
     },
@@ -128,7 +128,9 @@ def run(args: argparse.Namespace) -> int:
     effort = Effort(args.requests, args.at_once, args.idle)
     chosen = _chosen(checks(effort), args)
     heed_ctrl_c()
-    _ask(receiver, chosen, args, words)
+    if not _may(receiver, chosen, args, words):
+        note(words("asks.no"))
+        return BAD
     if args.format != "text":
         words = Wording(PROBE_WORDS)  # which no locale changes
     report = ProbeReport(receiver, args.format, words)
@@ -155,18 +157,17 @@ def _chosen(every: Sequence[Check], args: argparse.Namespace) -> Sequence[Check]
     return chosen
 
 
-def _ask(
+def _may(
     receiver: Receiver, chosen: Sequence[Check], args: argparse.Namespace, words: Wording
-) -> None:
-    """Say what will be sent, and to whom; SettingInvalid where nobody has said yes."""
+) -> bool:
+    """Say what will be sent, and to whom, and ask; SettingInvalid where there is nobody to."""
     requests = sum(check.requests for check in chosen)
     said = {"url": receiver.shown, "key": args.key.key}
     note(words("asks", checks=len(chosen), requests=requests, **said))
-    if args.yes:
-        return
-    answer = said_yes(words("asks.question"))
-    if not answer:
-        raise SettingInvalid(words("asks.nobody" if answer is None else "asks.no"))
+    answer = args.yes or said_yes(words("asks.question"))
+    if answer is None:
+        raise SettingInvalid(words("asks.nobody"))
+    return bool(answer)
 
 
 async def _make(
