@@ -8,13 +8,11 @@ import http.client
 import signal
 import ssl
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
-from router.cli.options import add_timeout, parse_url, read_setting, value
+from router.cli.options import read_setting
 from router.cli.printing import told_while_slow
-from router.config import SETTINGS
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -30,17 +28,6 @@ class Answered(NamedTuple):
 
 class Unanswered(Exception):
     """Where the question got no answer, and why."""
-
-
-def add_asking(parser: argparse.ArgumentParser, host: str, port: str, timeout: str) -> None:
-    """Where to ask besides those two options, and for how long."""
-    example = f"http://127.0.0.1:{SETTINGS[port.replace('-', '_')].default}"
-    parser.add_argument(
-        "--url",
-        type=value(partial(parse_url, like=example)),
-        help=f"the router's address, instead of --{host} and --{port}",
-    )
-    add_timeout(parser, "the whole question", timeout)
 
 
 def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import ssl
+from functools import partial
 from urllib.parse import urlsplit
 
-from router.cli.asking import Unanswered, add_asking, ask, own_url
-from router.cli.options import BAD, GOOD, Help, add_settings, read_setting
+from router.cli.asking import Unanswered, ask, own_url
+from router.cli.options import (
+    BAD,
+    GOOD,
+    Help,
+    add_settings,
+    add_timeout,
+    parse_url,
+    read_setting,
+    value,
+)
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
 from router.config import SETTINGS
@@ -36,7 +46,12 @@ _MAX_ANSWER = 64 * 1024
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    add_asking(parser, "host", "port", "2s")
+    parser.add_argument(
+        "--url",
+        type=value(partial(parse_url, like="http://127.0.0.1:8080")),
+        help="the router's address, instead of --host and --port",
+    )
+    add_timeout(parser, "the whole question", "2s")
     add_settings(parser, host="the address where it listens", port="the port where it listens")
     parser.add_argument(
         "--tls-cert",

@@ -156,14 +156,19 @@ def no_ops_port(status: int) -> str:
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
-    """The options that `read_remote` reads."""
+    """The options that `read_remote` reads, or `read_url` and `read_token`."""
     remote = parser.add_argument_group("from afar")
     remote.add_argument(
         "--url",
         type=value(_parse_url),
         help=f"ask the router whose ops port is there, like http://router:8081 (variable {_URL})",
     )
-    add_token(remote)
+    remote.add_argument(
+        "--token-file",
+        type=value(parse_file),
+        metavar="FILE",
+        help=f"has the token for it (variable {_TOKEN})",
+    )
     add_ca(remote)
 
 
@@ -175,16 +180,6 @@ def add_own(parser: argparse.ArgumentParser) -> None:
     """The options that `ops_url` and `ops_token` read where no URL is given."""
     own = {"ops_host": "the address of its ops port", "ops_port": "its ops port"}
     add_settings(parser, "ops_token_file", **own)
-
-
-def add_token(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The option that `read_token` reads."""
-    parser.add_argument(
-        "--token-file",
-        type=value(parse_file),
-        metavar="FILE",
-        help=f"has the token for it (variable {_TOKEN})",
-    )
 
 
 def read_remote(args: argparse.Namespace) -> Remote | None:

@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from router.cli.asking import Unanswered, add_asking, ask
+from router.cli.asking import Unanswered, ask
 from router.cli.columns import clipped, columns, counted
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_own, add_token, no_ops_port, ops_token, ops_url
+from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_token, ops_url
 from router.cli.times import age, seconds
-from router.cli.trust import add_ca, context_of
+from router.cli.trust import context_of
 from router.contract import why_failed
 from router.model import RouterError
 
@@ -59,10 +59,9 @@ Said = Mapping[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     HELP.teach(parser)
-    add_asking(parser, "ops-host", "ops-port", "5s")
     add_own(parser)
-    add_token(parser)
-    add_ca(parser)
+    add_remote(parser)
+    add_timeout(parser, "the whole question", "5s")
     add_format(parser)
 
 

@@ -108,6 +108,13 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --token-file\n"
 
 
+def test_its_help_names_the_variables_that_it_reads() -> None:
+    """As that of each command that asks a router from afar."""
+    told = quick("status", "--help").stdout.decode()
+    assert "EBAAS_ROUTER_URL" in told
+    assert "EBAAS_ROUTER_TOKEN_FILE" in told
+
+
 def test_the_worst_comes_first() -> None:
     """Who fails longest, then dead letters, a pause, what waits, and then names."""
     targets = {
