@@ -305,6 +305,17 @@ def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
     assert told["x-ebaas-target"] == "ebaas-router"
 
 
+@pytest.mark.parametrize("body", ['{"x":"y"}', '{"event_source":"a"}', "[]", "a"])
+def test_what_is_no_event_is_signed_without_a_key(tmp_path: Path, body: str) -> None:
+    """The router makes none of a half of the fields either."""
+    event = tmp_path / "event.json"
+    event.write_text(body)
+    with receiver("--format", "json") as target:
+        quick("send", str(event), target.url, "--sign", "a secret of the ledger")
+        target.wait_for(lambda: target.stdout)
+    assert "x-ebaas-event-key" not in json.loads(target.stdout[0])["headers"]
+
+
 def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> None:
     """In the words of routes.yaml; a JSON line says what came of it."""
     (tmp_path / "signing").write_text("whsec_b2xkIHNlY3JldA==\n")

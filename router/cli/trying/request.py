@@ -22,9 +22,10 @@ from router.cli.options import (
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.secrets import read_secrets
+from router.cli.trying.standin import read_event
 from router.config import SETTINGS
-from router.contract import Signer, Unreadable, parse_json
-from router.model import FIELDS, Event, Secret, SettingInvalid, new_id
+from router.contract import Signer
+from router.model import FIELDS, Secret, SettingInvalid, new_id
 from router.net import USUAL, Tls
 
 #: The platform page's sample: what the event's options are unless they are given.
@@ -153,21 +154,10 @@ def _signer(args: argparse.Namespace) -> Signer | None:
 
 def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
     """What the router would send besides, but for what each request has anew."""
-    event_id, key = new_id().encode(), _key_of(body)
+    event_id, (_, key) = new_id().encode(), read_event(body)
     known = {b"x-ebaas-event-key": quote(key, safe="").encode()} if key else {}
     named = {b"x-ebaas-target": NAME.encode(), b"x-request-id": event_id}
     return {b"webhook-id": event_id, **named, **known}
-
-
-def _key_of(body: bytes) -> str:
-    """An event's key; `""` for what is none."""
-    try:
-        said = parse_json(body)
-    except Unreadable:
-        return ""
-    members = said.items() if isinstance(said, dict) else ()
-    texts = {name: text for name, text in members if isinstance(text, str)}
-    return Event.of(texts).event_key if texts else ""
 
 
 def _body(args: argparse.Namespace, file: str | None = None) -> bytes:

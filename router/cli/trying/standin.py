@@ -113,7 +113,7 @@ class StandIn:
         body = await _body(receive)
         if body is None:
             return
-        is_json, event_key = _read(body)
+        is_json, event_key = read_event(body)
         headers = _headers(scope)
         distrusted = None if self._distrust is None else self._distrust(_joined(headers), body)
         reply, status = self._decide(scope["method"], body, is_json, distrusted)
@@ -195,8 +195,9 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return joined
 
 
-def _read(body: bytes) -> tuple[bool, str]:
-    """Whether it is JSON, and its key: its own, or the one that its four fields make."""
+def read_event(body: bytes) -> tuple[bool, str]:
+    """Whether it is JSON, and its key: its own, or the one that its four fields make; `""` where it
+    has none."""
     try:
         event = parse_json(body)
     except Unreadable:
@@ -206,6 +207,4 @@ def _read(body: bytes) -> tuple[bool, str]:
     *four, own = (event.get(name) for name in FIELDS)
     if own and isinstance(own, str):
         return True, own
-    if not all(isinstance(each, str) for each in four):
-        return True, ""
-    return True, ".".join(map(str, four))
+    return True, ".".join(four) if all(isinstance(each, str) for each in four) else ""
