@@ -112,7 +112,8 @@ class Parser(argparse.ArgumentParser):
         """Raises SettingInvalid for an argument that the verb does not have."""
         for action in self._actions:
             verbs = self.only.get(action.dest)
-            if verbs is None or args.verb in verbs or getattr(args, action.dest) in (None, False):
+            given = getattr(args, action.dest, None)
+            if verbs is None or args.verb in verbs or given is None or given is False:
                 continue
             name = action.option_strings[0] if action.option_strings else action.metavar
             instead = self.instead.get(action.dest)

@@ -447,6 +447,7 @@ def test_no_such_event_says_where_was_looked(tmp_path: Path) -> None:
         (["x", "--archive", "nothing"], 3, "--archive: nothing is no folder"),
         (["x", "--store", "nothing.db"], 3, "there is no such file"),
         (["x", "--archive", "none", "--store", "none"], 3, "nowhere to look, neither an archive"),
+        (["--since", "1970-01-01T00:00:00Z", "--log", "nothing.log"], 3, "there is no file"),
         (["x", "--limit", "0"], 2, "--limit"),
         ([""], 2, "empty"),
     ],

@@ -374,6 +374,17 @@ def test_what_cant_be_meant_says_why(tmp_path: Path, arguments: list[str], why: 
     assert found.err.count("\n") == 1
 
 
+def test_the_first_moment_of_all_is_one(tmp_path: Path) -> None:
+    """Nothing was handled before it."""
+    keep(tmp_path, told("one"))
+    SqliteShop(tmp_path / "store.db").close()
+    until = ("--match", "*", "--until", "1970-01-01T00:00:00Z", "--dry-run", "--target", "ledger")
+    found = ran(
+        "archive", "replay", *until, "--archive", tmp_path, "--store", tmp_path / "store.db"
+    )
+    assert found.lines[-1] == "0 deliveries would be replayed"
+
+
 def test_the_help_of_a_verb_is_about_it_alone() -> None:
     """What it does, its options and its examples."""
     listed, replayed = ran("archive", "list", "--help").out, ran("archive", "replay", "--help").out

@@ -378,6 +378,7 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
         ("list event", "EVENT_ID is for show only"),
         ("show", "show EVENT_ID"),
         ("show event --target one", "--target is for list, replay, discard, restore only"),
+        ("show event --older-than 0s", "--older-than is for list, replay, discard, restore only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),
         ("lst", "invalid choice"),

@@ -100,7 +100,7 @@ def _begun(
 ) -> tuple[Again, Action]:
     """A new replay, or the one of the same words that was stopped."""
     now, what = ops.now(), _words(args)
-    until = min(args.until or now, now - _WRITTEN)
+    until = min(now if args.until is None else args.until, now - _WRITTEN)
     question = Question(keys=tuple(args.match or ()), since=args.since, until=until)
     for action in () if args.anew else runner.run(ops.actions(_LAST)):
         found = resumed(what, action.what) if now - action.at < _RESUMABLE else None

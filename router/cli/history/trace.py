@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wanted(args: argparse.Namespace) -> EventsWanted:
-    if not (args.what or args.target or args.code or args.failed or args.since or args.until):
+    has_time = args.since is not None or args.until is not None
+    if not (args.what or args.target or args.code or args.failed or has_time):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
     mind_times(args)
     return EventsWanted(
