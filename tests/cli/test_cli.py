@@ -128,6 +128,7 @@ def test_help_of_a_command() -> None:
     ("arguments", "why"),
     [
         ("trace --since 1h --until 2h", "--since 1h is not before --until 2h"),
+        ("test - -", "only one file can be '-', stdin"),
         ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
         ("health --ca /nowhere.pem", "--ca: '/nowhere.pem' can't be read: no such file"),

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from router.cli.annotations import CI_FORMATS, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
 from router.cli.printing import note, say_json, say_lines
-from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
+from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.config import Comparison
 
-    if [args.old, args.new, *(args.events or ()), *(args.tests or ())].count(STDIN) > 1:
-        raise SettingInvalid("only one file can be '-', stdin")
+    mind_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
     before, after = (read_config(name, args) for name in (args.old, args.new))
     cases = _cases(args, after)
     usable = all_usable([before, after, *cases], args.format, "diff")

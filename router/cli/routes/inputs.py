@@ -77,9 +77,14 @@ def config_names(args: argparse.Namespace) -> list[str]:
 def _names(given: list[str], args: argparse.Namespace) -> list[str]:
     if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
-    if given.count(STDIN) > 1:
-        raise SettingInvalid("only one file can be '-', stdin")
+    mind_stdin(given)
     return given or [str(read_setting(args, "config"))]
+
+
+def mind_stdin(files: Sequence[str]) -> None:
+    """Raises SettingInvalid where several are it."""
+    if files.count(STDIN) > 1:
+        raise SettingInvalid("only one file can be '-', stdin")
 
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:

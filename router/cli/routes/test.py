@@ -21,7 +21,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import say, say_json, say_lines
-from router.cli.routes.inputs import Input, all_usable, read_cases, read_config
+from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
 from router.model import FIELDS, SettingInvalid
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.config import coverage, judge
 
+    mind_stdin(args.files)
     path: Path = read_setting(args, "config")
     found = read_config(str(path), args)
     files = [read_cases(file) for file in args.files or _beside(path, found)]
