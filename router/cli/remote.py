@@ -36,8 +36,15 @@ _MAX_ANSWER = 64 * 1024 * 1024
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
 
-#: The options that only mean something on the router's machine.
-_HERE = ("store", "store_password_file", "archive", "log", "config", "schema", "secrets_dir", "who")
+#: The options that mean nothing where a URL names the router, and why.
+_HERE = {
+    **dict.fromkeys(
+        ("store", "store_password_file", "archive", "log", "config", "schema", "secrets_dir"),
+        "that is the router's own",
+    ),
+    **dict.fromkeys(("ops_host", "ops_port"), "both say where it is"),
+    "who": "who acts is the token's name",
+}
 
 
 class RemoteProblem(RouterError):
@@ -190,13 +197,16 @@ def read_remote(args: argparse.Namespace) -> Remote | None:
         if args.token_file is not None:
             raise SettingInvalid("--token-file is for a router that --url names")
         return None
+    _refuse_here(args)
+    return Remote(url, read_token(args), context_of(url, args))
+
+
+def _refuse_here(args: argparse.Namespace) -> None:
     named_by = _URL if args.url is None else "--url"
-    for name in _HERE:
+    for name, why in _HERE.items():
         if getattr(args, name, None) is not None:
-            why = "who acts is the token's name" if name == "who" else "that is the router's own"
             option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
-    return Remote(url, read_token(args), context_of(url, args))
 
 
 def read_url(args: argparse.Namespace) -> str | None:
@@ -213,10 +223,12 @@ def read_url(args: argparse.Namespace) -> str | None:
 def ops_url(args: argparse.Namespace) -> str:
     """The same, or else where a `serve` with these settings has its ops port. Raises
     SettingInvalid."""
-    url = read_url(args)
-    if url is None and read_setting(args, "ops_port") == 0:
+    if (url := read_url(args)) is not None:
+        _refuse_here(args)
+        return url
+    if read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
-    return url or own_url(args, "ops_host", "ops_port")
+    return own_url(args, "ops_host", "ops_port")
 
 
 def ops_token(args: argparse.Namespace) -> str:
