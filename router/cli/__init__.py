@@ -1,8 +1,8 @@
 """The command line: finds the command, runs it, and turns what went wrong into one line.
 
-A command is a module below this package with `SUMMARY`, `configure(parser)` and `run(args) -> int`.
-It imports at its top only what its help needs; what does the work is imported by `run`, so that
-`--help` and `health` are quick.
+A command is a module below this package with `HELP`, `configure(parser)` and `run(args) -> int`,
+which raises RouterError where there is one line to say instead. It imports at its top only what its
+help needs; what does the work is imported by `run`, so that `--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from types import ModuleType
 
 from router.cli.options import (
     BAD,
@@ -26,31 +26,58 @@ from router.cli.options import (
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
 from router.model import RouterError, SettingInvalid
 
-#: Each command's module, below this package.
+#: Each command's module, below this package, and its line in the list.
 COMMANDS = {
-    "serve": "serve",
-    "demo": "trying.demo",
-    "check": "routes.check",
-    "explain": "routes.explain",
-    "test": "routes.test",
-    "diff": "routes.diff",
-    "config": "routes.config",
-    "init": "routes.init",
-    "send": "trying.send",
-    "receive": "trying.receive",
-    "listen": "trying.listen",
-    "probe": "trying.probe.probe",
-    "deliveries": "deliveries.deliveries",
-    "pause": "deliveries.pause",
-    "resume": "deliveries.resume",
-    "trace": "history.trace",
-    "archive": "history.archive",
-    "resend": "trying.resend",
-    "nodes": "deliveries.nodes",
-    "health": "health",
-    "status": "status",
-    "schema": "schema",
-    "completion": "completion",
+    "serve": ("serve", "run the router"),
+    "demo": ("trying.demo", "the router, stand-in targets and one sample event: see it work"),
+    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its place"),
+    "explain": (
+        "routes.explain",
+        "say which routes an event matches, why the others don't, and its plan",
+    ),
+    "test": (
+        "routes.test",
+        "run the cases of routes.test.yaml, and say which routes none has tried",
+    ),
+    "diff": (
+        "routes.diff",
+        "say whose plan changes between two routes.yaml, by cases or by real traffic",
+    ),
+    "config": (
+        "routes.config",
+        "show the effective configuration: defaults filled in, secrets masked",
+    ),
+    "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
+    "send": (
+        "trying.send",
+        "play EBaaS: send an event, once, by its retry schedule, or many times",
+    ),
+    "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
+    "listen": (
+        "trying.listen",
+        "show a running router's events as they come, and copy them to your machine",
+    ),
+    "probe": ("trying.probe.probe", "check whether an endpoint keeps the contract, by real events"),
+    "deliveries": (
+        "deliveries.deliveries",
+        "list, show, replay, discard or restore what could not be delivered at once",
+    ),
+    "pause": ("deliveries.pause", "hold a target back for a while, with a reason and an end"),
+    "resume": ("deliveries.resume", "end a pause of a target before its time"),
+    "trace": ("history.trace", "tell what became of an event, by any id of it"),
+    "archive": (
+        "history.archive",
+        "list or export what was handled lately, or deliver it to a target again",
+    ),
+    "resend": ("trying.resend", "POST a copy of one event that was handled to a URL of your own"),
+    "nodes": (
+        "deliveries.nodes",
+        "list the nodes that share a store in PostgreSQL, and what each runs",
+    ),
+    "health": ("health", "ask a running router whether it is ready"),
+    "status": ("status", "show how a running router and its targets do, the worst first"),
+    "schema": ("schema", "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sides"),
+    "completion": ("completion", "print what bash, zsh or fish need to complete these commands"),
 }
 
 _OVERVIEW = """\
@@ -64,19 +91,6 @@ commands:
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
 prints the version."""
-
-
-class Command(Protocol):
-    """What a command's module has."""
-
-    #: One line for the list of commands.
-    SUMMARY: str
-
-    def configure(self, parser: Parser) -> None:
-        """Declare the arguments and the help."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do it; the exit code. Raises RouterError where there is one line to say instead."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,16 +146,17 @@ def _dispatch(arguments: Sequence[str]) -> int:
     except SystemExit:
         # argparse's own end, after --help; what is wrong with the arguments is raised by Parser.
         return GOOD
-    return found.run(args)
+    code: int = found.run(args)
+    return code
 
 
-def command(name: str) -> Command:
+def command(name: str) -> ModuleType:
     """One of COMMANDS, by its name."""
-    return cast(Command, importlib.import_module(f"router.cli.{COMMANDS[name]}"))
+    return importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
 
 
 def _show_overview() -> int:
-    commands = "\n".join(f"  {name:<10} {command(name).SUMMARY}" for name in COMMANDS)
+    commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
     print(_OVERVIEW.format(name=NAME, commands=commands))
     return GOOD
 

@@ -8,8 +8,6 @@ from typing import Any, cast
 from router.cli.options import GOOD, Help, Parser, kind_of
 from router.cli.printing import NAME, say_lines
 
-SUMMARY = "print what bash, zsh or fish need to complete these commands"
-
 _SHELLS = ("bash", "zsh", "fish")
 
 HELP = Help(
@@ -44,8 +42,8 @@ def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(NAME)
     whole.add_argument("--version", action="store_true", help="print the version")
     commands = whole.add_subparsers(parser_class=cast("type[Parser]", _parser))
-    for name in COMMANDS:
-        parser = commands.add_parser(name, help=command(name).SUMMARY)
+    for name, (_, line) in COMMANDS.items():
+        parser = commands.add_parser(name, help=line)
         command(name).configure(parser)
         for action in parser._actions:
             kind = kind_of(action)

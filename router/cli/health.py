@@ -24,8 +24,6 @@ from router.cli.trust import add_ca, trust
 from router.config import SETTINGS
 from router.model import SUCCESS
 
-SUMMARY = "ask a running router whether it is ready"
-
 HELP = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
     loaded, the store has been opened, and the router is not stopping. It says nothing about the

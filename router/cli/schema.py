@@ -7,8 +7,6 @@ import argparse
 from router.cli.options import GOOD, Help
 from router.cli.printing import say_lines
 
-SUMMARY = "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sides"
-
 _FILES = {
     "callback": "callback.schema.json",
     "routes": "routes.schema.json",

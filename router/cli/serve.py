@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from router.routing import Target
     from router.telemetry import Log
 
-SUMMARY = "run the router"
-
 HELP = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per

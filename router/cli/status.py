@@ -19,8 +19,6 @@ from router.cli.trust import context_of
 from router.contract import why_failed
 from router.model import RouterError
 
-SUMMARY = "show how a running router and its targets do, the worst first"
-
 HELP = Help(
     about="""Asks a running router's /status and prints what is wrong, and a line for each target,
     the worst first: since when it fails, how many attempts are in flight of how many, how many

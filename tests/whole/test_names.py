@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.command import ROOT
 
 #: What every command's module has.
-COMMANDS = {"SUMMARY", "HELP"}
+COMMANDS = {"HELP"}
 
 
 def declared(module: ast.Module) -> Iterator[str]:

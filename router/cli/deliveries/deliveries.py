@@ -28,8 +28,6 @@ from router.config import parse_count
 from router.model import SettingInvalid
 from router.store import FILTERS, Filters, Verb
 
-SUMMARY = "list, show, replay, discard or restore what could not be delivered at once"
-
 HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it; with --url it asks
     a running router. A delivery is one

@@ -15,8 +15,6 @@ from router.cli.times import age
 from router.model import StartFailed
 from router.store import Database, NodeShape, node_shape
 
-SUMMARY = "list the nodes that share a store in PostgreSQL, and what each runs"
-
 HELP = Help(
     about="""Every process of every router that shares a store in PostgreSQL writes itself there
     once a second; a node with --workers is as many processes. Listed are where each takes

@@ -18,8 +18,6 @@ from router.model import SettingInvalid
 #: What it means to have no store.
 WITHOUT = "there is nowhere to keep a pause; see `paused` of routes.yaml"
 
-SUMMARY = "hold a target back for a while, with a reason and an end"
-
 HELP = Help(
     about="""Keeps a pause in the store, which every process that shares it takes into force within
     a second, without a change of routes.yaml: nothing is sent to the target until it is over.

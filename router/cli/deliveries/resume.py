@@ -11,8 +11,6 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say, say_json
 from router.config import shown
 
-SUMMARY = "end a pause of a target before its time"
-
 HELP = Help(
     about="""Ends what `pause` began: every process that shares the store goes on with the target
     within a second, few attempts at a time. What has `paused: true` in routes.yaml stays

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from router.archive import Inventory, Question
 
-SUMMARY = "list or export what was handled lately, or deliver it to a target again"
-
 HELP = Help(
     about="""Looks into the archive of a router, running or not. `list` says from when to when it
     reaches, and how many requests it has. `export` writes events as they came, one a

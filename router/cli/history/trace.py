@@ -19,8 +19,6 @@ from router.model import SettingInvalid
 if TYPE_CHECKING:
     from router.archive import MatchShape
 
-SUMMARY = "tell what became of an event, by any id of it"
-
 HELP = Help(
     about="""Looks for events in the archive and in the store of the settings, and in logs, and
     tells one event whole: each request of EBaaS and what it was told, each attempt and what the

@@ -26,8 +26,6 @@ from router.model import ConfigInvalid, Problem
 if TYPE_CHECKING:
     from router.config import Case, Config
 
-SUMMARY = "check a routes.yaml: every fault at once, each with its place"
-
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
     as the router does when it loads them: every fault at once, in the files' order, each with line

@@ -9,8 +9,6 @@ from router.cli.options import BAD, GOOD, Help, add_format
 from router.cli.printing import say, say_json, say_lines
 from router.cli.routes.inputs import add_config, config_name, read_config, usable
 
-SUMMARY = "show the effective configuration: defaults filled in, secrets masked"
-
 HELP = Help(
     about="""Prints a routes.yaml as the router has it once it is loaded: every default filled in,
     variables replaced, merge keys written out; and its hash, by which two routers are told apart.

@@ -16,8 +16,6 @@ from router.model import SettingInvalid
 if TYPE_CHECKING:
     from router.config import Case, Comparison, Config
 
-SUMMARY = "say whose plan changes between two routes.yaml, by cases or by real traffic"
-
 HELP = Help(
     about="""Compares what two configurations do with the same events: those of a tests file (the
     one beside NEW unless told otherwise), or of real traffic: a file of events, of keys, or the

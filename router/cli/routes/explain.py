@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from router.config import Config, Explained, RefusedEvent
     from router.contract.intake import Intake
 
-SUMMARY = "say which routes an event matches, why the others don't, and its plan"
-
 HELP = Help(
     about="""Tells what the router does with an event, by the code that the router itself runs: each
     route that matches, with the pattern that did; the nearest ones that don't, and which field

@@ -13,8 +13,6 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_
 from router.cli.printing import NAME, note, say
 from router.model import ConfigInvalid, SettingInvalid, StartFailed, why_not
 
-SUMMARY = "write a first routes.yaml, its tests and the editors' schemas"
-
 HELP = Help(
     about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
     every event goes to every target; routes.test.yaml, which says where events have to go; and the

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
     from router.routing import Route
 
-SUMMARY = "run the cases of routes.test.yaml, and say which routes none has tried"
-
 HELP = Help(
     about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
     code that the router itself runs. Prints what is different for each case that fails, and which

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from router.config import Config, Settings
     from router.routing import Target
 
-SUMMARY = "the router, stand-in targets and one sample event: see it work"
-
 HELP = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
     it the sample event of the platform's page, tells what happened, and keeps serving until Ctrl-C.

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from router.archive import MatchShape
     from router.cli.trying.copies import Copier
 
-SUMMARY = "show a running router's events as they come, and copy them to your machine"
-
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
     POSTs a copy of each event to a URL of your own. It never changes what EBaaS is told, nor what

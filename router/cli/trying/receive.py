@@ -20,8 +20,6 @@ from router.model import SUCCESS
 if TYPE_CHECKING:
     from router.cli.trying.standin import Distrust
 
-SUMMARY = "play a business endpoint: answer to order, print what comes"
-
 HELP = Help(
     about="""Plays a business endpoint: answers every POST of JSON, on any path, with the contract's
     reply, and prints one line for each request. By default it acknowledges; --code and --status

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from router.archive import StoryShape
     from router.cli.trying.caller import Response
 
-SUMMARY = "POST a copy of one event that was handled to a URL of your own"
-
 HELP = Help(
     about="""Finds one event as `trace` does, in the archive and the store of the settings or, with
     --url, by a running router, and POSTs its body, byte for byte, to a URL: once, without a retry.

@@ -19,8 +19,6 @@ from router.model import SettingInvalid
 if TYPE_CHECKING:
     from router.cli.trying.caller import Ebaas, Response
 
-SUMMARY = "play EBaaS: send an event, once, by its retry schedule, or many times"
-
 HELP = Help(
     about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
     reply. The event is made from the options, which are the platform page's sample unless told

@@ -207,4 +207,4 @@ def read_event(body: bytes) -> tuple[bool, str]:
     *four, own = (event.get(name) for name in FIELDS)
     if own and isinstance(own, str):
         return True, own
-    return True, ".".join(four) if all(isinstance(each, str) for each in four) else ""
+    return True, ".".join(map(str, four)) if all(isinstance(each, str) for each in four) else ""

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from router.cli.trying.probe.client import Client
     from router.cli.trying.probe.report import ProbeReport
 
-SUMMARY = "check whether an endpoint keeps the contract, by real events"
-
 HELP = Help(
     about="""Sends an endpoint what the router may send it, and what it must refuse, and prints a
     line for each check: what was seen; of a breach what is wrong, what the router makes of such an
