@@ -138,9 +138,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
-    found = command(name)
     parser = Parser(name)
-    found.configure(parser)
+    found = configured(name, parser)
     try:
         args = parser.read(rest)
     except SystemExit:
@@ -150,9 +149,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return code
 
 
-def command(name: str) -> ModuleType:
-    """One of COMMANDS, by its name."""
-    return importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+def configured(name: str, parser: Parser) -> ModuleType:
+    """One of COMMANDS, by its name; the parser knows its arguments and its help."""
+    found = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+    found.HELP.teach(parser)
+    found.configure(parser)
+    return found
 
 
 def _show_overview() -> int:

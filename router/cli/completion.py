@@ -23,7 +23,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
 
 
@@ -37,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
     """One parser of all commands, each as it configures its own."""
-    from router.cli import COMMANDS, command
+    from router.cli import COMMANDS, configured
 
     whole = argparse.ArgumentParser(NAME)
     whole.add_argument("--version", action="store_true", help="print the version")
     commands = whole.add_subparsers(parser_class=cast("type[Parser]", _parser))
     for name, (_, line) in COMMANDS.items():
         parser = commands.add_parser(name, help=line)
-        command(name).configure(parser)
+        configured(name, parser)
         for action in parser._actions:
             kind = kind_of(action)
             if kind and not action.choices:

@@ -43,7 +43,6 @@ _MAX_ANSWER = 64 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument(
         "--url",
         type=value(partial(parse_url, like="http://127.0.0.1:8080")),

@@ -31,7 +31,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("schema", choices=tuple(_FILES), metavar="SCHEMA", help=", ".join(_FILES))
 
 

@@ -66,7 +66,6 @@ _SQLITE_FILES = 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_settings(parser)
     # For workers, from their parent: the file descriptors of their socket and of the line to it.
     parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)

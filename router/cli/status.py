@@ -56,7 +56,6 @@ Said = Mapping[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_own(parser)
     add_remote(parser)
     add_timeout(parser, "the whole question", "5s")

@@ -86,7 +86,6 @@ _VERBS = {
 
 
 def configure(parser: Parser) -> None:
-    HELP.teach(parser)
     parser.verbs, parser.only, parser.instead = _VERBS, _ONLY, {"event_id": "see --event"}
     parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")

@@ -41,7 +41,6 @@ _DIGITS = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_store(parser)
     add_remote(parser)
     add_format(parser)

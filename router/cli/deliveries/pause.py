@@ -39,7 +39,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_target(parser)
     parser.add_argument(
         "--until",

@@ -28,7 +28,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_target(parser)
 
 

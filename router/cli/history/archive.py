@@ -104,7 +104,6 @@ def parse_rate(text: str) -> float:
 
 
 def configure(parser: Parser) -> None:
-    HELP.teach(parser)
     parser.verbs, parser.only = _VERBS, _ONLY
     parser.add_argument(
         "verb", choices=tuple(_VERBS), metavar="VERB", help="list, export or replay"

@@ -45,7 +45,6 @@ _LIMIT = 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("what", nargs="*", metavar="WHAT", help="by what the event is known")
     which = parser.add_argument_group("which of them")
     many = "; may be repeated"

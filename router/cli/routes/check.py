@@ -46,7 +46,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_config(parser, many=True)
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
     add_format(parser, *CI_FORMATS)

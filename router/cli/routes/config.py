@@ -24,7 +24,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_config(parser)
     add_format(parser)
 

@@ -37,7 +37,6 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("old", metavar="OLD", help="a routes.yaml, as it was")
     parser.add_argument("new", metavar="NEW", help="as it is to be")
     parser.add_argument(

@@ -61,7 +61,6 @@ _LAST = 10_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("key", nargs="?", metavar="KEY", help="the event's key, like a.gs.cert.1")
     parser.add_argument("--event", metavar="FILE", help="a whole event instead; '-' is stdin")
     parser.add_argument("--target", metavar="NAME", help="a target instead: what it gets")

@@ -92,7 +92,6 @@ class NewTarget(NamedTuple):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument(
         "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
     )

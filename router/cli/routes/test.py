@@ -53,7 +53,6 @@ def parse_percent(text: str) -> float:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="a tests file")
     parser.add_argument(
         "--fail-under",

@@ -73,7 +73,6 @@ _PATIENCE, _LONGEST = 30.0, 20.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_settings(
         parser,
         *("config", "host", "port", "path", "store_password_file", "secrets_dir"),

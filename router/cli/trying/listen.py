@@ -63,7 +63,6 @@ _AGAIN = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     forward = parser.add_mutually_exclusive_group(required=True)
     forward.add_argument(
         "--forward-to", type=value(parse_url), metavar="URL", help="where copies go"

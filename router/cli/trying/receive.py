@@ -57,7 +57,6 @@ def parse_share(text: str) -> float:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     where = parser.add_argument_group("where")
     where.add_argument(
         "--host", type=value(parse_host), default="127.0.0.1", help="(default 127.0.0.1)"

@@ -52,7 +52,6 @@ _COUNTED = 200
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     parser.add_argument("what", metavar="WHAT", help="by what the event is known")
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"

@@ -44,7 +44,6 @@ HELP = Help(
 
 
 def configure(parser: Parser) -> None:
-    HELP.teach(parser)
     parser.takes_bytes = True
     add_request(parser)
     _add_repetition(parser)

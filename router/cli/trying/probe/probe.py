@@ -70,7 +70,6 @@ def parse_idle(text: str) -> float:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    HELP.teach(parser)
     add_receiver(parser)
     which = parser.add_argument_group("the checks")
     for name, what in (("only", "make this check alone"), ("skip", "leave this check out")):
