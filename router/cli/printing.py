@@ -36,6 +36,16 @@ def say_json(value: Any) -> None:
     say(json.dumps(value, ensure_ascii=False))
 
 
+def say_as(format: str, values: Iterable[Any], texts: Iterable[str]) -> None:
+    """A result in the format asked for: as JSON these values, a line each, else these texts. The
+    others are not looked at."""
+    if format == "json":
+        for value in values:
+            say_json(value)
+    else:
+        say_lines(texts)
+
+
 def note(text: str) -> None:
     """A message, one line, behind the program's name. No message is worth a failure of its own."""
     with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import chain
 
 from router.cli.deliveries import entries
 from router.cli.deliveries.acting import act, add_acting
@@ -22,7 +23,7 @@ from router.cli.options import (
     heed_ctrl_c,
     value,
 )
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say, say_as, say_json, say_lines
 from router.cli.remote import add_remote, read_url
 from router.config import parse_count
 from router.model import SettingInvalid
@@ -131,11 +132,8 @@ def _list(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int
     counts, is_listing = source.counts(filters), selects(filters)
     actions = [] if is_listing else source.actions(_LAST_ACTIONS)
     pauses = [] if is_listing else source.pauses()
-    if args.format == "json":
-        for line in (*counts, *pauses, *actions):
-            say_json(line)
-    else:
-        say_lines(entries.overview(counts, actions, source.now(), pauses))
+    overview = entries.overview(counts, actions, source.now(), pauses)
+    say_as(args.format, [*counts, *pauses, *actions], overview)
     if is_listing:
         _list_entries(source, filters, args, entries.total(counts))
     return GOOD
@@ -146,11 +144,7 @@ def _list_entries(
 ) -> None:
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     for page in source.pages(filters, limit):
-        if args.format == "json":
-            for entry in page:
-                say_json(entry)
-        else:
-            say_lines(("", *entries.entries_told(page, source.now())))
+        say_as(args.format, page, chain([""], entries.entries_told(page, source.now())))
     if number > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
 

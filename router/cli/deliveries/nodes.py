@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from router.cli.columns import columns, counted
 from router.cli.deliveries.store import add_store, opened_ops
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_setting
-from router.cli.printing import say_json, say_lines, told_while_slow
+from router.cli.printing import say_as, told_while_slow
 from router.cli.remote import add_remote, read_remote
 from router.cli.times import age
 from router.model import StartFailed
@@ -56,11 +56,7 @@ def run(args: argparse.Namespace) -> int:
             found = runner.run(ops.nodes())
         nodes = [*map(node_shape, found or ())]
     nodes.sort(key=lambda node: (node["host"], node["address"], node["pid"]))
-    if args.format == "json":
-        for node in nodes:
-            say_json(node)
-    else:
-        say_lines(_told(nodes))
+    say_as(args.format, nodes, _told(nodes))
     return BAD if any(_wrong(node, nodes) for node in nodes) else GOOD
 
 

@@ -10,7 +10,7 @@ from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
 from router.cli.deliveries.store import add_store
 from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
-from router.cli.printing import say, say_json
+from router.cli.printing import say_as
 from router.cli.remote import add_remote
 from router.cli.times import seconds
 from router.model import SettingInvalid
@@ -69,8 +69,5 @@ def run(args: argparse.Namespace) -> int:
     with opened(args, WITHOUT) as source:
         mind_targets(source, [args.target])
         made = source.pause(args.target, args.until, args.because, args.who)
-        if args.format == "json":
-            say_json(made)
-        else:
-            say(pause_told(made, seconds(made["since"])))
+        say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
     return GOOD

@@ -8,7 +8,7 @@ from router.cli.deliveries.pause import WITHOUT, add_target
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say_as
 from router.config import shown
 
 HELP = Help(
@@ -38,8 +38,6 @@ def run(args: argparse.Namespace) -> int:
             mind_targets(source, [args.target])
             note(f"nobody has paused {args.target}")
             return BAD
-    if args.format == "json":
-        say_json(ended)
-    else:
-        say(f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}")
+    told = f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}"
+    say_as(args.format, [ended], [told])
     return GOOD

@@ -26,7 +26,7 @@ from router.cli.options import (
     read_setting,
     value,
 )
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
 from router.config import parse_count
 from router.model import StartFailed
@@ -162,10 +162,7 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
     from router.archive import inventory
 
     found = inventory(folder, Progress("counted"), note)
-    if args.format == "json":
-        say_json(_as_json(found))
-    else:
-        say_lines(_told(found))
+    say_as(args.format, [_as_json(found)], _told(found))
     return GOOD
 
 

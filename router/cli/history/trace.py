@@ -11,7 +11,7 @@ from router.cli.columns import counted
 from router.cli.history.places import add_places
 from router.cli.history.source import EventsWanted, History, opened, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
 from router.config import parse_count
 from router.model import SettingInvalid
@@ -92,14 +92,10 @@ def _wanted(args: argparse.Namespace) -> EventsWanted:
 def _say_story(history: History, args: argparse.Namespace) -> None:
     from router.cli.history.stories import story_told
 
-    story = history.story(body=args.body)
-    if args.format == "json":
-        say_json(story)
-        return
-    say_lines(story_told(story, history.now()))
+    story, body = history.story(body=args.body), list[str]()
     if args.body:
-        say("")
-        say(story["body"] if story["body"] is not None else "(its body was not kept)")
+        body = ["", story["body"] if story["body"] is not None else "(its body was not kept)"]
+    say_as(args.format, [story], chain(story_told(story, history.now()), body))
 
 
 def _say_table(found: Iterator[MatchShape], history: History, args: argparse.Namespace) -> None:
@@ -109,11 +105,7 @@ def _say_table(found: Iterator[MatchShape], history: History, args: argparse.Nam
     if args.format == "text":
         say(MATCH_HEAD)
     for match in found:
-        if args.format == "json":
-            say_json(match)
-            continue
-        say(match_told(match))
-        if body := match.get("body"):
-            say(f"  {body}")
+        bodies = (f"  {body}" for body in [match.get("body")] if body)
+        say_as(args.format, [match], chain(map(match_told, [match]), bodies))
     if history.more and args.format == "text":
         say("and more: --limit, --since")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from router.cli.options import BAD, GOOD, Help, add_format
-from router.cli.printing import say, say_json, say_lines
+from router.cli.printing import say_as
 from router.cli.routes.inputs import add_config, config_name, read_config, usable
+
+if TYPE_CHECKING:
+    from router.config import Config
 
 HELP = Help(
     about="""Prints a routes.yaml as the router has it once it is loaded: every default filled in,
@@ -29,18 +33,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import effective_of, write
+    from router.config import effective_of
 
     found = read_config(config_name(args), args)
     loaded = usable(found, args.format)
     if loaded is None:
         return BAD
-    if args.format == "json":
-        say_json({"file": found.name, "hash": loaded.hash, **effective_of(loaded)})
-        return GOOD
-    say(f"# {found.name}, hash {loaded.hash}")
-    say_lines(write(_escaped(effective_of(loaded))).splitlines())
+    shape = {"file": found.name, "hash": loaded.hash, **effective_of(loaded)}
+    say_as(args.format, [shape], _told(found.name, loaded))
     return GOOD
+
+
+def _told(name: str, loaded: Config) -> Iterator[str]:
+    from router.config import effective_of, write
+
+    yield f"# {name}, hash {loaded.hash}"
+    yield from write(_escaped(effective_of(loaded))).splitlines()
 
 
 def _escaped(value: Any) -> Any:

@@ -22,7 +22,7 @@ from router.cli.options import (
     stdin,
     value,
 )
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say_as
 from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import read_config, usable
 from router.config import parse_count
@@ -107,16 +107,15 @@ def _refuse_others(args: argparse.Namespace) -> None:
 
 
 def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
-    if args.format == "json":
-        say_json(said)
-    elif "refused" in said:
+    if "refused" in said:
         why = said["refused"]
-        say(f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})")
-    else:
-        from router.cli.routes.explanation import told
+        refused = f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})"
+        say_as(args.format, [said], [refused])
+        return BAD
+    from router.cli.routes.explanation import told
 
-        say_lines(told(said, by_key=args.event is None))
-    return BAD if "refused" in said else GOOD
+    say_as(args.format, [said], told(said, by_key=args.event is None))
+    return GOOD
 
 
 def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
@@ -152,10 +151,8 @@ def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
 
     mind_target(args.target, loaded.table.targets, file)
     reach = _reach(loaded, args)
-    if args.format == "json":
-        say_json(as_json(args.target, loaded, reach))
-        return
-    say_lines(told(args.target, loaded, reach))
+    shape = as_json(args.target, loaded, reach)
+    say_as(args.format, [shape], told(args.target, loaded, reach))
 
 
 def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:

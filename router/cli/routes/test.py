@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from router.cli.options import (
     read_setting,
     value,
 )
-from router.cli.printing import say, say_json, say_lines
+from router.cli.printing import say_as
 from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
 from router.model import FIELDS, SettingInvalid
 
@@ -80,15 +81,13 @@ def run(args: argparse.Namespace) -> int:
     verdicts = [judge(case, loaded.table) for case in cases]
     covered = coverage(loaded.table, verdicts)
     enough = covered.percent >= args.fail_under
-    if args.format == "json":
-        say_json(_as_json(verdicts, covered, loaded))
-    elif args.format in CI_FORMATS:
+    if args.format in CI_FORMATS:
         checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
         say_checked(args.format, "test", list(checked))
     else:
-        say_lines(_told(verdicts, covered, loaded))
-        if not enough:
-            say(f"that is under {args.fail_under:g} %")
+        less = [] if enough else [f"that is under {args.fail_under:g} %"]
+        shape, told = _as_json(verdicts, covered, loaded), _told(verdicts, covered, loaded)
+        say_as(args.format, [shape], chain(told, less))
     return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD
 
 

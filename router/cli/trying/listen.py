@@ -22,7 +22,7 @@ from router.cli.options import (
     parse_url,
     value,
 )
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say_as
 from router.cli.remote import (
     Remote,
     RemoteProblem,
@@ -83,6 +83,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from router.cli.history.stories import match_told
+
     url = ops_url(args)
     remote = Remote(url, ops_token(args), context_of(url, args))
     heed_ctrl_c()
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             copier = _copier(args, stack)
             for match in _matches(remote, args):
-                _tell(match, args.format)
+                say_as(args.format, [match], map(match_told, [match]))
                 if copier is not None:
                     _copy(copier, match, args)
                 if left is not None and (left := left - 1) == 0:
@@ -166,15 +168,6 @@ def _wait(remote: Remote) -> None:
             return
 
 
-def _tell(match: MatchShape, format: str) -> None:
-    if format == "json":
-        say_json(match)
-        return
-    from router.cli.history.stories import match_told
-
-    say(match_told(match))
-
-
 def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> None:
     from router.cli.trying.copies import copy_of
 
@@ -184,7 +177,5 @@ def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> None:
         return
     made = copy_of("listen", match["event_id"], match["event_key"], body)
     reply = copier.send(made, args.timeout)
-    if args.format == "json":
-        say_json({"kind": "copy", "event_id": match["event_id"], **reply.as_json()})
-    else:
-        say(f"  copied: {reply}")
+    shape = {"kind": "copy", "event_id": match["event_id"], **reply.as_json()}
+    say_as(args.format, [shape], [f"  copied: {reply}"])

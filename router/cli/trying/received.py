@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from router.cli.printing import say, say_json
+from router.cli.printing import say_as
 from router.cli.trying.standin import Received
 from router.cli.wording import Table, Wording
 from router.process.asgi_server import AsgiServer
@@ -55,10 +55,7 @@ class ReceivedPrinter:
 
     def show(self, received: Received) -> None:
         try:
-            if self._format == "json":
-                say_json(_as_json(received))
-            else:
-                say(self._line(received))
+            say_as(self._format, map(_as_json, [received]), map(self._line, [received]))
         except OSError as error:
             self.failure = error
             if self.server is not None:

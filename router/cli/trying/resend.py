@@ -21,7 +21,7 @@ from router.cli.options import (
     parse_url,
     value,
 )
-from router.cli.printing import note, say, say_json
+from router.cli.printing import note, say_as
 from router.cli.trust import trust
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ def run(args: argparse.Namespace) -> int:
         note("its body was not kept")
         return BAD
     response = _sent(story, body, args)
-    if args.format == "json":
-        say_json({"kind": "copy", "event_id": story["event_id"], **response.as_json()})
-    else:
-        say(f"{story['event_id']} copied: {response}")
+    shape = {"kind": "copy", "event_id": story["event_id"], **response.as_json()}
+    say_as(args.format, [shape], [f"{story['event_id']} copied: {response}"])
     return GOOD if response.success else BAD
 
 

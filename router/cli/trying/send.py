@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say_as
 from router.cli.trying.request import Request, add_request, read_request
 from router.config import parse_count
 from router.contract import PLATFORM, Schedule, parse_duration
@@ -137,12 +137,8 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
 
 
 def _print_reply(reply: Response, number: int, total: int, format: str) -> None:
-    if format == "json":
-        say_json({"request": number, "of": total, **reply.as_json()})
-    elif total > 1:
-        say(f"request {number} of {total}: {reply}")
-    else:
-        say(str(reply))
+    lead = f"request {number} of {total}: " if total > 1 else ""
+    say_as(format, [{"request": number, "of": total, **reply.as_json()}], [f"{lead}{reply}"])
 
 
 def _run_many(request: Request, count: int, concurrency: int, format: str) -> int:
@@ -160,10 +156,7 @@ def _run_many(request: Request, count: int, concurrency: int, format: str) -> in
     except KeyboardInterrupt:
         interrupted = True
     summary = {**tally.summary(), "concurrency": concurrency}
-    if format == "json":
-        say_json(summary)
-    else:
-        say_lines(describe(summary))
+    say_as(format, [summary], describe(summary))
     if interrupted:
         return INTERRUPTED
     return GOOD if tally.all_good else BAD
