@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-from router.archive import MatchShape, StoryShape
+from router.archive import MatchShape, Question, StoryShape
 from router.cli.deliveries.afar import RemoteDeliveries
 from router.cli.deliveries.selecting import Known
-from router.cli.history.source import EventsWanted, SearchedPlace
+from router.cli.history.source import SearchedPlace
 from router.cli.remote import Remote, part
+from router.cli.times import Moment
 
 
 class _Found(TypedDict):
@@ -28,15 +29,15 @@ class RemoteHistory:
     looked_in: Sequence[SearchedPlace] = ()
     skipped = 0
 
-    def __init__(self, remote: Remote, wanted: EventsWanted) -> None:
+    def __init__(self, remote: Remote, question: Question) -> None:
         self._remote = remote
-        self._wanted = wanted
+        self._question = question
         self._first = ""
         self.now = remote.now
-        if wanted.targets:
+        if question.targets:
             now = RemoteDeliveries(remote)
             known = Known("the router's past", now.routes, now.targets(), self._past)
-            known.mind(wanted.targets)
+            known.mind(question.targets)
 
     def _past(self, targets: set[str]) -> set[str]:
         """Those of them that had events."""
@@ -47,7 +48,7 @@ class RemoteHistory:
         return bool(found["events"])
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        query = [*_query(self._wanted), ("limit", str(limit)), *_body(body)]
+        query = [*_query(self._question), ("limit", str(limit)), *_body(body)]
         found: _Found = self._remote.get("/events", _Found, query)
         self.more, self.looked_in, self.skipped = (
             found["more"],
@@ -67,14 +68,14 @@ class RemoteHistory:
         return story
 
 
-def _query(wanted: EventsWanted) -> Iterator[tuple[str, str]]:
-    yield from (("what", text) for text in wanted.what)
-    yield from (("target", name) for name in wanted.targets)
-    yield from (("code", code) for code in wanted.codes)
-    for name, moment in (("since", wanted.since), ("until", wanted.until)):
-        if moment is not None:
+def _query(question: Question) -> Iterator[tuple[str, str]]:
+    yield from (("what", word.text) for word in question.words)
+    yield from (("target", name) for name in question.targets)
+    yield from (("code", code) for code in question.codes)
+    for name, moment in (("since", question.since), ("until", question.until)):
+        if isinstance(moment, Moment):
             yield name, moment.words
-    if wanted.failed:
+    if question.failed:
         yield "failed", "true"
 
 

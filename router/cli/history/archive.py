@@ -13,6 +13,7 @@ from router.cli.deliveries.acting import add_acting
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, opened_ops
 from router.cli.history.places import Progress, add_archive, mind_targets, read_archive, unreadable
+from router.cli.history.source import question_of
 from router.cli.options import (
     BAD,
     GOOD,
@@ -35,7 +36,7 @@ from router.telemetry import utc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive import Inventory, Question
+    from router.archive import Inventory
 
 HELP = Help(
     about="""Looks into the archive of a router, running or not. `list` says from when to when it
@@ -213,25 +214,12 @@ def _as_json(found: Inventory) -> dict[str, Any]:
     }
 
 
-def _question(args: argparse.Namespace) -> Question:
-    from router.archive import Question
-
-    return Question(
-        keys=tuple(args.match or ()),
-        since=args.since,
-        until=args.until,
-        targets=tuple(args.target or ()),
-        codes=tuple(args.code or ()),
-        failed=args.failed,
-    )
-
-
 def _export(folder: Path, args: argparse.Namespace) -> int:
     from router.archive import events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
     left, without = args.limit or sys.maxsize, 0
-    for told in events(folder, _question(args), Progress("looked through"), note):
+    for told in events(folder, question_of(args), Progress("looked through"), note):
         if told.body is None:
             without += 1
             continue

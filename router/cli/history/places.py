@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from router.cli.deliveries.selecting import Known, stored
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.deliveries.stored import StoredDeliveries, targets_of
-from router.cli.history.source import EventsWanted, SearchedPlace
+from router.cli.history.source import SearchedPlace
 from router.cli.options import STDIN, read_setting, stdin
 from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
@@ -133,11 +133,11 @@ class LocalHistory:
 
 
 @contextmanager
-def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[LocalHistory]:
+def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalHistory]:
     """Raises RouterError."""
     from router.archive import Sources
 
-    question, names = _question(wanted), args.log or ()
+    names = args.log or ()
     with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
         ops = runner.run(_ops(args, names))
         try:
@@ -149,7 +149,7 @@ def opened_here(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[Loca
                 )
             logs = [log_source(name, spool) for name in names]
             config = read_setting(args, "config")
-            mind_targets(wanted.targets, config, archive, logs, _stored(runner, ops, config))
+            mind_targets(question.targets, config, archive, logs, _stored(runner, ops, config))
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
         except PermissionError as error:
@@ -189,19 +189,6 @@ def mind_targets(
 
 def _stored(runner: asyncio.Runner, ops: Ops | None, config: Path) -> Deliveries | None:
     return None if ops is None else StoredDeliveries(runner, ops, config)
-
-
-def _question(wanted: EventsWanted) -> Question:
-    from router.archive import Question, Word
-
-    return Question(
-        words=tuple(map(Word, wanted.what)),
-        since=wanted.since,
-        until=wanted.until,
-        targets=tuple(wanted.targets),
-        codes=tuple(wanted.codes),
-        failed=wanted.failed,
-    )
 
 
 async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:

@@ -5,26 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from router.cli.remote import read_remote
-from router.cli.times import Moment
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape, StoryShape
-
-
-class EventsWanted(NamedTuple):
-    """Which events; what is empty fits all."""
-
-    #: Any id, a key or a pattern of keys.
-    what: Sequence[str]
-    targets: Sequence[str] = ()
-    codes: Sequence[str] = ()
-    since: Moment | None = None
-    until: Moment | None = None
-    failed: bool = False
+    from router.archive import MatchShape, Question, StoryShape
 
 
 class SearchedPlace(TypedDict):
@@ -63,21 +50,37 @@ class History(Protocol):
         ...
 
 
+def question_of(args: argparse.Namespace) -> Question:
+    """Which events the options select; what a command has no option for fits all."""
+    from router.archive import Question, Word
+
+    given = vars(args)
+    return Question(
+        words=tuple(map(Word, given.get("what") or ())),
+        keys=tuple(given.get("match") or ()),
+        since=args.since,
+        until=args.until,
+        targets=tuple(args.target or ()),
+        codes=tuple(args.code or ()),
+        failed=args.failed,
+    )
+
+
 @contextmanager
-def opened(args: argparse.Namespace, wanted: EventsWanted) -> Iterator[History]:
+def opened(args: argparse.Namespace, question: Question) -> Iterator[History]:
     """The one that the options name. Raises RouterError."""
-    for text in (*wanted.what, *wanted.targets, *wanted.codes):
-        if not text:
-            raise SettingInvalid("an argument is empty")
+    words = (word.text for word in question.words)
+    if not all((*words, *question.targets, *question.codes)):
+        raise SettingInvalid("an argument is empty")
     remote = read_remote(args)
     if remote is not None:
         from router.cli.history.afar import RemoteHistory
 
-        yield RemoteHistory(remote, wanted)
+        yield RemoteHistory(remote, question)
         return
     from router.cli.history.places import opened_here
 
-    with opened_here(args, wanted) as here:
+    with opened_here(args, question) as here:
         yield here
 
 

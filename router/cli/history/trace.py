@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.history.places import add_places
-from router.cli.history.source import EventsWanted, History, opened, where_told
+from router.cli.history.source import History, opened, question_of, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
@@ -17,7 +17,7 @@ from router.config import parse_count
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape
+    from router.archive import MatchShape, Question
 
 HELP = Help(
     about="""Looks for events in the archive and in the store of the settings, and in logs, and
@@ -64,8 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    wanted, limit = _wanted(args), args.limit or _LIMIT
-    with opened(args, wanted) as history:
+    question, limit = _question(args), args.limit or _LIMIT
+    with opened(args, question) as history:
         found = history.matches(limit, body=args.body)
         first, second = next(found, None), next(found, None)
         if first is None:
@@ -79,14 +79,12 @@ def run(args: argparse.Namespace) -> int:
         return BAD if first is None else GOOD
 
 
-def _wanted(args: argparse.Namespace) -> EventsWanted:
+def _question(args: argparse.Namespace) -> Question:
     has_time = args.since is not None or args.until is not None
     if not (args.what or args.target or args.code or args.failed or has_time):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
     mind_times(args)
-    return EventsWanted(
-        args.what, args.target or (), args.code or (), args.since, args.until, args.failed
-    )
+    return question_of(args)
 
 
 def _say_story(history: History, args: argparse.Namespace) -> None:

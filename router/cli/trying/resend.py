@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.columns import counted
 from router.cli.history.places import add_places
-from router.cli.history.source import EventsWanted, opened, where_told
+from router.cli.history.source import opened, where_told
 from router.cli.options import (
     BAD,
     GOOD,
@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
-    with opened(args, EventsWanted([args.what])) as history:
+    from router.archive import Question, Word
+
+    with opened(args, Question((Word(args.what),))) as history:
         found = sum(1 for _ in history.matches(_COUNTED, body=False))
         if found == 1 and not history.more:
             return history.story(body=True)
