@@ -110,28 +110,12 @@ def test_an_event_is_shown_with_all_that_is_known(shop: Shop) -> None:
     )
     told = shop.run("show", "one").out
     assert "ended: EBaaS has given it up" in told
-    assert "21 of 21 by config/routes.yaml, the last answered" in told
+    assert " 21, the last answered" in told
     (shown,) = shop.lines("show", "one")
     assert [(d["target"], d["state"], d["reason"]) for d in shown["deliveries"]] == [
         ("audit", "dead", "code"),
         ("ledger", "acknowledged", "acknowledged"),
     ]
-
-
-def test_the_sender_s_clock_counts_by_routes_yaml(shop: Shop, tmp_path: Path) -> None:
-    """Request 21 of so many as its `ebaas.retries` says, of the platform's where it says nothing;
-    without a file, or with a variable in it, of how many is left out."""
-    shop.add("one", dead("audit"))
-    config = tmp_path / "routes.yaml"
-    for text, told in (
-        ("ebaas: {retries: 30}", "21 of 31, the"),
-        ("version: 1", "21 of 21, the"),
-        ("ebaas: {retries: '${MANY}'}", " 21, the"),
-    ):
-        config.write_text(text)
-        assert told in shop.run("show", "one", "--config", str(config)).out
-    config.unlink()
-    assert " 21, the" in shop.run("show", "one", "--config", str(config)).out
 
 
 def test_attempts_are_a_timeline_in_the_receivers_words(shop: Shop) -> None:
@@ -170,7 +154,7 @@ def test_its_text_is_made_of_its_json(shop: Shop) -> None:
     shop.run("discard", "--target", "last", "--as", "mia")
     for event_id in ("one", "two"):
         (shown,) = shop.lines("show", event_id)
-        told = list(dossier_told(shown, time.time(), 21, (), by="config/routes.yaml"))
+        told = list(dossier_told(shown, time.time(), ()))
         assert told == shop.run("show", event_id).lines
     listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
     told = list(entries_told(listed, time.time()))

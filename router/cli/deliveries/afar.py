@@ -103,9 +103,6 @@ class RemoteDeliveries:
         found = self._remote.member("/targets", "targets", list[_Named])
         return {target["name"] for target in found}
 
-    def requests(self) -> int | None:
-        return self._remote.member("/routes", "requests", int)
-
     def preview(self, verb: Verb, filters: Filters, who: str | None) -> Preview:
         said: _Previewed = self._remote.post(
             f"/deliveries/{verb}", _Previewed, {**_body(filters), "dry_run": True}

@@ -24,7 +24,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import add_remote, read_url
+from router.cli.remote import add_remote
 from router.config import parse_count
 from router.model import SettingInvalid
 from router.store import FILTERS, Filters, Verb
@@ -157,10 +157,7 @@ def _show(source: Deliveries, args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(shape)
         return GOOD
-    pauses = source.pauses()
-    # The store does not say what the router was started with.
-    by = source.routes if args.config is None and read_url(args) is None else ""
-    say_lines(entries.dossier_told(shape, source.now(), source.requests(), pauses, by))
+    say_lines(entries.dossier_told(shape, source.now(), source.pauses()))
     if args.body:
         say("")
         say(shape["body"])

@@ -99,22 +99,15 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(
-    dossier: DossierShape,
-    now: float,
-    of: int | None,
-    pauses: Iterable[PauseShape],
-    by: str = "",
-) -> Iterator[str]:
-    """`of`: how many requests EBaaS makes of an event, where that is known; `by` which file, where
-    the router may have another. `pauses` are all that are in force."""
+def dossier_told(dossier: DossierShape, now: float, pauses: Iterable[PauseShape]) -> Iterator[str]:
+    """`pauses` are all that are in force."""
     yield from columns(
         [
             ("event", dossier["event_id"]),
             ("key", shown(dossier["event_key"])),
             ("stage", _stage(dossier, now)),
             ("came", f"{dossier['first_at']}, {since(dossier['first_at'], now)} ago"),
-            ("requests", _clock(dossier, now, of, by)),
+            ("requests", _clock(dossier, now)),
             ("request_id", shown(dossier["request_id"])),
             ("body", f"{counted(dossier['bytes'], 'byte')}, SHA-256 {dossier['sha256']}"),
         ]
@@ -176,12 +169,9 @@ def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
     return columns(rows, indent=2)
 
 
-def _clock(dossier: DossierShape, now: float, of: int | None, by: str) -> str:
+def _clock(dossier: DossierShape, now: float) -> str:
     """How far the sender is with its schedule."""
-    number = str(dossier["requests"])
-    if of:
-        number += f" of {of}" + (f" by {by}" if by else "")
-    last = f"{number}, the last answered {dossier['replied_at']}"
+    last = f"{dossier['requests']}, the last answered {dossier['replied_at']}"
     if dossier["due_at"] is None or dossier["ends_at"] is None:
         return last
     return f"{last}, next due {dossier['due_at']}, gives up {when(dossier['ends_at'], now)}"

@@ -66,10 +66,6 @@ class Deliveries(Protocol):
         """Those of routes.yaml; None where that can't be told."""
         ...
 
-    def requests(self) -> int | None:
-        """How many EBaaS makes of an event; None where that can't be told."""
-        ...
-
     def preview(self, verb: Verb, filters: Filters, who: str | None) -> Preview:
         """`who` acts; None for whoever this is."""
         ...

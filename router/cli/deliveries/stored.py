@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.cli.deliveries.source import Preview
 from router.cli.printing import told_while_slow
-from router.config import MapNode, ScalarNode, parse_document, read
-from router.contract import PLATFORM
+from router.config import MapNode, parse_document, read
 from router.model import ConfigInvalid, SettingInvalid, new_id
 from router.store import (
     Action,
@@ -88,13 +87,6 @@ class StoredDeliveries:
     def targets(self) -> set[str] | None:
         return targets_of(self._config)
 
-    def requests(self) -> int | None:
-        try:
-            said = _section(self._config, "ebaas").get("retries", str(PLATFORM.retries))
-            return 1 + int(said)
-        except (ConfigInvalid, ValueError):
-            return None
-
     def preview(self, verb: Verb, filters: Filters, who: str | None) -> Preview:
         action = Action(new_id(), verb, who or whoever(), filter_words(filters), self.now())
         # What comes meanwhile is not counted, so it is not acted on either.
@@ -137,21 +129,15 @@ class StoredDeliveries:
 
 
 def targets_of(path: Path) -> set[str] | None:
-    """Those of a routes.yaml, or of a folder of them; None where it can't be read."""
+    """Those of a routes.yaml, or of a folder of them, for which neither variables nor secrets are
+    needed; None where it can't be read."""
     try:
-        return set(_section(path, "targets"))
+        roots = [parse_document(each.content, each.name) for each in read(path)]
     except ConfigInvalid:
         return None
-
-
-def _section(path: Path, name: str) -> dict[str, str]:
-    """The keys of a section of routes.yaml, and what is written there: neither variables nor
-    secrets are needed for it. Raises ConfigInvalid."""
-    roots = [parse_document(each.content, each.name) for each in read(path)]
     sections = [each for root in roots if isinstance(root, MapNode) for each in root.entries]
-    found = (node for key, node in sections if key.text == name)
-    entries = (each for node in found if isinstance(node, MapNode) for each in node.entries)
-    return {key.text: node.text if isinstance(node, ScalarNode) else "" for key, node in entries}
+    found = (node for key, node in sections if key.text == "targets")
+    return {key.text for node in found if isinstance(node, MapNode) for key, _ in node.entries}
 
 
 def whoever() -> str:
