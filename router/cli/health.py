@@ -21,7 +21,6 @@ from router.cli.options import (
 )
 from router.cli.printing import say
 from router.cli.trust import add_ca, trust
-from router.config import SETTINGS
 from router.model import SUCCESS
 
 HELP = Help(
@@ -49,13 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the router's address, instead of --host and --port",
     )
     add_timeout(parser, "the whole question", "2s")
-    add_settings(parser, host="the address where it listens", port="the port where it listens")
-    parser.add_argument(
-        "--tls-cert",
-        metavar="FILE",
-        help="ask by TLS, as the router that has this certificate wants it; the file is not read "
-        "and the certificate not verified, which takes --url, and --ca where it is needed "
-        f"(default none; {SETTINGS['tls_cert'].variable})",
+    add_settings(
+        parser,
+        host="the address where it listens",
+        port="the port where it listens",
+        tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
+        "read and the certificate not verified, which takes --url, and --ca where it is needed",
     )
     add_ca(parser)
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, mind_password, read_setting
-from router.config import SETTINGS
 from router.model import RouterError, StartFailed
 from router.store import StoreFailed, StoreLimits, look_into
 
@@ -18,12 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    store = SETTINGS["store"]
-    parser.add_argument(
-        store.option,
-        metavar=store.metavar,
-        help=f"the router's store (default {store.default}; {store.variable})",
-    )
+    add_settings(parser, store="the router's store")
     add_settings(parser, "store_password_file")
 
 

@@ -18,7 +18,7 @@ from router.cli.deliveries.selecting import Known, stored
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.deliveries.stored import StoredDeliveries, targets_of
 from router.cli.history.source import SearchedPlace
-from router.cli.options import STDIN, read_setting, stdin
+from router.cli.options import STDIN, add_settings, read_setting, stdin
 from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
 from router.config import SETTINGS, archive_folder
@@ -42,12 +42,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    setting = SETTINGS["archive"]
-    parser.add_argument(
-        setting.option,
-        metavar=setting.metavar,
-        help=f"the router's archive (default {setting.default}; {setting.variable})",
-    )
+    add_settings(parser, archive="the router's archive")
 
 
 def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
