@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from router.cli.trying.probe import answers, connections, events, refusals
 from router.cli.trying.probe.client import Client, Effort
 from router.cli.trying.probe.finding import Finding
+from router.cli.trying.probe.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,14 @@ def checks(effort: Effort) -> tuple[Check, ...]:
         Check("redirects", answers.redirects, is_first=True),
         Check("answers", answers.acknowledged, is_first=True),
         Check("timing", answers.timing, effort.requests),
-        Check("twice", events.twice, 2),
-        Check("no-changes", events.no_changes),
-        Check("no-key", events.no_key, 3),
-        Check("unknown-fields", events.unknown_fields),
-        Check("scripts", events.scripts),
-        Check("many-ids", events.many_ids),
-        Check("large-body", events.large_body),
-        Check("unsigned", refusals.unsigned),
-        Check("wrong-signature", refusals.wrong_signature),
-        Check("stale", refusals.stale, 2),
+        *(
+            Check(name, partial(events.acknowledged, name), len(of(Samples())))
+            for name, of in events.AWKWARD.items()
+        ),
+        *(
+            Check(name, partial(refusals.distrusted, name), len(of(Samples())))
+            for name, of in refusals.DISTRUSTED.items()
+        ),
         Check("rotated", refusals.rotated),
         Check("method", refusals.method),
         Check("content-type", refusals.content_type),

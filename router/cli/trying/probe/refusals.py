@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from router.cli.trying.probe.client import Client
@@ -29,28 +29,19 @@ _NOT_IMPLEMENTED = 501
 _STALE = 600.0
 
 
-def distrusts(
-    name: str, samples: Callable[[Samples], Iterable[Sample]]
-) -> Callable[[Client], Awaitable[Finding]]:
-    """The check by these samples, which nobody may trust; its words are below its name."""
-
-    async def run(client: Client) -> Finding:
-        if not client.target.secret:
-            return skipped(client.words("no secret"))
-        return await _refused(client, name, samples(client.samples), (401,))
-
-    return run
+#: What nobody may trust, by the name of the check.
+DISTRUSTED: Mapping[str, Callable[[Samples], Sequence[Sample]]] = {
+    "unsigned": lambda samples: [replace(samples.event(), signed="not")],
+    "wrong-signature": lambda samples: [replace(samples.event(), signed="wrong")],
+    "stale": lambda samples: [replace(samples.event(), age=age) for age in (_STALE, -_STALE)],
+}
 
 
-unsigned = distrusts("unsigned", lambda samples: [replace(samples.event(), signed="not")])
-
-wrong_signature = distrusts(
-    "wrong-signature", lambda samples: [replace(samples.event(), signed="wrong")]
-)
-
-stale = distrusts(
-    "stale", lambda samples: [replace(samples.event(), age=age) for age in (_STALE, -_STALE)]
-)
+async def distrusted(name: str, client: Client) -> Finding:
+    """The check of that name; its words are below it."""
+    if not client.target.secret:
+        return skipped(client.words("no secret"))
+    return await _refused(client, name, DISTRUSTED[name](client.samples), (401,))
 
 
 async def rotated(client: Client) -> Finding:
