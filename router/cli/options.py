@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -54,10 +54,21 @@ class Help:
     examples: Sequence[str]
     #: Exit code to its meaning; 2 is the same for every command and added here.
     exit_codes: Mapping[int, str]
+    #: What each VERB does, where the command has any.
+    verbs: Mapping[str, str] = field(default_factory=dict)
 
-    def teach(self, parser: argparse.ArgumentParser) -> None:
+    def teach(self, parser: Parser) -> None:
         codes = {**self.exit_codes, USAGE: "an option, an argument or a variable is wrong"}
-        parser.description = textwrap.fill(" ".join(self.about.split()), _WIDTH)
+        parser.verbs = {verb: " ".join(does.split()) for verb, does in self.verbs.items()}
+        parser.description = "\n".join(
+            (
+                textwrap.fill(" ".join(self.about.split()), _WIDTH),
+                *(
+                    textwrap.fill(f"  {verb:<9}{does}", _WIDTH, subsequent_indent=" " * 11)
+                    for verb, does in parser.verbs.items()
+                ),
+            )
+        )
         parser.epilog = "\n".join(
             (
                 "examples:",
@@ -72,7 +83,6 @@ class Help:
 class Parser(argparse.ArgumentParser):
     """One command's arguments. Complains through SettingInvalid; never guesses an abbreviation."""
 
-    #: What each VERB does, where the command has any.
     verbs: Mapping[str, str] = {}
     #: The arguments that only some verbs have, by the name they are read under; the help of the
     #: others leaves them out, and there they are refused.

@@ -33,11 +33,20 @@ HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it; with --url it asks
     a running router. A delivery is one
     event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own, 'dead' once the
-    retries have run out; then 'acknowledged' or 'superseded', which is shown for a while. `list`
-    counts what is not settled, and with any filter lists; `show EVENT_ID` tells all about one
-    event. `replay` puts dead letters back into the queue, which a running router sends within its
-    limits; `discard` settles what is not to be delivered, `restore` takes that back. Who did it and
-    when is kept. An age is counted from the event's first request.""",
+    retries have run out; then 'acknowledged' or 'superseded', which is shown for a while.""",
+    verbs={
+        "list": """Counts the deliveries that are not settled, by target and state, with what people
+        did last. With any filter it lists them as well, the oldest recorded first; an age is
+        counted from the event's first request. With --state it shows settled ones too.""",
+        "show": """Tells all about one event: where it stands with EBaaS, each delivery, its reason,
+        and what a person did with it.""",
+        "replay": """Puts dead letters back into the queue, which a running router sends within its
+        limits. Who did it and when is kept.""",
+        "discard": """Settles what is not to be delivered, dead letters unless told otherwise. Who
+        did it and when is kept.""",
+        "restore": """Takes a discard back, for as long as the delivery is shown: it is a dead
+        letter again. Who did it and when is kept.""",
+    },
     examples=(
         "ebaas-router deliveries list",
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
@@ -70,25 +79,12 @@ _ONLY = {
     **dict.fromkeys(FILTERS, ("list", *Verb)),
 }
 
-#: What each of them does, for its own help.
-_VERBS = {
-    "list": "Counts the deliveries that are not settled, by target and state, with what people did "
-    "last. With any filter it lists them as well, the oldest recorded first; an age is counted "
-    "from the event's first request. With --state it shows settled ones too.",
-    "show": "Tells all about one event: where it stands with EBaaS, each delivery, its reason, and "
-    "what a person did with it.",
-    "replay": "Puts dead letters back into the queue, which a running router sends within its "
-    "limits. Who did it and when is kept.",
-    "discard": "Settles what is not to be delivered, dead letters unless told otherwise. Who did "
-    "it and when is kept.",
-    "restore": "Takes a discard back, for as long as the delivery is shown: it is a dead letter "
-    "again. Who did it and when is kept.",
-}
-
 
 def configure(parser: Parser) -> None:
-    parser.verbs, parser.only, parser.instead = _VERBS, _ONLY, {"event_id": "see --event"}
-    parser.add_argument("verb", choices=tuple(_VERBS), metavar="VERB", help=", ".join(_VERBS))
+    parser.only, parser.instead = _ONLY, {"event_id": "see --event"}
+    parser.add_argument(
+        "verb", choices=tuple(parser.verbs), metavar="VERB", help=", ".join(parser.verbs)
+    )
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
     add_selection(parser.add_argument_group("which deliveries"))
     add_acting(parser.add_argument_group("acting"))

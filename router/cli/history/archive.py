@@ -39,13 +39,16 @@ if TYPE_CHECKING:
     from router.archive import Inventory
 
 HELP = Help(
-    about="""Looks into the archive of a router, running or not. `list` says from when to when it
-    reaches, and how many requests it has. `export` writes events as they came, one a
-    line, each once and the oldest first, as `send -` and `diff --events` read them. `replay`
-    queues events for one target again, under the same webhook-id: for a team whose database was
-    rolled back, or, with --backfill, for one that joins late; a running router sends them within
-    its limits. Stopped and run again within a day it goes on where it was. What a target has
-    settled by itself is not known: it may get again what it has.""",
+    about="Looks into the archive of a router, running or not.",
+    verbs={
+        "list": "Says from when to when the archive reaches, and how many requests it has.",
+        "export": """Writes events as they came, one a line, each once and the oldest first, as
+        `send -` and `diff --events` read them.""",
+        "replay": """Queues events for one target again, under the same webhook-id: for a team whose
+        database was rolled back, or, with --backfill, for one that joins late; a running router
+        sends them within its limits. Stopped and run again within a day it goes on where it was.
+        What a target has settled by itself is not known: it may get again what it has.""",
+    },
     examples=(
         "ebaas-router archive list",
         "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
@@ -84,17 +87,6 @@ _ONLY = {
     "who": ("replay",),
 }
 
-#: What each of them does, for its own help.
-_VERBS = {
-    "list": "Says from when to when the archive reaches, and how many requests it has.",
-    "export": "Writes events as they came, one a line, each once and the oldest first, as `send -` "
-    "and `diff --events` read them.",
-    "replay": "Queues events for one target again, under the same webhook-id: for a team whose "
-    "database was rolled back, or, with --backfill, for one that joins late; a running router "
-    "sends them within its limits. Stopped and run again within a day it goes on where it was. "
-    "What a target has settled by itself is not known: it may get again what it has.",
-}
-
 
 def parse_rate(text: str) -> float:
     """How many a second."""
@@ -105,9 +97,9 @@ def parse_rate(text: str) -> float:
 
 
 def configure(parser: Parser) -> None:
-    parser.verbs, parser.only = _VERBS, _ONLY
+    parser.only = _ONLY
     parser.add_argument(
-        "verb", choices=tuple(_VERBS), metavar="VERB", help="list, export or replay"
+        "verb", choices=tuple(parser.verbs), metavar="VERB", help="list, export or replay"
     )
     which = parser.add_argument_group("which events (export, replay)")
     many = "; may be repeated"
