@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from router.cli.options import read_setting
 from router.cli.printing import told_while_slow
+from router.model import RouterError
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -26,8 +27,14 @@ class Answered(NamedTuple):
     date: str
 
 
-class Unanswered(Exception):
-    """Where the question got no answer, and why."""
+class RemoteProblem(RouterError):
+    """What the router answered in place of what was asked for, in its own words; or why no answer
+    came."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        #: 0 where no answer came.
+        self.status = status
 
 
 def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:
@@ -50,7 +57,7 @@ def ask(
     """With at most so many bytes of the answer; the URL's own path counts, if it has one. With a
     body it is a POST.
 
-    Raises Unanswered.
+    Raises RemoteProblem.
     """
     with answering(url, timeout), told_while_slow(url), _deadline(timeout):
         parts = urlsplit(url)
@@ -75,13 +82,13 @@ def connect(
 
 @contextlib.contextmanager
 def answering(url: str, timeout: float) -> Iterator[None]:
-    """Raises Unanswered for what goes wrong on the way, and once the time is over."""
+    """Raises RemoteProblem for what goes wrong on the way, and once the time is over."""
     try:
         yield
     except TimeoutError:
-        raise Unanswered(f"no answer from {url} within {timeout:g} s") from None
+        raise RemoteProblem(f"no answer from {url} within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise Unanswered(f"{url}: {_why(error)}") from None
+        raise RemoteProblem(f"{url}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:

@@ -8,7 +8,7 @@ import ssl
 from functools import partial
 from urllib.parse import urlsplit
 
-from router.cli.asking import Unanswered, ask, own_url
+from router.cli.asking import RemoteProblem, ask, own_url
 from router.cli.options import (
     BAD,
     GOOD,
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         context = whom.trust if args.url else _no_questions()
     try:
         status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
-    except Unanswered as error:
+    except RemoteProblem as error:
         say(f"not reachable: {error}")
         return BAD
     code, msg = _reply(body)

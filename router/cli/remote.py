@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from router import __version__
-from router.cli.asking import Unanswered, answering, ask, connect, own_url
+from router.cli.asking import RemoteProblem, answering, ask, connect, own_url
 from router.cli.options import AFAR, add_settings, parse_url, read_setting, value
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
@@ -45,15 +45,6 @@ _HERE = {
     **dict.fromkeys(("ops_host", "ops_port"), "both say where it is"),
     "who": "who acts is the token's name",
 }
-
-
-class RemoteProblem(RouterError):
-    """What the router answered in place of what was asked for; the text is its own."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        #: 0 where no answer came.
-        self.status = status
 
 
 class Remote:
@@ -89,7 +80,7 @@ class Remote:
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Server-sent events, by their names and data, until the router ends them."""
         connection = connect(self._url, self._context, _SILENCE)
-        with contextlib.closing(connection), _told(), answering(self._url, _SILENCE):
+        with contextlib.closing(connection), answering(self._url, _SILENCE):
             with told_while_slow(self._url):
                 connection.request("GET", self._target(path, query), headers=self._headers)
                 answer = connection.getresponse()
@@ -109,8 +100,7 @@ class Remote:
         target, headers = self._target(path, query), dict(self._headers)
         if body is not None:
             headers["content-type"] = "application/json"
-        with _told():
-            answer = ask(self._url, target, _TIMEOUT, self._context, _MAX_ANSWER, headers, body)
+        answer = ask(self._url, target, _TIMEOUT, self._context, _MAX_ANSWER, headers, body)
         with contextlib.suppress(ValueError):
             self._ahead = parsedate_to_datetime(answer.date).timestamp() - time.time()
         if answer.status != 200:
@@ -129,14 +119,6 @@ class Remote:
             return SettingInvalid(detail)
         more = "; see --token-file" if status == 401 else ""
         return RemoteProblem(f"{detail}{more}", status)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except Unanswered as error:
-        raise RemoteProblem(str(error)) from None
 
 
 def _read(content: bytes) -> Any:

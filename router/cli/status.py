@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from router.cli.asking import Unanswered, ask
+from router.cli.asking import RemoteProblem, ask
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         said = _ask(args)
         cells = shutil.get_terminal_size(_UNBOUNDED).columns
         lines = [] if args.format == "json" else list(_told(said, cells))
-    except Unanswered as error:
+    except RemoteProblem as error:
         note(str(error))
         return BAD
     if args.format == "json":
@@ -77,25 +77,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask(args: argparse.Namespace) -> Said:
-    """What /status says. Raises Unanswered, and StartFailed for a token's file of no use."""
+    """What /status says. Raises RemoteProblem, and StartFailed for a token's file of no use."""
     url, token = ops_url(args), ops_token(args)
     context = context_of(url, args)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
     if status == 401:
         is_given = "another token than that" if headers else "a token"
-        raise Unanswered(f"{url} wants {is_given}: see --token-file")
+        raise RemoteProblem(f"{url} wants {is_given}: see --token-file")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         said = None
     if status == 404 and token and _is_a_teams(Remote(url, token, context)):
-        raise Unanswered(
+        raise RemoteProblem(
             f"{url}: the token is a team's, and a team has none of /status; "
             "`deliveries` and `trace` tell of its targets"
         )
     if status != 200 or not isinstance(said, dict) or "status" not in said:
-        raise Unanswered(f"{url}: what answers there is {no_ops_port(status)}")
+        raise RemoteProblem(f"{url}: what answers there is {no_ops_port(status)}")
     return said
 
 
@@ -108,7 +108,7 @@ def _is_a_teams(remote: Remote) -> bool:
 
 
 def _told(said: Said, cells: int) -> Iterator[str]:
-    """Lines of at most so many cells. Raises Unanswered for what is no /status."""
+    """Lines of at most so many cells. Raises RemoteProblem for what is no /status."""
     try:
         targets = said["targets"].get("each", {})
         rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
@@ -121,7 +121,9 @@ def _told(said: Said, cells: int) -> Iterator[str]:
         for why in troubles:
             yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
-        raise Unanswered("the router's /status is of another version than this command") from None
+        raise RemoteProblem(
+            "the router's /status is of another version than this command"
+        ) from None
     if rows:
         yield ""
         yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router.cli.asking import RemoteProblem
 from router.cli.deliveries.entries import (
     DONE,
     counts_told,
@@ -18,7 +19,6 @@ from router.cli.deliveries.entries import (
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say, say_json, say_lines
-from router.cli.remote import RemoteProblem
 from router.model import SettingInvalid
 from router.store import DossierShape, Filters, Step, StoreFailed, Verb
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
+from router.cli.asking import RemoteProblem
 from router.cli.deliveries.source import Preview
-from router.cli.remote import Remote, RemoteProblem, part
+from router.cli.remote import Remote, part
 from router.store import (
     ActionShape,
     CountShape,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
+from router.cli.asking import RemoteProblem
 from router.cli.deliveries.afar import RemoteDeliveries
 from router.cli.options import (
     GOOD,
@@ -25,7 +26,6 @@ from router.cli.options import (
 from router.cli.printing import note, say_as
 from router.cli.remote import (
     Remote,
-    RemoteProblem,
     add_own,
     add_remote,
     ops_token,
