@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from router.cli.asking import RemoteProblem
@@ -18,12 +19,12 @@ from router.cli.deliveries.entries import (
 )
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
-from router.cli.printing import NAME, PROGRESS_EVERY, note, say, say_json, say_lines
+from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
 from router.model import SettingInvalid
 from router.store import DossierShape, Filters, Step, StoreFailed, Verb
 
 #: How many deliveries are acted on without a question.
-UNASKED = 10
+_UNASKED = 10
 
 
 def add_acting(parser: argparse._ArgumentGroup) -> None:
@@ -45,18 +46,15 @@ def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
         told = counts_told(preview.counts, source.now())
         say_lines(told if work.number else [_nothing_fits(preview, filters)])
     if work.number and not args.dry_run:
-        if work.number > UNASKED and not args.yes and not confirmed(work):
-            note("nothing was changed")
+        if not confirmed(work, args):
             return BAD
         work.do(preview.carry_out())
     asked = () if work.number else filters["event"] or ()
     found = {each: source.dossier(each, body=False) for each in asked}
     why = [*_why_not(found, filters["target"] or (), source.now())]
-    if args.format == "json":
-        say_json({**_as_json(work, preview, dry_run=args.dry_run), "why": why})
-    else:
-        _report(work, preview.left_out, dry_run=args.dry_run)
-        say_lines(why)
+    more = {"left_out": preview.left_out, "counts": preview.counts, "why": why}
+    lines = chain(_left_out(preview.left_out), _stayed(work), why)
+    report(work, args, {**preview.action, **more}, lines, "for what is left")
     return BAD if work.trouble or None in found.values() else GOOD
 
 
@@ -114,37 +112,49 @@ def _why_not(
                 yield f"{entry['target']}: {standing(entry, now)}"
 
 
-def confirmed(work: Work) -> bool:
-    """Ask on a terminal; where there is none, that is a mistake of the command line."""
+def confirmed(work: Work, args: argparse.Namespace) -> bool:
+    """Where many are to be acted on, ask on a terminal; where there is none, that is a mistake of
+    the command line. A no is told."""
+    if work.number <= _UNASKED or args.yes:
+        return True
     what = f"{work.verb} {deliveries(work.number)}"
     said = said_yes(f"{NAME}: {what}? [y/N] ")
     if said is None:
         raise SettingInvalid(f"to {what} needs --yes; --dry-run only counts")
+    if not said:
+        note("nothing was changed")
     return said
 
 
-def _report(work: Work, left_out: int, *, dry_run: bool) -> None:
-    if dry_run:
-        say(f"{deliveries(work.number)} would be {DONE[work.verb]}")
-    else:
-        say(str(work))
-    if left_out:
-        were = "was" if left_out == 1 else "were"
-        say(f"{left_out:,} {were} acknowledged later, as another event's, and left out:")
-        say("  --acknowledged-later include takes them too")
-    if elsewhere := work.taken - work.changed:
-        say(f"{elsewhere:,} had changed meanwhile and stayed as they were")
-    if work.trouble:
-        note(f"stopped: {work.trouble}; run it again for what is left")
-
-
-def _as_json(work: Work, preview: Preview, *, dry_run: bool) -> Mapping[str, Any]:
-    return {
-        **preview.action,
+def report(
+    work: Work,
+    args: argparse.Namespace,
+    action: Mapping[str, Any],
+    lines: Iterable[str],
+    again: str,
+) -> None:
+    """What was done: `action` as JSON, the lines for people. `again` says what for to run it again
+    where it was stopped."""
+    shape = {
+        **action,
         "deliveries": work.changed,
-        "dry_run": dry_run,
+        "dry_run": args.dry_run,
         "selected": work.number,
-        "left_out": preview.left_out,
         "trouble": work.trouble or None,
-        "counts": preview.counts,
     }
+    would = f"{deliveries(work.number)} would be {DONE[work.verb]}"
+    say_as(args.format, [shape], chain([would if args.dry_run else str(work)], lines))
+    if work.trouble and args.format == "text":
+        note(f"stopped: {work.trouble}; run it again {again}")
+
+
+def _left_out(number: int) -> Iterator[str]:
+    if number:
+        were = "was" if number == 1 else "were"
+        yield f"{number:,} {were} acknowledged later, as another event's, and left out:"
+        yield "  --acknowledged-later include takes them too"
+
+
+def _stayed(work: Work) -> Iterator[str]:
+    if elsewhere := work.taken - work.changed:
+        yield f"{elsewhere:,} had changed meanwhile and stayed as they were"

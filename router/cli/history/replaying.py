@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from router.archive import Again, Question, resend, resumed, words_of
 from router.cli.columns import counted
-from router.cli.deliveries.acting import UNASKED, Work, confirmed
-from router.cli.deliveries.entries import deliveries
+from router.cli.deliveries.acting import Work, confirmed, report
 from router.cli.deliveries.stored import whoever
 from router.cli.history.places import Progress, mind_targets
 from router.cli.options import BAD, GOOD, mind_target, read_setting
-from router.cli.printing import note, say, say_json, say_lines
+from router.cli.printing import note, say_lines
 from router.cli.routes.inputs import read_config, usable
 from router.model import SettingInvalid, new_id
 from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb, action_shape
@@ -55,24 +54,15 @@ def replay(
     if args.format == "text":
         say_lines(_preview(again, work, seen))
     if work.number and not args.dry_run:
-        if work.number > UNASKED and not args.yes and not confirmed(work):
-            note("nothing was changed")
+        if not confirmed(work, args):
             return BAD
         runner.run(_do(ops, action, again, folder, work, rate))
-    if args.format == "json":
-        left_out = {
-            "without_body": seen.without_body,
-            "targets_cut": seen.unknown,
-            "no_event": seen.no_event,
-        }
-        told = {
-            **action_shape(replace(action, deliveries=work.changed)),
-            **left_out,
-            "dry_run": args.dry_run,
-        }
-        say_json({**told, "selected": work.number, "trouble": work.trouble or None})
-    else:
-        _report(work, dry_run=args.dry_run)
+    left_out = {
+        "without_body": seen.without_body,
+        "targets_cut": seen.unknown,
+        "no_event": seen.no_event,
+    }
+    report(work, args, {**action_shape(action), **left_out}, _stayed(work), "to go on")
     return BAD if work.trouble else GOOD
 
 
@@ -219,12 +209,6 @@ async def _step(ops: Ops, target: str, action: Action, batch: Sequence[Resend]) 
     raise StoreFull({target})
 
 
-def _report(work: Work, *, dry_run: bool) -> None:
-    if dry_run:
-        say(f"{deliveries(work.number)} would be replayed")
-        return
-    say(str(work))
+def _stayed(work: Work) -> Iterator[str]:
     if left := work.taken - work.changed:
-        say(f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before")
-    if work.trouble:
-        note(f"stopped: {work.trouble}; run it again to go on")
+        yield f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before"
