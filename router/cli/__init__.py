@@ -11,6 +11,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from router.cli.options import (
@@ -24,7 +25,7 @@ from router.cli.options import (
     nearest_of,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
-from router.model import RouterError, SettingInvalid
+from router.model import RouterError, SettingInvalid, why_not
 
 #: Each command's module, below this package, and its line in the list.
 COMMANDS = {
@@ -110,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return UNREAD
     except OSError as error:
+        if isinstance(error, PermissionError) and isinstance(error.filename, str):
+            note(f"what is needed can't be read: {why_not(Path(error.filename), error)}")
+            return NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
         return BAD

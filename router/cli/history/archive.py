@@ -12,7 +12,7 @@ from router.cli.columns import columns, counted
 from router.cli.deliveries.acting import add_acting
 from router.cli.deliveries.selecting import parse_glob
 from router.cli.deliveries.store import add_store, opened_ops
-from router.cli.history.places import Progress, add_archive, mind_targets, read_archive, unreadable
+from router.cli.history.places import Progress, add_archive, mind_targets, read_archive
 from router.cli.history.source import question_of
 from router.cli.options import (
     BAD,
@@ -145,10 +145,7 @@ def run(args: argparse.Namespace) -> int:
         raise StartFailed("there is no archive: see --archive")
     mind_times(args)
     acts = {"list": _list, "export": _export, "replay": _replay}
-    try:
-        return acts[str(args.verb)](folder, args)
-    except PermissionError as error:
-        raise unreadable(folder, error) from None
+    return acts[str(args.verb)](folder, args)
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from router.cli.options import STDIN, add_settings, read_setting, stdin
 from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
 from router.config import SETTINGS, archive_folder
-from router.model import RouterError, StartFailed, why_not
+from router.model import RouterError, StartFailed
 from router.store import StoreFailed
 from router.telemetry import utc
 
@@ -57,7 +57,7 @@ def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
 
 def read_archive(args: argparse.Namespace) -> Path | None:
     """The archive's folder; None where there is none. StartFailed where one that was named is not
-    there, and where nobody lets us see."""
+    there, PermissionError where nobody lets us see."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
     if folder is None or _is_there(folder):
         return folder
@@ -69,14 +69,10 @@ def read_archive(args: argparse.Namespace) -> Path | None:
 def _is_there(folder: Path) -> bool:
     try:
         return S_ISDIR(folder.stat().st_mode)
-    except PermissionError as error:
-        raise unreadable(folder, error) from None
+    except PermissionError:
+        raise
     except OSError:
         return False
-
-
-def unreadable(path: Path, error: PermissionError) -> StartFailed:
-    return StartFailed(f"what is to be looked into can't be read: {why_not(path, error)}")
 
 
 class LocalHistory:
@@ -129,7 +125,7 @@ class LocalHistory:
 
 @contextmanager
 def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalHistory]:
-    """Raises RouterError."""
+    """Raises RouterError, and PermissionError."""
     from router.archive import Sources
 
     names = args.log or ()
@@ -147,8 +143,6 @@ def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalH
             mind_targets(question.targets, config, archive, logs, _stored(runner, ops, config))
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
-        except PermissionError as error:
-            raise unreadable(Path(error.filename), error) from None
         except StoreFailed as error:
             raise RouterError(f"the store failed: {error.told}") from None
         finally:

@@ -68,7 +68,7 @@ def question_of(args: argparse.Namespace) -> Question:
 
 @contextmanager
 def opened(args: argparse.Namespace, question: Question) -> Iterator[History]:
-    """The one that the options name. Raises RouterError."""
+    """The one that the options name. Raises RouterError, and PermissionError."""
     words = (word.text for word in question.words)
     if not all((*words, *question.targets, *question.codes)):
         raise SettingInvalid("an argument is empty")

@@ -164,12 +164,9 @@ def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:
     if archive is None and not args.log:
         return None
     with tempfile.TemporaryFile() as spool:
-        try:
-            logs = [log_source(name, spool) for name in args.log or ()]
-            sources = Sources(archive, logs, Progress("looked through"), note)
-            return reach_of(args.target, loaded, sources, args.last or _LAST)
-        except PermissionError as error:
-            raise StartFailed(f"what was named can't be read: {error.strerror}") from None
+        logs = [log_source(name, spool) for name in args.log or ()]
+        sources = Sources(archive, logs, Progress("looked through"), note)
+        return reach_of(args.target, loaded, sources, args.last or _LAST)
 
 
 def _read_event(args: argparse.Namespace) -> Event:
