@@ -78,4 +78,4 @@ def test_without_a_store_there_is_no_pause(table: Path) -> None:
     """There is nowhere to keep it."""
     saying = ("--until", "1m", "--because", "x", "--store", "none", "--config", table)
     said = complaint(ran("pause", "ledger", *saying), 3)
-    assert "there is nowhere to keep a pause" in said
+    assert "`paused` of routes.yaml needs no store" in said

@@ -15,9 +15,6 @@ from router.cli.remote import add_remote
 from router.cli.times import seconds
 from router.model import SettingInvalid
 
-#: What it means to have no store.
-WITHOUT = "there is nowhere to keep a pause; see `paused` of routes.yaml"
-
 HELP = Help(
     about="""Keeps a pause in the store, which every process that shares it takes into force within
     a second, without a change of routes.yaml: nothing is sent to the target until it is over.
@@ -66,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
-    with opened(args, WITHOUT) as source:
+    with opened(args) as source:
         mind_targets(source, [args.target])
         made = source.pause(args.target, args.until, args.because, args.who)
         say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.pause import WITHOUT, add_target
+from router.cli.deliveries.pause import add_target
 from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with opened(args, WITHOUT) as source:
+    with opened(args) as source:
         ended = source.resume(args.target, args.who)
         if ended is None:
             mind_targets(source, [args.target])

@@ -78,9 +78,7 @@ class Deliveries(Protocol):
 
 
 @contextmanager
-def opened(
-    args: argparse.Namespace, without: str = "there are no deliveries"
-) -> Iterator[Deliveries]:
+def opened(args: argparse.Namespace) -> Iterator[Deliveries]:
     """The one that the options name. Raises RouterError."""
     remote = read_remote(args)
     if remote is not None:
@@ -91,5 +89,5 @@ def opened(
     from router.cli.deliveries.store import opened_ops
     from router.cli.deliveries.stored import StoredDeliveries
 
-    with opened_ops(args, without) as (runner, ops):
+    with opened_ops(args) as (runner, ops):
         yield StoredDeliveries(runner, ops, read_setting(args, "config"))

@@ -21,18 +21,12 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "store_password_file")
 
 
-#: What it means to have no store, where nothing else is said.
-_WITHOUT = "there are no deliveries"
-
-
 @contextmanager
-def opened_ops(
-    args: argparse.Namespace, without: str = _WITHOUT
-) -> Iterator[tuple[asyncio.Runner, Ops]]:
+def opened_ops(args: argparse.Namespace) -> Iterator[tuple[asyncio.Runner, Ops]]:
     """The store, and what runs each question to it: between two of them Ctrl-C works as ever.
     Raises RouterError, also for what goes wrong with the store while it is open."""
     with asyncio.Runner() as runner:
-        ops = runner.run(open_ops(args, without))
+        ops = runner.run(open_ops(args))
         try:
             yield runner, ops
         except StoreFailed as error:
@@ -41,13 +35,15 @@ def opened_ops(
             runner.run(ops.close())
 
 
-async def open_ops(args: argparse.Namespace, without: str = _WITHOUT) -> Ops:
-    """Raises StartFailed, which says what it means to be `without` a store; makes no file and no
-    table."""
+async def open_ops(args: argparse.Namespace) -> Ops:
+    """Raises StartFailed; makes no file and no table."""
     mind_password(args)
     store = read_setting(args, "store")
     if store is None:
-        raise StartFailed(f"with --store none nothing is remembered: {without}")
+        raise StartFailed(
+            "with --store none nothing is remembered, neither deliveries nor pauses; "
+            "`paused` of routes.yaml needs no store"
+        )
     limits = StoreLimits(
         read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
     )
