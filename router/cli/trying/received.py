@@ -64,7 +64,7 @@ class ReceivedPrinter:
     def _line(self, received: Received) -> str:
         words = self._words
         key = received.event_key or words("no key")
-        webhook_id = received.header("webhook-id") or words("none")
+        webhook_id = received.headers.get("webhook-id") or words("none")
         size = words("bytes", number=str(len(received.body)))
         return (
             f"{stamp(time.time())}  {received.method} {received.path}  {key}  {size}  "
@@ -85,11 +85,11 @@ def _as_json(received: Received) -> dict[str, Any]:
         "method": received.method,
         "path": received.path,
         "event_key": received.event_key or None,
-        "webhook_id": received.header("webhook-id") or None,
+        "webhook_id": received.headers.get("webhook-id") or None,
         "bytes": len(received.body),
         "status": received.status,
         "code": received.code,
         **({} if received.distrusted is None else {"distrusted": received.distrusted or None}),
-        "headers": received.fields(),
+        "headers": received.headers,
         "body": received.body.decode("utf-8", "replace"),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,8 @@ class Received:
 
     method: str
     path: str
-    #: As they came; names in lower case.
-    headers: tuple[tuple[str, str], ...]
+    #: By names in lower case; what came more than once is joined, as HTTP would have it.
+    headers: Mapping[str, str]
     #: Whole, but for one that is larger than MAX_BODY.
     body: bytes
     #: The body's own or derived key, `""` where it has none.
@@ -55,14 +55,6 @@ class Received:
     code: str
     #: Why it is not trusted, `""` where it is; None where nobody has looked.
     distrusted: str | None = None
-
-    def header(self, name: str) -> str:
-        """The first header of that name, `""` where there is none."""
-        return next((value for each, value in self.headers if each == name), "")
-
-    def fields(self) -> dict[str, str]:
-        """The headers by name; what came more than once is joined, as HTTP would have it."""
-        return _joined(self.headers)
 
 
 class StandIn:
@@ -115,7 +107,7 @@ class StandIn:
             return
         is_json, event_key = read_event(body)
         headers = _headers(scope)
-        distrusted = None if self._distrust is None else self._distrust(_joined(headers), body)
+        distrusted = None if self._distrust is None else self._distrust(headers, body)
         reply, status = self._decide(scope["method"], body, is_json, distrusted)
         received = Received(
             method=scope["method"],
@@ -130,7 +122,7 @@ class StandIn:
         self.answered[reply.code] += 1
         self._on_request(received)
         await asyncio.sleep(self._delay)
-        request_id = request_id_from(received.header("x-request-id").encode("latin-1"))
+        request_id = request_id_from(headers.get("x-request-id", "").encode("latin-1"))
         await _answer(send, status, body_of(reply, request_id))
 
     def _decide(
@@ -182,15 +174,10 @@ async def _answer(send: _Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _headers(scope: _Message) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-    )
-
-
-def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _headers(scope: _Message) -> dict[str, str]:
     joined: dict[str, str] = {}
-    for name, text in headers:
+    for pair in scope["headers"]:
+        name, text = (each.decode("latin-1") for each in pair)
         joined[name] = f"{joined[name]}, {text}" if name in joined else text
     return joined
 
