@@ -190,11 +190,9 @@ def add_timeout(
     )
 
 
-def add_format(parser: argparse.ArgumentParser, *others: str) -> None:
+def add_format(parser: argparse.ArgumentParser, *others: str, about: str = "of the result") -> None:
     """Of text and JSON, and what else the command has."""
-    parser.add_argument(
-        "--format", choices=("text", "json", *others), default="text", help="of the result"
-    )
+    parser.add_argument("--format", choices=("text", "json", *others), default="text", help=about)
 
 
 def add_settings(

@@ -82,7 +82,12 @@ def run(args: argparse.Namespace) -> int:
     if args.as_worker is not None or args.as_search:
         # Without the notes of read_settings: its parent has made them.
         settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
-        return _search(settings) if args.as_search else _serve_as_worker(settings, *args.as_worker)
+        if not args.as_search:
+            return _serve_as_worker(settings, *args.as_worker)
+        from router.ops.searching import search
+
+        search(settings)
+        return GOOD
     _heed_early_signals()
     settings = read_settings(args)
     handed = take_inherited(os.environ)
@@ -197,13 +202,6 @@ class _Router:
             return []
         read = partial(listener_tls, pair)
         return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
-
-
-def _search(settings: Settings) -> int:
-    from router.ops.searching import search
-
-    search(settings)
-    return GOOD
 
 
 def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:

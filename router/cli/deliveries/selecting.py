@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from router.cli.options import nearest_of, value
 from router.cli.printing import note
@@ -67,8 +67,7 @@ def selects(filters: Filters) -> bool:
 def mind_targets(source: Deliveries, targets: Collection[str]) -> None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows."""
     if targets:
-        known = Known("the store", source.routes, source.targets(), lambda _: stored(source))
-        known.mind(targets)
+        mind_known(targets, "the store", source.routes, source.targets(), lambda _: stored(source))
 
 
 def stored(source: Deliveries) -> set[str]:
@@ -76,33 +75,30 @@ def stored(source: Deliveries) -> set[str]:
     return {count["target"] for count in source.counts({"state": [*State]})}
 
 
-class Known(NamedTuple):
-    """The targets that may be meant: one that is gone from routes.yaml has a past all the same."""
+def mind_known(
+    targets: Collection[str],
+    where: str,
+    routes: str,
+    named: set[str] | None,
+    look: Callable[[set[str]], set[str]],
+) -> None:
+    """Raises SettingInvalid for one that is not known: `named` are those of `routes`, and one that
+    is gone from there has a past all the same.
 
-    #: What is looked through, and how its routes.yaml is called.
-    where: str
-    routes: str
-    #: Those of routes.yaml; None where that can't be told.
-    named: set[str] | None
-    #: Looks through it all: more that are known there, where these are not in routes.yaml.
-    look: Callable[[set[str]], set[str]]
-
-    def mind(self, targets: Collection[str]) -> None:
-        """Raises SettingInvalid for one that is not known. Without routes.yaml nobody knows, and
-        that is noted."""
-        known = set(self.named or ())
-        if missing := set(targets) - known:
-            known |= self.look(missing)
-        for name in sorted(missing - known):
-            near = nearest_of(name, known)
-            if self.named is not None:
-                raise SettingInvalid(
-                    f"no target {name!r} in {self.where} or in {self.routes}{near}"
-                )
-            note(
-                f"nothing in {self.where} is for {name!r}{near or '.'} Whether it is a target "
-                f"can't be told, for want of {self.routes} (--config)"
-            )
+    `look` looks through `where` for more, where these are not in `routes`. Where that is not there,
+    `named` is None, nobody knows, and that is noted.
+    """
+    known = set(named or ())
+    if missing := set(targets) - known:
+        known |= look(missing)
+    for name in sorted(missing - known):
+        near = nearest_of(name, known)
+        if named is not None:
+            raise SettingInvalid(f"no target {name!r} in {where} or in {routes}{near}")
+        note(
+            f"nothing in {where} is for {name!r}{near or '.'} Whether it is a target can't be "
+            f"told, for want of {routes} (--config)"
+        )
 
 
 def parse_glob(text: str) -> Glob:

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from router.archive import MatchShape, Question, StoryShape
 from router.cli.deliveries.afar import RemoteDeliveries
-from router.cli.deliveries.selecting import Known
+from router.cli.deliveries.selecting import mind_known
 from router.cli.history.source import SearchedPlace
 from router.cli.remote import Remote, part
 from router.cli.times import Moment
@@ -36,8 +36,7 @@ class RemoteHistory:
         self.now = remote.now
         if question.targets:
             now = RemoteDeliveries(remote)
-            known = Known("the router's past", now.routes, now.targets(), self._past)
-            known.mind(question.targets)
+            mind_known(question.targets, "the router's past", now.routes, now.targets(), self._past)
 
     def _past(self, targets: set[str]) -> set[str]:
         """Those of them that had events."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import IO, TYPE_CHECKING
 
-from router.cli.deliveries.selecting import Known, stored
+from router.cli.deliveries.selecting import mind_known, stored
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.deliveries.stored import StoredDeliveries, targets_of
 from router.cli.history.source import SearchedPlace
@@ -140,7 +140,8 @@ def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalH
                 )
             logs = [log_source(name, spool) for name in names]
             config = read_setting(args, "config")
-            mind_targets(question.targets, config, archive, logs, _stored(runner, ops, config))
+            deliveries = None if ops is None else StoredDeliveries(runner, ops, config)
+            mind_targets(question.targets, config, archive, logs, deliveries)
             sources = Sources(archive, logs, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
         except StoreFailed as error:
@@ -173,11 +174,7 @@ def mind_targets(
 
     where = "the archive" if archive and not (logs or deliveries) else "what is looked into"
     if targets:
-        Known(where, str(config), targets_of(config), look).mind(targets)
-
-
-def _stored(runner: asyncio.Runner, ops: Ops | None, config: Path) -> Deliveries | None:
-    return None if ops is None else StoredDeliveries(runner, ops, config)
+        mind_known(targets, where, str(config), targets_of(config), look)
 
 
 async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.options import BAD, GOOD, Help, add_format
 from router.cli.printing import say_as
-from router.cli.routes.inputs import add_config, config_name, read_config, usable
+from router.cli.routes.inputs import add_config, config_names, read_config, usable
 
 if TYPE_CHECKING:
     from router.config import Config
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.config import effective_of
 
-    found = read_config(config_name(args), args)
+    found = read_config(config_names(args)[0], args)
     loaded = usable(found, args.format)
     if loaded is None:
         return BAD

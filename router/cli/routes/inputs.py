@@ -54,27 +54,15 @@ class Input(Generic[T]):
 
 
 def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
-    """What `config_name` reads, or `config_names` where there may be many."""
-    parser.add_argument(
-        "files" if many else "file",
-        nargs="*" if many else "?",
-        metavar="FILE",
-        help="a routes.yaml, as --config",
-    )
+    """What `config_names` reads."""
+    nargs = "*" if many else "?"
+    parser.add_argument("files", nargs=nargs, metavar="FILE", help="a routes.yaml, as --config")
     add_settings(parser, "config", "secrets_dir")
 
 
-def config_name(args: argparse.Namespace) -> str:
-    """The routes.yaml that is meant: FILE, or what serve would take."""
-    return _names([args.file] if args.file is not None else [], args)[0]
-
-
 def config_names(args: argparse.Namespace) -> list[str]:
-    """The same where several may be given."""
-    return _names(args.files, args)
-
-
-def _names(given: list[str], args: argparse.Namespace) -> list[str]:
+    """The routes.yaml that are meant: each FILE, or what serve would take."""
+    given: list[str] = [args.files] if isinstance(args.files, str) else args.files or []
     if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
     mind_stdin(given)

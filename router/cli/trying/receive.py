@@ -9,7 +9,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_setting, value
+from router.cli.options import (
+    GOOD,
+    NOT_STARTED,
+    Help,
+    add_format,
+    add_settings,
+    read_setting,
+    value,
+)
 from router.cli.printing import note
 from router.cli.trying.secrets import read_secrets
 from router.cli.wording import Wording, add_language, read_language
@@ -67,12 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_answer(parser)
     _add_failures(parser)
     _add_verify(parser)
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="of the lines; json has the headers and the body too (default text)",
-    )
+    about = "of the lines; json has the headers and the body too (default text)"
+    add_format(parser, about=about)
     add_language(parser)
 
 

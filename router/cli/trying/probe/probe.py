@@ -16,6 +16,7 @@ from router.cli.options import (
     INTERRUPTED,
     NOT_STARTED,
     Help,
+    add_format,
     heed_ctrl_c,
     nearest_of,
     said_yes,
@@ -89,12 +90,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_effort(which)
     parser.add_argument("--yes", action="store_true", help="send without asking")
     add_language(parser)
-    parser.add_argument(
-        "--format",
-        choices=("text", "json", "junit"),
-        default="text",
-        help="of the results; json is a line for each check (default text)",
-    )
+    about = "of the results; json is a line for each check (default text)"
+    add_format(parser, "junit", about=about)
 
 
 def _add_effort(which: argparse._ArgumentGroup) -> None:
