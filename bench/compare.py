@@ -192,6 +192,19 @@ def measured(
     }
 
 
+def arriving(each: Started, rate: float, seconds: float) -> dict[str, Any]:
+    """The same of events that arrive at that rate, answered or not."""
+    before = each.cpu_seconds
+    latency = arrivals(each.url, rate, seconds, WRK_CORE, warm=0.0)
+    spent = each.cpu_seconds - before
+    each.rest()
+    return {
+        "cpu_us": spent / max(1, latency.events) * 1e6,
+        "failures": latency.failures,
+        "memory": each.memory,
+    }
+
+
 def machine() -> str:
     """What the figures were measured on, and with."""
     model = next(

@@ -27,6 +27,7 @@ from bench.compare import (
     ROUTES,
     TARGETS,
     WRK_CORE,
+    arriving,
     machine,
     measured,
 )
@@ -57,6 +58,8 @@ class Point:
     targets: int = TARGETS
     connections: int = CONNECTIONS
     changes: int = 2
+    #: Events that arrive in a second, answered or not; 0: as many as the callers get answered.
+    rate: int = 0
     #: Targets over which events are spread, three for each; 0: every event has all targets.
     spread: int = 0
     #: Callers that have had a reply and keep their connections.
@@ -83,6 +86,8 @@ class Point:
 
     def run(self, each: Started, seconds: int) -> dict[str, Any]:
         """One run, after a short one: connections that nobody used meanwhile are not there."""
+        if self.rate:
+            return arriving(each, self.rate, seconds)
         for length in (1, seconds):
             run = measured(each, self.connections, length, self.changes, max(1, self.spread))
         return run
@@ -157,6 +162,11 @@ CURVES: Mapping[str, Curve] = {
         "Callers at a time",
         "connections",
         [Point(n, connections=n) for n in (1, 8, 32, 128)],
+    ),
+    "rate": Curve(
+        "Events that arrive in a second",
+        "events/s",
+        [Point(n, rate=n) for n in (300, 1_000, 3_000, 5_000)],
     ),
     "idle": Curve(
         "Idle callers beside those that call",
