@@ -80,7 +80,7 @@ class TlsKind:
                 verify=not section.insecure_skip_verify,
             )
         except BadCertificate as error:
-            at = "ca" if str(error).startswith("ca ") else "key"
+            at = str(error).partition(" ")[0]  # each begins with the text that it is about
             reader.problems.add(section.nodes[at], f"{path}.{at}", str(error))
             return USUAL
 

@@ -35,7 +35,7 @@ class Pair:
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Have connections show this certificate. Raises BadCertificate."""
-        cert, key = self.names or (str(self.cert), str(self.key))
+        cert, key = self._called
         _check(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
         _check(self.key, key, b"PRIVATE KEY-----", "key")
         try:
@@ -51,10 +51,17 @@ class Pair:
         try:
             # The standard library's own reader, which has no public name.
             read = ssl._ssl._test_decode_cert(self.cert)  # type: ignore[attr-defined]
+        except OSError:
+            raise BadCertificate(f"{self._called[0]} is no certificate in PEM") from None
+        try:
             first, last = (ssl.cert_time_to_seconds(read[n]) for n in ("notBefore", "notAfter"))
-        except (ssl.SSLError, LookupError, ValueError, OSError):
-            raise BadCertificate(f"{self.cert} is no certificate in PEM") from None
+        except ValueError:
+            raise BadCertificate(f"{self._called[0]} has a date that can't be read") from None
         return first, last
+
+    @property
+    def _called(self) -> tuple[str, str]:
+        return self.names or (str(self.cert), str(self.key))
 
 
 def day(at: float) -> str:

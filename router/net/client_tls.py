@@ -58,8 +58,8 @@ class Tls:
         if context and cert and key and key.reveal():
             with _in_memory(cert) as one, _in_memory(key.reveal()) as other:
                 Pair(one, other, names=("cert", "key")).load_into(context)
-        ca_ends = max(_ends(ca), default=0.0)
-        cert_ends = min(_ends(cert), default=0.0)
+        ca_ends = max(_ends(ca, "ca"), default=0.0)
+        cert_ends = min(_ends(cert, "cert"), default=0.0)
         return cls(ca, cert, key or Secret(""), server_name, verify, ca_ends, cert_ends, context)
 
     @property
@@ -124,11 +124,11 @@ def _context(ca: str, verify: bool) -> ssl.SSLContext:
     return context
 
 
-def _ends(pem: str) -> Iterator[float]:
+def _ends(pem: str, name: str) -> Iterator[float]:
     """When each certificate of a text ends, in Unix time."""
     for certificate in certificates_in(pem):
         with _in_memory(certificate) as path:
-            yield Pair(path, path, names=("cert", "key")).validity()[1]
+            yield Pair(path, path, names=(name, name)).validity()[1]
 
 
 @contextmanager

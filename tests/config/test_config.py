@@ -47,6 +47,7 @@ from router.net.client_tls import Tls
 from router.net.egress import Egress
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
+from tests.support.certificates import dateless
 from tests.support.effort import LONG, examples
 from tests.support.engines import pem
 from tests.support.folders import FAULTS as FOLDERS
@@ -107,6 +108,7 @@ def certify(folder: Path) -> None:
     for name, inside in (("broken", CANARY), ("empty", "AAAA")):
         lines = ("-----BEGIN CERTIFICATE-----", inside, "-----END CERTIFICATE-----")
         (folder / f"{name}.pem").write_text("\n".join(lines))
+    (folder / "dateless.pem").write_text(dateless(client.cert_chain_pems[0]))
 
 
 def parse(text: str | bytes, secrets: Path | None = None, **environ: str) -> Config:
@@ -740,7 +742,8 @@ ONLY_THE_LOADER = (
     "secret_file_", "url_",
     "allow_from_host_bits", "allow_from_mapped", "token_masked",
     "egress_host_bits", "egress_rules_out", "tls_leads_out", "tls_not_there", "tls_broken",
-    "tls_empty", "tls_no_key", "tls_other_key", "tls_plain", "tls_yes",
+    "tls_ca_dateless", "tls_cert_dateless", "tls_empty", "tls_no_key", "tls_other_key",
+    "tls_plain", "tls_yes",
     "duration_too_long", "owner_exponent", "retries_octal", "retries_underscore",
     "breaker_within_too_long", "breaker_yes", "paused_yes", "rate_octal", "secret_of_a_variable",
 )  # fmt: skip

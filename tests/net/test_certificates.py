@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
+import trustme
 
 from router.model.errors import StartFailed
 from router.net.certificates import Pair
 from router.net.server_tls import listener_warnings, server_context
-from tests.support.certificates import issued
+from tests.support.certificates import dateless, issued
 
 DAY = 24 * 3600.0
 
@@ -110,3 +111,12 @@ def test_one_that_expires_soon(tmp_path: Path) -> None:
     assert listener_warnings(pair, last - 13 * DAY)[0].startswith(
         f"--tls-cert: {pair.cert} expires on 20"
     )
+
+
+def test_a_date_that_is_none(tmp_path: Path) -> None:
+    """OpenSSL takes it; nobody can say when such a certificate ends."""
+    pair = issued(tmp_path, days=90)
+    made = trustme.CA().issue_cert("127.0.0.1")
+    pair.cert.write_text(dateless(made.cert_chain_pems[0]))
+    pair.key.write_bytes(made.private_key_pem.bytes())
+    assert why(pair).endswith(f"{pair.cert} has a date that can't be read")
