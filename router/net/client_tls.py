@@ -137,5 +137,5 @@ def _in_memory(text: str) -> Iterator[Path]:
     with ExitStack() as stack:
         descriptor = os.memfd_create("pem")
         stack.callback(os.close, descriptor)
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode("utf-8", "surrogatepass"))
         yield Path(f"/proc/self/fd/{descriptor}")

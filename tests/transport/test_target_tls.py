@@ -299,6 +299,16 @@ def test_an_authority_is_read_whole() -> None:
             Tls.of(broken)
 
 
+def test_a_text_with_broken_bytes() -> None:
+    """From a variable any bytes may come: around PEM they do no harm, in it they are told of."""
+    right = shown()
+    key = Secret("# caf\udce9\n" + right["key"].reveal())
+    assert Tls.of(cert=right["cert"] + "# caf\udce9", key=key).cert_ends
+    key = Secret(right["key"].reveal().replace("M", "\udce9", 1))
+    with pytest.raises(BadCertificate, match="cert and key can't be used together"):
+        Tls.of(cert=right["cert"], key=key)
+
+
 def test_no_print_shows_a_key() -> None:
     """Neither certificates nor keys are in what is printed of it."""
     assert "-----" not in repr(trusting(**shown()))
