@@ -45,6 +45,8 @@ class Pair:
             raise BadCertificate(why.format(cert=cert, key=key)) from None
         except _HasPassword:
             raise BadCertificate(f"{key} needs a password: store it without") from None
+        except OSError:  # OpenSSL does not say which
+            raise BadCertificate(f"{cert} or {key} can't be read any more") from None
 
     def validity(self) -> tuple[float, float]:
         """From when until when the certificate is good; Unix time. Raises BadCertificate."""

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from router.config import LOOK_EVERY
 from router.model import RouterError
-from router.telemetry import Log
+from router.telemetry import Log, place_of
 
 T = TypeVar("T")
 
@@ -73,6 +73,8 @@ class Watch(Generic[T]):
             return self._read()
         except RouterError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - a service that ends stops all others
+            return f"a fault of the router: {place_of(error)}"
 
     def _heed(self, found: T | str) -> None:
         is_new = found != self._seen

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from router.model.errors import StartFailed
+from router.net import certificates
 from router.net.certificates import Pair
 from router.net.server_tls import listener_warnings, server_context
 from tests.support.certificates import dateless, issued
@@ -51,6 +53,19 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert why(Pair(missing, pair.key)).endswith(gone)
     assert why(Pair(pair.cert, missing)).endswith(gone)
     assert why(Pair(tmp_path, pair.key)).endswith("can't be read: is a directory")
+
+
+def test_a_file_that_goes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when both are replaced: that is said like any other trouble with them."""
+    pair = issued(tmp_path)
+    checked = certificates._check
+
+    def check(path: Path, *rest: Any) -> None:
+        checked(path, *rest)
+        path.unlink()
+
+    monkeypatch.setattr(certificates, "_check", check)
+    assert why(pair).endswith(f"{pair.cert} or {pair.key} can't be read any more")
 
 
 def test_the_key_of_another(tmp_path: Path) -> None:

@@ -56,6 +56,23 @@ async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
         await asyncio.gather(*serving)
 
 
+async def test_a_fault_of_ours_ends_no_watch() -> None:
+    """It is told as what can't be used is, and the next that can be is taken."""
+    stream, found, taken = io.StringIO(), iter([{}, {}]), list[int]()
+
+    def read() -> int:
+        return next(found, {"tokens": 2})["tokens"]
+
+    watch = Watch("--ops-tokens", 1, read, taken.append, Log(stream, "json"), every=0.01)
+    serving = asyncio.create_task(watch.serve())
+    await until(lambda: taken == [2])
+    watch.stop()
+    await serving
+    line = json.loads(stream.getvalue().splitlines()[0])
+    assert line["result"] == "refused"
+    assert line["problems"][0].startswith("a fault of the router: KeyError in read, test_watch.py")
+
+
 async def _shown(server: Server) -> bytes:
     """The certificate that a caller is shown."""
     context = ssl.create_default_context()
