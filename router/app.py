@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from router.ops import Heartbeat, Identity, Report, answers_of, described, repor
 from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
-from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, tracing_by
+from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, lasting, tracing_by
 from router.transport import Engine
 from router.transport.native import NativePool
 from router.web import Callbacks, Probes, Refusals, Straight, routes
@@ -277,7 +277,7 @@ class App(Starlette):
             closing.push_async_callback(self._sender.close)
             self._watchdog.start()
             closing.callback(self._watchdog.stop)
-            closing.callback(asyncio.create_task(self.reload.run()).cancel)
+            closing.callback(self._go_on(self.reload.run).cancel)
             closing.callback(self.drain)
             await tried.wait()
             if working.done():
@@ -302,14 +302,17 @@ class App(Starlette):
         if store.remembers:
             pausing = Pausing(store, self._sender.hold, self._observer)
             await pausing.look()  # before the first event
-            self._beside.append(asyncio.create_task(pausing.run()))
+            self._beside.append(self._go_on(pausing.run))
         self._probes.opening = False
         self._probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
             presence = Heartbeat(store.nodes, self._describe, self.metrics)
-            self._beside.append(asyncio.create_task(presence.run()))
+            self._beside.append(self._go_on(presence.run))
         tried.set()
         await queue.run(self._stopping)
+
+    def _go_on(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(lasting(work, self._log))
 
     def _store_lasts(self, seconds: float) -> None:
         self._log.info("store_opening", store=str(self._settings.store), seconds=round(seconds))

@@ -18,7 +18,7 @@ from router.config.loading import Config
 from router.config.source import Look, Source
 from router.model import ConfigInvalid, Problem
 from router.net import gently, stay_behind
-from router.telemetry import Log, Metrics
+from router.telemetry import Log, Metrics, place_of
 
 T = TypeVar("T")
 
@@ -118,9 +118,9 @@ class Reload:
         asked for, so that two sweeps are further apart than a request's plan and its attempts."""
         while self._watched is not None:
             asked, tried = await self._next_turn(), self.standing.tried
-            await self._look(self._watched[0], asked)
+            is_current = await self._looked(self._watched[0], asked)
             if asked or self.standing.tried != tried:
-                self.on_look(self.standing.successful)
+                self.on_look(is_current)
             if not asked:
                 await self._sweep()
 
@@ -133,6 +133,15 @@ class Reload:
             return False
         self._asked.clear()
         return True
+
+    async def _looked(self, source: Source, asked: bool) -> bool:
+        """Whether what the file says now is in force."""
+        try:
+            await self._look(source, asked)
+        except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer
+            self._log.error("fault", at=place_of(error))
+            return False
+        return self.standing.successful
 
     async def _look(self, source: Source, asked: bool) -> None:
         look = await asyncio.to_thread(source.look)
@@ -162,11 +171,12 @@ class Reload:
                 raise ConfigInvalid(look.problems)
             loaded, changes = await _without_pauses(partial(self._compare, source, look.files))
         except ConfigInvalid as error:
-            self.standing.successful, self.standing.problems = False, error.problems
-            problems = tuple(_few(error.problems))
-            self._remember(Reloaded(self.standing.tried, "", problems=problems))
-            self._metrics.reloads["refused"] += 1
-            self._complain(error.problems)
+            self._refuse(error.problems)
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
+            self._log.error("fault", at=place_of(error))
+            message = f"can't be read for a fault of the router: {place_of(error)}"
+            self._refuse((Problem(str(source.path), 0, 0, "", message),))
             return
         recovered = not self.standing.successful
         self.standing.successful, self.standing.problems = True, ()
@@ -174,6 +184,12 @@ class Reload:
             self._swap(loaded, changes)
         elif asked or recovered:
             self._unchanged()
+
+    def _refuse(self, problems: tuple[Problem, ...]) -> None:
+        self.standing.successful, self.standing.problems = False, problems
+        self._remember(Reloaded(self.standing.tried, "", problems=tuple(_few(problems))))
+        self._metrics.reloads["refused"] += 1
+        self._complain(problems)
 
     def measure(self) -> None:
         """Bring up to date what the metrics say of the configuration in force."""

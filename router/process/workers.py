@@ -17,7 +17,7 @@ from router.model import StartFailed
 from router.net import SharedPort
 from router.ops import Reports, Topic
 from router.process.child import Child, Order
-from router.telemetry import Log, Snapshot, merged
+from router.telemetry import Log, Snapshot, lasting, merged
 
 #: Seconds before a worker that ended is replaced: after its first end, its second, and so on. One
 #: that ends once more, and never served for STEADY seconds, is not: see `Workers._tend`.
@@ -66,7 +66,7 @@ class Workers:
     async def serve(self) -> None:
         """Raises StartFailed for a worker that can't start, or can't be kept running."""
         tending = [asyncio.create_task(self._tend()) for _ in range(self._count)]
-        polling = asyncio.create_task(self._poll())
+        polling = asyncio.create_task(lasting(self._poll, self._log))
         try:
             _, others = await asyncio.wait(tending, return_when=asyncio.FIRST_EXCEPTION)
             self.stop()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from router import on_demand
 
 if TYPE_CHECKING:
+    from router.telemetry.beside import lasting
     from router.telemetry.lag import Watchdog
     from router.telemetry.log import Log
     from router.telemetry.log.console import Fields, Level, printable

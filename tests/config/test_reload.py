@@ -20,6 +20,7 @@ import pytest
 
 from router.app import App
 from router.config import reload as reloading
+from router.config.edits import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config
 from router.config.reload import Reload, Standing
@@ -330,6 +331,42 @@ async def test_a_file_caught_half_way_is_not_taken(
     await until(lambda: "whole" in taken)
     running.cancel()
     assert len(taken) <= 3
+
+
+async def test_a_fault_of_ours_ends_no_reloading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and counted as refused; the next edit is taken."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    source, stream, metrics = Source(file, {}, None), io.StringIO(), Metrics()
+    look = source.look()
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+    told = list[bool]()
+
+    def compared(before: Config, after: Config) -> list[Edit]:
+        if after.table.routes[0].match["event_key"] == ("two",):
+            raise KeyError("two")
+        return edits_of(before, after)
+
+    monkeypatch.setattr(reloading, "edits_of", compared)
+    monkeypatch.setattr(reloading, "SETTLE", 0.01)
+    log = Log(stream, "json")
+    reload = Reload((source, look), standing, lambda _: [], swept, log, metrics)
+    reload.on_look = told.append
+    running = asyncio.create_task(reload.run())
+    for match, successful in (("two", False), ("three", True)):
+        file.write_text(table(match))
+        reload.ask()
+        await until(lambda now=successful: now in told)  # type: ignore[misc]
+    running.cancel()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["happening"] for line in lines] == ["fault", "reload", "reload"]
+    assert lines[0]["at"].startswith("KeyError in compared, test_reload.py line ")
+    assert lines[1]["problems"] == [
+        f"{file}: can't be read for a fault of the router: {lines[0]['at']}"
+    ]
+    assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
 
 
 async def test_metric_and_status_name_the_file_and_its_owner(

@@ -58,7 +58,8 @@ async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
 
 async def test_a_fault_of_ours_ends_no_watch() -> None:
     """It is told as what can't be used is, and the next that can be is taken."""
-    stream, found, taken = io.StringIO(), iter([{}, {}]), list[int]()
+    stream, taken = io.StringIO(), list[int]()
+    found = iter([dict[str, int]()] * 2)
 
     def read() -> int:
         return next(found, {"tokens": 2})["tokens"]

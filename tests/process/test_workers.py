@@ -19,7 +19,7 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.net.listening import SharedPort
-from router.ops import Answers, Topic
+from router.ops import Answers, Reports, Topic
 from router.process import child
 from router.process.child import Child
 from router.process.workers import Workers
@@ -28,7 +28,7 @@ from tests.support.command import PATIENCE, one_line, run
 from tests.support.gated import gated, is_closed, troubles
 from tests.support.serving import Serving, body, serving, target
 from tests.support.sockets import PLAIN, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 from tests.support.wire import PROBE, Line, heard, post
 
 pytestmark = pytest.mark.anyio
@@ -383,6 +383,29 @@ async def test_a_worker_that_answers_nothing_is_replaced() -> None:
     assert is_gone(first)
     service.stop()
     await serving
+
+
+async def test_a_fault_in_asking_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and the workers are asked again: a silent one would else live for ever."""
+    monkeypatch.setattr("router.process.workers.REPORT_EVERY", 0.01)
+    monkeypatch.setattr("router.telemetry.beside.AGAIN_AFTER", 0.01)
+    stream, asked, gather = io.StringIO(), list[int](), Workers.gather
+
+    async def once_faulty(self: Workers) -> Reports:
+        asked.append(len(asked))
+        if len(asked) == 1:
+            raise KeyError("report")
+        return await gather(self)
+
+    monkeypatch.setattr(Workers, "gather", once_faulty)
+    service = workers(COUNTING, 1, (0.01,))
+    service._log = Log(stream, "json")
+    serving = asyncio.create_task(service.serve())
+    await service.up()
+    await until(lambda: len(asked) > 2)
+    service.stop()
+    await serving
+    assert '"at":"KeyError in once_faulty, test_workers.py line ' in stream.getvalue()
 
 
 async def living(service: Workers) -> list[int]:
