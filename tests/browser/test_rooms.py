@@ -22,6 +22,24 @@ def test_now_says_what_is_wrong_and_leads_there(router: Troubled, ops: Visitor) 
     ops.sees_text("everything under gs")
 
 
+def test_now_has_what_no_target_there_is_has(ops: Visitor) -> None:
+    """Dead letters of targets that are in no configuration any more: nothing else tells of them."""
+
+    def quiet(route: Route) -> None:
+        route.fulfill(json={"targets": []})
+
+    def removed(route: Route) -> None:
+        answer = route.fetch()
+        reasons = ["targets: (removed) has 3 dead letters"]
+        route.fulfill(response=answer, json={**answer.json(), "reasons": reasons})
+
+    ops.page.route("**/api/v1/targets", quiet)
+    ops.page.route("**/api/v1/status", removed)
+    ops.go("")
+    ops.sees("now.wrong", n=1)
+    ops.sees("do.check.targets")
+
+
 def test_a_long_list_of_wrongs_is_not_in_the_way(router: Troubled, ops: Visitor) -> None:
     """What does not fit is there once it is wanted; and what is overdue is not over."""
 

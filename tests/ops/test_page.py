@@ -78,7 +78,7 @@ def test_every_reason_is_told_with_what_to_do() -> None:
 
 @pytest.mark.anyio
 async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
-    """Each sentence of `/status`, but for those about targets, which are told by their figures."""
+    """Each sentence of `/status`, but for those about a target, which is told by its figures."""
     phrases = translated("PHRASES")
     first, second = ill("one"), ill("another")
     now = first["status"]["store"]["failed_at"]
@@ -120,6 +120,7 @@ def ill(configuration: str) -> Report:
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
+    metrics.of("gone").unsettled["dead"] = 2
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
     report["status"]["configuration"]["hash"] = configuration
     report["status"]["configuration"]["successful"] = False

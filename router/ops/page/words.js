@@ -66,10 +66,12 @@ export const WORDS = {
   "check.store": ["Store", "存储"],
   "check.archive": ["Archive", "归档"],
   "check.loop": ["Event loop", "事件循环"],
+  "check.targets": ["Targets", "目标"],
   "do.check.processes": ["See the log for why; a worker that has crashed is replaced by itself.", "原因见日志；崩溃的工作进程会自动重启。"],
   "do.check.configuration": ["The configuration from before stays in force. Mend the file; the room Routes has each problem with its line.", "原配置继续生效。请修正文件；“路由”页列出每个问题所在的行。"],
   "do.check.store": ["Events are still forwarded, but failures may leave no record. See the disk, or the database.", "事件仍会转发，但失败可能没有记录。请检查磁盘或数据库。"],
   "do.check.archive": ["Nothing is lost but what searches can find. See the disk that the archive is on.", "不影响投递，只影响事后查询。请检查归档所在磁盘。"],
+  "do.check.targets": ["The room Dead letters has them: discard them, or replay them once their target is back in routes.yaml.", "见“死信”页：可丢弃，或待目标重新加入 routes.yaml 后重放。"],
   "do.check.loop": ["Something holds the process up: see the machine's CPU and disk.", "进程被阻塞：请检查本机的 CPU 和磁盘。"],
 
   "chart.events": ["{n} in all, {failed} failed", "共 {n}，失败 {failed}"],
@@ -416,6 +418,7 @@ export const PHRASES = [
     "文件被删除或替换：请重启路由服务，最近一次 $1"],
   [/^(.+), last at (\S+)$/, "$1，最近一次 $2"],
   [/^process (\d+) was blocked for (\S+) s in the last minute$/, "进程 $1 最近一分钟被阻塞 $2 秒"],
+  [/^\(removed\) has (\d+) dead letters?$/, "已从配置中移除的目标有 $1 封死信"],
 ];
 
 /** What the API says where something can't be shown or done, likewise. */

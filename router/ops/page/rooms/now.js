@@ -45,7 +45,9 @@ export const now = {
 
 /** All that is wrong, each with all of why and what to do: what the service has first. */
 function wrongs({ status, targets }) {
-  const service = status.reasons.filter((reason) => !reason.startsWith('targets: '))
+  const shown = targets.map((target) => `targets: ${target.name} `);
+  const service = status.reasons
+    .filter((reason) => !shown.some((beginning) => reason.startsWith(beginning)))
     .map((reason) => {
       const [check, why] = reason.split(/: (.*)/s);
       return {
