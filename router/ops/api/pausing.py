@@ -8,6 +8,7 @@ from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import Rejected, nothing_there
 from router.ops.api.target_shapes import PausedByPerson, PausedByRoutes
 from router.ops.api.targets import by_person
+from router.ops.table import TargetFacts
 from router.store import PauseShape, pause, pause_shape, paused, resume
 
 
@@ -48,7 +49,8 @@ async def pauses(asked: Asked) -> PausesShape:
 async def pause_target(asked: Asked) -> PausedShape:
     """Hold a target back for a while: its optional deliveries wait, its required ones fail at once;
     in force in all processes within a second"""
-    name = await _target(asked)
+    name = asked.path["name"]
+    await _known(asked, name)
     async with asked.parts.stored.asked() as ops:
         try:
             made = await pause(
@@ -63,22 +65,21 @@ async def pause_target(asked: Asked) -> PausedShape:
 
 async def resume_target(asked: Asked) -> PausedShape:
     """End a target's pause before its time; what routes.yaml pauses stays paused"""
-    name = await _target(asked)
+    name = asked.path["name"]
+    target = await _known(asked, name)
     async with asked.parts.stored.asked() as ops:
         ended = await resume(ops, name, asked.holder.name or "")
-    view = await asked.view()
-    is_paused = view.targets[name]["paused"]
     return PausedShape(
-        paused=PausedByRoutes(by="routes.yaml") if is_paused else None,
+        paused=PausedByRoutes(by="routes.yaml") if target["paused"] else None,
         pause=None if ended is None else pause_shape(ended),
     )
 
 
-async def _target(asked: Asked) -> str:
-    view, name = await asked.view(), asked.path["name"]
+async def _known(asked: Asked, name: str) -> TargetFacts:
+    view = await asked.view()
     if name not in view.targets:
         raise nothing_there("such target")
-    return name
+    return view.targets[name]
 
 
 PAUSING = (
