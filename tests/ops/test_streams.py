@@ -7,14 +7,20 @@ import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from router.config import Holder
 from router.ops import Alone, Answers, Topic
 from router.ops import streams as module
 from router.ops.answers import Answer
+from router.ops.api.application import api_routes
+from router.ops.api.endpoint import Asked
+from router.ops.api.rejected import Rejected
+from router.ops.api.stream import STREAM, stream
 from router.ops.replies import heard_of
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
 from router.routing import Glob
@@ -162,6 +168,34 @@ async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
             assert not listened.streams.full_for(OPS)
             opened.enter_context(listened.streams.open(Wanted(OPS)))
         assert listened.streams.full_for(OPS) == STREAMS
+
+
+async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None:
+    """A place is taken with the answer, not with the first chunk; and given back by whoever goes
+    away before that."""
+    parts: Any = SimpleNamespace(streams=listened.streams)
+    query = {"target": (), "match": (), "failed": None, "bodies": None}
+    asked = Asked(parts, OPS, {}, query)
+    answers = [asyncio.create_task(stream(asked)) for _ in range(STREAMS + 1)]
+    await asyncio.wait(answers)
+    with pytest.raises(Rejected, match=f"{STREAMS} streams are open already"):
+        answers.pop().result()
+
+    async def gone(*_: object) -> Any:
+        raise OSError
+
+    [route] = api_routes(STREAM, "", parts)
+    for each in answers:
+        await each.result().aclose()
+    assert not listened.streams.full_for(OPS)
+    scope = {
+        "type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": [],
+        "state": {"holder": OPS}, "asgi": {"spec_version": "2.4"},
+    }  # fmt: skip
+    for _ in range(STREAMS + 1):
+        with pytest.raises(ClientDisconnect):
+            await route.app(scope, gone, gone)
+    assert not listened.streams._open
 
 
 async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from router.config import Deed, Holder
 from router.ops.answers import dumped
@@ -35,14 +37,23 @@ def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
             answer = await endpoint.answer(await _asked(endpoint, parts, request))
         except Rejected as error:
             return problem(error)
-        if isinstance(answer, AsyncIterator):
+        if isinstance(answer, AsyncGenerator):
             if request.method == "HEAD":  # it would have no end, and nothing in it
+                await answer.aclose()
                 return Response(media_type="text/event-stream")
-            return StreamingResponse(answer, media_type="text/event-stream")
+            return _Streaming(answer, media_type="text/event-stream")
         content = await asyncio.to_thread(dumped, answer)
         return Response(content, media_type="application/json")
 
     return serve
+
+
+class _Streaming(StreamingResponse):
+    """Whoever goes away before its first word has ended it too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)):
+            await super().__call__(scope, receive, send)
 
 
 async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, keys, texts
@@ -11,7 +11,7 @@ from router.ops.api.schema import EventStream
 from router.ops.streams import Streams, Wanted
 
 
-async def stream(asked: Asked) -> AsyncIterator[bytes]:
+async def stream(asked: Asked) -> AsyncGenerator[bytes]:
     """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
     the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
     query, streams = asked.query, asked.parts.streams
@@ -24,11 +24,15 @@ async def stream(asked: Asked) -> AsyncIterator[bytes]:
         failed=bool(query["failed"]),
         bodies=bool(query["bodies"]),
     )
-    return _read(streams, wanted)
+    reading = _read(streams, wanted)
+    await anext(reading)  # with no turn of the loop in between, in which others would come
+    return reading
 
 
-async def _read(streams: Streams, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _read(streams: Streams, wanted: Wanted) -> AsyncGenerator[bytes]:
+    """From its first step to its end it has its place."""
     with streams.open(wanted) as open_one:
+        yield b""
         async for chunk in open_one.chunks():
             yield chunk
 
