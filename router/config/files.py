@@ -52,7 +52,8 @@ def files_of(path: Path) -> list[Path]:
             raise _unreadable(path, f"is a folder without a {COMMON}")
         found = [path / COMMON, *sorted(_below(path / TEAMS))]
     except OSError as error:
-        raise _unreadable(path / TEAMS, f"can't be read: {why_not(path / TEAMS, error)}") from None
+        looked_for = Path(error.filename or path)
+        raise _unreadable(looked_for, f"can't be read: {why_not(looked_for, error)}") from None
     if len(found) > MAX_FILES:
         raise _unreadable(path, f"has more than {MAX_FILES:,} files")
     return found

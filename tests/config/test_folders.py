@@ -13,11 +13,13 @@ import yaml
 
 from router import config
 from router.config.editor_schema import editor_schema
+from router.config.files import files_of
 from router.config.loading import Config
 from router.model.errors import ConfigInvalid
 from tests.support.command import ROOT
 from tests.support.effort import LONG
 from tests.support.folders import CERTS, COMMON, FAULTS, GOOD, LEDGER, written
+from tests.support.somebody import as_somebody, reachable
 
 
 @pytest.fixture
@@ -178,6 +180,22 @@ def test_the_page_shows_a_folder_that_loads(folder: Path, tmp_path: Path) -> Non
     written({"routes.yaml": files["routes.yaml"].partition("share:")[0]}, folder)
     with pytest.raises(ConfigInvalid, match="can let 'team certificates' use it"):
         config.load(folder, {}, tmp_path)
+
+
+def test_a_closed_folder_is_told_by_what_was_looked_for() -> None:
+    """Whoever may not enter it can't tell whether there is a routes.yaml."""
+    with reachable() as top:
+        folder = written({"routes.yaml": "version: 1"}, top / "conf")
+        teams = folder / "routes.d"
+        teams.mkdir()
+        for closed, named in ((folder, "routes.yaml"), (teams, "routes.d")):
+            closed.chmod(0)
+            with as_somebody(), pytest.raises(ConfigInvalid, match="can't be read") as refused:
+                files_of(folder)
+            closed.chmod(0o755)
+            [problem] = refused.value.problems
+            assert problem.file == str(folder / named)
+            assert f"permission denied: the folder '{closed}' has" in problem.message
 
 
 def test_many_files_load_as_one_does(tmp_path: Path) -> None:
