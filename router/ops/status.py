@@ -260,7 +260,8 @@ def state_of(numbers: Mapping[str, Any], lately: TargetStatus) -> TargetState:
         return "dead_letters"
     if breaker["open"] or breaker["half_open"]:
         return "breaker_open"
-    if unsettled["queued"] or unsettled["awaiting"] or numbers["waiting"]:
+    now = numbers["waiting"] or numbers["waiting_for_rate"]
+    if now or unsettled["queued"] or unsettled["awaiting"]:
         return "waiting"
     return "well" if lately["acknowledged_at"] or lately["failure"] else "unused"
 

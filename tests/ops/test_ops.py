@@ -256,6 +256,15 @@ async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> 
         assert await ops.reasons() == []
 
 
+@pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
+async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
+    """For a place or for its rate: it is not unused, though none has ended yet."""
+    process = Process()
+    setattr(process.metrics.of("ledger"), what, 5)
+    async with serving(process) as ops:
+        assert (await ops.status())["targets"]["each"]["ledger"]["state"] == "waiting"
+
+
 async def test_dead_letters_wait_for_a_person() -> None:
     """A dead letter is a reason, also one whose target is in no configuration any more."""
     process = Process()
