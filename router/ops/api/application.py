@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from router.config import Deed, Holder
 from router.ops.answers import dumped
 from router.ops.api.endpoint import Asked, Endpoint
+from router.ops.api.params import read_text
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
 from router.ops.guard import problem
@@ -67,7 +68,17 @@ async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked
     body = None
     if endpoint.takes is not None:
         body = endpoint.read_body(await _body(request))
-    return Asked(parts, holder, request.path_params, query, body)
+    return Asked(parts, holder, _named(request.path_params), query, body)
+
+
+def _named(path: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises Rejected for what would not do as a text of a query either."""
+    for name, text in path.items():
+        try:
+            read_text(text)
+        except ValueError as error:
+            raise Rejected(400, f"{name}: {error}") from None
+    return path
 
 
 def _check_may(holder: Holder, deeds: Sequence[Deed]) -> None:
