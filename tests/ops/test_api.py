@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
 import time
@@ -19,7 +18,9 @@ from hypothesis import strategies as st
 
 from router.ops.api import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
+from router.ops.api.preview import MOST_PREVIEWS, Previewed, Previews
 from router.ops.api.schema import schema_of
+from router.store import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.effort import LONG
@@ -323,17 +324,25 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
 
 
 def test_a_preview_is_its_makers_alone(router: Console) -> None:
-    """And of one verb, and as it was made."""
+    """And of one verb."""
     token = router.post("/deliveries/replay", {"match": ["l.*"], "dry_run": True})["token"]
-    sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    another = base64.urlsafe_b64encode(sealed.replace(b'"l.*"', b'"u.*"')).decode().rstrip("=")
     for path, who, sent in (
         ("/deliveries/replay", "ledger", token),
         ("/deliveries/discard", "ops", token),
-        ("/deliveries/replay", "ops", another),
+        ("/deliveries/replay", "ops", f"{token}x"),
     ):
         answer = router.ask("POST", path, who, json={"token": sent})
         assert answer.status_code == 409
+
+
+def test_the_last_previews_are_kept() -> None:
+    """A hundred of them, however many are made."""
+    previews = Previews()
+    action = Action("a-1", Verb.REPLAY, "ops", "--match '*'", 1.0)
+    tokens = [previews.put(Previewed(action, Selection(), n)) for n in range(MOST_PREVIEWS + 1)]
+    assert previews.get(tokens[0]) is None
+    found = [previews.get(token) for token in tokens[1:]]
+    assert [each and each.number for each in found] == [*range(1, MOST_PREVIEWS + 1)]
 
 
 def test_why_there_is_nothing_to_do(router: Console) -> None:

@@ -13,7 +13,7 @@ from router.model import new_id
 from router.ops.api.deliveries import filters_for
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import parse_span, read_glob, read_text
-from router.ops.api.preview import Previewed, plain_selection, selection_again
+from router.ops.api.preview import Previewed
 from router.ops.api.rejected import Rejected
 from router.ops.api.view import View
 from router.store import (
@@ -172,17 +172,8 @@ def _told(
     why: list[str],
 ) -> PreviewShape:
     number = sum(count.deliveries for count in counts)
-    previewed = Previewed(
-        verb=action.verb,
-        who=asked.holder.name,
-        action_id=action.action_id,
-        words=action.what,
-        selection=plain_selection(selection),
-        moment=action.at,
-        number=number,
-    )
     return PreviewShape(
-        token=asked.parts.seal.put(previewed),
+        token=asked.parts.previews.put(Previewed(action, selection, number)),
         verb=action.verb,
         action=action_shape(action),
         number=number,
@@ -194,19 +185,16 @@ def _told(
 
 async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
-    action = Action(
-        previewed["action_id"], verb, asked.holder.name or "", previewed["words"], time.time()
-    )
-    if not previewed["number"]:
+    action, selection = replace(previewed.action, at=time.time()), previewed.selection
+    if not previewed.number:
         return DoneShape(action=action_shape(action), changed=0, left=0, more=False)
-    selection = selection_again(previewed["selection"])
     # A holder that all were there for may be a team's by now.
     if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
     changed, more, ends = 0, False, time.monotonic() + _ACT_FOR
     async with asked.parts.stored.asked() as ops:
         action = replace(action, at=ops.now())
-        steps = carry_out(ops, action, selection, previewed["moment"])
+        steps = carry_out(ops, action, selection, previewed.action.at)
         async with aclosing(steps):
             async for step in steps:
                 changed += step.changed
@@ -214,17 +202,16 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
                     break
         known = await ops.actions(_LOOKED_AT)
     done = next((each for each in known if each.action_id == action.action_id), action)
-    left = max(0, previewed["number"] - done.deliveries)
+    left = max(0, previewed.number - done.deliveries)
     return DoneShape(action=action_shape(done), changed=changed, left=left, more=more and left > 0)
 
 
 def _previewed(asked: Asked, verb: Verb) -> Previewed:
     """Raises Rejected for a token that is not of this verb and holder, or of another process."""
-    try:
-        previewed: Previewed = asked.parts.seal.take(asked.body["token"])
-    except ValueError:
-        raise Rejected(409, "token: is of no preview of this router's run; preview again") from None
-    if previewed["verb"] != verb or previewed["who"] != asked.holder.name:
+    previewed = asked.parts.previews.get(asked.body["token"])
+    if previewed is None:
+        raise Rejected(409, "token: is of no preview of this router's run; preview again")
+    if (previewed.action.verb, previewed.action.who) != (verb, asked.holder.name):
         raise Rejected(409, "token: is of another preview; preview again")
     return previewed
 

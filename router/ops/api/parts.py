@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from router.config import Holder, Holders
 from router.ops.answers import Processes, Topic
+from router.ops.api.preview import Previews
 from router.ops.api.rejected import Rejected
-from router.ops.api.seal import Seal
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored
 from router.ops.api.view import View
@@ -37,7 +37,7 @@ class ApiParts:
         self.search = search
         self.is_shared = is_shared
         self.streams = Streams(processes)
-        self.seal = Seal()
+        self.previews = Previews()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 

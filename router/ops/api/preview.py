@@ -1,50 +1,39 @@
-"""What a preview's token has: which deliveries, and what was seen of them. Pure."""
+"""What was previewed, kept until it is acted on: a token stands for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+import secrets
+from dataclasses import dataclass
 
-from router.routing import Glob
-from router.store import Later, Selection, State, Verb
+from router.store import Action, Selection
+
+#: How many are kept; the oldest goes.
+MOST_PREVIEWS = 100
 
 
-class Previewed(TypedDict):
-    """What a token has."""
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """Which deliveries, and what was seen of them."""
 
-    verb: Verb
-    who: str | None
-    action_id: str
-    #: The selection in words, and as it was resolved.
-    words: str
-    selection: dict[str, Any]
-    #: On the store's clock.
-    moment: float
+    #: As it will be recorded; it is of the moment of the preview, on the store's clock.
+    action: Action
+    selection: Selection
     number: int
 
 
-def plain_selection(selection: Selection) -> dict[str, Any]:
-    """As JSON has it."""
-    return {
-        "targets": [*selection.targets],
-        "states": [*selection.states],
-        "event_ids": [*selection.event_ids],
-        "reasons": [*selection.reasons],
-        "keys": [glob.pattern for glob in selection.keys],
-        "since": selection.since,
-        "until": selection.until,
-        "acknowledged_later": selection.acknowledged_later,
-    }
+class Previews:
+    """They live as long as the process."""
 
+    def __init__(self) -> None:
+        self._kept: dict[str, Previewed] = {}
 
-def selection_again(plain: Mapping[str, Any]) -> Selection:
-    return Selection(
-        targets=tuple(plain["targets"]),
-        states=tuple(map(State, plain["states"])),
-        event_ids=tuple(plain["event_ids"]),
-        reasons=tuple(plain["reasons"]),
-        keys=tuple(map(Glob, plain["keys"])),
-        since=plain["since"],
-        until=plain["until"],
-        acknowledged_later=Later(plain["acknowledged_later"]),
-    )
+    def put(self, previewed: Previewed) -> str:
+        """The token, which nobody guesses."""
+        token = secrets.token_urlsafe()
+        self._kept[token] = previewed
+        if len(self._kept) > MOST_PREVIEWS:
+            del self._kept[next(iter(self._kept))]
+        return token
+
+    def get(self, token: str) -> Previewed | None:
+        return self._kept.get(token)
