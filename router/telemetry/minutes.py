@@ -3,8 +3,8 @@ metrics' own numbers have grown by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 from router.model import SUCCESS
 from router.telemetry.metrics import Metrics
@@ -46,7 +46,7 @@ class Minutes:
         """`now` is Unix time, in seconds, here and below."""
         self._metrics = metrics
         self._at = int(now // MINUTE)
-        self._before = _Reading.of(metrics)
+        self._before = _reading(metrics)
         #: By the number of the minute, in Unix time; those that are over.
         self._over: dict[int, Minute] = {}
 
@@ -56,7 +56,7 @@ class Minutes:
         if at == self._at:
             return
         self._over[self._at] = self._going_on()
-        self._at, self._before = at, _Reading.of(self._metrics)
+        self._at, self._before = at, _reading(self._metrics)
         # What is ahead was counted before the clock was set back.
         kept = range(at - HOUR + 1, at + HOUR)
         self._over = {each: minute for each, minute in self._over.items() if each in kept}
@@ -69,7 +69,7 @@ class Minutes:
     def _going_on(self) -> Minute:
         """A clock that was set back is in a minute that was over already."""
         before = [self._over[self._at]] if self._at in self._over else []
-        return summed([*before, self._before.until(_Reading.of(self._metrics))])
+        return summed([*before, _grown(_reading(self._metrics), self._before)])
 
 
 def summed(minutes: Sequence[Minute]) -> Minute:
@@ -99,53 +99,46 @@ def added(counts: Sequence[Sequence[int]]) -> list[int]:
     return [sum(each) for each in zip(*counts, strict=True)]
 
 
-class _TargetReading(NamedTuple):
-    reasons: Mapping[str, float]
-    seconds: Sequence[int]
+def _reading(metrics: Metrics) -> Minute:
+    """All that was counted so far."""
+    events = int(sum(metrics.events.values()))
+    return Minute(
+        events=events,
+        failed=events - int(metrics.events[SUCCESS]),
+        seconds=[*metrics.event_seconds.counts],
+        targets={
+            name: TargetMinute(
+                reasons={each: int(count) for each, count in numbers.attempts.items()},
+                seconds=[*numbers.attempt_seconds.counts],
+            )
+            for name, numbers in metrics.targets.items()
+        },
+    )
 
-    def until(self, later: _TargetReading) -> TargetMinute:
-        grown = {each: n - self.reasons.get(each, 0) for each, n in later.reasons.items()}
-        return TargetMinute(
-            reasons={reason: int(count) for reason, count in grown.items() if count > 0},
-            seconds=_less(later.seconds, self.seconds),
-        )
+
+def _grown(later: Minute, before: Minute) -> Minute:
+    """What has come since."""
+    targets = {
+        name: _target_grown(each, before["targets"].get(name))
+        for name, each in later["targets"].items()
+    }
+    return Minute(
+        events=later["events"] - before["events"],
+        failed=later["failed"] - before["failed"],
+        seconds=_less(later["seconds"], before["seconds"]),
+        targets={name: each for name, each in targets.items() if each["reasons"]},
+    )
 
 
-class _Reading(NamedTuple):
-    """The numbers at one time."""
-
-    events: float
-    failed: float
-    seconds: Sequence[int]
-    targets: Mapping[str, _TargetReading]
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> _Reading:
-        events = sum(metrics.events.values())
-        return cls(
-            events,
-            events - metrics.events[SUCCESS],
-            tuple(metrics.event_seconds.counts),
-            {
-                name: _TargetReading(dict(numbers.attempts), tuple(numbers.attempt_seconds.counts))
-                for name, numbers in metrics.targets.items()
-            },
-        )
-
-    def until(self, later: _Reading) -> Minute:
-        """What has come since. A target that is new in the configuration began at nothing."""
-        targets = {
-            name: self.targets[name].until(now)
-            if name in self.targets
-            else _TargetReading({}, [0] * len(now.seconds)).until(now)
-            for name, now in later.targets.items()
-        }
-        return Minute(
-            events=int(later.events - self.events),
-            failed=int(later.failed - self.failed),
-            seconds=_less(later.seconds, self.seconds),
-            targets={name: each for name, each in targets.items() if each["reasons"]},
-        )
+def _target_grown(later: TargetMinute, before: TargetMinute | None) -> TargetMinute:
+    """One that is new in the configuration began at nothing."""
+    if before is None:
+        before = TargetMinute(reasons={}, seconds=[0] * len(later["seconds"]))
+    grown = {each: n - before["reasons"].get(each, 0) for each, n in later["reasons"].items()}
+    return TargetMinute(
+        reasons={reason: count for reason, count in grown.items() if count > 0},
+        seconds=_less(later["seconds"], before["seconds"]),
+    )
 
 
 def _less(later: Sequence[int], before: Sequence[int]) -> list[int]:
