@@ -17,7 +17,7 @@ from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
 from router.model import ConfigInvalid, Problem
-from router.net import gently, stay_behind
+from router.net import gently, happens, stay_behind
 from router.telemetry import Log, Metrics, place_of
 
 T = TypeVar("T")
@@ -126,13 +126,9 @@ class Reload:
 
     async def _next_turn(self) -> bool:
         """Wait for the next look; whether somebody asked for it."""
-        try:
-            async with asyncio.timeout(LOOK_EVERY):
-                await self._asked.wait()
-        except TimeoutError:
-            return False
-        self._asked.clear()
-        return True
+        if asked := await happens(self._asked, LOOK_EVERY):
+            self._asked.clear()
+        return asked
 
     async def _looked(self, source: Source, asked: bool) -> bool:
         """Whether what the file says now is in force."""

@@ -33,6 +33,6 @@ if TYPE_CHECKING:
         share_out,
     )
     from router.net.server_tls import listener_tls, listener_warnings, pair_of
-    from router.net.timer import TICK, Timer
+    from router.net.timer import TICK, Timer, happens
 
 __getattr__ = on_demand(__name__)

@@ -1,4 +1,4 @@
-"""A deadline that is set anew many times, and rarely comes: one timer of the loop serves all."""
+"""Deadlines: one that is set anew many times, and rarely comes; and a wait with an end to it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ def _nobody() -> None:
     """Whom an ended timer rings."""
 
 
+async def happens(event: asyncio.Event, within: float) -> bool:
+    """Wait for it, at most for so many seconds; whether it is set."""
+    try:
+        async with asyncio.timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 class Timer:
-    """Calls `ring` once `due` has come, by `clock`, in seconds."""
+    """Calls `ring` once `due` has come, by `clock`, in seconds: one of the loop's serves all."""
 
     def __init__(
         self,

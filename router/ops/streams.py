@@ -11,12 +11,13 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from router.archive import EventLine, ToldCaller, happening, match_shape
 from router.config import Holder
+from router.net import happens
 from router.ops.answers import Processes, Topic
 from router.routing import Glob
 from router.telemetry import utc
@@ -87,9 +88,7 @@ class Stream:
         await self._begun.wait()
         yield chunk_of("beat", {"at": utc(time.time())})
         while not self._is_over:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_EVERY):
-                    await self._news.wait()
+            await happens(self._news, BEAT_EVERY)
             self._news.clear()
             chunk = self._take()
             yield chunk or chunk_of("beat", {"at": utc(time.time())})

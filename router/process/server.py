@@ -15,7 +15,7 @@ from typing import Any, cast
 import uvicorn
 
 from router.contract import refusal
-from router.net import BACKLOG, bar, url_of, waiting
+from router.net import BACKLOG, bar, happens, url_of, waiting
 from router.net.http.connection import Connection
 from router.net.http.deadlines import sweep
 from router.net.http.handshakes import Handshakes
@@ -161,7 +161,7 @@ class Server(uvicorn.Server):
         await self._stopped.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await _pause(self._drain_delay, self._hurried)
+        await happens(self._hurried, self._drain_delay)
         await self._close()
         if not await self._finished(self._drain_timeout, self._hurried):
             await self._give_up()
@@ -262,10 +262,3 @@ async def lifespan(app: Asgi, state: dict[str, Any]) -> AsyncIterator[None]:
     finally:
         asked.put_nowait({"type": "lifespan.shutdown"})
         await running
-
-
-async def _pause(seconds: float, unless: asyncio.Event) -> None:
-    """Let that time pass, or less of it."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await unless.wait()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from router.config import LOOK_EVERY
 from router.model import RouterError
+from router.net import happens
 from router.telemetry import Log, place_of
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Watch(Generic[T]):
 
     async def serve(self) -> None:
         before = self._seen
-        while not await self._is_stopped():
+        while not await happens(self._stopped, self._every):
             found = await asyncio.to_thread(self._look)
             if found == before:
                 self._heed(found)
@@ -60,12 +60,6 @@ class Watch(Generic[T]):
 
     def hurry(self) -> None:
         self.stop()
-
-    async def _is_stopped(self) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._every):
-                return await self._stopped.wait()
-        return False
 
     def _look(self) -> T | str:
         """What they say, or in words why that can't be used."""

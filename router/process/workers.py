@@ -8,13 +8,12 @@ that a signal to the whole group counts once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from router.model import StartFailed
-from router.net import SharedPort
+from router.net import SharedPort, happens
 from router.ops import Reports, Topic
 from router.process.child import Child, Order
 from router.telemetry import Log, Snapshot, lasting, merged
@@ -170,7 +169,7 @@ class Workers:
             wait = self._back_off[min(ends, len(self._back_off)) - 1]
             pid = None if worker is None else worker.pid
             self._log.error("worker_ended", pid=pid, how=failure or ending, again_in=wait)
-            await self._pause(wait)
+            await happens(self._stopped, wait)
 
     async def _run_one(self) -> tuple[Child | None, str]:
         """One worker from its start to its end, and how it ended; None where the system has not
@@ -209,11 +208,6 @@ class Workers:
     @property
     def _any_up(self) -> bool:
         return any(worker.since is not None for worker in self._workers)
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
 
     def _order(self, order: Order) -> None:
         for worker in self._workers:
