@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
@@ -59,17 +59,8 @@ _TYPES = {
 INDEX = "index.html"
 
 
-@dataclass(frozen=True, slots=True)
-class PageFile:
-    """One file of the page as it is served: read once, with its type and its mark."""
-
-    content: bytes
-    type: str
-    etag: str
-
-
-def page_files() -> dict[str, PageFile]:
-    """All of them, by their paths below its folder. Nothing else can be asked for."""
+def page_files() -> dict[str, Response]:
+    """All of the page, by paths below its folder: read once. Nothing else can be asked for."""
     return {
         str(path.relative_to(_FOLDER)): _file(path)
         for path in sorted(_FOLDER.rglob("*"))
@@ -77,10 +68,10 @@ def page_files() -> dict[str, PageFile]:
     }
 
 
-def _file(path: Path) -> PageFile:
+def _file(path: Path) -> Response:
     content = path.read_bytes()
-    mark = sha256(content).hexdigest()[:32]
-    return PageFile(content, _TYPES[path.suffix], f'"{mark}"')
+    etag = f'"{sha256(content).hexdigest()[:32]}"'
+    return Response(content, headers={"content-type": _TYPES[path.suffix], "etag": etag})
 
 
 class OpsPort:
@@ -109,10 +100,9 @@ class OpsPort:
         file = self._files.get(request.path_params.get("file", INDEX))
         if file is None:
             raise HTTPException(404)
-        headers = {"content-type": file.type, "etag": file.etag}
-        if request.headers.get("if-none-match") == file.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(file.content, headers=headers)
+        etag = file.headers["etag"]
+        is_known = request.headers.get("if-none-match") == etag
+        return Response(status_code=304, headers={"etag": etag}) if is_known else file
 
 
 def limits_of(callbacks: Limits) -> Limits:
