@@ -96,17 +96,7 @@ def _filled(message: str, args: Any) -> str:
 
 
 def _shown(value: object) -> object:
-    return value if isinstance(value, int | float) else _Kind(value)
-
-
-class _Kind:
-    """Stands for a value whose text is not shown."""
-
-    def __init__(self, value: object) -> None:
-        self._name = type(value).__name__
-
-    def __repr__(self) -> str:
-        return self._name
+    return value if isinstance(value, int | float) else type(value).__name__
 
 
 def _place(kind: type[BaseException], trace: TracebackType | None) -> str:
