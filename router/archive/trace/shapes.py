@@ -6,7 +6,7 @@ archive have them. `what` tells which form a match or a step has.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, cast
 
 from router.archive.trace.finding import Match
 from router.archive.trace.happenings import AtTarget, LateAttempt, LateKind, ToldCaller
@@ -264,16 +264,5 @@ def _late(late: LateAttempt) -> LateShape:
 
 
 def _at_target(each: AtTarget) -> AtTargetShape:
-    return {
-        "target": each.target,
-        "as": each.role,
-        "reason": each.reason,
-        "skipped": each.skipped,
-        "ms": each.ms,
-        "status": each.status,
-        "code": each.code,
-        "msg": each.msg,
-        "detail": each.detail,
-        "joined": each.joined,
-        "late": each.late,
-    }
+    named = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
+    return cast("AtTargetShape", {shown: getattr(each, name) for shown, name in named})
