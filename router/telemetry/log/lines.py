@@ -89,7 +89,8 @@ class Lines:
 
     def _line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
         if self.is_json:
-            return _json_line(stamp, level, happening, fields)
+            members = {"time": stamp, "level": level, "happening": happening, **fields}
+            return _quickly(members) or _ENCODER.encode(members).encode("ascii") + b"\n"
         line = self._console.line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
@@ -207,18 +208,9 @@ _ENCODER: Final = json.JSONEncoder(
 )
 
 
-def _json_line(stamp: str, level: Level, happening: str, fields: Fields) -> bytes:
-    return _encoded({"time": stamp, "level": level, "happening": happening, **fields})
-
-
-def _encoded(members: dict[str, Any]) -> bytes:
-    """JSON in printable ASCII, and a line break."""
-    return _quickly(members) or _ENCODER.encode(members).encode("ascii") + b"\n"
-
-
 def _quickly(members: dict[str, Any]) -> bytes | None:
-    """The same in a tenth of the time, where orjson can: it leaves DEL and what is not ASCII as it
-    is, and among that may be what a terminal obeys."""
+    """JSON in printable ASCII and a line break, in a tenth of `_ENCODER`'s time, where orjson can:
+    it leaves DEL and what is not ASCII as it is, and among that may be what a terminal obeys."""
     try:
         line = orjson.dumps(members, kind, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a key that is no text, an integer of more than 64 bits
