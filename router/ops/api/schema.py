@@ -8,7 +8,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NamedTuple,
     NotRequired,
     Union,
     get_args,
@@ -18,19 +17,13 @@ from typing import (
 
 JsonSchema = dict[str, Any]
 
-
-class Keyword(NamedTuple):
-    """One more that a type's schema has."""
-
-    name: str
-    value: str
-
+# What a type is annotated with is one more keyword of its schema.
 
 #: A time, as ISO 8601 has it, in UTC.
-Time = Annotated[str, Keyword("format", "date-time")]
+Time = Annotated[str, ("format", "date-time")]
 
 #: Server-sent events.
-EventStream = Annotated[str, Keyword("contentMediaType", "text/event-stream")]
+EventStream = Annotated[str, ("contentMediaType", "text/event-stream")]
 
 _PLAIN: dict[Any, JsonSchema] = {
     str: {"type": "string"},
