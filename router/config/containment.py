@@ -68,7 +68,6 @@ class BreakerSection(Section):
         Number(1, 10_000),
         "Of fewer attempts than this it takes no notice.",
         default=_BY_DEFAULT.of_at_least,
-        written=_BY_DEFAULT.of_at_least,
     )
     within = Key(
         Duration("1s", "10m"),
@@ -87,7 +86,6 @@ class BreakerSection(Section):
         "Whether the target's own refusal of an event (a code that is not 000, or a 4xx other than "
         "408 and 429) is a failure: it does answer.",
         default=_BY_DEFAULT.refusals,
-        written=_BY_DEFAULT.refusals,
     )
 
     @property

@@ -35,7 +35,9 @@ class Key(Generic[T]):
         self.about = about
         self.default = default
         self.required = required
-        #: The default as the file would have it.
+        if written is None and not required and isinstance(default, str | int) and default != "":
+            written = default
+        #: The default as the file would have it; a word, a number or a boolean is its own.
         self._written = written
 
     def __set_name__(self, owner: type, name: str) -> None:

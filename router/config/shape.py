@@ -76,7 +76,7 @@ def _waits(about: str) -> Key[tuple[float, ...]]:
 
 
 def _retries(about: str) -> Key[int]:
-    return Key(Number(0, 1000), about, default=20, written=20)
+    return Key(Number(0, 1000), about, default=20)
 
 
 class EbaasSection(Section):
@@ -94,7 +94,6 @@ class EbaasSection(Section):
         Choice("mirror", "ok"),
         "The HTTP status of replies: the code's own, or 200 whatever the code is.",
         default="mirror",
-        written="mirror",
     )
     token = Key(
         ListOf(TOKEN, alone=True),
@@ -106,7 +105,6 @@ class EbaasSection(Section):
         TOKEN_HEADER,
         "Another header that has the token, and nothing but the token.",
         default=AUTHORIZATION,
-        written=AUTHORIZATION,
     )
     allow_from = Key(
         ListOf(Cidr(), alone=True),
@@ -138,13 +136,11 @@ class Policy(Section):
         Choice("code", "status"),
         'What counts as acknowledged: a 2xx whose JSON has code "000", or any 2xx (status).',
         default="code",
-        written="code",
     )
     max_in_flight = Key(
         Number(1, 10_000),
         "The most attempts that one process has in flight to the target.",
         default=64,
-        written=64,
     )
     breaker: Key[BreakerSection | None] = Key(
         Switch(BreakerSection),
@@ -182,7 +178,6 @@ class TargetSection(Policy):
         "No attempt is made: optional deliveries wait in the queue, events that require the target "
         "fail.",
         default=False,
-        written=False,
     )
     owner = Key(
         Text("a string"), "Who answers for the target; repeated in logs and alerts.", default=""
@@ -232,7 +227,6 @@ class RoutesFile(Section):
         "What happens to an event that no route matches: a failure, or a 000. It is logged "
         "either way.",
         default="reject",
-        written="reject",
     )
     ebaas = Key(EbaasSection, "The caller, and how it retries.", default=EbaasSection.blank())
     queue = Key(

@@ -59,7 +59,6 @@ class TlsSection(Section):
         Boolean(),
         "The target's certificate is not looked at: whoever is on the way can read and answer.",
         default=False,
-        written=False,
     )
 
 

@@ -55,7 +55,6 @@ class CaseSection(Section):
         LiteralBoolean(),
         "false: the event may have other targets too. Otherwise it has those of the case alone.",
         default=True,
-        written=True,
     )
 
     @classmethod
