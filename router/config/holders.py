@@ -67,11 +67,6 @@ class Holders:
     #: What is dubious, for people.
     warnings: tuple[str, ...] = field(compare=False, default=())
 
-    @property
-    def named(self) -> tuple[Holder, ...]:
-        """Each holder once."""
-        return tuple(dict.fromkeys(holder for _, holder in self.tokens))
-
 
 class HolderSection(Section):
     name = Key(
