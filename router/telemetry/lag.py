@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 
@@ -16,9 +15,6 @@ PERIOD = 0.25
 
 #: From which lag on it is complained of, in seconds.
 SLOW = 0.25
-
-#: The shortest time between two complaints, in seconds; what comes meanwhile is summed up.
-QUIET = 60.0
 
 #: How many measurements `worst` looks back: a minute.
 _LATELY = round(60 / PERIOD)
@@ -38,9 +34,6 @@ class Watchdog:
         self._log = log
         self._period = period
         self._lately: deque[float] = deque(maxlen=_LATELY)
-        #: Lags that are not complained of yet.
-        self._slow: list[float] = []
-        self._quiet_until = -math.inf
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -65,25 +58,12 @@ class Watchdog:
         now = loop.time()
         lag = max(0.0, now - self._due)
         self._arm(loop)
-        self.note(lag, now)
+        self.note(lag)
         self.minutes.look(time.time())
 
-    def note(self, lag: float, now: float) -> None:
-        """Take one measurement that was made at that time."""
+    def note(self, lag: float) -> None:
+        """Take one measurement."""
         self._metrics.loop_lag.observe(lag)
         self._lately.append(lag)
         if lag > SLOW:
-            self._slow.append(lag)
-        if self._slow and now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            self._complain()
-
-    def _complain(self) -> None:
-        worst, together = max(self._slow), sum(self._slow)
-        self._log.warning(
-            "loop_lag",
-            times=len(self._slow),
-            worst_ms=round(worst * 1000),
-            together_ms=round(together * 1000),
-        )
-        self._slow.clear()
+            self._log.warning("loop_lag", ms=round(lag * 1000))

@@ -24,6 +24,7 @@ SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "store": ("error",),
     "store_back": (),
     "fault": ("at",),
+    "loop_lag": (),
     "library": ("library", "message", "at"),
 }
 
