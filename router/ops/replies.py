@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from router.config import Explained, RefusedEvent, Standing, explained, refused
 from router.model import Event, Refused
 from router.ops.answers import Answer, Answers, Topic
 from router.ops.report import Report
-from router.ops.table import reloads_of, table_of
+from router.ops.table import table_of
 from router.store import Node, node_shape
 from router.telemetry import Log, Minutes
 
 if TYPE_CHECKING:
     from router.contract.intake import Intake
-
-
-class HeardFacts(TypedDict):
-    """What a log has had since it was asked for last: lines of JSON, and how many more."""
-
-    lines: list[str]
-    dropped: int
 
 
 def answers_of(
@@ -39,19 +33,14 @@ def answers_of(
         Topic.REPORT: lambda _: report(),
         Topic.NODE: lambda _: node_shape(describe()),
         Topic.MINUTES: lambda _: minutes.told(),
-        Topic.HEARD: lambda bodies: heard_of(log, bodies=bodies),
-        Topic.RELOADS: lambda _: reloads_of(standing),
+        Topic.HEARD: lambda bodies: log.heard(bodies=bodies),
+        Topic.RELOADS: lambda _: [asdict(each) for each in standing.reloads],
     }
     aside: dict[Topic, Answer] = {
         Topic.TABLE: lambda _: table_of(standing),
         Topic.EXPLAIN: partial(_explain, standing, intake),
     }
     return Answers(here, aside, log)
-
-
-def heard_of(log: Log, *, bodies: bool) -> HeardFacts:
-    heard = log.heard(bodies=bodies)
-    return HeardFacts(lines=[line.decode("ascii") for line in heard.lines], dropped=heard.dropped)
 
 
 def _explain(standing: Standing, intake: Intake, what: Any) -> Explained | RefusedEvent:

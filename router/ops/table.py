@@ -52,16 +52,6 @@ class TableFacts(TypedDict):
     routes: list[RouteFacts]
 
 
-class ReloadFacts(TypedDict):
-    """One reload; Unix time, in seconds."""
-
-    at: float
-    #: `""` where it was refused.
-    hash: str
-    changes: list[str]
-    problems: list[str]
-
-
 def table_of(standing: Standing) -> TableFacts:
     config = standing.config
     return TableFacts(
@@ -72,14 +62,6 @@ def table_of(standing: Standing) -> TableFacts:
         targets={name: _target(each) for name, each in config.table.targets.items()},
         routes=[_route(each) for each in config.table.routes_as_written],
     )
-
-
-def reloads_of(standing: Standing) -> list[ReloadFacts]:
-    """Newest first."""
-    return [
-        ReloadFacts(at=each.at, hash=each.hash, changes=[*each.changes], problems=[*each.problems])
-        for each in standing.reloads
-    ]
 
 
 def _target(target: Target) -> TargetFacts:

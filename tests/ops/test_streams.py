@@ -21,7 +21,6 @@ from router.ops.api.application import api_routes
 from router.ops.api.endpoint import Asked
 from router.ops.api.rejected import Rejected
 from router.ops.api.stream import STREAM, stream
-from router.ops.replies import heard_of
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
 from router.routing import Glob
 from router.telemetry import Log
@@ -57,7 +56,7 @@ class Listened:
         report = {"status": {"targets": targets}}
         here = {
             Topic.REPORT: lambda _: report,
-            Topic.HEARD: lambda bodies: heard_of(self.log, bodies=bodies),
+            Topic.HEARD: lambda bodies: self.log.heard(bodies=bodies),
         }
         self.streams = Streams(Alone(Answers(here, {}, self.log)))
 

@@ -11,7 +11,7 @@ from router.ops.api.params import LONGEST_TEXT
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import Time
 from router.ops.api.view import View
-from router.ops.table import ReloadFacts, RouteFacts
+from router.ops.table import RouteFacts
 from router.telemetry import utc
 
 
@@ -62,7 +62,7 @@ async def routes(asked: Asked) -> RoutesShape:
 
 async def _reloads(asked: Asked) -> list[ReloadShape]:
     """As the process has them that has seen the most."""
-    known: list[list[ReloadFacts]] = await asked.parts.processes.ask(Topic.RELOADS)
+    known: list[list[dict[str, Any]]] = await asked.parts.processes.ask(Topic.RELOADS)
     return [
         ReloadShape(
             at=utc(each["at"]),

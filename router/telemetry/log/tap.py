@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from router.telemetry.log.console import Fields, Level
 from router.telemetry.log.lines import Lines, with_payload
@@ -20,10 +20,11 @@ TAP_BODIES = 1024 * 1024
 TAP_LASTS = 5.0
 
 
-class Heard(NamedTuple):
+class Heard(TypedDict):
     """What has been written since it was asked for last."""
 
-    lines: list[bytes]
+    #: Of JSON.
+    lines: list[str]
     #: How many lines more there were.
     dropped: int
 
@@ -66,8 +67,8 @@ class Tap:
         self._asked, self._bodies = self._clock(), bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
-        return Heard([self._line(each) for each in waiting], dropped)
+        return Heard(lines=[self._line(each) for each in waiting], dropped=dropped)
 
-    def _line(self, each: _Line) -> bytes:
+    def _line(self, each: _Line) -> str:
         line = self._lines.line(each.at, each.level, each.happening, each.fields)
-        return b"".join(with_payload(line, each.body)) if each.body else line
+        return (b"".join(with_payload(line, each.body)) if each.body else line).decode("ascii")
