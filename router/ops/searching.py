@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from router.archive import (
     Match,
@@ -27,6 +27,7 @@ from router.config import Settings, archive_folder
 from router.model import StartFailed
 from router.net import stay_behind
 from router.store import Ops, StoreLimits, look_into
+from router.telemetry import utc
 
 
 class SearchedFor(TypedDict):
@@ -47,12 +48,12 @@ class SearchedFor(TypedDict):
     event: NotRequired[str]
 
 
-class LookedIn(TypedDict):
-    """Where was looked, and how far back that reaches; null where nothing is there, or all of what
-    is not settled."""
+class LookedInShape(TypedDict):
+    """Where was looked, and how far back it reaches."""
 
-    name: Literal["archive", "store"]
-    back_to: float | None
+    name: str
+    #: Null where nothing is there, or all of what is not settled.
+    back_to: Annotated[str, ("format", "date-time")] | None
 
 
 class Found(TypedDict):
@@ -61,7 +62,7 @@ class Found(TypedDict):
     events: list[MatchShape]
     #: There are more than were asked for.
     more: bool
-    looked_in: list[LookedIn]
+    looked_in: list[LookedInShape]
     #: Lines that could not be read.
     skipped: int
     story: StoryShape | None
@@ -111,9 +112,12 @@ def _told(
     *,
     more: bool,
 ) -> Found:
-    looked_in = [LookedIn(name="archive", back_to=since) for since in sources.reach.values()]
+    looked_in = [
+        LookedInShape(name=name, back_to=None if since is None else utc(since))
+        for name, since in sources.reach.items()
+    ]
     if ops is not None:
-        looked_in.append(LookedIn(name="store", back_to=None))
+        looked_in.append(LookedInShape(name="store", back_to=None))
     return Found(
         events=events,
         more=more,

@@ -9,19 +9,10 @@ from router.ops.api.concern import Concern
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, moment, number, texts
 from router.ops.api.rejected import Rejected, nothing_there
-from router.ops.api.schema import Time
-from router.ops.searching import SearchedFor
-from router.telemetry import utc
+from router.ops.searching import LookedInShape, SearchedFor
 
 #: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
-
-
-class LookedInShape(TypedDict):
-    """Where was looked, and how far back it reaches."""
-
-    name: str
-    back_to: Time | None
 
 
 class EventsShape(TypedDict):
@@ -58,13 +49,7 @@ async def events(asked: Asked) -> EventsShape:
     return EventsShape(
         events=[m for each in found["events"] if (m := concern.match(each)) is not None],
         more=found["more"],
-        looked_in=[
-            LookedInShape(
-                name=each["name"],
-                back_to=None if each["back_to"] is None else utc(each["back_to"]),
-            )
-            for each in found["looked_in"]
-        ],
+        looked_in=found["looked_in"],
         skipped=found["skipped"],
     )
 
