@@ -25,6 +25,7 @@ from router.store.sqlite.file import connect
 from router.store.sqlite.known import MOST_KNOWN
 from router.store.sqlite.ops import SqliteOps
 from tests.support import records
+from tests.support.effort import LONG
 from tests.support.records import NOW, T, steps_of
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +112,7 @@ async def test_what_another_process_adds_is_found(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if LONG else 2))
 async def test_it_says_what_a_look_says(path: Path, seed: int) -> None:
     """Two processes' stores, events that come and go, and connections that are opened anew."""
     choice = random.Random(seed)
@@ -358,7 +359,7 @@ async def test_a_connection_that_ends_beside_one_that_begins(path: Path) -> None
 
     beside = asyncio.create_task(asyncio.to_thread(come_and_go))
     try:
-        for number in range(300):
+        for number in range(300 if LONG else 100):
             await add(store, number)
             store._close_reader()
             with pytest.raises(ZeroDivisionError):  # after which the writer opens the file anew
