@@ -37,7 +37,7 @@ class Carrier(Protocol):
 
 class HangUp:
     """Whether the caller has hung up. It belongs to no loop, and tells of it in the moment that it
-    happens; a future would cost ten times as much to make."""
+    happens."""
 
     __slots__ = ("_told", "is_done")
 
