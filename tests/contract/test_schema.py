@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft201909Validator, Draft202012Validator
 
 from router.contract.schema import Schema, shipped_schema
+from router.contract.schema.fault import SchemaFault
 from router.model.errors import StartFailed
 from tests.support.command import ROOT
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
+
+SEVEN, OLD = (each.META_SCHEMA["$schema"] for each in (Draft7Validator, Draft201909Validator))
 
 NAMES = ("a", "event_key", "changes", "é")
 TYPES = ("string", "null", "boolean", "integer", "number", "array", "object")
@@ -176,6 +179,39 @@ def test_a_schema_may_refer_to_itself_further_down() -> None:
     assert fault.path == ("next", "next", "name")
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$schema": SEVEN, "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": "string"}}},
+        {"items": {"$ref": "#/shared/a"}, "shared": {"a": {"type": "string"}}},
+        {
+            "$schema": SEVEN,
+            "items": {"$ref": "#/definitions/a", "not": {"$ref": "#/items"}},
+            "definitions": {"a": {"type": "string"}},
+        },
+        {"items": {"type": "string", "then": {"$ref": "#/items"}}},
+    ],
+)
+def test_what_is_only_found_by_a_reference_is_a_schema_too(document: dict[str, Any]) -> None:
+    """Wherever it stands; and a cycle is none where its dialect passes it over."""
+    schema = Schema(document, "s.json")
+    assert [*schema.faults(["a"])] == []
+    assert [fault.path for fault in schema.faults([1])] == [(0,)]
+
+
+def test_what_is_nested_too_deeply_for_a_rule_is_a_fault() -> None:
+    """Wherever Python is at its end: in Rust it is a panic, which is no Exception."""
+    schema, value = Schema({"properties": {"a": {"if": {"$ref": "#"}}}}, "s.json"), dict[str, Any]()
+    for _ in range(600):
+        value = {"a": value}
+
+    def from_deeper(frames: int) -> list[SchemaFault]:
+        return from_deeper(frames - 1) if frames else [*schema.faults(value)]
+
+    for frames in range(40):
+        assert [fault.keyword for fault in from_deeper(frames)] == ["not computable"]
+
+
 def faults_at_once(document: dict[str, Any], value: Any) -> bool:
     began = time.thread_time()
     found = list(Schema(document, "s.json").faults(value))
@@ -193,13 +229,16 @@ def faults_at_once(document: dict[str, Any], value: Any) -> bool:
         ({"$ref": "#"}, "s.json: at /: what it refers to refers to it"),
         ({"$defs": {"a": {"anyOf": [True, {"$ref": "#/$defs/a"}]}}}, "at /$defs/a"),
         ({"dependentSchemas": {"a": {"not": {"$ref": "#"}}}}, "what it refers to refers to it"),
-        ({"properties": {"a": {"$ref": "#/properties"}}}, "at /properties/a: $ref"),
+        ({"properties": {"a": {"$ref": "#/required"}}, "required": []}, "at /properties/a: $ref"),
+        ({"items": {"$ref": "#/x"}, "x": {"type": 5}}, "or to no schema in it"),
+        ({"items": {"$ref": "#/x"}, "x": {"pattern": "(?=a)b"}}, "at /x: the pattern"),
+        ({"$schema": OLD, "$recursiveRef": "#"}, "what it refers to refers to it"),
         ({"items": {"$ref": "#/type"}, "type": "object"}, "or to no schema in it"),
         ({"items": {"$ref": "#/allOf/x"}, "allOf": [{}]}, "or to no schema in it"),
         ({"$schema": 5}, "at /$schema: an unknown dialect"),
         ({"$schema": []}, "at /$schema: an unknown dialect"),
         ({"$schema": "http://["}, "at /$schema: an unknown dialect"),
-        ({"$id": "urn:a", "items": {"$id": "http://["}}, "an $id in it is no URI"),
+        ({"$id": "urn:a", "items": {"$id": "http://["}}, "an $id or a reference in it is no URI"),
     ],
 )
 def test_what_can_not_be_judged_by_ends_the_start(document: dict[str, Any], says: str) -> None:

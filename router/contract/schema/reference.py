@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, cast
 
 from jsonschema import ValidationError
 from jsonschema.exceptions import SchemaError
-from jsonschema.validators import Draft202012Validator, extend, validator_for
+from jsonschema.validators import (
+    Draft3Validator,
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft202012Validator,
+    extend,
+    validator_for,
+)
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
@@ -44,8 +52,11 @@ _KINDS: dict[str, FaultKind] = {
 }
 
 
+#: Dialects in which all that stands beside a `$ref` counts for nothing.
+_ALONE = (Draft3Validator, Draft4Validator, Draft6Validator, Draft7Validator)
+
 #: Keywords whose schemas judge the value that theirs does, by themselves, in a list, or by name.
-_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "not")
 _IN_PLACE_BY_NAME = ("dependentSchemas", "dependencies")
 
 
@@ -57,7 +68,7 @@ class Reference:
         if not isinstance(document, dict | bool):
             raise StartFailed(f"{name}: a schema is a JSON object")
         dialect = _dialect(document, name)
-        _check_parts(document, dialect.META_SCHEMA["$schema"], name)
+        _check_parts(document, dialect, name)
         if isinstance(document, dict):
             # By its `$schema` a part that refers to the whole would get the validator as it comes.
             document = {key: value for key, value in document.items() if key != "$schema"}
@@ -69,8 +80,15 @@ class Reference:
         try:
             for error in self._validator.iter_errors(value):
                 yield from _faults_of(error)
-        except (ArithmeticError, RecursionError):
+        except BaseException as error:
+            if not (isinstance(error, ArithmeticError | RecursionError) or _is_panic(error)):
+                raise
             yield SchemaFault((), "rule", keyword="not computable")
+
+
+def _is_panic(error: BaseException) -> bool:
+    """A RecursionError that came while rpds, which jsonschema finds references by, was asked."""
+    return type(error).__name__ == "PanicException"
 
 
 def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
@@ -90,23 +108,19 @@ def _dialect(document: dict[str, Any] | bool, name: str) -> Any:
     return dialect
 
 
-def _check_parts(document: Any, dialect: str, name: str) -> None:
+def _check_parts(document: Any, dialect: Any, name: str) -> None:
     """Raises StartFailed for the first part that is valid, but can't be used."""
-    resource = Resource.from_contents(document, default_specification=specification_with(dialect))
     try:
-        base = resource.id() or ""
-        registry: Registry[Any] = Registry().with_resource(base, resource)
-        parts = [*_parts(resource, registry.resolver(base))]
-    except ValueError:
-        raise StartFailed(f"{name}: an $id in it is no URI") from None
-    schemas = {id(part.contents) for part in parts}
-    keywords = {keyword for part in parts for keyword in part.contents}
-    for part in parts:
-        trouble = _trouble(part, schemas, is_top=part.contents is document)
+        parts = _parts(document, dialect)
+    except (AttributeError, TypeError, ValueError):
+        raise StartFailed(f"{name}: an $id or a reference in it is no URI") from None
+    keywords = {keyword for part in parts.values() for keyword in part.contents}
+    for part in parts.values():
+        trouble = _trouble(part, is_top=part.contents is document)
         if trouble:
             raise StartFailed(f"{name}: at {_place_of(id(part.contents), document)}: {trouble}")
     try:
-        TopologicalSorter({id(part.contents): part.in_place for part in parts}).prepare()
+        TopologicalSorter({at: part.in_place for at, part in parts.items()}).prepare()
     except CycleError as error:
         place = _place_of(error.args[1][0], document)
         raise StartFailed(f"{name}: at {place}: what it refers to refers to it") from None
@@ -119,42 +133,66 @@ class _Part(NamedTuple):
     """A schema, the whole or one in it, that is not only true or false."""
 
     contents: dict[str, Any]
-    #: By keyword, where each of its references leads; None: out of the file, or nowhere.
+    #: By keyword, where each of its references leads; None: out of the file, or to no schema.
     references: dict[str, Any]
+    #: Whether a reference is all that counts, as in old dialects.
+    refers_alone: bool
 
     @property
     def in_place(self) -> list[int]:
         """The `id` of each that judges the very same value."""
-        inner = [self.contents.get(keyword) for keyword in _IN_PLACE]
-        named = [self.contents.get(keyword) for keyword in _IN_PLACE_BY_NAME]
+        contents = {} if self.refers_alone else self.contents
+        inner = [contents.get(keyword) for keyword in _IN_PLACE]
+        if "if" in contents:
+            inner += [contents["if"], contents.get("then"), contents.get("else")]
+        named = [contents.get(keyword) for keyword in _IN_PLACE_BY_NAME]
         lists = [each for each in inner if isinstance(each, list)]
         dicts = [each.values() for each in named if isinstance(each, dict)]
         return [id(each) for each in chain(inner, self.references.values(), *lists, *dicts)]
 
 
-def _parts(resource: Any, resolver: Any) -> Iterator[_Part]:
-    if isinstance(resource.contents, dict):
-        yield _Part(resource.contents, _references(resource.contents, resolver))
-    for part in resource.subresources():
-        yield from _parts(part, resolver.in_subresource(part))
+def _parts(document: Any, dialect: Any) -> dict[int, _Part]:
+    """All schemas in it by their `id`, those included that are only found by a reference."""
+    kind = specification_with(dialect.META_SCHEMA["$schema"])
+    resource = Resource.from_contents(document, default_specification=kind)
+    base = resource.id() or ""
+    registry: Registry[Any] = Registry().with_resource(base, resource)
+    waiting: list[tuple[Resource[Any], Any]] = [(resource, registry.resolver(base))]
+    parts: dict[int, _Part] = {}
+    while waiting:
+        part, resolver = waiting.pop()
+        waiting += [(sub, resolver.in_subresource(sub)) for sub in part.subresources()]
+        schema = part.contents
+        if isinstance(schema, dict) and id(schema) not in parts:
+            found = _references(schema, resolver, dialect)
+            leads = {keyword: each and each.contents for keyword, each in found.items()}
+            parts[id(schema)] = _Part(schema, leads, "$ref" in schema and dialect in _ALONE)
+            waiting += [
+                (kind.create_resource(each.contents), each.resolver)
+                for each in found.values()
+                if each is not None and id(each.contents) not in parts
+            ]
+    return parts
 
 
-def _references(schema: dict[str, Any], resolver: Any) -> dict[str, Any]:
-    leads: dict[str, Any] = {}
-    for keyword in ("$ref", "$dynamicRef"):
+def _references(schema: dict[str, Any], resolver: Any, dialect: Any) -> dict[str, Any]:
+    """What is found by each reference of a schema; None for what is no schema."""
+    found: dict[str, Any] = {}
+    for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         if isinstance(schema.get(keyword), str):
-            leads[keyword] = None
-            with suppress(Unresolvable, ValueError):  # for "#/allOf/x"
-                leads[keyword] = resolver.lookup(schema[keyword]).contents
-    return leads
+            found[keyword] = None
+            with suppress(Unresolvable, ValueError, SchemaError):  # ValueError for "#/allOf/x"
+                leads = resolver.lookup(schema[keyword])
+                dialect.check_schema(leads.contents)
+                found[keyword] = leads
+    return found
 
 
-def _trouble(part: _Part, schemas: set[int], *, is_top: bool) -> str:
-    """Why a schema can't be used, its own parts aside; `""` where it can. `schemas` has the `id` of
-    each that has been checked: any other place may have anything."""
+def _trouble(part: _Part, *, is_top: bool) -> str:
+    """Why a schema can't be used, its own parts aside; `""` where it can."""
     schema = part.contents
     for keyword, found in part.references.items():
-        if not isinstance(found, bool) and id(found) not in schemas:
+        if found is None:
             return (
                 f"{keyword} {json.dumps(schema[keyword])} leads out of this file, or to no schema"
                 " in it; nothing is fetched: put what it means under $defs"
