@@ -242,8 +242,10 @@ class Queue:
             attempt = await flight
             await self._finish(self._retried(due, attempt, joined, terms))
         finally:
-            # An acknowledgement that is not in the store yet is still to be joined.
-            self._memory.let_go(key, flight)
+            # An acknowledgement that is not in the store yet is still to be joined; one of a
+            # request is that request's to let go.
+            if not joined:
+                self._memory.let_go(key, flight)
 
     def _retried(self, due: Due, attempt: Attempt, joined: bool, terms: Terms) -> Retry:
         now, made = self._store.now(), due.row

@@ -225,11 +225,13 @@ async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> Non
 async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
     """A request that is just calling that target for the same event is not repeated."""
     ending = asyncio.create_task(asyncio.sleep(0.01, YES))
-    scene.memory.attempts["event", "one"] = TargetExchange.by(ending, as_it_came)
+    flight: Flight = TargetExchange.by(ending, as_it_came)
+    scene.memory.attempts["event", "one"] = flight
     await scene.queue("event", "one")
     await scene.until(1)
     assert scene.sent == []
     assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
+    assert scene.memory.attempts["event", "one"] is flight  # until the request has written it too
 
 
 @pytest.mark.parametrize(("attempt", "is_joined"), [(YES, True), (NO, False)])
