@@ -134,8 +134,12 @@ class Reload:
         """Whether what the file says now is in force."""
         try:
             await self._look(source, asked)
-        except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
             self._log.error("fault", at=place_of(error))
+            message = f"can't be taken for a fault of the router: {place_of(error)}"
+            problem = Problem(str(source.path), 0, 0, "", message)
+            if problem not in self.standing.problems:
+                self._refuse((problem,))
             return False
         return self.standing.successful
 
@@ -169,17 +173,11 @@ class Reload:
         except ConfigInvalid as error:
             self._refuse(error.problems)
             return
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
-            self._log.error("fault", at=place_of(error))
-            message = f"can't be read for a fault of the router: {place_of(error)}"
-            self._refuse((Problem(str(source.path), 0, 0, "", message),))
-            return
-        recovered = not self.standing.successful
-        self.standing.successful, self.standing.problems = True, ()
         if loaded.hash != self.standing.config.hash:
             self._swap(loaded, changes)
-        elif asked or recovered:
+        elif asked or not self.standing.successful:
             self._unchanged()
+        self.standing.successful, self.standing.problems = True, ()
 
     def _refuse(self, problems: tuple[Problem, ...]) -> None:
         self.standing.successful, self.standing.problems = False, problems
@@ -212,9 +210,9 @@ class Reload:
         self._log.info("reload", result="unchanged", config=self.standing.config.hash)
 
     def _swap(self, loaded: Config, changes: Changes) -> None:
+        warnings = self._apply(loaded)
         self.standing.config = loaded
         self.standing.since = time.time()
-        warnings = self._apply(loaded)
         self._remember(Reloaded(self.standing.since, loaded.hash, changes.in_words))
         self._metrics.reloads["taken"] += 1
         self._log.info("reload", result="taken", config=loaded.hash, **changes.by_kind)

@@ -364,8 +364,37 @@ async def test_a_fault_of_ours_ends_no_reloading(
     assert [line["happening"] for line in lines] == ["fault", "reload", "reload"]
     assert lines[0]["at"].startswith("KeyError in compared, test_reload.py line ")
     assert lines[1]["problems"] == [
-        f"{file}: can't be read for a fault of the router: {lines[0]['at']}"
+        f"{file}: can't be taken for a fault of the router: {lines[0]['at']}"
     ]
+    assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
+
+
+async def test_what_a_fault_keeps_from_being_taken_is_not_in_force(tmp_path: Path) -> None:
+    """Nobody is told so, and who asks again has it tried again."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    source, metrics, told = Source(file, {}, None), Metrics(), list[bool]()
+    look = source.look()
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+    before = standing.config.hash
+
+    def take(_: Config) -> list[str]:
+        if not told:
+            raise KeyError("one")
+        return []
+
+    reload = Reload((source, look), standing, take, swept, Log(io.StringIO()), metrics)
+    reload.on_look = told.append
+    running = asyncio.create_task(reload.run())
+    file.write_text(table("two"))
+    reload.ask()
+    await until(lambda: told)
+    assert (told, standing.successful, standing.config.hash) == ([False], False, before)
+    reload.ask()
+    await until(lambda: len(told) > 1)
+    running.cancel()
+    assert (told, standing.successful, standing.problems) == ([False, True], True, ())
+    assert standing.config.hash != before
     assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
 
 
