@@ -21,7 +21,7 @@ async def happens(event: asyncio.Event, within: float) -> bool:
         async with asyncio.timeout(within):
             return await event.wait()
     except TimeoutError:
-        return False
+        return event.is_set()
 
 
 class Timer:

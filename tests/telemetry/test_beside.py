@@ -11,6 +11,7 @@ import pytest
 
 from router.telemetry.beside import lasting
 from router.telemetry.log import Log
+from tests.support.command import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -42,3 +43,21 @@ async def test_it_can_be_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stream.getvalue() == ""
+
+
+async def test_a_fault_while_it_is_cancelled_ends_it() -> None:
+    """It is told, and a stop waits for nothing more."""
+    stream = io.StringIO()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ZeroDivisionError
+
+    task = asyncio.create_task(lasting(work, Log(stream, "json")))
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(PATIENCE):
+        await task
+    assert stream.getvalue().count('"fault"') == 1
