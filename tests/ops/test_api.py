@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -336,13 +337,15 @@ def test_a_preview_is_its_makers_alone(router: Console) -> None:
 
 
 def test_the_last_previews_are_kept() -> None:
-    """A hundred of them, however many are made."""
+    """Some of each holder's, however many are made by anybody."""
     previews = Previews()
     action = Action("a-1", Verb.REPLAY, "ops", "--match '*'", 1.0)
+    other = previews.put(Previewed(replace(action, who="ledger"), Selection(), 7))
     tokens = [previews.put(Previewed(action, Selection(), n)) for n in range(MOST_PREVIEWS + 1)]
     assert previews.get(tokens[0]) is None
     found = [previews.get(token) for token in tokens[1:]]
     assert [each and each.number for each in found] == [*range(1, MOST_PREVIEWS + 1)]
+    assert previews.get(other) is not None
 
 
 def test_why_there_is_nothing_to_do(router: Console) -> None:

@@ -207,10 +207,12 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
 
 
 def _previewed(asked: Asked, verb: Verb) -> Previewed:
-    """Raises Rejected for a token that is not of this verb and holder, or of another process."""
+    """Raises Rejected for a token that is not of this verb and holder, or is not known any more."""
     previewed = asked.parts.previews.get(asked.body["token"])
     if previewed is None:
-        raise Rejected(409, "token: is of no preview of this router's run; preview again")
+        raise Rejected(
+            409, "token: is of no preview of this router's run, or of an old one; preview again"
+        )
     if (previewed.action.verb, previewed.action.who) != (verb, asked.holder.name):
         raise Rejected(409, "token: is of another preview; preview again")
     return previewed

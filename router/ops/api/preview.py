@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from router.store import Action, Selection
 
-#: How many are kept; the oldest goes.
-MOST_PREVIEWS = 100
+#: How many are kept of one holder; the oldest goes.
+MOST_PREVIEWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,17 @@ class Previews:
     """They live as long as the process."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Previewed] = {}
+        #: By who made them, and by token.
+        self._kept: dict[str, dict[str, Previewed]] = {}
 
     def put(self, previewed: Previewed) -> str:
         """The token, which nobody guesses."""
         token = secrets.token_urlsafe()
-        self._kept[token] = previewed
-        if len(self._kept) > MOST_PREVIEWS:
-            del self._kept[next(iter(self._kept))]
+        kept = self._kept.setdefault(previewed.action.who, {})
+        kept[token] = previewed
+        if len(kept) > MOST_PREVIEWS:
+            del kept[next(iter(kept))]
         return token
 
     def get(self, token: str) -> Previewed | None:
-        return self._kept.get(token)
+        return next((kept[token] for kept in self._kept.values() if token in kept), None)

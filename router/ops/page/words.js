@@ -443,5 +443,5 @@ export const PROBLEMS = [
     "存储在 $1 秒内没有响应：请缩小范围，或再试一次。"],
   [/^the store can't be opened now: the router's log says why$/, "存储现在无法打开：原因见路由服务的日志。"],
   [/^the router has failed: its log says where$/, "路由服务内部出错：详见其日志。"],
-  [/^token: is of no preview of this router's run; preview again$/, "路由服务已重启：请重新预览。"],
+  [/^token: is of no preview of this router's run, or of an old one; preview again$/, "预览已失效（路由服务已重启，或预览过旧）：请重新预览。"],
 ];
