@@ -133,6 +133,7 @@ class Callbacks:
                     try:
                         await _reply(call, reply_to(outcome), config)
                     except Exception as error:  # noqa: BLE001 - it is seen through all the same
+                        call.replied = None  # for all that is known
                         self._observer.fault(call.request_id, error)
                 return plan, outcome
             accepted = config.unmatched == "accept"
