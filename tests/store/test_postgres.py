@@ -111,6 +111,12 @@ def test_an_address_is_libpqs() -> None:
     assert (parameters["sslmode"], address.schema) == ("verify-full", "blue")
 
 
+def test_an_address_may_name_no_server_but_its_host() -> None:
+    """A socket's folder, say."""
+    parameters = DatabaseAddress.parse("postgresql:///db?host=/run/postgresql").parameters
+    assert (parameters["host"], parameters["dbname"]) == ("/run/postgresql", "db")
+
+
 def test_of_several_servers_the_one_that_takes_writes() -> None:
     """Unless the address asks for another."""
     several = DatabaseAddress.parse("postgresql://a,b/router").parameters

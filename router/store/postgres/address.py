@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from psycopg import Error, conninfo
 
@@ -50,10 +50,10 @@ class DatabaseAddress:
     def of(cls, database: Database, password_file: Path | None = None) -> DatabaseAddress:
         """With libpq's parameters: sslmode, passfile, several hosts and the rest; `schema=` is the
         router's own. Raises SettingInvalid, with nothing in it that may be a password."""
-        url = urlsplit(database.url.reveal())
-        options = parse_qsl(url.query, keep_blank_values=True)
+        url, _, query = database.url.reveal().partition("?")
+        options = parse_qsl(query, keep_blank_values=True)
         rest = [(name, value) for name, value in options if name != "schema"]
-        parameters = _parsed(urlunsplit(url._replace(query=urlencode(rest))))
+        parameters = _parsed(f"{url}?{urlencode(rest)}")
         if "," in parameters.get("host", ""):
             # Of several servers the one that can be written to.
             parameters.setdefault("target_session_attrs", "read-write")
