@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.app import App
+from router.cli.routes.inputs import read_cases
 from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
@@ -86,6 +87,18 @@ def test_a_closed_file(reader: str, folder: Path) -> None:
     path = file(folder)
     said = said_by(lambda: READERS[reader](path))
     assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
+
+
+def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> None:
+    """For `check` and its like, which tell all that is wrong at once."""
+    closed = folder / "closed"
+    closed.mkdir()
+    path = file(closed, 0o644)
+    closed.chmod(0)
+    with as_somebody():
+        (problem,) = read_cases(str(path)).problems
+    assert (problem.file, problem.path) == (str(path), "")
+    assert problem.message.startswith("can't be read: permission denied: the folder")
 
 
 def test_a_closed_folder_for_the_store(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import STDIN, add_settings, read_setting, stdin
 from router.cli.printing import say_json
-from router.model import ConfigInvalid, Problem, SettingInvalid
+from router.model import ConfigInvalid, Problem, SettingInvalid, may
 from router.telemetry import printable
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _files(name: str) -> Sequence[Written]:
     if name == STDIN:
         return [Written("stdin", stdin().read(MAX_SIZE + 1))]
     path = Path(name)
-    if path.is_fifo():  # what a shell makes of <(...)
+    if may(path, os.F_OK) and path.is_fifo():  # what a shell makes of <(...)
         with path.open("rb") as pipe:
             return [Written(name, pipe.read(MAX_SIZE + 1))]
     files = config.read(path)
