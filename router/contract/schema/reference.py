@@ -159,12 +159,13 @@ def _parts(document: Any, dialect: Any) -> dict[int, _Part]:
     registry: Registry[Any] = Registry().with_resource(base, resource)
     waiting: list[tuple[Resource[Any], Any]] = [(resource, registry.resolver(base))]
     parts: dict[int, _Part] = {}
+    sound = {id(document)}
     while waiting:
         part, resolver = waiting.pop()
         waiting += [(sub, resolver.in_subresource(sub)) for sub in part.subresources()]
         schema = part.contents
         if isinstance(schema, dict) and id(schema) not in parts:
-            found = _references(schema, resolver, dialect)
+            found = _references(schema, resolver, dialect, sound)
             leads = {keyword: each and each.contents for keyword, each in found.items()}
             parts[id(schema)] = _Part(schema, leads, "$ref" in schema and dialect in _ALONE)
             waiting += [
@@ -175,15 +176,20 @@ def _parts(document: Any, dialect: Any) -> dict[int, _Part]:
     return parts
 
 
-def _references(schema: dict[str, Any], resolver: Any, dialect: Any) -> dict[str, Any]:
-    """What is found by each reference of a schema; None for what is no schema."""
+def _references(
+    schema: dict[str, Any], resolver: Any, dialect: Any, sound: set[int]
+) -> dict[str, Any]:
+    """What is found by each reference of a schema; None for what is no schema. `sound` gets the
+    `id` of each that is one: many may refer to it."""
     found: dict[str, Any] = {}
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         if isinstance(schema.get(keyword), str):
             found[keyword] = None
             with suppress(Unresolvable, ValueError, SchemaError):  # ValueError for "#/allOf/x"
                 leads = resolver.lookup(schema[keyword])
-                dialect.check_schema(leads.contents)
+                if id(leads.contents) not in sound:
+                    dialect.check_schema(leads.contents)
+                    sound.add(id(leads.contents))
                 found[keyword] = leads
     return found
 
