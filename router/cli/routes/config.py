@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from router.cli.options import BAD, GOOD, Help, add_format
 from router.cli.printing import say_as
 from router.cli.routes.inputs import add_config, config_names, read_config, usable
-
-if TYPE_CHECKING:
-    from router.config import Config
 
 HELP = Help(
     about="""Prints a routes.yaml as the router has it once it is loaded: every default filled in,
@@ -39,16 +36,17 @@ def run(args: argparse.Namespace) -> int:
     loaded = usable(found, args.format)
     if loaded is None:
         return BAD
-    shape = {"file": found.name, "hash": loaded.hash, **effective_of(loaded)}
-    say_as(args.format, [shape], _told(found.name, loaded))
+    effective = effective_of(loaded)
+    shape = {"file": found.name, "hash": loaded.hash, **effective}
+    say_as(args.format, [shape], _told(f"# {found.name}, hash {loaded.hash}", effective))
     return GOOD
 
 
-def _told(name: str, loaded: Config) -> Iterator[str]:
-    from router.config import effective_of, write
+def _told(heading: str, effective: dict[str, Any]) -> Iterator[str]:
+    from router.config import write
 
-    yield f"# {name}, hash {loaded.hash}"
-    yield from write(_escaped(effective_of(loaded))).splitlines()
+    yield heading
+    yield from write(_escaped(effective)).splitlines()
 
 
 def _escaped(value: Any) -> Any:
