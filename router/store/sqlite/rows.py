@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from router.model import FIELDS, Letter
 from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
@@ -45,6 +45,8 @@ UPDATE events SET expires_at = CASE
 WHERE seq = :seq
 """
 
+#: How many events are deleted in one go: 0.2 ms.
+_PIECE = 10
 
 #: The next one of a delivery, where that is there.
 _KEEP = f"""
@@ -60,14 +62,20 @@ class Rows:
     """The writing methods. What returns False or None, or raises StoreFull, has written nothing."""
 
     def __init__(
-        self, connection: sqlite3.Connection, limits: StoreLimits, full: Collection[str] = ()
+        self,
+        connection: sqlite3.Connection,
+        limits: StoreLimits,
+        full: Collection[str] = (),
+        between: Callable[[], object] = lambda: None,
     ) -> None:
-        """`full` is what has no room for attempts: targets, and `""` for the whole store."""
+        """`full` is what has no room for attempts: targets, and `""` for the whole store. `between`
+        is called between two pieces of long work."""
         self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._limits = limits
         self._full = full
+        self._between = between
 
     def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
@@ -198,9 +206,11 @@ class Rows:
         over = self._execute(
             "SELECT seq FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
         ).fetchall()
-        self._executemany("DELETE FROM deliveries WHERE seq = ?", over)
-        self._executemany("DELETE FROM bodies WHERE seq = ?", over)
-        self._executemany("DELETE FROM events WHERE seq = ?", over)
+        for at in range(0, len(over), _PIECE):
+            for table in ("deliveries", "bodies", "events"):
+                some = over[at : at + _PIECE]
+                self._executemany(f"DELETE FROM {table} WHERE seq = ?", some)  # noqa: S608 - ours
+            self._between()
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM notices WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))

@@ -10,9 +10,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from router.net import make_way
 from router.store.promises import StoreFailed, StoreFull, StoreLimits
 from router.store.sqlite.file import connect, needs_reopening, translated
 from router.store.sqlite.rows import Rows
@@ -22,6 +24,10 @@ _GROUP = 256
 
 #: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
 _MAX_WAITING = 4096
+
+#: For how long a write makes way for the loop in between, in seconds: another process may wait for
+#: it.
+_GENTLE = 0.02
 
 #: Pages that are given back to the file system after a commit that deletes: 2 MB.
 _GIVEN_BACK = 512
@@ -127,7 +133,9 @@ class CommitWriter:
             connection = self._connection = self._connection or connect(self._path)
             connection.execute("BEGIN IMMEDIATE")
             room = self._has_room(jobs)
-            rows = Rows(connection, self._limits, self.full if room else frozenset({""}))
+            full = self.full if room else frozenset({""})
+            between = partial(self._make_way, len(jobs) == 1, time.monotonic() + _GENTLE)
+            rows = Rows(connection, self._limits, full, between)
             for job in jobs:
                 _perform(job, rows, room)
             began = time.monotonic()
@@ -148,6 +156,11 @@ class CommitWriter:
         else:
             if any(job.frees for job in jobs):
                 _give_back(connection)
+
+    def _make_way(self, is_alone: bool, until: float) -> None:
+        """For a while, and as long as nobody waits for this commit or the next one."""
+        if is_alone and self._jobs.empty() and time.monotonic() < until:
+            make_way()
 
     def _has_room(self, jobs: list[Job]) -> bool:
         """Raises OSError where a job has to know."""
