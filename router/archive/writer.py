@@ -17,6 +17,10 @@ from router.telemetry import Fields, Level, Lines, with_payload
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND: Final = 32 * 1024 * 1024
 
+#: From how much on that waits the thread does not make way, in bytes. What waits for long is in no
+#: cache any more: that would cost an event beside a busy loop 4 µs.
+_MUCH: Final = 256 * 1024
+
 #: What a line takes besides its event's body, about; for the bound.
 _LINE: Final = 1536
 
@@ -144,10 +148,11 @@ class Archive:
         self._shelf.close()
 
     def _write(self, count: int) -> None:
-        """So many of the lines that wait. The loop gets its core after each batch."""
+        """So many of the lines that wait. The loop gets its core after each batch, unless much
+        waits."""
         while count:
             count -= self._write_batch(count)
-            if count:
+            if self._put - self._taken < _MUCH:
                 make_way()
 
     def _write_batch(self, count: int) -> int:

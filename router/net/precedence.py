@@ -3,54 +3,81 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import struct
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-#: How much nicer who stays behind is: it is left a quarter of a core that the loop wants too. An
-#: archive needs a twelfth of what the loop takes.
-_NICENESS = 5
+#: How much nicer who stays behind is: it is left a tenth of a core that the loop wants too. An
+#: archive needs a twentieth of what the loop takes.
+_NICENESS = 10
 
 #: How long a thread's turns at a core are, in nanoseconds: the shortest that Linux grants, and what
 #: it chooses itself, some milliseconds. Who gets ready with shorter turns takes the core at once
 #: from one with longer ones: from Linux 6.12 on; before, all turns are alike.
 _SHORT, _USUAL = 100_000, 0
 
-#: How long a thread that stays behind holds a core in one go, where it can help it, and how long it
-#: then sleeps, in seconds.
-_WHILE, _MOMENT = 0.0003, 0.0005
+#: How long a thread in long work sleeps, one after the other until the loop has had some rest, in
+#: seconds; and which part of such a time a loop without rest has a core, or waits for one.
+_MOMENTS, _BUSY = (0.0005, 0.001, 0.002, 0.004), 0.7
+
+#: How long that thread then holds a core in one go, where it can help it, in seconds: beside a loop
+#: that has something to do, and beside one that took less than such a part of the moment before.
+_HOLD, _HOLD_BESIDE_IDLE, _IDLE = 0.00015, 0.0005, 0.1
 
 #: The number of `sched_setattr`, by machine, and what it is told: size, policy, flags, niceness,
 #: priority, time, deadline, period. Python has no function for it.
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 
-#: Of a thread that stays behind: until when it may hold its core, by time.monotonic.
-_behind = threading.local()
+
+class _First(NamedTuple):
+    """The thread that comes first."""
+
+    ident: int
+    #: Tells for how long it has had a core; -1 where there is none.
+    clock: int
+    #: The file that tells for how long it has waited for one, with its second number.
+    status: Path
 
 
-def come_first() -> None:
+_first: _First | None = None
+
+#: Of a thread in long work: until when it may hold its core, by time.monotonic.
+_turn = threading.local()
+
+
+@contextmanager
+def coming_first() -> Iterator[None]:
     """Let the calling thread, the loop's, have its core as soon as it is ready, where the system
-    knows turns of different lengths, and allows them.
+    knows turns of different lengths, and allows them; and others make way for it.
 
-    Where reloads of 10,000 routes share one core with it, that takes the 99th of a hundred events
-    from 14 ms to 7, and the 999th of a thousand from 94 ms to 15: `make tails`.
+    Where reloads of 10,000 routes share one core with it, short turns take the 99th of a hundred
+    events from 14 ms to 7, and the 999th of a thousand from 94 ms to 15: `make tails`.
     """
+    global _first
     _take_turns(_SHORT)
+    ident = threading.get_ident()
+    clock = time.pthread_getcpuclockid(ident) if sys.platform == "linux" else -1
+    status = Path("/proc/self/task", str(threading.get_native_id()), "schedstat")
+    _first = _First(ident, clock, status)
+    try:
+        yield
+    finally:
+        _first = None
 
 
 def stay_behind() -> None:
     """Let the calling thread have a core after the loop's, where the system tells threads apart:
-    Linux does."""
-    _behind.until = 0.0
+    Linux does. It makes way also where no thread has said that it comes first."""
+    _turn.until = 0.0
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
@@ -58,27 +85,59 @@ def stay_behind() -> None:
 
 
 def make_way() -> None:
-    """In long work of a thread that stays behind, to be called again and again: let the loop have
-    the core that this thread holds, where it has held it for a while. In any other thread nothing.
+    """In long work of a thread beside the loop's, to be called again and again: let the loop have
+    the core that this thread holds, where it has held it for a while, until the loop has had some
+    rest. In the loop's own thread, and where there is none, nothing.
 
     Whoever has had more than its part takes no core at once, however short its turns are, but when
     the system looks next: with the 250 Hz of most, each 4 ms.
     """
-    until = getattr(_behind, "until", math.inf)
-    if time.monotonic() >= until:
-        time.sleep(_MOMENT)
-        _behind.until = time.monotonic() + _WHILE
+    if time.monotonic() >= getattr(_turn, "until", 0.0) and _is_beside():
+        _turn.until = _after_rest()
 
 
 def gently(items: Iterable[T]) -> Iterable[T]:
     """The same items; after each of them there is time to make way."""
-    return _with_pauses(items) if hasattr(_behind, "until") else items
+    return _with_pauses(items) if _is_beside() else items
 
 
 def _with_pauses(items: Iterable[T]) -> Iterator[T]:
     for item in items:
         yield item
         make_way()
+
+
+def _is_beside() -> bool:
+    """Whether this thread is beside the loop's; one that stays behind is, whoever's the loop is."""
+    first = _first
+    return hasattr(_turn, "until") if first is None else first.ident != threading.get_ident()
+
+
+def _after_rest() -> float:
+    """Sleep until the loop has had some rest; until when its core may then be held."""
+    part = 0.0
+    for moment in _MOMENTS:
+        began, wanted = time.monotonic(), _wanted()
+        time.sleep(moment)
+        part = (_wanted() - wanted) / (time.monotonic() - began)
+        if part < _BUSY:
+            break
+    return time.monotonic() + (_HOLD_BESIDE_IDLE if part < _IDLE else _HOLD)
+
+
+def _wanted() -> float:
+    """For how long the loop's thread has had a core, or waited for one, in seconds; 0 where nobody
+    says."""
+    first = _first
+    if first is None:
+        return 0.0
+    try:
+        # The file tells this too, but of one that runs as it was when the system looked last.
+        had = time.clock_gettime(first.clock)
+        _, waited, _ = first.status.read_bytes().split()
+    except (OSError, ValueError):
+        return 0.0
+    return had + int(waited) / 1e9
 
 
 def _take_turns(nanoseconds: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from router.net import come_first, files_allowed
+from router.net import coming_first, files_allowed
 
 #: How long the loop waits for the interpreter while another thread has it, in seconds: one that
 #: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all
@@ -57,8 +57,7 @@ def run(
     _keep_to_itself()
     _spare_the_collector()
     sys.setswitchinterval(_TURN)
-    come_first()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with coming_first(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Run(services).run(then, heed_signals))
     if heed_signals:  # it has stopped: no further signal makes that a failure
         for number in STOPS:
