@@ -27,7 +27,7 @@ _MAX_WAITING = 4096
 
 #: For how long a write makes way for the loop in between, in seconds: another process may wait for
 #: it.
-_GENTLE = 0.02
+_GENTLE = 0.1
 
 #: Pages that are given back to the file system after a commit that deletes: 2 MB.
 _GIVEN_BACK = 512
@@ -155,7 +155,7 @@ class CommitWriter:
                 job.error = error
         else:
             if any(job.frees for job in jobs):
-                _give_back(connection)
+                _give_back(connection, between)
 
     def _make_way(self, is_alone: bool, until: float) -> None:
         """For a while, and as long as nobody waits for this commit or the next one."""
@@ -184,13 +184,15 @@ class CommitWriter:
                 connection.close()
 
 
-def _give_back(connection: sqlite3.Connection) -> None:
+def _give_back(connection: sqlite3.Connection, between: Callable[[], object]) -> None:
     """Free pages go back to the file system; if not now, then later."""
     with contextlib.suppress(sqlite3.Error):
         if connection.execute("PRAGMA freelist_count").fetchone()[0] == 0:
             return
+        between()
         # As a script, since a single step of the statement gives back one page alone.
         connection.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
+        between()
         # The file is cut back when the log is written into it.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
