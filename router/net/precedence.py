@@ -26,7 +26,7 @@ _SHORT, _USUAL = 100_000, 0
 
 #: How long a thread in long work sleeps, one after the other until the loop has had some rest, in
 #: seconds; and which part of such a time a loop without rest has a core, or waits for one.
-_MOMENTS, _BUSY = (0.0005, 0.001, 0.002, 0.004), 0.7
+_MOMENTS, _BUSY = (0.0005, 0.001, 0.002), 0.7
 
 #: How long that thread then holds a core in one go, where it can help it, in seconds: beside a loop
 #: that has something to do, and beside one that took less than such a part of the moment before.

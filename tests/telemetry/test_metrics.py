@@ -153,6 +153,13 @@ def test_a_scraper_may_ask_for_openmetrics() -> None:
     assert render(snapshot, "*/*")[0].startswith("text/plain")
 
 
+def test_a_scrape_is_rendered_metric_by_metric() -> None:
+    """However many targets there are, something else can be done in between."""
+    times: list[None] = []
+    render(counting("ledger").snapshot(), "", lambda: times.append(None))
+    assert len(times) == len(PROCESS) + len(TARGET)
+
+
 def test_every_name_keeps_the_conventions() -> None:
     """Counters end in `_total`, durations in `_seconds`, and nothing else does."""
     for metric in [*PROCESS.values(), *TARGET.values()]:
