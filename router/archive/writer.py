@@ -152,7 +152,7 @@ class Archive:
         waits."""
         while count:
             count -= self._write_batch(count)
-            if self._put - self._taken < _MUCH:
+            if count and self._put - self._taken < _MUCH:
                 make_way()
 
     def _write_batch(self, count: int) -> int:
