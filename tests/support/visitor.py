@@ -98,7 +98,10 @@ def visitor(
     if token:
         kept = f"sessionStorage.setItem('ebaas-router-token', '{token}')"
         context.add_init_script(kept)
+    page = context.new_page()
     try:
-        yield Visitor(context.new_page(), url, language)
+        yield Visitor(page, url, language)
     finally:
+        # An answer that a test is still changing would fail the test after it.
+        page.unroute_all(behavior="wait")
         context.close()
