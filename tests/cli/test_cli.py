@@ -136,7 +136,10 @@ def test_help_of_a_command() -> None:
         ("test - -", "only one file can be '-', stdin"),
         ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
-        ("health --ca /nowhere.pem", "--ca: '/nowhere.pem' can't be read: no such file"),
+        (
+            "health --url https://x --ca /nowhere.pem",
+            "--ca: '/nowhere.pem' can't be read: no such file",
+        ),
         ("status --ca /nowhere.pem", "--ca: '/nowhere.pem' can't be read: no such file"),
     ],
 )

@@ -103,6 +103,9 @@ def test_wrong_urls_and_variables_are_one_line() -> None:
         (quick("health", "--url", "127.0.0.1:8080"), "--url: "),
         (run("health", environ={"EBAAS_ROUTER_PORT": "x"}), "EBAAS_ROUTER_PORT: "),
         (quick("health", "--timeout", "2"), "--timeout: "),
+        (quick("health", "--url", "http://x:1", "--port", "1"), "--port can't be given with --url"),
+        (quick("health", "--url", "http://x:1", "--tls-cert", "x"), "--tls-cert can't be given "),
+        (quick("health", "--ca", "ca.pem"), "--ca is for a router that --url names"),
     ]
     for finished, start in wrong:
         assert finished.returncode == 2
