@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import Receiver, answering, http_answer, one_line, receiver, run, running
+from tests.support.command import (
+    Receiver,
+    Running,
+    answering,
+    http_answer,
+    one_line,
+    receiver,
+    run,
+    running,
+)
 from tests.support.inprocess import ran
 from tests.support.serving import Serving, serving, target
 from tests.support.sockets import free_port
@@ -42,14 +51,18 @@ def mine() -> Iterator[Receiver]:
         yield started
 
 
+def wait_until_it_listens(listening: Running) -> None:
+    """It says so; before that, on a busy machine, that the router has not answered yet."""
+    listening.wait_for(lambda: any(": listening;" in line for line in listening.stderr))
+
+
 def test_a_copy_of_each_event_comes_and_is_marked(tmp_path: Path) -> None:
     """Byte for byte, under an id that no real event has; --limit ends it, and the router's own
     receiver has got the event but once."""
     with router(tmp_path) as (started, asking), mine() as receiving:
         arguments = ("listen", *asking, "--forward-to", receiving.url, "--format", "json")
         with running(*arguments, "--limit", "1") as listening:
-            listening.wait_for(lambda: listening.stderr)
-            assert "listening" in listening.stderr[0]
+            wait_until_it_listens(listening)
             assert started.post("first") == "000"
             assert listening.wait() == 0
             event, copy = map(json.loads, listening.stdout)
@@ -69,7 +82,7 @@ def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
         assert refused.returncode == 3
         assert "needs bodies" in one_line(refused.stderr)
         with running("listen", *asking, "--no-forward", "--limit", "1") as listening:
-            listening.wait_for(lambda: listening.stderr)
+            wait_until_it_listens(listening)
             assert started.post("first") == "000"
             assert listening.wait() == 0
             assert "1 fine" in listening.stdout[0]
@@ -122,7 +135,7 @@ def test_the_router_of_this_machine(tmp_path: Path) -> None:
         with running(
             "listen", *token, "--ops-port", port, "--no-forward", "--limit", "1"
         ) as listening:
-            listening.wait_for(lambda: listening.stderr)
+            wait_until_it_listens(listening)
             assert started.post("first") == "000"
             assert listening.wait() == 0
             assert "1 fine" in listening.stdout[0]

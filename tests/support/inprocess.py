@@ -14,7 +14,7 @@ from typing import Any
 from router.cli import main
 from router.cli.options import Parser, add_settings, read_settings
 from router.config.settings import Settings
-from tests.support.command import Finished
+from tests.support.command import Finished, without_waits
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def complaint(finished: Ran, code: int) -> str:
 
 
 def ran(*arguments: str | Path, stdin: bytes = b"") -> Ran:
-    """A whole run of `ebaas-router`."""
+    """A whole run of `ebaas-router`, as `run` of a process has it."""
     out, err = io.StringIO(), io.StringIO()
     with _stdin(stdin), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
-    return Ran(code, out.getvalue(), err.getvalue())
+    return Ran(code, out.getvalue(), without_waits(err.getvalue().encode()).decode())
 
 
 def quick(*arguments: str, stdin: bytes = b"") -> Finished:
