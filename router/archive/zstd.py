@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
-
-from router.net import make_way
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,12 +22,12 @@ _PIECE = 64 * 1024
 _PART = 256 * 1024
 
 
-def compress(text: IO[bytes], into: IO[bytes]) -> None:
-    """All that `text` has. Raises OSError."""
+def compress(text: IO[bytes], into: IO[bytes], between: Callable[[], object]) -> None:
+    """All that `text` has; `between` is called after each piece. Raises OSError."""
     compressor = zstd.ZstdCompressor(_LEVEL)
     while piece := text.read(_PIECE):
         into.write(compressor.compress(piece))
-        make_way()
+        between()
     into.write(compressor.flush())
 
 

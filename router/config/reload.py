@@ -247,7 +247,7 @@ async def _without_pauses(work: Callable[[], T]) -> T:
     gc.collect()
     gc.disable()
     # A thread of its own: it takes the core after the loop's, and others have to wait for nothing.
-    thread = ThreadPoolExecutor(1, "reload", stay_behind)
+    thread = ThreadPoolExecutor(1, "reload", partial(stay_behind, far=True))
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -9,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from router.net import precedence
 from router.net.precedence import coming_first, gently, make_way, stay_behind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has such turns")
@@ -35,8 +38,14 @@ def time_slice() -> int:
 def test_a_thread_that_stays_behind_is_nicer_than_its_process() -> None:
     """By how nice that is itself; and no other thread is."""
     own = niceness()
-    with ThreadPoolExecutor(1, initializer=stay_behind) as behind, ThreadPoolExecutor(1) as other:
-        assert behind.submit(niceness).result() == min(19, own + 10)
+    far_behind = partial(stay_behind, far=True)
+    with (
+        ThreadPoolExecutor(1, initializer=stay_behind) as behind,
+        ThreadPoolExecutor(1, initializer=far_behind) as far,
+        ThreadPoolExecutor(1) as other,
+    ):
+        assert behind.submit(niceness).result() == min(19, own + 5)
+        assert far.submit(niceness).result() == min(19, own + 10)
         assert other.submit(niceness).result() == own
     assert niceness() == own
 
@@ -67,6 +76,45 @@ def test_long_work_makes_way_for_a_loop_until_that_has_had_some_rest() -> None:
     with busy_loop(), ThreadPoolExecutor(1) as beside:
         pauses = (beside.submit(pause).result() for _ in range(500))
         assert any(each >= 0.0035 for each in pauses)
+
+
+def test_a_loop_without_rest_is_seen_where_nobody_says_for_how_long_it_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the time for which it has had a core."""
+    with busy_loop(), ThreadPoolExecutor(1) as beside:
+        assert precedence._first is not None
+        blind = precedence._first._replace(status=Path("/nowhere"))
+        monkeypatch.setattr(precedence, "_first", blind)
+        pauses = (beside.submit(pause).result() for _ in range(500))
+        assert any(each >= 0.0035 for each in pauses)
+
+
+def test_where_nobody_may_ask_everything_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some systems refuse even that."""
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    for name in ("sched_getscheduler", "getpriority"):
+        monkeypatch.setattr(os, name, refused)
+        with coming_first(), ThreadPoolExecutor(1, initializer=stay_behind) as behind:
+            assert behind.submit(pause).result() >= 0.0005
+
+
+def test_a_loop_within_another_takes_nothing_from_it() -> None:
+    """Once the inner one is over, way is made for the outer one again."""
+    items = [1, 2]
+    with coming_first():
+        with ThreadPoolExecutor(1) as inner:
+            inner.submit(come_and_go).result()
+        with ThreadPoolExecutor(1) as beside:
+            assert beside.submit(gently, items).result() is not items
+
+
+def come_and_go() -> None:
+    with coming_first():
+        pass
 
 
 def pause() -> float:

@@ -25,9 +25,9 @@ _GROUP = 256
 #: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
 _MAX_WAITING = 4096
 
-#: For how long a write makes way for the loop in between, in seconds: another process may wait for
-#: it.
-_GENTLE = 0.1
+#: For how long a write makes way for the loop in between, in seconds: another process that shares
+#: the file may wait for it. It is enough for what one prune deletes, where the loop has some rest.
+_GENTLE = 0.02
 
 #: Pages that are given back to the file system after a commit that deletes: 2 MB.
 _GIVEN_BACK = 512
@@ -160,7 +160,7 @@ class CommitWriter:
     def _make_way(self, is_alone: bool, until: float) -> None:
         """For a while, and as long as nobody waits for this commit or the next one."""
         if is_alone and self._jobs.empty() and time.monotonic() < until:
-            make_way()
+            make_way(briefly=True)
 
     def _has_room(self, jobs: list[Job]) -> bool:
         """Raises OSError where a job has to know."""
