@@ -78,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
     except RemoteProblem as error:
         say(f"not reachable: {error}")
         return BAD
+    if status == 404:
+        say(f"not ready: {url} has no /readyz (HTTP 404): it is for the callback port")
+        return BAD
     code, msg = _reply(body)
     if status == 200 and code != SUCCESS:
         say(f"not ready: what answers at {url} is not the router")

@@ -167,7 +167,7 @@ def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple
         f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
-        f"{pause['because']} ({pause['who']})" if pause else why_failed(failure or {}),
+        f"paused by {pause['who']}: {pause['because']}" if pause else why_failed(failure or {}),
     )
     return (rank, told.get("failing_since") or "~", -dead, -waiting, name), cells
 

@@ -10,6 +10,9 @@ from router.cli.options import value
 from router.contract import parse_time
 from router.model import SettingInvalid
 
+#: What is late by no more than so many seconds is on its way.
+_PROMPT = 5.0
+
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -35,9 +38,11 @@ def since(at: str, now: float) -> str:
 
 
 def when(at: str, now: float) -> str:
-    """How far ahead it is."""
+    """How far ahead it is, or for how long it has been overdue."""
     left = seconds(at) - now
-    return f"in {age(left)}" if left > 0 else "now"
+    if left > 0:
+        return f"in {age(left)}"
+    return "now" if left > -_PROMPT else f"overdue by {age(-left)}"
 
 
 class Moment(float):

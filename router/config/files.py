@@ -84,7 +84,10 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         why = f"can't be read: {why_not(path, error)}"
         if str(path) == SETTINGS["config"].default:
-            why += "; it is looked for below the working folder, unless --config names another"
+            why += (
+                "; it is looked for below the working folder, unless --config names another; "
+                "`ebaas-router init` writes a first one"
+            )
         raise _unreadable(path, why) from None
     except ValueError:
         raise _unreadable(path, "is not a file's name") from None

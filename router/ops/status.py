@@ -202,6 +202,9 @@ def _targets(reports: Reports, metrics: Snapshot) -> Check:
             reasons.append(f"{name} has {_count(dead, 'dead letter')}")
         lately = reports.target(name)
         if lately is None:
+            # In no configuration, so there is no line of it that would tell.
+            if queued := numbers["unsettled"]["queued"]:
+                reasons.append(f"{name} has {queued:.0f} queued")
             continue
         each[name] = _target(lately, numbers)
         reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]

@@ -296,6 +296,7 @@ def test_an_action_goes_on_until_nothing_is_left() -> None:
     }  # fmt: skip
     answers = iter((
         {"token": "t", "action": action, "counts": [count], "left_out": 0},
+        {"targets": [{"name": "ledger"}]},
         {"changed": 4, "left": 3, "more": True},
         {"changed": 2, "left": 1, "more": False},
     ))  # fmt: skip

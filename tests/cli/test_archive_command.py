@@ -231,7 +231,10 @@ def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
     """--dry-run counts; many are not queued without a yes."""
     keep(tmp_path / "archive", *[told(f"event-{n}") for n in range(11)])
     preview = replay(tmp_path / "archive", shop, "--dry-run")
-    assert preview.lines[-1] == "11 deliveries would be replayed"
+    assert preview.lines[-2:] == [
+        "11 deliveries would be replayed",
+        "at most: what EBaaS or the queue is at stays as it is",
+    ]
     unasked = replay(tmp_path / "archive", shop)
     assert (unasked.code, "needs --yes" in unasked.err) == (2, True)
     assert shop.states() == {}
@@ -289,7 +292,8 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Sh
     assert again.lines[-1] == f"{60 - before} deliveries replayed"
     assert len(shop.states()) == 60 - before
     anew = ran(*words, "--rate", "1000/s", "--dry-run")
-    assert anew.lines[-1] == "60 deliveries would be replayed"
+    assert "60 deliveries would be replayed" in anew.lines
+    assert "has done the same at 20" in anew.err
 
 
 def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> None:
@@ -334,7 +338,10 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str)
         assert f"no target {wrong!r} in " in found.err
         assert f"did you mean {meant}?" in found.err
     assert asked("ledger").code == (1 if command == "trace" else 0)
-    assert asked("retired").code == 0
+    retired = asked("retired")
+    assert retired.code == 0
+    is_told = f"{table} has no target 'retired': nothing is sent to it" in retired.err
+    assert is_told == (command == "replay")
     unknown = asked("retird", tmp_path / "no.yaml")
     assert unknown.code == (1 if command == "trace" else 0)
     assert "did you mean retired? Whether it is a target can't be told" in unknown.err

@@ -246,6 +246,11 @@ def test_what_was_discarded_is_restored(shop: Shop) -> None:
         ),
         ("replay", DeliveryRow("ledger", State.QUEUED, "code"), "ledger: queued: it is retried"),
         ("replay", DeliveryRow("ledger", State.SUPERSEDED, "code"), "ledger: superseded by"),
+        (
+            "discard",
+            DeliveryRow("ledger", State.QUEUED, "code"),
+            "--state queued takes it",
+        ),
         ("restore", dead(), "ledger: dead"),
     ],
 )
@@ -390,6 +395,17 @@ def test_a_target_that_nobody_knows_is_a_mistake(shop: Shop, tmp_path: Path, ver
     assert untold.code == 0
     assert "can't be told" in untold.err
     assert shop.count(State.DEAD) == 1
+
+
+def test_a_target_that_is_gone_gets_nothing(shop: Shop, tmp_path: Path) -> None:
+    """Its dead letters can be replayed, for it may come back; that nothing is sent is told."""
+    shop.add("one", dead("ledger"), dead("gone"))
+    config = tmp_path / "routes.yaml"
+    config.write_text("targets: {ledger: {}}")
+    replayed = shop.run("replay", "--match", "*", "--config", str(config))
+    assert replayed.lines[-1] == "2 deliveries replayed"
+    told = f"ebaas-router: {config} has no target 'gone': nothing is sent to it"
+    assert replayed.err.splitlines() == [told]
 
 
 def test_each_verb_has_a_help_of_its_own() -> None:

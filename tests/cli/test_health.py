@@ -89,7 +89,11 @@ def test_an_answer_that_never_ends(answer: bytes) -> None:
 
 
 def test_another_path() -> None:
-    """A URL with a path of its own is asked as it is; receivers only take POSTs."""
+    """A URL with a path of its own is asked as it is; receivers only take POSTs. What has
+    no such path, like an ops port, is told from a router that is not ready."""
+    with answering(http_answer("{}", "404 Not Found")) as url:
+        line = one_line(quick("health", "--url", url).stdout)
+    assert line == f"not ready: {url} has no /readyz (HTTP 404): it is for the callback port"
     with receiver() as target:
         finished = quick("health", "--url", target.url + "/status")
         target.wait_for(lambda: target.stdout)

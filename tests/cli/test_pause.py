@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 
+from router.store import DeliveryRow, State
 from tests.support.house import routes
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.shop import Shop, dead
@@ -47,6 +50,31 @@ def test_an_event_is_shown_with_the_pause_of_its_target(shop: Shop, table: Path)
     run(shop, table, "pause", "ledger", "--until", "10m", "--because", "a move")
     assert "ledger is paused until 20" in shop.run("show", "one").out
     assert "is paused" not in shop.run("show", "two").out
+
+
+def test_only_what_is_known_to_be_a_target_is_paused(shop: Shop, table: Path) -> None:
+    """One that the store has is one, though nothing is sent to it; where there is no routes.yaml
+    any other name may be mistyped, and the target itself would be called all the same."""
+    shop.add("one", dead("gone"))
+    saying = ("--until", "10m", "--because", "a move")
+    assert "has no target 'gone'" in run(shop, table, "pause", "gone", *saying).err
+    table.unlink()
+    said = complaint(run(shop, table, "pause", "gnoe", *saying), 2)
+    assert "did you mean gone? Whether it is a target can't be told" in said
+    assert run(shop, table, "pause", "gone", *saying).code == 0
+
+
+def test_a_paused_targets_retry_comes_after_its_pause(shop: Shop, table: Path) -> None:
+    """As `trace` tells it, as text and as JSON; without one it is overdue by then."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code", time.time() - 90))
+    where = ("trace", "one", "--archive", "none", "--store", shop.option)
+    assert re.search(r"next: retry 1 of ledger, overdue by 1m 3\ds", ran(*where).out)
+    run(shop, table, "pause", "ledger", "--until", "2h", "--because", "a move")
+    assert re.fullmatch(
+        r"next: retry 1 of ledger, in 1h 59m; it is paused until then", ran(*where).lines[-1]
+    )
+    (coming,) = ran(*where, "--format", "json").json["next"]
+    assert coming["paused"] is True
 
 
 def test_who_acts_is_whoever_runs_it(shop: Shop, table: Path) -> None:

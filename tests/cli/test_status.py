@@ -170,7 +170,7 @@ def test_a_pause_is_told_with_its_reason() -> None:
     with answering(said({"one": told})) as url:
         *_, line = lines_of(status("--url", url))
     assert "paused 9m more" in line
-    assert line.endswith("a move (ops)")
+    assert line.endswith("paused by ops: a move")
 
 
 def test_what_else_is_wrong_is_told_whole() -> None:

@@ -376,6 +376,8 @@ def test_a_target_is_paused_and_goes_on(router: Console) -> None:
     assert (billing["paused"], billing["state"]) == (paused, "paused")
     router.send("p.x.paused.1", "paused")
     router.wait_for("queued", 1, "billing", "p.x.paused.1")
+    explained = router.post("/explain", {"key": "p.x.paused.1"})["targets"]
+    assert [each["paused"] for each in explained if each["name"] == "billing"] == [True]
     (kept,) = router.get("/pauses")["pauses"]
     assert (kept["target"], kept["who"], kept["until"]) == ("billing", "ops", paused["until"])
     ended = router.post("/targets/billing/resume", {})

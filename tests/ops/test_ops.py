@@ -269,12 +269,13 @@ async def test_dead_letters_wait_for_a_person() -> None:
     """A dead letter is a reason, also one whose target is in no configuration any more."""
     process = Process()
     process.metrics.of("ledger").unsettled["dead"] = 1
-    process.metrics.of("gone").unsettled["dead"] = 2
+    process.metrics.of("gone").unsettled.update(dead=2, queued=3)
     async with serving(process) as ops:
         reasons = await ops.reasons()
     assert reasons == [
         "targets: ledger has 1 dead letter",
         "targets: (removed) has 2 dead letters",
+        "targets: (removed) has 3 queued",
     ]
 
 

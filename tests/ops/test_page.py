@@ -120,7 +120,7 @@ def ill(configuration: str) -> Report:
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
-    metrics.of("gone").unsettled["dead"] = 2
+    metrics.of("gone").unsettled.update(dead=2, queued=1)
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
     report["status"]["configuration"]["hash"] = configuration
     report["status"]["configuration"]["successful"] = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from router.archive.trace.happenings import EventLine, ToldCaller
 from router.archive.trace.kept import KeptStory, kept
 from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
 from router.archive.trace.story import Story, story
-from router.store import Ops
+from router.store import Dossier, Ops, Pause, paused
 
 #: What is known of an event, and fits.
 Match = EventLine | KeptStory
@@ -34,5 +34,8 @@ def name_of(match: Match) -> str:
 
 async def story_of(match: Match, sources: Sources, ops: Ops | None) -> Story:
     """Raises StoreFailed and OSError."""
-    dossier = await ops.dossier(match.event_id) if ops is not None and match.event_id else None
-    return story(sources.whole(match), dossier)
+    dossier: Dossier | None = None
+    pauses: Sequence[Pause] = ()
+    if ops is not None and match.event_id:
+        dossier, pauses = await ops.dossier(match.event_id), await paused(ops)
+    return story(sources.whole(match), dossier, pauses)

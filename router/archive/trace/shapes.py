@@ -129,6 +129,8 @@ class NextShape(TypedDict):
     at: str
     number: int
     target: str
+    #: Whether the target's pause has to end first; not told by earlier versions.
+    paused: NotRequired[bool]
 
 
 class StoryShape(TypedDict):
@@ -193,7 +195,13 @@ def story_shape(story: Story, *, body: bool) -> StoryShape:
         "stage": story.stage,
         "deliveries": [entry_shape(entry) for entry in story.entries],
         "next": [
-            {"what": each.what, "at": stamp(each.at), "number": each.number, "target": each.target}
+            {
+                "what": each.what,
+                "at": stamp(each.at),
+                "number": each.number,
+                "target": each.target,
+                "paused": each.is_paused,
+            }
             for each in story.next
         ],
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from router.archive.trace.happenings import AtTarget, EventLine, LateAttempt, ToldCaller
-from router.store import Action, Dossier, Entry, Record, Stage, State, Tried
+from router.store import Action, Dossier, Entry, Pause, Record, Stage, State, Tried
 
 #: How far the line of a retry, and what the store has of it, may be apart, in seconds: retries are
 #: counted anew by a replay.
@@ -49,8 +49,9 @@ class Next:
     at: float
     #: Which request or retry that will be.
     number: int = 0
-    #: Of a retry.
+    #: Of a retry, and whether a pause is in force, without which it would come sooner.
     target: str = ""
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,12 @@ class Story:
     body: str | None
 
 
-def story(happenings: Sequence[EventLine], dossier: Dossier | None) -> Story:
-    """`happenings` are all of one event, the oldest first; the dossier is what the store has."""
+def story(
+    happenings: Sequence[EventLine], dossier: Dossier | None, pauses: Sequence[Pause] = ()
+) -> Story:
+    """`happenings` are all of one event, the oldest first; the dossier is what the store has, and
+    the pauses are those in force."""
+    ends = {pause.target: pause.until for pause in pauses}
     told = [each for each in happenings if isinstance(each, ToldCaller)]
     steps: list[Step] = [*happenings]
     if dossier is not None:
@@ -93,7 +98,7 @@ def story(happenings: Sequence[EventLine], dossier: Dossier | None) -> Story:
         steps=tuple(steps),
         entries=dossier.entries if dossier else (),
         stage=dossier.record.stage if dossier else None,
-        next=tuple(_next(dossier.record, dossier.entries)) if dossier else (),
+        next=tuple(_next(dossier.record, dossier.entries, ends)) if dossier else (),
         request_id=first.request_id if first else letter.request_id if letter else "",
         trace_id=first.trace_id if first else "",
         digest=letter.digest.hex() if letter else first.digest if first else "",
@@ -129,10 +134,13 @@ def _tells_of(each: EventLine, target: str, tried: Tried) -> bool:
     return same and abs(each.at - tried.attempt.at) < _SAME
 
 
-def _next(record: Record, entries: Sequence[Entry]) -> Iterator[Next]:
+def _next(record: Record, entries: Sequence[Entry], pauses: Mapping[str, float]) -> Iterator[Next]:
     if record.stage is Stage.OPEN:
         yield Next("request", record.due_at, record.requests + 1)
         yield Next("given_up", record.ends_at)
     for entry in entries:
         if entry.row.state is State.QUEUED:
-            yield Next("retry", entry.row.due_at, entry.row.retries + 1, entry.row.target)
+            target, due = entry.row.target, entry.row.due_at
+            ends = pauses.get(target)
+            at = due if ends is None else max(due, ends)
+            yield Next("retry", at, entry.row.retries + 1, target, is_paused=ends is not None)

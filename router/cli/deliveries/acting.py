@@ -17,11 +17,12 @@ from router.cli.deliveries.entries import (
     standing,
     total,
 )
+from router.cli.deliveries.selecting import note_removed
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
 from router.model import SettingInvalid
-from router.store import DossierShape, Filters, Step, StoreFailed, Verb
+from router.store import DossierShape, Filters, State, Step, StoreFailed, Verb
 
 #: How many deliveries are acted on without a question.
 _UNASKED = 10
@@ -45,13 +46,16 @@ def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
     if args.format == "text":
         told = counts_told(preview.counts, source.now())
         say_lines(told if work.number else [_nothing_fits(preview, filters)])
+    if preview.action["verb"] == Verb.REPLAY:
+        counted_for = {count["target"] for count in preview.counts}
+        note_removed(counted_for, source.routes, source.targets())
     if work.number and not args.dry_run:
         if not confirmed(work, args):
             return BAD
         work.do(preview.carry_out())
     asked = () if work.number else filters["event"] or ()
     found = {each: source.dossier(each, body=False) for each in asked}
-    why = [*_why_not(found, filters["target"] or (), source.now())]
+    why = [*_why_not(found, filters["target"] or (), source.now(), work.verb)]
     more = {"left_out": preview.left_out, "counts": preview.counts, "why": why}
     lines = chain(_left_out(preview.left_out), _stayed(work), why)
     report(work, args, {**preview.action, **more}, lines, "for what is left")
@@ -100,7 +104,7 @@ def _nothing_fits(preview: Preview, filters: Filters) -> str:
 
 
 def _why_not(
-    found: Mapping[str, DossierShape | None], targets: Collection[str], now: float
+    found: Mapping[str, DossierShape | None], targets: Collection[str], now: float, verb: Verb
 ) -> Iterator[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
     for event_id, dossier in found.items():
@@ -109,7 +113,10 @@ def _why_not(
             continue
         for entry in dossier["deliveries"]:
             if not targets or entry["target"] in targets:
-                yield f"{entry['target']}: {standing(entry, now)}"
+                is_open = entry["state"] in (State.QUEUED, State.AWAITING)
+                takes = f"; --state {entry['state']} takes it"
+                hint = takes if verb is Verb.DISCARD and is_open else ""
+                yield f"{entry['target']}: {standing(entry, now)}{hint}"
 
 
 def confirmed(work: Work, args: argparse.Namespace) -> bool:

@@ -148,7 +148,10 @@ def _list_entries(
 def _show(source: Deliveries, args: argparse.Namespace) -> int:
     shape = source.dossier(args.event_id, body=args.body)
     if shape is None:
-        note("no such event: it was never kept, or is over for long enough")
+        note(
+            f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
+            "another id of it, by which `trace` finds it"
+        )
         return BAD
     if args.format == "json":
         say_json(shape)

@@ -187,7 +187,7 @@ def _stage(dossier: DossierShape, now: float) -> str:
 def _notes(entry: EntryShape, now: float) -> Iterator[str]:
     later, by, action = entry["acknowledged_later_at"], entry["later_event"], entry["action"]
     if entry["due_at"] is not None:
-        yield f"due {when(entry['due_at'], now)}"
+        yield f"due {when(entry['due_at'], now)}".replace("due overdue", "overdue")
     if later is not None:
         yield f"acknowledged later{f', as event {by}' if by else ''}, {later}"
     elif by:

@@ -6,7 +6,7 @@ import argparse
 
 from router.cli.deliveries.acting import add_who
 from router.cli.deliveries.entries import pause_told
-from router.cli.deliveries.selecting import mind_targets
+from router.cli.deliveries.selecting import mind_targets, note_removed
 from router.cli.deliveries.source import opened
 from router.cli.deliveries.store import add_store
 from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
     with opened(args) as source:
-        mind_targets(source, [args.target])
+        mind_targets(source, [args.target], must_be_known=True)
+        note_removed([args.target], source.routes, source.targets())
         made = source.pause(args.target, args.until, args.because, args.who)
         say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
     return GOOD

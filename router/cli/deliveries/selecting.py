@@ -64,10 +64,20 @@ def selects(filters: Filters) -> bool:
     return any(given is not None for given in filters.values())
 
 
-def mind_targets(source: Deliveries, targets: Collection[str]) -> None:
-    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows."""
+def mind_targets(
+    source: Deliveries, targets: Collection[str], *, must_be_known: bool = False
+) -> None:
+    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows; where it
+    must be known, also for one of which that can't be told."""
     if targets:
-        mind_known(targets, "the store", source.routes, source.targets(), lambda _: stored(source))
+        named, routes = source.targets(), source.routes
+        mind_known(targets, "the store", routes, named, lambda _: stored(source), must_be_known)
+
+
+def note_removed(targets: Collection[str], routes: str, named: set[str] | None) -> None:
+    """Tell of those that are in `routes` no more, where its own are known."""
+    for name in sorted(set() if named is None else {*targets} - named):
+        note(f"{routes} has no target {name!r}: nothing is sent to it")
 
 
 def stored(source: Deliveries) -> set[str]:
@@ -81,12 +91,13 @@ def mind_known(
     routes: str,
     named: set[str] | None,
     look: Callable[[set[str]], set[str]],
+    must_be_known: bool = False,
 ) -> None:
     """Raises SettingInvalid for one that is not known: `named` are those of `routes`, and one that
     is gone from there has a past all the same.
 
     `look` looks through `where` for more, where these are not in `routes`. Where that is not there,
-    `named` is None, nobody knows, and that is noted.
+    `named` is None, nobody knows, and that is noted, or is wrong too.
     """
     known = set(named or ())
     if missing := set(targets) - known:
@@ -95,10 +106,13 @@ def mind_known(
         near = nearest_of(name, known)
         if named is not None:
             raise SettingInvalid(f"no target {name!r} in {where} or in {routes}{near}")
-        note(
+        doubt = (
             f"nothing in {where} is for {name!r}{near or '.'} Whether it is a target can't be "
             f"told, for want of {routes} (--config)"
         )
+        if must_be_known:
+            raise SettingInvalid(doubt)
+        note(doubt)
 
 
 def parse_glob(text: str) -> Glob:

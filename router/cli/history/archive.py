@@ -43,7 +43,7 @@ HELP = Help(
     verbs={
         "list": "Says from when to when the archive reaches, and how many requests it has.",
         "export": """Writes events as they came, one a line, each once and the oldest first, as
-        `send -` and `diff --events` read them.""",
+        `diff --events` reads them; `send -` takes one of the lines.""",
         "replay": """Queues events for one target again, under the same webhook-id: for a team whose
         database was rolled back, or, with --backfill, for one that joins late; a running router
         sends them within its limits. Stopped and run again within a day it goes on where it was.

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from router.archive import Again, Question, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, report
-from router.cli.deliveries.stored import whoever
+from router.cli.deliveries.selecting import note_removed
+from router.cli.deliveries.stored import targets_of, whoever
 from router.cli.history.places import Progress, mind_targets
 from router.cli.options import BAD, GOOD, mind_target, read_setting
 from router.cli.printing import note, say_lines
@@ -45,7 +46,9 @@ def replay(
 ) -> int:
     """So many events a second; the exit code."""
     target = _target(args)
-    mind_targets([target], read_setting(args, "config"), folder)
+    config = read_setting(args, "config")
+    mind_targets([target], config, folder)
+    note_removed([target], str(config), targets_of(config))
     if args.backfill and not _is_defined(target, args):
         return BAD
     again, action = _begun(runner, ops, target, args)
@@ -62,7 +65,7 @@ def replay(
         "targets_cut": seen.unknown,
         "no_event": seen.no_event,
     }
-    report(work, args, {**action_shape(action), **left_out}, _stayed(work), "to go on")
+    report(work, args, {**action_shape(action), **left_out}, _stayed(work, args), "to go on")
     return BAD if work.trouble else GOOD
 
 
@@ -104,7 +107,10 @@ def _begun(
             again = Again(target, question, args.backfill, place)
             return again, replace(action, what=words_of(what, since))
         if _is_of(what, action.what):
-            break  # the last one of these words was finished
+            # The last one of these words was finished.
+            if now - action.at < _RESUMABLE:
+                note(f"{action.who} has done the same at {utc(action.at)}: this does it anew")
+            break
     action = Action(new_id(), Verb.REPLAY, args.who or whoever(), words_of(what, args.since), now)
     return Again(target, question, args.backfill), action
 
@@ -209,6 +215,8 @@ async def _step(ops: Ops, target: str, action: Action, batch: Sequence[Resend]) 
     raise StoreFull({target})
 
 
-def _stayed(work: Work) -> Iterator[str]:
+def _stayed(work: Work, args: argparse.Namespace) -> Iterator[str]:
+    if args.dry_run and work.number:
+        yield "at most: what EBaaS or the queue is at stays as it is"
     if left := work.taken - work.changed:
         yield f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before"

@@ -186,7 +186,8 @@ def _standing(story: StoryShape, now: float) -> Iterator[str]:
         yield from columns(rows, indent=2)
         yield ""
     for each in story["next"]:
-        yield f"next: {_next(each)}, {when(each['at'], now)}"
+        note = "; it is paused until then" if each.get("paused") else ""
+        yield f"next: {_next(each)}, {when(each['at'], now)}{note}"
     dead = [each["target"] for each in story["deliveries"] if each["state"] == State.DEAD]
     if dead:
         yield f"next: nothing for {quoted(dead)}: a dead letter, for a person to replay"

@@ -94,7 +94,7 @@ class StandIn:
         self._random = random.Random(seed)
         self._distrust = distrust
         self._on_request = on_request
-        #: How many requests were answered with each code.
+        #: How many requests were answered with each code, and the status where it says otherwise.
         self.answered: Counter[str] = Counter()
 
     def fail(self, body: bytes, times: int) -> None:
@@ -119,7 +119,8 @@ class StandIn:
             code=reply.code,
             distrusted=distrusted,
         )
-        self.answered[reply.code] += 1
+        is_told = (reply.code == SUCCESS) == (status < 300)
+        self.answered[reply.code if is_told else f"{reply.code} with HTTP {status}"] += 1
         self._on_request(received)
         await asyncio.sleep(self._delay)
         request_id = request_id_from(headers.get("x-request-id", "").encode("latin-1"))

@@ -81,15 +81,21 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
-    for name, said in {**asked.body, **asked.body.get("event", {})}.items():
+    for name, text in {**asked.body, **asked.body.get("event", {})}.items():
         # Each route that it matches repeats it.
-        if isinstance(said, str) and len(said) > LONGEST_TEXT:
+        if isinstance(text, str) and len(text) > LONGEST_TEXT:
             raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
+    said: Explained | RefusedEvent | None
     said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
+    if "refused" in said:
+        return said
     view = await asked.view()
-    return said if view.is_whole or "refused" in said else _narrowed(said, view)
+    for each in said["targets"]:
+        lately = view.reports.target(each["name"])
+        each["paused"] = each["paused"] or (lately is not None and lately["pause"] is not None)
+    return said if view.is_whole else _narrowed(said, view)
 
 
 def _narrowed(said: Explained, view: View) -> Explained:

@@ -419,6 +419,7 @@ export const PHRASES = [
   [/^(.+), last at (\S+)$/, "$1，最近一次 $2"],
   [/^process (\d+) was blocked for (\S+) s in the last minute$/, "进程 $1 最近一分钟被阻塞 $2 秒"],
   [/^\(removed\) has (\d+) dead letters?$/, "已从配置中移除的目标有 $1 封死信"],
+  [/^\(removed\) has (\d+) queued$/, "已从配置中移除的目标有 $1 个投递在队列中"],
 ];
 
 /** What the API says where something can't be shown or done, likewise. */

@@ -152,7 +152,8 @@ function lateTold(step) {
 
 function nextTold(next) {
   const words = text(`next.${next.what}`, { n: next.number ?? 0, target: next.target ?? '' });
-  return h('li', { class: 'next' }, ago(next.at), h('div', null, h('p', null, words)));
+  return h('li', { class: 'next' }, ago(next.at), h('div', null,
+    h('p', null, words, next.paused ? h('span', { class: 'note' }, ` · ${text('reason.paused')}`) : null)));
 }
 
 function inStore(story) {
