@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, command, environment, run
+from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment, run
 from tests.support.inprocess import Ran, ran
 
 #: In every value that nothing may print.
@@ -80,8 +80,7 @@ def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
     )
     assert process.wait(PATIENCE) == 1
     os.close(terminal)
-    lines = os.read(shown, 65536).decode().splitlines()
-    os.close(shown)
+    lines = drawn_on(shown).splitlines()
     assert lines[3:] == [
         f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
         "        optional: [adit]",

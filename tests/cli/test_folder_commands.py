@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, command, environment
+from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment
 from tests.support.folders import CERTS, FAULTS, GOOD, written
 from tests.support.inprocess import ran
 
@@ -69,8 +69,7 @@ def test_a_terminal_shows_the_line_of_the_right_file(folder: Path) -> None:
     )
     assert process.wait(PATIENCE) == 1
     os.close(terminal)
-    lines = os.read(shown, 65536).decode().splitlines()
-    os.close(shown)
+    lines = drawn_on(shown).splitlines()
     assert "optional: [adit]}" in lines[1]
     assert lines[2].index("^") == lines[1].index("adit")
 

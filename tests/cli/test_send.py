@@ -21,6 +21,7 @@ from tests.support.command import (
     Receiver,
     answering,
     command,
+    drawn_on,
     environment,
     http_answer,
     one_line,
@@ -388,8 +389,7 @@ def test_on_a_terminal_progress_is_redrawn() -> None:
         )
         output, _ = process.communicate(timeout=20)
     os.close(theirs)
-    drawn = os.read(ours, 65536).decode()
-    os.close(ours)
+    drawn = drawn_on(ours)
     assert process.returncode == 0
     assert output.decode().startswith("30 of 30 requests")
     assert re.search(r"\r\x1b\[Kebaas-router: \d+ of 30, \d+ with code 000\r", drawn)

@@ -82,10 +82,10 @@ def test_a_loop_without_rest_is_seen_where_nobody_says_for_how_long_it_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the time for which it has had a core."""
-    with busy_loop(), ThreadPoolExecutor(1) as beside:
+    with busy_loop(), ThreadPoolExecutor(1) as beside, monkeypatch.context() as patch:
         assert precedence._first is not None
         blind = precedence._first._replace(status=Path("/nowhere"))
-        monkeypatch.setattr(precedence, "_first", blind)
+        patch.setattr(precedence, "_first", blind)
         pauses = (beside.submit(pause).result() for _ in range(500))
         assert any(each >= 0.0035 for each in pauses)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,16 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
 def without_waits(stderr: bytes) -> bytes:
     """Without what a command says while something takes long: on a busy machine anything may."""
     return _WAITS.sub(b"", stderr)
+
+
+def drawn_on(terminal: int) -> str:
+    """All that a terminal got whose other end nobody has any more; it is closed. A single read has
+    but a part of that now and then."""
+    drawn = b""
+    with os.fdopen(terminal, "rb", buffering=0) as screen, suppress(OSError):
+        while more := screen.read(65536):
+            drawn += more
+    return drawn.decode()
 
 
 def one_line(stream: bytes) -> str:

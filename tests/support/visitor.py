@@ -88,20 +88,19 @@ def visitor(
     width: int = 1280,
 ) -> Iterator[Visitor]:  # fmt: skip
     """With the token entered already, where one is given."""
-    context = browser.new_context(
+    with browser.new_context(
         locale=_LOCALES[language],
         color_scheme="dark" if dark else "light",
         viewport={"width": width, "height": 800},
-    )
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    if token:
-        kept = f"sessionStorage.setItem('ebaas-router-token', '{token}')"
-        context.add_init_script(kept)
-    page = context.new_page()
-    try:
-        yield Visitor(page, url, language)
-    finally:
-        # An answer that a test is still changing would fail the test after it.
-        page.unroute_all(behavior="wait")
-        context.close()
+    ) as context:
+        context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        if token:
+            kept = f"sessionStorage.setItem('ebaas-router-token', '{token}')"
+            context.add_init_script(kept)
+        page = context.new_page()
+        try:
+            yield Visitor(page, url, language)
+        finally:
+            # An answer that a test is still changing would fail the test after it.
+            page.unroute_all(behavior="wait")

@@ -25,7 +25,7 @@ from router.telemetry.log.foreign import own_words, place_of
 from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, with_payload
 from router.telemetry.log.sums import FIRST, KINDS, WINDOW
 from router.telemetry.log.writer import BOUND
-from tests.support.command import PATIENCE, ROOT, command, environment
+from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment
 from tests.support.house import SAMPLE, routes
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
@@ -183,8 +183,7 @@ def test_colours_are_for_terminals(
         log.info("event", **EVENT)
         log.error("dead_letter", target="ledger")
         log.close()
-        text = os.read(reader, 65536).decode()
-    os.close(reader)
+    text = drawn_on(reader)
     assert ("\x1b[31m500\x1b[0m" in text, "\x1b[31merror  \x1b[0m" in text) == (colored, colored)
     assert ("\x1b" in text) == colored
 
