@@ -20,6 +20,7 @@ _LATER = {
 _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
     d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
+    d.lease <> '',
     a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
 WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
@@ -138,12 +139,15 @@ def count(row: tuple[Any, ...]) -> Count:
 
 def entry(row: tuple[Any, ...]) -> Entry:
     seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
-    was_state, was_reason, later_event = row[11:14]
+    was_state, was_reason, later_event, leased = row[11:15]
     delivery = DeliveryRow(target, State(state), *rest)
-    done = None if row[14] is None else action(row[14:])
+    done = None if row[15] is None else action(row[15:])
     before = None if was_state is None else (State(was_state), was_reason)
     by = later_event or ""
-    return Entry(seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by)
+    return Entry(
+        seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
+        bool(leased),
+    )  # fmt: skip
 
 
 def attempts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Tried, ...]]:

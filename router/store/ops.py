@@ -148,6 +148,8 @@ class Entry:
     #: The event that has stood in for it, by superseding it or by being acknowledged later; `""`
     #: where there is none, or it is not known.
     later_event: str = ""
+    #: Its attempt is in flight until its `due_at`, unless its process has died.
+    is_leased: bool = False
 
     def is_as_of(self, moment: float) -> bool:
         """Whether it was so already then."""

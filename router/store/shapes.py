@@ -60,8 +60,10 @@ class EntryShape(TypedDict):
     state: State
     reason: str
     retries: int
-    #: Of a queued one.
+    #: Of a queued one; and whether an attempt is in flight until then, at the longest, which
+    #: earlier versions don't tell.
     due_at: str | None
+    in_flight: NotRequired[bool]
     changed_at: str
     acknowledged_later_at: str | None
     later_event: str | None
@@ -178,6 +180,7 @@ def entry_shape(entry: Entry) -> EntryShape:
         "reason": row.reason,
         "retries": row.retries,
         "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
+        "in_flight": entry.is_leased,
         "changed_at": utc(entry.changed_at),
         "acknowledged_later_at": None if later is None else utc(later),
         "later_event": entry.later_event or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -395,6 +396,22 @@ def test_a_target_that_nobody_knows_is_a_mistake(shop: Shop, tmp_path: Path, ver
     assert untold.code == 0
     assert "can't be told" in untold.err
     assert shop.count(State.DEAD) == 1
+
+
+def test_an_attempt_in_flight_is_no_retry_to_come(shop: Shop) -> None:
+    """It has until its time to end; then its process has died, and it is overdue like any other."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    for left, told in (
+        (50, r"attempt in flight, again in [34]\ds if nothing is heard of it"),
+        (-50, r"overdue by 5\ds"),
+    ):
+        due = time.time() + left
+        shop.query(f"UPDATE deliveries SET lease = 'x', due_at = {due} RETURNING 1")
+        trace = ran("trace", "one", "--archive", "none", "--store", shop.option)
+        for found in (shop.run("list", "--event", "one"), shop.run("show", "one"), trace):
+            assert re.search(f"[; ,]{told}$", found.out, re.MULTILINE), found.out
+    (entry,) = [each for each in shop.lines("list", "--event", "one") if "event_id" in each]
+    assert entry["in_flight"] is True
 
 
 def test_a_target_that_is_gone_gets_nothing(shop: Shop, tmp_path: Path) -> None:

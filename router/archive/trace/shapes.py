@@ -129,8 +129,10 @@ class NextShape(TypedDict):
     at: str
     number: int
     target: str
-    #: Whether the target's pause has to end first; not told by earlier versions.
+    #: Whether the target's pause has to end first, and whether that retry is in flight: then it has
+    #: until `at`. Not told by earlier versions.
     paused: NotRequired[bool]
+    in_flight: NotRequired[bool]
 
 
 class StoryShape(TypedDict):
@@ -201,6 +203,7 @@ def story_shape(story: Story, *, body: bool) -> StoryShape:
                 "number": each.number,
                 "target": each.target,
                 "paused": each.is_paused,
+                "in_flight": each.is_in_flight,
             }
             for each in story.next
         ],

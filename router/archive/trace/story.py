@@ -49,9 +49,11 @@ class Next:
     at: float
     #: Which request or retry that will be.
     number: int = 0
-    #: Of a retry, and whether a pause is in force, without which it would come sooner.
+    #: Of a retry; whether a pause is in force, without which it would come sooner; and whether one
+    #: is in flight, which has to have ended by then.
     target: str = ""
     is_paused: bool = False
+    is_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +144,5 @@ def _next(record: Record, entries: Sequence[Entry], pauses: Mapping[str, float])
         if entry.row.state is State.QUEUED:
             target, due = entry.row.target, entry.row.due_at
             ends = pauses.get(target)
-            at = due if ends is None else max(due, ends)
-            yield Next("retry", at, entry.row.retries + 1, target, is_paused=ends is not None)
+            at, number = max(due, ends or 0.0), entry.row.retries + 1
+            yield Next("retry", at, number, target, ends is not None, entry.is_leased)

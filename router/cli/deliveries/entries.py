@@ -137,7 +137,7 @@ def standing(entry: EntryShape, now: float) -> str:
     """Where a delivery stands, and why: for who has asked for something that it does not need."""
     changed, later, by = entry["changed_at"], entry["acknowledged_later_at"], entry["later_event"]
     if entry["due_at"] is not None:
-        return f"queued: it is retried, {when(entry['due_at'], now)}"
+        return f"queued: it is retried, {_due(entry, entry['due_at'], now)}"
     match entry["state"]:
         case State.ACKNOWLEDGED:
             return f"acknowledged, {changed}"
@@ -153,6 +153,18 @@ def standing(entry: EntryShape, now: float) -> str:
         other = by or "another event's"
         return f"dead, and acknowledged later, as {other}, {later}"
     return f"dead, {changed}"
+
+
+def _due(entry: EntryShape, at: str, now: float) -> str:
+    told = when(at, now)
+    return in_flight(told) if entry.get("in_flight") else told
+
+
+def in_flight(at: str) -> str:
+    """Of an attempt that has to have ended by then; where it is overdue its process has died."""
+    return (
+        f"attempt in flight, again {at} if nothing is heard of it" if at.startswith("in ") else at
+    )
 
 
 def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
@@ -187,7 +199,8 @@ def _stage(dossier: DossierShape, now: float) -> str:
 def _notes(entry: EntryShape, now: float) -> Iterator[str]:
     later, by, action = entry["acknowledged_later_at"], entry["later_event"], entry["action"]
     if entry["due_at"] is not None:
-        yield f"due {when(entry['due_at'], now)}".replace("due overdue", "overdue")
+        at = _due(entry, entry["due_at"], now)
+        yield f"due {at}" if at.startswith(("in ", "now")) else at
     if later is not None:
         yield f"acknowledged later{f', as event {by}' if by else ''}, {later}"
     elif by:

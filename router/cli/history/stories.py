@@ -18,7 +18,7 @@ from router.archive import (
     StoryShape,
 )
 from router.cli.columns import columns, counted, quoted
-from router.cli.deliveries.entries import deliveries
+from router.cli.deliveries.entries import deliveries, in_flight
 from router.cli.times import when
 from router.model import SUCCESS, Reason
 from router.store import Stage, State
@@ -186,13 +186,19 @@ def _standing(story: StoryShape, now: float) -> Iterator[str]:
         yield from columns(rows, indent=2)
         yield ""
     for each in story["next"]:
-        note = "; it is paused until then" if each.get("paused") else ""
-        yield f"next: {_next(each)}, {when(each['at'], now)}{note}"
+        yield f"next: {_next(each)}, {_when(each, now)}"
     dead = [each["target"] for each in story["deliveries"] if each["state"] == State.DEAD]
     if dead:
         yield f"next: nothing for {quoted(dead)}: a dead letter, for a person to replay"
     if not story["next"] and not dead:
         yield f"next: {_end(story)}"
+
+
+def _when(each: NextShape, now: float) -> str:
+    at = when(each["at"], now)
+    if each.get("in_flight"):
+        return in_flight(at)
+    return f"{at}; it is paused until then" if each.get("paused") else at
 
 
 def _end(story: StoryShape) -> str:

@@ -293,6 +293,7 @@ export const WORDS = {
   "step.acted": ["{verb} by {who}: {targets}", "{who} {verb}：{targets}"],
   "next.request": ["EBaaS's request {n} is due", "应收到 EBaaS 第 {n} 次请求"],
   "next.given_up": ["EBaaS gives up; what is left becomes a dead letter", "EBaaS 放弃；剩余投递成为死信"],
+  "next.in_flight": ["in flight, until then at the longest", "在途，最迟至此时"],
   "next.retry": ["The router's retry {n} of {target}", "路由服务对 {target} 的第 {n} 次重试"],
 
   "dead": ["Dead letters", "死信"],
@@ -306,6 +307,7 @@ export const WORDS = {
   "delivery.retries": ["Retries", "重试次数"],
   "delivery.changed": ["Since", "变更"],
   "delivery.due": ["due {age}", "{age}重试"],
+  "delivery.in_flight": ["attempt in flight, again {age} if nothing is heard of it", "在途；若无结果则{age}重试"],
   "delivery.later": ["acknowledged later, as another event's: {age}", "此后以另一事件确认：{age}"],
   "delivery.acted": ["{verb} by {who}, {age}", "{who} {verb}，{age}"],
   "dead.more": ["More filters", "更多条件"],

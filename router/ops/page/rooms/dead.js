@@ -155,9 +155,9 @@ function row(entry, data, page) {
 }
 
 /** What else is known of it. */
-function notes({ due_at: due, acknowledged_later_at: later, action }) {
+function notes({ due_at: due, in_flight: inFlight, acknowledged_later_at: later, action }) {
   return [
-    due && told('delivery.due', { age: ago(due) }),
+    due && told(inFlight ? 'delivery.in_flight' : 'delivery.due', { age: ago(due) }),
     later && told('delivery.later', { age: ago(later) }),
     action && told('delivery.acted', {
       verb: text(`done.${action.verb}`), who: action.who, age: ago(action.at) }),
