@@ -163,6 +163,7 @@ def test_a_row_of_the_store_has_what_was_told(tmp_path: Path, shop: Shop) -> Non
         ("--failed", ["five", "four", "two"]),
         ("--code 700", ["four", "two"]),
         ("--code 500", ["five", "two"]),
+        ("--code 503", ["four"]),
         ("--target audit", ["four", "three"]),
         ("a.gs.* --target audit --failed", ["four"]),
         ("one three", ["three", "one"]),
@@ -175,7 +176,7 @@ def test_what_narrows_it_down(tmp_path: Path, options: str, expected: list[str])
         told("one", ago=90),
         told("two", ago=70, code="500", targets={"ledger": REFUSED}),
         told("three", ago=40, targets={"ledger": ACKNOWLEDGED, "audit": ACKNOWLEDGED}),
-        told("four", ago=20, targets={"ledger": ACKNOWLEDGED, "audit": REFUSED}),
+        told("four", ago=20, targets={"ledger": ACKNOWLEDGED, "audit": {**REFUSED, "status": 503}}),
         told("five", ago=10, code="500", unqueued=True),
     )
     found = trace(tmp_path, *options.split(), "--format", "json")

@@ -91,7 +91,7 @@ class Question:
     since: float | None = None
     until: float | None = None
     targets: tuple[str, ...] = ()
-    #: The reply's, or a receiver's.
+    #: The reply's, or a receiver's, or the HTTP status of its answer.
     codes: tuple[str, ...] = ()
     failed: bool = False
     #: What came of an event at other targets than these does not count for it; empty for all.
@@ -130,7 +130,7 @@ class Question:
         )
 
     def _has_code(self, each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
-        said = {one.code for one in tried}
+        said = {one.code for one in tried} | {str(one.status or "") for one in tried}
         return not said.isdisjoint(self.codes) or (
             isinstance(each, ToldCaller) and each.code in self.codes
         )

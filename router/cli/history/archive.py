@@ -116,7 +116,7 @@ def configure(parser: Parser) -> None:
         "--code",
         action="append",
         metavar="CODE",
-        help=f"export: the reply's, or a receiver's{many}",
+        help=f"export: the reply's, a receiver's, or its HTTP status{many}",
     )
     which.add_argument("--failed", action="store_true", help="export: no 000, or a failed attempt")
     which.add_argument(

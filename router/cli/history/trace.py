@@ -51,7 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_times(which)
     which.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
     which.add_argument(
-        "--code", action="append", metavar="CODE", help=f"the reply's, or a receiver's{many}"
+        "--code",
+        action="append",
+        metavar="CODE",
+        help=f"the reply's, a receiver's, or its HTTP status{many}",
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     add_places(parser)

@@ -84,7 +84,7 @@ EVENTS = (
             moment("since", "No older ones: a time, or so long ago"),
             moment("until", "And none since then"),
             texts("target", "Of these targets"),
-            texts("code", "With the reply's code, or a receiver's"),
+            texts("code", "With the reply's code, a receiver's, or its HTTP status"),
             flag("failed", "No 000, or a failed attempt"),
             number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
             flag("body", f"With their bodies; {_MOST_BODIES} events at most then", needs="bodies"),
