@@ -154,7 +154,7 @@ function nextTold(next) {
   const words = text(`next.${next.what}`, { n: next.number ?? 0, target: next.target ?? '' });
   const note = next.in_flight ? 'next.in_flight' : next.paused && 'reason.paused';
   return h('li', { class: 'next' }, ago(next.at), h('div', null,
-    h('p', null, words, note ? h('span', { class: 'note' }, ` · ${text(note)}`) : null)));
+    h('p', null, words, note ? h('span', { class: 'note' }, text(note)) : null)));
 }
 
 function inStore(story) {
