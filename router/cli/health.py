@@ -20,8 +20,8 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import say
+from router.cli.remote import refuse_here
 from router.cli.trust import add_ca, context_of
-from router.config import SETTINGS
 from router.model import SUCCESS, SettingInvalid
 
 HELP = Help(
@@ -38,14 +38,6 @@ HELP = Help(
     exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
 )
 
-#: What says where this machine's own router is, with what it is to this command.
-_OWN = {
-    "host": "the address where it listens",
-    "port": "the port where it listens",
-    "tls_cert": "ask by TLS, as the router that has this certificate wants it; the file is not "
-    "read and the certificate not verified, which takes --url, and --ca where it is needed",
-}
-
 #: The most that is read of an answer, in bytes; the router's own are under 200.
 _MAX_ANSWER = 64 * 1024
 
@@ -57,7 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the router's address, instead of --host and --port",
     )
     add_timeout(parser, "the whole question", "2s")
-    add_settings(parser, **_OWN)
+    add_settings(
+        parser,
+        host="the address where it listens",
+        port="the port where it listens",
+        tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
+        "read and the certificate not verified, which takes --url, and --ca where it is needed",
+    )
     add_ca(parser)
 
 
@@ -68,10 +66,7 @@ def run(args: argparse.Namespace) -> int:
         url = _own_url(args)
         context = _no_questions() if urlsplit(url).scheme == "https" else None
     else:
-        for name in _OWN:
-            if getattr(args, name) is not None:
-                option = SETTINGS[name].option
-                raise SettingInvalid(f"{option} can't be given with --url, which says it all")
+        refuse_here(args)
         url, context = args.url, context_of(args.url, args)
     try:
         status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)

@@ -42,7 +42,7 @@ _HERE = {
         ("store", "store_password_file", "archive", "log", "config", "schema", "secrets_dir"),
         "that is the router's own",
     ),
-    **dict.fromkeys(("ops_host", "ops_port"), "both say where it is"),
+    **dict.fromkeys(("ops_host", "ops_port", "host", "port", "tls_cert"), "both say where it is"),
     "who": "who acts is the token's name",
 }
 
@@ -179,11 +179,12 @@ def read_remote(args: argparse.Namespace) -> Remote | None:
         if args.token_file is not None:
             raise SettingInvalid("--token-file is for a router that --url names")
         return None
-    _refuse_here(args)
+    refuse_here(args)
     return Remote(url, read_token(args), context_of(url, args))
 
 
-def _refuse_here(args: argparse.Namespace) -> None:
+def refuse_here(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid for an option that means nothing where a URL names the router."""
     named_by = _URL if args.url is None else "--url"
     for name, why in _HERE.items():
         if getattr(args, name, None) is not None:
@@ -206,7 +207,7 @@ def ops_url(args: argparse.Namespace) -> str:
     """The same, or else where a `serve` with these settings has its ops port. Raises
     SettingInvalid."""
     if (url := read_url(args)) is not None:
-        _refuse_here(args)
+        refuse_here(args)
         return url
     if read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")

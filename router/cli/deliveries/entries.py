@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from router.cli.columns import columns, counted
-from router.cli.times import since, when
+from router.cli.times import seconds, since, when
 from router.config import shown
 from router.contract import why_failed
 from router.model import OWN_KEYS
@@ -137,7 +137,9 @@ def standing(entry: EntryShape, now: float) -> str:
     """Where a delivery stands, and why: for who has asked for something that it does not need."""
     changed, later, by = entry["changed_at"], entry["acknowledged_later_at"], entry["later_event"]
     if entry["due_at"] is not None:
-        return f"queued: it is retried, {_due(entry, entry['due_at'], now)}"
+        return (
+            f"queued: it is retried, {when_retried(entry['due_at'], now, entry.get('in_flight'))}"
+        )
     match entry["state"]:
         case State.ACKNOWLEDGED:
             return f"acknowledged, {changed}"
@@ -155,16 +157,12 @@ def standing(entry: EntryShape, now: float) -> str:
     return f"dead, {changed}"
 
 
-def _due(entry: EntryShape, at: str, now: float) -> str:
+def when_retried(at: str, now: float, in_flight: bool | None) -> str:
+    """When a retry comes; one in flight has until then to end, or its process has died."""
     told = when(at, now)
-    return in_flight(told) if entry.get("in_flight") else told
-
-
-def in_flight(at: str) -> str:
-    """Of an attempt that has to have ended by then; where it is overdue its process has died."""
-    return (
-        f"attempt in flight, again {at} if nothing is heard of it" if at.startswith("in ") else at
-    )
+    if in_flight and seconds(at) > now:
+        return f"attempt in flight, again {told} if nothing is heard of it"
+    return told
 
 
 def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
@@ -199,7 +197,7 @@ def _stage(dossier: DossierShape, now: float) -> str:
 def _notes(entry: EntryShape, now: float) -> Iterator[str]:
     later, by, action = entry["acknowledged_later_at"], entry["later_event"], entry["action"]
     if entry["due_at"] is not None:
-        at = _due(entry, entry["due_at"], now)
+        at = when_retried(entry["due_at"], now, entry.get("in_flight"))
         yield f"due {at}" if at.startswith(("in ", "now")) else at
     if later is not None:
         yield f"acknowledged later{f', as event {by}' if by else ''}, {later}"

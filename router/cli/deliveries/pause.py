@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
     with opened(args) as source:
-        mind_targets(source, [args.target], must_be_known=True)
-        note_removed([args.target], source.routes, source.targets())
+        named = mind_targets(source, [args.target], must_be_known=True)
+        note_removed([args.target], source.routes, named)
         made = source.pause(args.target, args.until, args.because, args.who)
         say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
     return GOOD

@@ -66,12 +66,15 @@ def selects(filters: Filters) -> bool:
 
 def mind_targets(
     source: Deliveries, targets: Collection[str], *, must_be_known: bool = False
-) -> None:
+) -> set[str] | None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows; where it
-    must be known, also for one of which that can't be told."""
-    if targets:
-        named, routes = source.targets(), source.routes
-        mind_known(targets, "the store", routes, named, lambda _: stored(source), must_be_known)
+    must be known, also for one of which that can't be told. Returns those of routes.yaml, where
+    any was asked for and they can be told."""
+    if not targets:
+        return None
+    named, routes = source.targets(), source.routes
+    mind_known(targets, "the store", routes, named, lambda _: stored(source), must_be_known)
+    return named
 
 
 def note_removed(targets: Collection[str], routes: str, named: set[str] | None) -> None:

@@ -18,8 +18,7 @@ from router.archive import (
     StoryShape,
 )
 from router.cli.columns import columns, counted, quoted
-from router.cli.deliveries.entries import deliveries, in_flight
-from router.cli.times import when
+from router.cli.deliveries.entries import deliveries, when_retried
 from router.model import SUCCESS, Reason
 from router.store import Stage, State
 from router.telemetry import printable
@@ -195,10 +194,9 @@ def _standing(story: StoryShape, now: float) -> Iterator[str]:
 
 
 def _when(each: NextShape, now: float) -> str:
-    at = when(each["at"], now)
-    if each.get("in_flight"):
-        return in_flight(at)
-    return f"{at}; it is paused until then" if each.get("paused") else at
+    told = when_retried(each["at"], now, each.get("in_flight"))
+    is_held = each.get("paused") and not each.get("in_flight")
+    return f"{told}; it is paused until then" if is_held else told
 
 
 def _end(story: StoryShape) -> str:
