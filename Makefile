@@ -26,7 +26,6 @@ test-long: dev-environment ## what make test does in small, in full
 		tests/transport/test_engine_agreement.py tests/store/test_known.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
-		tests/delivery/test_happenings.py::test_workers_tell_it_once \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
 		tests/process/test_starting.py tests/archive/test_trace.py::test_a_kill_at_any_moment_leaves_what_can_be_traced \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
@@ -210,7 +209,7 @@ torture: dev-environment ## random bytes from callers and targets, and payload f
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 
-.PHONY: bench tails growth hung flapping profile access-cost
+.PHONY: bench tails growth hung flapping profile
 
 bench: dev-environment ## the router, compiled too, beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -227,9 +226,6 @@ growth: dev-environment ## how the cost of an event grows; figures, and curves i
 hung: dev-environment ## what one hung target does to the latencies of the others
 	@scripts/bench-tools
 	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
-
-access-cost: dev-environment ## what it costs to decide who may come in, and to refuse
-	@$(python) -m bench.access
 
 flapping: dev-environment ## what a target that flaps does to the others, with and without a breaker
 	@scripts/bench-tools

@@ -33,7 +33,7 @@ from router.delivery import (
 )
 from router.model import ConfigInvalid, RouterError, closed, is_exposed, may, there
 from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
+from router.ops import Heartbeat, Identity, Insight, Report, described, report_of
 from router.routing import RouteTable
 from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
 from router.store.sqlite import SqliteStore
@@ -130,8 +130,8 @@ class App(Starlette):
             log,
             self.metrics,
         )
-        #: What this process answers to whoever owns the ops port.
-        self.answers = answers_of(
+        #: What the ops port reads of this process.
+        self.insight = Insight(
             self.report,
             self._describe,
             self.reload.standing,
@@ -177,7 +177,7 @@ class App(Starlette):
         return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
 
     def report(self) -> Report:
-        """What this process reports to whoever owns the ops port."""
+        """What the ops port reports of this process."""
         ready, lag = self._probes.ready, self._watchdog.worst
         store = kind_of(self._settings.store)
         return report_of(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
@@ -212,7 +212,7 @@ class App(Starlette):
         folder = archive_folder(settings.archive, settings.store)
         if folder is None:
             return None
-        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep, settings.workers)
+        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep)
         return Archive(shelf, self._unarchived, bodies=settings.archive_bodies)
 
     def _unarchived(self, count: int, why: str) -> None:

@@ -88,7 +88,7 @@ def walks_of(folder: Path) -> list[Walk]:
         caller[1].close()
         for target in targets:
             target.close()
-        serving.stop_now()
+        serving.stop()
 
     run(serving, then=drive)
     return walks

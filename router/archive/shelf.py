@@ -30,7 +30,6 @@ class Shelf:
         folder: Path,
         max_bytes: int,
         keep: float,
-        processes: int = 1,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`max_bytes` and `keep`, in seconds, bound what all processes together leave."""
@@ -39,9 +38,9 @@ class Shelf:
         #: Called again and again while a segment is finished.
         self.between: Callable[[], object] = lambda: None
         self._keep = keep
-        self._full = max(LEAST_BYTES, min(FULL, max_bytes // (4 * processes)))
+        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 4))
         #: What finished ones may take up: the others' growth is theirs.
-        self._room = max_bytes - processes * self._full
+        self._room = max_bytes - self._full
         #: The segment that is written to; -1 where there is none.
         self._fd = -1
         self._segment: Segment

@@ -204,7 +204,7 @@ def add_settings(
         setting = SETTINGS[name]
         default = "none" if setting.default is None else setting.default
         about = own.get(name, setting.about)
-        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.short else {}
+        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.is_switch else {}
         parser.add_argument(
             *filter(None, (setting.option, setting.short)),
             **switch,

@@ -23,8 +23,7 @@ HELP = Help(
     about="""Asks a running router's /status and prints what is wrong, and a line for each target,
     the worst first: since when it fails, how many attempts are in flight of how many, how many
     deliveries wait for a retry, how many are dead letters, and why the last attempt failed.
-    Without options it asks the ops port of a `serve` with the same variables. It is the whole
-    service, however many workers it has.""",
+    Without options it asks the ops port of a `serve` with the same variables.""",
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from router.net.client_tls import USUAL, Tls, certificates_in
     from router.net.egress import ANYWHERE, Egress, is_public, never
     from router.net.gone import Gone
-    from router.net.inherited import Inherited, is_listening, take_inherited
-    from router.net.listening import BACKLOG, SharedPort, bar, listen, url_of, waiting
+    from router.net.inherited import Inherited, take_inherited
+    from router.net.listening import BACKLOG, bar, listen, url_of, waiting
     from router.net.networks import (
         Network,
         Networks,

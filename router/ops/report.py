@@ -1,4 +1,4 @@
-"""What one process of the service reports, as JSON can carry it to whoever owns the ops port."""
+"""How the router does, as JSON can carry it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def told_at(at: float) -> str | None:
 
 
 class Status(TypedDict):
-    """How one process does."""
+    """How the process does."""
 
     pid: int
     started: float
@@ -115,7 +115,7 @@ class Status(TypedDict):
 
 
 class Report(TypedDict):
-    """All that one process reports."""
+    """All that the process reports."""
 
     metrics: Snapshot
     status: Status
@@ -124,7 +124,7 @@ class Report(TypedDict):
 def report_of(
     metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
 ) -> Report:
-    """What this process reports now; `store` is the store's kind and where it is, `lag` the loop's
+    """A report of this process; `store` is the store's kind and where it is, `lag` the loop's
     worst of the last minute, in seconds."""
     kind, where = store
     return Report(

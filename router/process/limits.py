@@ -1,4 +1,4 @@
-"""What callers may use up, by the settings. A worker needs no more of what ports.py knows."""
+"""What callers may use up, by the settings."""
 
 from __future__ import annotations
 

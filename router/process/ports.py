@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from router.config import Settings
 from router.net import is_loopback, listen
-from router.ops import OpsTokens, Processes
+from router.ops import Insight, OpsTokens
 from router.ops.guard import refuse
 from router.ops.port import api_parts, limits_of, ops_app
 from router.process.limits import caller_limits
@@ -29,7 +29,7 @@ _OPEN = (
 def ops_services(
     settings: Settings,
     search: Sequence[str],
-    processes: Processes,
+    insight: Insight,
     log: Log,
     inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
@@ -45,7 +45,7 @@ def ops_services(
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    parts = api_parts(settings, processes, tokens, search, log)
+    parts = api_parts(settings, insight, tokens, search, log)
     server = Server(
         ops_app(parts, log, local=local),
         listener,

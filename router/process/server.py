@@ -124,11 +124,6 @@ class Server(uvicorn.Server):
         self.stop()
         self._hurried.set()
 
-    def stop_now(self) -> None:
-        """Stop without the delay that a balancer would need."""
-        self._drain_delay = 0.0
-        self.stop()
-
     def renew(self, tls: ssl.SSLContext) -> None:
         """Speak TLS by this from the next handshake on."""
         self._tls = tls

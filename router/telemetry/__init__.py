@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from router.telemetry.log.foreign import place_of, take_library_lines
     from router.telemetry.log.lines import Format, Lines, stamp, utc, with_payload
     from router.telemetry.marks import Alarm
-    from router.telemetry.metrics import Metrics, Snapshot, merged
+    from router.telemetry.metrics import Metrics, Snapshot
     from router.telemetry.minutes import (
         ATTEMPT_BOUNDS,
         EVENT_BOUNDS,
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         Minute,
         Minutes,
         TargetMinute,
-        summed,
         summed_target,
     )
     from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by

@@ -442,22 +442,6 @@ def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
         assert router.lines("archive_lost")[0]["count"] == 1
 
 
-def test_each_worker_writes_its_own_segments(tmp_path: Path) -> None:
-    """Two processes at one port, one folder, and every event once."""
-    folder = tmp_path / "store.db-archive"
-    options = ["--workers", "2"]
-    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
-        names = [f"event {number}" for number in range(60)]
-        for name in names:
-            assert router.post(name) == "000"
-        wait_until(lambda: len(archived(folder)) == len(names))
-        segments = found(folder)
-        router.interrupt(signal.SIGTERM)
-    assert len(segments) == 2
-    kept = [name_of(line["payload"].encode()) for line in archived(folder)]
-    assert sorted(kept) == sorted(names)
-
-
 def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
     """`--archive none`; the default beside a store in a file is a folder of its name."""
     options = ["--archive", "none"]

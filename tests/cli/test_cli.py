@@ -219,7 +219,7 @@ def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
     parser = Parser("serve")
     add_settings(parser)
     text = " ".join(parser.format_help().split())
-    value = f"[{setting.metavar}]" if setting.short else setting.metavar
+    value = f"[{setting.metavar}]" if setting.is_switch else setting.metavar
     # Python 3.13 has a switch's value once, behind both names.
     assert f"{setting.option} {value}" in text.replace(f", {setting.short} ", " ")
     assert f"(default {setting.default or 'none'}; {setting.variable})" in text

@@ -104,7 +104,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router import config
     from router.app import App
     from router.net import listen
-    from router.ops import Alone
     from router.process import running
     from router.process.asgi_server import AsgiServer
     from router.process.ports import ops_services
@@ -128,7 +127,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     ops, ops_url = ops_services(
         settings,
         [*serve_command(args, store=settings.store), "--as-search"],
-        Alone(app.answers),
+        app.insight,
         log,
     )
     url = serving.url + settings.path.reveal()

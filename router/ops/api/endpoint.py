@@ -49,7 +49,7 @@ class Asked:
     body: Any = None
 
     async def view(self) -> View:
-        """What there is for who asks. Raises Rejected where no process answers."""
+        """What there is for who asks."""
         return await self.parts.view(self.holder)
 
 
