@@ -13,7 +13,6 @@ from router.config.shape import RouteSection
 from router.config.sharing import check_leave, targets_of
 from router.config.tls import check_tls
 from router.model import OWN_KEYS, OWN_SOURCE
-from router.net import gently
 
 
 def check(parts: Parts) -> None:
@@ -25,7 +24,7 @@ def check(parts: Parts) -> None:
         for target in part.said.targets.values():
             check_egress(egress, target, target.url, part.reader)
             check_tls(target, target.url, part.reader)
-        for route in gently(part.said.routes):
+        for route in part.said.routes:
             if not route.nodes.keys() & {"required", "optional"}:
                 message = "has neither required nor optional targets"
                 part.problems.add(route.node, route.path, message)
@@ -53,7 +52,7 @@ def _defined(parts: Parts) -> dict[str, Part]:
 def _check_names(parts: Parts) -> None:
     places: dict[str, tuple[Part, int]] = {}
     named = ((part, route) for part in parts for route in part.said.routes if route.name)
-    for part, route in gently(named):
+    for part, route in named:
         node = route.nodes["name"]
         if route.name in places:
             there, line = places[route.name]

@@ -10,7 +10,6 @@ from router.config.document import ListNode, MapNode, Node, ScalarNode, shown
 from router.config.reader import Fault, Kind, Reader, Schema
 from router.contract import parse_duration
 from router.model import MASK, Secret
-from router.net import gently
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -228,7 +227,7 @@ class ListOf(Generic[T]):
             raise Fault("is an empty list")
         items = (
             reader.read(self._kind, item, f"{path}[{index}]", None)
-            for index, item in enumerate(gently(node.items))
+            for index, item in enumerate(node.items)
         )
         return tuple(item for item in items if item is not None)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from router.model import OWN_KEYS
-from router.net import gently
 from router.routing import Route
 
 #: How many routes with one pattern are compared with another; more would cost too much.
@@ -23,14 +22,14 @@ def redundant(routes: Sequence[Route]) -> Iterator[tuple[int, int]]:
     All of them are right; not all are found. Of twins the later one is redundant.
     """
     by_pattern: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, route in enumerate(gently(routes)):
+    for at, route in enumerate(routes):
         # One field is enough to find a route by.
         field, patterns = next(iter(route.match.items()))
         for pattern in patterns:
             if len(by_pattern[field, pattern]) < _COMPARED:
                 by_pattern[field, pattern].append(at)
     wide = cache(lambda at: _Wide(routes[at]))
-    for at, route in enumerate(gently(routes)):
+    for at, route in enumerate(routes):
         keys = (key for key in _wider(route) if key in by_pattern)
         for other in (other for key in keys for other in by_pattern[key]):
             if other == at or not wide(other).replaces(route):

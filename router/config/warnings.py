@@ -15,13 +15,12 @@ from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
 from router.contract import LEAST_KEY, key_of
-from router.net import gently
 from router.routing import Route
 
 
 def warn(parts: Parts, routes: Sequence[Route]) -> None:
     """Report what is dubious in files without errors; `routes` are what they say, in order."""
-    required = {name for route in gently(routes) for name in route.required}
+    required = {name for route in routes for name in route.required}
     used = required.union(*(route.optional for route in routes))
     for part in parts:
         _warn_unused(part, used)
@@ -89,7 +88,7 @@ def _warn_cut_off(parts: Parts, part: Part, target: TargetSection) -> None:
 
 
 def _warn_patterns(part: Part) -> None:
-    for route in gently(part.said.routes):
+    for route in part.said.routes:
         for field, patterns in route.match.items():
             for pattern in patterns:
                 if said := _odd(pattern) or (field == "event_key" and _short(pattern)):

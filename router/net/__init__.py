@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         is_loopback,
         network_of,
     )
-    from router.net.precedence import coming_first, gently, make_way, stay_behind
     from router.net.resolver import SocketAddress, look_up
     from router.net.resources import (
         OPS,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from router.net import coming_first, files_allowed
+from router.net import files_allowed
 
 #: How long the loop waits for the interpreter while another thread has it, in seconds: one that
 #: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all
@@ -53,7 +53,7 @@ def run(*services: Service, then: Callable[[], Awaitable[Any]] | None = None) ->
     _keep_to_itself()
     _spare_the_collector()
     sys.setswitchinterval(_TURN)
-    with coming_first(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Run(services).run(then))
     for number in STOPS:  # it has stopped: no further signal makes that a failure
         signal.signal(number, signal.SIG_IGN)

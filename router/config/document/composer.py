@@ -14,7 +14,6 @@ import yaml
 from router.config.document.blame import blame, spot_of
 from router.config.document.nodes import ListNode, MapNode, Node, ScalarNode
 from router.config.document.problems import WHOLE_FILE, Place, Problems, Spot, shown
-from router.net import gently
 
 #: libyaml where PyYAML has it, which is twenty times faster, else PyYAML's own.
 PARSER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -33,7 +32,7 @@ ALIAS_RATIO = 5
 def compose(text: str, problems: Problems) -> Node:
     """The tree of the one document in `text`. Raises ConfigInvalid where there can be none."""
     composer = _Composer(problems)
-    for event in gently(_events(text, problems)):
+    for event in _events(text, problems):
         composer.take(event)
     if composer.root is None:
         problems.add(WHOLE_FILE, "", "is empty")
