@@ -23,7 +23,7 @@ test: dev-environment ## set up and run the tests
 test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
-		tests/transport/test_engine_agreement.py tests/store/test_known.py \
+		tests/transport/test_engine_agreement.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
