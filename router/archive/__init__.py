@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from router.archive.trace.finding import Match, matches, name_of, story_of
     from router.archive.trace.happenings import EventLine, ToldCaller, happening
     from router.archive.trace.inventory import Inventory, inventory
-    from router.archive.trace.logs import may_tell
     from router.archive.trace.question import Question, Word
     from router.archive.trace.rows import EventRows, Row, rows
     from router.archive.trace.shapes import (
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
         row_shape,
         story_shape,
     )
-    from router.archive.trace.sources import Sources, TraceSource
+    from router.archive.trace.sources import Sources
     from router.archive.writer import Archive
 
 __getattr__ = on_demand(__name__)

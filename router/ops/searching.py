@@ -80,7 +80,7 @@ def search(settings: Settings) -> None:
 
 async def _found(settings: Settings, asked: SearchedFor) -> Found:
     folder = archive_folder(settings.archive, settings.store)
-    sources = Sources(folder if folder is not None and folder.is_dir() else None, [])
+    sources = Sources(folder if folder is not None and folder.is_dir() else None)
     ops = await _ops(settings)
     try:
         question = _question(asked)

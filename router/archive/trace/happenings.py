@@ -1,4 +1,4 @@
-"""What lines of the archive and of the log say, as types. A line of another version has less."""
+"""What lines of the archive say, as types. A line of another version has less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where events are looked for: the archive, the store and logs here, or a router from afar."""
+"""Where events are looked for: the archive and the store here, or a router from afar."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.archive import MatchShape, Question
 
 HELP = Help(
-    about="""Looks for events in the archive and in the store of the settings, and in logs, and
+    about="""Looks for events in the archive and in the store of the settings, and
     tells one event whole: each request of EBaaS and what it was told, each attempt and what the
     receiver said, what was skipped and why, retries, replays, and what comes next. Several are a
     table, the newest first. WHAT is an event's id (webhook-id), a request's id, an event_key or a
@@ -31,7 +31,6 @@ HELP = Help(
         "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed",
         "ebaas-router trace --code 700 --since 1d --format json",
-        "docker logs router 2>&1 | ebaas-router trace order-4711 --log -",
     ),
     exit_codes={
         GOOD: "found",

@@ -120,10 +120,10 @@ class _Found:
         config = self.routes.value
         said = self._summary(config) if config else ""
         found = [*annotated(self.routes.problems), *annotated(self.warnings, level)]
-        yield Checked("check", self.routes.name, found, said)
+        yield Checked(found, said)
         for each in self.tests:
             said = _counted(each.name, each.value) if each.value else ""
-            yield Checked("check", each.name, annotated(each.problems), said)
+            yield Checked(annotated(each.problems), said)
 
     def as_json(self) -> dict[str, Any]:
         config, problems = self.routes.value, list(self.routes.problems)

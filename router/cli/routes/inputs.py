@@ -108,7 +108,7 @@ def all_usable(found: Sequence[Input[Any]], format: str, command: str = "check")
     if bad and format == "json":
         say_json({"problems": problems_json(p for each in bad for p in each.problems)})
     elif bad and format in CI_FORMATS:
-        checked = [Checked(command, each.name, annotated(each.problems)) for each in bad]
+        checked = [Checked(annotated(each.problems)) for each in bad]
         say_checked(format, command, checked)
     elif bad:
         with contextlib.suppress(OSError):

@@ -89,10 +89,10 @@ def _field(name: str, patterns: Sequence[str]) -> tuple[str, str]:
 
 def _events(reach: Reach | None) -> Iterator[str]:
     if reach is None:
-        yield "no events to look at: there is no archive here, and --log names no log"
+        yield "no events to look at: there is no archive here"
         return
     if reach.since is None:
-        yield "no events to look at: nothing is archived or logged yet"
+        yield "no events to look at: nothing is archived yet"
         return
     roles = ", ".join(f"{count:,} {role}" for role, count in sorted(reach.roles.items()))
     number, total = f"{reach.roles.total():,}", counted(reach.looked_at, "request")

@@ -36,7 +36,7 @@ HELP = Help(
     routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
     examples=(
         "ebaas-router test",
-        "ebaas-router test --fail-under 100 --format junit >tests.xml",
+        "ebaas-router test --fail-under 100 --format github",
         "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
     ),
     exit_codes={
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     covered = coverage(loaded.table, verdicts)
     enough = covered.percent >= args.fail_under
     if args.format in CI_FORMATS:
-        checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
+        checked = _checked(verdicts, covered, loaded, enough=enough)
         say_checked(args.format, "test", list(checked))
     else:
         less = [] if enough else [f"that is under {args.fail_under:g} %"]
@@ -148,7 +148,7 @@ def _summary(covered: Coverage) -> str:
 
 
 def _checked(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, name: str, *, enough: bool
+    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, *, enough: bool
 ) -> Iterator[Checked]:
     """Each case by itself; then the routes, where one that no case tries is an error if they are
     too few that any does."""
@@ -162,10 +162,10 @@ def _checked(
             why = "".join(f"; {each}" for each in _why(verdict, blind))
             message = f"{_name(case)}: {', '.join(said)}{why}"
             found.append(Annotation("error", message, case.file, case.line))
-        yield Checked(case.file, case.name, found)
+        yield Checked(found)
     level: Literal["error", "notice"] = "notice" if enough else "error"
     missed = [Annotation(level, _untried(each), each.file, each.line) for each in covered.missed]
-    yield Checked(name, "routes that cases try", missed, _summary(covered))
+    yield Checked(missed, _summary(covered))
 
 
 def _title(case: Case) -> str:

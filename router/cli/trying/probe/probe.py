@@ -48,7 +48,7 @@ HELP = Help(
         "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
         "ebaas-router probe --target ledger --config config/routes.yaml",
         "ebaas-router probe http://127.0.0.1:9002/callback --only answers --only timing",
-        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format junit > probe.xml",
+        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format json",
     ),
     exit_codes={
         GOOD: "no breach",
@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="send without asking")
     add_language(parser)
     about = "of the results; json is a line for each check (default text)"
-    add_format(parser, "junit", about=about)
+    add_format(parser, about=about)
 
 
 def _add_effort(which: argparse._ArgumentGroup) -> None:
