@@ -46,12 +46,15 @@ class Segment:
 
     def read(self, tell: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
         """Its lines, and whether that is all of it; nothing where it has been deleted meanwhile.
-        `tell` is told why where the system does not give it."""
+        `tell` is told what is wrong where it is not."""
         try:
-            return self._read()
+            text, is_whole = self._read()
         except OSError as error:
             tell(f"{self.path.name} can't be read: {why_not(self.path, error)}")
             return b"", False
+        if not is_whole:
+            tell(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
+        return text, is_whole
 
     def _read(self) -> tuple[bytes, bool]:
         path = self.path
@@ -63,9 +66,10 @@ class Segment:
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:
-            return expanded(path.read_bytes())
+            text, is_whole = expanded(path.read_bytes())
         except FileNotFoundError:
             return b"", True
+        return text if is_whole else text[: text.rfind(b"\n") + 1], is_whole
 
 
 def found(folder: Path) -> list[Segment]:

@@ -169,7 +169,7 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """An event that is over, to be delivered to a target again."""
+    """An event to be delivered to a target again."""
 
     #: How it is put, where the store does not have it.
     record: Record
@@ -230,8 +230,8 @@ class Ops(Pauses, Protocol):
         itself, whose words then end with the mark of the last one taken. With no event they are
         as they are given.
 
-        One stays as it is that is still open, whose delivery is queued already, or that this
-        action has queued before.
+        A delivery stays as it is if it is still being retried (RETRIED), or if this action has
+        queued it before. Where the event stands with its caller does not matter.
         """
         ...
 

@@ -61,7 +61,7 @@ class Sources:
         self.reach["archive"] = scan.reaches_back
         for line in scan:
             yield from self._fitting(line, question)
-        self.skipped += scan.cut
+        self.skipped += scan.damage.segments + scan.damage.lines
 
     def _logged(self, log: TraceSource, question: Question) -> Iterator[EventLine]:
         """All of it is held in memory, because a log has the oldest first."""
