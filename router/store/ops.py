@@ -94,8 +94,14 @@ class Selection:
     until: float | None = None
     acknowledged_later: Later = Later.INCLUDE
     #: The event, its request or its trace has one of these ids, the SHA-256 of its body begins so,
-    #: or its body has it in quotes.
-    known_by: tuple[str, ...] = ()
+    #: its body has it in quotes, or its key fits the pattern beside it.
+    known_by: tuple[tuple[str, Glob], ...] = ()
+    #: One of the event's deliveries was changed then or later.
+    changed_since: float | None = None
+    #: One of its failed attempts had this code or HTTP status, or its caller may have been told so.
+    codes: tuple[str, ...] = ()
+    #: It has not got its `000`, or an attempt of it has failed.
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
