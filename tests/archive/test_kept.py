@@ -145,7 +145,8 @@ def test_a_search_finds_what_a_naive_one_does(
 def put(shop: Shop, known: Known) -> None:
     at = known.changed_at
     record = Record(known.event_id, known.stage, known.first_at, 1, at, at, at, at + 1e12)
-    parts = Event(*known.key.split("."), known.key, known.body)
+    source, topic, kind, status = known.key.split(".")
+    parts = Event(source, topic, kind, status, known.key, known.body)
     digest = hashlib.sha256(known.body).digest()
     shop.put(record, Letter(parts, digest, f"of-{known.event_id}"), known.rows)
 

@@ -107,6 +107,7 @@ class Question:
 
     @cached_property
     def _named(self) -> tuple[bytes, ...]:
+        needles: tuple[bytes, ...]
         if self.event_id:
             needles = (_as_written(self.event_id),)
         elif self.words:
