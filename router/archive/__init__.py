@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from router import on_demand
 
 if TYPE_CHECKING:
+    from router.archive.reading import Damage
     from router.archive.shelf import Shelf
     from router.archive.trace.again import Again, resend, resumed, words_of
     from router.archive.trace.events import events

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +23,24 @@ Needle = bytes | re.Pattern[bytes]
 _AHEAD = 2
 
 
+@dataclass(slots=True)
+class Damage:
+    """What a look into an archive could not read. Not frozen: it is being counted."""
+
+    #: Segments that are cut, garbled, or withheld by the system.
+    segments: int = 0
+    #: Lines that are not what the router writes.
+    lines: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.segments or self.lines)
+
+    def __str__(self) -> str:
+        parts = [(self.segments, "segment"), (self.lines, "line")]
+        counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in parts if n]
+        return f"the archive is damaged: {' and '.join(counts)} could not be read"
+
+
 class Scan:
     """The lines of one look into an archive. It may be gone through once."""
 
@@ -35,10 +54,13 @@ class Scan:
         tell: Callable[[str], None],
         *,
         oldest_first: bool = False,
+        damage: Damage | None = None,
     ) -> None:
         """Only lines with any of the needles, all where there is none. `progress` is told after
         each segment how far it is, `tell` why one can't be read. Raises OSError where the folder
         can't."""
+        #: Lines that have a time are read, and counted where they can't be, by the caller.
+        self.damage = Damage() if damage is None else damage
         self._progress = progress
         self._tell = tell
         self._needles = needles
@@ -51,8 +73,6 @@ class Scan:
         self._segments = [each for each in every if self._may_have(each)]
         if oldest_first:
             self._segments.sort(key=lambda segment: segment.first)
-        #: Segments of which a part could not be read.
-        self.cut = 0
 
     def _may_have(self, segment: Segment) -> bool:
         last = segment.last
@@ -93,7 +113,7 @@ class Scan:
                         ahead.append((segment, reader.submit(segment.read, self._tell)))
                     segment, reading = ahead.pop(0)
                     text, is_whole = reading.result()
-                    self.cut += not is_whole
+                    self.damage.segments += not is_whole
                     yield segment, text
                     self._progress(f"segment {of - len(waiting) - len(ahead):,} of {of:,}")
             finally:
@@ -103,7 +123,8 @@ class Scan:
     def _lines(self, text: bytes) -> Iterator[bytes]:
         for line in lines_with(text, self._needles):
             at = time_of(line)
-            if self._since <= at < self._until:
+            self.damage.lines += not at
+            if at and self._since <= at < self._until:
                 yield line
 
 

@@ -1,22 +1,28 @@
 """The archive's files: their names say from when to when they reach, and whether one is finished.
 
 A segment is written to as `FIRST-TOKEN.jsonl` by the one process that holds its lock. Finished it
-is `FIRST-LAST-TOKEN.jsonl.zst`, compressed, and is not changed any more.
+is `FIRST-LAST-TOKEN.jsonl.zst`, compressed, and is not changed any more. A token is
+`NUMBER-RANDOM`: numbers grow with each segment, whatever the clock says. Segments of version 0.2.0
+have no number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 
 from router.archive.zstd import expanded
 from router.model import why_not
 
-_NAME = re.compile(r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?([0-9a-f]{8})\.jsonl(\.zst)?")
+_NAME = re.compile(
+    r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?"
+    r"((?:[0-9]{10}-)?[0-9a-f]{8})\.jsonl(\.zst)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,12 @@ class Segment:
     first: float
     #: No line is younger; None where more may come.
     last: float | None
+
+    @property
+    def number(self) -> int:
+        """Its place in the order in which segments were begun; 0 where it has none."""
+        number, has_one, _ = self.token.partition("-")
+        return int(number) if has_one else 0
 
     @property
     def newest(self) -> float:
@@ -46,12 +58,15 @@ class Segment:
 
     def read(self, tell: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
         """Its lines, and whether that is all of it; nothing where it has been deleted meanwhile.
-        `tell` is told why where the system does not give it."""
+        `tell` is told what is wrong where it is not."""
         try:
-            return self._read()
+            text, is_whole = self._read()
         except OSError as error:
             tell(f"{self.path.name} can't be read: {why_not(self.path, error)}")
             return b"", False
+        if not is_whole:
+            tell(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
+        return text, is_whole
 
     def _read(self) -> tuple[bytes, bool]:
         path = self.path
@@ -63,9 +78,10 @@ class Segment:
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:
-            return expanded(path.read_bytes())
+            text, is_whole = expanded(path.read_bytes())
         except FileNotFoundError:
             return b"", True
+        return text if is_whole else text[: text.rfind(b"\n") + 1], is_whole
 
 
 def found(folder: Path) -> list[Segment]:
@@ -92,6 +108,24 @@ def every_file(folder: Path) -> Iterator[Segment]:
 
 def _newest(segment: Segment) -> tuple[float, float]:
     return (float("inf") if segment.last is None else segment.last, segment.first)
+
+
+def new_token(folder: Path) -> str:
+    """Behind all that are there. Two processes may take the same number at the same time."""
+    number = max((segment.number for segment in every_file(folder)), default=0) + 1
+    return f"{number:010}-{token_hex(4)}"
+
+
+def written(segments: Iterable[Segment], now: float) -> list[tuple[Segment, float]]:
+    """The finished ones, the last one written first, and until when each was written. A date in
+    the future comes from a clock that was wrong: it counts as that of the next one, or as now."""
+    finished = [(each, each.last) for each in segments if each.last is not None]
+    finished.sort(key=lambda pair: (pair[0].number, pair[1]), reverse=True)
+    found, latest = [], now
+    for segment, last in finished:
+        latest = last if last <= now else latest
+        found.append((segment, latest))
+    return found
 
 
 def open_name(first: float, token: str) -> str:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 
 from router.archive.reading import span
-from router.archive.segments import Segment, every_file, finished_name, found, open_name
+from router.archive.segments import (
+    Segment,
+    every_file,
+    finished_name,
+    new_token,
+    open_name,
+    written,
+)
 from router.archive.zstd import compress
 
 #: The size of a segment that is full, in bytes, and the least that it is made smaller to.
 FULL, LEAST_BYTES = 16 * 1024 * 1024, 64 * 1024
+
+#: What compressing may add to lines that don't compress, in bytes.
+_FRAME = 4096
+
+#: The longest time that a segment may span, in seconds; a tenth of what is kept if that is shorter.
+SPAN, LEAST_SPAN = 3600.0, 60.0
+
+#: Bytes of its disk that the archive leaves free: a tenth of it, within these bounds, and no more
+#: than half. The store may be on the same disk, and is full where 16 MiB are left.
+LEAST_RESERVE, RESERVE = 64 * 1024 * 1024, 512 * 1024 * 1024
+
+#: No segment is more than such a part of its disk.
+_PARTS = 64
+
+#: Seconds between two looks at how much of the disk is free.
+_LOOK = 0.25
 
 #: After how many seconds a file that was to become a segment is taken for a dead process's.
 _ABANDONED = 3600.0
@@ -36,22 +59,55 @@ class Shelf:
         self._folder = folder
         self._now = now
         self._keep = keep
-        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 4))
-        #: What finished ones may take up: the others' growth is theirs.
-        self._room = max_bytes - self._full
+        self._span = min(SPAN, max(LEAST_SPAN, keep / 10))
+        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
+        #: What finished ones may take up: beside them is the one that is written to, and for a
+        #: moment the same one compressed, which may be hardly smaller.
+        self._room = max_bytes - (2 * self._full + _FRAME)
         #: The segment that is written to; -1 where there is none.
         self._fd = -1
         self._segment: Segment
-        self._size = 0
+        #: By which the system knows its file.
+        self._identity = (0, 0)
+        self._size = self._lines = 0
         self._last = 0.0
+        #: Lines that were written, and are gone with the segment that was written to.
+        self.lost = 0
+        #: When the disk is looked at next, by the monotonic clock; how much has been written since
+        #: the last look; and whether it was too full then.
+        self._look_at = 0.0
+        self._unseen = 0
+        self._is_low = False
+        #: How large a segment is finished: on a small disk sooner.
+        self._turn_at = self._full
 
     def append(self, lines: bytes) -> None:
         """Write whole lines, all or none of them."""
         now = self._now()
         first, last = span(lines) or (now, now)
-        if self._fd >= 0 and first < self._segment.first:
-            with suppress(OSError):  # the clock has jumped back: no line is older than its segment
+        self._check_place()
+        # No line is older than its segment: the clock may have jumped back.
+        if self._fd >= 0 and (self._size + len(lines) > self._full or first < self._segment.first):
+            with suppress(OSError):  # `tidy` tries it again, and says why
                 self.turn()
+        self._write(lines, first)
+        self._last = max(self._last, last)
+        if not self._is_in_place():
+            # Removed at this very moment: what was in it before is lost, these lines need not be.
+            self._check_place(without=lines.count(b"\n"))
+            self._write(lines, first)
+            self._last = last
+        if self._size >= self._turn_at:
+            with suppress(OSError):  # the lines are there; `tidy` tries it again, and says why
+                self.turn()
+
+    def _write(self, lines: bytes, first: float) -> None:
+        if self._fd < 0:
+            # Not its parent: a folder that is away, a disk unmounted say, is not made in its place.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._check_disk(len(lines))
+        if len(lines) > self._full:
+            self._make_room_for(len(lines))
         if self._fd < 0:
             self._begin(first)
         try:
@@ -63,14 +119,12 @@ class Shelf:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(lines)
-        self._last = max(self._last, last)
-        if self._size >= self._full:
-            with suppress(OSError):  # the lines are there; `tidy` tries it again, and says why
-                self.turn()
+        self._lines += lines.count(b"\n")
 
     def tidy(self) -> None:
         """Finish what is over, and delete what is too much or too old."""
-        if self._fd >= 0 and self._now() // 3600 != self._segment.first // 3600:
+        self._check_place()
+        if self._fd >= 0 and self._now() // self._span != self._segment.first // self._span:
             self.turn()
         failed: list[OSError] = []
         for segment in every_file(self._folder):
@@ -80,6 +134,9 @@ class Shelf:
                 except OSError as error:  # one that can't be read keeps no other from its end
                     failed.append(error)
         self._delete()
+        self._look_at = 0.0
+        with suppress(FileNotFoundError):  # nothing has been written yet
+            self._check_disk(0)
         if failed:
             raise failed[0]
 
@@ -99,10 +156,59 @@ class Shelf:
             os.close(self._fd)
             self._fd = -1
 
+    def _is_in_place(self) -> bool:
+        """Whether what is written can be found: a folder may be removed, moved or unmounted while
+        a file in it is open, and no write fails."""
+        with suppress(OSError):
+            found = self._segment.path.stat()
+            return (found.st_dev, found.st_ino) == self._identity
+        return False
+
+    def _check_place(self, without: int = 0) -> None:
+        """Begin anew where the segment that is written to is not in its place any more: its lines
+        are lost, but so many of them."""
+        if self._fd >= 0 and not self._is_in_place():
+            self.lost += self._lines - without
+            self.close()
+
+    def _check_disk(self, size: int) -> None:
+        """Raises OSError where so much may not be written: less than the reserve would be free, and
+        there is no finished segment to delete any more."""
+        self._unseen += size
+        is_due = time.monotonic() >= self._look_at or self._unseen > self._turn_at // 4
+        if is_due or self._is_low:
+            self._look_at, self._unseen = time.monotonic() + _LOOK, 0
+            disk = os.statvfs(self._folder)
+            free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+            self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
+            # Until the next look there are more lines, and a segment is perhaps compressed.
+            lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
+            self._is_low = lacking > 0 and self._free(lacking) < lacking
+        if self._is_low:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _free(self, lacking: int) -> int:
+        """Delete finished segments until so much is free; how much that was. It is added up: some
+        file systems take their time."""
+        freed = 0
+        for segment, _ in reversed(written(every_file(self._folder), self._now())):
+            if freed >= lacking:
+                break
+            with suppress(FileNotFoundError):
+                size = segment.path.stat().st_blocks * 512
+                segment.path.unlink()
+                freed += size
+        return freed
+
+    def _make_room_for(self, size: int) -> None:
+        """Lines that are more than a segment have one for themselves, and more deleted for it."""
+        more = 2 * (size - self._full)
+        if more > self._room:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._delete(more)
+
     def _begin(self, first: float) -> None:
-        # Not its parent: a folder that is away, a disk unmounted say, is not made in its place.
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        token = token_hex(4)
+        token = new_token(self._folder)
         path = self._folder / open_name(first, token)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
@@ -112,7 +218,9 @@ class Shelf:
         except OSError:
             os.close(fd)
             raise
-        self._fd, self._size, self._last = fd, 0, first
+        self._fd, self._size, self._lines, self._last = fd, 0, 0, first
+        held = os.fstat(fd)
+        self._identity = (held.st_dev, held.st_ino)
         self._segment = Segment(path, token, first, None)
 
     def _finish_abandoned(self, segment: Segment) -> None:
@@ -147,17 +255,21 @@ class Shelf:
                 raise
         path.unlink(missing_ok=True)
 
-    def _delete(self) -> None:
-        """The oldest first, until what is left has room; and all that is too old."""
-        now, used = self._now(), 0
-        for segment in found(self._folder):
-            if segment.last is None:
-                continue
+    def _delete(self, more: int = 0) -> None:
+        """Those written first, until what is left has room beside so much more; and all that is too
+        old."""
+        now, used = self._now(), more
+        for segment, at in written(every_file(self._folder), now):
             with suppress(FileNotFoundError):
                 used += segment.path.stat().st_size
-                if used > self._room or now - segment.last > self._keep:
+                if used > self._room or now - at > self._keep:
                     segment.path.unlink()
         for part in self._folder.glob("*.part"):
             with suppress(FileNotFoundError):
                 if now - part.stat().st_mtime > _ABANDONED:
                     part.unlink()
+
+
+def _reserve(whole: int) -> int:
+    """Of a disk of so many bytes."""
+    return min(whole // 2, max(LEAST_RESERVE, min(RESERVE, whole // 10)))

@@ -32,7 +32,7 @@ def compress(text: IO[bytes], into: IO[bytes]) -> None:
 def expanded(data: bytes) -> tuple[bytes, bool]:
     """The text, and whether that is all: of what is cut or garbled, as much as can be read."""
     with suppress(zstd.ZstdError):
-        return zstd.decompress(data), True
+        return zstd.decompress(data), data != b""
     reader = zstd.ZstdDecompressor()
     text = bytearray()
     with suppress(zstd.ZstdError, EOFError):

@@ -131,9 +131,9 @@ def _told(
 
 
 def _question(asked: SearchedFor) -> Question:
-    texts = [asked["event"]] if "event" in asked else asked["what"]
     return Question(
-        words=tuple(map(Word, texts)),
+        words=tuple(map(Word, asked["what"])),
+        event_id=asked.get("event", ""),
         since=asked["since"],
         until=asked["until"],
         targets=tuple(asked["targets"]),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from router.model import SUCCESS
 from router.routing import Glob
 from router.store.attempts import COLUMNS, Tried, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
@@ -42,6 +43,13 @@ _ACTIONS = """
 SELECT action_id, verb, who, what, at, deliveries FROM {schema}actions
 ORDER BY seq DESC LIMIT {size}
 """
+
+
+#: That the event has such a row in a table, as a term.
+_EXISTS = "EXISTS (SELECT 1 FROM {} x WHERE x.seq = d.seq AND ({}))"
+
+#: Of a delivery: its last attempt has failed.
+_FAILED = "x.reason NOT IN ('', 'acknowledged')"
 
 
 class Values(list[Any]):
@@ -112,9 +120,6 @@ class Dialect:
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self.schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
-        if selection.known_by:
-            known = " OR ".join(self.known(values.put(word)) for word in selection.known_by)
-            terms.append(f"({known})")
         if selection.targets:
             terms.append(f"d.target IN ({values.all(selection.targets)})")
         if selection.states:
@@ -127,9 +132,29 @@ class Dialect:
             terms.append(f"e.first_at < {values.put(selection.until)}")
         if later := _LATER[selection.acknowledged_later]:
             terms.append(later)
+        if selection.changed_since is not None:
+            since = values.put(selection.changed_since)
+            terms.append(_EXISTS.format(f"{self.schema}deliveries", f"x.changed_at >= {since}"))
+        if selection.failed:
+            failed = _EXISTS.format(f"{self.schema}deliveries", _FAILED)
+            tried = _EXISTS.format(f"{self.schema}attempts", "true")
+            terms.append(f"(e.stage <> 'closed' OR {failed} OR {tried})")
+        if selection.codes:
+            terms.append(self._has_code(selection.codes, values))
         if selection.keys:
             terms.append(self.fits(values, selection.keys))
+        if selection.known_by:
+            words = [self.known(values.put(word)) for word, _ in selection.known_by]
+            words.append(self.fits(values, tuple(keys for _, keys in selection.known_by)))
+            terms.append(f"({' OR '.join(words)})")
         return " AND ".join(terms)
+
+    def _has_code(self, codes: tuple[str, ...], values: Values) -> str:
+        """A record that is not closed was last told a failure."""
+        marks = values.all(codes)
+        said = f"x.code IN ({marks}) OR CAST(x.status AS text) IN ({marks})"
+        told = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
+        return f"({told} OR {_EXISTS.format(f'{self.schema}attempts', said)})"
 
 
 def count(row: tuple[Any, ...]) -> Count:

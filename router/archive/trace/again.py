@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from router.archive.reading import Damage
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
@@ -45,19 +46,31 @@ class Again:
     #: What has been taken before.
     after: ReplayPlace | None = None
 
+    def had_it(self, told: ToldCaller) -> bool:
+        """Whether the target was in the plan, as the line has it."""
+        return any(each.target == self.target for each in told.targets)
+
     def is_unknown(self, told: ToldCaller) -> bool:
         """Whether the line has not all of its targets, and ours is none of the rest."""
-        return "targets" in told.cut and all(each.target != self.target for each in told.targets)
+        return "targets" in told.cut and not self.had_it(told)
+
+    def concerns(self, told: ToldCaller) -> bool:
+        """Whether the line's request decides about a replay: of a plan that has changed between
+        two requests of an event, one that had the target."""
+        return self.backfill or self.had_it(told) or self.is_unknown(told)
 
     def choose(
-        self, folder: Path, progress: Callable[[str], None], tell: Callable[[str], None]
+        self,
+        folder: Path,
+        progress: Callable[[str], None],
+        tell: Callable[[str], None],
+        damage: Damage,
     ) -> Iterator[ToldCaller]:
         """Each event once, in order of time; those too of which `is_unknown`. Raises OSError."""
-        for told in events(folder, self.question, progress, tell):
-            had_it = any(each.target == self.target for each in told.targets)
-            if (had_it == self.backfill and not self.is_unknown(told)) or not (
-                told.event_id or told.code == SUCCESS
-            ):
+        for told in events(folder, self.question, progress, tell, damage, self.concerns):
+            if self.backfill and self.had_it(told):
+                continue
+            if not (told.event_id or told.code == SUCCESS):
                 continue
             if self.after is None or place_of(told) > self.after:
                 yield told

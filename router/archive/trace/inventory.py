@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from router.archive.reading import Damage
 from router.archive.segments import found
 
 # Quotes within texts are escaped, so none of these can be met inside of one.
@@ -35,8 +36,7 @@ class Inventory:
     later: Counter[str] = field(default_factory=Counter)
     #: Lines with their event's body.
     bodies: int = 0
-    #: Segments of which a part can't be read.
-    cut: int = 0
+    damage: Damage = field(default_factory=Damage)
 
 
 def inventory(
@@ -49,7 +49,7 @@ def inventory(
     for number, segment in enumerate(segments, 1):
         text, is_whole = segment.read(tell)
         counted.segments += 1
-        counted.cut += not is_whole
+        counted.damage.segments += not is_whole
         counted.size += segment.size
         counted.text += len(text)
         for mark in _CODES:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from router.archive.trace.happenings import AtTarget, ToldCaller
 from router.archive.trace.question import Question
@@ -13,6 +12,9 @@ from router.store import Dossier, Entry, Ops, Selection, Stage
 
 #: How many deliveries are read at a time.
 _PAGE = 500
+
+#: How many events that may fit are held at a time.
+_CANDIDATES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +28,57 @@ class KeptStory:
 
 
 async def kept(ops: Ops, question: Question, limit: int) -> list[KeptStory]:
-    """The last `limit` that may fit and do, the newest first. Raises StoreFailed."""
-    found: deque[KeptStory] = deque(maxlen=limit)
-    async for event in _events(ops, question):
-        found.append(event)
-    fitting = [event for event in found if await _fits(ops, question, event)]
-    return sorted(fitting, key=lambda event: event.at, reverse=True)
+    """The `limit` newest that fit, the newest first. Raises StoreFailed."""
+    fitting: list[KeptStory] = []
+    waiting: list[KeptStory] = []
+    async for event in _candidates(ops, question):
+        waiting.append(event)
+        if len(waiting) == _CANDIDATES:
+            fitting = await _newest(ops, question, limit, fitting, waiting)
+            waiting = []
+    return await _newest(ops, question, limit, fitting, waiting)
 
 
-async def _events(ops: Ops, question: Question) -> AsyncIterator[KeptStory]:
-    """In the order in which they were recorded, for each of the selections."""
-    known: set[str] = set()
-    for selection in _selections(question):
-        entries: list[Entry] = []
-        async for page in ops.pages(selection, _PAGE):
-            for entry in page:
-                if entries and entries[-1].seq != entry.seq:
-                    yield _event(entries)
-                    entries = []
-                if entries or entry.event_id not in known:
-                    known.add(entry.event_id)
-                    entries.append(entry)
-        if entries:
-            yield _event(entries)
+async def _newest(
+    ops: Ops, question: Question, limit: int, fitting: list[KeptStory], waiting: list[KeptStory]
+) -> list[KeptStory]:
+    """The newest of those that are known to fit, and of those that may. An event is read whole only
+    if it is among the newest."""
+    known = {event.event_id for event in fitting}
+    newest: list[KeptStory] = []
+    for event in sorted([*fitting, *waiting], key=lambda event: event.at, reverse=True):
+        if len(newest) == limit:
+            break
+        if event.event_id in known or await _fits(ops, question, event):
+            newest.append(event)
+    return newest
 
 
-def _selections(question: Question) -> Iterator[Selection]:
-    all_of_it = Selection(question.targets, since=question.since, until=question.until)
-    if not question.words:
-        yield all_of_it
-        return
-    yield replace(all_of_it, known_by=tuple(word.text for word in question.words))
-    yield replace(all_of_it, keys=tuple(word.keys for word in question.words))
+async def _candidates(ops: Ops, question: Question) -> AsyncIterator[KeptStory]:
+    """All that may fit, in the order in which they were recorded."""
+    entries: list[Entry] = []
+    async for page in ops.pages(_selection(question), _PAGE):
+        for entry in page:
+            if entries and entries[-1].seq != entry.seq:
+                yield _event(entries)
+                entries = []
+            entries.append(entry)
+    if entries:
+        yield _event(entries)
+
+
+def _selection(question: Question) -> Selection:
+    """What the store itself can decide: it may select too much, and never too little."""
+    return Selection(
+        targets=question.targets,
+        event_ids=(question.event_id,) if question.event_id else (),
+        keys=question.keys,
+        until=question.until,
+        known_by=tuple((word.text, word.keys) for word in question.words),
+        changed_since=question.since,
+        codes=question.codes,
+        failed=question.failed,
+    )
 
 
 def _event(entries: list[Entry]) -> KeptStory:
@@ -66,17 +87,22 @@ def _event(entries: list[Entry]) -> KeptStory:
 
 
 async def _fits(ops: Ops, question: Question, event: KeptStory) -> bool:
-    """What the store has found by its bytes may be in another field."""
+    """What the store has found by its bytes may be in another field, or of another target."""
     dossier = await ops.dossier(event.event_id)
     return dossier is not None and question.fits(as_told(dossier))
 
 
 def as_told(dossier: Dossier) -> ToldCaller:
-    """What the store has of an event's requests, as if the last of them had left its line."""
+    """What the store has of an event, as if one request had left it as its line."""
     record, letter = dossier.record, dossier.letter
-    tried = tuple(
+    standing = (
         AtTarget(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
         for entry in dossier.entries
+    )
+    failed = (
+        AtTarget(target, reason=a.reason, status=a.status, code=a.code)
+        for target, attempts in dossier.attempts.items()
+        for a in (each.attempt for each in attempts)
     )
     return ToldCaller(
         at=record.replied_at,
@@ -92,7 +118,7 @@ def as_told(dossier: Dossier) -> ToldCaller:
         unqueued=False,
         is_matched=True,
         routes=(),
-        targets=tried,
+        targets=(*standing, *failed),
         trace_id=letter.traceparent[3:35],
         digest=letter.digest.hex(),
         bytes=len(letter.event.body),

@@ -36,7 +36,7 @@ class Sources:
         self.reach["archive"] = scan.reaches_back
         for line in scan:
             yield from self._fitting(line, question)
-        self.skipped += scan.cut
+        self.skipped += scan.damage.segments + scan.damage.lines
 
     def whole(self, event: EventLine | KeptStory) -> list[EventLine]:
         """All happenings of an event, the oldest first. Raises OSError."""

@@ -58,7 +58,7 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "done, or there was nothing to do",
-        BAD: "a no to the question, or stopped half-way",
+        BAD: "a no to the question, stopped half-way, or the archive is damaged: see the count",
         NOT_STARTED: "the archive or the store is not there or can't be used",
         INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
@@ -153,7 +153,9 @@ def _list(folder: Path, args: argparse.Namespace) -> int:
 
     found = inventory(folder, Progress("counted"), note)
     say_as(args.format, [_as_json(found)], _told(found))
-    return GOOD
+    if found.damage:
+        note(f"{found.damage}: there is more than this")
+    return BAD if found.damage else GOOD
 
 
 def _told(found: Inventory) -> Iterator[str]:
@@ -168,7 +170,7 @@ def _told(found: Inventory) -> Iterator[str]:
             ("to", utc(found.last)),
             ("requests", f"{number:,}{kept}"),
             ("size", f"{counted(found.size, 'byte')} on the disk, {found.text:,} as text"),
-            ("segments", f"{found.segments:,}" + (f", {found.cut:,} cut" if found.cut else "")),
+            ("segments", f"{found.segments:,}"),
         ]
     )
     for what, counts in (
@@ -196,7 +198,7 @@ def _as_json(found: Inventory) -> dict[str, Any]:
         "size": found.size,
         "text": found.text,
         "segments": found.segments,
-        "cut": found.cut,
+        "cut": found.damage.segments,
         "codes": found.codes,
         "targets": found.targets,
         "later": found.later,
@@ -204,11 +206,11 @@ def _as_json(found: Inventory) -> dict[str, Any]:
 
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive import events
+    from router.archive import Damage, events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
-    left, without = args.limit or sys.maxsize, 0
-    for told in events(folder, question_of(args), Progress("looked through"), note):
+    left, without, damage = args.limit or sys.maxsize, 0, Damage()
+    for told in events(folder, question_of(args), Progress("looked through"), note, damage):
         if told.body is None:
             without += 1
             continue
@@ -219,7 +221,9 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
         say(told.body.replace("\r", " ").replace("\n", " "))
     if without:
         note(f"{counted(without, 'event')} left out: without a body")
-    return GOOD
+    if damage:
+        note(f"{damage}: there may be more events than these")
+    return BAD if damage else GOOD
 
 
 def _replay(folder: Path, args: argparse.Namespace) -> int:

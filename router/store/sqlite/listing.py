@@ -63,10 +63,11 @@ def _known(word: str) -> str:
             AND instr(b.body, CAST('"' || {word} || '"' AS BLOB)))"""  # noqa: S608
 
 
-def _fits(connection: sqlite3.Connection, _: Values, keys: tuple[Glob, ...]) -> str:
-    """Decided by Python."""
-    connection.create_function("fits", 1, lambda key: any(each.matches(key) for each in keys))
-    return "fits(e.event_key)"
+def _fits(connection: sqlite3.Connection, values: Values, keys: tuple[Glob, ...]) -> str:
+    """Decided by Python; a query may have several."""
+    name = f"fits_{len(values)}"
+    connection.create_function(name, 1, lambda key: any(each.matches(key) for each in keys))
+    return f"{name}(e.event_key)"
 
 
 def _rows(connection: sqlite3.Connection, query: Query) -> sqlite3.Cursor:
