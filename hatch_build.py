@@ -34,6 +34,7 @@ MODULES = (
     "delivery/target/lane",
     "delivery/target/rate",
     "delivery/target/sender",
+    "delivery/target/turns",
     "delivery/target/waiting",
     "model/event",
     "model/value",

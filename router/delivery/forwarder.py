@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 
-from router.contract import Terms
+from router.contract import BUSY, Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
-from router.model import Letter
+from router.model import Letter, Refused
 from router.net import Gone
 from router.routing import Plan, Target
 from router.store import StoreFailed, StoreFull
@@ -22,6 +22,9 @@ RECALL_TIME: Final = 0.5
 
 #: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
 STORE_SHARE, STORE_TIME = 0.25, 1.0
+
+#: Why an event is refused that the router would only be late for.
+OVERLOADED: Final = "more events come than the router can keep up with"
 
 #: How much longer than the required targets the optional ones may take, in seconds, before they
 #: are queued: where all is well that saves a write for the event.
@@ -38,6 +41,10 @@ class Sends(Protocol):
         patience: float,
         gone: Gone | None = None,
     ) -> Flight: ...
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        """Whether the router itself is too slow for one of them to get an attempt now."""
+        ...
 
 
 class Outcome:
@@ -134,11 +141,17 @@ class Forwarder:
         `gone`: for one that is gone already no attempt is begun. One failure does not end it: the
         reply would not be another, and a retry that overlaps the attempts still in flight would
         deliver twice. What is in flight then runs on: see it through.
+
+        Raises Refused, before anything is sent or written, where the router is too slow for all
+        that comes.
         """
         recollection = await self._memory.recall(letter, RECALL_TIME)
         letter = addressed(letter, recollection.event_id)
         outcome = Outcome(letter, plan, recollection, remembered=self._memory.remembers)
         try:
+            wanted = [delivery.target for delivery in outcome.deliveries if delivery.wanted]
+            if not gone.done() and self._sender.is_swamped(wanted):
+                raise Refused(BUSY.code, BUSY.msg, OVERLOADED)
             until = self._until(deadline)
             decision = self._start(outcome, until, gone)
             if decision is not None:

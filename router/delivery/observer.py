@@ -107,6 +107,8 @@ class Observer:
         fields["routes"] = [route.name for route in plan.routes]
         event = letter.event
         self._add_event(fields, event)
+        if letter.hops:
+            fields["hops"] = letter.hops
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]

@@ -20,6 +20,7 @@ class TracedSender:
         self._sender = sender
         self._spans = spans
         self.room = sender.room
+        self.is_swamped = sender.is_swamped
 
     def send(
         self,

@@ -124,8 +124,8 @@ class Letter(Value):
         self.event_id = event_id
         #: The header lines that all its targets get, made with the id.
         self.head = head
-        #: Through how many routers it came, so that none that is its own target sends it for ever.
-        #: Not kept in the store: what the queue sends begins anew.
+        #: The number of routers that it came through. It is kept in the store with the event, so
+        #: that a router which is its own target does not send it forever.
         self.hops = hops
 
     @classmethod
@@ -150,6 +150,8 @@ class Reason(StrEnum):
     CODE = "code"
     #: An HTTP status that is not 2xx, whatever its body says.
     STATUS = "status"
+    #: HTTP status 508: the target is a router, and the event has come through too many of them.
+    LOOPING = "looping"
     #: A redirect (301, 302, 303, 307, 308); none is followed.
     REDIRECT = "redirect"
     #: A 2xx without a body.

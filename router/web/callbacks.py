@@ -179,5 +179,7 @@ def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _reply(call: Call, reply: Reply, config: Config) -> Awaitable[None]:
-    """`http_status: ok` is for callers that can't read a body beside an error status."""
-    return call.reply(reply, 200 if config.ebaas.http_status == "ok" else reply.status)
+    """`http_status: ok` is for callers that can't read a body beside an error status. A router can,
+    and has to know that it sends in a loop."""
+    is_ok = config.ebaas.http_status == "ok" and reply != LOOPING
+    return call.reply(reply, 200 if is_ok else reply.status)

@@ -240,6 +240,14 @@ def test_a_replay_is_no_part_of_the_trace_of_then(tmp_path: Path) -> None:
     assert (letter_of(tmp_path).traceparent, letter_of(tmp_path).tracestate) == ("", "")
 
 
+def test_a_replay_counts_on_from_where_the_event_had_come(tmp_path: Path) -> None:
+    """Else a replay to a router that sends events back would call every target once more for each
+    of the lines that the loop has left."""
+    keep(tmp_path / "one", told("one", hops=2))
+    keep(tmp_path / "two", told("two"))
+    assert [letter_of(tmp_path / name).hops for name in ("one", "two")] == [2, 0]
+
+
 def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:
     """Ids that would end a header, payloads that are no event or no text: counted, not queued."""
     keep(
@@ -249,11 +257,12 @@ def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Sho
         told("two", request_id="r\r\nx-evil: 1"),
         told("three", payload="{}"),
         told("four", payload="\ud800"),
+        told("five", hops=2**70),
     )
     done = replay(tmp_path / "archive", shop)
     assert done.code == 0, done.err
     assert done.lines[-1] == "1 delivery replayed"
-    assert "3 lines that the router can't have written, left out" in done.lines
+    assert "4 lines that the router can't have written, left out" in done.lines
     assert "1 event without a body, left out" in done.lines
     assert shop.states() == {"good ledger": "queued "}
 

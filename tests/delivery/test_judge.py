@@ -31,6 +31,8 @@ YES = b'{"code":"000","msg":"\xe6\x88\x90\xe5\x8a\x9f"}'
         (500, YES, Reason.STATUS),
         (304, b"", Reason.STATUS),
         (404, b"", Reason.STATUS),
+        (508, YES, Reason.LOOPING),
+        (200, b'{"code":"508"}', Reason.CODE),
         (301, YES, Reason.REDIRECT),
         (302, YES, Reason.REDIRECT),
         (307, YES, Reason.REDIRECT),

@@ -7,7 +7,7 @@ import hashlib
 import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,9 @@ class Direct:
         self, target: Target, letter: Letter, patience: float, gone: Gone | None = None
     ) -> Flight:
         return self.scene.send(target, letter, patience)
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -313,6 +313,9 @@ class SimulatedSender:
 
     def room(self, target: Target) -> int:
         return 0 if self._shut() else 8
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
 
     def _shut(self) -> bool:
         """Now the router itself lets no attempt begin: a breaker, a rate, a pause, no place."""

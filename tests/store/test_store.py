@@ -919,12 +919,16 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
         assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
 
 
-async def test_a_trace_goes_with_its_letter(store: Store) -> None:
-    """Its state too."""
-    sent = letter().but(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
-    await store.add(record(), sent, [queued()], T)
+async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: Ops) -> None:
+    """The queue sends what came, and people are shown it."""
+    sent = letter().but(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7", hops=3)
+    added = record()
+    await store.add(added, sent, [queued()], T)
     (due,) = await store.take("one", NOW, NOW + 60, 10, T)
     assert due.letter == sent
+    dossier = await ops.dossier(added.event_id)
+    assert dossier is not None
+    assert dossier.letter == sent
 
 
 @pytest.mark.parametrize(

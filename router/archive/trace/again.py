@@ -103,9 +103,12 @@ def id_of(told: ToldCaller) -> str:
 
 
 def resend(told: ToldCaller) -> Resend | None:
-    """None for a line that the router can't have written: it has no event, or ids that would be
-    headers of their own. The key is the body's, for the line's may be cut."""
+    """None for a line that the router can't have written: it has no event, ids that would be
+    headers of their own, or hops that are no small number. The key is the body's, for the line's
+    may be cut."""
     if told.body is None or not all(map(_is_header, (id_of(told), told.request_id))):
+        return None
+    if not 0 <= told.hops < 100:
         return None
     try:
         event = _intake().read(told.body.encode())
@@ -113,7 +116,7 @@ def resend(told: ToldCaller) -> Resend | None:
         return None
     at, event_id = told.at, id_of(told)
     record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
-    letter = Letter.of(event, told.request_id)
+    letter = Letter.of(event, told.request_id, hops=told.hops)
     return Resend(record, letter, str(place_of(told)))
 
 

@@ -70,6 +70,8 @@ class ToldCaller:
     cut: tuple[str, ...] = ()
     #: The event's other four fields, in the order of FIELDS; none where they are not known.
     parts: tuple[str, ...] = ()
+    #: The number of routers that it came through.
+    hops: int = 0
 
     @property
     def event(self) -> Event:
@@ -157,6 +159,7 @@ def _told(line: Mapping[str, Any]) -> ToldCaller:
         body=body if isinstance(body, str) and _is_text(body) else None,
         cut=_texts(line, "cut"),
         parts=tuple(_text(line, name) for name in FIELDS[:4]),
+        hops=_whole(line, "hops") or 0,
     )
 
 

@@ -124,4 +124,5 @@ def as_told(dossier: Dossier) -> ToldCaller:
         bytes=len(letter.event.body),
         changes=(),
         body=letter.event.body.decode("utf-8", "replace"),
+        hops=letter.hops,
     )

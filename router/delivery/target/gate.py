@@ -150,7 +150,9 @@ def _refuses(attempt: Attempt) -> bool:
     """The target has understood the event and does not want it: it works."""
     status = attempt.status or 0
     by_status = 400 <= status < 500 and status not in _NO_REFUSALS
-    return attempt.reason is Reason.CODE or (attempt.reason is Reason.STATUS and by_status)
+    if attempt.reason in (Reason.CODE, Reason.LOOPING):
+        return True
+    return attempt.reason is Reason.STATUS and by_status
 
 
 @dataclass(frozen=True, slots=True)

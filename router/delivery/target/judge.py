@@ -14,6 +14,9 @@ from router.transport import Answer, Failure
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+#: RFC 5842: the event has come through too many routers. Sending it again leads to the same.
+_LOOP_DETECTED: Final = 508
+
 #: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
 _ASK_FOR_TIME: Final = frozenset({429, 503})
 
@@ -72,7 +75,7 @@ def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
     if not 200 <= answer.status < 300:
         if answer.status in _REDIRECTS:
             return Reason.REDIRECT, "redirects are not followed"
-        return Reason.STATUS, ""
+        return (Reason.LOOPING if answer.status == _LOOP_DETECTED else Reason.STATUS), ""
     if target.acknowledge == "status":
         return Reason.ACKNOWLEDGED, ""
     if answer.encoding:

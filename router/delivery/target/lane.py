@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from itertools import count
 from typing import Final, Protocol
 
 from router import __version__
@@ -18,6 +21,10 @@ from router.transport import Engine, Pool, lines_of
 #: The longest that an attempt waits for a place, in seconds. Short, because whoever waits holds a
 #: request in flight.
 PLACE_WAIT: Final = 1.0
+
+#: How many turns of the loop an attempt may take because of the router alone: to open a connection,
+#: to send its request with the others of that turn, and to read the answer.
+TURNS: Final = 4
 
 #: What every target gets unless its `headers` say otherwise: the common rules of firewalls refuse a
 #: request that is without.
@@ -65,6 +72,12 @@ class Lane:
         self.lines = usual_lines(target)
         #: Attempts that have it in hand, waiting or in flight: its pool stays open for them.
         self.in_use = 0
+        #: When each attempt in flight began, by its number; the oldest is first. They and those who
+        #: wait belong to the target, as its places do.
+        self._begun: dict[int, float] = {} if before is None else before._begun
+        self._numbers: Iterator[int] = count() if before is None else before._numbers
+        #: The tasks that wait for a place, or are about to.
+        self._line: set[asyncio.Task[Attempt]] = set() if before is None else before._line
         #: Whether the last sweep found it idle, and nobody has used it since.
         self.was_idle = False
 
@@ -105,9 +118,42 @@ class Lane:
         self.gate.give_back()
         return refusal
 
-    def give_back(self) -> None:
+    def begin(self, now: float) -> int:
+        """An attempt whose place is taken begins; return its number, which `give_back` takes."""
+        number = next(self._numbers)
+        self._begun[number] = now
+        return number
+
+    def give_back(self, number: int) -> None:
         """The place is another's now."""
+        del self._begun[number]
         self.places.give_back()
+        self.in_use -= 1
+
+    def is_swamped(self, turn: float, now: float) -> bool:
+        """Whether one more attempt would find no room, and the router is why: its loop, whose turns
+        take so long, has not got round to the answers yet."""
+        limit, most_waiting = self._size
+        if self.places.taken < limit or len(self._line) < most_waiting or self.gate.refusal:
+            return False
+        oldest = next(iter(self._begun.values()), now)
+        # Those of a target with a rate wait for that, which is no want of places.
+        return self.target.rate is None and now - oldest <= TURNS * turn
+
+    def line_up(self, waiting: asyncio.Task[Attempt]) -> None:
+        """A task waits for a place."""
+        self.enter()
+        self._line.add(waiting)
+        waiting.add_done_callback(self._left)
+
+    def step_out(self) -> None:
+        """The running task waits no longer."""
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        self._line.discard(waiting)
+
+    def _left(self, waiting: asyncio.Task[Attempt]) -> None:
+        self._line.discard(waiting)
         self.in_use -= 1
 
     def room(self) -> int:
@@ -123,9 +169,6 @@ class Lane:
     def enter(self) -> None:
         self.in_use += 1
         self.was_idle = False
-
-    def leave(self, _: object = None) -> None:
-        self.in_use -= 1
 
 
 def usual_lines(target: Target) -> bytes:

@@ -20,7 +20,7 @@ _COUNTS = "deliveries d CROSS JOIN events e USING (seq)"
 _EVENT = """
 SELECT event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit),
-    digest, request_id, traceparent, tracestate,
+    digest, request_id, traceparent, tracestate, hops,
     event_source, event_topic, event_type, event_status, event_key, body
 FROM events JOIN bodies USING (seq) WHERE event_id = ?
 """

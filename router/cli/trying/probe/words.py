@@ -30,6 +30,7 @@ PROBE_WORDS: Table = {
     "comma": (", ", "，"),
     "detail": ("{detail}", "{reason}：{detail}"),
     "reason.code": ("code", "返回了错误码"),
+    "reason.looping": ("looping", "事件经过的路由服务过多"),
     "reason.redirect": ("redirect", "返回重定向（不跟随）"),
     "reason.empty": ("empty", "响应为空"),
     "reason.not_json": ("not_json", "响应不是 JSON 对象"),
@@ -47,6 +48,7 @@ PROBE_WORDS: Table = {
     # How to mend what each reason says of an answer to a plain event.
     "mend.code": ('answer {"code": "000", "msg": "成功"} once the work is durable; the code is a string', '处理结果落盘后返回 {"code": "000", "msg": "成功"}；code 是字符串'),
     "mend.status": ("answer 200 once the event is durable; the receiver's own log has what went wrong", "事件落盘后返回 200；出错原因见业务端自己的日志"),
+    "mend.looping": ("answer 508 only to an event that has come through too many routers: the router does not send it again", "只对经过路由服务过多的事件返回 508：路由服务不会重发它"),
     "mend.redirect": ("have the router call the URL that the redirect leads to, and look for a slash too many or too few at the URL's end", "让路由服务直接调用重定向后的 URL；检查 URL 末尾是否多了或少了斜杠"),
     "mend.empty": ('answer with a body, {"code": "000", "msg": "成功"}, or set `acknowledge: status` for the target', '返回响应体 {"code": "000", "msg": "成功"}，或为该业务端设置 `acknowledge: status`'),
     "mend.not_json": ('answer with one JSON object in UTF-8, {"code": "000", "msg": "成功"}, and nothing around it', '返回一个 UTF-8 编码的 JSON 对象 {"code": "000", "msg": "成功"}，前后不要有其他内容'),
