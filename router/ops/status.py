@@ -6,20 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from router.config import shown
 from router.contract import why_failed
 from router.ops.report import (
     ArchiveStatus,
+    CallbacksStatus,
     Configuration,
     Report,
     Status,
     StoreStatus,
+    StreakStatus,
     TargetStatus,
     failed_at,
     is_failing,
     told_at,
 )
 from router.store import ADVICE
-from router.telemetry import Snapshot, merged
+from router.telemetry import STREAK_GAP, Snapshot, merged
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -32,6 +35,24 @@ LAG = 0.25
 
 #: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
 ROLL_OUT = 60.0
+
+#: What to do about callbacks that are refused with a code.
+_REFUSED: Mapping[str, str] = {
+    "400": "the log lines `refused` say what is wrong with each body",
+    "401": "compare the token that EBaaS sends with ebaas.token in routes.yaml",
+    "403": "the log lines `refused` name the caller, which ebaas.allow_from does not have",
+    "408": "the requests arrive too slowly: check the network and the proxies on the way",
+    "413": "the bodies are larger than --max-body",
+    "415": "the bodies are compressed: turn that off at the caller or the proxy",
+    "503": "the store is not open, or more callbacks are in flight than --max-requests allows",
+    "508": "a target sends its events back to this router: compare the URLs in routes.yaml",
+}
+
+#: A refusal counts until the next retry of EBaaS must have come. It counts only this long, in
+#: seconds, if a retry usually gets past it, or if the router has let in a callback since.
+_PASSED = 300.0
+_PASSING = ("408", "503")
+_DENIED = ("401", "403")
 
 #: A target in one word. What needs a person soonest comes first.
 TargetState = Literal[
@@ -76,6 +97,7 @@ def status_of(reports: Reports, now: float) -> dict[str, Any]:
     checks = {
         "processes": _processes(statuses, reports.silent),
         "configuration": _configuration([s["configuration"] for s in statuses], metrics),
+        "callbacks": _callbacks([status["callbacks"] for status in statuses], metrics, now),
         "store": _store([status["store"] for status in statuses], metrics, now),
         "archive": _archive([status["archive"] for status in statuses], metrics, now),
         "loop": _loop(statuses),
@@ -145,6 +167,50 @@ def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
         targets=newest["targets"],
         last_reload=reload,
     )
+
+
+def _callbacks(known: Sequence[CallbacksStatus], metrics: Snapshot, now: float) -> Check:
+    """Events that no route matches, and callbacks that are refused: EBaaS resends both in vain."""
+    reasons = []
+    unmatched = _lately([each["unmatched"] for each in known], now)
+    if unmatched["count"]:
+        key = max(known, key=lambda each: each["unmatched"]["last"])["event_key"]
+        reasons.append(
+            f"{_count(unmatched['count'], 'event')} matched no route {_when(unmatched)}: "
+            f"`ebaas-router explain` says why for the last one's key, {shown(key)}"
+        )
+    refused: dict[str, Any] = {}
+    for code in sorted({code for each in known for code in each["refused"]}):
+        each = [each["refused"][code] for each in known if code in each["refused"]]
+        let_in = metrics["process"]["last_event"] > max(streak["last"] for streak in each)
+        is_short = code in _PASSING or (code in _DENIED and let_in)
+        lately = _lately(each, now, _PASSED if is_short else STREAK_GAP)
+        if lately["count"]:
+            refused[code] = _streak(lately)
+            advice = _REFUSED.get(code, "the log lines `refused` say why")
+            count = _count(lately["count"], "callback")
+            reasons.append(f"{count} refused with {code} {_when(lately)}: {advice}")
+    return _check(reasons, unmatched=_streak(unmatched), refused=refused)
+
+
+def _lately(
+    known: Iterable[StreakStatus], now: float, counts_for: float = STREAK_GAP
+) -> StreakStatus:
+    """The streaks of several processes as one, without those that are over."""
+    going_on = [each for each in known if each["count"] and now - each["last"] < counts_for]
+    return StreakStatus(
+        count=sum(each["count"] for each in going_on),
+        since=min((each["since"] for each in going_on), default=0.0),
+        last=max((each["last"] for each in going_on), default=0.0),
+    )
+
+
+def _when(streak: StreakStatus) -> str:
+    return f"since {told_at(streak['since'])}, last at {told_at(streak['last'])}"
+
+
+def _streak(streak: StreakStatus) -> dict[str, Any]:
+    return {**streak, "since": told_at(streak["since"]), "last": told_at(streak["last"])}
 
 
 def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check:
