@@ -170,7 +170,7 @@ def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
 
 
 def _callbacks(known: Sequence[CallbacksStatus], metrics: Snapshot, now: float) -> Check:
-    """Events that no route matches, and callbacks that are refused: EBaaS resends both in vain."""
+    """Events that match no route and callbacks that are refused. EBaaS resends both in vain."""
     reasons = []
     unmatched = _lately([each["unmatched"] for each in known], now)
     if unmatched["count"]:

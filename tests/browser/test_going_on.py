@@ -23,8 +23,8 @@ def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops
 
 
 def test_it_says_so_when_its_stream_is_silent_for_long(ops: Visitor) -> None:
-    """A connection can be cut without an end: after 40 s in which not even a beat came the page is
-    not live, and asks for another stream until there is one."""
+    """A connection can be cut without an end. After 40 s without even a beat the page says that it
+    is not live, and asks for another stream until there is one."""
     ops.page.clock.install()  # the page's time; the router's goes on as it does
     ops.go("")
     expect(ops.page.locator(".live.on")).to_be_visible()

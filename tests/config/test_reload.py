@@ -401,8 +401,8 @@ async def test_what_a_fault_keeps_from_being_taken_is_not_in_force(tmp_path: Pat
 async def test_a_refused_configuration_is_complained_of_every_five_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the file stays wrong: in the same words, not sooner, and counted once. Once it is right
-    there is nothing to complain of."""
+    """While the file stays wrong, it is complained of in the same words, not sooner, and counted
+    once. After it is right there are no complaints."""
     file = tmp_path / "routes.yaml"
     file.write_text(table("one"))
     source, stream, metrics, now = Source(file, {}, None), io.StringIO(), Metrics(), [1000.0]
@@ -442,8 +442,8 @@ async def test_a_refused_configuration_is_complained_of_every_five_minutes(
 
 
 def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """As a whole, with the routes: the token, its header and the networks. A refused edit lets in
-    whom the one before let in, and nobody else."""
+    """The token, its header and the networks are swapped as a whole. After a refused edit the ones
+    from before still count."""
     old, new = "the-first-token-there-is", "the-second-token-there-is"
     router = serving()
     reloads = {"taken": 0, "refused": 0}

@@ -594,8 +594,8 @@ def status_told(router: Console, endpoint: str, who: str, **params: str) -> int:
 
 
 def test_every_endpoint_is_opened_by_its_own_deeds_alone(router: Console) -> None:
-    """Each with a token for one deed: let in, or 403 before anything of the request is looked at;
-    without a token 401 everywhere."""
+    """A token for one deed is let in, or gets 403 before anything of the request is read. Without a
+    token the answer is 401 everywhere."""
     assert {f"{each.method} {each.path}" for each in ENDPOINTS} == OPENED_BY.keys()
     for endpoint, deeds in OPENED_BY.items():
         told = {deed: status_told(router, endpoint, f"only-{deed}") for deed in EVERY_DEED}
@@ -605,7 +605,7 @@ def test_every_endpoint_is_opened_by_its_own_deeds_alone(router: Console) -> Non
 
 
 def test_bodies_of_events_need_a_word_of_their_own(router: Console) -> None:
-    """Wherever they can be asked for; who may see bodies and not read gets nothing."""
+    """Every endpoint that can show bodies asks for it; `bodies` without `read` shows nothing."""
     asking = {
         f"{each.method} {each.path}": param.name
         for each in ENDPOINTS
@@ -621,7 +621,7 @@ def test_bodies_of_events_need_a_word_of_their_own(router: Console) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics", "/status"])
 def test_the_numbers_of_all_are_for_who_may_read_all(router: Console, path: str) -> None:
-    """Not for a team, which may read its own, nor for who may do other things."""
+    """A team, which may read its own, does not get them; nor does a token for other deeds."""
     told = {
         who: router.http.get(router.url + path, headers=bearer(who), timeout=PATIENCE).status_code
         for who in HOLDERS

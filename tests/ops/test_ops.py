@@ -297,8 +297,8 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
 
 
 async def test_events_that_match_no_route_are_counted_until_their_retries_end() -> None:
-    """They are degraded, with their count, the last one's key and what to do; over an hour after
-    the last one not any more, and what comes then is counted anew."""
+    """They make the service degraded, with their count, the last one's key and what to do. After
+    more than an hour without one it is `ok` again, and the next one starts a new count."""
     one, other = Process(), Process()
     for process in (one, one, other):
         process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
@@ -329,7 +329,7 @@ async def test_events_that_match_no_route_are_counted_until_their_retries_end() 
     ],
 )
 async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: str) -> None:
-    """By the code of the reply; until no retry of EBaaS can be refused any more."""
+    """They are counted by the code of the reply, until EBaaS must have sent its next retry."""
     process = Process()
     process.metrics.refuse(code)
     process.metrics.refuse(code)
@@ -344,7 +344,7 @@ async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: 
 
 @pytest.mark.parametrize("code", ["404", "405"])
 async def test_what_is_no_callback_is_not_told_as_refused(code: str) -> None:
-    """Who asks for another path degrades nothing: strangers do so all day."""
+    """A request for another path degrades nothing: strangers send them all day."""
     process = Process()
     process.metrics.refuse(code)
     async with serving(process) as ops:
@@ -353,7 +353,7 @@ async def test_what_is_no_callback_is_not_told_as_refused(code: str) -> None:
 
 @pytest.mark.parametrize("code", ["401", "503"])
 async def test_a_refusal_that_is_got_past_counts_for_minutes(code: str) -> None:
-    """Overload is over soon; and once a callback was let in, the token of EBaaS is right."""
+    """Overload ends soon; and after a callback was let in, the token of EBaaS is right."""
     process = Process()
     process.metrics.refuse(code)
     process.metrics.event("000", 0.1)

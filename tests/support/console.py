@@ -25,7 +25,7 @@ HOLDERS: dict[str, dict[str, Any]] = {
     "reader": {"may": ["read"]},
     "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
     "audit": {"may": ["read"], "owner": "team audit"},
-    # Who may do one thing alone.
+    # One holder for each deed.
     **{f"only-{deed}": {"may": [deed]} for deed in DEEDS},
 }
 
