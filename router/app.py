@@ -243,6 +243,9 @@ class App(Starlette):
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
         what is dubious about it."""
         self._count(config.table)
+        unmatched = self.metrics.last_unmatched
+        if unmatched and (config.unmatched == "accept" or config.table.match(unmatched).routes):
+            self.metrics.route_found()
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
         self._callbacks.access = self._access(config)

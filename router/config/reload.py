@@ -91,6 +91,7 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.standing = standing
         self._watched = watched
@@ -98,10 +99,11 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
+        self._clock = clock
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
-        self._reminded = time.monotonic()
+        self._reminded = clock()
         #: Is told, after a look that was asked for or met a change, whether what the file says now
         #: is in force.
         self.on_look: Callable[[bool], None] = lambda _: None
@@ -151,7 +153,7 @@ class Reload:
             await self._take(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and time.monotonic() - self._reminded > REMIND:
+        elif not self.standing.successful and self._clock() - self._reminded > REMIND:
             self._complain(self.standing.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
@@ -223,7 +225,7 @@ class Reload:
         self.on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
-        self._reminded = time.monotonic()
+        self._reminded = self._clock()
         owners = _few(sorted({each.owner for each in problems if each.owner}))
         self._log.error(
             "reload",

@@ -71,7 +71,7 @@ class Observer:
 
     def refused(self, told: Told, error: Refused) -> None:
         """A request that is no callback, or a callback that the contract does not allow."""
-        self._metrics.refused[told.code] += 1
+        self._metrics.refuse(told.code)
         if told.code == "400":
             self._metrics.invalid_at(error.field)
         caller = {"caller": error.caller} if error.caller else {}
@@ -84,7 +84,7 @@ class Observer:
 
     def unmatched(self, told: Told, event: Event) -> None:
         """An event that no route matches."""
-        self._metrics.unmatched += 1
+        self._metrics.no_route(told.code, event)
         self._metrics.event(told.code, told.seconds)
         fields = told.fields
         self._add_event(fields, event)

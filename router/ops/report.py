@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from router.config import Standing
 from router.model import Attempt
 from router.routing import Target
-from router.telemetry import Metrics, Snapshot, utc
+from router.telemetry import Metrics, Snapshot, Streak, utc
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20
@@ -51,6 +51,24 @@ class ArchiveStatus(TypedDict):
 
     error: str
     failed_at: float
+
+
+class StreakStatus(TypedDict):
+    """How often something has happened lately. Times are Unix time, in seconds; 0 is never."""
+
+    count: int
+    since: float
+    last: float
+
+
+class CallbacksStatus(TypedDict):
+    """Callbacks that reached no target."""
+
+    #: Events that no route matched and that were not acknowledged, and the last one's key.
+    unmatched: StreakStatus
+    event_key: str
+    #: Callbacks that were refused, by the code of the reply.
+    refused: dict[str, StreakStatus]
 
 
 class PauseStatus(TypedDict):
@@ -107,6 +125,7 @@ class Status(TypedDict):
     #: Asyncio tasks: what grows where something is never finished.
     tasks: int
     configuration: Configuration
+    callbacks: CallbacksStatus
     store: StoreStatus
     archive: ArchiveStatus
     #: The loop's worst lag of the last minute, in seconds.
@@ -135,6 +154,7 @@ def report_of(
             ready=ready,
             tasks=len(asyncio.all_tasks()),
             configuration=_configuration(standing),
+            callbacks=_callbacks(metrics),
             store=StoreStatus(
                 kind=kind,
                 where=where,
@@ -160,6 +180,19 @@ def _configuration(standing: Standing) -> Configuration:
         routes=len(table.routes),
         targets=len(table.targets),
     )
+
+
+def _callbacks(metrics: Metrics) -> CallbacksStatus:
+    last = metrics.last_unmatched
+    return CallbacksStatus(
+        unmatched=_streak(metrics.unmatched_lately),
+        event_key=last.event_key if last else "",
+        refused={code: _streak(streak) for code, streak in metrics.refused_lately.items()},
+    )
+
+
+def _streak(streak: Streak) -> StreakStatus:
+    return StreakStatus(count=streak.count, since=streak.since, last=streak.last)
 
 
 def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetStatus]:

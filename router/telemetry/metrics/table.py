@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from router.model import FIELDS, OWN_DOING, Attempt, Reason
+from router.model import FIELDS, OWN_DOING, SUCCESS, Attempt, Event, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
     Label,
+    Streak,
     counter,
     gauge,
     histogram,
@@ -55,6 +56,9 @@ _FAILURE = Label("reason", tuple(str(each) for each in Reason if each is not Rea
 _DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
 
 _STATE = Label("state", ("awaiting", "queued", "dead"))
+
+#: Requests to another path or with another method: they are not callbacks.
+_NO_CALLBACK: Final = ("404", "405")
 
 _BREAKER = Label("state", ("closed", "open", "half_open"))
 
@@ -231,6 +235,11 @@ class OfProcess:
     #: Why the archive lost a line or could not be tidied last, and when that was.
     archive_error: str = field(default="", kw_only=True)
     archive_failed_at: float = field(default=0.0, kw_only=True)
+    #: Events that no route matched and that were not acknowledged; and the last one, without body.
+    unmatched_lately: Streak = field(default_factory=Streak, kw_only=True)
+    last_unmatched: Event | None = field(default=None, kw_only=True)
+    #: Callbacks that were refused, by the code of the reply.
+    refused_lately: dict[str, Streak] = field(default_factory=dict, kw_only=True)
 
     def event(self, code: str, seconds: float) -> None:
         """An event was answered with that code, so long after its first byte; the code is `""`
@@ -239,6 +248,23 @@ class OfProcess:
         self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
+
+    def no_route(self, code: str, event: Event) -> None:
+        """No route matched the event, and its caller was told the code."""
+        self.unmatched += 1
+        if code != SUCCESS:
+            self.unmatched_lately.add(time.time())
+            self.last_unmatched = Event.of({name: getattr(event, name) for name in FIELDS})
+
+    def route_found(self) -> None:
+        """The last event that no route matched would not be answered with a failure any more."""
+        self.unmatched_lately, self.last_unmatched = Streak(), None
+
+    def refuse(self, code: str) -> None:
+        """A request became no event."""
+        self.refused[code] += 1
+        if code not in _NO_CALLBACK:
+            self.refused_lately.setdefault(code, Streak()).add(time.time())
 
     def invalid_at(self, place: str) -> None:
         """A callback was invalid there: `changes[3].id`, say, or `""` for the body as a whole.
