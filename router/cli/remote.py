@@ -186,8 +186,10 @@ def read_remote(args: argparse.Namespace) -> Remote | None:
 def refuse_here(args: argparse.Namespace) -> None:
     """Raises SettingInvalid for an option that means nothing where a URL names the router."""
     named_by = _URL if args.url is None else "--url"
+    # Secrets that sign what this command itself sends are of this machine.
+    own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
     for name, why in _HERE.items():
-        if getattr(args, name, None) is not None:
+        if name not in own and getattr(args, name, None) is not None:
             option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
 

@@ -16,6 +16,8 @@ from tests.support.command import answering, http_answer
 from tests.support.console import Console, console, token_of
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import Database
+from tests.support.receivers import SECRET, Right
+from tests.support.receivers import serving as serving_receiver
 from tests.support.rows import option
 from tests.support.serving import always, serving, target
 from tests.support.sockets import free_port
@@ -338,6 +340,24 @@ def test_one_event_is_copied_to_a_url(scene: Scene) -> None:
         (got,) = mine.got[before:]
         assert got.event == "past-3"
         assert got.webhook_id == f"copy_{told.json['event_id']}"
+
+
+def test_a_copy_is_signed_as_a_target_wants_it(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a store and by a router alike, the secret from a variable or a file of this machine; else
+    the receiver's 401 leads to the option."""
+    monkeypatch.setenv("LEDGER_SECRET", SECRET)
+    (tmp_path / "secret").write_text(SECRET)
+    by_file = ("--sign", "${file:secret}", "--secrets-dir", str(tmp_path))
+    with serving_receiver(Right) as url:
+        for options in (scene.store, scene.afar):
+            asked = ("resend", "past-3", "--to", url, *options)
+            for signed in (("--sign", "${LEDGER_SECRET}"), by_file):
+                assert ran(*asked, *signed).code == 0
+            refused = ran(*asked)
+            assert refused.code == 1
+            assert refused.err == "ebaas-router: 401: to sign it, --sign SECRET\n"
 
 
 def test_a_copy_that_is_not_acknowledged_is_told(scene: Scene) -> None:
