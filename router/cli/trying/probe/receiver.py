@@ -70,7 +70,7 @@ def add_receiver(parser: argparse.ArgumentParser) -> None:
         type=value(parse_own_header),
         default=[],
         metavar="'NAME: VALUE'",
-        help="sent besides the router's own; may be repeated",
+        help="sent besides the router's own; its variables are replaced; may be repeated",
     )
     of_url.add_argument(
         "--timeout",
