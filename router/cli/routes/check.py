@@ -15,6 +15,7 @@ from router.cli.printing import say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
     add_config,
+    add_without_secrets,
     annotated,
     config_names,
     problems_json,
@@ -30,11 +31,12 @@ HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
     as the router does when it loads them: every fault at once, in the files' order, each with line
     and column, and on a terminal with the line itself. Variables and secret files are looked up
-    too. A warning is something that is allowed but probably not meant. FILE may be '-' for stdin;
-    several are checked each by itself, and are a line of JSON each.""",
+    too, unless --without-secrets lets placeholders stand for them. A warning is something that is
+    allowed but probably not meant. FILE may be '-' for stdin; several are checked each by itself,
+    and are a line of JSON each.""",
     examples=(
         "ebaas-router check",
-        "ebaas-router check config/routes.yaml --strict",
+        "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
         "ebaas-router check staging/routes.yaml production/routes.yaml --format github",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
     ),
@@ -48,6 +50,7 @@ HELP = Help(
 def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser, many=True)
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
+    add_without_secrets(parser)
     add_format(parser, *CI_FORMATS)
 
 
@@ -112,7 +115,8 @@ class _Found:
         table = config.table
         number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
         files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
-        return f"{self.routes.name} is good: {number}{files}; {config.hash[:12]}"
+        what = config.hash[:12] or "without its secrets"
+        return f"{self.routes.name} is good: {number}{files}; {what}"
 
     def checked(self) -> Iterator[Checked]:
         """With --strict a warning is an error."""
@@ -136,7 +140,7 @@ class _Found:
             "warnings": problems_json(self.warnings),
             "routes": len(config.table.routes) if config else None,
             "targets": len(config.table.targets) if config else None,
-            "hash": config.hash if config else None,
+            "hash": config.hash or None if config else None,
             "tests": " ".join(each.name for each in self.tests) or None,
             "cases": len(cases) or None,
         }

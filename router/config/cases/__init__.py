@@ -67,7 +67,7 @@ def _is_routes_file(keys: set[str]) -> bool:
 class _NoVariables(Variables):
     """A tests file says what it says, wherever it is read: a `$` is a character like any other."""
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         return text
 
 
