@@ -74,6 +74,7 @@ def plain(text: str) -> str:
         ("trace l.x.* --limit 3 --since 1h --target ledger --failed", "store"),
         ("trace fine-1 past-1 --body", "store"),
         ("trace no-such", "store"),
+        ("archive list", "store"),
         ("explain l.x.past.1", "config"),
         ("explain nowhere --all", "config"),
     ],
@@ -262,6 +263,7 @@ def test_a_filter_that_can_not_be_meant_is_a_wrong_command_line(scene: Scene) ->
         "deliveries list --store x",
         "deliveries replay --match * --as me",
         "trace x --archive y",
+        "archive list --archive y",
         "trace x --log -",
         "explain x --config y",
         "resend x --to http://127.0.0.1:1/ --store y",
@@ -275,6 +277,19 @@ def test_what_is_on_this_machine_is_no_matter_from_afar(
     assert "can't be given with --url" in refused(2, *command.split(), "--url", url)
     monkeypatch.setenv("EBAAS_ROUTER_URL", url)
     assert "can't be given with EBAAS_ROUTER_URL" in refused(2, *command.split())
+
+
+@pytest.mark.parametrize("command", ["export", "replay --target ledger --since 1h"])
+def test_an_archive_of_this_machine_is_named_where_a_variable_names_a_router(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a router has is not exported nor replayed from afar, and another archive is not taken
+    for its own unseen."""
+    monkeypatch.setenv("EBAAS_ROUTER_URL", f"http://127.0.0.1:{free_port()}")
+    said = refused(2, "archive", *command.split(), "--store", str(tmp_path / "store.db"))
+    assert "EBAAS_ROUTER_URL names a router" in said
+    folder = keep(tmp_path / "archive", told("one"))
+    assert ran("archive", "export", "--archive", folder).code == 0
 
 
 def test_a_token_without_a_router_is_told() -> None:
