@@ -153,8 +153,11 @@ def test_the_workflow_marks_a_mistake(tmp_path: Path) -> None:
 #: Secrets that the system does not have, in each form that is checked.
 SECRETS = (
     "    timeout: 3s\n",
-    "    timeout: 3s\n    secret: whsec_${LEDGER_KEY}\n"
-    '    headers: {Authorization: "Bearer ${file:ledger-token}"}\n',
+    """\
+    timeout: 3s
+    secret: whsec_${LEDGER_KEY}
+    headers: {Authorization: "Bearer ${file:ledger-token}"}
+""",
 )
 
 

@@ -166,7 +166,7 @@ def unacknowledged(words: Wording, attempt: Attempt, what: str, mend: str = "") 
     """
     if not mend or attempt.reason in _UNREAD:
         is_elsewhere = attempt.reason is Reason.STATUS and attempt.status == 404
-        mend = words.get("mend.404" if is_elsewhere else f"mend.{attempt.reason}")
+        mend = words("wrong path") if is_elsewhere else words.get(f"mend.{attempt.reason}")
     said = words("answered", what=what, answer=answer_of(words, attempt))
     return Finding(Grade.BREACH, said, attempt.reason, mend=mend)
 

@@ -48,7 +48,7 @@ PROBE_WORDS: Table = {
     # How to mend what each reason says of an answer to a plain event.
     "mend.code": ('answer {"code": "000", "msg": "成功"} once the work is durable; the code is a string', '处理结果落盘后返回 {"code": "000", "msg": "成功"}；code 是字符串'),
     "mend.status": ("answer 200 once the event is durable; the receiver's own log has what went wrong", "事件落盘后返回 200；出错原因见业务端自己的日志"),
-    "mend.404": ("correct the URL's path: the server has nothing there", "改正 URL 的路径：服务器上没有这个路径"),
+    "wrong path": ("correct the URL's path: the server has nothing there", "改正 URL 的路径：服务器上没有这个路径"),
     "mend.redirect": ("have the router call the URL that the redirect leads to, and look for a slash too many or too few at the URL's end", "让路由服务直接调用重定向后的 URL；检查 URL 末尾是否多了或少了斜杠"),
     "mend.empty": ('answer with a body, {"code": "000", "msg": "成功"}, or set `acknowledge: status` for the target', '返回响应体 {"code": "000", "msg": "成功"}，或为该业务端设置 `acknowledge: status`'),
     "mend.not_json": ('answer with one JSON object in UTF-8, {"code": "000", "msg": "成功"}, and nothing around it', '返回一个 UTF-8 编码的 JSON 对象 {"code": "000", "msg": "成功"}，前后不要有其他内容'),
