@@ -59,6 +59,13 @@ def test_counts_come_first(shop: Shop) -> None:
     ]
 
 
+def test_alone_it_lists(shop: Shop) -> None:
+    """With the options of a list."""
+    shop.add("one", dead())
+    assert shop.run().out == shop.run("list").out
+    assert shop.run("--state", "dead").out == shop.run("list", "--state", "dead").out
+
+
 def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
     """Which is no fault, whatever is asked."""
     assert cells(shop.run("list")) == [["no", "deliveries"]]

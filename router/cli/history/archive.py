@@ -101,7 +101,12 @@ def parse_rate(text: str) -> float:
 def configure(parser: Parser) -> None:
     parser.only = _ONLY
     parser.add_argument(
-        "verb", choices=tuple(parser.verbs), metavar="VERB", help="list, export or replay"
+        "verb",
+        nargs="?",
+        choices=tuple(parser.verbs),
+        default="list",
+        metavar="VERB",
+        help="list, export or replay (default list)",
     )
     which = parser.add_argument_group("which events (export, replay)")
     many = "; may be repeated"
