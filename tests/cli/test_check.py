@@ -271,6 +271,34 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert str(tmp_path) not in finished.out + finished.err
 
 
+def test_a_tests_file_that_names_no_target_is_warned_about(tmp_path: Path) -> None:
+    """At its place, and with what was probably meant: the case can't hold. In every format."""
+    wrong = CASES.replace("[ledger]", "[ledgr]")
+    result = check(tmp_path, GOOD, cases=wrong)
+    assert result.code == 0
+    assert result.lines[1] == (
+        "warning: routes.test.yaml:4:16: cases[0].required: routes.yaml has no target 'ledgr', did "
+        "you mean 'ledger'?"
+    )
+    assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
+    machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
+    assert [each["path"] for each in machine["warnings"]] == ["cases[0].required"]
+    github = check(tmp_path, GOOD, "--format", "github", cases=wrong).out
+    assert "::warning file=routes.test.yaml,line=4,col=16::" in github
+    assert check(tmp_path, GOOD, "--strict", cases=CASES).code == 0
+
+
+def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:
+    """What teams have below routes.d is not seen where the common file alone is checked."""
+    assert check(tmp_path, GOOD).err == ""
+    (tmp_path / "routes.d").mkdir()
+    result = check(tmp_path, GOOD)
+    assert result.code == 0
+    hint = "routes.d is not checked; `check .` checks it with routes.yaml"
+    assert result.err == f"ebaas-router: {hint}\n"
+    assert ran("check", ".").err == ""
+
+
 #: Each place where a secret may be, and a form that is checked there.
 SECRETS = """\
 version: 1
