@@ -122,6 +122,14 @@ docs: dev-environment ## bring up to date what is made from code
 	done
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
+.PHONY: golden
+
+# The Chinese pages come last: they copy code blocks of pages that are written before.
+golden: dev-environment ## write anew what tests compare with kept texts, and show what has changed
+	@UPDATE_GOLDEN=1 $(python) -m pytest -n 0 tests/whole/test_routes_page.py tests/whole/test_happenings_page.py \
+		tests/config/test_config.py::test_fault tests/whole/test_chinese.py $(ARGS)
+	@git --no-pager diff --stat
+
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
 

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from router.archive.trace.events import events
     from router.archive.trace.finding import Match, matches, name_of, story_of
     from router.archive.trace.happenings import EventLine, ToldCaller, happening
-    from router.archive.trace.inventory import Inventory, inventory
+    from router.archive.trace.inventory import (
+        Inventory,
+        InventoryShape,
+        inventory,
+        inventory_shape,
+    )
     from router.archive.trace.question import Question, Word
     from router.archive.trace.rows import EventRows, Row, rows
     from router.archive.trace.shapes import (

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from router import on_demand
 
 if TYPE_CHECKING:
-    from router.config.cases import Case, beside, parse_cases, tests_of
+    from router.config.cases import Case, beside, parse_cases, tests_of, unknown_targets
     from router.config.cases.shape import CasesFile
     from router.config.cases.verdict import (
         CaseBlind,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         explained,
         refused,
     )
-    from router.config.files import Written, read
+    from router.config.files import COMMON, TEAMS, Written, read
     from router.config.headers import is_own
     from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
     from router.config.loading import Config, load, parse, parse_files

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from router.config.document import Node, ScalarNode, shown
 from router.config.kinds import VARIABLE, ScalarKind
 from router.config.reader import Fault, Schema
+from router.config.variables import is_placeholder
 from router.net import is_public, never
 
 #: The names of what is refused by its address, whatever they are looked up as.
@@ -36,6 +37,8 @@ class Url(ScalarKind[str]):
     what = "a URL like https://host/path"
 
     def value(self, text: str, node: ScalarNode) -> str:
+        if is_placeholder(text):
+            return f"https://{text}.invalid/"
         if len(text) > 2000 or not _URL.fullmatch(text):
             raise Fault("a URL has only ASCII and no blanks: write %20, and a host as xn--…")
         if not text.startswith(("http://", "https://")):

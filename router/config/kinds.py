@@ -37,7 +37,7 @@ class ScalarKind(Generic[T]):
         if not isinstance(node, ScalarNode) or not node.text:
             raise mismatch(node, self.what)
         node.judge(self.harmless)
-        return self.value(reader.resolve(node, path), node)
+        return self.value(reader.resolve(node, path, may_be_secret=not self.harmless), node)
 
     def value(self, text: str, node: ScalarNode) -> T:
         """What `text` means; `node` has it as it was written, which alone may be repeated."""

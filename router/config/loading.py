@@ -55,7 +55,8 @@ class Config:
     #: Where events may go; every target has it too.
     egress: Egress
     table: RouteTable
-    #: SHA-256 in hex over the files and what their variables and secret files had in them.
+    #: SHA-256 in hex over the files and what their variables and secret files had in them; `""`
+    #: where placeholders stood for some.
     hash: str
     warnings: tuple[Problem, ...]
     #: By their names the files that it was made of, and the SHA-256 of each.
@@ -84,13 +85,19 @@ def parse(
 
 
 def parse_files(
-    files: Sequence[Written], environ: Mapping[str, str], secrets_dir: Path | None
+    files: Sequence[Written],
+    environ: Mapping[str, str],
+    secrets_dir: Path | None,
+    *,
+    placeholders: bool = False,
 ) -> Config:
     """The configuration that the files are; problems name them as they are named.
 
-    Raises ConfigInvalid with every problem there is. No value of a variable is in any of them.
+    With `placeholders` something stands for secrets that are not there: nothing that runs may have
+    that, and it has no hash. Raises ConfigInvalid with every problem there is. No value of a
+    variable is in any of them.
     """
-    variables = Variables(environ, secrets_dir)
+    variables = Variables(environ, secrets_dir, placeholders=placeholders)
     parts = read_parts(files, variables)
     # What a file without a tree defines is not known: the others may be right.
     if all(part.is_whole for part in parts):
@@ -107,7 +114,7 @@ def parse_files(
         queue=_schedule(file.queue),
         egress=file.egress,
         table=RouteTable(routes, _targets(parts)),
-        hash=variables.digest(*(each.content for each in files)),
+        hash="" if variables.missing else variables.digest(*(each.content for each in files)),
         warnings=parts.warnings(),
         files={each.name: sha256(each.content).digest() for each in files},
     )

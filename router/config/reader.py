@@ -90,12 +90,12 @@ class Reader:
             self.problems.add(node, path, f"{fault}{likely}", once=fault.once)
             return default
 
-    def resolve(self, node: ScalarNode, path: str) -> str:
+    def resolve(self, node: ScalarNode, path: str, *, may_be_secret: bool) -> str:
         """A scalar's text with its variables replaced."""
         if "$" not in node.text:
             return node.text
         try:
-            text = self.variables.resolve(node.text)
+            text = self.variables.resolve(node.text, may_be_secret=may_be_secret)
         except Unresolved as error:
             raise Fault(str(error), once=error.once) from None
         for name in _FILE.findall(node.text):

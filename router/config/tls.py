@@ -8,6 +8,7 @@ from router.config.document import MapNode, Node, Problems, ScalarNode
 from router.config.kinds import Boolean, ScalarKind, Text
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section
+from router.config.variables import is_placeholder
 from router.model import Secret
 from router.net import USUAL, BadCertificate, Tls, day
 
@@ -25,6 +26,8 @@ class Pem(ScalarKind[Secret]):
         self._mark = mark
 
     def value(self, text: str, node: ScalarNode) -> Secret:
+        if is_placeholder(text):
+            return _NOTHING
         if self._mark not in text:
             raise Fault(f"{self.what} is meant, as ${{file:NAME}} from the secrets directory")
         return Secret(text)

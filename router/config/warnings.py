@@ -14,6 +14,7 @@ from router.config.parts import Part, Parts
 from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
+from router.config.variables import is_placeholder
 from router.contract import LEAST_KEY, key_of
 from router.routing import Route
 
@@ -45,7 +46,8 @@ def _warn_unused(part: Part, used: Collection[str]) -> None:
 
 def _warn_plain(target: TargetSection, problems: Problems) -> None:
     parts = urlsplit(target.url)
-    if parts.scheme == "http" and not is_local(parts.hostname or ""):
+    host = parts.hostname or ""
+    if parts.scheme == "http" and not (is_local(host) or is_placeholder(host)):
         message = "plain http to a host that is not local: others on the way can read it"
         problems.add(target.nodes["url"], f"{target.path}.url", message)
 

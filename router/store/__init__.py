@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from router import on_demand
 
 if TYPE_CHECKING:
-    from router.store.attempts import Tried
+    from router.store.attempts import Tried, said_by
     from router.store.filters import (
         FILTERS,
         Filters,

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.model import SUCCESS
 from router.routing import Glob
-from router.store.attempts import COLUMNS, Tried, tried
+from router.store.attempts import COLUMNS, Tried, said_by, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 from router.store.promises import DeliveryRow, State
 
@@ -21,9 +21,12 @@ _LATER = {
 _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
     d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
-    d.lease <> '',
+    d.lease <> '', t.code, t.msg, t.detail,
     a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
+LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
+    SELECT max(number) FROM {schema}attempts WHERE seq = d.seq AND target = d.target
+)
 WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
 ORDER BY d.seq, d.target LIMIT {size}
 """
@@ -164,14 +167,14 @@ def count(row: tuple[Any, ...]) -> Count:
 
 def entry(row: tuple[Any, ...]) -> Entry:
     seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
-    was_state, was_reason, later_event, leased = row[11:15]
+    was_state, was_reason, later_event, leased, code, msg, detail = row[11:18]
     delivery = DeliveryRow(target, State(state), *rest)
-    done = None if row[15] is None else action(row[15:])
+    done = None if row[18] is None else action(row[18:])
     before = None if was_state is None else (State(was_state), was_reason)
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased),
+        bool(leased), said_by(code or "", msg or "", detail or ""),
     )  # fmt: skip
 
 

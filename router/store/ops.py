@@ -156,6 +156,9 @@ class Entry:
     later_event: str = ""
     #: Its attempt is in flight until its `due_at`, unless its process has died.
     is_leased: bool = False
+    #: What the receiver said at its last failed attempt that is kept, or else what went wrong; `""`
+    #: where none is kept.
+    said: str = ""
 
     def is_as_of(self, moment: float) -> bool:
         """Whether it was so already then."""

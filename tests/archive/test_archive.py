@@ -236,12 +236,20 @@ def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
     assert last in b"".join(segment.read()[0] for segment in found(tmp_path))
 
 
-def test_no_limit_is_passed_while_a_segment_is_finished(tmp_path: Path) -> None:
+def test_no_limit_is_passed_while_a_segment_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even for the moment in which a segment is there twice, and does not compress; nor by
     lines that are more than a usual segment. The smallest limit there is."""
     peaks = []
+    rename = Path.rename
+
+    def measured(path: Path, to: Path) -> Path:
+        peaks.append(size_of(tmp_path))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", measured)
     shelf = Shelf(tmp_path, MIB, 3600.0)
-    shelf.between = lambda: peaks.append(size_of(tmp_path))
     for number in range(60):
         shelf.append(lines_of(300_000 if number % 10 == 9 else 60_000, number))
         peaks.append(size_of(tmp_path))

@@ -40,6 +40,13 @@ def replay(folder: Path, shop: Shop, *arguments: str | Path) -> Ran:
 # What there is.
 
 
+def test_alone_it_lists(tmp_path: Path) -> None:
+    """As `list` does."""
+    keep(tmp_path, told("one", ago=7200))
+    alone = ran("archive", "--archive", tmp_path)
+    assert (alone.code, alone.out) == (0, archive(tmp_path, "list").out)
+
+
 def test_list_says_what_there_is(tmp_path: Path) -> None:
     """From when to when, how many requests, by what was told and by target."""
     keep(

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from router.archive.reading import Damage
 from router.archive.segments import found
+from router.telemetry import utc
 
 # Quotes within texts are escaped, so none of these can be met inside of one.
 _CODES = (b'"happening":"event","code":"', b'"happening":"unmatched","code":"')
@@ -68,3 +70,44 @@ def inventory(
 
 def _texts(found: Iterable[bytes]) -> Counter[str]:
     return Counter({each.decode("ascii"): count for each, count in Counter(found).items()})
+
+
+class InventoryShape(TypedDict):
+    """What an archive has: the earliest and the latest, and lines by what they say."""
+
+    kind: Literal["archive"]
+    first: str | None
+    last: str | None
+    requests: int
+    #: Of the requests, how many have their event's body.
+    bodies: int
+    #: On the disk, and as text, in bytes.
+    size: int
+    text: int
+    segments: int
+    #: Segments of which a part can't be read.
+    cut: int
+    #: What could not be read, in words; `""` where all could.
+    damage: str
+    #: Requests by the code of the reply, `""` where the caller was gone.
+    codes: dict[str, int]
+    targets: dict[str, int]
+    later: dict[str, int]
+
+
+def inventory_shape(counted: Inventory) -> InventoryShape:
+    return {
+        "kind": "archive",
+        "first": None if counted.first is None else utc(counted.first),
+        "last": None if counted.last is None else utc(counted.last),
+        "requests": counted.codes.total(),
+        "bodies": counted.bodies,
+        "size": counted.size,
+        "text": counted.text,
+        "segments": counted.segments,
+        "cut": counted.damage.segments,
+        "damage": str(counted.damage) if counted.damage else "",
+        "codes": counted.codes,
+        "targets": counted.targets,
+        "later": counted.later,
+    }

@@ -10,7 +10,14 @@ from typing import IO, TYPE_CHECKING
 from router.cli.annotations import CI_FORMATS, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
 from router.cli.printing import note, say_json, say_lines
-from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
+from router.cli.routes.inputs import (
+    Input,
+    add_without_secrets,
+    all_usable,
+    mind_stdin,
+    read_cases,
+    read_config,
+)
 from router.model import SettingInvalid
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a tests file (default the one beside NEW, if no --events); may be repeated",
     )
     add_settings(parser, "secrets_dir")
+    add_without_secrets(parser)
     add_format(parser, "markdown", *CI_FORMATS)
 
 

@@ -60,6 +60,16 @@ def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     add_settings(parser, "config", "secrets_dir")
 
 
+def add_without_secrets(parser: argparse.ArgumentParser) -> None:
+    """What `read_config` heeds: for who has no secrets, such as CI."""
+    parser.add_argument(
+        "--without-secrets",
+        action="store_true",
+        help="let placeholders stand for tokens, signing secrets, headers, URLs and certificates "
+        "whose variable or file is not there",
+    )
+
+
 def config_names(args: argparse.Namespace) -> list[str]:
     """The routes.yaml that are meant: each FILE, or what serve would take."""
     given: list[str] = [args.files] if isinstance(args.files, str) else args.files or []
@@ -80,8 +90,9 @@ def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     from router.config import parse_files, shapes_of
 
     def parse(files: Sequence[Written]) -> Config:
-        return parse_files(files, os.environ, secrets_dir)
+        return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
 
+    placeholders = getattr(args, "without_secrets", False)
     secrets_dir = read_setting(args, "secrets_dir")
     return _read(name, parse, shapes_of)
 

@@ -6,9 +6,10 @@ import asyncio
 from typing import NamedTuple
 from urllib.parse import quote
 
+from router.cli.printing import NAME
 from router.cli.trying.caller import Ebaas, Response
 from router.cli.trying.request import Request
-from router.contract import is_sane
+from router.contract import Signer, is_sane
 from router.model import new_id
 from router.net import Tls
 from router.transport import Pool
@@ -53,13 +54,19 @@ class Copier:
     """Sends copies to one URL, one after the other, over connections that stay; they belong to the
     loop of `runner`."""
 
-    def __init__(self, url: str, tls: Tls, runner: asyncio.Runner) -> None:
+    def __init__(
+        self, url: str, tls: Tls, runner: asyncio.Runner, signer: Signer | None = None
+    ) -> None:
+        """`signer` signs each copy, which then has all headers that a target gets."""
         self._url = url
+        self._signer = signer
         self._runner = runner
         self._pool = runner.run(_pool(url, tls))
 
     def send(self, copy: Copy, timeout: float) -> Response:
-        request = Request(self._url, copy.headers, copy.body, timeout)
+        signed = ((b"x-ebaas-target", NAME.encode()),) if self._signer else ()
+        headers = (*copy.headers, *signed)
+        request = Request(self._url, headers, copy.body, timeout, signer=self._signer)
         return self._runner.run(Ebaas(self._pool, request).call())
 
     def close(self) -> None:

@@ -33,22 +33,27 @@ from router.cli.remote import (
     shaped,
 )
 from router.cli.trust import context_of, trust
+from router.cli.trying.secrets import add_sign, note_401, read_signer
 from router.config import parse_count
+from router.model import SettingInvalid
 
 if TYPE_CHECKING:
     from router.archive import MatchShape
+    from router.cli.trying.caller import Response
     from router.cli.trying.copies import Copier
+    from router.contract import Signer
 
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
     POSTs a copy of each event to a URL of your own. It never changes what EBaaS is told, nor what
     targets get. A copy has a webhook-id that begins with copy_ and the header x-ebaas-copy: listen,
-    so that nobody takes it for the real event, and no signature. Bodies need a token that may
+    so that nobody takes it for the real event; --sign signs it. Bodies need a token that may
     `bodies`. What comes too fast is left out, and counted. When the router is gone it is looked for
     again, until Ctrl-C. Without --url it is the ops port of a `serve` with the same variables.""",
     examples=(
         "ebaas-router listen --no-forward",
         "ebaas-router listen --match 'a.gs.*' --failed --forward-to http://127.0.0.1:3000/",
+        "ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'",
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
     ),
     exit_codes={
@@ -76,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
+    add_sign(parser)
     add_timeout(parser, "one copy")
     add_own(parser)
     add_remote(parser)
@@ -85,18 +91,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.cli.history.stories import match_told
 
-    url = ops_url(args)
+    if args.sign is not None and args.forward_to is None:
+        raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
+    url, signer = ops_url(args), read_signer(args)
     remote = Remote(url, ops_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit
     try:
         with ExitStack() as stack:
-            copier = _copier(args, stack)
+            copier = _copier(args, signer, stack)
+            has_said_401 = False
             for match in _matches(remote, args):
                 say_as(args.format, [match], map(match_told, [match]))
-                if copier is not None:
-                    _copy(copier, match, args)
+                if copier is not None and (reply := _copy(copier, match, args)):
+                    has_said_401 = has_said_401 or note_401(reply, args)
                 if left is not None and (left := left - 1) == 0:
                     return GOOD
     except KeyboardInterrupt:
@@ -111,13 +120,13 @@ def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
         mind_target(name, known, "the router")
 
 
-def _copier(args: argparse.Namespace, stack: ExitStack) -> Copier | None:
+def _copier(args: argparse.Namespace, signer: Signer | None, stack: ExitStack) -> Copier | None:
     if args.forward_to is None:
         return None
     from router.cli.trying.copies import Copier
 
     runner = stack.enter_context(asyncio.Runner())
-    return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner)))
+    return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner, signer)))
 
 
 def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
@@ -168,14 +177,16 @@ def _wait(remote: Remote) -> None:
             return
 
 
-def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> None:
+def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> Response | None:
+    """The receiver's reply; None where there is no body to copy."""
     from router.cli.trying.copies import copy_of
 
     body = match.get("body")
     if body is None:
         note("its body did not come along: no copy")
-        return
+        return None
     made = copy_of("listen", match["event_id"], match["event_key"], body)
     reply = copier.send(made, args.timeout)
     shape = {"kind": "copy", "event_id": match["event_id"], **reply.as_json()}
     say_as(args.format, [shape], [f"  copied: {reply}"])
+    return reply

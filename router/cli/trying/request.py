@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +11,6 @@ from urllib.parse import quote
 from router.cli.asking import own_url
 from router.cli.options import (
     STDIN,
-    add_settings,
     add_timeout,
     parse_url,
     read_setting,
@@ -21,7 +19,7 @@ from router.cli.options import (
 )
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
-from router.cli.trying.secrets import read_secrets
+from router.cli.trying.secrets import add_sign, parse_header, read_headers, read_signer
 from router.cli.trying.standin import read_event
 from router.config import SETTINGS
 from router.contract import Signer
@@ -31,10 +29,6 @@ from router.net import USUAL, Tls
 #: The platform page's sample: what the event's options are unless they are given.
 _SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
 _SAMPLE_CHANGES = ["id1", "id2"]
-
-_HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x1f\x7f]*)")
-#: What the connection's own code writes.
-_FRAMING = {"connection", "content-length", "host", "transfer-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +43,6 @@ class Request:
     tls: Tls = USUAL
     #: What signs each request anew, as the router signs what it sends to a target.
     signer: Signer | None = None
-
-
-def parse_header(text: str) -> tuple[bytes, bytes]:
-    match = _HEADER.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text.partition(':')[0]!r} is not a header (like 'x-request-id: 7')")
-    name = match[1].lower()
-    if name in _FRAMING:
-        raise ValueError(f"{name} can't be set: it belongs to the connection")
-    return name.encode("ascii"), match[2].rstrip().encode("utf-8", "surrogateescape")
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -101,15 +85,10 @@ def _add_exchange(parser: argparse.ArgumentParser) -> None:
         type=value(parse_header),
         default=[],
         metavar="'NAME: VALUE'",
-        help="sent besides content-type; may be repeated",
+        help="sent besides content-type; ${NAME} and ${file:NAME} keep a token out of the command "
+        "line; may be repeated",
     )
-    request.add_argument(
-        "--sign",
-        metavar="SECRET",
-        help="sign it by this secret of a target, written as in routes.yaml, and send all headers "
-        "that a target gets",
-    )
-    add_settings(request, "secrets_dir")
+    add_sign(request)
     add_ca(request)
     add_timeout(request, "one request")
 
@@ -133,8 +112,8 @@ def read_request(args: argparse.Namespace) -> Request:
         b"content-type": b"application/json",
         **(_headers_of_target(body) if args.sign is not None else {}),
     }
-    headers = tuple({**usual, **dict(args.header)}.items())
-    return Request(url, headers, body, args.timeout, tls, _signer(args))
+    headers = tuple({**usual, **read_headers(args)}.items())
+    return Request(url, headers, body, args.timeout, tls, read_signer(args))
 
 
 def _own_url(args: argparse.Namespace) -> str:
@@ -144,12 +123,6 @@ def _own_url(args: argparse.Namespace) -> str:
     scheme = "http" if read_setting(args, "tls_cert") is None else "https"
     path: Secret = read_setting(args, "path")
     return own_url(args, "host", "port", scheme) + path.reveal()
-
-
-def _signer(args: argparse.Namespace) -> Signer | None:
-    if args.sign is None:
-        return None
-    return Signer(read_secrets("--sign", [args.sign], read_setting(args, "secrets_dir")))
 
 
 def _headers_of_target(body: bytes) -> dict[bytes, bytes]:

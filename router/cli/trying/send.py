@@ -12,6 +12,7 @@ from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say_as
 from router.cli.trying.request import Request, add_request, read_request
+from router.cli.trying.secrets import note_401
 from router.config import parse_count
 from router.contract import PLATFORM, Schedule, parse_duration
 
@@ -30,7 +31,7 @@ HELP = Help(
         "ebaas-router send --waits 1s,3s --retries 5",
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
         "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
-        "ebaas-router send --header 'authorization: Bearer TOKEN'",
+        "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
     ),
     exit_codes={
         GOOD: "the code was 000; with --retry, the last one",
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     heed_ctrl_c()
     schedule = _schedule(args)
     try:
-        return asyncio.run(_send_by(schedule, request, args.format))
+        return asyncio.run(_send_by(schedule, request, args))
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -98,7 +99,7 @@ async def _caller(request: Request) -> AsyncIterator[Ebaas]:
         await pool.close()
 
 
-async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
+async def _send_by(schedule: Schedule, request: Request, args: argparse.Namespace) -> int:
     """Send until the code is 000 or the schedule is over; each reply is printed as it comes."""
     total = schedule.retries + 1
     made = 0
@@ -107,7 +108,9 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
             while True:
                 reply = await caller.call()
                 made += 1
-                _print_reply(reply, made, total, format)
+                _print_reply(reply, made, total, args.format)
+                if made == 1:
+                    note_401(reply, args)
                 wait = schedule.wait(made - 1)
                 if reply.success or wait is None:
                     return GOOD if reply.success else BAD

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from router.config.cases.shape import CaseSection, CasesFile
 from router.config.checks import check_once
-from router.config.document import MapNode, Problems, parse_document
+from router.config.document import MapNode, Problems, parse_document, shown
 from router.config.files import files_of
-from router.config.reader import Reader
+from router.config.reader import Guesses, Reader, did_you_mean
 from router.config.variables import Variables
-from router.model import FIELDS, Event
+from router.model import FIELDS, Event, Problem
 from router.routing import Role
 
 
@@ -31,6 +31,8 @@ class Case:
     #: The file's path as it was given, and where in it the case begins.
     file: str
     line: int
+    #: By target, where it is named: the path in the document, the line and the column.
+    places: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
 
 
 def beside(config: Path) -> Path:
@@ -67,7 +69,7 @@ def _is_routes_file(keys: set[str]) -> bool:
 class _NoVariables(Variables):
     """A tests file says what it says, wherever it is read: a `$` is a character like any other."""
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         return text
 
 
@@ -103,13 +105,31 @@ def _expectation_fault(section: CaseSection) -> str | None:
 def _case(section: CaseSection, file: str) -> Case:
     fields = {**section.event.values, **({"event_key": section.key} if section.key else {})}
     event = Event.of(fields)
-    expected: dict[str, Role] = {target.value: "required" for target in section.required}
-    expected |= {target.value: "optional" for target in section.optional}
+    named = [
+        (key, target)
+        for key, targets in (("required", section.required), ("optional", section.optional))
+        for target in targets
+    ]
     return Case(
         section.name or event.event_key,
         event,
-        expected,
+        {target.value: "required" if key == "required" else "optional" for key, target in named},
         section.exact,
         file,
         section.node.line,
+        {
+            target.value: (f"{section.path}.{key}", target.node.line, target.node.column)
+            for key, target in named
+        },
     )
+
+
+def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator[Problem]:
+    """Warn of each target that a case expects and that is not there: the case can't hold."""
+    guesses = Guesses()
+    for case in cases:
+        for name, (path, line, column) in case.places.items():
+            if name not in targets:
+                likely = did_you_mean(guesses.likely(name, targets))
+                message = f"routes.yaml has no target {shown(name)}{likely}"
+                yield Problem(case.file, line, column, path, message)

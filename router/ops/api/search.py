@@ -35,6 +35,8 @@ class Search:
                 said = await self._said(json.dumps(asked).encode())
         except TimeoutError:
             why = f"nothing was found within {SEARCH_WITHIN:.0f} s: say since, or which target"
+            if asked.get("inventory"):
+                why = f"the archive could not be counted within {SEARCH_WITHIN:.0f} s"
             raise Rejected(503, why) from None
         except OSError as error:
             raise Rejected(503, f"no search can be started: {error.strerror}") from None

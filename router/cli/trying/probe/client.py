@@ -1,24 +1,78 @@
-"""Requests to the receiver that is probed: by the router's own engine, judged by its own judge."""
+"""What a probe sends, by the router's own engine, and what the router's own judge makes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import time
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
-from router.cli.trying.probe.samples import Sample, Samples
 from router.cli.wording import Wording
 from router.contract import KEY_PREFIX, Signer
 from router.delivery import addressed, judge, usual_lines
-from router.model import Attempt, Event, Letter, Secret, new_id
+from router.model import FIELDS, Attempt, Event, Letter, Secret, new_id
 from router.routing import Target
 from router.transport import Answer, Failure, as_it_came, lines_of
 from router.transport.native import NativePool, Posted, TargetConnection, target_and_host
 
 _JSON = b"content-type: application/json\r\n"
+
+#: What the router takes at most, unless told otherwise, in bytes.
+_LARGE = 1024 * 1024
+
+#: By which secret a sample is signed: the receiver's, another and then the receiver's, another's
+#: alone, none.
+Signed = Literal["right", "rotated", "wrong", "not"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request, the same each time that it is sent, but for its time."""
+
+    event_key: str
+    body: bytes
+    #: What comes as `webhook-id`.
+    event_id: str = field(default_factory=new_id)
+    content_type: str = "application/json"
+    signed: Signed = "right"
+    #: How many seconds ago it was signed.
+    age: float = 0.0
+    #: More header lines.
+    lines: bytes = b""
+
+
+class Samples:
+    """Events with one key. What they have changed are ids that nobody takes for real ones."""
+
+    def __init__(self, key: str) -> None:
+        """The key is four fields joined by dots."""
+        self.key = key
+        fields = dict(zip(FIELDS, (*key.split("."), key), strict=True))
+        self._usual = {**fields, "changes": ["probe-1"]}
+
+    def event(self, **fields: Any) -> Sample:
+        """One with these fields instead; `...` leaves one out."""
+        members = {name: value for name, value in (self._usual | fields).items() if value != ...}
+        texts = {name: text for name, text in members.items() if isinstance(text, str)}
+        return Sample(Event.of(texts).event_key, _encoded(members))
+
+    def large(self) -> Sample:
+        """One of the most bytes that the router takes: as many ids as have room, and blanks."""
+        few = _encoded(self._usual)
+        ids = [f"probe-{number:030}" for number in range((_LARGE - len(few)) // 39)]
+        whole = _encoded(self._usual | {"changes": ids})
+        return Sample(self.key, whole + b" " * (_LARGE - len(whole)))
+
+    def raw(self, body: bytes, content_type: str = "application/json") -> Sample:
+        """What is no event, with an event's headers."""
+        return Sample(self.key, body, content_type=content_type)
+
+
+def _encoded(members: dict[str, Any]) -> bytes:
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)

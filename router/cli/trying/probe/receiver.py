@@ -12,8 +12,7 @@ from typing import Any, Literal
 from router.cli.options import add_settings, mind_target, parse_url, parse_wait, read_setting, value
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
-from router.cli.trying.request import parse_header
-from router.cli.trying.secrets import read_secrets, secrets_of
+from router.cli.trying.secrets import parse_header, read_headers, read_secrets, secrets_of
 from router.config import is_own, load, parse_file
 from router.contract import PLATFORM, Schedule
 from router.model import Secret, SettingInvalid, why_not
@@ -36,11 +35,11 @@ class Receiver:
     schedule: Schedule
 
 
-def parse_own_header(text: str) -> tuple[bytes, bytes]:
+def parse_own_header(text: str) -> tuple[str, str]:
     """One that a target may have in routes.yaml."""
     name, content = parse_header(text)
-    if is_own(name.decode()):
-        raise ValueError(f"{name.decode()} is set by the router alone")
+    if is_own(name):
+        raise ValueError(f"{name} is set by the router alone")
     return name, content
 
 
@@ -71,7 +70,7 @@ def add_receiver(parser: argparse.ArgumentParser) -> None:
         type=value(parse_own_header),
         default=[],
         metavar="'NAME: VALUE'",
-        help="sent besides the router's own; may be repeated",
+        help="sent besides the router's own; its variables are replaced; may be repeated",
     )
     of_url.add_argument(
         "--timeout",
@@ -105,7 +104,8 @@ def _by_url(args: argparse.Namespace) -> Receiver:
         url,
         **{name: each for name, each in said.items() if each is not None},
         headers=tuple(
-            (name.decode(), Secret(text.decode("latin-1"))) for name, text in args.header
+            (name.decode(), Secret(text.decode("latin-1")))
+            for name, text in read_headers(args).items()
         ),
         secret=_secrets(args),
         tls=trust(args),
