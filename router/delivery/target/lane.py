@@ -77,7 +77,7 @@ class Lane:
         self._begun: dict[int, float] = {} if before is None else before._begun
         self._numbers: Iterator[int] = count() if before is None else before._numbers
         #: The tasks that wait for a place, or are about to.
-        self._line: set[asyncio.Task[Attempt]] = set() if before is None else before._line
+        self.line: set[asyncio.Task[Attempt]] = set() if before is None else before.line
         #: Whether the last sweep found it idle, and nobody has used it since.
         self.was_idle = False
 
@@ -133,8 +133,10 @@ class Lane:
     def is_swamped(self, turn: float, now: float) -> bool:
         """Whether one more attempt would find no room, and the router is why: its loop, whose turns
         take so long, has not got round to the answers yet."""
-        limit, most_waiting = self._size
-        if self.places.taken < limit or len(self._line) < most_waiting or self.gate.refusal:
+        if self.places.taken < self.limit:
+            return False
+        _, most_waiting = self._size
+        if len(self.line) < most_waiting or self.gate.refusal is not None:
             return False
         oldest = next(iter(self._begun.values()), now)
         # Those of a target with a rate wait for that, which is no want of places.
@@ -143,17 +145,17 @@ class Lane:
     def line_up(self, waiting: asyncio.Task[Attempt]) -> None:
         """A task waits for a place."""
         self.enter()
-        self._line.add(waiting)
+        self.line.add(waiting)
         waiting.add_done_callback(self._left)
 
     def step_out(self) -> None:
         """The running task waits no longer."""
         waiting = asyncio.current_task()
         assert waiting is not None
-        self._line.discard(waiting)
+        self.line.discard(waiting)
 
     def _left(self, waiting: asyncio.Task[Attempt]) -> None:
-        self._line.discard(waiting)
+        self.line.discard(waiting)
         self.in_use -= 1
 
     def room(self) -> int:

@@ -244,7 +244,8 @@ class Sender:
     ) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
         lane.give_back(number)
-        self._turns.look()
+        if lane.line:
+            self._turns.look()
         attempt = None
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())
