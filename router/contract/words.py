@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from router.contract.strictjson import Unreadable, parse_json
+from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model import MASK, Secret
 
 #: The most that is kept of an answer's message and of its code, in characters.
@@ -67,7 +67,7 @@ def harmless(text: str, most: int) -> str:
 def _said(body: bytes) -> tuple[str, str]:
     text = body[:_LOOKED_AT].decode("utf-8", "replace")
     try:
-        reply = parse_json(body)
+        reply = parse_json(body, ANSWER)
     except Unreadable:
         return "", text
     if not isinstance(reply, dict) or not isinstance(reply.get("code"), str):

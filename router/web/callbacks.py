@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from router.config import Config
 from router.contract import (
@@ -34,6 +35,10 @@ from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 MAX_HOPS = 3
 
 
+A = TypeVar("A")
+R = TypeVar("R")
+
+
 class Callbacks:
     """What POSTs to the callback path are handled by: an ASGI application, called when the head of
     a request is there. What is refused by it has none of its body read."""
@@ -52,8 +57,8 @@ class Callbacks:
         self.config = config
         self.access = access
         self._intake = intake
-        #: Reads what would hold up the loop. One thread: with each more the loop would have to wait
-        #: 5 ms longer for its turn at the interpreter, and none would read faster for it.
+        #: Reads and matches what would hold up the loop. One thread: with each more the loop would
+        #: have to wait 5 ms longer for its turn at the interpreter, and none would be faster.
         self._reader = ThreadPoolExecutor(1, "reader")
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
@@ -124,9 +129,10 @@ class Callbacks:
                 raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
-                loop = asyncio.get_running_loop()
-                event = await loop.run_in_executor(self._reader, self._intake.read, body)
-            plan = config.table.match(event)
+                event = await self._beside(self._intake.read, body)
+            plan = config.table.match_at_once(event)
+            if plan is None:
+                plan = await self._beside(config.table.match, event)
             if plan.routes:
                 outcome = await self._forward(call, event, plan, config)
                 if not call.gone.done():
@@ -142,6 +148,9 @@ class Callbacks:
             return None
         finally:
             self.in_flight -= 1
+
+    def _beside(self, work: Callable[[A], R], given: A) -> Awaitable[R]:
+        return asyncio.get_running_loop().run_in_executor(self._reader, work, given)
 
     def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
         """Send it to all of its targets. Raises Refused where that must not begin."""

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
-from router.contract import Unreadable, Words, masked, parse_json, words_of
+from router.contract import ANSWER, Unreadable, Words, masked, parse_json, words_of
 from router.model import SUCCESS, Attempt, Reason, Secret
 from router.routing import Target
 from router.transport import Answer, Failure
@@ -102,7 +102,7 @@ def read_contract(body: bytes, target: Target) -> tuple[Reason, str]:
     """Why a body of this target acknowledges or not, with a few words about it, by the strict
     reading of JSON."""
     try:
-        reply = parse_json(body)
+        reply = parse_json(body, ANSWER)
     except Unreadable as error:
         return Reason.NOT_JSON, str(error)
     if not isinstance(reply, dict):

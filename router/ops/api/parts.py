@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,6 +39,9 @@ class ApiParts:
         self.is_shared = is_shared
         self.streams = Streams(processes)
         self.previews = Previews()
+        #: Held by whoever works on a large body in a thread. One thread: with each more the loop
+        #: would have to wait 5 ms longer for its turn at the interpreter.
+        self.beside = asyncio.Lock()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 

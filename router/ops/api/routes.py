@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from router.config import Explained, RefusedEvent
+from router.model import FIELDS
 from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import LONGEST_TEXT
@@ -81,12 +82,17 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
-    for name, text in {**asked.body, **asked.body.get("event", {})}.items():
+    event = asked.body.get("event", {})
+    for name, text in [
+        ("key", asked.body.get("key")),
+        *((name, event.get(name)) for name in FIELDS),
+    ]:
         # Each route that it matches repeats it.
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
-            raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
+            raise Rejected(400, f"{name}: is longer than {LONGEST_TEXT} characters")
     said: Explained | RefusedEvent | None
-    said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
+    async with asked.parts.beside:  # it is read once more, as EBaaS's would be
+        said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
     if "refused" in said:

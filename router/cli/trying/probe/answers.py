@@ -16,7 +16,7 @@ from router.cli.trying.probe.finding import (
     skipped,
     unacknowledged,
 )
-from router.contract import parse_json
+from router.contract import ANSWER, parse_json
 from router.model import Reason
 from router.transport import Answer
 
@@ -45,7 +45,7 @@ async def acknowledged(client: Client) -> Finding:
 
 def _no_strings(body: bytes) -> str:
     """Which of the contract's other members an answer has as something else than a string."""
-    told = parse_json(body)
+    told = parse_json(body, ANSWER)
     others = {name: told.get(name) for name in ("msg", "request_id")}
     return ", ".join(name for name, said in others.items() if not isinstance(said, str | None))
 
