@@ -44,6 +44,6 @@ if TYPE_CHECKING:
         Unreadable,
         parse_json,
     )
-    from router.contract.words import Words, harmless, masked, why_failed, words_of
+    from router.contract.words import Words, harmless, masked, why_failed, words_in, words_of
 
 __getattr__ = on_demand(__name__)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         network_of,
     )
     from router.net.precedence import coming_first, gently, make_way, stay_behind
+    from router.net.reader import Reader
     from router.net.resolver import SocketAddress, look_up
     from router.net.resources import (
         OPS,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Awaitable
 
 from router.config import Config
 from router.contract import (
@@ -26,17 +23,13 @@ from router.contract import (
 from router.contract.intake import Intake
 from router.delivery import Forwarder, Observer, Outcome
 from router.model import Event, Letter, Refused
-from router.net import Access
+from router.net import Access, Reader
 from router.routing import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
 #: The most routers that an event may have come through: one may be the target of another, but one
 #: that is its own target, or that of its target, would send it for ever.
 MAX_HOPS = 3
-
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 
 class Callbacks:
@@ -57,9 +50,8 @@ class Callbacks:
         self.config = config
         self.access = access
         self._intake = intake
-        #: Reads and matches what would hold up the loop. One thread: with each more the loop would
-        #: have to wait 5 ms longer for its turn at the interpreter, and none would be faster.
-        self._reader = ThreadPoolExecutor(1, "reader")
+        #: Reads and matches what would hold up the loop.
+        self._reader = Reader()
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
         self._observer = observer
@@ -129,10 +121,10 @@ class Callbacks:
                 raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
-                event = await self._beside(self._intake.read, body)
+                event = await self._reader.do(self._intake.read, body)
             plan = config.table.match_at_once(event)
             if plan is None:
-                plan = await self._beside(config.table.match, event)
+                plan = await self._reader.do(config.table.match, event)
             if plan.routes:
                 outcome = await self._forward(call, event, plan, config)
                 if not call.gone.done():
@@ -148,9 +140,6 @@ class Callbacks:
             return None
         finally:
             self.in_flight -= 1
-
-    def _beside(self, work: Callable[[A], R], given: A) -> Awaitable[R]:
-        return asyncio.get_running_loop().run_in_executor(self._reader, work, given)
 
     def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
         """Send it to all of its targets. Raises Refused where that must not begin."""

@@ -168,7 +168,7 @@ _hard_values = st.recursive(
 def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> None:
     """Whatever is in strings: a text is refused if it has more than it may have, and else read."""
     for how in ({"separators": (",", ":")}, {"indent": 1}):
-        text = json.dumps(value, **how).encode()  # type: ignore[arg-type]
+        text = json.dumps(value, **how).encode()
         try:
             assert strictjson.parse_json(text, bounds) == value
         except TooMuch:
@@ -182,7 +182,7 @@ def test_most_texts_pass_the_scan_by_counts_alone() -> None:
     sizes: list[int] = []
 
     class Text(bytes):
-        def translate(self, *_: Any) -> bytes:  # type: ignore[override]
+        def translate(self, *_: Any) -> bytes:
             sizes.append(len(self))
             raise AssertionError
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not TORTURE, reason="it measures: make torture")
 MIB = 1024 * 1024
 
 #: How many send at a time, and for how many seconds.
-SENDERS, SECONDS = 16, 3.0
+SENDERS, SECONDS = 16, 4.0
 
 
 def lists_of(number: int, one: bytes, size: int) -> bytes:
@@ -153,8 +153,8 @@ def seconds_of(ask: Callable[[], object], expected: object) -> list[float]:
 @pytest.mark.parametrize("name", worst(ANSWER, 999))
 @pytest.mark.parametrize("place", ["callback", "answer", "request"])
 def test_the_worst_json_holds_up_nobody(tmp_path: Path, place: str, name: str) -> None:
-    """While 16 send it as fast as they can, `/livez` is answered within 100 ms, and 95 of 100
-    events within 250 ms."""
+    """While 16 send it as fast as they can, 99 of 100 probes are answered within 100 ms, and 95 of
+    100 events within 250 ms. Others' work on the machine is in both."""
     body, answer = sent_and_answered(place, name)
     bad, ops, config = free_port(), free_port(), tmp_path / "routes.yaml"
     with target() as good:
@@ -174,6 +174,7 @@ def test_the_worst_json_holds_up_nobody(tmp_path: Path, place: str, name: str) -
                 probing = beside.submit(seconds_of, lambda: router.ask("GET", "/livez")[0], 200)
                 events = seconds_of(lambda: router.ask("POST", "/callback", honest)[1], "000")
                 probes = probing.result()
-    print(f"probes {max(probes):.3f} events {quantiles(events, n=20)[-1]:.3f}", len(events))
-    assert max(probes) < 0.1
-    assert quantiles(events, n=20)[-1] < 0.25
+    slow_probe, slow_event = quantiles(probes, n=100)[-1], quantiles(events, n=20)[-1]
+    print(f"/livez p99 {slow_probe:.3f} s, events p95 {slow_event:.3f} s, {len(events)} of them")
+    assert slow_probe < 0.1
+    assert slow_event < 0.25

@@ -78,8 +78,7 @@ async def _read(endpoint: Endpoint, parts: ApiParts, content: bytes) -> Any:
     """A large body is read beside the loop."""
     if len(content) <= _SMALL:
         return endpoint.read_body(content)
-    async with parts.beside:
-        return await asyncio.to_thread(endpoint.read_body, content)
+    return await parts.reader.do(endpoint.read_body, content)
 
 
 def _named(path: Mapping[str, str]) -> Mapping[str, str]:

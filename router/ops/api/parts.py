@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from router.config import Holder, Holders
+from router.net import Reader
 from router.ops.answers import Processes, Topic
 from router.ops.api.preview import Previews
 from router.ops.api.rejected import Rejected
@@ -39,9 +39,8 @@ class ApiParts:
         self.is_shared = is_shared
         self.streams = Streams(processes)
         self.previews = Previews()
-        #: Held by whoever works on a large body in a thread. One thread: with each more the loop
-        #: would have to wait 5 ms longer for its turn at the interpreter.
-        self.beside = asyncio.Lock()
+        #: Reads large bodies.
+        self.reader = Reader()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 

@@ -91,7 +91,7 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
             raise Rejected(400, f"{name}: is longer than {LONGEST_TEXT} characters")
     said: Explained | RefusedEvent | None
-    async with asked.parts.beside:  # it is read once more, as EBaaS's would be
+    async with asked.parts.reader.turn():  # it is read once more, as EBaaS's would be
         said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
     if said is None:
         raise Rejected(503, "no process answers in time")
