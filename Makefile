@@ -211,11 +211,12 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 
 .PHONY: torture
 
-torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder
+torture: dev-environment ## random bytes from callers and targets, the worst JSON, and payload files: CORPUS=folder
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
+	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench tails growth hung flapping profile
 

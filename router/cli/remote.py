@@ -20,6 +20,7 @@ from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
 from router.config import VARIABLE_PREFIX, parse_file
+from router.contract import ROUTER, Unreadable, parse_json
 from router.model import RouterError, SettingInvalid
 
 T = TypeVar("T")
@@ -112,8 +113,8 @@ class Remote:
 
     def _problem(self, status: int, content: bytes) -> RouterError:
         try:
-            detail = json.loads(content)["detail"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            detail = parse_json(content, ROUTER)["detail"]
+        except (Unreadable, KeyError, TypeError):
             return RemoteProblem(f"what answers at {self._url} is {no_ops_port(status)}")
         if status == 400:
             return SettingInvalid(detail)
@@ -123,8 +124,8 @@ class Remote:
 
 def _read(content: bytes) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return parse_json(content, ROUTER)
+    except Unreadable:
         raise RemoteProblem("the answer is no JSON: that is no router") from None
 
 

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
         parse_time,
     )
     from router.contract.signing import KEY_PREFIX, LEAST_KEY, Signer, key_of
-    from router.contract.strictjson import Unreadable, parse_json
-    from router.contract.words import Words, harmless, masked, why_failed, words_of
+    from router.contract.strictjson import (
+        ANSWER,
+        CALLBACK,
+        REQUEST,
+        ROUTER,
+        Unreadable,
+        parse_json,
+    )
+    from router.contract.words import Words, harmless, masked, why_failed, words_in, words_of
 
 __getattr__ = on_demand(__name__)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from router.contract.strictjson import Unreadable, parse_json
+from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model import MASK, Secret
 
 #: The most that is kept of an answer's message and of its code, in characters.
@@ -34,7 +34,16 @@ class Words(NamedTuple):
 def words_of(body: bytes, secrets: Sequence[Secret] = ()) -> Words:
     """What the body of an answer says. A target's own `secrets` may come back in it: they are
     masked."""
-    code, msg = (masked(text, secrets) for text in _said(body))
+    try:
+        reply = parse_json(body, ANSWER)
+    except Unreadable:
+        reply = None
+    return words_in(reply, body, secrets)
+
+
+def words_in(reply: object, body: bytes, secrets: Sequence[Secret] = ()) -> Words:
+    """The same of a body whose JSON has been read; None where it has none."""
+    code, msg = (masked(text, secrets) for text in _said(reply, body))
     return Words(harmless(code, MAX_CODE), harmless(msg, MAX_MSG))
 
 
@@ -64,12 +73,8 @@ def harmless(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _said(body: bytes) -> tuple[str, str]:
+def _said(reply: object, body: bytes) -> tuple[str, str]:
     text = body[:_LOOKED_AT].decode("utf-8", "replace")
-    try:
-        reply = parse_json(body)
-    except Unreadable:
-        return "", text
     if not isinstance(reply, dict) or not isinstance(reply.get("code"), str):
         return "", text
     msg = reply.get("msg", "")

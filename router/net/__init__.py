@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         is_loopback,
         network_of,
     )
+    from router.net.reader import Reader
     from router.net.resolver import SocketAddress, look_up
     from router.net.resources import (
         OPS,

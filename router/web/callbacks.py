@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 
 from router.config import Config
 from router.contract import (
@@ -25,7 +23,7 @@ from router.contract import (
 from router.contract.intake import Intake
 from router.delivery import Forwarder, Observer, Outcome
 from router.model import Event, Letter, Refused
-from router.net import Access
+from router.net import Access, Reader
 from router.routing import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
@@ -52,9 +50,8 @@ class Callbacks:
         self.config = config
         self.access = access
         self._intake = intake
-        #: Reads what would hold up the loop. One thread: with each more the loop would have to wait
-        #: 5 ms longer for its turn at the interpreter, and none would read faster for it.
-        self._reader = ThreadPoolExecutor(1, "reader")
+        #: Reads and matches what would hold up the loop.
+        self._reader = Reader()
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
         self._observer = observer
@@ -124,9 +121,10 @@ class Callbacks:
                 raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
-                loop = asyncio.get_running_loop()
-                event = await loop.run_in_executor(self._reader, self._intake.read, body)
-            plan = config.table.match(event)
+                event = await self._reader.do(self._intake.read, body)
+            plan = config.table.match_at_once(event)
+            if plan is None:
+                plan = await self._reader.do(config.table.match, event)
             if plan.routes:
                 outcome = await self._forward(call, event, plan, config)
                 if not call.gone.done():

@@ -234,7 +234,7 @@ def test_the_code_decides() -> None:
         (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
         (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
         (http_answer('["000"]'), "not_json", "no JSON object"),
-        (http_answer("[" * 60000), "not_json", "nested too deeply"),
+        (http_answer("[" * 60000), "not_json", "nested more than 8 deep"),
         (http_answer('{"code":0}'), "code", "no code that is a string"),
         (http_answer('{"code":500}'), "code", "no code that is a string"),
         (http_answer('{"code":""}'), "code", "no code that is a string"),

@@ -148,6 +148,23 @@ def test_what_is_wrong_is_a_problem_document(
     assert said["type"] == "about:blank"
 
 
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        ('{"a":' + "[" * 400 + "]" * 400 + "}", "the body: nested more than 64 deep"),
+        ('{"a":[' + ",".join(["[]"] * 40_000) + "]}", "the body: more than 25,100 lists"),
+        ('{"a":[' + ",".join(["1"] * 300_000) + "]}", "the body: more than 200,100 values"),
+    ],
+)
+def test_a_body_of_too_much_work_is_refused(router: Console, event: str, detail: str) -> None:
+    """However short it is; the bound is named."""
+    content = f'{{"event":{event}}}'.encode()
+    headers = {"content-type": "application/json"}
+    answer = router.ask("POST", "/explain", "reader", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert detail in answer.json()["detail"]
+
+
 def test_a_body_that_is_too_large_is_refused(router: Console) -> None:
     """Before it is read whole."""
     answer = router.ask(

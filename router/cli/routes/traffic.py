@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
-from router.contract import Unreadable, parse_json
+from router.contract import ROUTER, Unreadable, parse_json
 from router.model import FIELDS, Event
 
 #: The longest line that is looked at, in bytes; twice the largest callback by default.
@@ -92,7 +92,7 @@ def _values(line: bytes) -> _Values | None:
     if start < 0 or line.lstrip().startswith(b'"'):
         return _key(line)
     try:
-        said = parse_json(line[start:])
+        said = parse_json(line[start:], ROUTER)
     except Unreadable:
         return None
     if not isinstance(said, dict):
@@ -112,7 +112,7 @@ def _key(line: bytes) -> _Values | None:
     text = line.decode("utf-8", "replace").strip()
     if text.startswith('"'):
         try:
-            text = parse_json(text.encode())
+            text = parse_json(text.encode(), ROUTER)
         except Unreadable:
             return None
     elif len(text.split()) > 1 or text.startswith("["):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from router.cli.printing import milliseconds
 from router.cli.trying.request import Request
-from router.contract import Unreadable, parse_json
+from router.contract import ANSWER, Unreadable, parse_json
 from router.model import SUCCESS, Reason
 from router.transport import Answer, Failure, Pool, as_it_came, lines_of
 
@@ -103,7 +103,7 @@ def _origin(url: str) -> str:
 
 def _read(answer: Answer, seconds: float) -> Response:
     try:
-        told = parse_json(answer.body)
+        told = parse_json(answer.body, ANSWER)
     except Unreadable as error:
         return Response(seconds, answer.status, reason=Reason.NOT_JSON, detail=str(error))
     if not isinstance(told, dict):

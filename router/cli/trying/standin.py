@@ -11,6 +11,7 @@ from typing import Any
 
 from router.contract import (
     ACKNOWLEDGED,
+    CALLBACK,
     FAILED,
     TOO_LARGE,
     WRONG_METHOD,
@@ -187,7 +188,7 @@ def read_event(body: bytes) -> tuple[bool, str]:
     """Whether it is JSON, and its key: its own, or the one that its four fields make; `""` where it
     has none."""
     try:
-        event = parse_json(body)
+        event = parse_json(body, CALLBACK)
     except Unreadable:
         return False, ""
     if not isinstance(event, dict):

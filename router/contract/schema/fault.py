@@ -19,3 +19,9 @@ class SchemaFault:
     expected: tuple[str, ...] = ()
     #: The schema's keyword that failed, for the log.
     keyword: str = ""
+    #: What the schema allows, for the kind `size`: at most, or where it says `min…`, at least.
+    bound: int = 0
+
+    @property
+    def is_too_small(self) -> bool:
+        return self.keyword.startswith("min")

@@ -255,7 +255,9 @@ def _faults_of(error: ValidationError) -> Iterator[SchemaFault]:
         for member in _not_listed(error.instance, cast(Any, error.schema)):
             yield SchemaFault((*path, member), "unknown", keyword=keyword)
     else:
-        yield SchemaFault(path, _KINDS.get(keyword, "rule"), keyword=keyword)
+        kind = _KINDS.get(keyword, "rule")
+        bound = int(wanted) if kind == "size" else 0
+        yield SchemaFault(path, kind, keyword=keyword, bound=bound)
 
 
 def _not_listed(members: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:

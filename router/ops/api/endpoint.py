@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Literal
 
 from router.config import Deed, Holder
-from router.contract import Unreadable, parse_json
+from router.contract import REQUEST, Unreadable, parse_json
 from router.contract.schema import Schema
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
@@ -97,7 +97,7 @@ class Endpoint:
     def read_body(self, content: bytes) -> Any:
         """Raises Rejected for one that is not what this endpoint takes."""
         try:
-            body = parse_json(content)
+            body = parse_json(content, REQUEST)
         except Unreadable as error:
             raise Rejected(400, f"the body: {error}") from None
         faults = [

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from router.config import Holder, Holders
+from router.net import Reader
 from router.ops.api.preview import Previews
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored
@@ -37,6 +38,8 @@ class ApiParts:
         self.is_shared = is_shared
         self.streams = Streams(insight)
         self.previews = Previews()
+        #: Reads large bodies.
+        self.reader = Reader()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 

@@ -222,7 +222,7 @@ async def answers(client: Client) -> Finding:
         mend = words("answers.mend") if attempt.status in (401, 403) else ""
         return unacknowledged(words, attempt, words("answers"), mend)
     if client.target.acknowledge == "code" and isinstance(result, Answer):
-        told = parse_json(result.body)
+        told = parse_json(result.body, ANSWER)
         others = {name: told.get(name) for name in ("msg", "request_id")}
         wrong = [name for name, said in others.items() if not isinstance(said, str | None)]
         if wrong:
