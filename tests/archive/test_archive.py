@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -246,7 +247,8 @@ def test_no_limit_is_passed_while_a_segment_is_finished(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, MIB, 3600.0)
     shelf.between = lambda: peaks.append(size_of(tmp_path))
     for number in range(60):
-        shelf.append(lines_of(300_000 if number % 10 == 9 else 60_000, number))
+        noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
+        shelf.append(b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise))
         peaks.append(size_of(tmp_path))
     assert MIB // 2 < max(peaks) <= MIB
 
