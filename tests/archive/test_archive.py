@@ -536,7 +536,10 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     assert free(disk) >= 10 * MIB
     assert segments[0] in found(disk / "archive")
     assert segments[-1] not in found(disk / "archive")
-    ballast.write_bytes(bytes(19 * MIB))
+    while ballast.stat().st_size < 18 * MIB:
+        with ballast.open("ab") as more:
+            more.write(bytes(MIB))
+        appended(shelf, b"more\n")
     wait_until(lambda: not appended(shelf, b"no more\n"))
     assert {segment.last for segment in found(disk / "archive")} <= {None}
     ballast.unlink()
