@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -251,7 +252,8 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
     monkeypatch.setattr(Path, "rename", measured)
     shelf = Shelf(tmp_path, MIB, 3600.0)
     for number in range(60):
-        shelf.append(lines_of(300_000 if number % 10 == 9 else 60_000, number))
+        noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
+        shelf.append(b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise))
         peaks.append(size_of(tmp_path))
     assert MIB // 2 < max(peaks) <= MIB
 
@@ -539,7 +541,10 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     assert free(disk) >= 10 * MIB
     assert segments[0] in found(disk / "archive")
     assert segments[-1] not in found(disk / "archive")
-    ballast.write_bytes(bytes(19 * MIB))
+    while ballast.stat().st_size < 18 * MIB:
+        with ballast.open("ab") as more:
+            more.write(bytes(MIB))
+        appended(shelf, b"more\n")
     wait_until(lambda: not appended(shelf, b"no more\n"))
     assert {segment.last for segment in found(disk / "archive")} <= {None}
     ballast.unlink()

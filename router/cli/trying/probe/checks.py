@@ -13,7 +13,7 @@ from enum import StrEnum
 from router.cli.printing import milliseconds
 from router.cli.trying.probe.client import Client, Effort, Sample, Samples, Signed
 from router.cli.wording import Wording
-from router.contract import parse_json
+from router.contract import ANSWER, parse_json
 from router.model import Attempt, Reason
 from router.transport import Answer, Failure
 from router.transport.native import TargetConnection
