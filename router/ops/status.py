@@ -12,17 +12,17 @@ from router.ops.report import (
     ArchiveStatus,
     CallbacksStatus,
     Configuration,
+    RecentStatus,
     Report,
     Status,
     StoreStatus,
-    StreakStatus,
     TargetStatus,
     failed_at,
     is_failing,
     told_at,
 )
 from router.store import ADVICE
-from router.telemetry import STREAK_GAP, Snapshot, merged
+from router.telemetry import RECENT_GAP, Snapshot, merged
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -182,35 +182,35 @@ def _callbacks(known: Sequence[CallbacksStatus], metrics: Snapshot, now: float) 
     refused: dict[str, Any] = {}
     for code in sorted({code for each in known for code in each["refused"]}):
         each = [each["refused"][code] for each in known if code in each["refused"]]
-        let_in = metrics["process"]["last_event"] > max(streak["last"] for streak in each)
+        let_in = metrics["process"]["last_event"] > max(recent["last"] for recent in each)
         is_short = code in _PASSING or (code in _DENIED and let_in)
-        lately = _lately(each, now, _PASSED if is_short else STREAK_GAP)
+        lately = _lately(each, now, _PASSED if is_short else RECENT_GAP)
         if lately["count"]:
-            refused[code] = _streak(lately)
+            refused[code] = _recent(lately)
             advice = _REFUSED.get(code, "the log lines `refused` say why")
             count = _count(lately["count"], "callback")
             reasons.append(f"{count} refused with {code} {_when(lately)}: {advice}")
-    return _check(reasons, unmatched=_streak(unmatched), refused=refused)
+    return _check(reasons, unmatched=_recent(unmatched), refused=refused)
 
 
 def _lately(
-    known: Iterable[StreakStatus], now: float, counts_for: float = STREAK_GAP
-) -> StreakStatus:
-    """The streaks of several processes as one, without those that are over."""
+    known: Iterable[RecentStatus], now: float, counts_for: float = RECENT_GAP
+) -> RecentStatus:
+    """The counts of several processes as one, without those that are over."""
     going_on = [each for each in known if each["count"] and now - each["last"] < counts_for]
-    return StreakStatus(
+    return RecentStatus(
         count=sum(each["count"] for each in going_on),
         since=min((each["since"] for each in going_on), default=0.0),
         last=max((each["last"] for each in going_on), default=0.0),
     )
 
 
-def _when(streak: StreakStatus) -> str:
-    return f"since {told_at(streak['since'])}, last at {told_at(streak['last'])}"
+def _when(recent: RecentStatus) -> str:
+    return f"since {told_at(recent['since'])}, last at {told_at(recent['last'])}"
 
 
-def _streak(streak: StreakStatus) -> dict[str, Any]:
-    return {**streak, "since": told_at(streak["since"]), "last": told_at(streak["last"])}
+def _recent(recent: RecentStatus) -> dict[str, Any]:
+    return {**recent, "since": told_at(recent["since"]), "last": told_at(recent["last"])}
 
 
 def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check:

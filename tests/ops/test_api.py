@@ -586,7 +586,7 @@ def status_told(router: Console, endpoint: str, who: str, **params: str) -> int:
     """The status alone, since a stream has no end. The body of a POST acts on nothing."""
     method, path = endpoint.split()
     url = f"{router.url}/api/v1{path.replace('{name}', 'nobody').replace('{id}', 'none')}"
-    body = {"json": {}} if method == "POST" else {"params": params}
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {"params": params}
     headers = bearer(who) if who else {}
     asked = router.http.stream(method, url, headers=headers, timeout=PATIENCE, **body)
     with asked as answer:

@@ -36,7 +36,7 @@ from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
-from router.telemetry.metrics.instruments import STREAK_GAP
+from router.telemetry.metrics.instruments import RECENT_GAP
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN
@@ -310,7 +310,7 @@ async def test_events_that_match_no_route_are_counted_until_their_retries_end() 
         assert reason.endswith("'a.b.c.d'")
         assert (await ops.status())["callbacks"]["unmatched"]["count"] == 3
         for process in (one, other):
-            process.metrics.unmatched_lately.last -= STREAK_GAP
+            process.metrics.unmatched_lately.last -= RECENT_GAP
         assert await ops.reasons() == []
         assert (await ops.status())["callbacks"]["unmatched"]["count"] == 0
         one.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
@@ -338,7 +338,7 @@ async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: 
         assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
         assert advice in reason.partition("Z: ")[2]
         assert (await ops.status())["callbacks"]["refused"][code]["count"] == 2
-        process.metrics.refused_lately[code].last -= STREAK_GAP
+        process.metrics.refused_lately[code].last -= RECENT_GAP
         assert await ops.reasons() == []
 
 

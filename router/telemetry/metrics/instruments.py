@@ -19,8 +19,9 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 #: How the numbers of several processes become one. Counters and histograms are summed.
 Merge = Literal["sum", "max", "min"]
 
-#: The seconds without an occurrence that end a Streak: EBaaS waits at most an hour for a retry.
-STREAK_GAP: Final = 3900.0
+#: The seconds without an occurrence after which a Recent counts anew: EBaaS waits at most an hour
+#: for a retry.
+RECENT_GAP: Final = 3900.0
 
 _UNITS: Final = ("seconds", "bytes", "ratio")
 
@@ -92,8 +93,8 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Streak:
-    """How often something has happened lately. After STREAK_GAP seconds without it the next
+class Recent:
+    """How often something has happened lately. After RECENT_GAP seconds without it the next
     occurrence starts a new count. Times are Unix time, in seconds; 0 is never."""
 
     count: int = 0
@@ -101,7 +102,7 @@ class Streak:
     last: float = 0.0
 
     def add(self, now: float) -> None:
-        if now - self.last >= STREAK_GAP:
+        if now - self.last >= RECENT_GAP:
             self.count, self.since = 0, now
         self.count += 1
         self.last = now
