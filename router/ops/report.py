@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from router.config import Standing
 from router.model import Attempt
 from router.routing import Target
-from router.telemetry import Metrics, Snapshot, Streak, utc
+from router.telemetry import Metrics, Recent, Snapshot, utc
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20
@@ -53,7 +53,7 @@ class ArchiveStatus(TypedDict):
     failed_at: float
 
 
-class StreakStatus(TypedDict):
+class RecentStatus(TypedDict):
     """How often something has happened lately. Times are Unix time, in seconds; 0 is never."""
 
     count: int
@@ -65,10 +65,10 @@ class CallbacksStatus(TypedDict):
     """Callbacks that reached no target."""
 
     #: Events that no route matched and that were not acknowledged, and the last one's key.
-    unmatched: StreakStatus
+    unmatched: RecentStatus
     event_key: str
     #: Callbacks that were refused, by the code of the reply.
-    refused: dict[str, StreakStatus]
+    refused: dict[str, RecentStatus]
 
 
 class PauseStatus(TypedDict):
@@ -185,14 +185,14 @@ def _configuration(standing: Standing) -> Configuration:
 def _callbacks(metrics: Metrics) -> CallbacksStatus:
     last = metrics.last_unmatched
     return CallbacksStatus(
-        unmatched=_streak(metrics.unmatched_lately),
+        unmatched=_recent(metrics.unmatched_lately),
         event_key=last.event_key if last else "",
-        refused={code: _streak(streak) for code, streak in metrics.refused_lately.items()},
+        refused={code: _recent(recent) for code, recent in metrics.refused_lately.items()},
     )
 
 
-def _streak(streak: Streak) -> StreakStatus:
-    return StreakStatus(count=streak.count, since=streak.since, last=streak.last)
+def _recent(recent: Recent) -> RecentStatus:
+    return RecentStatus(count=recent.count, since=recent.since, last=recent.last)
 
 
 def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetStatus]:

@@ -11,16 +11,16 @@ from router.ops.report import (
     ArchiveStatus,
     CallbacksStatus,
     Configuration,
+    RecentStatus,
     Report,
     Status,
     StoreStatus,
-    StreakStatus,
     TargetStatus,
     is_failing,
     told_at,
 )
 from router.store import ADVICE
-from router.telemetry import STREAK_GAP
+from router.telemetry import RECENT_GAP
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -139,31 +139,31 @@ def _callbacks(known: CallbacksStatus, process: Numbers, now: float) -> Check:
             f"{shown(known['event_key'])}"
         )
     refused: dict[str, Any] = {}
-    for code, streak in sorted(known["refused"].items()):
-        let_in = process["last_event"] > streak["last"]
+    for code, recent in sorted(known["refused"].items()):
+        let_in = process["last_event"] > recent["last"]
         is_short = code in _PASSING or (code in _DENIED and let_in)
-        lately = _lately(streak, now, _PASSED if is_short else STREAK_GAP)
+        lately = _lately(recent, now, _PASSED if is_short else RECENT_GAP)
         if lately["count"]:
-            refused[code] = _streak(lately)
+            refused[code] = _recent(lately)
             advice = _REFUSED.get(code, "the log lines `refused` say why")
             count = _count(lately["count"], "callback")
             reasons.append(f"{count} refused with {code} {_when(lately)}: {advice}")
-    return _check(reasons, unmatched=_streak(unmatched), refused=refused)
+    return _check(reasons, unmatched=_recent(unmatched), refused=refused)
 
 
-def _lately(streak: StreakStatus, now: float, counts_for: float = STREAK_GAP) -> StreakStatus:
-    """The streak, or an empty one if it is over."""
-    if streak["count"] and now - streak["last"] < counts_for:
-        return streak
-    return StreakStatus(count=0, since=0.0, last=0.0)
+def _lately(recent: RecentStatus, now: float, counts_for: float = RECENT_GAP) -> RecentStatus:
+    """The recent, or an empty one if it is over."""
+    if recent["count"] and now - recent["last"] < counts_for:
+        return recent
+    return RecentStatus(count=0, since=0.0, last=0.0)
 
 
-def _when(streak: StreakStatus) -> str:
-    return f"since {told_at(streak['since'])}, last at {told_at(streak['last'])}"
+def _when(recent: RecentStatus) -> str:
+    return f"since {told_at(recent['since'])}, last at {told_at(recent['last'])}"
 
 
-def _streak(streak: StreakStatus) -> dict[str, Any]:
-    return {**streak, "since": told_at(streak["since"]), "last": told_at(streak["last"])}
+def _recent(recent: RecentStatus) -> dict[str, Any]:
+    return {**recent, "since": told_at(recent["since"]), "last": told_at(recent["last"])}
 
 
 def _store(known: StoreStatus, process: Numbers, now: float) -> Check:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from router.telemetry.log.lines import Format, Lines, stamp, utc, with_payload
     from router.telemetry.marks import Alarm
     from router.telemetry.metrics import Metrics, Snapshot
-    from router.telemetry.metrics.instruments import STREAK_GAP, Streak
+    from router.telemetry.metrics.instruments import RECENT_GAP, Recent
     from router.telemetry.minutes import (
         ATTEMPT_BOUNDS,
         EVENT_BOUNDS,

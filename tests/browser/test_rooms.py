@@ -149,7 +149,8 @@ def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
     ops.button("do.discard", n=count).dblclick()
     ops.sees("would.discard", n=count)  # a round trip to the page: all that was sent is held
     for each in held:
-        each.continue_()
+        # The router never gets it: other tests count what is discarded.
+        each.fulfill(json={"changed": count, "left": 0, "more": False})
     ops.sees("did.discard", n=count)
     assert len(held) == 1
 

@@ -38,7 +38,7 @@ from router.process.server import DEFAULT_LIMITS, Server
 from router.store import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
-from router.telemetry.metrics.instruments import STREAK_GAP
+from router.telemetry.metrics.instruments import RECENT_GAP
 from router.telemetry.minutes import Minutes
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
@@ -275,7 +275,7 @@ async def test_events_that_match_no_route_are_counted_until_their_retries_end() 
         assert "`ebaas-router explain`" in reason
         assert reason.endswith("'a.b.c.d'")
         assert (await ops.status())["callbacks"]["unmatched"]["count"] == 3
-        process.metrics.unmatched_lately.last -= STREAK_GAP
+        process.metrics.unmatched_lately.last -= RECENT_GAP
         assert await ops.reasons() == []
         assert (await ops.status())["callbacks"]["unmatched"]["count"] == 0
         process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
@@ -303,7 +303,7 @@ async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: 
         assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
         assert advice in reason.partition("Z: ")[2]
         assert (await ops.status())["callbacks"]["refused"][code]["count"] == 2
-        process.metrics.refused_lately[code].last -= STREAK_GAP
+        process.metrics.refused_lately[code].last -= RECENT_GAP
         assert await ops.reasons() == []
 
 

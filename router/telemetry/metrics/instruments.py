@@ -16,8 +16,8 @@ METRIC_PREFIX: Final = "ebaas_router_"
 #: `info` is a gauge that is always 1: what it says is in its labels.
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
-#: The seconds without an occurrence that end a Streak: EBaaS waits at most an hour for a retry.
-STREAK_GAP: Final = 3900.0
+#: The seconds without an occurrence that end a Recent count: EBaaS waits at most an hour for a retry.
+RECENT_GAP: Final = 3900.0
 
 _UNITS: Final = ("seconds", "bytes", "ratio")
 
@@ -83,8 +83,8 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Streak:
-    """How often something has happened lately. After STREAK_GAP seconds without it the next
+class Recent:
+    """How often something has happened lately. After RECENT_GAP seconds without it the next
     occurrence starts a new count. Times are Unix time, in seconds; 0 is never."""
 
     count: int = 0
@@ -92,7 +92,7 @@ class Streak:
     last: float = 0.0
 
     def add(self, now: float) -> None:
-        if now - self.last >= STREAK_GAP:
+        if now - self.last >= RECENT_GAP:
             self.count, self.since = 0, now
         self.count += 1
         self.last = now

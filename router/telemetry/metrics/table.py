@@ -15,7 +15,7 @@ from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
     Label,
-    Streak,
+    Recent,
     counter,
     gauge,
     histogram,
@@ -236,10 +236,10 @@ class OfProcess:
     archive_error: str = field(default="", kw_only=True)
     archive_failed_at: float = field(default=0.0, kw_only=True)
     #: Events that no route matched and that were not acknowledged; and the last one, without body.
-    unmatched_lately: Streak = field(default_factory=Streak, kw_only=True)
+    unmatched_lately: Recent = field(default_factory=Recent, kw_only=True)
     last_unmatched: Event | None = field(default=None, kw_only=True)
     #: Callbacks that were refused, by the code of the reply.
-    refused_lately: dict[str, Streak] = field(default_factory=dict, kw_only=True)
+    refused_lately: dict[str, Recent] = field(default_factory=dict, kw_only=True)
 
     def event(self, code: str, seconds: float) -> None:
         """An event was answered with that code, so long after its first byte; the code is `""`
@@ -258,13 +258,13 @@ class OfProcess:
 
     def route_found(self) -> None:
         """The last event that no route matched would not be answered with a failure any more."""
-        self.unmatched_lately, self.last_unmatched = Streak(), None
+        self.unmatched_lately, self.last_unmatched = Recent(), None
 
     def refuse(self, code: str) -> None:
         """A request became no event."""
         self.refused[code] += 1
         if code not in _NO_CALLBACK:
-            self.refused_lately.setdefault(code, Streak()).add(time.time())
+            self.refused_lately.setdefault(code, Recent()).add(time.time())
 
     def invalid_at(self, place: str) -> None:
         """A callback was invalid there: `changes[3].id`, say, or `""` for the body as a whole.
