@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from router.archive import Archive, Shelf
-from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
+from router.config import AUTO, Config, Look, Reload, Settings, Source, Standing, archive_folder
 from router.contract.intake import Intake
 from router.delivery import (
     Forwarder,
@@ -35,7 +35,16 @@ from router.model import ConfigInvalid, RouterError, closed, is_exposed, may, th
 from router.net import Access, Networks, Tokens, is_loopback
 from router.ops import Heartbeat, Identity, Insight, Report, described, report_of
 from router.routing import RouteTable
-from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
+from router.store import (
+    Database,
+    Node,
+    Store,
+    StoreFailed,
+    StoreLimits,
+    kind_of,
+    open_store,
+    opened,
+)
 from router.store.sqlite import SqliteStore
 from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, lasting, tracing_by
 from router.transport import Engine
@@ -47,6 +56,12 @@ SHARE = 2
 
 #: How long a stop may take to spend what is owed no more, in seconds.
 SPEND_TIMEOUT = 1.0
+
+#: What is said of a store beside which there is no folder for an archive.
+NO_ARCHIVE = (
+    "the archive is off, as by default with PostgreSQL: trace shows nothing of events that were "
+    "acknowledged, and only the failed attempts of others; --archive FOLDER turns it on"
+)
 
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
@@ -201,6 +216,8 @@ class App(Starlette):
             warnings.append(f"the archive {archive} can't be used: it is a file")
         elif archive and not may(there(archive), os.W_OK | os.X_OK):
             warnings.append(f"the archive {archive} can't be written: {closed(archive)}")
+        elif self._settings.archive == AUTO and isinstance(self._settings.store, Database):
+            warnings.append(NO_ARCHIVE)
         return warnings
 
     def _access(self, config: Config) -> Access:

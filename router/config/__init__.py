@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from router.config.reload import LOOK_EVERY, Reload, Standing
     from router.config.section import Section
     from router.config.settings import (
+        AUTO,
         SETTINGS,
         VARIABLE_PREFIX,
         Settings,

@@ -11,6 +11,7 @@ from router.archive import Archive
 from router.contract import Terms
 from router.delivery.forwarder import Outcome
 from router.delivery.happenings.noticed import Happenings
+from router.delivery.memory import MAX_OWED
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
 from router.delivery.target.breaker import BreakerState
@@ -246,8 +247,13 @@ class Observer:
         self._log.warning("store", error=str(error), **({"detail": detail} if detail else {}))
         self._happenings.store_failed(error)
 
-    def back(self, seconds: float) -> None:
-        self._log.info("store_back", seconds=round(seconds, 1))
+    def left_out(self, count: int) -> None:
+        self._metrics.not_made_good += count
+        detail = f"{count} acknowledgements can't wait for it: {MAX_OWED} do"
+        self._log.warning("store", error="crowded", detail=detail)
+
+    def back(self, seconds: float, made_good: int) -> None:
+        self._log.info("store_back", seconds=round(seconds, 1), made_good=made_good)
         self._happenings.store_back(seconds)
 
     def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:

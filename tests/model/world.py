@@ -60,6 +60,9 @@ CALLER_TIMEOUT = 10.0
 #: Why an attempt is not begun by the router's own doing, while it serves.
 SHUT = sorted(OWN_DOING - {Reason.STOPPED})
 
+#: How long a process stands still: longer than any lease.
+_STALL = 50.0
+
 _LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
 
@@ -267,6 +270,8 @@ class Process:
             world.answers.append(Answered(source, *names))
             if outcome.recollection.blind:
                 world.blind.add((self, source.event.body))
+                if world.weather.processes > 1:
+                    world.unknowable.add(source.event.body)
         elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
             self.refused(outcome)
         elif not outcome.unrecorded and outcome.recollection.kept:
@@ -286,7 +291,9 @@ class Process:
 
     def failed(self, error: StoreFailed) -> None: ...
 
-    def back(self, seconds: float) -> None: ...
+    def back(self, seconds: float, made_good: int) -> None: ...
+
+    def left_out(self, count: int) -> None: ...
 
     def broken(self, error: Exception) -> None:
         raise error
@@ -337,6 +344,9 @@ class SimulatedSender:
         source = request.source if request else min(sources, key=lambda s: s.number)
         sent = Sent(source, letter.event_id, target.name, world.loop.time(), request is None)
         world.sent.append(sent)
+        if sent.by_queue and world.weather.stalls and world.happens(world.weather.stalls):
+            world.note("other_process", source)
+            await asyncio.sleep(_STALL)
         try:
             async with asyncio.timeout(target.timeout):
                 return await self._answer(sent)
@@ -462,7 +472,8 @@ class SimulatedStore:
     ) -> T:
         world = self._world
         world.boundary(self._process)
-        if world.happens(world.weather.store_fails):
+        begins, ends = world.weather.away
+        if begins <= world.loop.time() < ends or world.happens(world.weather.store_fails):
             world.note("store")
             raise StoreFailed("io")
         if world.happens(world.weather.store_slow):

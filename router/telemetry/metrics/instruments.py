@@ -16,7 +16,8 @@ METRIC_PREFIX: Final = "ebaas_router_"
 #: `info` is a gauge that is always 1: what it says is in its labels.
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
-#: The seconds without an occurrence that end a Recent count: EBaaS waits at most an hour for a retry.
+#: The seconds without an occurrence after which a Recent counts anew: EBaaS waits at most an hour
+#: for a retry.
 RECENT_GAP: Final = 3900.0
 
 _UNITS: Final = ("seconds", "bytes", "ratio")

@@ -205,6 +205,11 @@ class OfProcess:
         "Events that failed although every required target had acknowledged: an optional one had "
         "to be queued, and its share of the store was used up.",
     )
+    not_made_good: int = counter(
+        "not_made_good_total",
+        "Acknowledgements that the store could not learn of and that found no room in memory to "
+        "wait until it is back. What was recorded of their events before may become a dead letter.",
+    )
     oldest_unsettled: float = gauge(
         "oldest_unsettled_seconds",
         "The age of the oldest event in the store that awaits a retry or is queued; 0 where none "
