@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from router.contract import why_failed
+from router.contract.words import why_failed
 from router.ops.report import (
     ArchiveStatus,
     Configuration,
@@ -16,7 +16,7 @@ from router.ops.report import (
     is_failing,
     told_at,
 )
-from router.store import ADVICE
+from router.store.promises import ADVICE
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0

@@ -21,10 +21,11 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 if TYPE_CHECKING:
-    from router.config import Case, Config
+    from router.config.cases import Case
+    from router.config.loading import Config
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
     """The tests files of the configuration that are there."""
-    from router.config import tests_of
+    from router.config.cases import tests_of
 
     try:
         return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]

@@ -13,8 +13,8 @@ from router.config.document import MapNode, Problems, parse_document
 from router.config.files import files_of
 from router.config.reader import Reader
 from router.config.variables import Variables
-from router.model import FIELDS, Event
-from router.routing import Role
+from router.model.event import FIELDS, Event
+from router.routing.table import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router.config import Holder, Holders
+from router.config.holders import Holder, Holders
 from router.ops.api.preview import Previews
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored

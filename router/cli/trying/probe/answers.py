@@ -16,9 +16,9 @@ from router.cli.trying.probe.finding import (
     skipped,
     unacknowledged,
 )
-from router.contract import parse_json
-from router.model import Reason
-from router.transport import Answer
+from router.contract.strictjson import parse_json
+from router.model.event import Reason
+from router.transport.engine import Answer
 
 
 async def redirects(client: Client) -> Finding:
