@@ -149,12 +149,9 @@ crash-points: dev-environment ## the router killed before each of its commits, s
 	@scripts/strace -V >/dev/null
 	@CRASH_POINTS=all $(python) -m pytest tests/store/test_crash.py $(ARGS)
 
-.PHONY: loris overload soak soak-short container
+.PHONY: loris soak soak-short container
 loris: dev-environment ## 2,000 slow callers at a time, and honest ones among them
 	@LORIS=2000 $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/web/test_loris.py
-
-overload: dev-environment ## what the router still does at five times its capacity
-	@$(python) -m bench.overload $(ARGS)
 
 soak: dev-environment ## mixed load for half an hour, and whether anything grows; ARGS="--minutes 5"
 	@$(python) -m bench.soak $(ARGS)
@@ -218,32 +215,16 @@ torture: dev-environment ## random bytes from callers and targets, the worst JSO
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
-.PHONY: bench tails growth hung flapping profile
+.PHONY: bench growth profile
 
 bench: dev-environment ## the router, compiled too, beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
 	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
 
-tails: dev-environment ## how long the slowest events take, and what they waited for; ARGS="quiet reloads"
-	@scripts/bench-tools
-	@$(python) -m bench.tails $(if $(QUICK),--quick) $(ARGS)
-
-growth: dev-environment ## how the cost of an event grows; figures, and curves in docs/bench/
+growth: dev-environment ## how the cost of an event grows
 	@scripts/bench-tools
 	@$(python) -m bench.growth $(if $(QUICK),--quick) $(ARGS)
-
-hung: dev-environment ## what one hung target does to the latencies of the others
-	@scripts/bench-tools
-	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
-
-flapping: dev-environment ## what a target that flaps does to the others, with and without a breaker
-	@scripts/bench-tools
-	@$(python) -m bench.flapping $(if $(QUICK),--quick) $(ARGS)
 
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools
 	@$(python) -m bench.profile $(ARGS)
-
-bench-store: dev-environment ## what an event costs with each store, and what two nodes do; ARGS="EVENTS ROUNDS"
-	@scripts/postgresql >/dev/null
-	@$(python) -m bench.stores $(ARGS)

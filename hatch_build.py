@@ -49,7 +49,6 @@ MODULES = (
     "net/http/response",
     "net/timer",
     "routing/target",
-    "store/sqlite/known",
     "store/sqlite/reading",
     "store/sqlite/__init__",
     "telemetry/log/__init__",

@@ -22,17 +22,18 @@ from router.cli.options import (
     read_settings,
     serve_command,
 )
-from router.config import SETTINGS, Settings
-from router.model import SettingInvalid
-from router.net import take_inherited
+from router.config.settings import SETTINGS, Settings
+from router.model.errors import SettingInvalid
+from router.net.inherited import take_inherited
 
 if TYPE_CHECKING:
-    from router.net import Callers, Inherited
+    from router.net.inherited import Inherited
+    from router.net.resources import Callers
     from router.process.notify import Notifier
     from router.process.running import Service
     from router.process.server import Server
-    from router.routing import Target
-    from router.telemetry import Log
+    from router.routing.target import Target
+    from router.telemetry.log import Log
 
 HELP = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
@@ -119,7 +120,7 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import listener_tls, listener_warnings, pair_of
+        from router.net.server_tls import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
@@ -138,8 +139,14 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net import Callers, files_allowed, memory_limit, memory_note, share_out
         from router.net.http.limits import Limits
+        from router.net.resources import (
+            Callers,
+            files_allowed,
+            memory_limit,
+            memory_note,
+            share_out,
+        )
 
         settings = self._settings
         callers = share_out(
@@ -178,7 +185,7 @@ class _Router:
 
     def watches(self, server: Server) -> list[Service]:
         """What takes a new certificate, where there is one."""
-        from router.net import listener_tls
+        from router.net.server_tls import listener_tls
         from router.process.watch import Watch
 
         pair, tls = self._pair, self._tls
@@ -189,7 +196,7 @@ class _Router:
 
 
 def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
-    from router.net import listen
+    from router.net.listening import listen
     from router.process import running
     from router.process.notify import Notifier
     from router.process.ports import ops_services
@@ -215,7 +222,8 @@ def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
 
 
 def _log(settings: Settings) -> Log:
-    from router.telemetry import Log, take_library_lines
+    from router.telemetry.log import Log
+    from router.telemetry.log.foreign import take_library_lines
 
     log = Log(format=settings.log_format, verbose=settings.verbose)
     take_library_lines(log)
@@ -224,7 +232,7 @@ def _log(settings: Settings) -> Log:
 
 def _around(settings: Settings, ops: str) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
-    from router.store import kind_of
+    from router.store.opening import kind_of
 
     kind, where = kind_of(settings.store)
     return {"store": where or kind, **({"ops": ops} if ops else {})}

@@ -15,8 +15,9 @@ from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_token, ops_url
 from router.cli.times import age, seconds
 from router.cli.trust import context_of
-from router.contract import ROUTER, Unreadable, parse_json, why_failed
-from router.model import RouterError
+from router.contract.strictjson import ROUTER, Unreadable, parse_json
+from router.contract.words import why_failed
+from router.model.errors import RouterError
 
 HELP = Help(
     about="""Asks a running router's /status and prints what is wrong, and a line for each target,
@@ -152,7 +153,7 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """What a target is sorted by, and its line."""
-    from router.ops import WORST
+    from router.ops.status import WORST
 
     unsettled, pause = told.get("unsettled", {}), told.get("pause")
     dead = unsettled.get("dead", 0)

@@ -10,8 +10,9 @@ from router.config.headers import TAKEN, HeaderName
 from router.config.kinds import ScalarKind, SecretText
 from router.config.reader import Fault, Schema, did_you_mean
 from router.config.section import Section
-from router.model import Secret
-from router.net import SHORT, Network, NotANetwork, network_of
+from router.model.secret import Secret
+from router.net.access import SHORT
+from router.net.networks import Network, NotANetwork, network_of
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from router.config.document import Node, ScalarNode, shown
 from router.config.kinds import VARIABLE, ScalarKind
 from router.config.reader import Fault, Schema
 from router.config.variables import is_placeholder
-from router.net import is_public, never
+from router.net.egress import is_public, never
 
 #: The names of what is refused by its address, whatever they are looked up as.
 _METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}

@@ -12,7 +12,7 @@ from router.config.reader import Reader, did_you_mean
 from router.config.shape import RouteSection
 from router.config.sharing import check_leave, targets_of
 from router.config.tls import check_tls
-from router.model import OWN_KEYS, OWN_SOURCE
+from router.model.event import OWN_KEYS, OWN_SOURCE
 
 
 def check(parts: Parts) -> None:

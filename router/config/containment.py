@@ -10,7 +10,7 @@ from router.config.document import ScalarNode, shown
 from router.config.kinds import VARIABLE, Choice, Duration, Number, ScalarKind
 from router.config.reader import Fault, Schema
 from router.config.section import Key, Section
-from router.routing import BreakerPolicy, Rate
+from router.routing.target import BreakerPolicy, Rate
 
 Refusals = Literal["ignore", "count"]
 

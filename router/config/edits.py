@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 from router.config import effective
 from router.config.document import shown
 from router.config.loading import Config
-from router.routing import Route, Target
+from router.routing.table import Route
+from router.routing.target import Target
 
 T = TypeVar("T")
 

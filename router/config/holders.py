@@ -15,8 +15,8 @@ from router.config.kinds import Choice, ListOf, SecretText, Text
 from router.config.reader import Reader
 from router.config.section import Key, Section
 from router.config.variables import Variables
-from router.model import is_exposed
-from router.net import SHORT
+from router.model.secret import is_exposed
+from router.net.access import SHORT
 
 #: What somebody may do at the ops port. `replay` and `discard` have `restore` with them; `bodies`
 #: is to see what is in events.

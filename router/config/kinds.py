@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 from router.config.document import ListNode, MapNode, Node, ScalarNode, shown
 from router.config.reader import Fault, Kind, Reader, Schema
-from router.contract import parse_duration
-from router.model import MASK, Secret
+from router.contract.schedule import parse_duration
+from router.model.secret import MASK, Secret
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)

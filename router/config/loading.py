@@ -15,10 +15,14 @@ from router.config.parts import Part, Parts, read_parts
 from router.config.shape import EbaasSection, QueueSection, RouteSection, RoutesFile, TargetSection
 from router.config.variables import Variables
 from router.config.warnings import warn
-from router.contract import PLATFORM, Schedule, Terms
-from router.model import Problem, Secret
-from router.net import AUTHORIZATION, Egress, Network
-from router.routing import Route, RouteTable, Target
+from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.model.errors import Problem
+from router.model.secret import Secret
+from router.net.access import AUTHORIZATION
+from router.net.egress import Egress
+from router.net.networks import Network
+from router.routing.table import Route, RouteTable
+from router.routing.target import Target
 
 
 @dataclass(frozen=True, slots=True)

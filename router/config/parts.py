@@ -20,7 +20,7 @@ from router.config.reader import Guesses, Kind, Reader
 from router.config.section import Section
 from router.config.shape import CommonFile, RoutesFile, TeamFile
 from router.config.variables import Variables
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 #: Of many files each has so many problems at least before the rest is only counted.
 _LEAST = 20

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from router.model import OWN_KEYS
-from router.routing import Route
+from router.model.event import OWN_KEYS
+from router.routing.table import Route
 
 #: How many routes with one pattern are compared with another; more would cost too much.
 _COMPARED = 16

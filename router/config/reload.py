@@ -15,9 +15,11 @@ from router.config.edits import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
-from router.model import ConfigInvalid, Problem
-from router.net import happens
-from router.telemetry import Log, Metrics, place_of
+from router.model.errors import ConfigInvalid, Problem
+from router.net.timer import happens
+from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
+from router.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from router.contract import parse_age, parse_duration
-from router.model import MASK, Secret, SettingInvalid
-from router.net import Network, NotANetwork, network_of
-from router.store import Database, parse_database
-from router.telemetry import Format
+from router.contract.schedule import parse_age, parse_duration
+from router.model.errors import SettingInvalid
+from router.model.secret import MASK, Secret
+from router.net.networks import Network, NotANetwork, network_of
+from router.store.url import Database, parse_database
+from router.telemetry.log.lines import Format
 
 VARIABLE_PREFIX = "EBAAS_ROUTER_"
 

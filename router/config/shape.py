@@ -30,8 +30,10 @@ from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section, Switch
 from router.config.signatures import SigningSecret
 from router.config.tls import TlsKind
-from router.contract import parse_duration
-from router.net import ANYWHERE, AUTHORIZATION, USUAL
+from router.contract.schedule import parse_duration
+from router.net.access import AUTHORIZATION
+from router.net.client_tls import USUAL
+from router.net.egress import ANYWHERE
 
 Unmatched = Literal["reject", "accept"]
 HttpStatus = Literal["mirror", "ok"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from router.config.document import ScalarNode
 from router.config.kinds import VARIABLE, SecretText
 from router.config.reader import Fault, Schema
-from router.contract import KEY_PREFIX, key_of
-from router.model import Secret
+from router.contract.signing import KEY_PREFIX, key_of
+from router.model.secret import Secret
 
 
 class SigningSecret(SecretText):

@@ -12,7 +12,7 @@ from pathlib import Path
 from router.config.files import Written, read
 from router.config.loading import Config, parse_files
 from router.config.variables import Unresolved, read_below
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 

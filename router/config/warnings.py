@@ -15,8 +15,8 @@ from router.config.redundancy import redundant
 from router.config.shape import RoutesFile, TargetSection
 from router.config.tls import warn_tls
 from router.config.variables import is_placeholder
-from router.contract import LEAST_KEY, key_of
-from router.routing import Route
+from router.contract.signing import LEAST_KEY, key_of
+from router.routing.table import Route
 
 
 def warn(parts: Parts, routes: Sequence[Route]) -> None:

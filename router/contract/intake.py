@@ -15,7 +15,8 @@ from router.contract.strictjson import (
     begins_with_a_mark,
     parse_json,
 )
-from router.model import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event, Refused
+from router.model.errors import Refused
+from router.model.event import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event
 
 #: The order of the platform's page: of several faulty fields the first one is named.
 _PAGE_ORDER: Final = {name: place for place, name in enumerate((*FIELDS, "changes"))}

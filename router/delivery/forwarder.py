@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 
-from router.contract import BUSY, Terms
+from router.contract.replies import BUSY
+from router.contract.schedule import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
-from router.model import Letter, Refused
-from router.net import Gone
-from router.routing import Plan, Target
-from router.store import StoreFailed, StoreFull
+from router.model.errors import Refused
+from router.model.event import Letter
+from router.net.gone import Gone
+from router.routing.table import Plan
+from router.routing.target import Target
+from router.store.promises import StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME: Final = 0.5

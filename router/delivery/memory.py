@@ -8,12 +8,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from router.contract import Terms
+from router.contract.schedule import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
-from router.model import Attempt, Letter, new_id
-from router.store import (
+from router.model.event import Attempt, Letter, new_id
+from router.store.attempts import Tried
+from router.store.promises import (
     DeliveryRow,
     Kept,
     Record,
@@ -22,9 +23,8 @@ from router.store import (
     Store,
     StoreFailed,
     StoreFull,
-    Tried,
 )
-from router.transport import TargetExchange, as_it_came
+from router.transport.engine import TargetExchange, as_it_came
 
 _NO_ROWS: Final[Mapping[str, DeliveryRow]] = {}
 

@@ -9,7 +9,7 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 
 #: Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 
 #: Open files that a process may have, where the system lets it have as many.
 FILES = 65536

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypedDict
 
-from router.model import Reason
-from router.telemetry import (
+from router.model.event import Reason
+from router.telemetry.log.lines import utc
+from router.telemetry.minutes import (
     ATTEMPT_BOUNDS,
     EVENT_BOUNDS,
     HOUR,
@@ -14,7 +15,6 @@ from router.telemetry import (
     Minute,
     TargetMinute,
     summed_target,
-    utc,
 )
 
 

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from router.config import Explained, RefusedEvent, Standing, explained, refused
-from router.model import Event, Refused
+from router.config.explaining import Explained, RefusedEvent, explained, refused
+from router.config.reload import Standing
+from router.model.errors import Refused
+from router.model.event import Event
 from router.ops.report import Report
 from router.ops.table import TableFacts, table_of
-from router.store import Node, NodeShape, node_shape
-from router.telemetry import Log, Minute, Minutes
+from router.store.nodes import Node
+from router.store.shapes import NodeShape, node_shape
+from router.telemetry.log import Log
+from router.telemetry.minutes import Minute, Minutes
 
 if TYPE_CHECKING:
     from router.contract.intake import Intake

@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router.config import Settings
-from router.contract import FAILED
+from router.config.settings import Settings
+from router.contract.replies import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
-from router.net import OPS
 from router.net.http.limits import Limits
+from router.net.resources import OPS
 from router.ops.api import ENDPOINTS, PREFIX
 from router.ops.api.application import api_routes
 from router.ops.api.parts import ApiParts
@@ -33,8 +33,10 @@ from router.ops.guard import API, Guard, problem
 from router.ops.insight import Insight
 from router.ops.status import status_of
 from router.ops.tokens import OpsTokens
-from router.store import Database, StoreLimits, look_into
-from router.telemetry import Log
+from router.store.opening import look_into
+from router.store.promises import StoreLimits
+from router.store.url import Database
+from router.telemetry.log import Log
 from router.telemetry.metrics.exposition import render
 
 #: Connections beyond those that are served, which are told so; few watch a router.

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from router.config import Standing
-from router.model import Attempt
-from router.routing import Target
-from router.telemetry import Metrics, Recent, Snapshot, utc
+from router.config.reload import Standing
+from router.model.event import Attempt
+from router.routing.target import Target
+from router.telemetry.log.lines import utc
+from router.telemetry.metrics import Metrics, Snapshot
+from router.telemetry.metrics.instruments import Recent
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20

@@ -10,27 +10,18 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive import (
-    InventoryShape,
-    Match,
-    MatchShape,
-    Question,
-    Sources,
-    StoryShape,
-    Word,
-    inventory,
-    inventory_shape,
-    matches,
-    name_of,
-    row_shape,
-    rows,
-    story_of,
-    story_shape,
-)
-from router.config import Settings, archive_folder
-from router.model import StartFailed
-from router.store import Ops, StoreLimits, look_into
-from router.telemetry import utc
+from router.archive.trace.finding import Match, matches, name_of, story_of
+from router.archive.trace.inventory import InventoryShape, inventory, inventory_shape
+from router.archive.trace.question import Question, Word
+from router.archive.trace.rows import rows
+from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
+from router.archive.trace.sources import Sources
+from router.config.settings import Settings, archive_folder
+from router.model.errors import StartFailed
+from router.store.opening import look_into
+from router.store.ops import Ops
+from router.store.promises import StoreLimits
+from router.telemetry.log.lines import utc
 
 #: How much nicer than the router it is: callbacks come first.
 _NICENESS = 5

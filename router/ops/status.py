@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from router.config import shown
-from router.contract import why_failed
+from router.config.document import shown
+from router.contract.words import why_failed
 from router.ops.report import (
     ArchiveStatus,
     CallbacksStatus,
@@ -19,8 +19,8 @@ from router.ops.report import (
     is_failing,
     told_at,
 )
-from router.store import ADVICE
-from router.telemetry import RECENT_GAP
+from router.store.promises import ADVICE
+from router.telemetry.metrics.instruments import RECENT_GAP
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive import EventLine, ToldCaller, happening, match_shape
-from router.config import Holder
-from router.net import happens
+from router.archive.trace.happenings import EventLine, ToldCaller, happening
+from router.archive.trace.shapes import match_shape
+from router.config.holders import Holder
+from router.net.timer import happens
 from router.ops.insight import Insight
-from router.routing import Glob
-from router.telemetry import utc
+from router.routing.glob import Glob
+from router.telemetry.log.lines import utc
 
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4

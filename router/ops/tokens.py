@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from router.config import Holder, Holders, load_holders
-from router.model import Secret, StartFailed, is_exposed, why_not
-from router.net import AUTHORIZATION, SHORT, Denial, Tokens
+from router.config.holders import Holder, Holders, load_holders
+from router.model.errors import StartFailed
+from router.model.files import why_not
+from router.model.secret import Secret, is_exposed
+from router.net.access import AUTHORIZATION, SHORT, Denial, Tokens
 
 #: What is read without any token, where that is allowed: nothing of what is in events.
 ANYBODY = Holder(None, frozenset({"read"}))

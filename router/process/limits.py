@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.config import Settings
+from router.config.settings import Settings
 from router.net.http.limits import Limits
 
 

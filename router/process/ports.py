@@ -6,16 +6,18 @@ import os
 import socket
 from collections.abc import Sequence
 
-from router.config import Settings
-from router.net import is_loopback, listen
-from router.ops import Insight, OpsTokens
+from router.config.settings import Settings
+from router.net.listening import listen
+from router.net.networks import is_loopback
 from router.ops.guard import refuse
+from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
+from router.ops.tokens import OpsTokens
 from router.process.limits import caller_limits
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
-from router.telemetry import Log
+from router.telemetry.log import Log
 
 #: Seconds that a stop leaves what is in flight at the ops port.
 _DRAIN = 2

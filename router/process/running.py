@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from router.net import files_allowed
+from router.net.resources import files_allowed
 
 #: How long the loop waits for the interpreter while another thread has it, in seconds: one that
 #: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all

@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from router.model import FIELDS, OWN_KEYS, Event
+from router.model.event import FIELDS, OWN_KEYS, Event
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
 from router.routing.target import Target

@@ -10,8 +10,8 @@ from enum import StrEnum
 from math import inf
 from typing import Protocol
 
-from router.model import Letter
-from router.routing import Glob
+from router.model.event import Letter
+from router.routing.glob import Glob
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.pauses import Pauses

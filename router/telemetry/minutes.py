@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from router.model import SUCCESS
+from router.model.event import SUCCESS
 from router.telemetry.metrics import Metrics
 from router.telemetry.metrics.snapshot import PROCESS, TARGET
 

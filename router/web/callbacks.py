@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 
-from router.config import Config
-from router.contract import (
+from router.config.loading import Config
+from router.contract.intake import Intake
+from router.contract.replies import (
     ACKNOWLEDGED,
     BUSY,
     ENCODED,
@@ -20,11 +21,13 @@ from router.contract import (
     Reply,
     reply_to_refused,
 )
-from router.contract.intake import Intake
-from router.delivery import Forwarder, Observer, Outcome
-from router.model import Event, Letter, Refused
-from router.net import Access, Reader
-from router.routing import Plan
+from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.observer import Observer
+from router.model.errors import Refused
+from router.model.event import Event, Letter
+from router.net.access import Access
+from router.net.reader import Reader
+from router.routing.table import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
 #: The most routers that an event may have come through: one may be the target of another, but one

@@ -23,9 +23,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive import Archive, Shelf
 from router.archive.segments import found
-from router.archive.writer import ARCHIVE_BOUND
+from router.archive.shelf import Shelf
+from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
 from tests.support.archived import told as line_of

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.archive import Question, Word
 from router.archive.trace.kept import kept
+from router.archive.trace.question import Question, Word
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, Letter, Reason
-from router.store import look_into
 from router.store.attempts import Tried
+from router.store.opening import look_into
 from router.store.promises import DeliveryRow, Record, Stage, State
 from tests.support.effort import many
 from tests.support.house import event

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from router.archive import Question
 from router.archive.reading import lines_with
+from router.archive.trace.question import Question
 from router.cli.history.stories import story_told
 from router.model.event import Reason
 from router.store.promises import DeliveryRow, Stage, State

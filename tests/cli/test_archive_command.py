@@ -14,7 +14,11 @@ from unittest.mock import patch
 
 import pytest
 
-from router.archive import Damage, Question, Shelf, events, resend
+from router.archive.reading import Damage
+from router.archive.shelf import Shelf
+from router.archive.trace.again import resend
+from router.archive.trace.events import events
+from router.archive.trace.question import Question
 from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told

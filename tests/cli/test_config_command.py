@@ -12,8 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import config
-from router.config import effective
+from router.config import effective, loading
 from router.config.document import write
 from router.config.edits import edits_of
 from router.config.loading import Config
@@ -51,7 +50,7 @@ def shown(tmp_path: Path, text: str, *options: str) -> str:
 
 
 def loaded(text: str) -> Config:
-    return config.parse(text.encode(), "routes.yaml", {}, None)
+    return loading.parse(text.encode(), "routes.yaml", {}, None)
 
 
 def test_every_default_is_filled_in(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_every_key_is_shown_where_keys_are_shown(tmp_path: Path) -> None:
     pair = issued(tmp_path)
     files = {"CA": tmp_path / "cert.ca", "CERT": pair.cert, "KEY": pair.key}
     variables = {name: file.read_text() for name, file in files.items()}
-    every = config.parse(EVERY.encode(), "routes.yaml", variables, None)
+    every = loading.parse(EVERY.encode(), "routes.yaml", variables, None)
     said = {*written(effective.effective_of(every))}
     assert keys - said == set()
     edits = edits_of(loaded(SMALL), every)

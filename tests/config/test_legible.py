@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from router import config
+from router.config import loading
 from router.config.document import composer
 from router.config.parts import legible_source
 from router.config.shape import RoutesFile
@@ -128,7 +128,7 @@ def secret(text: str) -> bytes:
 def told(content: bytes) -> str:
     """All that is ever said of a configuration: the text and JSON of problems, and excerpts."""
     try:
-        problems = config.parse(content, "f", {}, None).warnings
+        problems = loading.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
     source = legible_source(content, RoutesFile)

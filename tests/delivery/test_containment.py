@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from router.ops.status import status_of
@@ -106,7 +106,7 @@ async def reason(router: House, count: int, target: str = "one") -> str:
 
 def take(router: House, table: Mapping[str, Any]) -> None:
     """Take another routes.yaml into force."""
-    router.app._take(config.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
+    router.app._take(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
 
 
 def numbers(router: House, target: str = "one") -> dict[str, Any]:

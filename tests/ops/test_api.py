@@ -21,7 +21,7 @@ from router.ops.api import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
 from router.ops.api.preview import MOST_PREVIEWS, Previewed, Previews
 from router.ops.api.schema import schema_of
-from router.store import Action, Selection, Verb
+from router.store.ops import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.postgres import Server

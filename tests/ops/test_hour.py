@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from router.model import Attempt, Reason
+from router.model.event import Attempt, Reason
 from router.ops.hour import Hour, quantile
-from router.telemetry import HOUR, MINUTE, Metrics, Minutes
+from router.telemetry.metrics import Metrics
+from router.telemetry.minutes import HOUR, MINUTE, Minutes
 
 #: The beginning of a minute, Unix time, in seconds.
 START = 30_000_000.0 * MINUTE

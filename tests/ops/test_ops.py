@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from router import __version__, config
+from router import __version__
+from router.config import loading
 from router.config.holders import Holder
 from router.config.loading import Config
 from router.config.reload import Standing
@@ -35,7 +36,7 @@ from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
 from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server
-from router.store import Node
+from router.store.nodes import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.telemetry.metrics.instruments import RECENT_GAP
@@ -61,7 +62,7 @@ def configured(**top: Any) -> Config:
         }
     }
     document = routes(targets, {"audit": "https://audit.example.com/"}, **top)
-    return config.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
+    return loading.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
 
 
 class Process:

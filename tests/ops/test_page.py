@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.config.reload import Standing
-from router.model import Event, Reason
+from router.model.event import Event, Reason
 from router.ops.port import page_files
 from router.ops.report import Report, report_of
 from router.ops.status import status_of
@@ -116,7 +116,7 @@ def translated(table: str) -> list[re.Pattern[str]]:
 def ill() -> Report:
     """A router with which all is wrong."""
     content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
-    standing = Standing(config.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
+    standing = Standing(loading.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from router.config import Holder
+from router.config.holders import Holder
 from router.ops import streams as module
 from router.ops.api.application import api_routes
 from router.ops.api.endpoint import Asked
 from router.ops.api.rejected import Rejected
 from router.ops.api.stream import STREAM, stream
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
-from router.routing import Glob
-from router.telemetry import Log
+from router.routing.glob import Glob
+from router.telemetry.log import Log
 from tests.support.house import PATIENCE
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config import SETTINGS
+from router.config.settings import SETTINGS
 from tests.support.booted import PYTHON, Systemd, booted, why_not
 from tests.support.command import ROOT
 from tests.support.effort import LONG

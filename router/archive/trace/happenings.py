@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from router.model import FIELDS, SUCCESS, Event
+from router.model.event import FIELDS, SUCCESS, Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 
 from router.archive.reading import Damage
 from router.archive.segments import found
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 
 # Quotes within texts are escaped, so none of these can be met inside of one.
 _CODES = (b'"happening":"event","code":"', b'"happening":"unmatched","code":"')

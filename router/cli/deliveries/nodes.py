@@ -12,8 +12,9 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_se
 from router.cli.printing import say_as, told_while_slow
 from router.cli.remote import add_remote, read_remote
 from router.cli.times import age
-from router.model import StartFailed
-from router.store import Database, NodeShape, node_shape
+from router.model.errors import StartFailed
+from router.store.shapes import NodeShape, node_shape
+from router.store.url import Database
 
 HELP = Help(
     about="""Every router that shares a store in PostgreSQL writes itself there once a second.

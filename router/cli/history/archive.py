@@ -30,13 +30,13 @@ from router.cli.options import (
 from router.cli.printing import note, say, say_as
 from router.cli.remote import URL_VARIABLE, add_remote, read_remote, read_url
 from router.cli.times import add_times, mind_times
-from router.config import parse_count
-from router.model import SettingInvalid, StartFailed
+from router.config.settings import parse_count
+from router.model.errors import SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive import InventoryShape
+    from router.archive.trace.inventory import InventoryShape
 
 HELP = Help(
     about="Looks into the archive of a router, running or not; `list` asks a running one by --url.",
@@ -150,7 +150,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     mind_times(args)
     if args.verb == "list" and (remote := read_remote(args)) is not None:
-        from router.archive import InventoryShape
+        from router.archive.trace.inventory import InventoryShape
 
         return _tell(remote.get("/archive", InventoryShape), args)
     if args.archive is None and read_url(args) is not None:
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive import inventory, inventory_shape
+    from router.archive.trace.inventory import inventory, inventory_shape
 
     return _tell(inventory_shape(inventory(folder, Progress("counted"), note)), args)
 
@@ -211,7 +211,8 @@ def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive import Damage, events
+    from router.archive.reading import Damage
+    from router.archive.trace.events import events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
     left, without, damage = args.limit or sys.maxsize, 0, Damage()

@@ -19,15 +19,18 @@ from router.cli.history.source import SearchedPlace
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
-from router.config import SETTINGS, archive_folder
-from router.model import RouterError, StartFailed
-from router.store import StoreFailed
-from router.telemetry import utc
+from router.config.settings import SETTINGS, archive_folder
+from router.model.errors import RouterError, StartFailed
+from router.store.promises import StoreFailed
+from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
-    from router.archive import Match, MatchShape, Question, Sources, StoryShape
+    from router.archive.trace.finding import Match
+    from router.archive.trace.question import Question
+    from router.archive.trace.shapes import MatchShape, StoryShape
+    from router.archive.trace.sources import Sources
     from router.cli.deliveries.source import Deliveries
-    from router.store import Ops
+    from router.store.ops import Ops
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +81,8 @@ class LocalHistory:
         self.now = time.time
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        from router.archive import row_shape, rows
+        from router.archive.trace.rows import rows
+        from router.archive.trace.shapes import row_shape
 
         found = self._runner.run(rows(self._question, limit, self._sources, self._ops))
         for row in found:
@@ -87,7 +91,8 @@ class LocalHistory:
         self.more = found.more
 
     def story(self, *, body: bool) -> StoryShape:
-        from router.archive import story_of, story_shape
+        from router.archive.trace.finding import story_of
+        from router.archive.trace.shapes import story_shape
 
         assert self._first is not None
         story = self._runner.run(story_of(self._first, self._sources, self._ops))
@@ -113,7 +118,7 @@ class LocalHistory:
 @contextmanager
 def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalHistory]:
     """Raises RouterError, and PermissionError."""
-    from router.archive import Sources
+    from router.archive.trace.sources import Sources
 
     with asyncio.Runner() as runner:
         ops = runner.run(_ops(args))
@@ -146,7 +151,9 @@ def mind_targets(
     OSError."""
 
     def look(missing: set[str]) -> set[str]:
-        from router.archive import Question, Sources, inventory
+        from router.archive.trace.inventory import inventory
+        from router.archive.trace.question import Question
+        from router.archive.trace.sources import Sources
 
         known = stored(deliveries) if deliveries is not None else set()
         if archive is not None:

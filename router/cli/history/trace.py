@@ -13,11 +13,12 @@ from router.cli.history.source import History, opened, question_of, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
-from router.config import parse_count
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape, Question
+    from router.archive.trace.question import Question
+    from router.archive.trace.shapes import MatchShape
 
 HELP = Help(
     about="""Looks for events in the archive and in the store of the settings, and

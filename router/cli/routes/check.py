@@ -22,10 +22,11 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 if TYPE_CHECKING:
-    from router.config import Case, Config
+    from router.config.cases import Case
+    from router.config.loading import Config
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _hint_at_folders(names: Sequence[str]) -> None:
     """Say of a routes.yaml beside a routes.d that the files below that are not checked."""
-    from router.config import COMMON, TEAMS
+    from router.config.files import COMMON, TEAMS
 
     for path in map(Path, names):
         if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
@@ -80,7 +81,7 @@ def _hint_at_folders(names: Sequence[str]) -> None:
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
     """The tests files of the configuration that are there."""
-    from router.config import tests_of
+    from router.config.cases import tests_of
 
     try:
         return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]
@@ -102,7 +103,7 @@ class _Found:
 
     def unknown(self, tests: Input[tuple[Case, ...]]) -> list[Problem]:
         """Warnings of a tests file: the targets in it that there are not."""
-        from router.config import unknown_targets
+        from router.config.cases import unknown_targets
 
         config = self.routes.value
         return [*unknown_targets(tests.value or (), config.table.targets)] if config else []

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import effective_of
+    from router.config.effective import effective_of
 
     found = read_config(config_names(args)[0], args)
     loaded = usable(found, args.format)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _told(heading: str, effective: dict[str, Any]) -> Iterator[str]:
-    from router.config import write
+    from router.config.document import write
 
     yield heading
     yield from write(_escaped(effective)).splitlines()

@@ -24,12 +24,14 @@ from router.cli.options import (
 from router.cli.printing import note, say_as
 from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import read_config, usable
-from router.config import parse_count
-from router.model import Event, Refused, SettingInvalid, StartFailed
+from router.config.settings import parse_count
+from router.model.errors import Refused, SettingInvalid, StartFailed
+from router.model.event import Event
 
 if TYPE_CHECKING:
     from router.cli.routes.reaching import Reach
-    from router.config import Config, Explained, RefusedEvent
+    from router.config.explaining import Explained, RefusedEvent
+    from router.config.loading import Config
     from router.contract.intake import Intake
 
 HELP = Help(
@@ -116,7 +118,7 @@ def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
 
 
 def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
-    from router.config import explained, refused
+    from router.config.explaining import explained, refused
 
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
@@ -127,7 +129,7 @@ def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
 
 def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
     """What is no event is not sent: the router might read other bytes than these."""
-    from router.config import Explained, RefusedEvent, refused
+    from router.config.explaining import Explained, RefusedEvent, refused
 
     if args.target is not None:
         raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
@@ -154,7 +156,7 @@ def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
 
 def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:
     """None where there is nothing to look into."""
-    from router.archive import Sources
+    from router.archive.trace.sources import Sources
     from router.cli.routes.reaching import reach_of
 
     archive = read_archive(args)

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from router.archive import Question, Sources, ToldCaller
+from router.archive.trace.happenings import ToldCaller
+from router.archive.trace.question import Question
+from router.archive.trace.sources import Sources
 from router.cli.columns import columns, counted, few, quoted
-from router.config import Config, effective_of, shown
-from router.routing import Role, Route
-from router.telemetry import utc
+from router.config.document import shown
+from router.config.effective import effective_of
+from router.config.loading import Config
+from router.routing.table import Role, Route
+from router.telemetry.log.lines import utc
 
 #: How many of the events that go to it are shown.
 _SHOWN = 10

@@ -19,7 +19,8 @@ from router.cli.routes.differences import (
     untried_of,
     why,
 )
-from router.config import Comparison, Edit, Group
+from router.config.comparison import Comparison, Group
+from router.config.edits import Edit
 
 #: The most that a comment lists: GitHub takes 65,536 characters.
 _GROUPS, _LINES = 20, 100

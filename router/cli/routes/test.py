@@ -30,11 +30,14 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.model import FIELDS, SettingInvalid
+from router.model.errors import SettingInvalid
+from router.model.event import FIELDS
 
 if TYPE_CHECKING:
-    from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
-    from router.routing import Route
+    from router.config.cases import Case
+    from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict
+    from router.config.loading import Config
+    from router.routing.table import Route
 
 HELP = Help(
     about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
@@ -75,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import coverage, judge
+    from router.config.cases.verdict import coverage, judge
 
     mind_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _beside(path: Path, found: Input[Config]) -> list[str]:
     """The tests files beside; of one file that is there it is told where it is missing."""
-    from router.config import beside, tests_of
+    from router.config.cases import beside, tests_of
 
     if not found.files:
         return []
@@ -115,7 +118,7 @@ def _beside(path: Path, found: Input[Config]) -> list[str]:
 
 def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config import CaseBlind
+    from router.config.cases.verdict import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
@@ -133,7 +136,7 @@ def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Ite
 
 def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
     """What may be behind the differences."""
-    from router.config import shown
+    from router.config.document import shown
 
     if not verdict.plan.routes:
         yield "no route matches"
@@ -143,7 +146,7 @@ def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
 
 
 def _untried(route: Route) -> str:
-    from router.config import shown
+    from router.config.document import shown
 
     return f"no case matches {shown(route.name)}"
 
@@ -160,7 +163,7 @@ def _checked(
 ) -> Iterator[Checked]:
     """Each case by itself; then the routes, where one that no case tries is an error if they are
     too few that any does."""
-    from router.config import CaseBlind
+    from router.config.cases.verdict import CaseBlind
 
     blind = CaseBlind(loaded.table)
     for verdict in verdicts:
@@ -207,7 +210,7 @@ def _percent(covered: Coverage) -> str:
 
 
 def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
-    from router.config import CaseBlind
+    from router.config.cases.verdict import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)

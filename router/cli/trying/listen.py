@@ -34,14 +34,14 @@ from router.cli.remote import (
 )
 from router.cli.trust import context_of, trust
 from router.cli.trying.secrets import add_sign, note_401, read_signer
-from router.config import parse_count
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape
+    from router.archive.trace.shapes import MatchShape
     from router.cli.trying.caller import Response
     from router.cli.trying.copies import Copier
-    from router.contract import Signer
+    from router.contract.signing import Signer
 
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
@@ -138,7 +138,7 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
         *(("match", pattern) for pattern in args.match or ()),
         *((name, "true") for name, given in (("failed", args.failed), ("bodies", bodies)) if given),
     ]
-    from router.archive import MatchShape
+    from router.archive.trace.shapes import MatchShape
 
     has_come = False
     while True:

@@ -26,9 +26,9 @@ from router.cli.trust import trust
 from router.cli.trying.secrets import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:
-    from router.archive import StoryShape
+    from router.archive.trace.shapes import StoryShape
     from router.cli.trying.caller import Response
-    from router.contract import Signer
+    from router.contract.signing import Signer
 
 HELP = Help(
     about="""Finds one event as `trace` does, in the archive and the store of the settings or, with
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
-    from router.archive import Question, Word
+    from router.archive.trace.question import Question, Word
 
     with opened(args, Question((Word(args.what),))) as history:
         found = sum(1 for _ in history.matches(_COUNTED, body=False))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import note
-from router.config import Unresolved, Variables
-from router.contract import Signer, key_of
-from router.model import Secret, SettingInvalid
+from router.config.variables import Unresolved, Variables
+from router.contract.signing import Signer, key_of
+from router.model.errors import SettingInvalid
+from router.model.secret import Secret
 
 if TYPE_CHECKING:
     from router.cli.trying.caller import Response

@@ -13,8 +13,8 @@ from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format,
 from router.cli.printing import note, say_as
 from router.cli.trying.request import Request, add_request, read_request
 from router.cli.trying.secrets import note_401
-from router.config import parse_count
-from router.contract import PLATFORM, Schedule, parse_duration
+from router.config.settings import parse_count
+from router.contract.schedule import PLATFORM, Schedule, parse_duration
 
 if TYPE_CHECKING:
     from router.cli.trying.caller import Ebaas, Response

@@ -13,8 +13,9 @@ from router.config.document import MapNode, Problems, parse_document, shown
 from router.config.files import files_of
 from router.config.reader import Guesses, Reader, did_you_mean
 from router.config.variables import Variables
-from router.model import FIELDS, Event, Problem
-from router.routing import Role
+from router.model.errors import Problem
+from router.model.event import FIELDS, Event
+from router.routing.table import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from router.config.cases import Case
-from router.model import FIELDS, Event
-from router.routing import Glob, GlobInvalid, Plan, Role, Route, RouteTable
+from router.model.event import FIELDS, Event
+from router.routing.glob import Glob, GlobInvalid
+from router.routing.table import Plan, Role, Route, RouteTable
 
 
 @dataclass(frozen=True, slots=True)

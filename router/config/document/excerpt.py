@@ -14,7 +14,7 @@ from unicodedata import east_asian_width
 
 from router.config.document.lookalikes import LOOKALIKES
 from router.config.document.nodes import ListNode, MapNode, Node, ScalarNode
-from router.model import Problem
+from router.model.errors import Problem
 
 #: The most of a line that is shown, in characters.
 _WIDTH = 100

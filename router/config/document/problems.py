@@ -7,7 +7,7 @@ from typing import Protocol
 
 from router.config.document.lookalikes import hint
 from router.config.document.nodes import ScalarNode
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 #: The most problems that are kept of one file; the rest is counted.
 MAX_PROBLEMS = 1_000

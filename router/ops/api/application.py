@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from router.config import Deed, Holder
+from router.config.holders import Deed, Holder
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import read_text
 from router.ops.api.parts import ApiParts

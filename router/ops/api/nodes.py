@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
-from router.store import NodeShape, node_shape
+from router.store.shapes import NodeShape, node_shape
 
 
 class NodesShape(TypedDict):

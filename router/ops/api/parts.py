@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router.config import Holder, Holders
-from router.net import Reader
+from router.config.holders import Holder, Holders
+from router.net.reader import Reader
 from router.ops.api.preview import Previews
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored

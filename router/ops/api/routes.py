@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.config import Explained, RefusedEvent
-from router.model import FIELDS
+from router.config.explaining import Explained, RefusedEvent
+from router.model.event import FIELDS
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import LONGEST_TEXT
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import Time
 from router.ops.api.view import View
 from router.ops.table import RouteFacts
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 
 
 class ReloadShape(TypedDict):

@@ -7,13 +7,13 @@ import time
 from typing import Any, TypedDict
 
 from router import __version__
-from router.config import DEEDS, Deed
+from router.config.holders import DEEDS, Deed
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.schema import Time
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour
 from router.ops.status import status_of
-from router.telemetry import Minute
+from router.telemetry.minutes import Minute
 
 
 class YouShape(TypedDict):

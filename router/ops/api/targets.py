@@ -25,7 +25,8 @@ from router.ops.hour import Hour, HourSums
 from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
 from router.ops.status import WORST, state_of
 from router.ops.table import RouteFacts, TargetFacts
-from router.telemetry import Minute, utc
+from router.telemetry.log.lines import utc
+from router.telemetry.minutes import Minute
 
 
 async def targets(asked: Asked) -> TargetsShape:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from router.config import Holder
+from router.config.holders import Holder
 from router.ops.report import Report
 from router.ops.table import RouteFacts, TableFacts
-from router.telemetry import Snapshot
+from router.telemetry.metrics import Snapshot
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from router.model import Letter
+from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.pauses import Pause

@@ -6,7 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 
-from router.model import FIELDS, Letter
+from router.model.event import FIELDS, Letter
 from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
 from router.store.attempts import values as values_of
 from router.store.fullness import size_of as event_size

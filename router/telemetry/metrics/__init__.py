@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router import __version__
-from router.model import COMPILED
+from router.model.build import COMPILED
 from router.telemetry.metrics.snapshot import Snapshot, values_of
 from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 

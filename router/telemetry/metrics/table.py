@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from router.model import FIELDS, OWN_DOING, SUCCESS, Attempt, Event, Reason
+from router.model.event import FIELDS, OWN_DOING, SUCCESS, Attempt, Event, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,

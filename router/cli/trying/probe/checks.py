@@ -13,9 +13,9 @@ from enum import StrEnum
 from router.cli.printing import milliseconds
 from router.cli.trying.probe.client import Client, Effort, Sample, Samples, Signed
 from router.cli.wording import Wording
-from router.contract import ANSWER, parse_json
-from router.model import Attempt, Reason
-from router.transport import Answer, Failure
+from router.contract.strictjson import ANSWER, parse_json
+from router.model.event import Attempt, Reason
+from router.transport.engine import Answer, Failure
 from router.transport.native import TargetConnection
 
 #: What a receiver answers whose caller is at fault.

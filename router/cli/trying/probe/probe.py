@@ -26,9 +26,9 @@ from router.cli.printing import note
 from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiver
 from router.cli.trying.probe.words import PROBE_WORDS
 from router.cli.wording import Wording, add_language, read_language
-from router.config import parse_count
-from router.contract import parse_duration
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
     from router.cli.trying.probe.checks import Check

@@ -13,10 +13,14 @@ from router.cli.options import add_settings, mind_target, parse_url, parse_wait,
 from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.secrets import parse_header, read_headers, read_secrets, secrets_of
-from router.config import is_own, load, parse_file
-from router.contract import PLATFORM, Schedule
-from router.model import Secret, SettingInvalid, why_not
-from router.routing import Target
+from router.config.headers import is_own
+from router.config.loading import load
+from router.config.settings import parse_file
+from router.contract.schedule import PLATFORM, Schedule
+from router.model.errors import SettingInvalid
+from router.model.files import why_not
+from router.model.secret import Secret
+from router.routing.target import Target
 
 #: The options that routes.yaml has the say in where --target is given, each with its default.
 _OF_A_URL: Mapping[str, Any] = {

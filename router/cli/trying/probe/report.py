@@ -11,7 +11,7 @@ from router.cli.printing import say, say_json, say_lines
 from router.cli.trying.probe.checks import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
 from router.cli.wording import Wording
-from router.model import Reason
+from router.model.event import Reason
 
 #: Of the first two columns, in cells.
 _GRADE_WIDTH, _NAME_WIDTH = 8, 17
