@@ -198,7 +198,7 @@ class Resent:
 
 
 class Ops(Pauses, Protocol):
-    """Opened beside running routers, whose requests and workers it never holds up.
+    """Opened beside running routers, whose requests it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
     may take seconds in a store of millions; what writes is atomic and durable like a Store's.
