@@ -39,7 +39,7 @@ MAX_OWED: Final = 50_000
 _STEP: Final = 64
 
 
-class StandIn(NamedTuple):
+class BlindReply(NamedTuple):
     """A `000` that was given while the records of its body were unknown or out of reach."""
 
     event_id: str
@@ -139,7 +139,7 @@ class Memory:
         self._blindly = 0
         #: What the store has to learn of once it is back: the `000`s, by body, and when deliveries
         #: were acknowledged, by event and target.
-        self._stand_ins: dict[bytes, StandIn] = {}
+        self._stand_ins: dict[bytes, BlindReply] = {}
         self._acknowledged: dict[tuple[str, str], float] = {}
         #: How many of these were written, and how many found no room, since somebody asked.
         self._made_good = self._left_out = 0
@@ -300,9 +300,9 @@ class Memory:
         elif len(self._stand_ins) >= MAX_OWED:
             self._left_out += 1
             return
-        self._stand_ins[digest] = StandIn(recollection.event_id, tuple(reached), self._store.now())
+        self._stand_ins[digest] = BlindReply(recollection.event_id, tuple(reached), self._store.now())
 
-    async def _write_stand_in(self, digest: bytes, given: StandIn, timeout: float) -> None:
+    async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
         """Supersede what records of the body await that were left before the `000`."""
         found = await self._store.find(digest, timeout)
         before = [kept.record for kept in found if kept.record.replied_at <= given.at]

@@ -16,7 +16,7 @@ R = TypeVar("R")
 _LONGEST, _SHORTEST = 0.05, 0.001
 
 
-class Reader:
+class RestingReader:
     """One thread: with each more the loop would have to wait 5 ms longer for its turn at the
     interpreter, and none would be faster for it.
 

@@ -26,7 +26,7 @@ from router.delivery.observer import Observer
 from router.model.errors import Refused
 from router.model.event import Event, Letter
 from router.net.access import Access
-from router.net.reader import Reader
+from router.net.reader import RestingReader
 from router.routing.table import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
@@ -54,7 +54,7 @@ class Callbacks:
         self.access = access
         self._intake = intake
         #: Reads and matches what would hold up the loop.
-        self._reader = Reader()
+        self._reader = RestingReader()
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
         self._observer = observer

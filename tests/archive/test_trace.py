@@ -489,7 +489,7 @@ def test_random_bytes_are_no_traceback(tmp_path: Path) -> None:
         members = json.loads(told("one"))
         for name in random.sample(fields, 3):
             members[name] = random.choice(kinds)
-        lines.append(json.dumps(members).encode() + b"\n")
+        lines.append(json.dumps(members, separators=(",", ":")).encode() + b"\n")
     found = trace(keep(tmp_path, *lines), "one")
     assert found.code == 0
     assert "could not be read" in found.err

@@ -1,4 +1,4 @@
-"""Reader: one piece of work at a time, and a rest after each."""
+"""RestingReader: one piece of work at a time, and a rest after each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from router.net.reader import Reader
+from router.net.reader import RestingReader
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ async def test_it_rests_as_long_as_it_worked() -> None:
         spans.append((began, time.monotonic()))
         return seconds
 
-    reader = Reader()
+    reader = RestingReader()
     assert await asyncio.gather(*(reader.do(work, 0.01) for _ in range(5))) == [0.01] * 5
     for (began, ended), (following, _) in pairwise(spans):
         assert following - ended >= min(ended - began, 0.05) * 0.9
@@ -31,7 +31,7 @@ async def test_it_rests_as_long_as_it_worked() -> None:
 
 async def test_what_fails_holds_up_nothing_after_it() -> None:
     """Whoever asked for it gets the exception."""
-    reader = Reader()
+    reader = RestingReader()
     with pytest.raises(ValueError, match="x"):
         await reader.do(int, "x")
     assert await reader.do(int, "1") == 1

@@ -575,6 +575,7 @@ OPENED_BY: dict[str, set[str]] = {
     "GET /nodes": {"read"},
     "GET /events": {"read"},
     "GET /events/{id}": {"read"},
+    "GET /archive": {"read"},
     "GET /deliveries": {"read"},
     "GET /deliveries/actions": {"read"},
     "GET /deliveries/{id}": {"read"},

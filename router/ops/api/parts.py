@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from router.config.holders import Holder, Holders
-from router.net.reader import Reader
+from router.net.reader import RestingReader
 from router.ops.api.preview import Previews
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored
@@ -39,7 +39,7 @@ class ApiParts:
         self.streams = Streams(insight)
         self.previews = Previews()
         #: Reads large bodies.
-        self.reader = Reader()
+        self.reader = RestingReader()
         #: The configuration that was last asked for.
         self._table: TableFacts | None = None
 
