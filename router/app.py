@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.shelf import Shelf
+from router.archive.segments import Shelf
 from router.archive.writer import Archive
 from router.config.loading import Config
 from router.config.reload import Reload, Standing
@@ -24,8 +24,7 @@ from router.config.settings import AUTO, Settings, archive_folder
 from router.config.source import Look, Source
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
-from router.delivery.happenings.noticed import Happenings
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import Happenings, OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer
 from router.delivery.pausing import Pausing
@@ -33,11 +32,10 @@ from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
 from router.delivery.traced import TracedSender
-from router.model.errors import ConfigInvalid, RouterError
-from router.model.files import closed, may, there
+from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
-from router.net.networks import Networks, is_loopback
+from router.net.egress import Networks, is_loopback
 from router.ops.heartbeat import Heartbeat, Identity, described
 from router.ops.insight import Insight
 from router.ops.report import Report, report_of
@@ -47,16 +45,14 @@ from router.store.opening import kind_of, open_store, opened
 from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
 from router.store.url import Database
-from router.telemetry.beside import lasting
-from router.telemetry.lag import Watchdog
+from router.telemetry.lag import Watchdog, lasting
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
 from router.web.callbacks import Callbacks
-from router.web.paths import Refusals, Straight, routes
-from router.web.probes import Probes
+from router.web.paths import Probes, Refusals, Straight, routes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2

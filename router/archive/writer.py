@@ -10,9 +10,8 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Final, NamedTuple
 
-from router.archive.shelf import Shelf
-from router.telemetry.log.console import Fields, Level
-from router.telemetry.log.lines import Lines, with_payload
+from router.archive.segments import Shelf
+from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND: Final = 32 * 1024 * 1024

@@ -221,7 +221,7 @@ def ops_url(args: argparse.Namespace) -> str:
 def ops_token(args: argparse.Namespace) -> str:
     """The one for it; where none is given, that which a `serve` with these settings wants. `""` for
     none. Raises StartFailed."""
-    from router.ops.tokens import secrets_in
+    from router.ops.guard import secrets_in
 
     token, path = read_token(args), read_setting(args, "ops_token_file")
     return token or ("" if path is None else secrets_in(path)[0].reveal())
@@ -229,7 +229,7 @@ def ops_token(args: argparse.Namespace) -> str:
 
 def read_token(args: argparse.Namespace) -> str:
     """`""` for none. Raises StartFailed."""
-    from router.ops.tokens import secrets_in
+    from router.ops.guard import secrets_in
 
     text = os.environ.get(_TOKEN)
     path = args.token_file or (Path(text) if text else None)

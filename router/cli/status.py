@@ -15,8 +15,8 @@ from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_token, ops_url
 from router.cli.times import age, seconds
 from router.cli.trust import context_of
+from router.contract.replies import why_failed
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.contract.words import why_failed
 from router.model.errors import RouterError
 
 HELP = Help(

@@ -12,7 +12,7 @@ from router.config.reader import Fault, Schema, did_you_mean
 from router.config.section import Section
 from router.model.secret import Secret
 from router.net.access import SHORT
-from router.net.networks import Network, NotANetwork, network_of
+from router.net.egress import Network, NotANetwork, network_of
 
 T = TypeVar("T")
 

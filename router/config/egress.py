@@ -11,8 +11,7 @@ from router.config.document import Node, ScalarNode, shown
 from router.config.kinds import ListOf, ScalarKind
 from router.config.reader import Fault, Reader, Schema
 from router.config.section import Section
-from router.net.egress import Egress
-from router.net.networks import Network
+from router.net.egress import Egress, Network
 
 
 class _Destination(ScalarKind["Network | Literal['public']"]):

@@ -19,8 +19,7 @@ from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.model.errors import Problem
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION
-from router.net.egress import Egress
-from router.net.networks import Network
+from router.net.egress import Egress, Network
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 

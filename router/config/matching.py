@@ -9,7 +9,7 @@ from router.config.kinds import ListOf, Located, Placed, Text
 from router.config.oddities import oddity
 from router.config.reader import Fault, Reader, Schema, did_you_mean
 from router.model.event import FIELDS
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 
 #: Patterns by field.
 Match = dict[str, tuple[Placed, ...]]

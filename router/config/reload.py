@@ -16,7 +16,7 @@ from router.config.files import Written
 from router.config.loading import Config
 from router.config.source import Look, Source
 from router.model.errors import ConfigInvalid, Problem
-from router.net.timer import happens
+from router.net.loops import happens
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics

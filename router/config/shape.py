@@ -32,8 +32,8 @@ from router.config.signatures import SigningSecret
 from router.config.tls import TlsKind
 from router.contract.schedule import parse_duration
 from router.net.access import AUTHORIZATION
-from router.net.client_tls import USUAL
 from router.net.egress import ANYWHERE
+from router.net.tls import USUAL
 
 Unmatched = Literal["reject", "accept"]
 HttpStatus = Literal["mirror", "ok"]

@@ -10,8 +10,7 @@ from router.config.reader import Fault, Reader, Schema
 from router.config.section import Key, Section
 from router.config.variables import is_placeholder
 from router.model.secret import Secret
-from router.net.certificates import BadCertificate, day
-from router.net.client_tls import USUAL, Tls
+from router.net.tls import USUAL, BadCertificate, Tls, day
 
 #: From how long before its end a certificate is warned about, in seconds: a month.
 SOON_FOR_TARGETS = 30 * 24 * 3600.0

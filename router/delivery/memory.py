@@ -300,7 +300,9 @@ class Memory:
         elif len(self._stand_ins) >= MAX_OWED:
             self._left_out += 1
             return
-        self._stand_ins[digest] = BlindReply(recollection.event_id, tuple(reached), self._store.now())
+        self._stand_ins[digest] = BlindReply(
+            recollection.event_id, tuple(reached), self._store.now()
+        )
 
     async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
         """Supersede what records of the body await that were left before the `000`."""

@@ -10,23 +10,21 @@ from typing import Any, Final
 from router.archive.writer import Archive
 from router.contract.schedule import Terms
 from router.delivery.forwarder import Outcome
-from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings import Happenings
 from router.delivery.memory import MAX_OWED
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
-from router.delivery.target.breaker import BreakerState
-from router.delivery.target.gate import Failing
+from router.delivery.target.gate import BreakerState, Failing
 from router.model.errors import Refused
 from router.model.event import SUCCESS, Attempt, Event
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.pauses import Pause
 from router.store.promises import ADVICE, UNSETTLED, Ended, State, StoreFailed, Usage
+from router.telemetry.lag import Alarm
 from router.telemetry.log import Log
-from router.telemetry.log.console import Level
 from router.telemetry.log.foreign import place_of
-from router.telemetry.log.lines import utc
-from router.telemetry.marks import Alarm
+from router.telemetry.log.lines import Level, utc
 from router.telemetry.metrics import Metrics
 
 #: The longest id that a line has, in characters.

@@ -12,9 +12,9 @@ from random import Random
 from typing import Final, Protocol
 
 from router.contract.schedule import Terms
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.outage import Outage
+from router.delivery.pausing import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed

@@ -10,12 +10,10 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive.trace.finding import Match, matches, name_of, story_of
-from router.archive.trace.inventory import InventoryShape, inventory, inventory_shape
+from router.archive.reading import InventoryShape, Sources, inventory, inventory_shape
+from router.archive.trace.finding import Match, matches, name_of, rows, story_of
 from router.archive.trace.question import Question, Word
-from router.archive.trace.rows import rows
 from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
-from router.archive.trace.sources import Sources
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.store.opening import look_into

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from router.config.document import shown
-from router.contract.words import why_failed
+from router.contract.replies import why_failed
 from router.ops.report import (
     ArchiveStatus,
     CallbacksStatus,

@@ -1,16 +1,17 @@
-"""Which targets an event goes to: Route, Plan and the RouteTable that matches. Pure."""
+"""The route table: an event's key leads to a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from heapq import nlargest
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
 from router.model.event import FIELDS, OWN_KEYS, Event
-from router.routing.glob import Glob
-from router.routing.index import Anchor, Index, Rule, Way
+from router.routing.index import Anchor, Glob, Index, Rule, Way
 from router.routing.target import Target
 
 #: What a target is to a plan.
@@ -261,3 +262,27 @@ def _anchors(name: str, glob: Glob) -> Way:
     anchors = [Anchor(name, "start", first), Anchor(name, "end", last)]
     anchors += [Anchor(name, "inside", literal) for literal in middle]
     return tuple(anchor for anchor in anchors if anchor.text)
+
+
+#: The most of a value or pattern that is compared, in characters.
+_COMPARED = 64
+
+
+def nearest_routes(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]:
+    """Of the routes that don't match, the `count` that were probably meant, likeliest first.
+
+    A field that matches speaks for its route, and so does likeness where one doesn't.
+    """
+    return nlargest(count, (route for route in routes if not route.matched), key=_nearness)
+
+
+def _nearness(route: RouteMatch) -> float:
+    """From 0 to 1."""
+    return sum(map(_likeness, route.fields)) / len(route.fields)
+
+
+def _likeness(field: FieldMatch) -> float:
+    if field.matched:
+        return 1.0
+    pairs = (SequenceMatcher(None, p[:_COMPARED], field.value[:_COMPARED]) for p in field.patterns)
+    return max((pair.ratio() for pair in pairs), default=0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.model.event import SUCCESS
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store.attempts import COLUMNS, Tried, said_by, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 from router.store.promises import DeliveryRow, State

@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol
 
 from router.model.event import Letter
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.pauses import Pauses

@@ -11,10 +11,9 @@ from random import Random
 import pytest
 
 from router.archive.reading import Damage, time_of
-from router.archive.segments import found
-from router.archive.shelf import Shelf
-from router.archive.trace.again import Again, place_of
+from router.archive.segments import Shelf, found
 from router.archive.trace.question import Question
+from router.archive.trace.story import Again, place_of
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())

@@ -23,8 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive.segments import found
-from router.archive.shelf import Shelf
+from router.archive.segments import Shelf, found
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between

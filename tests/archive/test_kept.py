@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.archive.trace.kept import kept
+from router.archive.trace.finding import kept
 from router.archive.trace.question import Question, Word
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, Letter, Reason

@@ -15,10 +15,9 @@ from unittest.mock import patch
 import pytest
 
 from router.archive.reading import Damage
-from router.archive.shelf import Shelf
-from router.archive.trace.again import resend
-from router.archive.trace.events import events
+from router.archive.segments import Shelf
 from router.archive.trace.question import Question
+from router.archive.trace.story import events, resend
 from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told

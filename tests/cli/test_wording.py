@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from router.cli.trying.probe.words import PROBE_WORDS
-from router.cli.trying.received import RECEIVE_WORDS
+from router.cli.trying.receive import RECEIVE_WORDS
 from router.cli.wording import Table, Wording, add_language, read_language
 from router.contract.signing import Signer
 from router.model.event import Reason

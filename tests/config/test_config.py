@@ -42,8 +42,8 @@ from router.contract.schedule import PLATFORM, Schedule
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import Event
 from router.model.secret import Secret
-from router.net.client_tls import Tls
 from router.net.egress import Egress
+from router.net.tls import Tls
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.certificates import dateless

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.contract.words import MAX_CODE, MAX_MSG
+from router.contract.replies import MAX_CODE, MAX_MSG
 from router.delivery.target.judge import is_usual, judge, read_contract
 from router.model.event import Reason
 from router.model.secret import Secret

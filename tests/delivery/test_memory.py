@@ -19,7 +19,7 @@ from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.queue import LEASE_MARGIN
 from router.delivery.target.sender import Flight
 from router.model.event import Event, Letter
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.promises import Record, Stage, State, StoreFailed

@@ -17,7 +17,7 @@ import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings import Happenings
 from router.delivery.observer import Observer
 from router.delivery.queue import (
     LEASE_MARGIN,
@@ -30,7 +30,7 @@ from router.delivery.queue import (
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
 from router.store.promises import (

@@ -19,7 +19,7 @@ from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
-from router.ops.tokens import secrets_in
+from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, prepare
 from router.telemetry.log import Log
 from tests.support.house import routes

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from router.contract.schedule import Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.attempts import Tried

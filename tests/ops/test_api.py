@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.ops.api import ENDPOINTS
+from router.ops.api.application import schema_of
 from router.ops.api.endpoint import Endpoint
-from router.ops.api.preview import MOST_PREVIEWS, Previewed, Previews
-from router.ops.api.schema import schema_of
+from router.ops.api.parts import MOST_PREVIEWS, Previewed, Previews
 from router.store.ops import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of

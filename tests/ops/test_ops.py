@@ -26,15 +26,14 @@ from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
 from router.model.event import Attempt, Event, Reason
 from router.net.access import Denial
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
-from router.ops.guard import SAFE, refuse
+from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
 from router.ops.heartbeat import Identity, described
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
-from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server
 from router.store.nodes import Node
 from router.telemetry.log import Log

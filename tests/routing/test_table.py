@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model.event import FIELDS, Event
-from router.routing.glob import GlobInvalid
+from router.routing.index import GlobInvalid
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from tests.support import naive

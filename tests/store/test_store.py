@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store.attempts import LAST, Tried, size_of
 from router.store.none import NoStore
 from router.store.ops import (

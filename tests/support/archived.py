@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from router.archive.reading import Scan, time_of
-from router.archive.shelf import Shelf
+from router.archive.segments import Shelf
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
 

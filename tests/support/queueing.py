@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce

@@ -24,8 +24,7 @@ from router.config.loading import Config
 from router.config.source import Source
 from router.model.event import Reason
 from router.model.secret import Secret
-from router.net.certificates import BadCertificate
-from router.net.client_tls import USUAL, Tls
+from router.net.tls import USUAL, BadCertificate, Tls
 from router.transport.engine import Answer, Failure
 from tests.support.engines import (
     AUTHORITY,

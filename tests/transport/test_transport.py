@@ -24,9 +24,9 @@ import trustme
 
 from router.delivery.target.sender import addressed
 from router.model.event import Letter, Reason
-from router.net.client_tls import USUAL, system_trust
+from router.net.tls import USUAL, system_trust
 from router.routing.target import Target
-from router.transport.causes import Forbidden, connect_cause, most_telling
+from router.transport.addresses import Forbidden, connect_cause, most_telling
 from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from tests.support.engines import (
     AUTHORITY,

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from router.delivery.happenings import kinds
-from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, HappeningKind
+from router.delivery import happenings as kinds
+from router.delivery.happenings import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
 from router.store.none import NoStore
 from router.store.promises import State, StoreFailed

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from router.archive.reading import Needle
-from router.archive.trace.happenings import AtTarget, EventLine, ToldCaller
+from router.archive.trace.lines import AtTarget, EventLine, ToldCaller
 from router.model.event import SUCCESS
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6

@@ -36,7 +36,7 @@ from router.model.errors import SettingInvalid, StartFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive.trace.inventory import InventoryShape
+    from router.archive.reading import InventoryShape
 
 HELP = Help(
     about="Looks into the archive of a router, running or not; `list` asks a running one by --url.",
@@ -150,7 +150,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     mind_times(args)
     if args.verb == "list" and (remote := read_remote(args)) is not None:
-        from router.archive.trace.inventory import InventoryShape
+        from router.archive.reading import InventoryShape
 
         return _tell(remote.get("/archive", InventoryShape), args)
     if args.archive is None and read_url(args) is not None:
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.trace.inventory import inventory, inventory_shape
+    from router.archive.reading import inventory, inventory_shape
 
     return _tell(inventory_shape(inventory(folder, Progress("counted"), note)), args)
 
@@ -212,7 +212,7 @@ def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
     from router.archive.reading import Damage
-    from router.archive.trace.events import events
+    from router.archive.trace.story import events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
     left, without, damage = args.limit or sys.maxsize, 0, Damage()

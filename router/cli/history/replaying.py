@@ -13,8 +13,8 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from router.archive.reading import Damage
-from router.archive.trace.again import Again, resend, resumed, words_of
 from router.archive.trace.question import Question
+from router.archive.trace.story import Again, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, report
 from router.cli.deliveries.selecting import note_removed

@@ -1,4 +1,4 @@
-"""`listen`: a running router's events, as they are handled, on one's own machine."""
+"""`listen`: live events of a running router, and copies of them to one's own receiver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from router.cli.asking import RemoteProblem
 from router.cli.deliveries.afar import RemoteDeliveries
@@ -23,25 +24,21 @@ from router.cli.options import (
     parse_url,
     value,
 )
-from router.cli.printing import note, say_as
-from router.cli.remote import (
-    Remote,
-    add_own,
-    add_remote,
-    ops_token,
-    ops_url,
-    shaped,
-)
+from router.cli.printing import NAME, note, say_as
+from router.cli.remote import Remote, add_own, add_remote, ops_token, ops_url, shaped
 from router.cli.trust import context_of, trust
-from router.cli.trying.secrets import add_sign, note_401, read_signer
+from router.cli.trying.request import Ebaas, Request, Response, add_sign, note_401, read_signer
 from router.config.settings import parse_count
+from router.contract.replies import is_sane
+from router.contract.signing import Signer
 from router.model.errors import SettingInvalid
+from router.model.event import new_id
+from router.net.tls import Tls
+from router.transport.engine import Pool
 
 if TYPE_CHECKING:
     from router.archive.trace.shapes import MatchShape
-    from router.cli.trying.caller import Response
-    from router.cli.trying.copies import Copier
-    from router.contract.signing import Signer
+
 
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
@@ -123,7 +120,6 @@ def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
 def _copier(args: argparse.Namespace, signer: Signer | None, stack: ExitStack) -> Copier | None:
     if args.forward_to is None:
         return None
-    from router.cli.trying.copies import Copier
 
     runner = stack.enter_context(asyncio.Runner())
     return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner, signer)))
@@ -179,7 +175,6 @@ def _wait(remote: Remote) -> None:
 
 def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> Response | None:
     """The receiver's reply; None where there is no body to copy."""
-    from router.cli.trying.copies import copy_of
 
     body = match.get("body")
     if body is None:
@@ -190,3 +185,68 @@ def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> Response | No
     shape = {"kind": "copy", "event_id": match["event_id"], **reply.as_json()}
     say_as(args.format, [shape], [f"  copied: {reply}"])
     return reply
+
+
+#: What a copy's `webhook-id` begins with: whoever dedupes by it never loses the real event.
+COPY_PREFIX = b"copy_"
+
+#: Names the command that has made the copy.
+COPY_HEADER = b"x-ebaas-copy"
+
+Header = tuple[bytes, bytes]
+
+
+class Copy(NamedTuple):
+    """What is sent."""
+
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+def copy_of(by: str, event_id: str, event_key: str, body: str) -> Copy:
+    """An event's body, byte for byte, marked by the command that sends it. What a router would not
+    have said of it makes no header, and nothing fail."""
+    known = _plain(event_id)
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/json"),
+        (b"webhook-id", COPY_PREFIX + (known if is_sane(known) else new_id().encode())),
+        (b"x-ebaas-event-key", quote(_plain(event_key), safe="").encode()),
+        (b"x-request-id", new_id().encode()),
+        (COPY_HEADER, by.encode()),
+    )
+    return Copy(headers, _plain(body))
+
+
+def _plain(text: str) -> bytes:
+    """A surrogate that stands alone is no text."""
+    return text.encode("utf-8", "replace")
+
+
+class Copier:
+    """Sends copies to one URL, one after the other, over connections that stay; they belong to the
+    loop of `runner`."""
+
+    def __init__(
+        self, url: str, tls: Tls, runner: asyncio.Runner, signer: Signer | None = None
+    ) -> None:
+        """`signer` signs each copy, which then has all headers that a target gets."""
+        self._url = url
+        self._signer = signer
+        self._runner = runner
+        self._pool = runner.run(_pool(url, tls))
+
+    def send(self, copy: Copy, timeout: float) -> Response:
+        signed = ((b"x-ebaas-target", NAME.encode()),) if self._signer else ()
+        headers = (*copy.headers, *signed)
+        request = Request(self._url, headers, copy.body, timeout, signer=self._signer)
+        return self._runner.run(Ebaas(self._pool, request).call())
+
+    def close(self) -> None:
+        self._runner.run(self._pool.close())
+
+
+async def _pool(url: str, tls: Tls) -> Pool:
+    from router.transport.native import NativePool
+
+    return NativePool(url, tls)

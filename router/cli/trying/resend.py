@@ -23,11 +23,11 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say_as
 from router.cli.trust import trust
-from router.cli.trying.secrets import add_sign, note_401, read_signer
+from router.cli.trying.request import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:
     from router.archive.trace.shapes import StoryShape
-    from router.cli.trying.caller import Response
+    from router.cli.trying.request import Response
     from router.contract.signing import Signer
 
 HELP = Help(
@@ -101,7 +101,7 @@ def _found(args: argparse.Namespace) -> StoryShape | None:
 def _sent(
     story: StoryShape, body: str, signer: Signer | None, args: argparse.Namespace
 ) -> Response:
-    from router.cli.trying.copies import Copier, copy_of
+    from router.cli.trying.listen import Copier, copy_of
 
     copy = copy_of("resend", story["event_id"], story["event_key"], body)
     with (

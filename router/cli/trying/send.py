@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say_as
-from router.cli.trying.request import Request, add_request, read_request
-from router.cli.trying.secrets import note_401
+from router.cli.trying.request import Request, add_request, note_401, read_request
 from router.config.settings import parse_count
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
 
 if TYPE_CHECKING:
-    from router.cli.trying.caller import Ebaas, Response
+    from router.cli.trying.request import Ebaas, Response
 
 HELP = Help(
     about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
@@ -89,7 +88,7 @@ def _schedule(args: argparse.Namespace) -> Schedule:
 
 @contextlib.asynccontextmanager
 async def _caller(request: Request) -> AsyncIterator[Ebaas]:
-    from router.cli.trying.caller import Ebaas
+    from router.cli.trying.request import Ebaas
     from router.transport.native import NativePool
 
     pool = NativePool(request.url, request.tls)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from router.config.cases import Case
 from router.model.event import FIELDS, Event
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 from router.routing.table import Plan, Role, Route, RouteTable
 
 

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.contract.schema.fault import SchemaFault
-from router.contract.schema.quick import validity
-from router.model.errors import StartFailed
-from router.model.files import why_not
+from router.contract.schema.quick import SchemaFault, validity
+from router.model.errors import StartFailed, why_not
 
 if TYPE_CHECKING:
     from router.contract.schema.reference import Reference

@@ -27,8 +27,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
-from router.contract.schema.fault import FaultKind, SchemaFault
-from router.contract.schema.quick import finder, is_unique
+from router.contract.schema.quick import FaultKind, SchemaFault, finder, is_unique
 from router.model.errors import StartFailed
 
 #: The most that is repeated of the validator's own words, in characters.

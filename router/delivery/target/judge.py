@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from router.contract.replies import Words, masked, words_in, words_of
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
-from router.contract.words import Words, masked, words_in, words_of
 from router.model.event import SUCCESS, Attempt, Reason
 from router.model.secret import Secret
 from router.routing.target import Target

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-from router.delivery.target.breaker import BreakerState
+from router.delivery.target.gate import BreakerState
 from router.delivery.target.judge import judge
-from router.delivery.target.lane import Lane, TargetWatcher
-from router.delivery.target.turns import Turns
+from router.delivery.target.lane import Lane, TargetWatcher, Turns
 from router.model.event import Attempt, Letter, Reason
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.target import Target
 from router.store.pauses import Pause
 from router.telemetry.metrics import Metrics

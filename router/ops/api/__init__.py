@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from router.config.holders import DEEDS
-from router.ops.api.acting import ACTS
-from router.ops.api.deliveries import DELIVERIES
+from router.ops.api.application import described
+from router.ops.api.deliveries import ACTS, DELIVERIES
 from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.events import EVENTS
-from router.ops.api.nodes import NODES
-from router.ops.api.openapi import described
-from router.ops.api.pausing import PAUSING
+from router.ops.api.events import EVENTS, STREAM
 from router.ops.api.routes import ROUTES
-from router.ops.api.standing import STANDING
-from router.ops.api.stream import STREAM
-from router.ops.api.targets import TARGETS
+from router.ops.api.status import NODES, STANDING
+from router.ops.api.targets import PAUSING, TARGETS
 
 #: Where it is.
 PREFIX = "/api/v1"

@@ -23,7 +23,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note
-from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiver
+from router.cli.trying.probe.client import Receiver, add_receiver, read_receiver
 from router.cli.trying.probe.words import PROBE_WORDS
 from router.cli.wording import Wording, add_language, read_language
 from router.config.settings import parse_count

@@ -9,7 +9,7 @@ from typing import TypedDict
 from router.cli.columns import width
 from router.cli.printing import say, say_json, say_lines
 from router.cli.trying.probe.checks import Finding, Grade, skipped
-from router.cli.trying.probe.receiver import Receiver
+from router.cli.trying.probe.client import Receiver
 from router.cli.wording import Wording
 from router.model.event import Reason
 

@@ -1,4 +1,4 @@
-"""What lines of the archive say, as types. A line of another version has less."""
+"""Lines of the archive as the types that they mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks, and how the service does as a whole."""
+"""Endpoints for the status of this node and of the others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, TypedDict
 
 from router import __version__
 from router.config.holders import DEEDS, Deed
-from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.schema import Time
+from router.ops.api.application import Time
+from router.ops.api.endpoint import Asked, Endpoint, nothing_there
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour
 from router.ops.status import status_of
+from router.store.shapes import NodeShape, node_shape
 from router.telemetry.minutes import Minute
 
 
@@ -92,3 +93,24 @@ STANDING = (
     Endpoint("GET", "/status", status, StatusShape),
     Endpoint("GET", "/minutes", minutes, EventsHour),
 )
+
+
+class NodesShape(TypedDict):
+    """The processes that share the store, or this router alone."""
+
+    shared: bool
+    nodes: list[NodeShape]
+
+
+async def nodes(asked: Asked) -> NodesShape:
+    """The processes that share the store; a team is told of none: they have everybody's events"""
+    if asked.holder.owner:
+        raise nothing_there("such thing for a team")
+    if asked.parts.is_shared:
+        async with asked.parts.stored.asked() as ops:
+            found = await ops.nodes() or ()
+        return NodesShape(shared=True, nodes=[*map(node_shape, found)])
+    return NodesShape(shared=False, nodes=[asked.parts.insight.node()])
+
+
+NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)
