@@ -185,7 +185,7 @@ async def test_an_attempt_in_flight_is_due_once_its_timeout_has_passed(store: Pa
         table = routes({"good": good.url}, {"slow": slow.url}, defaults={"timeout": "60s"})
         async with house(table, store=store) as router:
             assert (await router.post()).json()["code"] == "000"
-            sql = "SELECT due_at - replied_at FROM deliveries JOIN events USING (seq)"
+            sql = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
             [(wait,)] = query(store, sql)
     assert wait == pytest.approx(60, abs=5)
 
