@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING
 from router import on_demand
 
 if TYPE_CHECKING:
-    from router.config.cases import Case, beside, parse_cases, tests_of
-    from router.config.cases.shape import CasesFile
-    from router.config.cases.verdict import (
+    from router.config.cases import (
+        Case,
         CaseBlind,
         Coverage,
         Difference,
         Verdict,
+        beside,
         coverage,
         judge,
+        parse_cases,
+        tests_of,
     )
     from router.config.comparison import Change, Comparison, Group, Move
-    from router.config.document import MAX_SIZE, MapNode, ScalarNode, parse_document, shown, write
+    from router.config.document import MAX_SIZE, parse_document, shown, write
     from router.config.edits import Detail, Edit, edits_of
     from router.config.effective import effective_of
     from router.config.explaining import (
@@ -29,12 +31,11 @@ if TYPE_CHECKING:
         refused,
     )
     from router.config.files import Written, read
-    from router.config.headers import is_own
     from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
     from router.config.loading import Config, load, parse, parse_files
-    from router.config.parts import legible_source, shapes_of
+    from router.config.parts import formats_of
     from router.config.reload import LOOK_EVERY, Reload, Standing
-    from router.config.section import Section
+    from router.config.schema import Name, document, is_own, legible_source
     from router.config.settings import (
         SETTINGS,
         VARIABLE_PREFIX,

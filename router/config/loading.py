@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from router.config.addresses import redacted
-from router.config.checks import check
+from router.config.checks import check, patterns_of, tls_of
 from router.config.files import Written, read
 from router.config.parts import Part, Parts, read_parts
-from router.config.shape import EbaasSection, QueueSection, RouteSection, RoutesFile, TargetSection
+from router.config.values import redacted
 from router.config.variables import Variables
 from router.config.warnings import warn
 from router.contract import PLATFORM, Schedule, Terms
 from router.model import Problem, Secret
-from router.net import AUTHORIZATION, Egress, Network, gently, make_way
-from router.routing import Route, RouteTable, Target
+from router.net import AUTHORIZATION, Egress, Network
+from router.routing import BreakerPolicy, Rate, Route, RouteTable, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,87 +92,109 @@ def parse_files(
 
     Raises ConfigInvalid with every problem there is. No value of a variable is in any of them.
     """
-    variables = Variables(environ, secrets_dir)
+    with _without_collections():
+        return _parsed(files, Variables(environ, secrets_dir))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Hold the garbage collector: a large file makes some hundred thousand objects, none of them
+    garbage, and to walk them again and again takes longer than to make them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     parts = read_parts(files, variables)
+    egress = _egress(parts.common.said.get("egress") or ())
     # What a file without a tree defines is not known: the others may be right.
-    if all(part.is_whole for part in parts):
-        check(parts)
+    if all(part.tree for part in parts):
+        check(parts, egress)
     if any(part.problems for part in parts):
         raise parts.stop()
-    routes = [_route(each, part) for part in parts for each in gently(part.said.routes)]
-    warn(parts, routes)
-    file = parts.file
-    config = Config(
-        version=file.version,
-        unmatched=file.unmatched,
-        ebaas=_caller(file.ebaas),
-        queue=_schedule(file.queue),
-        egress=file.egress,
-        table=RouteTable(routes, _targets(parts)),
+    routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
+    targets = _targets(parts, egress)
+    warn(parts, routes, targets)
+    shape, said = parts.common.reader.format.shape, parts.common.said
+    return Config(
+        version=said["version"],
+        unmatched=said.get("unmatched", shape.default("unmatched")),
+        ebaas=_caller(parts.section("ebaas")),
+        queue=_schedule(parts.section("queue")),
+        egress=egress,
+        table=RouteTable(routes, targets),
         hash=variables.digest(*(each.content for each in files)),
         warnings=parts.warnings(),
         files={each.name: sha256(each.content).digest() for each in files},
     )
-    # What was read goes one by one: all at once, 10,000 routes hold every other thread for 25 ms.
-    sections = [section for part in parts for section in part.said.routes]
-    del parts, file
-    while sections:
-        sections.pop()
-        make_way()
-    return config
 
 
-def _caller(section: EbaasSection) -> Caller:
-    return Caller(
-        section.reply_within,
-        _schedule(section),
-        section.grace,
-        section.http_status,
-        section.token,
-        section.token_header,
-        section.allow_from,
-        section.silent_after,
-    )
+def _egress(said: Sequence[Any]) -> Egress:
+    networks = tuple(each for each in said if isinstance(each, Network))
+    return Egress("public" in said, networks)
 
 
-def _schedule(section: EbaasSection | QueueSection) -> Schedule:
-    return Schedule(section.waits, section.retries)
+def _caller(said: dict[str, Any]) -> Caller:
+    schedule = _schedule(said)
+    own = {key: said[key] for key in said.keys() - {"retries", "waits"} if said[key] is not None}
+    return Caller(schedule=schedule, **own)
 
 
-def _targets(parts: Parts) -> dict[str, Target]:
+def _schedule(said: Mapping[str, Any]) -> Schedule:
+    return Schedule(said["waits"], said["retries"])
+
+
+def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
+    policy = parts.section("defaults")
     return {
-        name: _target(name, section, part, parts.file)
+        name: _target(name, {**policy, **target}, part, egress)
         for part in parts
-        for name, section in part.said.targets.items()
+        for name, target in part.targets.items()
     }
 
 
-def _target(name: str, section: TargetSection, part: Part, file: RoutesFile) -> Target:
-    policy = file.policy(section)
+def _target(name: str, said: Mapping[str, Any], part: Part, egress: Egress) -> Target:
+    rate = said.get("rate")
     return Target(
         name,
-        section.url,
-        timeout=policy.timeout,
-        acknowledge=policy.acknowledge,
-        max_in_flight=policy.max_in_flight,
-        headers=tuple(section.headers.items()),
-        secret=section.secret,
-        breaker=policy.breaker.policy if policy.breaker else None,
-        rate=section.rate.rate if section.rate else None,
-        paused=section.paused,
-        owner=section.owner or part.owner,
-        tls=section.tls,
-        egress=file.egress,
-        public_url=redacted(section.url, section.nodes["url"]),
+        said["url"],
+        timeout=said["timeout"],
+        acknowledge=said["acknowledge"],
+        max_in_flight=said["max_in_flight"],
+        headers=tuple(said.get("headers", {}).items()),
+        secret=said.get("secret", ()),
+        breaker=_breaker(said["breaker"], part),
+        rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
+        if rate
+        else None,
+        paused=said.get("paused", False),
+        owner=said.get("owner") or part.owner,
+        tls=tls_of(said),
+        egress=egress,
+        public_url=redacted(said["url"], part.written("targets", name, "url")),
     )
 
 
-def _route(section: RouteSection, part: Part) -> Route:
+def _breaker(said: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy | None:
+    """`true` has all as it is by default."""
+    if said is None or said is False:
+        return None
+    shape = part.reader.format.shape.at(("targets", "", "breaker"))
+    assert shape is not None
+    return BreakerPolicy(**shape.filled({} if said is True else said))
+
+
+def _route(part: Part, at: int, said: Mapping[str, Any]) -> Route:
     return Route(
-        section.name,
-        {field: tuple(p.value for p in patterns) for field, patterns in section.match.items()},
-        tuple(target.value for target in section.required),
-        tuple(target.value for target in section.optional),
-        section.node.line,
+        said["name"],
+        patterns_of(said),
+        said.get("required", ()),
+        said.get("optional", ()),
+        part.line("routes", at),
         part.name,
     )

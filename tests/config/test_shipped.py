@@ -7,7 +7,6 @@ import json
 import jsonschema
 import yaml
 
-from router.config.editor_schema import editor_schema
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
@@ -29,12 +28,6 @@ def test_nothing_about_it_is_dubious() -> None:
         f"{CONFIG} is good",
         f"{CONFIG.with_name('routes.test.yaml')} is good",
     ]
-
-
-def test_the_editors_schema_is_what_the_loader_reads_by() -> None:
-    """`schemas/routes.test.schema.json` is made of the declarations of the tests file."""
-    shipped = ROOT / "schemas/routes.test.schema.json"
-    assert shipped.read_text(encoding="utf-8") == editor_schema("routes.test")
 
 
 def test_the_shipped_tests_file_meets_the_schema() -> None:

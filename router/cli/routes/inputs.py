@@ -18,7 +18,7 @@ from router.model import ConfigInvalid, Problem, SettingInvalid, may
 from router.telemetry import printable
 
 if TYPE_CHECKING:
-    from router.config import Case, Config, Section, Written
+    from router.config import Case, Config, Name, Written
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Input(Generic[T]):
     #: As it was given, which is how problems have it.
     name: str
     #: It, or the files of a folder, each with what it is to be.
-    files: Sequence[tuple[Written, type[Section]]]
+    files: Sequence[tuple[Written, Name]]
     #: None where there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
@@ -43,8 +43,8 @@ class Input(Generic[T]):
             return map(str, problems)
         faulty = {problem.file for problem in problems}
         sources = {
-            file.name: legible_source(file.content, shape)
-            for file, shape in self.files
+            file.name: legible_source(file.content, format)
+            for file, format in self.files
             if file.name in faulty
         }
         return (
@@ -77,22 +77,22 @@ def mind_stdin(files: Sequence[str]) -> None:
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
-    from router.config import parse_files, shapes_of
+    from router.config import formats_of, parse_files
 
     def parse(files: Sequence[Written]) -> Config:
         return parse_files(files, os.environ, secrets_dir)
 
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, shapes_of)
+    return _read(name, parse, formats_of)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
-    from router.config import CasesFile, parse_cases
+    from router.config import parse_cases
 
     def parse(files: Sequence[Written]) -> tuple[Case, ...]:
         return parse_cases(files[0].content, files[0].name)
 
-    return _read(name, parse, lambda files: [CasesFile] * len(files))
+    return _read(name, parse, lambda files: ["routes.test"] * len(files))
 
 
 def usable(found: Input[T], format: str) -> T | None:
@@ -139,7 +139,7 @@ def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 def _read(
     name: str,
     parse: Callable[[Sequence[Written]], T],
-    shapes: Callable[[Sequence[Written]], Sequence[type[Section]]],
+    formats: Callable[[Sequence[Written]], Sequence[Name]],
 ) -> Input[T]:
     shown = "stdin" if name == STDIN else name
     files: Sequence[Written] = ()
@@ -150,7 +150,7 @@ def _read(
         value = parse(files)
     except ConfigInvalid as error:
         problems = error.problems
-    return Input(shown, list(zip(files, shapes(files), strict=True)), value, problems)
+    return Input(shown, list(zip(files, formats(files), strict=True)), value, problems)
 
 
 def _files(name: str) -> Sequence[Written]:
