@@ -88,7 +88,6 @@ class App(Starlette):
             self.metrics,
             happenings,
             self._archive,
-            changes=settings.log_changes,
             traced=tracing.spans is not None,
         )
         self._watchdog = Watchdog(self.metrics, log)

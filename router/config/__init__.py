@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from router.config.files import Written, read
     from router.config.holders import DEEDS, Deed, Holder, Holders, load_holders
-    from router.config.loading import Config, load, parse, parse_files
+    from router.config.loading import Config, Look, Source, load, parse, parse_files
     from router.config.parts import formats_of
     from router.config.reload import LOOK_EVERY, Reload, Standing
     from router.config.schema import Name, document, is_own, legible_source
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         parse_host,
         parse_port,
     )
-    from router.config.source import Look, Source
     from router.config.variables import Unresolved, Unset, Variables
 
 __getattr__ = on_demand(__name__)

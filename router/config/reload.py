@@ -14,8 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config
-from router.config.source import Look, Source
+from router.config.loading import Config, Look, Source
 from router.model import ConfigInvalid, Problem
 from router.net import gently, happens, stay_behind
 from router.telemetry import Log, Metrics, place_of

@@ -9,8 +9,6 @@ from router.net.http.limits import Limits
 def caller_limits(settings: Settings) -> Limits:
     """What callers of the callback port may use up."""
     return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
         connections=settings.max_connections,
         first_byte=settings.receive_timeout,
         receive=settings.receive_timeout,

@@ -221,11 +221,10 @@ class _Check:
         if id(node) in self._sizes:
             return self._alias(node)
         self._written += 1
-        is_scalar = isinstance(node, Scalar)
-        if node.tag != (_QUOTED if is_scalar and node.style else _PLAIN):
+        if node.tag != (_QUOTED if isinstance(node, Scalar) and node.style else _PLAIN):
             message = "a tag (!…) means nothing here: write the value alone"
             self._report(node, self._path, message)
-        if is_scalar:
+        if isinstance(node, Scalar):
             self._sizes[id(node)], self._depths[id(node)] = 1, 0
             self._at = node.end_mark.index
             return 0
