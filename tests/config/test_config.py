@@ -325,6 +325,7 @@ def test_every_check_has_a_file(
             problems(written(files, tmp_path / f"folder_{name}"), None)
         monkeypatch.setattr("router.config.files.MAX_SIZE", 100)
         problems(written(FOLDERS["undefined"][0], tmp_path / "large"), None)
+        monkeypatch.undo()
         monkeypatch.setattr(reading, "LOADER", reading.PythonLoader)
         for path in FILES:
             if path.stem in ("yaml_version_absurd", "nested_a_thousand_deep"):

@@ -152,9 +152,9 @@ def test_editors_know_every_file() -> None:
     """The schemas are what the loader reads by, underline no file that loads, and underline what
     belongs into another file."""
     derived: list[Name] = ["routes.common", "routes.team"]
-    for name in derived:
-        schema = (ROOT / f"schemas/{name}.schema.json").read_text(encoding="utf-8")
-        assert json.loads(schema) == document(name), "make docs writes it anew"
+    for each in derived:
+        schema = (ROOT / f"schemas/{each}.schema.json").read_text(encoding="utf-8")
+        assert json.loads(schema) == document(each), "make docs writes it anew"
     for name, text in GOOD.items():
         validator(name).validate(yaml.safe_load(text))
     odd = yaml.safe_load(FAULTS["what_is_everybodys"][0]["routes.d/certs.yaml"])
