@@ -125,7 +125,7 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     targets = _targets(parts, egress)
     warn(parts, routes, targets)
     shape, said = parts.common.reader.format.shape, parts.common.said
-    return Config(
+    config = Config(
         version=said["version"],
         unmatched=said.get("unmatched", shape.default("unmatched")),
         ebaas=_caller(parts.section("ebaas")),
@@ -136,6 +136,9 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
         warnings=parts.warnings(),
         files={each.name: hashlib.sha256(each.content).digest() for each in files},
     )
+    for part in parts:
+        part.release()
+    return config
 
 
 def _egress(said: Sequence[Any]) -> Egress:

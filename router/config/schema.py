@@ -219,8 +219,8 @@ class Reader:
         self.variables = variables
         self._guesses = guesses or Guesses()
         #: Every scalar that was read, and whether it may be shown to whoever sees the terminal:
-        #: each that reads it, by aliases, has to find it harmless.
-        self.harmless: dict[Scalar, bool] = {}
+        #: each that reads it, by aliases, has to find it harmless. None: nobody asks.
+        self.harmless: dict[Scalar, bool] | None = None
 
     def read(self, tree: Tree) -> dict[str, Any]:
         """The values by their keys; what is wrong is None, in a list too. A list is a tuple, and so
@@ -270,7 +270,8 @@ class Reader:
         return found
 
     def _judge(self, node: Scalar, harmless: bool) -> None:
-        self.harmless[node] = harmless and self.harmless.get(node, True)
+        if self.harmless is not None:
+            self.harmless[node] = harmless and self.harmless.get(node, True)
 
     def _scalar(self, node: Scalar, shape: Shape, path: str, *, resolve: bool = True) -> Any:
         """What a scalar means, or None and a problem."""
@@ -379,6 +380,7 @@ def legible_source(content: bytes, name: Name) -> Shown:
     """A file of a format, right or wrong: read once more, for what may be shown of it."""
     ignored = Problems("")
     reader = Reader(name, ignored, Variables({}, None), ignored)
+    reader.harmless = {}
     # Without a tree nothing is known but the format's own words.
     with contextlib.suppress(ConfigInvalid):
         reader.read(parse_document(content, "", ignored))

@@ -343,13 +343,6 @@ class Settings:
         "the address of the console: its page, its API, /metrics and /status",
     )
     ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
-    ops_token_file: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "a file with a token that may read there, as 'authorization: Bearer TOKEN'; each line is "
-        "one that is good",
-    )
     ops_tokens: Path | None = setting(
         parse_file,
         None,

@@ -204,7 +204,8 @@ def secrets(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / FILE).write_text(canary("file"))
     (folder / DOOR_FILE).write_text(canary("door-file") + "\n")
-    (folder / OPS_FILE).write_text(canary("ops-token") + "\n")
+    token = f"{{name: ops, token: {canary('ops-token')}, may: read}}"
+    (folder / OPS_FILE).write_text(f"tokens: [{token}]")
     return folder
 
 
@@ -292,7 +293,7 @@ class Running:
             "ops_port": self._ops_port,
             "store": folder / "store.db",
             "secrets_dir": secrets,
-            "ops_token_file": secrets / OPS_FILE,
+            "ops_tokens": secrets / OPS_FILE,
             "path": f"/callback/{canary('segment')}",
             "log_format": format,
         }

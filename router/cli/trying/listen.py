@@ -28,8 +28,8 @@ from router.cli.remote import (
     Remote,
     add_own,
     add_remote,
-    ops_token,
     ops_url,
+    read_token,
     shaped,
 )
 from router.cli.trust import context_of, trust
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from router.cli.history.stories import match_told
 
     url = ops_url(args)
-    remote = Remote(url, ops_token(args), context_of(url, args))
+    remote = Remote(url, read_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit
