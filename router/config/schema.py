@@ -151,12 +151,13 @@ class Format:
 
     shape: Shape
     validator: Any
-    #: Of one route: of ten thousand, each is judged by itself, so that others have their turns.
+    #: Of one route, where the format has any: of ten thousand, each is judged by itself, so that
+    #: other threads have their turns.
     route: Any
 
     def is_valid(self, data: Any) -> bool:
         routes = data.get("routes") if isinstance(data, dict) else None
-        if not isinstance(routes, list) or len(routes) < 100:
+        if self.route is None or not isinstance(routes, list) or len(routes) < 100:
             return bool(self.validator.is_valid(data))
         each = all(map(self.route.is_valid, gently(routes)))
         return each and bool(self.validator.is_valid({**data, "routes": routes[:1]}))

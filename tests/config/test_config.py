@@ -36,8 +36,8 @@ from router import config
 from router.config.document import MAX_SIZE, reading, syntax
 from router.config.loading import Caller, Config
 from router.config.patterns import redundant
+from router.config.schema import Name, legible_source
 from router.config.schema import document as schema_of
-from router.config.schema import legible_source
 from router.contract.schedule import PLATFORM, Schedule
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import Event
@@ -721,6 +721,37 @@ def test_editor_schema_describes_every_key() -> None:
                     check(each)
 
     check(schema_of("routes"))
+
+
+#: The keywords that say what a list or a mapping is; those in `WORDED` have words of their own.
+WORDED = {"type", "additionalProperties", "required", "minItems", "minProperties"}
+FORM = {"properties", "items", "propertyNames", "definitions", "title", "description", "default"}
+
+
+def test_every_rule_of_a_schema_has_words() -> None:
+    """A list or a mapping that breaks a rule is never refused by jsonschema-rs in silence: the
+    loader knows the keyword, or `x-says` has its words. A tests file's cases have theirs in
+    cases.py."""
+    formats: list[Name] = ["routes", "routes.common", "routes.team", "routes.test", "tokens"]
+    unworded = {
+        (name, keyword)
+        for name in formats
+        for schema in mappings_and_lists(schema_of(name))
+        for keyword in schema.keys() - WORDED - FORM - schema.get("x-says", {}).keys()
+        if keyword[0] not in "$x"
+    }
+    assert unworded == {("routes.test", "anyOf"), ("routes.test", "oneOf")}
+
+
+def mappings_and_lists(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        if schema.get("type") in ("object", "array"):
+            yield schema
+        for each in schema.values():
+            yield from mappings_and_lists(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from mappings_and_lists(each)
 
 
 def test_editor_schema_accepts_what_loads() -> None:
