@@ -1,4 +1,4 @@
-"""`config`: what is in force, with every default filled in and no secret shown."""
+"""`check --print`: what is in force, with every default filled in and no secret shown."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def _where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def shown(tmp_path: Path, text: str, *options: str) -> str:
-    """What `config` prints for this text as routes.yaml."""
+    """What `check --print` prints for this text as routes.yaml."""
     path = tmp_path / "routes.yaml"
     path.write_text(text, encoding="utf-8")
-    result = ran("config", path.name, *options)
+    result = ran("check", "--print", path.name, *options)
     assert (result.code, result.err) == (0, "")
     return result.out
 
@@ -231,7 +231,7 @@ def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:
     """Its problems are messages, exit code 1, and there is no result."""
     path = tmp_path / "routes.yaml"
     path.write_text(SMALL.replace("[ledger]", "[ledgr]"))
-    result = ran("config", path.name)
+    result = ran("check", "--print", path.name)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("routes.yaml:5:")
 
@@ -263,3 +263,13 @@ def test_a_key_of_three_parts_makes_no_fields() -> None:
     """An event of a key alone has the other fields only where the key has four parts."""
     assert Event.of({"event_key": "a.b.c"}) == Event("", "", "", "", "a.b.c", b"")
     assert Event.of({"event_key": "a.b.c.d"}) == Event("a", "b", "c", "d", "a.b.c.d", b"")
+
+
+@pytest.mark.parametrize(
+    "more", [("other.yaml",), ("--format", "github"), ("--format", "junit")], ids=str
+)
+def test_what_cannot_be_printed(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Two files are not one, and a CI system's format has no place for a configuration."""
+    result = ran("check", "--print", "routes.yaml", *more)
+    assert (result.code, result.out) == (2, "")
+    assert "--print" in result.err

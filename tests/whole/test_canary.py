@@ -226,7 +226,7 @@ def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]
     sample = path.with_name("event.json")
     sample.write_text(event(changes=[canary("changes")]).decode())
     yield ("check", str(path), *common, "--format", format)
-    yield ("config", str(path), *common, "--format", format)
+    yield ("check", "--print", str(path), *common, "--format", format)
     yield ("explain", "a.gs.cert.1", "--config", str(path), *common, "--format", format)
     yield ("explain", "--event", str(sample), "--config", str(path), *common)
 

@@ -18,7 +18,7 @@ from router.store import Database, NodeShape, node_shape
 HELP = Help(
     about="""Every process of every router that shares a store in PostgreSQL writes itself there
     once a second; a node with --workers is as many processes. Listed are where each takes
-    callbacks, its version, the hash of the configuration it runs (`config` prints that of a file),
+    callbacks, its version, the hash of its configuration (`check --print` prints that of a file),
     what it has done since its start, and its last trouble. One that was silent for 10 s is gone:
     it crashed, or is cut off from the database; its row goes after 10 minutes. One that was
     stopped leaves no row. With --url a router is asked, which tells its own processes where it
