@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from router.config.schema import Name, Shape, document, format_of
+from router.config.schema import Name, Shape, document, shape_of
 from router.config.values import expected
 
 ROOT = Path(__file__).parents[1]
@@ -25,9 +25,9 @@ Where a type says *or a list*, a single value needs no brackets. A target has ev
 
 
 def page() -> str:
-    shape = format_of("routes").shape
-    share = format_of("routes.common").shape.keys["share"]
-    owner = format_of("routes.team").shape.keys["owner"]
+    shape = shape_of("routes")
+    share = shape_of("routes.common").keys["share"]
+    owner = shape_of("routes.team").keys["owner"]
     return "\n".join(
         [
             HEAD,
@@ -55,7 +55,7 @@ def _below(shape: Shape, path: str) -> Iterator[str]:
 
 def _without_policy(target: Shape) -> Shape:
     """A target without the keys that are in `defaults` already."""
-    policy = format_of("routes").shape.keys["defaults"].keys
+    policy = shape_of("routes").keys["defaults"].keys
     own = {key: each for key, each in target.keys.items() if key not in policy}
     return Shape(target.schema, fixed=target.fixed, keys=own)
 

@@ -124,7 +124,7 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
     targets = _targets(parts, egress)
     warn(parts, routes, targets)
-    shape, said = parts.common.reader.format.shape, parts.common.said
+    shape, said = parts.common.reader.shape, parts.common.said
     config = Config(
         version=said["version"],
         unmatched=said.get("unmatched", shape.default("unmatched")),
@@ -191,7 +191,7 @@ def _breaker(said: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy
     """`true` has all as it is by default."""
     if said is None or said is False:
         return None
-    shape = part.reader.format.shape.at(("targets", "", "breaker"))
+    shape = part.reader.shape.at(("targets", "", "breaker"))
     assert shape is not None
     return BreakerPolicy(**shape.filled({} if said is True else said))
 

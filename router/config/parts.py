@@ -122,7 +122,7 @@ class Parts:
 
     def section(self, name: str) -> dict[str, Any]:
         """A section of what is everybody's, with its defaults."""
-        shape = self.common.reader.format.shape.keys[name]
+        shape = self.common.reader.shape.keys[name]
         return shape.filled(self.common.said.get(name) or {})
 
     def stop(self) -> ConfigInvalid:

@@ -145,37 +145,47 @@ def _parsed(shape: Shape, value: Any) -> Any:
     return shape.parse(text, Scalar("", text))
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A sort of file: its shape, and what judges its form."""
+@cache
+def shape_of(name: Name) -> Shape:
+    schema = document(name)
+    return _compiled(schema, schema["definitions"])
 
-    shape: Shape
-    validator: Any
-    #: Of one route, where the format has any: of ten thousand, each is judged by itself, so that
-    #: other threads have their turns.
-    route: Any
 
-    def is_valid(self, data: Any) -> bool:
-        routes = data.get("routes") if isinstance(data, dict) else None
-        if self.route is None or not isinstance(routes, list) or len(routes) < 100:
-            return bool(self.validator.is_valid(data))
-        each = all(map(self.route.is_valid, gently(routes)))
-        return each and bool(self.validator.is_valid({**data, "routes": routes[:1]}))
+class _Validator:
+    """Judges a file's form: routes and targets one by one, since one call for 10,000 faulty ones
+    holds every other thread for 1.5 s, and takes 100 MB."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._whole = jsonschema_rs.validator_for(schema)
+        head = {key: schema[key] for key in ("$schema", "definitions")}
+        self._each = {
+            key: jsonschema_rs.validator_for({**head, "$ref": f"#/definitions/{name}"})
+            for key, name in (("routes", "route"), ("targets", "target"))
+            if key in schema["properties"]
+        }
+
+    def errors(self, data: Any) -> Iterator[tuple[Path, Any]]:
+        """Each error, and the path of the part that it is in."""
+        rest, pieces = data, {}
+        if isinstance(data, dict):
+            rest, pieces = dict(data), self._each
+        for key, validator in pieces.items():
+            parts: list[tuple[str | int, Any]] = []
+            if isinstance(found := data.get(key), list):
+                parts, rest[key] = [*enumerate(found)], found[:1]
+            elif isinstance(found, dict):
+                parts = [*found.items()]
+                rest[key] = dict(parts[:1])
+            for step, part in gently(parts):
+                if not validator.is_valid(part):
+                    yield from (((key, step), each) for each in validator.iter_errors(part))
+        if not self._whole.is_valid(rest):
+            yield from (((), each) for each in self._whole.iter_errors(rest))
 
 
 @cache
-def format_of(name: Name) -> Format:
-    schema = document(name)
-    definitions = schema["definitions"]
-    route = {"$schema": schema["$schema"], "definitions": definitions, "$ref": _ROUTE}
-    return Format(
-        _compiled(schema, definitions),
-        jsonschema_rs.validator_for(schema),
-        jsonschema_rs.validator_for(route) if "route" in definitions else None,
-    )
-
-
-_ROUTE = "#/definitions/route"
+def _validator_of(name: Name) -> _Validator:
+    return _Validator(document(name))
 
 
 def _compiled(schema: Schema, definitions: Schema) -> Shape:
@@ -214,7 +224,8 @@ class Reader:
         warnings: Problems,
         guesses: Guesses | None = None,
     ) -> None:
-        self.format = format_of(name)
+        self.shape = shape_of(name)
+        self._validator = _validator_of(name)
         self.problems = problems
         self.warnings = warnings
         self.variables = variables
@@ -226,9 +237,10 @@ class Reader:
     def read(self, tree: Tree) -> dict[str, Any]:
         """The values by their keys; what is wrong is None, in a list too. A list is a tuple, and so
         is a single value where a list may be."""
-        if not self.format.is_valid(data := plain(tree.root)):
-            self._report_form(tree, data)
-        read = self._value(tree.root, self.format.shape, "")
+        for start, error in self._validator.errors(plain(tree.root)):
+            for each in _single(error):
+                self._report_form(tree, start, each)
+        read = self._value(tree.root, self.shape, "")
         return read if isinstance(read, dict) else {}
 
     def likely(self, word: str, names: Collection[str]) -> str | None:
@@ -313,16 +325,11 @@ class Reader:
     # What is wrong with a file's form. A scalar is left to its parser, which has the last word: a
     # variable stands for more than a pattern knows.
 
-    def _report_form(self, tree: Tree, data: Any) -> None:
-        for error in self.format.validator.iter_errors(data):
-            for each in _single(error):
-                self._report_error(tree, each)
-
-    def _report_error(self, tree: Tree, error: Any) -> None:
-        path, keyword = list(error.instance_path), _keyword(error)
+    def _report_form(self, tree: Tree, start: Path, error: Any) -> None:
+        path, keyword = [*start, *error.instance_path], _keyword(error)
         if keyword == "propertyNames":
             return
-        shape, node = self.format.shape.at(path), tree.at(path)
+        shape, node = self.shape.at(path), tree.at(path)
         if shape is None or (isinstance(node, Scalar) and shape.leaf):
             return
         where = path_of(path)
@@ -386,4 +393,4 @@ def legible_source(content: bytes, name: Name) -> Shown:
     with contextlib.suppress(ConfigInvalid):
         reader.read(parse_document(content, "", ignored))
     harmless = (node for node, may in reader.harmless.items() if may)
-    return Shown(lines(content), {*reader.format.shape.words()}, harmless)
+    return Shown(lines(content), {*reader.shape.words()}, harmless)
