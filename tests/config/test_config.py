@@ -386,6 +386,8 @@ def test_defaults() -> None:
     target = loaded.table.targets["ledger"]
     assert (loaded.unmatched, loaded.ebaas, loaded.queue) == ("reject", Caller(), PLATFORM)
     assert target == Target("ledger", "http://127.0.0.1:9002/callback")
+    with_breaker = parse(document({"breaker": True})).table.targets["ledger"]
+    assert with_breaker.breaker == BreakerPolicy()
 
 
 def test_every_key() -> None:
