@@ -23,10 +23,9 @@ test: dev-environment ## set up and run the tests
 test-long: dev-environment ## what make test does in small, in full
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
-		tests/transport/test_engine_agreement.py tests/store/test_known.py \
+		tests/transport/test_engine_agreement.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
-		tests/delivery/test_happenings.py::test_workers_tell_it_once \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
 		tests/process/test_starting.py tests/archive/test_trace.py::test_a_kill_at_any_moment_leaves_what_can_be_traced \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
@@ -140,12 +139,9 @@ crash-points: dev-environment ## the router killed before each of its commits, s
 	@scripts/strace -V >/dev/null
 	@CRASH_POINTS=all $(python) -m pytest tests/store/test_crash.py $(ARGS)
 
-.PHONY: loris overload soak soak-short container
+.PHONY: loris soak soak-short container
 loris: dev-environment ## 2,000 slow callers at a time, and honest ones among them
 	@LORIS=2000 $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/web/test_loris.py
-
-overload: dev-environment ## what the router still does at five times its capacity
-	@$(python) -m bench.overload $(ARGS)
 
 soak: dev-environment ## mixed load for half an hour, and whether anything grows; ARGS="--minutes 5"
 	@$(python) -m bench.soak $(ARGS)
@@ -208,35 +204,16 @@ torture: dev-environment ## random bytes from callers and targets, and payload f
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
 
-.PHONY: bench tails growth hung flapping profile access-cost
+.PHONY: bench growth profile
 
 bench: dev-environment ## the router, compiled too, beside nginx with Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
 	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
 
-tails: dev-environment ## how long the slowest events take, and what they waited for; ARGS="quiet reloads"
-	@scripts/bench-tools
-	@$(python) -m bench.tails $(if $(QUICK),--quick) $(ARGS)
-
-growth: dev-environment ## how the cost of an event grows; figures, and curves in docs/bench/
+growth: dev-environment ## how the cost of an event grows
 	@scripts/bench-tools
 	@$(python) -m bench.growth $(if $(QUICK),--quick) $(ARGS)
-
-hung: dev-environment ## what one hung target does to the latencies of the others
-	@scripts/bench-tools
-	@$(python) -m bench.hung $(if $(QUICK),--quick) $(ARGS)
-
-access-cost: dev-environment ## what it costs to decide who may come in, and to refuse
-	@$(python) -m bench.access
-
-flapping: dev-environment ## what a target that flaps does to the others, with and without a breaker
-	@scripts/bench-tools
-	@$(python) -m bench.flapping $(if $(QUICK),--quick) $(ARGS)
 
 profile: dev-environment ## what each hop of an event's path costs
 	@scripts/bench-tools
 	@$(python) -m bench.profile $(ARGS)
-
-bench-store: dev-environment ## what an event costs with each store, and what two nodes do; ARGS="EVENTS ROUNDS"
-	@scripts/postgresql >/dev/null
-	@$(python) -m bench.stores $(ARGS)

@@ -48,7 +48,6 @@ MODULES = (
     "net/http/response",
     "net/timer",
     "routing/target",
-    "store/sqlite/known",
     "store/sqlite/reading",
     "store/sqlite/__init__",
     "telemetry/log/__init__",

@@ -10,34 +10,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 SOURCE = Path(__file__).with_name("arrivals.c")
 PROGRAM = Path(__file__).parent.parent / ".tools" / "arrivals"
 
-#: How many of the slowest events are told of.
-WORST = 10
-
 #: The key of events that every target of the bench gets.
 KEY = "a.gs.cert.1"
-
-
-class Answered(NamedTuple):
-    """One event that was answered `000`."""
-
-    #: When it was due; Unix time, in seconds.
-    due: float
-    #: How long after that the generator noticed it, and it was answered; in milliseconds.
-    late: float
-    latency: float
-
-    @property
-    def ended(self) -> float:
-        return self.due + self.latency / 1000
 
 
 @dataclass(frozen=True)
@@ -49,15 +31,9 @@ class Latency:
     median: float
     p90: float
     p99: float
-    p999: float
     most: float
-    #: The slowest one, the slowest that was not in hand at the same time as that, and so on.
-    worst: tuple[Answered, ...]
     #: How late the generator noticed events: it sends them then, if a connection is free.
     late_p99: float
-    late_most: float
-    #: The part of its core that the generator took.
-    cpu: float
 
 
 def arrivals(
@@ -67,20 +43,9 @@ def arrivals(
     count, and not those before that it is warming up."""
     parts = urlsplit(url)
     where = (parts.hostname or "", str(parts.port or 80), parts.path)
-    ran = subprocess.run(
-        [
-            "taskset",
-            "-c",
-            str(core),
-            program(),
-            *where,
-            key,
-            *map(str, (per_second, warm, seconds)),
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
+    rate = map(str, (per_second, warm, seconds))
+    command = ["taskset", "-c", str(core), str(program()), *where, key, *rate]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return read(ran.stdout)
 
 
@@ -100,42 +65,20 @@ def program() -> Path:
 def read(said: str) -> Latency:
     """What the generator said: its failures and its share of a core, then a line an event."""
     first, *lines = said.splitlines()
-    failures, cpu = first.split()
-    events = []
-    for line in lines:
-        due, late, latency = map(float, line.split())
-        events.append(Answered(due, late * 1000, latency * 1000))
-    return summed_up(events, int(failures), float(cpu))
-
-
-def summed_up(events: Sequence[Answered], failures: int, cpu: float) -> Latency:
-    slowest_last = sorted(events, key=lambda event: event.latency)
-    latencies = [event.latency for event in slowest_last]
-    lates = sorted(event.late for event in events)
+    failures, _ = first.split()
+    # When each was due, how late the generator noticed it, and its latency, in seconds.
+    events = [[float(word) * 1000 for word in line.split()] for line in lines]
+    latencies = sorted(latency for _, _, latency in events)
+    lates = sorted(late for _, late, _ in events)
     return Latency(
         len(events),
-        failures,
+        int(failures),
         median=percentile(0.5, latencies),
         p90=percentile(0.9, latencies),
         p99=percentile(0.99, latencies),
-        p999=percentile(0.999, latencies),
         most=percentile(1.0, latencies),
-        worst=tuple(apart(reversed(slowest_last), WORST)),
         late_p99=percentile(0.99, lates),
-        late_most=percentile(1.0, lates),
-        cpu=cpu,
     )
-
-
-def apart(slowest: Iterable[Answered], most: int) -> list[Answered]:
-    """The first ones of which no two were in hand at a time: those have waited for the same."""
-    found: list[Answered] = []
-    for event in slowest:
-        if len(found) == most:
-            break
-        if all(event.ended < each.due or each.ended < event.due for each in found):
-            found.append(event)
-    return found
 
 
 def percentile(share: float, ordered: Sequence[float]) -> float:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from bench.arrivals import arrivals
 from bench.compiled import compiled_tree
 from bench.processes import (
     HERE,
-    LEAN,
     NGINX,
     NODE,
     OBVIOUS,
@@ -57,7 +55,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--no-compiled", action="store_true", help="leave the compiled router out")
-    parser.add_argument("--out", type=Path, help="write the figures here too, as JSON")
     args = parser.parse_args()
     rounds, seconds = (2, 2) if args.quick else (args.rounds, args.seconds)
     print(machine(), file=sys.stderr)
@@ -71,8 +68,6 @@ def main() -> int:
         waits = {} if args.quick else opened(started, runs, seconds)
     if waits:
         print("", waits_table(waits), sep="\n")
-    if args.out is not None:
-        args.out.write_text(json.dumps({"closed": runs, "open": waits}, indent=1))
     # What the others fail at is shown, and is not this project's matter.
     failed = sum(run["failures"] for name in (COMPILED, PURE) for run in runs.get(name, ()))
     return 1 if failed else 0
@@ -83,7 +78,7 @@ def peers(*, with_compiled: bool) -> list[Peer]:
     absence from the table shows."""
     compiled = [router(COMPILED, folder=compiled_tree())] if with_compiled else []
     node = [NODE] if (HERE / "node" / "node_modules").is_dir() else []
-    return [*compiled, router(PURE), NGINX, LEAN, *node, OBVIOUS]
+    return [*compiled, router(PURE), NGINX, *node, OBVIOUS]
 
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -146,38 +141,16 @@ def running(
         yield started
 
 
-@contextlib.contextmanager
-def beside_a_bad_one(bad: Mapping[str, Any], match: str, **top: Any) -> Iterator[str]:
-    """A router with three targets that acknowledge at once, and a `bad` one that events of `match`
-    require; its URL. `top` is what its routes.yaml has besides."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        scene = Scene(Path(folder), [free_port() for _ in range(TARGETS)], ROUTES)
-        scene.write()
-        path = scene.folder / "routes.yaml"
-        table = {**json.loads(path.read_text()), **top}
-        table["targets"]["bad"] = dict(bad)
-        table["routes"].append({"name": "bad", "match": match, "required": ["bad"]})
-        path.write_text(json.dumps(table))
-        stack.enter_context(precedence())
-        stack.callback(start_targets(scene, WRK_CORE).stop)
-        started = start(router(PURE), scene, CORE)
-        stack.callback(started.stop)
-        warm(started)
-        yield started.url
-
-
 def warm(each: Started) -> None:
     """Let it make its connections and compile what it compiles; no figure comes of it."""
     wrk(each.url, CONNECTIONS, 1, WRK_CORE)
     each.rest()
 
 
-def measured(
-    each: Started, connections: int, seconds: int, changes: int = 2, kinds: int = 1
-) -> dict[str, Any]:
+def measured(each: Started, connections: int, seconds: int, changes: int = 2) -> dict[str, Any]:
     """One run: what it cost, and how it went."""
     before = each.cpu_seconds
-    load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes, kinds)
+    load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
     spent = each.cpu_seconds - before
     each.rest()
     good = load.events - load.failures

@@ -1,9 +1,8 @@
 """How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
 
 CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise, and
-the memory that it has after that: a table on stdout, and curves in docs/bench/. All that a curve
-compares, its points and both routers and nginx + Lua at each, run side by side, and their runs are
-interleaved: a busy moment hits all alike. Figures are medians over the rounds.
+the memory that it has after that, as a table. All points of a curve, with both routers and nginx +
+Lua at each, run side by side, and their runs are interleaved. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,21 +31,17 @@ from bench.compare import (
     measured,
 )
 from bench.compiled import compiled_tree
-from bench.curve import svg
-from bench.idle import idle_callers
 from bench.processes import (
     NGINX,
     Peer,
     Scene,
     Started,
+    free_port,
     precedence,
     router,
     start,
     start_targets,
 )
-from bench.spread import Spread, free_ports
-
-OUT = Path(__file__).parent.parent / "docs" / "bench"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,26 +55,17 @@ class Point:
     changes: int = 2
     #: Events that arrive in a second, answered or not; 0: as many as the callers get answered.
     rate: int = 0
-    #: Targets over which events are spread, three for each; 0: every event has all targets.
-    spread: int = 0
-    #: Callers that have had a reply and keep their connections.
-    idle: int = 0
     unsettled: int = 0
-    options: Sequence[str] = ()
     #: Whether nginx is measured beside the routers.
     nginx: bool = True
-    #: Which cores they may use, all together.
-    cores: Sequence[int] = (CORE,)
 
     def scene(self, folder: Path) -> Scene:
-        if self.spread:
-            return Spread(folder, free_ports(1), self.spread)
-        return Scene(folder, free_ports(self.targets), self.routes)
+        return Scene(folder, [free_port() for _ in range(self.targets)], self.routes)
 
     def peers(self, compiled: Path | None) -> list[Peer]:
         routers = {PURE: None} if compiled is None else {COMPILED: compiled, PURE: None}
         peers = [
-            router(name, *self.options, unsettled=self.unsettled, folder=folder)
+            router(name, unsettled=self.unsettled, folder=folder)
             for name, folder in routers.items()
         ]
         return [*peers, NGINX] if self.nginx else peers
@@ -89,7 +75,7 @@ class Point:
         if self.rate:
             return arriving(each, self.rate, seconds)
         for length in (1, seconds):
-            run = measured(each, self.connections, length, self.changes, max(1, self.spread))
+            run = measured(each, self.connections, length, self.changes)
         return run
 
 
@@ -108,19 +94,11 @@ class Figures:
 @dataclass(frozen=True)
 class Curve:
     title: str
-    across: str
     points: Sequence[Point]
-    up: str = "CPU µs per event"
-    #: What is drawn; None where it would be a flat line, or two points.
-    height: Callable[[Figures], float] | None = lambda figures: figures.micros
 
 
 #: The size of an event of the bench with two ids, and of each further one, in bytes.
 _LEAST, _ID = 174, 39
-
-
-#: What lets in as many as that, and lets them stay.
-_ROOM = ("--max-connections", "12000", "--keep-alive", "1h")
 
 
 def _ids(size: int) -> int:
@@ -131,67 +109,28 @@ def _ids(size: int) -> int:
 CURVES: Mapping[str, Curve] = {
     "routes": Curve(
         "Routes in the table",
-        "routes",
         # nginx looks at each in turn, and is left out where that takes seconds.
         [Point(n, routes=n, nginx=n <= 1_000) for n in (10, 1_000, 10_000, 100_000)],
     ),
-    "table": Curve(
-        "Targets in the table, three for each event",
-        "targets",
-        [Point(n, spread=n, nginx=False) for n in (3, 50, 500)],
-    ),
     "targets": Curve(
         "Targets of an event",
-        "targets",
         [Point(n, targets=n) for n in (1, 3, 10, 30, 100)],
-        "CPU µs per attempt",
-        lambda figures: figures.micros / figures.at,
     ),
     "body": Curve(
         "Size of an event",
-        "bytes",
         [Point(n, changes=_ids(n)) for n in (300, 3_000, 30_000, 300_000, 1 << 20)],
     ),
     "unsettled": Curve(
         "Unsettled events in the store",
-        "events",
         [Point(n, unsettled=n, nginx=False) for n in (0, 10_000, 1_000_000)],
-        height=None,
     ),
     "connections": Curve(
         "Callers at a time",
-        "connections",
         [Point(n, connections=n) for n in (1, 8, 32, 128)],
     ),
     "rate": Curve(
         "Events that arrive in a second",
-        "events/s",
         [Point(n, rate=n) for n in (300, 1_000, 3_000, 5_000)],
-    ),
-    "idle": Curve(
-        "Idle callers beside those that call",
-        "connections",
-        [Point(n, idle=n, options=_ROOM, nginx=False) for n in (0, 1_000, 10_000)],
-        "MB",
-        lambda figures: figures.megabytes,
-    ),
-    "workers": Curve(
-        "Workers",
-        "workers",
-        # Two are for two cores: at one they only take it from each other. On a machine with two
-        # wrk and the targets share the second with them, and with the one as well. Each worker has
-        # as many callers as the one.
-        [
-            Point(
-                n,
-                connections=n * CONNECTIONS,
-                options=("--workers", str(n)),
-                nginx=False,
-                cores=(CORE, WRK_CORE),
-            )
-            for n in (1, 2)
-        ],
-        height=None,
     ),
 }
 
@@ -216,7 +155,6 @@ def main() -> int:
         titles = itertools.chain([curve.title], itertools.repeat(""))
         for title, (peer, figures) in zip(titles, lines.items(), strict=False):
             print(f"| {title} | {peer} | {', '.join(map(str, figures))} |", flush=True)
-        draw(curve, lines, OUT / f"{name}.svg")
     return 1 if failures else 0
 
 
@@ -238,22 +176,15 @@ def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> t
     return lines, sum(run["failures"] for runs in in_rounds for run in runs)
 
 
-def draw(curve: Curve, lines: Lines, path: Path) -> None:
-    if curve.height is not None:
-        drawn = {peer: [(f.at, curve.height(f)) for f in line] for peer, line in lines.items()}
-        path.write_text(svg(curve.title, curve.across, curve.up, drawn))
-
-
 def _started(point: Point, compiled: Path | None, stack: ExitStack) -> list[Started]:
-    """What is compared at a point, with its targets and its idle callers."""
+    """What is compared at a point, with its targets."""
     scene = point.scene(Path(stack.enter_context(tempfile.TemporaryDirectory())))
     scene.write()
     stack.callback(start_targets(scene, WRK_CORE).stop)
     started = []
     for peer in point.peers(compiled):
-        each = start(peer, scene, *point.cores)
+        each = start(peer, scene, CORE)
         stack.callback(each.stop)
-        stack.enter_context(idle_callers(each.url, point.idle))
         started.append(each)
     return started
 

@@ -25,8 +25,7 @@ def nginx(template: str, folder: Path, port: int, target_ports: Sequence[int]) -
         "ROUTES": str(folder / "routes.json"),
         "LISTEN": "\n".join(f"        listen 127.0.0.1:{p} backlog=4096;" for p in target_ports),
         "UPSTREAMS": "\n".join(map(_upstream, target_ports)),
-        "LOCATIONS": "\n".join(_location(p, _HEADERS) for p in target_ports),
-        "LEAN_LOCATIONS": "\n".join(_location(p) for p in target_ports),
+        "LOCATIONS": "\n".join(map(_location, target_ports)),
     }
     path = folder / template
     path.write_text(string.Template((_TEMPLATES / template).read_text()).safe_substitute(words))
@@ -38,7 +37,7 @@ def _upstream(port: int) -> str:
     return f"    upstream to_{port} {{ {server} }}"
 
 
-def _location(port: int, headers: str = "") -> str:
+def _location(port: int) -> str:
     return f"""        location = /to/{port} {{
             internal;
             access_log off;
@@ -46,6 +45,6 @@ def _location(port: int, headers: str = "") -> str:
             proxy_http_version 1.1;
             proxy_pass_request_headers off;
             proxy_set_header Connection "";
-            proxy_set_header Content-Type application/json;{headers}
+            proxy_set_header Content-Type application/json;{_HEADERS}
             proxy_read_timeout 5s;
         }}"""

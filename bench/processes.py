@@ -87,35 +87,22 @@ class Started:
         port: int,
         *cores: int,
         folder: Path | None = None,
-        log: Path = Path(os.devnull),
     ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}/callback"
-        with log.open("wb") as stdout:
-            self._process = subprocess.Popen(
-                ["taskset", "-c", ",".join(map(str, cores)), *command],
-                env={**os.environ, **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                cwd=folder,
-            )
+        self._process = subprocess.Popen(
+            ["taskset", "-c", ",".join(map(str, cores)), *command],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+        )
         _await_port(name, port, self._process)
 
     @property
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree so far."""
         return sum(_cpu_of(pid) for pid in _tree(self._process.pid))
-
-    @property
-    def worker(self) -> int:
-        """The process that serves: the command's own, or the one that it has started for it."""
-        return _tree(self._process.pid)[-1]
-
-    @property
-    def waited_seconds(self) -> float:
-        """How long first threads of the tree, event loops mostly, were ready and another had the
-        core."""
-        return sum(_waited_by(pid) for pid in _tree(self._process.pid))
 
     @property
     def memory(self) -> int:
@@ -142,7 +129,7 @@ class Started:
         self._process.wait(PATIENCE)
 
 
-def router(name: str, *options: str, unsettled: int = 0, folder: Path | None = None) -> Peer:
+def router(name: str, *, unsettled: int = 0, folder: Path | None = None) -> Peer:
     """The router as shipped, all on: store, metrics, log, limits; the one of that folder."""
 
     def command(scene: Scene, port: int) -> list[str]:
@@ -152,7 +139,7 @@ def router(name: str, *options: str, unsettled: int = 0, folder: Path | None = N
             *(sys.executable, "-m", "router", "serve", "--port", str(port), "--log-format", "json"),
             *("--config", str(scene.folder / "routes.yaml"), "--store", str(store)),
             *("--store-max-rows", "10000000", "--store-max-bytes", "20GiB"),
-            *("--ops-port", "0" if "--workers" not in options else str(free_port()), *options),
+            *("--ops-port", "0"),
         ]
 
     return Peer(name, command, folder=folder)
@@ -163,11 +150,6 @@ def _nginx(template: str) -> Callable[[Scene, int], Sequence[str]]:
 
 
 NGINX = Peer("nginx + Lua", _nginx("nginx.conf"), "store, retries, metrics, archive")
-LEAN = Peer(
-    "nginx + lean Lua",
-    _nginx("lean.conf"),
-    "these, and routes, checks of the event, a request id, a log",
-)
 NODE = Peer(
     "Node.js",
     lambda scene, port: ["node", str(HERE / "node" / "server.mjs")],
@@ -255,10 +237,3 @@ def _cpu_of(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _waited_by(pid: int) -> float:
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0

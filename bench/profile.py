@@ -25,10 +25,10 @@ from types import FrameType
 from bench.compare import CONNECTIONS, CORE, ROUTES, TARGETS, WRK_CORE, machine
 from bench.processes import Scene, free_port, start_targets
 from bench.wrk import wrk
-from router import config
 from router.app import App
+from router.config import loading
 from router.config.settings import Settings, parse_archive
-from router.net import listen
+from router.net.listening import listen
 from router.process import running
 from router.process.server import Server
 from router.telemetry.log import Log
@@ -99,7 +99,7 @@ def main() -> int:
 
 def profile(scene: Scene, seconds: int, archive: str) -> str:
     """A table in Markdown: CPU µs per event, by hop."""
-    loaded = config.load(scene.folder / "routes.yaml", {}, None)
+    loaded = loading.load(scene.folder / "routes.yaml", {}, None)
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))

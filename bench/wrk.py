@@ -25,10 +25,8 @@ class Load:
     p99: float
 
 
-def wrk(
-    url: str, connections: int, seconds: int, core: int, changes: int = 2, kinds: int = 1
-) -> Load:
-    """Drive `url` for so long, with events of so many ids, which are of so many kinds in turn."""
+def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -> Load:
+    """Drive `url` for so long, with events of so many ids."""
     ran = subprocess.run(
         [
             *("taskset", "-c", str(core), "wrk", "--latency", "-t1", f"-c{connections}"),
@@ -37,7 +35,7 @@ def wrk(
         capture_output=True,
         check=True,
         text=True,
-        env={**os.environ, "CHANGES": str(changes), "KINDS": str(kinds)},
+        env={**os.environ, "CHANGES": str(changes)},
     )
     said = ran.stdout
     events = int(_found(r"(\d+) requests in", said))

@@ -16,31 +16,45 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive import Archive, Shelf
-from router.config import Config, Look, Reload, Settings, Source, Standing, archive_folder
+from router.archive.shelf import Shelf
+from router.archive.writer import Archive
+from router.config.loading import Config, Look, Source
+from router.config.reload import Reload, Standing
+from router.config.settings import Settings, archive_folder
 from router.contract.intake import Intake
-from router.delivery import (
-    Forwarder,
-    Happenings,
-    InForce,
-    Memory,
-    Observer,
-    OwnEvents,
-    Pausing,
-    Queue,
-    Sender,
-    TracedSender,
-)
-from router.model import ConfigInvalid, RouterError, closed, is_exposed, may, there
-from router.net import Access, Networks, Tokens, is_loopback
-from router.ops import Heartbeat, Identity, Report, answers_of, described, report_of
-from router.routing import RouteTable
-from router.store import Node, Store, StoreFailed, StoreLimits, kind_of, open_store, opened
+from router.delivery.forwarder import Forwarder
+from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.memory import Memory
+from router.delivery.observer import Observer
+from router.delivery.pausing import Pausing
+from router.delivery.queue import Queue
+from router.delivery.rules import InForce
+from router.delivery.target.sender import Sender
+from router.delivery.traced import TracedSender
+from router.model.errors import ConfigInvalid, RouterError
+from router.model.files import closed, may, there
+from router.model.secret import is_exposed
+from router.net.access import Access, Tokens
+from router.net.networks import Networks, is_loopback
+from router.ops.heartbeat import Heartbeat, Identity, described
+from router.ops.insight import Insight
+from router.ops.report import Report, report_of
+from router.routing.table import RouteTable
+from router.store.nodes import Node
+from router.store.opening import kind_of, open_store, opened
+from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
-from router.telemetry import NO_TRACES, Log, Metrics, Tracing, Watchdog, lasting, tracing_by
-from router.transport import Engine
+from router.telemetry.beside import lasting
+from router.telemetry.lag import Watchdog
+from router.telemetry.log import Log
+from router.telemetry.metrics import Metrics
+from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
+from router.transport.engine import Engine
 from router.transport.native import NativePool
-from router.web import Callbacks, Probes, Refusals, Straight, routes
+from router.web.callbacks import Callbacks
+from router.web.paths import Refusals, Straight, routes
+from router.web.probes import Probes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
@@ -129,8 +143,8 @@ class App(Starlette):
             log,
             self.metrics,
         )
-        #: What this process answers to whoever owns the ops port.
-        self.answers = answers_of(
+        #: What the ops port reads of this process.
+        self.insight = Insight(
             self.report,
             self._describe,
             self.reload.standing,
@@ -176,7 +190,7 @@ class App(Starlette):
         return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
 
     def report(self) -> Report:
-        """What this process reports to whoever owns the ops port."""
+        """What the ops port reports of this process."""
         ready, lag = self._probes.ready, self._watchdog.worst
         store = kind_of(self._settings.store)
         return report_of(self.metrics, self.reload.standing, ready=ready, store=store, lag=lag)
@@ -211,7 +225,7 @@ class App(Starlette):
         folder = archive_folder(settings.archive, settings.store)
         if folder is None:
             return None
-        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep, settings.workers)
+        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep)
         return Archive(shelf, self._unarchived, bodies=settings.archive_bodies)
 
     def _unarchived(self, count: int, why: str) -> None:

@@ -12,9 +12,9 @@ from starlette.middleware import Middleware
 from starlette.types import Message, Receive, Scope, Send
 
 from router.app import App
-from router.config import SETTINGS, Settings
-from router.model import RouterError
-from router.telemetry import Log
+from router.config.settings import SETTINGS, Settings
+from router.model.errors import RouterError
+from router.telemetry.log import Log
 
 
 class _Hosted(App):

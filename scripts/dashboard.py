@@ -147,7 +147,7 @@ IS_IT_WELL = [
             "connections": part("connections_open", "connections_limit"),
             "store": f"max({of('store_fullness_ratio')})",
             "event loop": rate("job", "loop_lag_seconds_sum")
-            + f" / sum by (job) ({of('processes')})",
+            + f" / sum by (job) ({of('build_info')})",
         },
     ),
     table(
@@ -241,7 +241,7 @@ _INFO = f"ebaas_router:target_info{{{JOB}"
 
 VARIABLES: list[Json] = [
     {"name": "datasource", "type": "datasource", "query": "prometheus"},
-    variable("job", "label_values(ebaas_router_processes, job)"),
+    variable("job", "label_values(ebaas_router_build_info, job)"),
     variable("owner", f"label_values({_INFO}}}, owner)", many=True),
     variable("target", f'label_values({_INFO}, owner=~"$owner"}}, target)', many=True),
 ]

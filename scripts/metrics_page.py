@@ -16,15 +16,13 @@ Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a tes
 stale. What to ask of them is in [ops.md](ops.md), what to do about alerts in
 [alerts.md](alerts.md).
 
-`/metrics` on the ops port is for the whole service: with several workers their counters and
-histograms are summed, those of workers that died included, and each gauge says below how several
-become one. Every series is there from the start at 0, for every target of the configuration in
-force; where one may be absent its meaning says so. When a reload removes a target its series go;
-what still happens to it, an attempt in flight or a dead letter in the store, is counted for the
-target `{REMOVED}`. No label ever has anything of an event in it.
+Every series is there from the start at 0, for every target of the configuration in force; where one
+may be absent its meaning says so. When a reload removes a target its series go; what still happens
+to it, an attempt in flight or a dead letter in the store, is counted for the target `{REMOVED}`. No
+label ever has anything of an event in it.
 """
 
-COLUMNS = ("name", "kind", "labels", "of several", "meaning")
+COLUMNS = ("name", "kind", "labels", "meaning")
 
 
 def page() -> str:
@@ -47,11 +45,9 @@ def _section(title: str, metrics: Mapping[str, Metric], labels: tuple[str, ...])
 def _row(metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
     if metric.label is not None:
         labels = (*labels, metric.label.name)
-    several: str = metric.merge
     if metric.kind == "info":
-        labels, several = (*labels, "what it says"), "each that differs"
-    named = ", ".join(labels)
-    return f"`{metric.full_name}`", metric.kind, named, several, metric.help
+        labels = (*labels, "what it says")
+    return f"`{metric.full_name}`", metric.kind, ", ".join(labels), metric.help
 
 
 def _labels(metrics: Iterable[Metric]) -> list[str]:

@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
-from bench.engine import REQUEST, Answering
 from router.app import App
 from router.config.loading import Config, parse
 from router.config.settings import Settings
@@ -30,7 +30,28 @@ from router.process.server import Server
 from router.telemetry.log import Log
 
 WARM, WATCHED, TARGETS = 5, 7, 3
+
+BODY = (
+    b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
+    b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
+)
+REQUEST = (
+    b"POST /callback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+)
+ANSWER = b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"code":"000"}'
+
 ROUTER = str(Path(__file__).parent.parent / "router") + "/"
+
+
+class Answering(asyncio.Protocol):
+    """Acknowledges whatever comes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.write(ANSWER)
 
 
 class Walk:
@@ -88,7 +109,7 @@ def walks_of(folder: Path) -> list[Walk]:
         caller[1].close()
         for target in targets:
             target.close()
-        serving.stop_now()
+        serving.stop()
 
     run(serving, then=drive)
     return walks

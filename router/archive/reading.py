@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from router.archive.segments import Segment, found
-from router.telemetry import stamp
+from router.telemetry.log.lines import stamp
 
 #: Where a line has its time, and what comes before that.
 _TIME, _BEFORE = slice(9, 33), b'{"time":"'

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from router.archive.zstd import expanded
-from router.model import why_not
+from router.model.files import why_not
 
 _NAME = re.compile(r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?([0-9a-f]{8})\.jsonl(\.zst)?")
 

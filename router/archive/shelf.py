@@ -30,18 +30,15 @@ class Shelf:
         folder: Path,
         max_bytes: int,
         keep: float,
-        processes: int = 1,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`max_bytes` and `keep`, in seconds, bound what all processes together leave."""
         self._folder = folder
         self._now = now
-        #: Called again and again while a segment is finished.
-        self.between: Callable[[], object] = lambda: None
         self._keep = keep
-        self._full = max(LEAST_BYTES, min(FULL, max_bytes // (4 * processes)))
+        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 4))
         #: What finished ones may take up: the others' growth is theirs.
-        self._room = max_bytes - processes * self._full
+        self._room = max_bytes - self._full
         #: The segment that is written to; -1 where there is none.
         self._fd = -1
         self._segment: Segment
@@ -143,7 +140,7 @@ class Shelf:
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(fd, "wb") as file, path.open("rb") as text:
-                    compress(text, file, self.between)
+                    compress(text, file)
                 part.rename(name)
             except OSError:
                 part.unlink(missing_ok=True)

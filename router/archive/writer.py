@@ -11,17 +11,11 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from router.archive.shelf import Shelf
-from router.net import make_way, stay_behind
-from router.telemetry import Fields, Level, Lines, with_payload
+from router.telemetry.log.console import Fields, Level
+from router.telemetry.log.lines import Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND: Final = 32 * 1024 * 1024
-
-#: From how much on that waits the thread does not make way between batches, in bytes: what waits
-#: for long is in no cache any more, which would cost an event beside a busy loop 4 µs. And from how
-#: much on it does not while it finishes a segment, when nothing is written: else lines are lost.
-_MUCH: Final = 256 * 1024
-_TOO_MUCH: Final = ARCHIVE_BOUND // 4
 
 #: What a line takes besides its event's body, about; for the bound.
 _LINE: Final = 1536
@@ -73,7 +67,6 @@ class Archive:
     ) -> None:
         """`tell` is called by the thread that writes: so many lines were lost, and why."""
         self._shelf = shelf
-        shelf.between = self._between
         self._tell = tell
         self._bodies = bodies
         self._clock = clock
@@ -135,7 +128,6 @@ class Archive:
             self._writing.join(timeout)
 
     def _run(self) -> None:
-        stay_behind()  # to finish a segment takes 25 ms of a core
         self._tidy()
         tidied = time.monotonic()
         while not (self._closing.is_set() and not self._waiting):
@@ -151,16 +143,9 @@ class Archive:
         self._shelf.close()
 
     def _write(self, count: int) -> None:
-        """So many of the lines that wait. The loop gets its core after each batch, unless much
-        waits."""
+        """Write so many of the lines that wait."""
         while count:
             count -= self._write_batch(count)
-            if count and self._put - self._taken < _MUCH:
-                make_way()
-
-    def _between(self) -> None:
-        if self._put - self._taken < _TOO_MUCH:
-            make_way()
 
     def _write_batch(self, count: int) -> int:
         """A batch of so many lines at most: all of it, or nothing. How many they were."""

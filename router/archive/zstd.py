@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
@@ -22,12 +21,11 @@ _PIECE = 64 * 1024
 _PART = 256 * 1024
 
 
-def compress(text: IO[bytes], into: IO[bytes], between: Callable[[], object]) -> None:
-    """All that `text` has; `between` is called after each piece. Raises OSError."""
+def compress(text: IO[bytes], into: IO[bytes]) -> None:
+    """All that `text` has. Raises OSError."""
     compressor = zstd.ZstdCompressor(_LEVEL)
     while piece := text.read(_PIECE):
         into.write(compressor.compress(piece))
-        between()
     into.write(compressor.flush())
 
 

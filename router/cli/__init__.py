@@ -25,7 +25,8 @@ from router.cli.options import (
     nearest_of,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
-from router.model import RouterError, SettingInvalid, why_not
+from router.model.errors import RouterError, SettingInvalid
+from router.model.files import why_not
 
 #: Each command's module, below this package, and its line in the list.
 COMMANDS = {
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return BAD
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
-        from router.telemetry import place_of
+        from router.telemetry.log.foreign import place_of
 
         note(f"a fault of the router: {place_of(error)}")
         return BAD

@@ -7,15 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import PurePath
 from typing import Literal
 
 from router.cli.printing import NAME, say_lines
-from router.telemetry import printable
 
-#: Workflow commands of GitHub, Code Quality of GitLab, and what nearly every CI system reads.
-CI_FORMATS = ("github", "gitlab", "junit")
+#: Workflow commands of GitHub, and Code Quality of GitLab.
+CI_FORMATS = ("github", "gitlab")
 
 _SEVERITY = {"error": "major", "warning": "minor", "notice": "info"}
 
@@ -36,31 +34,17 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One thing that was looked at, and all that was found: a test case of JUnit."""
+    """One thing that was looked at, and all that was found."""
 
-    suite: str
-    name: str
     annotations: Sequence[Annotation] = ()
-    #: Of what is good, how it went; of what was not tried, why.
+    #: How it went.
     said: str = ""
-    is_skipped: bool = False
-    seconds: float = 0.0
-
-    @property
-    def failed(self) -> bool:
-        return any(each.level == "error" for each in self.annotations)
 
 
 def say_checked(format: str, command: str, checked: Sequence[Checked]) -> None:
     """Print them in one of `CI_FORMATS`."""
     found = [each for one in checked for each in one.annotations]
-    if format == "github":
-        lines = _github(checked)
-    elif format == "gitlab":
-        lines = _gitlab(command, found)
-    else:
-        lines = _junit(command, checked)
-    say_lines(lines)
+    say_lines(_github(checked) if format == "github" else _gitlab(command, found))
 
 
 def _github(checked: Sequence[Checked]) -> Iterator[str]:
@@ -104,54 +88,6 @@ def _gitlab(command: str, found: Sequence[Annotation]) -> Iterator[str]:
             }
         )
     yield json.dumps(issues, ensure_ascii=False)
-
-
-def _junit(command: str, checked: Sequence[Checked]) -> Iterator[str]:
-    failed = sum(each.failed for each in checked)
-    skipped = sum(each.is_skipped for each in checked)
-    yield '<?xml version="1.0" encoding="UTF-8"?>'
-    yield (
-        f'<testsuite name="{_xml(f"{NAME} {command}")}" tests="{len(checked)}" '
-        f'failures="{failed}" errors="0" skipped="{skipped}">'
-    )
-    for each in checked:
-        yield from _case(each)
-    yield "</testsuite>"
-
-
-def _case(checked: Checked) -> Iterator[str]:
-    place = next((each for each in checked.annotations if each.file), None)
-    file = f' file="{_xml(place.file)}"' if place else ""
-    yield (
-        f'  <testcase classname="{_xml(checked.suite)}" name="{_xml(checked.name)}"{file} '
-        f'time="{checked.seconds:.3f}">'
-    )
-    if checked.is_skipped:
-        yield f'    <skipped message="{_xml(checked.said)}"/>'
-    errors = [_placed(each) for each in checked.annotations if each.level == "error"]
-    if errors:
-        text = "\n".join(errors)
-        yield f'    <failure message="{_xml(errors[0].partition(chr(10))[0])}">'
-        yield from _xml(text).splitlines()
-        yield "    </failure>"
-    others = [_placed(each) for each in checked.annotations if each.level != "error"]
-    if checked.said and not checked.is_skipped:
-        others.insert(0, checked.said)
-    if others:
-        yield "    <system-out>"
-        yield from _xml("\n".join(others)).splitlines()
-        yield "    </system-out>"
-    yield "  </testcase>"
-
-
-def _placed(found: Annotation) -> str:
-    place = f"{found.file}:{found.line}" if found.line else found.file
-    return f"{place}: {found.message}" if place else found.message
-
-
-def _xml(text: str) -> str:
-    """Text that XML may have, line ends kept."""
-    return escape("\n".join(map(printable, text.split("\n"))))
 
 
 def _path(file: str) -> str:

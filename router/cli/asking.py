@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from router.cli.options import read_setting
 from router.cli.printing import told_while_slow
-from router.model import RouterError
+from router.model.errors import RouterError
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 
-from router.config import shown
-from router.telemetry import printable
+from router.config.document import shown
+from router.telemetry.log.console import printable
 
 #: A column is padded up to this many cells; one text that is longer does not move all the others.
 _WIDEST = 40

@@ -22,7 +22,8 @@ from router.cli.options import (
 from router.cli.printing import say
 from router.cli.remote import refuse_here
 from router.cli.trust import add_ca, context_of
-from router.model import SUCCESS, SettingInvalid
+from router.model.errors import SettingInvalid
+from router.model.event import SUCCESS
 
 HELP = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is

@@ -15,10 +15,10 @@ from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config import SETTINGS, VARIABLE_PREFIX, Settings
-from router.contract import parse_duration
-from router.model import SettingInvalid
-from router.store import Database
+from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
+from router.store.url import Database
 
 GOOD = 0
 BAD = 1
@@ -204,7 +204,7 @@ def add_settings(
         setting = SETTINGS[name]
         default = "none" if setting.default is None else setting.default
         about = own.get(name, setting.about)
-        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.short else {}
+        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.is_switch else {}
         parser.add_argument(
             *filter(None, (setting.option, setting.short)),
             **switch,

@@ -19,8 +19,8 @@ from router.cli.options import AFAR, add_settings, parse_url, read_setting, valu
 from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
-from router.config import VARIABLE_PREFIX, parse_file
-from router.model import RouterError, SettingInvalid
+from router.config.settings import VARIABLE_PREFIX, parse_file
+from router.model.errors import RouterError, SettingInvalid
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ def ops_url(args: argparse.Namespace) -> str:
 
 def read_token(args: argparse.Namespace) -> str:
     """`""` for none. Raises StartFailed."""
-    from router.ops import secrets_in
+    from router.ops.tokens import secrets_in
 
     text = os.environ.get(_TOKEN)
     path = args.token_file or (Path(text) if text else None)

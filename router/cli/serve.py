@@ -21,39 +21,38 @@ from router.cli.options import (
     read_setting,
     read_settings,
     serve_command,
-    value,
 )
-from router.config import SETTINGS, Settings
-from router.model import RouterError, SettingInvalid
-from router.net import take_inherited
+from router.config.settings import SETTINGS, Settings
+from router.model.errors import SettingInvalid
+from router.net.inherited import take_inherited
 
 if TYPE_CHECKING:
-    from router.net import Callers, Inherited
+    from router.net.inherited import Inherited
+    from router.net.resources import Callers
     from router.process.notify import Notifier
     from router.process.running import Service
     from router.process.server import Server
-    from router.routing import Target
-    from router.telemetry import Log
+    from router.routing.target import Target
+    from router.telemetry.log import Log
 
 HELP = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
     right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
-    what is in flight is finished first; a second one hurries. With --workers several processes
-    share the port; signals go to the first one, their parent, alone. A listening socket that its
-    parent hands over (LISTEN_FDS, as systemd does) is taken for --host and --port, one that is
-    named ops for --ops-host and --ops-port.""",
+    what is in flight is finished first; a second one hurries. With --reuse-port several nodes on
+    one host share the port. A listening socket that its parent hands over (LISTEN_FDS, as systemd
+    does) is taken for --host and --port, one that is named ops for --ops-host and --ops-port.""",
     examples=(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
-        "ebaas-router serve --workers 2 --drain-delay 5s",
+        "ebaas-router serve --drain-delay 5s --drain-timeout 20s",
     ),
     exit_codes={
         GOOD: "stopped when told to",
         NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, a certificate "
-        "that can't be used; or its workers keep ending",
+        "that can't be used",
     },
 )
 
@@ -67,26 +66,16 @@ _SQLITE_FILES = 16
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
-    # For workers, from their parent: the file descriptors of their socket and of the line to it.
-    parser.add_argument("--as-worker", type=value(parse_descriptors), help=argparse.SUPPRESS)
     # For a search of the console, from whoever owns the ops port.
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
-def parse_descriptors(text: str) -> tuple[int, int]:
-    bound, _, line = text.partition(",")
-    return int(bound), int(line)
-
-
 def run(args: argparse.Namespace) -> int:
-    if args.as_worker is not None or args.as_search:
-        # Without the notes of read_settings: its parent has made them.
-        settings = Settings(**{name: read_setting(args, name) for name in SETTINGS})
-        if not args.as_search:
-            return _serve_as_worker(settings, *args.as_worker)
+    if args.as_search:
         from router.ops.searching import search
 
-        search(settings)
+        # Without the notes of read_settings: its parent has made them.
+        search(Settings(**{name: read_setting(args, name) for name in SETTINGS}))
         return GOOD
     _heed_early_signals()
     settings = read_settings(args)
@@ -94,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     settings = _at(settings, handed)
     if handed.ops is None:
         _mind_ports(settings)
-    if settings.workers > 1:
-        return _serve_by_workers(settings, handed, serve_command(args))
-    return _serve_alone(settings, handed, serve_command(args))
+    return _serve(settings, handed, serve_command(args))
 
 
 def _at(settings: Settings, handed: Inherited) -> Settings:
@@ -133,7 +120,7 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net import listener_tls, listener_warnings, pair_of
+        from router.net.server_tls import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
@@ -152,8 +139,14 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net import Callers, files_allowed, memory_limit, memory_note, share_out
         from router.net.http.limits import Limits
+        from router.net.resources import (
+            Callers,
+            files_allowed,
+            memory_limit,
+            memory_note,
+            share_out,
+        )
 
         settings = self._settings
         callers = share_out(
@@ -162,9 +155,7 @@ class _Router:
             targets=sum(target.max_in_flight for target in targets),
             store=max(_SQLITE_FILES, settings.store_connections),
         )
-        memory = memory_note(
-            memory_limit(), settings.max_requests, settings.max_body, settings.workers
-        )
+        memory = memory_note(memory_limit(), settings.max_requests, settings.max_body)
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers
 
@@ -194,7 +185,7 @@ class _Router:
 
     def watches(self, server: Server) -> list[Service]:
         """What takes a new certificate, where there is one."""
-        from router.net import listener_tls
+        from router.net.server_tls import listener_tls
         from router.process.watch import Watch
 
         pair, tls = self._pair, self._tls
@@ -204,18 +195,19 @@ class _Router:
         return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
 
 
-def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> int:
-    from router.net import listen
-    from router.ops import Alone
+def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
+    from router.net.listening import listen
     from router.process import running
     from router.process.notify import Notifier
     from router.process.ports import ops_services
 
     router, notifier = _Router(settings), Notifier(os.environ)
-    listener = handed.callbacks or listen(settings.host, settings.port)
+    listener = handed.callbacks or listen(
+        settings.host, settings.port, reuse_port=settings.reuse_port
+    )
     serving = router.server(listener, inherited=listener is handed.callbacks)
-    search, processes = [*command, "--as-search"], Alone(router.app.answers)
-    ops, ops_url = ops_services(settings, search, processes, router.log, handed.ops)
+    search = [*command, "--as-search"]
+    ops, ops_url = ops_services(settings, search, router.app.insight, router.log, handed.ops)
 
     async def announce() -> None:
         router.app.reload.on_look = notifier.reloaded
@@ -229,71 +221,9 @@ def _serve_alone(settings: Settings, handed: Inherited, command: list[str]) -> i
     return GOOD
 
 
-def _serve_by_workers(settings: Settings, handed: Inherited, command: list[str]) -> int:
-    from router.net import SharedPort, pair_of, url_of
-    from router.process import running
-    from router.process.notify import Notifier
-    from router.process.ports import ops_services
-    from router.process.workers import Workers
-
-    log, notifier = _log(settings), Notifier(os.environ)
-    port = handed.callbacks or SharedPort(settings.host, settings.port)
-    is_tls = pair_of(settings.tls_cert, settings.tls_key) is not None
-    url = f"{url_of(port, tls=is_tls)}{settings.path}"
-    workers = Workers(
-        [*command, "--as-worker"],
-        settings.workers,
-        port,
-        log,
-        stop_within=settings.drain_delay + settings.drain_timeout,
-        silence=notifier.watchdog,
-    )
-    ops, ops_url = ops_services(settings, [*command, "--as-search"], workers, log, handed.ops)
-
-    async def announce() -> None:
-        workers.on_look = notifier.reloaded
-        _on_hang_up(workers.reload, notifier)
-        more = _around(settings, ops_url)
-        _announce(log, url, **workers.facts, workers=settings.workers, **more)
-        notifier.ready(url)
-
-    running.run(*ops, workers, notifier, then=announce)
-    log.info("stopped")
-    return GOOD
-
-
-def _serve_as_worker(settings: Settings, bound: int, line: int) -> int:
-    """Serve on a socket that is bound already, and heed the parent alone."""
-    from router.net import Inherited, is_listening
-    from router.process import running
-    from router.process.child import Control, Order
-
-    control, listener = Control(socket.socket(fileno=line)), socket.socket(fileno=bound)
-    # One of this worker's own does not listen yet.
-    inherited = is_listening(listener)
-    try:
-        router = _Router(_at(settings, Inherited(listener)))
-        serving = router.server(listener, inherited=inherited)
-
-        async def obey() -> None:
-            router.app.reload.on_look = control.reloaded
-            deeds = {
-                Order.RELOAD: router.app.reload.ask,
-                Order.STOP: serving.stop,
-                Order.HURRY: serving.hurry,
-            }
-            up = {"facts": router.facts, "warnings": router.warnings}
-            await control.obey(deeds, router.app.answers, up, serving.stop_now)
-
-        running.run(*router.watches(serving), serving, then=obey, heed_signals=False)
-    except RouterError as error:
-        control.failed(str(error))
-        return NOT_STARTED
-    return GOOD
-
-
 def _log(settings: Settings) -> Log:
-    from router.telemetry import Log, take_library_lines
+    from router.telemetry.log import Log
+    from router.telemetry.log.foreign import take_library_lines
 
     log = Log(format=settings.log_format, verbose=settings.verbose)
     take_library_lines(log)
@@ -302,7 +232,7 @@ def _log(settings: Settings) -> Log:
 
 def _around(settings: Settings, ops: str) -> dict[str, Any]:
     """Which store it is, as /status has it; and where the ops port is, if there is one."""
-    from router.store import kind_of
+    from router.store.opening import kind_of
 
     kind, where = kind_of(settings.store)
     return {"store": where or kind, **({"ops": ops} if ops else {})}

@@ -16,15 +16,14 @@ from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_url, read_token
 from router.cli.times import age, seconds
 from router.cli.trust import context_of
-from router.contract import why_failed
-from router.model import RouterError
+from router.contract.words import why_failed
+from router.model.errors import RouterError
 
 HELP = Help(
     about="""Asks a running router's /status and prints what is wrong, and a line for each target,
     the worst first: since when it fails, how many attempts are in flight of how many, how many
     deliveries wait for a retry, how many are dead letters, and why the last attempt failed.
-    Without options it asks the ops port of a `serve` with the same variables. It is the whole
-    service, however many workers it has.""",
+    Without options it asks the ops port of a `serve` with the same variables.""",
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
@@ -154,7 +153,7 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """What a target is sorted by, and its line."""
-    from router.ops import WORST
+    from router.ops.status import WORST
 
     unsettled, pause = told.get("unsettled", {}), told.get("pause")
     dead = unsettled.get("dead", 0)

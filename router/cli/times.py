@@ -7,8 +7,8 @@ import time
 from datetime import datetime
 
 from router.cli.options import value
-from router.contract import parse_time
-from router.model import SettingInvalid
+from router.contract.schedule import parse_time
+from router.model.errors import SettingInvalid
 
 #: What is late by no more than so many seconds is on its way.
 _PROMPT = 5.0

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from router import __version__
 from router.cli.printing import NAME
-from router.model import COMPILED
+from router.model.build import COMPILED
 
 
 def version_told() -> Iterator[str]:

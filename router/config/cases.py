@@ -15,8 +15,9 @@ from router.config.files import files_of
 from router.config.parts import Part
 from router.config.schema import Reader
 from router.config.variables import Variables
-from router.model import FIELDS, Event
-from router.routing import Glob, GlobInvalid, Plan, Role, Route, RouteTable
+from router.model.event import FIELDS, Event
+from router.routing.glob import Glob, GlobInvalid
+from router.routing.table import Plan, Role, Route, RouteTable
 
 
 @dataclass(frozen=True, slots=True)

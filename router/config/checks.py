@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from router.config.document import did_you_mean, shown
 from router.config.parts import Part, Parts
 from router.config.values import literal
-from router.model import OWN_KEYS, OWN_SOURCE
-from router.net import USUAL, BadCertificate, Egress, Tls
+from router.model.event import OWN_KEYS, OWN_SOURCE
+from router.net.certificates import BadCertificate
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import Egress
 
 #: Instead of an owner: all of them, and files of nobody.
 EVERYBODY = "everybody"

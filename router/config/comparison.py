@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from router.config.loading import Config
-from router.model import Event
-from router.routing import Plan, Role, Route
+from router.model.event import Event
+from router.routing.table import Plan, Role, Route
 
 #: The most keys that a group remembers; of further ones only the events are counted.
 MAX_KEYS = 1_000

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 from router.config import effective
 from router.config.document import shown
 from router.config.loading import Config
-from router.net import gently
-from router.routing import Route, Target
+from router.routing.table import Route
+from router.routing.target import Target
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def _named(
     compare: Callable[[T, T], Iterator[Detail]],
 ) -> Iterator[Edit]:
     # Those of routes are in order already: to sort both at once takes 5 ms of one piece.
-    for name, _ in gently(groupby(merge(sorted(old), sorted(new)))):
+    for name, _ in groupby(merge(sorted(old), sorted(new))):
         if name not in old:
             yield Edit(kind, name, "added")
         elif name not in new:
@@ -103,7 +103,7 @@ def _route_details(old: Route, new: Route) -> Iterator[Detail]:
 
 
 def _routes(config: Config) -> dict[str, Route]:
-    return {route.name: route for route in gently(config.table.routes)}
+    return {route.name: route for route in config.table.routes}
 
 
 def _details(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Detail]:

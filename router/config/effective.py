@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from router.contract import Schedule
-from router.model import MASK, Secret
-from router.net import USUAL, Egress, Tls
-from router.routing import BreakerPolicy, Route, Target
+from router.contract.schedule import Schedule
+from router.model.secret import MASK, Secret
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import Egress
+from router.routing.table import Route
+from router.routing.target import BreakerPolicy, Target
 
 if TYPE_CHECKING:
     from router.config.loading import Caller, Config

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal, TypedDict, final
 
 from router.config.loading import Config
-from router.model import FIELDS, Event, Refused
-from router.routing import RouteMatch, nearest_routes
+from router.model.errors import Refused
+from router.model.event import FIELDS, Event
+from router.routing.nearest import nearest_routes
+from router.routing.table import RouteMatch
 
 #: How many of the routes that don't match are told.
 NEAREST = 3

@@ -13,8 +13,8 @@ from router.config.files import read_file
 from router.config.parts import Part
 from router.config.schema import Reader
 from router.config.variables import Variables
-from router.model import is_exposed
-from router.net import SHORT
+from router.model.secret import is_exposed
+from router.net.access import SHORT
 
 #: What somebody may do at the ops port. `replay` and `discard` have `restore` with them; `bodies`
 #: is to see what is in events.

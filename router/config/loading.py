@@ -19,10 +19,14 @@ from router.config.parts import Part, Parts, read_parts
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, read_below
 from router.config.warnings import warn
-from router.contract import PLATFORM, Schedule, Terms
-from router.model import ConfigInvalid, Problem, Secret
-from router.net import AUTHORIZATION, Egress, Network
-from router.routing import BreakerPolicy, Rate, Route, RouteTable, Target
+from router.contract.schedule import PLATFORM, Schedule, Terms
+from router.model.errors import ConfigInvalid, Problem
+from router.model.secret import Secret
+from router.net.access import AUTHORIZATION
+from router.net.egress import Egress
+from router.net.networks import Network
+from router.routing.table import Route, RouteTable
+from router.routing.target import BreakerPolicy, Rate, Target
 
 _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 

@@ -21,8 +21,7 @@ from router.config.document import (
 from router.config.files import Written
 from router.config.schema import Name, Reader
 from router.config.variables import Variables
-from router.model import ConfigInvalid, Problem
-from router.net import gently, make_way
+from router.model.errors import ConfigInvalid, Problem
 
 #: Of many files each has so many problems at least before the rest is only counted.
 _LEAST = 20
@@ -70,7 +69,7 @@ class Part:
 
     def routes(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Each route that could be read, and its position in the file."""
-        for at, route in enumerate(gently(self.said.get("routes") or ())):
+        for at, route in enumerate(self.said.get("routes") or ()):
             if route is not None:
                 yield at, route
 
@@ -92,7 +91,6 @@ class Part:
             nodes = self.tree.at(("routes",)).value
             while nodes:
                 nodes.pop()
-                make_way()
 
     def report(self, path: Path, message: str, *, at: Path = (), key: bool = False) -> None:
         """Add a problem about what is at `path`; it is in the place of its key, or of what is

@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from router.model import OWN_KEYS
-from router.net import gently
-from router.routing import Route
+from router.model.event import OWN_KEYS
+from router.routing.table import Route
 
 #: Nearly all patterns are of these characters alone, and there is nothing odd in them.
 _PLAIN = re.compile(r"[A-Za-z0-9_.*?-]+")
@@ -97,14 +96,14 @@ def redundant(routes: Sequence[Route]) -> Iterator[tuple[int, int]]:
     All of them are right; not all are found. Of twins the later one is redundant.
     """
     by_pattern: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, route in enumerate(gently(routes)):
+    for at, route in enumerate(routes):
         # One field is enough to find a route by.
         field, patterns = next(iter(route.match.items()))
         for pattern in patterns:
             if len(by_pattern[field, pattern]) < _COMPARED:
                 by_pattern[field, pattern].append(at)
     wide = cache(lambda at: _Wide(routes[at]))
-    for at, route in enumerate(gently(routes)):
+    for at, route in enumerate(routes):
         keys = (key for key in _wider(route) if key in by_pattern)
         for other in (other for key in keys for other in by_pattern[key]):
             if other == at or not wide(other).replaces(route):

@@ -7,7 +7,6 @@ import gc
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -15,9 +14,11 @@ from typing import NamedTuple, TypeVar
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Look, Source
-from router.model import ConfigInvalid, Problem
-from router.net import gently, happens, stay_behind
-from router.telemetry import Log, Metrics, place_of
+from router.model.errors import ConfigInvalid, Problem
+from router.net.timer import happens
+from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
+from router.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -245,12 +246,9 @@ async def _without_pauses(work: Callable[[], T]) -> T:
     """
     gc.collect()
     gc.disable()
-    # A thread of its own: it takes the core after the loop's, and others have to wait for nothing.
-    thread = ThreadPoolExecutor(1, "reload", partial(stay_behind, far=True))
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
+        return await asyncio.to_thread(work)
     finally:
-        thread.shutdown(wait=False)
         gc.freeze()
         gc.enable()
 
@@ -258,7 +256,7 @@ async def _without_pauses(work: Callable[[], T]) -> T:
 def _named(edits: Iterable[Edit]) -> dict[str, list[str]]:
     """What was added, removed and changed, by kind: names, the first few of many."""
     named: defaultdict[str, list[str]] = defaultdict(list)
-    for edit in gently(edits):
+    for edit in edits:
         if edit.kind == "settings":
             named["settings_changed"] += [detail.name for detail in edit.details]
         else:

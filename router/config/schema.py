@@ -34,8 +34,7 @@ from router.config.document import (
 from router.config.values import PARSERS, Fault, Schema, anchored, expected, mismatch
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import shipped_schema
-from router.model import ConfigInvalid
-from router.net import gently
+from router.model.errors import ConfigInvalid
 
 Name = Literal["routes", "routes.common", "routes.team", "routes.test", "tokens"]
 
@@ -176,7 +175,7 @@ class _Validator:
             elif isinstance(found, dict):
                 parts = [*found.items()]
                 rest[key] = dict(parts[:1])
-            for step, part in gently(parts):
+            for step, part in parts:
                 if not validator.is_valid(part):
                     yield from (((key, step), each) for each in validator.iter_errors(part))
         if not self._whole.is_valid(rest):
@@ -258,7 +257,7 @@ class Reader:
             item = shape.item
             if item is None:
                 return None
-            each = enumerate(gently(node.value))
+            each = enumerate(node.value)
             return tuple(self._value(value, item, f"{path}[{at}]") for at, value in each)
         return self._mapping(node, shape, path) if shape.is_map else None
 

@@ -6,23 +6,20 @@ both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from router.contract import parse_age, parse_duration
-from router.model import MASK, Secret, SettingInvalid
-from router.net import Network, NotANetwork, network_of
-from router.store import Database, parse_database
-from router.telemetry import Format
+from router.contract.schedule import parse_age, parse_duration
+from router.model.errors import SettingInvalid
+from router.model.secret import MASK, Secret
+from router.net.networks import Network, NotANetwork, network_of
+from router.store.url import Database, parse_database
+from router.telemetry.log.lines import Format
 
 VARIABLE_PREFIX = "EBAAS_ROUTER_"
-
-#: So many workers are allowed on any machine; with more cores one for each.
-_MOST_WORKERS = 16
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: A database that was meant without its scheme, or in libpq's other notation: no file of that name
@@ -138,14 +135,6 @@ def parse_count(text: str) -> int:
     return number
 
 
-def parse_workers(text: str) -> int:
-    """A number of processes that this machine can start and stop in a moment."""
-    number, most = parse_count(text), max(_MOST_WORKERS, os.cpu_count() or 1)
-    if number > most:
-        raise ValueError(f"{text!r} are too many for this machine: {most} at most")
-    return number
-
-
 def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
     """`parse`, which refuses what is so little that nothing would work by it: a unit was forgotten,
     say."""
@@ -205,6 +194,13 @@ class Settings:
         parse_host, "127.0.0.1", "HOST", "the address to listen on; 0.0.0.0 means all"
     )
     port: int = setting(parse_port, "8080", "PORT", "the port to listen on; 0 takes any free one")
+    reuse_port: bool = setting(
+        parse_switch,
+        "off",
+        "on|off",
+        "let other nodes on this host listen at the same port (SO_REUSEPORT), each with an ops "
+        "port of its own; the option alone means on",
+    )
     path: Secret = setting(
         parse_path,
         "/callback",
@@ -245,7 +241,7 @@ class Settings:
         parse_count,
         "4",
         "N",
-        "connections to PostgreSQL that one process opens at most; with --workers each has as many",
+        "connections to PostgreSQL that are opened at most",
     )
     #: In bytes.
     store_max_bytes: int = setting(
@@ -330,12 +326,6 @@ class Settings:
         "have in an event's line for people all that json has; the option alone means on",
         short="-v",
     )
-    workers: int = setting(
-        parse_workers,
-        "1",
-        "N",
-        "processes that share the port; the limits are for each, routes.yaml is read by each",
-    )
     ops_host: str = setting(
         parse_host,
         "127.0.0.1",
@@ -378,8 +368,13 @@ class Setting:
     default: str | None
     metavar: str
     about: str
-    #: Its other option; `""` is none. A setting that has one is a switch.
+    #: Its other option; `""` is none.
     short: str
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the option alone means on."""
+        return self.default == "off"
 
     @property
     def option(self) -> str:

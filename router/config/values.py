@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 from router.config.document import Node, Scalar, did_you_mean, is_plain, shown, what
 from router.config.patterns import oddity
-from router.contract import key_of, parse_duration
-from router.model import MASK, Secret
-from router.net import Network, NotANetwork, is_public, network_of, never
-from router.routing import Glob, GlobInvalid
+from router.contract.schedule import parse_duration
+from router.contract.signing import key_of
+from router.model.secret import MASK, Secret
+from router.net.egress import is_public, never
+from router.net.networks import Network, NotANetwork, network_of
+from router.routing.glob import Glob, GlobInvalid
 
 #: A fragment of JSON Schema.
 Schema = dict[str, Any]

@@ -9,7 +9,8 @@ from pathlib import Path
 from stat import S_ISREG
 
 from router.config.document import shown
-from router.model import is_exposed, why_not
+from router.model.files import why_not
+from router.model.secret import is_exposed
 
 #: The largest secret file, in bytes: all authorities of a system are a quarter of that.
 MAX_SECRET = 1024 * 1024

@@ -12,9 +12,12 @@ from router.config.document import ListNode, shown
 from router.config.parts import Part, Parts
 from router.config.patterns import oddity, redundant
 from router.config.values import is_local
-from router.contract import LEAST_KEY, key_of
-from router.net import SHORT, Tls, day, gently
-from router.routing import Route, Target
+from router.contract.signing import LEAST_KEY, key_of
+from router.net.access import SHORT
+from router.net.certificates import day
+from router.net.client_tls import Tls
+from router.routing.table import Route
+from router.routing.target import Target
 
 #: From how long before its end a certificate is warned about, in seconds: a month.
 SOON_FOR_TARGETS = 30 * 24 * 3600.0
@@ -22,7 +25,7 @@ SOON_FOR_TARGETS = 30 * 24 * 3600.0
 
 def warn(parts: Parts, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
     """Report what is dubious in files without errors; `routes` are what they say, in order."""
-    required = {name for route in gently(routes) for name in route.required}
+    required = {name for route in routes for name in route.required}
     used = required.union(*(route.optional for route in routes))
     for part in parts:
         for name in part.targets:

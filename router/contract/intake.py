@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
-from router.model import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event, Refused
+from router.model.errors import Refused
+from router.model.event import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event
 
 #: The order of the platform's page: of several faulty fields the first one is named.
 _PAGE_ORDER: Final = {name: place for place, name in enumerate((*FIELDS, "changes"))}

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from router.model import SUCCESS, Refused, new_id
+from router.model.errors import Refused
+from router.model.event import SUCCESS, new_id
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -10,7 +10,7 @@ import hmac
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
 
-from router.model import Secret
+from router.model.secret import Secret
 
 #: What a secret begins with whose rest is the key in base64.
 KEY_PREFIX = "whsec_"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from router.contract.strictjson import Unreadable, parse_json
-from router.model import MASK, Secret
+from router.model.secret import MASK, Secret
 
 #: The most that is kept of an answer's message and of its code, in characters.
 MAX_MSG, MAX_CODE = 200, 32

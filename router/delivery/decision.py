@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 
 from router.delivery.target.sender import Flight
-from router.net import TICK, Gone, Timer
+from router.net.gone import Gone
+from router.net.timer import TICK, Timer
 
 
 class Decision:

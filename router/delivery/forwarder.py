@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from router.contract import Terms
+from router.contract.schedule import Terms
 from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
-from router.model import Letter
-from router.net import Gone
-from router.routing import Plan, Target
-from router.store import StoreFailed, StoreFull
+from router.model.event import Letter
+from router.net.gone import Gone
+from router.routing.table import Plan
+from router.routing.target import Target
+from router.store.promises import StoreFailed, StoreFull
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME: Final = 0.5

@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from router.contract import Terms
+from router.contract.schedule import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
-from router.model import Attempt, Letter, new_id
-from router.store import (
+from router.model.event import Attempt, Letter, new_id
+from router.store.attempts import Tried
+from router.store.promises import (
     DeliveryRow,
     Kept,
     Record,
@@ -21,7 +22,6 @@ from router.store import (
     Store,
     StoreFailed,
     StoreFull,
-    Tried,
 )
 
 _NO_ROWS: Final[Mapping[str, DeliveryRow]] = {}

@@ -7,18 +7,26 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from router.archive import Archive
-from router.contract import Terms
+from router.archive.writer import Archive
+from router.contract.schedule import Terms
 from router.delivery.forwarder import Outcome
 from router.delivery.happenings.noticed import Happenings
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing
-from router.model import SUCCESS, Attempt, Event, Refused
-from router.routing import Plan, Target
-from router.store import ADVICE, UNSETTLED, Ended, Pause, State, StoreFailed, Usage
-from router.telemetry import Alarm, Level, Log, Metrics, place_of, utc
+from router.model.errors import Refused
+from router.model.event import SUCCESS, Attempt, Event
+from router.routing.table import Plan
+from router.routing.target import Target
+from router.store.pauses import Pause
+from router.store.promises import ADVICE, UNSETTLED, Ended, State, StoreFailed, Usage
+from router.telemetry.log import Log
+from router.telemetry.log.console import Level
+from router.telemetry.log.foreign import place_of
+from router.telemetry.log.lines import utc
+from router.telemetry.marks import Alarm
+from router.telemetry.metrics import Metrics
 
 #: The longest id that a line has, in characters.
 _MAX_ID: Final = 64

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
-from router.store import Pause, Store, StoreFailed
+from router.store.pauses import Pause
+from router.store.promises import Store, StoreFailed
 
 #: How often the store is asked, in seconds.
 PAUSES_EVERY = 0.5

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
 
-from router.contract import Terms
+from router.contract.schedule import Terms
 from router.delivery.happenings.own_events import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.outage import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
-from router.model import OWN_DOING, Attempt, Letter
-from router.routing import Target
-from router.store import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
+from router.model.event import OWN_DOING, Attempt, Letter
+from router.routing.target import Target
+from router.store.attempts import Tried
+from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
 
 #: How long a look for due work is from the next one at least, in seconds.
 PAUSE: Final = 0.02

@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from router.contract import Schedule, Terms
+from router.contract.schedule import Schedule, Terms
 from router.delivery.target.sender import Flight
-from router.model import OWN_DOING, Attempt, Reason
-from router.routing import RouteTable, Target
-from router.store import DISCARDED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
+from router.model.event import OWN_DOING, Attempt, Reason
+from router.routing.table import RouteTable
+from router.routing.target import Target
+from router.store.attempts import Tried
+from router.store.ops import DISCARDED
+from router.store.promises import DeliveryRow, Kept, Record, Stage, State, Usage
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED: Final = "target_removed"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.delivery.target.sender import Flight, Sender, addressed
-from router.model import Letter
-from router.net import Gone
-from router.routing import Target
+from router.model.event import Letter
+from router.net.gone import Gone
+from router.routing.target import Target
 
 if TYPE_CHECKING:
     from router.telemetry.spans import Spans

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from router.model import why_not
+from router.model.files import why_not
 
 #: The most that is read of a file to see what it is, in bytes: some hundred certificates.
 _MAX_FILE = 1024 * 1024

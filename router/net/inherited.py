@@ -7,7 +7,7 @@ import socket
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 from router.net.listening import SEND_BUFFER
 
 #: The number of the first one; the others follow it.

@@ -8,9 +8,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 
 #: Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
@@ -36,11 +35,14 @@ _NO_NEW_CONNECTIONS = b"".join(
 )
 
 
-def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+def listen(
+    host: str, port: int, option: str = "--port", *, reuse_port: bool = False
+) -> socket.socket:
     """A listening TCP socket, so that a taken port is known before anything else starts.
 
     Port 0 takes any free one. Raises StartFailed with one clear line; `option` is what names the
-    port.
+    port. With `reuse_port` other processes of the same user may listen there the same way, and the
+    kernel spreads new connections over them.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
@@ -50,7 +52,10 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
         raise StartFailed(f"can't listen on {host}: no such host or address") from None
     listener = socket.socket(family, kind, proto)
     try:
-        _prepare(listener)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         # Listening here, not only in the server: two processes may both bind, but not both listen.
         listener.listen(BACKLOG)
@@ -60,43 +65,7 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     return listener
 
 
-class SharedPort:
-    """An address at which several processes listen, each on a socket of its own.
-
-    The kernel shares new connections out among the sockets that listen; one whose process has died,
-    or has not come up yet, gets none. The port stays taken while this object is open. To those who
-    hand it out it is as a socket is whose duplicates all listen.
-    """
-
-    def __init__(self, host: str, port: int) -> None:
-        """Raises StartFailed as `listen` does: the port is shared with nobody else."""
-        alone = listen(host, port)
-        with alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._family = alone.family
-            self._address = alone.getsockname()
-            self._held = self.dup()
-
-    def getsockname(self) -> Any:
-        return self._address
-
-    def dup(self) -> socket.socket:
-        """A socket that is bound and does not listen yet. Raises OSError."""
-        bound = socket.socket(self._family)
-        try:
-            _prepare(bound)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind(self._address)
-        except OSError:
-            bound.close()
-            raise
-        return bound
-
-    def close(self) -> None:
-        self._held.close()
-
-
-def url_of(listener: SharedPort | socket.socket, *, tls: bool = False) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     host, port = listener.getsockname()[:2]  # an IPv6 one has more members
     scheme = "https" if tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -134,11 +103,6 @@ def waiting(listener: socket.socket) -> Iterator[socket.socket]:
             return
         connection.setblocking(False)
         yield connection
-
-
-def _prepare(unbound: socket.socket) -> None:
-    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 def _why(error: OSError, option: str) -> str:

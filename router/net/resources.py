@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 
 #: Open files that a process may have, where the system lets it have as many.
 FILES = 65536
@@ -65,14 +65,13 @@ def share_out(files: int, asked: Callers, targets: int, store: int) -> Callers:
     return Callers(connections, reserve, note)
 
 
-def memory_note(limit: int | None, requests: int, max_body: int, processes: int) -> str:
+def memory_note(limit: int | None, requests: int, max_body: int) -> str:
     """What is to be said of so many callbacks in so much memory; `""` where they fit."""
-    needed = requests * max_body * processes
+    needed = requests * max_body
     if limit is None or needed <= limit:
         return ""
-    workers = " x --workers" if processes > 1 else ""
     return (
-        f"--max-requests x --max-body{workers}: callbacks in flight may take {_mib(needed)}, and "
+        f"--max-requests x --max-body: callbacks in flight may take {_mib(needed)}, and "
         f"the limit of memory is {_mib(limit)}: lower one of them"
     )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from router.model import SettingInvalid, StartFailed, is_exposed
+from router.model.errors import SettingInvalid, StartFailed
+from router.model.secret import is_exposed
 from router.net.certificates import BadCertificate, Pair, day
 
 #: From how long before its end a certificate is warned about, in seconds: a fortnight.

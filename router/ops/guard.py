@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.config import Holder
-from router.contract import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
+from router.config.holders import Holder
+from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
-from router.net import Denial, address_of, is_loopback
+from router.net.access import Denial
+from router.net.networks import address_of, is_loopback
 from router.ops.api.rejected import Rejected
 from router.ops.tokens import ANYBODY, OpsTokens
-from router.telemetry import Log
+from router.telemetry.log import Log
 
 #: Where the API begins, and the page's files.
 API, PAGE = "/api/", ("/", "/page/")

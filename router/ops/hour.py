@@ -1,21 +1,20 @@
-"""The last hour of the whole service, from what its processes have counted by the minute. Pure."""
+"""The last hour, from the counts of each minute. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypedDict
 
-from router.model import Reason
-from router.telemetry import (
+from router.model.event import Reason
+from router.telemetry.log.lines import utc
+from router.telemetry.minutes import (
     ATTEMPT_BOUNDS,
     EVENT_BOUNDS,
     HOUR,
     MINUTE,
     Minute,
     TargetMinute,
-    summed,
     summed_target,
-    utc,
 )
 
 
@@ -55,20 +54,13 @@ class HourSums(TypedDict):
 
 
 class Hour:
-    """The minutes of all processes as one."""
+    """The last hour, minute by minute."""
 
-    def __init__(self, told: Iterable[Mapping[str, Minute]], now: float) -> None:
-        """`told` is what each process says of its minutes, by their numbers."""
-        by_number: dict[int, list[Minute]] = {}
-        for minutes in told:
-            for number, minute in minutes.items():
-                by_number.setdefault(int(number), []).append(minute)
+    def __init__(self, minutes: Mapping[int, Minute], now: float) -> None:
+        """`minutes` has them by their number, in Unix time."""
         last = int(now // MINUTE)
         self._first = last - HOUR + 1
-        self._minutes = [
-            _as_one(by_number[each]) if each in by_number else None
-            for each in range(self._first, last + 1)
-        ]
+        self._minutes = [minutes.get(each) for each in range(self._first, last + 1)]
 
     def events(self) -> EventsHour:
         minutes = self._minutes
@@ -115,10 +107,6 @@ class Hour:
 
 #: Without it there would be no buckets where there was no attempt.
 _NOTHING = TargetMinute(reasons={}, seconds=[0] * (len(ATTEMPT_BOUNDS) + 1))
-
-
-def _as_one(minutes: Sequence[Minute]) -> Minute:
-    return minutes[0] if len(minutes) == 1 else summed(minutes)
 
 
 def _all(minute: TargetMinute) -> int:

@@ -18,12 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router.config import Settings
-from router.contract import FAILED
+from router.config.settings import Settings
+from router.contract.replies import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
-from router.net import OPS, make_way
 from router.net.http.limits import Limits
-from router.ops.answers import Processes
+from router.net.resources import OPS
 from router.ops.api import ENDPOINTS, PREFIX
 from router.ops.api.application import api_routes
 from router.ops.api.parts import ApiParts
@@ -31,10 +30,13 @@ from router.ops.api.rejected import Rejected
 from router.ops.api.search import Search
 from router.ops.api.stored import Stored
 from router.ops.guard import API, Guard, problem
+from router.ops.insight import Insight
 from router.ops.status import status_of
 from router.ops.tokens import OpsTokens
-from router.store import Database, StoreLimits, look_into
-from router.telemetry import Log
+from router.store.opening import look_into
+from router.store.promises import StoreLimits
+from router.store.url import Database
+from router.telemetry.log import Log
 from router.telemetry.metrics.exposition import render
 
 #: Connections beyond those that are served, which are told so; few watch a router.
@@ -75,23 +77,23 @@ def _file(path: Path) -> Response:
 
 
 class OpsPort:
-    """What the ops port shows of the whole service."""
+    """The ops port's own endpoints; the API's are in `api/`."""
 
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
+    def __init__(self, insight: Insight) -> None:
+        self._insight = insight
         self._files = page_files()
 
     async def metrics(self, request: Request) -> Response:
-        """Rendered in a thread, in pieces: with a hundred targets it takes some 40 ms."""
-        reports = await self._processes.gather()
+        """Rendered in a thread: with a hundred targets it takes some 40 ms."""
+        snapshot = self._insight.report()["metrics"]
         accept = request.headers.get("accept", "")
-        content_type, body = await asyncio.to_thread(render, reports.metrics, accept, make_way)
+        content_type, body = await asyncio.to_thread(render, snapshot, accept)
         # Not as `media_type`: the charset is in it already.
         return Response(body, headers={"content-type": content_type})
 
     async def status(self, request: Request) -> Response:
         """Always 200: it is a report. Whoever wants a verdict asks `/readyz`, or reads `status`."""
-        said = status_of(await self._processes.gather(), time.time())
+        said = status_of(self._insight.report(), time.time())
         body = json.dumps(said, ensure_ascii=True, indent=2) + "\n"
         return Response(body, media_type="application/json")
 
@@ -112,7 +114,7 @@ def limits_of(callbacks: Limits) -> Limits:
 
 def api_parts(
     settings: Settings,
-    processes: Processes,
+    insight: Insight,
     tokens: OpsTokens,
     search: Sequence[str],
     log: Log,
@@ -123,7 +125,7 @@ def api_parts(
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         opening = partial(look_into, store, limits, settings.store_password_file)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
-    return ApiParts(processes, tokens, stored, Search(search, log), is_shared=is_shared)
+    return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
 
 
 def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
@@ -132,7 +134,7 @@ def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
     Without tokens anybody who reaches the port has numbers and the names of targets, and on this
     machine alone what may be read of the rest. What changes anything needs a token.
     """
-    ops = OpsPort(parts.processes)
+    ops = OpsPort(parts.insight)
     app = Starlette(
         routes=[
             Route("/metrics", ops.metrics, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""What one process of the service reports, as JSON can carry it to whoever owns the ops port."""
+"""How the router does, as JSON can carry it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from router.config import Standing
-from router.model import Attempt
-from router.routing import Target
-from router.telemetry import Metrics, Snapshot, utc
+from router.config.reload import Standing
+from router.model.event import Attempt
+from router.routing.target import Target
+from router.telemetry.log.lines import utc
+from router.telemetry.metrics import Metrics, Snapshot
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20
@@ -99,7 +100,7 @@ def told_at(at: float) -> str | None:
 
 
 class Status(TypedDict):
-    """How one process does."""
+    """How the process does."""
 
     pid: int
     started: float
@@ -115,7 +116,7 @@ class Status(TypedDict):
 
 
 class Report(TypedDict):
-    """All that one process reports."""
+    """All that the process reports."""
 
     metrics: Snapshot
     status: Status
@@ -124,7 +125,7 @@ class Report(TypedDict):
 def report_of(
     metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
 ) -> Report:
-    """What this process reports now; `store` is the store's kind and where it is, `lag` the loop's
+    """A report of this process; `store` is the store's kind and where it is, `lag` the loop's
     worst of the last minute, in seconds."""
     kind, where = store
     return Report(

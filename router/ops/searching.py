@@ -5,29 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive import (
-    Match,
-    MatchShape,
-    Question,
-    Sources,
-    StoryShape,
-    Word,
-    matches,
-    name_of,
-    row_shape,
-    rows,
-    story_of,
-    story_shape,
-)
-from router.config import Settings, archive_folder
-from router.model import StartFailed
-from router.net import stay_behind
-from router.store import Ops, StoreLimits, look_into
-from router.telemetry import utc
+from router.archive.trace.finding import Match, matches, name_of, story_of
+from router.archive.trace.question import Question, Word
+from router.archive.trace.rows import rows
+from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
+from router.archive.trace.sources import Sources
+from router.config.settings import Settings, archive_folder
+from router.model.errors import StartFailed
+from router.store.opening import look_into
+from router.store.ops import Ops
+from router.store.promises import StoreLimits
+from router.telemetry.log.lines import utc
+
+#: How much nicer than the router it is: callbacks come first.
+_NICENESS = 5
 
 
 class SearchedFor(TypedDict):
@@ -70,14 +66,14 @@ class Found(TypedDict):
 
 def search(settings: Settings) -> None:
     """Look for what is asked on stdin, say on stdout what was found. Raises RouterError."""
-    stay_behind()
+    os.nice(_NICENESS)
     asked: SearchedFor = json.load(sys.stdin)
     json.dump(asyncio.run(_found(settings, asked)), sys.stdout)
 
 
 async def _found(settings: Settings, asked: SearchedFor) -> Found:
     folder = archive_folder(settings.archive, settings.store)
-    sources = Sources(folder if folder is not None and folder.is_dir() else None, [])
+    sources = Sources(folder if folder is not None and folder.is_dir() else None)
     ops = await _ops(settings)
     try:
         question = _question(asked)

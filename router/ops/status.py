@@ -1,12 +1,11 @@
-"""`/status`: how the whole service does, from what its processes report. Pure."""
+"""`/status`: how the router does, from its report. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from router.contract import why_failed
+from router.contract.words import why_failed
 from router.ops.report import (
     ArchiveStatus,
     Configuration,
@@ -14,12 +13,10 @@ from router.ops.report import (
     Status,
     StoreStatus,
     TargetStatus,
-    failed_at,
     is_failing,
     told_at,
 )
-from router.store import ADVICE
-from router.telemetry import Snapshot, merged
+from router.store.promises import ADVICE
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -41,131 +38,88 @@ WORST: tuple[TargetState, ...] = get_args(TargetState)
 
 Check = dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """What was gathered of all processes of the service."""
-
-    living: Sequence[Report]
-    #: The last snapshots of processes that are gone, one by one or merged.
-    retired: Sequence[Snapshot] = ()
-    #: How many processes live and did not answer in time.
-    silent: int = 0
-
-    @property
-    def metrics(self) -> Snapshot:
-        return merged([report["metrics"] for report in self.living], self.retired)
-
-    def target(self, name: str) -> TargetStatus | None:
-        """How the attempts at it went lately in all that live; None where none of them has it."""
-        statuses = [report["status"]["targets"] for report in self.living]
-        known = [targets[name] for targets in statuses if name in targets]
-        if not known:
-            return None
-        return {
-            **max(known, key=failed_at),
-            "acknowledged_at": max(each["acknowledged_at"] for each in known),
-            "pause": next((each["pause"] for each in known if each["pause"]), None),
-        }
+#: The numbers of the process, by the names of the metrics' table.
+Numbers = Mapping[str, Any]
 
 
-def status_of(reports: Reports, now: float) -> dict[str, Any]:
+def status_of(report: Report, now: float) -> dict[str, Any]:
     """`ok`, or `degraded` with every reason for it, and each check with what is behind it."""
-    metrics = reports.metrics
-    statuses = [report["status"] for report in reports.living]
+    metrics, status = report["metrics"], report["status"]
+    process = metrics["process"]
     checks = {
-        "processes": _processes(statuses, reports.silent),
-        "configuration": _configuration([s["configuration"] for s in statuses], metrics),
-        "store": _store([status["store"] for status in statuses], metrics, now),
-        "archive": _archive([status["archive"] for status in statuses], metrics, now),
-        "loop": _loop(statuses),
-        "targets": _targets(reports, metrics),
+        "process": _process(status),
+        "configuration": _configuration(status["configuration"], process),
+        "store": _store(status["store"], process, now),
+        "archive": _archive(status["archive"], process, now),
+        "loop": _loop(status),
+        "targets": _targets(report),
     }
     reasons = [f"{name}: {why}" for name, check in checks.items() for why in check["reasons"]]
-    build = metrics["process"]["build"][0] if statuses else {}
+    build = process["build"][0]
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
         "at": told_at(now),
-        "version": build.get("version", ""),
-        "compiled": build.get("compiled") == "yes",
+        "version": build["version"],
+        "compiled": build["compiled"] == "yes",
         "requests": {
-            "in_flight": metrics["process"]["requests_in_flight"],
-            "limit": metrics["process"]["requests_limit"],
+            "in_flight": process["requests_in_flight"],
+            "limit": process["requests_limit"],
         },
         **checks,
     }
 
 
-def _processes(statuses: Sequence[Status], silent: int) -> Check:
-    reasons = [f"process {each['pid']} is not ready" for each in statuses if not each["ready"]]
-    if silent:
-        reasons.append(f"{silent} of {len(statuses) + silent} do not answer")
-    if not statuses:
-        reasons.append("none answers")
-    each = [
-        {
-            "pid": status["pid"],
-            "ready": status["ready"],
-            "started": told_at(status["started"]),
-            "tasks": status["tasks"],
-        }
-        for status in statuses
-    ]
-    return _check(reasons, answering=len(statuses), silent=silent, each=each)
+def _process(status: Status) -> Check:
+    return _check(
+        [] if status["ready"] else ["it is not ready"],
+        pid=status["pid"],
+        ready=status["ready"],
+        started=told_at(status["started"]),
+        tasks=status["tasks"],
+    )
 
 
-def _configuration(known: Sequence[Configuration], metrics: Snapshot) -> Check:
-    """The newest one in force, and the last reload of all processes."""
-    if not known:
-        return _check([])
-    newest = max(known, key=lambda each: each["since"])
-    last = max(known, key=lambda each: (not each["successful"], each["tried"]))
-    hashes = {each["hash"] for each in known}
+def _configuration(known: Configuration, process: Numbers) -> Check:
+    """The configuration in force, and the last reload."""
     reasons = []
-    if not last["successful"]:
-        count = len(last["problems"]) + last["more"]
-        reasons.append(f"the file's content was refused at {told_at(last['tried'])}: {count} wrong")
-    if len(hashes) > 1:
-        reasons.append(f"the processes have {len(hashes)} different ones in force")
-    differ = metrics["process"]["configurations_differ"]
+    if not known["successful"]:
+        count, tried = len(known["problems"]) + known["more"], told_at(known["tried"])
+        reasons.append(f"the file's content was refused at {tried}: {count} wrong")
+    differ = process["configurations_differ"]
     if differ > ROLL_OUT:
         reasons.append(f"the nodes have run different ones for {differ:.0f} s")
     reload = {
-        "at": told_at(last["tried"]),
-        "successful": last["successful"],
-        "problems": last["problems"],
-        "more": last["more"],
+        "at": told_at(known["tried"]),
+        "successful": known["successful"],
+        "problems": known["problems"],
+        "more": known["more"],
     }
     return _check(
         reasons,
-        hash=newest["hash"],
-        since=told_at(newest["since"]),
-        routes=newest["routes"],
-        targets=newest["targets"],
+        hash=known["hash"],
+        since=told_at(known["since"]),
+        routes=known["routes"],
+        targets=known["targets"],
         last_reload=reload,
     )
 
 
-def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check:
-    if not known:
-        return _check([])
-    process = metrics["process"]
-    last = max(known, key=lambda each: each["failed_at"])
-    fullness = process["store_fullness"]
+def _store(known: StoreStatus, process: Numbers, now: float) -> Check:
+    error, fullness = known["error"], process["store_fullness"]
     reasons = []
-    if now - last["failed_at"] < STORE_RECOVERED:
-        error, advice = last["error"], ADVICE.get(last["error"])
+    if now - known["failed_at"] < STORE_RECOVERED:
+        advice = ADVICE.get(error)
         why = f"{error} ({advice})" if advice else error
-        reasons.append(f"{why}, last at {told_at(last['failed_at'])}")
+        reasons.append(f"{why}, last at {told_at(known['failed_at'])}")
     if fullness >= STORE_FULL:
         reasons.append(f"{fullness:.0%} full")
     return _check(
         reasons,
-        kind=last["kind"],
-        where=last["where"],
-        error=last["error"],
-        failed_at=told_at(last["failed_at"]),
+        kind=known["kind"],
+        where=known["where"],
+        error=error,
+        failed_at=told_at(known["failed_at"]),
         events=process["store_events"],
         bytes=process["store_bytes"],
         fullness=round(fullness, 3),
@@ -173,34 +127,28 @@ def _store(known: Sequence[StoreStatus], metrics: Snapshot, now: float) -> Check
     )
 
 
-def _archive(known: Sequence[ArchiveStatus], metrics: Snapshot, now: float) -> Check:
-    last = max(
-        known, key=lambda each: each["failed_at"], default=ArchiveStatus(error="", failed_at=0)
-    )
-    lost, reasons = metrics["process"]["archive_lines_lost"], []
-    if now - last["failed_at"] < STORE_RECOVERED:
-        reasons.append(f"{last['error']}, last at {told_at(last['failed_at'])}; lines lost: {lost}")
-    failed_at = told_at(last["failed_at"])
-    return _check(reasons, lines_lost=lost, error=last["error"], failed_at=failed_at)
+def _archive(known: ArchiveStatus, process: Numbers, now: float) -> Check:
+    lost, failed_at = process["archive_lines_lost"], told_at(known["failed_at"])
+    reasons = []
+    if now - known["failed_at"] < STORE_RECOVERED:
+        reasons.append(f"{known['error']}, last at {failed_at}; lines lost: {lost}")
+    return _check(reasons, lines_lost=lost, error=known["error"], failed_at=failed_at)
 
 
-def _loop(statuses: Sequence[Status]) -> Check:
-    reasons = [
-        f"process {each['pid']} was blocked for {each['lag']:.2f} s in the last minute"
-        for each in statuses
-        if each["lag"] > LAG
-    ]
-    return _check(reasons, worst_lag_seconds=max((round(s["lag"], 4) for s in statuses), default=0))
+def _loop(status: Status) -> Check:
+    lag = status["lag"]
+    reasons = [f"it was blocked for {lag:.2f} s in the last minute"] if lag > LAG else []
+    return _check(reasons, worst_lag_seconds=round(lag, 4))
 
 
-def _targets(reports: Reports, metrics: Snapshot) -> Check:
+def _targets(report: Report) -> Check:
     reasons = []
     each = {}
-    for name, numbers in metrics["targets"].items():
+    for name, numbers in report["metrics"]["targets"].items():
         dead = numbers["unsettled"]["dead"]
         if dead:
             reasons.append(f"{name} has {_count(dead, 'dead letter')}")
-        lately = reports.target(name)
+        lately = report["status"]["targets"].get(name)
         if lately is None:
             # In no configuration, so there is no line of it that would tell.
             if queued := numbers["unsettled"]["queued"]:

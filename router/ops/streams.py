@@ -1,7 +1,7 @@
 """What happens, as it happens: copies of the log's lines for whoever has a stream open.
 
-Nobody is held up by it. While a stream is open all processes are asked four times a second for what
-they have written; what a reader is too slow for is dropped, and told.
+While a stream is open, the log is asked four times a second for its new lines. Lines that a reader
+is too slow for are dropped and counted; nobody is held up.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive import EventLine, ToldCaller, happening, match_shape
-from router.config import Holder
-from router.net import happens
-from router.ops.answers import Processes, Topic
-from router.routing import Glob
-from router.telemetry import utc
+from router.archive.trace.happenings import EventLine, ToldCaller, happening
+from router.archive.trace.shapes import match_shape
+from router.config.holders import Holder
+from router.net.timer import happens
+from router.ops.insight import Insight
+from router.routing.glob import Glob
+from router.telemetry.log.lines import utc
 
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
 
-#: Seconds between two questions to the processes, and between two looks at whose targets are whose.
+#: Seconds between two questions to the log, and between two looks at whose targets are whose.
 ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
 
 #: How many lines are made ready before others have their turn on the loop.
@@ -102,10 +103,10 @@ class Stream:
 
 
 class Streams:
-    """All open streams of the service."""
+    """All open streams."""
 
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
+    def __init__(self, insight: Insight) -> None:
+        self._insight = insight
         self._open: list[Stream] = []
         self._owners: Mapping[str, str] = {}
         self._looked = -OWNERS_EVERY
@@ -147,22 +148,20 @@ class Streams:
 
     async def _ask_once(self, listening: Sequence[Stream]) -> None:
         bodies = any(stream.wanted.bodies for stream in listening)
-        heard = await self._processes.ask(Topic.HEARD, bodies)
+        heard = self._insight.heard(bodies=bodies)
         for stream in listening:
             stream.begin()
-        await self._look()
-        for each in heard:
-            await self._hear(each["lines"], each["dropped"])
+        self._look()
+        await self._hear(heard["lines"], heard["dropped"])
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""
         now = asyncio.get_running_loop().time()
         is_due = now - self._looked >= OWNERS_EVERY
         if is_due and any(stream.wanted.holder.owner for stream in self._open):
             self._looked = now
-            living = (await self._processes.gather()).living
-            targets = [report["status"]["targets"] for report in living]
-            self._owners = {name: each["owner"] for of in targets for name, each in of.items()}
+            targets = self._insight.report()["status"]["targets"]
+            self._owners = {name: each["owner"] for name, each in targets.items()}
 
     async def _hear(self, lines: Sequence[str], dropped: int) -> None:
         """A few lines at a time: callbacks may be handled on this loop."""

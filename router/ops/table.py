@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from router.config import Standing
-from router.model import MASK
-from router.routing import Route, Target
+from router.config.reload import Standing
+from router.model.secret import MASK
+from router.routing.table import Route
+from router.routing.target import Target
 
 
 class RateFacts(TypedDict):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from router.config import Holder, Holders, load_holders
-from router.model import Secret, StartFailed, why_not
-from router.net import AUTHORIZATION, Denial, Tokens
+from router.config.holders import Holder, Holders, load_holders
+from router.model.errors import StartFailed
+from router.model.files import why_not
+from router.model.secret import Secret
+from router.net.access import AUTHORIZATION, Denial, Tokens
 
 #: What is read without any token, where that is allowed: nothing of what is in events.
 ANYBODY = Holder(None, frozenset({"read"}))

@@ -1,1 +1,1 @@
-"""Services on one loop, and several processes at one port."""
+"""Services on one loop."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from router.net import BACKLOG, url_of
+from router.net.listening import BACKLOG, url_of
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -1,8 +1,8 @@
-"""What callers may use up, by the settings. A worker needs no more of what ports.py knows."""
+"""What callers may use up, by the settings."""
 
 from __future__ import annotations
 
-from router.config import Settings
+from router.config.settings import Settings
 from router.net.http.limits import Limits
 
 

@@ -6,16 +6,18 @@ import os
 import socket
 from collections.abc import Sequence
 
-from router.config import Settings
-from router.net import is_loopback, listen
-from router.ops import OpsTokens, Processes
+from router.config.settings import Settings
+from router.net.listening import listen
+from router.net.networks import is_loopback
 from router.ops.guard import refuse
+from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
+from router.ops.tokens import OpsTokens
 from router.process.limits import caller_limits
 from router.process.running import Service
 from router.process.server import Server
 from router.process.watch import Watch
-from router.telemetry import Log
+from router.telemetry.log import Log
 
 #: Seconds that a stop leaves what is in flight at the ops port.
 _DRAIN = 2
@@ -29,7 +31,7 @@ _OPEN = (
 def ops_services(
     settings: Settings,
     search: Sequence[str],
-    processes: Processes,
+    insight: Insight,
     log: Log,
     inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
@@ -43,7 +45,7 @@ def ops_services(
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
-    parts = api_parts(settings, processes, tokens, search, log)
+    parts = api_parts(settings, insight, tokens, search, log)
     server = Server(
         ops_app(parts, log, local=local),
         listener,

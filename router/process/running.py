@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from router.net import coming_first, files_allowed
+from router.net.resources import files_allowed
 
 #: How long the loop waits for the interpreter while another thread has it, in seconds: one that
 #: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all
@@ -41,11 +41,7 @@ class Service(Protocol):
         """Stop, and don't wait for what is in flight."""
 
 
-def run(
-    *services: Service,
-    then: Callable[[], Awaitable[Any]] | None = None,
-    heed_signals: bool = True,
-) -> None:
+def run(*services: Service, then: Callable[[], Awaitable[Any]] | None = None) -> None:
     """Start the services one after the other; stop them in the reverse order, each once the one
     after it is done.
 
@@ -57,11 +53,10 @@ def run(
     _keep_to_itself()
     _spare_the_collector()
     sys.setswitchinterval(_TURN)
-    with coming_first(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Run(services).run(then, heed_signals))
-    if heed_signals:  # it has stopped: no further signal makes that a failure
-        for number in STOPS:
-            signal.signal(number, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Run(services).run(then))
+    for number in STOPS:  # it has stopped: no further signal makes that a failure
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _allow_files() -> None:
@@ -97,10 +92,9 @@ class _Run:
         self._serving: list[tuple[Service, asyncio.Task[None]]] = []
         self._over = asyncio.Event()
 
-    async def run(self, then: Callable[[], Awaitable[Any]] | None, heed_signals: bool) -> None:
-        if heed_signals:
-            for number in STOPS:
-                asyncio.get_running_loop().add_signal_handler(number, self._heed)
+    async def run(self, then: Callable[[], Awaitable[Any]] | None) -> None:
+        for number in STOPS:
+            asyncio.get_running_loop().add_signal_handler(number, self._heed)
         starting = asyncio.create_task(self._start(then))
         await self._over.wait()
         starting.cancel()

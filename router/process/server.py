@@ -14,14 +14,15 @@ from typing import Any, cast
 
 import uvicorn
 
-from router.contract import refusal
-from router.net import BACKLOG, bar, happens, url_of, waiting
+from router.contract.replies import refusal
 from router.net.http.connection import Connection
 from router.net.http.deadlines import sweep
 from router.net.http.handshakes import Handshakes
 from router.net.http.lifetime import Refusal
 from router.net.http.limits import Limits, Tally
-from router.telemetry import Metrics
+from router.net.listening import BACKLOG, bar, url_of, waiting
+from router.net.timer import happens
+from router.telemetry.metrics import Metrics
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -123,11 +124,6 @@ class Server(uvicorn.Server):
     def hurry(self) -> None:
         self.stop()
         self._hurried.set()
-
-    def stop_now(self) -> None:
-        """Stop without the delay that a balancer would need."""
-        self._drain_delay = 0.0
-        self.stop()
 
     def renew(self, tls: ssl.SSLContext) -> None:
         """Speak TLS by this from the next handshake on."""

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from router.config import LOOK_EVERY
-from router.model import RouterError
-from router.net import happens
-from router.telemetry import Log, place_of
+from router.config.reload import LOOK_EVERY
+from router.model.errors import RouterError
+from router.net.timer import happens
+from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
 
 T = TypeVar("T")
 

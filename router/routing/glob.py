@@ -6,7 +6,7 @@ import re
 from fnmatch import translate
 from typing import Final
 
-from router.model import RouterError
+from router.model.errors import RouterError
 
 #: A wildcard: a run of stars, one character, a set. What opens a set and never closes it runs to
 #: the end. A set's first member may be `]`, so `[]` and `[!]` are still open.

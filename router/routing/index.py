@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Final, Literal, NamedTuple
 
-from router.net import gently
-
 #: Up to so many rules of one anchor are simply tried one by one.
 _FEW: Final = 8
 
@@ -47,9 +45,9 @@ class Index:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         counts = Counter(
-            anchor for rule in gently(rules) for clause in rule for way in clause for anchor in way
+            anchor for rule in rules for clause in rule for way in clause for anchor in way
         )
-        ways = ((number, _ways(rule, counts)) for number, rule in enumerate(gently(rules)))
+        ways = ((number, _ways(rule, counts)) for number, rule in enumerate(rules))
         self._root = _Node([(number, way) for number, clause in ways for way in clause], _DEPTH)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:
@@ -78,10 +76,10 @@ class _Node:
     __slots__ = ("_always", "_tables")
 
     def __init__(self, entries: Sequence[tuple[int, Way]], depth: int) -> None:
-        counts = Counter(anchor for _, way in gently(entries) for anchor in way)
+        counts = Counter(anchor for _, way in entries for anchor in way)
         filed: defaultdict[Anchor, list[tuple[int, Way]]] = defaultdict(list)
         self._always: list[int] = []
-        for number, way in gently(entries):
+        for number, way in entries:
             if way:
                 rarest = min(way, key=counts.__getitem__)
                 filed[rarest].append((number, tuple(a for a in way if a != rarest)))
@@ -105,7 +103,7 @@ def _tables(
     filed: Mapping[Anchor, Sequence[tuple[int, Way]]], depth: int
 ) -> Sequence[tuple[str, _Table]]:
     buckets: defaultdict[tuple[str, Place], dict[str, _Bucket]] = defaultdict(dict)
-    for (field, place, text), entries in gently(filed.items()):
+    for (field, place, text), entries in filed.items():
         few = len(entries) <= _FEW or depth == 1
         buckets[field, place][text] = (
             tuple(number for number, _ in entries) if few else _Node(entries, depth - 1)

@@ -8,8 +8,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from router.model import FIELDS, OWN_KEYS, Event
-from router.net import gently
+from router.model.event import FIELDS, OWN_KEYS, Event
 from router.routing.glob import Glob
 from router.routing.index import Anchor, Index, Rule, Way
 from router.routing.target import Target
@@ -123,9 +122,9 @@ class RouteTable:
         #: Every target, used or not.
         self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
         self._check_names()
-        self._required = frozenset(name for route in gently(self.routes) for name in route.required)
-        self._globs = {pattern: Glob(pattern) for pattern in gently(_patterns(self.routes))}
-        self._index = Index([self._rule(route) for route in gently(self.routes)])
+        self._required = frozenset(name for route in self.routes for name in route.required)
+        self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
+        self._index = Index([self._rule(route) for route in self.routes])
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     @property
@@ -207,11 +206,11 @@ class RouteTable:
         ]
 
     def _check_names(self) -> None:
-        for one, other in gently(pairwise(self.routes)):
+        for one, other in pairwise(self.routes):
             if one.name == other.name:
                 raise ValueError(f"two routes are named {one.name!r}")
         fields = frozenset(FIELDS)
-        for route in gently(self.routes):
+        for route in self.routes:
             if unknown := route.match.keys() - fields:
                 raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
             if unknown := {*route.required, *route.optional} - self.targets.keys():
@@ -235,7 +234,7 @@ def _values(event: Event) -> tuple[str, ...]:
 
 
 def _patterns(routes: Iterable[Route]) -> set[str]:
-    return {p for route in gently(routes) for patterns in route.match.values() for p in patterns}
+    return {p for route in routes for patterns in route.match.values() for p in patterns}
 
 
 def _anchors(name: str, glob: Glob) -> Way:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from router.model import Secret
-from router.net import ANYWHERE, USUAL, Egress, Tls
+from router.model.secret import Secret
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from router.model import Attempt, Reason
+from router.model.event import Attempt, Reason
 
 #: How many of the last ones are kept, besides the first.
 LAST = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from router.model import Event
+from router.model.event import Event
 from router.store.promises import State, StoreLimits, Usage
 
 #: What an event takes up besides its body and key, with its rows and index entries, in bytes.

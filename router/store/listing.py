@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from router.routing import Glob
+from router.routing.glob import Glob
 from router.store.attempts import COLUMNS, Tried, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 from router.store.promises import DeliveryRow, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from router.model import Letter
+from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.pauses import Pause

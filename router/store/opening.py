@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 from pathlib import Path
 
-from router.model import RouterError, StartFailed
+from router.model.errors import RouterError, StartFailed
 from router.store.none import NoStore
 from router.store.ops import Ops
 from router.store.promises import Store, StoreFailed, StoreLimits

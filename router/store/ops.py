@@ -10,8 +10,8 @@ from enum import StrEnum
 from math import inf
 from typing import Protocol
 
-from router.model import Letter
-from router.routing import Glob
+from router.model.event import Letter
+from router.routing.glob import Glob
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.pauses import Pauses
@@ -189,7 +189,7 @@ class Resent:
 
 
 class Ops(Pauses, Protocol):
-    """Opened beside running routers, whose requests and workers it never holds up.
+    """Opened beside running routers, whose requests it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
     may take seconds in a store of millions; what writes is atomic and durable like a Store's.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
-from router.model import Reason
+from router.model.event import Reason
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.ops import Action, Count, Dossier, Entry, Verb
 from router.store.pauses import Pause
 from router.store.promises import Stage, State
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from router.model import Secret
+from router.model.secret import Secret
 
 SCHEMES = ("postgresql", "postgres")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from router.model import SUCCESS
+from router.model.event import SUCCESS
 from router.telemetry.metrics import Metrics
 from router.telemetry.metrics.snapshot import PROCESS, TARGET
 
@@ -61,10 +61,9 @@ class Minutes:
         kept = range(at - HOUR + 1, at + HOUR)
         self._over = {each: minute for each, minute in self._over.items() if each in kept}
 
-    def told(self) -> dict[str, Minute]:
-        """By the number of the minute, as JSON has it; the one that goes on is among them."""
-        minutes = {**self._over, self._at: self._going_on()}
-        return {str(at): minute for at, minute in minutes.items()}
+    def told(self) -> dict[int, Minute]:
+        """By the number of the minute; the one that goes on is among them."""
+        return {**self._over, self._at: self._going_on()}
 
     def _going_on(self) -> Minute:
         """A clock that was set back is in a minute that was over already."""
@@ -73,7 +72,7 @@ class Minutes:
 
 
 def summed(minutes: Sequence[Minute]) -> Minute:
-    """One minute of several processes, or of several parts."""
+    """One minute, of several parts."""
     names = dict.fromkeys(name for minute in minutes for name in minute["targets"])
     return Minute(
         events=sum(minute["events"] for minute in minutes),

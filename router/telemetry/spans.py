@@ -28,7 +28,8 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from router import __version__
-from router.model import MASK, Attempt, Letter
+from router.model.event import Attempt, Letter
+from router.model.secret import MASK
 
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]

@@ -8,8 +8,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from router.model import Reason
-from router.net import ANYWHERE, Egress, SocketAddress
+from router.model.event import Reason
+from router.net.egress import ANYWHERE, Egress
+from router.net.resolver import SocketAddress
 from router.transport.causes import Forbidden, most_telling
 from router.transport.names import Names
 

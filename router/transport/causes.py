@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 
-from router.model import Reason
+from router.model.event import Reason
 
 
 class Forbidden(OSError):

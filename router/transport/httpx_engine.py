@@ -22,8 +22,10 @@ from typing import Any
 import httpcore
 import httpx
 
-from router.model import Reason
-from router.net import ANYWHERE, USUAL, Egress, SocketAddress, Tls
+from router.model.event import Reason
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
+from router.net.resolver import SocketAddress
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
 from router.transport.engine import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, T, TargetExchange

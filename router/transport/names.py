@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address
 
-from router.net import SocketAddress, look_up
+from router.net.resolver import SocketAddress, look_up
 
 #: How long the addresses of a name are good for, in seconds. Short, because no resolver tells how
 #: long they may be; long enough that a burst of new connections asks once.

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
-from router.contract import Reply, lines_and_body, request_id_from, response_of
-from router.delivery import Told
-from router.model import Refused
+from router.contract.replies import Reply, lines_and_body, request_id_from, response_of
+from router.delivery.observer import Told
+from router.model.errors import Refused
 from router.net.http.exchange import EXTENSION, Exchange, HangUp
 
 Scope = MutableMapping[str, Any]

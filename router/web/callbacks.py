@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
-from router.config import Config
-from router.contract import (
+from router.config.loading import Config
+from router.contract.intake import Intake
+from router.contract.replies import (
     ACKNOWLEDGED,
     BUSY,
     ENCODED,
@@ -22,11 +23,12 @@ from router.contract import (
     Reply,
     reply_to_refused,
 )
-from router.contract.intake import Intake
-from router.delivery import Forwarder, Observer, Outcome
-from router.model import Event, Letter, Refused
-from router.net import Access
-from router.routing import Plan
+from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.observer import Observer
+from router.model.errors import Refused
+from router.model.event import Event, Letter
+from router.net.access import Access
+from router.routing.table import Plan
 from router.web.call import Call, HungUp, Receive, Scope, Send, refused
 
 #: The most routers that an event may have come through: one may be the target of another, but one

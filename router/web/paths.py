@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from router.contract import FAILED
+from router.contract.replies import FAILED
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
-from router.delivery import Observer, Told
+from router.delivery.observer import Observer, Told
 from router.web.call import refused
 from router.web.probes import Probes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.contract import ACKNOWLEDGED, BUSY, NOT_OPEN
+from router.contract.replies import ACKNOWLEDGED, BUSY, NOT_OPEN
 from router.contract.respond import request_id_of, respond
 
 

@@ -10,10 +10,11 @@ from random import Random
 
 import pytest
 
-from router.archive import Again, Question, Shelf
 from router.archive.reading import time_of
 from router.archive.segments import found
-from router.archive.trace.again import place_of
+from router.archive.shelf import Shelf
+from router.archive.trace.again import Again, place_of
+from router.archive.trace.question import Question
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +18,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive import Archive, Shelf
 from router.archive.segments import found
-from router.archive.writer import ARCHIVE_BOUND
-from router.net.precedence import stay_behind
+from router.archive.shelf import Shelf
+from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
 from tests.support.archived import told as line_of
@@ -412,24 +409,6 @@ def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
     assert 0 < sent - archive.lost <= ARCHIVE_BOUND / len(content)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts what one thread does")
-def test_a_segment_is_finished_at_once_where_much_waits(tmp_path: Path) -> None:
-    """Beside a loop it makes way else; but then lines would be lost in the end."""
-    shelf = Shelf(tmp_path, MIB, 60.0)
-    archive = Archive(shelf, lambda *_: None)  # not started: nothing is taken
-
-    def sleeps() -> int:
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-        time.sleep(0.001)  # so that it has held its core for long
-        shelf.between()
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
-
-    with ThreadPoolExecutor(1, initializer=stay_behind) as thread:
-        assert thread.submit(sleeps).result() > 1
-        archive.put("info", "event", {}, b"{}\n", bytes(ARCHIVE_BOUND // 3))
-        assert min(thread.submit(sleeps).result() for _ in range(20)) == 1
-
-
 def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
     """A file is where the folder should be, which is told at the start."""
     (tmp_path / "archive").write_text("in the way")
@@ -440,22 +419,6 @@ def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
         assert router.post("one") == "000"
         wait_until(lambda: router.lines("archive_lost"))
         assert router.lines("archive_lost")[0]["count"] == 1
-
-
-def test_each_worker_writes_its_own_segments(tmp_path: Path) -> None:
-    """Two processes at one port, one folder, and every event once."""
-    folder = tmp_path / "store.db-archive"
-    options = ["--workers", "2"]
-    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
-        names = [f"event {number}" for number in range(60)]
-        for name in names:
-            assert router.post(name) == "000"
-        wait_until(lambda: len(archived(folder)) == len(names))
-        segments = found(folder)
-        router.interrupt(signal.SIGTERM)
-    assert len(segments) == 2
-    kept = [name_of(line["payload"].encode()) for line in archived(folder)]
-    assert sorted(kept) == sorted(names)
 
 
 def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from router.archive import Question
 from router.archive.reading import lines_with
+from router.archive.trace.question import Question
 from router.cli.history.stories import story_told
 from router.model.event import Reason
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.effort import LONG
-from tests.support.house import event, routes
+from tests.support.house import event
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.serving import SOON, always, serving, target
 from tests.support.shop import Shop, SqliteShop, dead
@@ -342,48 +342,6 @@ def test_the_store_is_enough(shop: Shop, word: str) -> None:
     assert ran("trace", "cert", *nowhere_else).code == 1
 
 
-def _plain(line: bytes) -> bytes:
-    return line
-
-
-def _docker(line: bytes) -> bytes:
-    wrapped = {"log": line.decode(), "stream": "stdout", "time": "2026-11-26T13:04:11.123456789Z"}
-    return json.dumps(wrapped).encode() + b"\n"
-
-
-def _journald(line: bytes) -> bytes:
-    wrapped = {"__REALTIME_TIMESTAMP": "1764162251", "_PID": "1", "MESSAGE": line.decode().rstrip()}
-    return json.dumps(wrapped).encode() + b"\n"
-
-
-def _compose(line: bytes) -> bytes:
-    return b"router-1  | " + line
-
-
-def _containerd(line: bytes) -> bytes:
-    return b"2026-11-26T13:04:11.123456789Z stdout F " + line
-
-
-@pytest.mark.parametrize("wrapped", [_plain, _docker, _journald, _compose, _containerd])
-def test_a_log_is_read_as_collectors_wrap_it(
-    tmp_path: Path, wrapped: Callable[[bytes], bytes]
-) -> None:
-    """From a file and from stdin, which is gone through twice."""
-    lines = [
-        told("one", ago=70, payload=..., changes=["order 库"], code="500"),
-        told("two", ago=65, payload=...),
-        line("serving", url="http://127.0.0.1"),
-        line("retried", ago=60, event_id="one", target="ledger", reason="timeout", retry=1),
-    ]
-    log = b"".join(map(wrapped, lines))
-    (tmp_path / "log").write_bytes(log)
-    from_file = ran("trace", "order 库", "--log", tmp_path / "log", "--format", "json")
-    from_stdin = ran("trace", "order 库", "--log", "-", "--format", "json", stdin=log)
-    assert from_file.json == from_stdin.json
-    assert [step["what"] for step in from_file.json["steps"]] == ["request", "retried"]
-    assert len(ran("trace", "--failed", "--log", tmp_path / "log").lines) > 3
-
-
 def test_an_attempt_that_was_not_recorded_is_told_as_that(tmp_path: Path) -> None:
     """The store may show another state: what the target has had is in the log alone."""
     again = {"event_id": "one", "target": "ledger", "reason": "timeout"}
@@ -401,34 +359,6 @@ def test_an_attempt_that_was_not_recorded_is_told_as_that(tmp_path: Path) -> Non
     assert [step["unrecorded"] for step in steps] == ["", "lease_over", ""]
 
 
-@pytest.mark.parametrize("log", ["serve.log", "-"])
-def test_a_log_for_people_is_told_as_that(tmp_path: Path, log: str) -> None:
-    """It has no events, so it is not looked through in vain; an empty one has none yet."""
-    said = b"2026-11-25T14:24:52.201Z info    event a.gs.cert.1 500 in 31.2 ms: ledger status 503\n"
-    file = tmp_path / "serve.log"
-    file.write_bytes(said)
-    name = log if log == "-" else str(file)
-    table = tmp_path / "routes.yaml"
-    table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
-    explain = ("explain", "--target", "ledger", "--config", table)
-    for words in (("trace", "one"), explain):
-        found = ran(*words, "--log", name, stdin=said)
-        assert (found.code, found.out) == (3, "")
-        shown = "stdin" if log == "-" else name
-        assert f"--log: no line of {shown} is a router's JSON" in found.err
-        assert "--log-format json" in found.err
-    file.write_bytes(b"")
-    assert ran("trace", "one", "--log", name).code == 1
-
-
-def test_what_archive_and_log_both_have_is_told_once(tmp_path: Path) -> None:
-    """The same line at the same time."""
-    one = told("one")
-    (tmp_path / "log").write_bytes(one)
-    keep(tmp_path / "archive", one)
-    assert len(story(tmp_path / "archive", "one", "--log", str(tmp_path / "log"))["steps"]) == 1
-
-
 def test_no_such_event_says_where_was_looked(tmp_path: Path) -> None:
     """One line, with how far back each reaches; exit 1."""
     keep(tmp_path, told("one"))
@@ -444,11 +374,9 @@ def test_no_such_event_says_where_was_looked(tmp_path: Path) -> None:
     [
         ([], 2, "which event?"),
         (["x", "--since", "yesterday"], 2, "--since: 'yesterday' is neither"),
-        (["x", "--log", "nothing.log"], 3, "there is no file nothing.log"),
         (["x", "--archive", "nothing"], 3, "--archive: nothing is no folder"),
         (["x", "--store", "nothing.db"], 3, "there is no such file"),
         (["x", "--archive", "none", "--store", "none"], 3, "nowhere to look, neither an archive"),
-        (["--since", "1970-01-01T00:00:00Z", "--log", "nothing.log"], 3, "there is no file"),
         (["x", "--limit", "0"], 2, "--limit"),
         ([""], 2, "empty"),
     ],
@@ -548,18 +476,18 @@ def test_what_strangers_say_stands_in_quotes(tmp_path: Path) -> None:
 
 
 def test_random_bytes_are_no_traceback(tmp_path: Path) -> None:
-    """A log of noise, and lines whose members are of any kind."""
+    """Noise, and lines whose members are of any kind."""
     random = Random(7)
     kinds: list[Any] = [None, True, 17, -0.5, "x", [], {}, ["x"], {"ledger": 1}, 10**400]
     fields = list(json.loads(told("one")))
-    with (tmp_path / "log").open("wb") as log:
-        for _ in range(500):
-            log.write(b'one {"' + random.randbytes(60) + b"\n")
-            members = json.loads(told("one"))
-            for name in random.sample(fields, 3):
-                members[name] = random.choice(kinds)
-            log.write(json.dumps(members).encode() + b"\n")
-    found = ran("trace", "one", "--log", tmp_path / "log")
+    lines: list[bytes] = []
+    for _ in range(500):
+        lines.append(b'one {"' + random.randbytes(60) + b"\n")
+        members = json.loads(told("one"))
+        for name in random.sample(fields, 3):
+            members[name] = random.choice(kinds)
+        lines.append(json.dumps(members).encode() + b"\n")
+    found = trace(keep(tmp_path, *lines), "one")
     assert found.code == 0
     assert "could not be read" in found.err
 

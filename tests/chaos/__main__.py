@@ -1,4 +1,4 @@
-"""python -m tests.chaos --seed 1 --runs 20 --seconds 12 --workers 1: play runs and judge them."""
+"""python -m tests.chaos --seed 1 --runs 20 --seconds 12: play runs and judge them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main() -> int:
 def _plan(seed: int, args: argparse.Namespace) -> Plan:
     database = args.store == "postgresql"
     nodes = args.nodes or (2 if database else 1)
-    return Plan(seed, args.seconds, args.workers, nodes, database, args.pace, args.engine)
+    return Plan(seed, args.seconds, nodes, database, args.pace, args.engine)
 
 
 def _verdict(plan: Plan) -> Verdict | None:
@@ -62,7 +62,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="how many, with seeds in a row")
     parser.add_argument("--seconds", type=float, default=12.0, help="how long faults go on")
     parser.add_argument("--pace", type=float, default=Plan.pace, help="new events in a second")
-    parser.add_argument("--workers", type=int, default=1, help="processes of each router")
     parser.add_argument(
         "--store",
         choices=("sqlite", "postgresql"),

@@ -73,11 +73,8 @@ class Manner(StrEnum):
 class Blow(StrEnum):
     """What befalls the router."""
 
-    #: kill -9 of the whole of it.
+    #: kill -9.
     KILL = "kill"
-    #: kill -9 of one worker, or of their parent alone.
-    WORKER = "worker"
-    PARENT = "parent"
     #: SIGTERM, and a new one once it has ended.
     TERM = "term"
 
@@ -152,8 +149,6 @@ class Plan:
     seed: int
     #: How long faults go on.
     seconds: float
-    #: Processes of each node.
-    workers: int = 1
     #: Routers on one store, behind a balancer that chooses at random.
     nodes: int = 1
     #: The store is a PostgreSQL database.
@@ -162,10 +157,6 @@ class Plan:
     pace: float = 10.0
     #: What speaks HTTP to targets: see `serve --engine`.
     engine: str = "native"
-
-    @property
-    def processes(self) -> int:
-        return self.nodes * self.workers
 
     def random(self, *about: object) -> Random:
         return Random("/".join(map(str, (self.seed, *about))))
@@ -207,8 +198,6 @@ class Plan:
         of them than there is time for."""
         random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
-        if self.workers > 1:
-            kinds += [Blow.WORKER] * 3 + [Blow.PARENT] * 2
         downs = [0.0] * 12 + [0.5] * 2 + [2.5]
         return [
             (

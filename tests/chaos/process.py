@@ -9,7 +9,6 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 from time import time
 from urllib.parse import urlsplit
 
@@ -36,7 +35,6 @@ class Router:
     def __init__(
         self,
         folder: Path,
-        workers: int = 1,
         node: int = 0,
         store: Store | None = None,
         engine: str = "native",
@@ -47,7 +45,6 @@ class Router:
         self.log = folder / f"router-{node}.log"
         self.log.touch()
         self.errors = folder / f"router-{node}.err"
-        self._workers = workers
         self._engine = engine
         self._process: asyncio.subprocess.Process | None = None
         self._url: str | None = None
@@ -96,29 +93,17 @@ class Router:
     async def end(self) -> None:
         """Stop it if it runs, as an operator would. Raises Stuck."""
         if self.alive:
-            await self.strike(Blow.TERM, Random())
+            await self.strike(Blow.TERM)
         if self._process is not None:
             await self._process.wait()
 
-    async def strike(self, blow: Blow, random: Random) -> Struck:
-        """End it, or a part of it, and wait until that has gone. Raises Stuck."""
+    async def strike(self, blow: Blow) -> Struck:
+        """End it, and wait until it has gone. Raises Stuck."""
         began = time()
-        workers = children(self.pid)
-        match blow:
-            case Blow.KILL:
-                victims, number = [self.pid, *workers], signal.SIGKILL
-            case Blow.WORKER:
-                victims, number = random.sample(workers, k=min(1, len(workers))), signal.SIGKILL
-            case Blow.PARENT:
-                victims, number = [self.pid], signal.SIGKILL
-            case Blow.TERM:
-                victims, number = [self.pid], signal.SIGTERM
-        if blow is not Blow.WORKER:
-            self._url = None
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        await self._gone(victims if blow is Blow.WORKER else [self.pid, *workers])
+        self._url = None
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL if blow is Blow.KILL else signal.SIGTERM)
+        await self._gone()
         return Struck(began, blow, time(), self.node)
 
     def hang_up(self) -> None:
@@ -135,11 +120,10 @@ class Router:
         return Path(BEFORE).absolute() if BEFORE and self.node == 0 else ROOT
 
     def _command(self) -> list[str]:
-        workers = ["--workers", str(self._workers)] if self._workers > 1 else []
         return [
             *(sys.executable, "-m", "tests.chaos.served", "serve"),
             *("--config", str(self.routes), "--store", option(self.store)),
-            *("--port", "0", "--log-format", "json", "--engine", self._engine, *workers),
+            *("--port", "0", "--log-format", "json", "--engine", self._engine),
         ]
 
     def _announced(self, begin: int) -> str | None:
@@ -150,21 +134,12 @@ class Router:
                     return str(json.loads(line)["url"])
         return None
 
-    async def _gone(self, pids: list[int]) -> None:
+    async def _gone(self) -> None:
         deadline = time() + PATIENCE
-        while (self.pid in pids and self.alive) or any(map(_runs, pids)):
+        while self.alive:
             if time() > deadline:
-                raise Stuck(f"processes of a router do not end: {list(filter(_runs, pids))}")
+                raise Stuck(f"a router does not end: {self.pid}")
             await asyncio.sleep(0.005)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that it has started, and that run."""
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [child for child in map(int, listed) if _runs(child)]
 
 
 def _runs(pid: int) -> bool:

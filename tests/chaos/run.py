@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from random import Random
 from time import time
 from typing import Any
 
@@ -68,8 +67,7 @@ class _Run:
         self._targets = [target for target, _ in targets.values()]
         self._weather = weather
         self.routers = [
-            Router(folder, plan.workers, node, weather.seen_by(node), plan.engine)
-            for node in range(plan.nodes)
+            Router(folder, node, weather.seen_by(node), plan.engine) for node in range(plan.nodes)
         ]
         # All of them read one file: nothing else distributes it.
         urls = {name: url for name, (_, url) in targets.items()}
@@ -114,28 +112,25 @@ class _Run:
 
     async def _strike(self, router: Router) -> None:
         """Every blow in turn."""
-        random = self._plan.random("victims", router.node)
         over = self._history.began + self._plan.seconds
         for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
             if time() >= over:
                 return
-            await self._blow(router, blow, down, random)
+            await self._blow(router, blow, down)
 
-    async def _blow(self, router: Router, blow: Blow, down: float, random: Random) -> None:
-        """One that ends the router is followed by a new one."""
+    async def _blow(self, router: Router, blow: Blow, down: float) -> None:
         async with self._whips[router.node]:
             if not router.alive:
                 self._history.faults.append("a router ended by itself")
-            self._history.struck.append(await router.strike(blow, random))
-            if blow is not Blow.WORKER:
-                await asyncio.sleep(down)
-                await self._start(router)
+            self._history.struck.append(await router.strike(blow))
+            await asyncio.sleep(down)
+            await self._start(router)
 
     async def _upgrade(self) -> None:
         """Stop and start one after the other, while the others go on."""
         for router in self.routers:
-            await self._blow(router, Blow.TERM, 0.0, Random())
+            await self._blow(router, Blow.TERM, 0.0)
 
     async def _storm(self) -> None:
         """Every storm in turn."""

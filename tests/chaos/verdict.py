@@ -32,7 +32,7 @@ class Verdict:
 def judge(played: Played) -> Verdict:
     verdict = Verdict(played)
     for body in sorted({source.body for source in played.history.sources}):
-        group = Group(played.history, body, played.plan.processes)
+        group = Group(played.history, body, played.plan.nodes)
         if group.sources:
             broken = _Check(played, group).all(verdict.duplicates)
             verdict.broken += [Broken(what, body) for what in broken]
@@ -170,7 +170,7 @@ def _recovered(played: Played) -> Iterator[str]:
     last = played.last
     if [request.code for request in last.requests] != ["000"]:
         yield f"after all was calm an event got {[r.code for r in last.requests]}"
-    group = Group(played.history, last.body, played.plan.processes)
+    group = Group(played.history, last.body, played.plan.nodes)
     table = played.history.tables[-1]
     for target in table.required | table.optional:
         if len(group.acted(target)) != 1:

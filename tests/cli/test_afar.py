@@ -260,7 +260,6 @@ def test_a_filter_that_can_not_be_meant_is_a_wrong_command_line(scene: Scene) ->
         "deliveries list --store x",
         "deliveries replay --match * --as me",
         "trace x --archive y",
-        "trace x --log -",
         "explain x --config y",
         "resend x --to http://127.0.0.1:1/ --store y",
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from xml.etree import ElementTree
 
 import pytest
 
@@ -29,7 +28,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 def test_github_keeps_an_annotation_on_one_line(said: Said) -> None:
     """What GitHub gives a meaning to is escaped, so that no text ends its command or begins one."""
-    out = said("github", Checked("s", "n", [PLACED, Annotation("notice", "::error::x")]))
+    out = said("github", Checked([PLACED, Annotation("notice", "::error::x")]))
     assert out.splitlines() == [
         "::error file=a%2Cb%3Ac.yaml,line=3,col=7::50 %25: a,b%0Athe next line <&> \\u001b[31m",
         "::notice ::::error::x",
@@ -39,31 +38,9 @@ def test_github_keeps_an_annotation_on_one_line(said: Said) -> None:
 def test_gitlab_has_a_fingerprint_for_each(said: Said) -> None:
     """What is said twice of one file are two; what is about no file is at the program's name."""
     twice = [PLACED, PLACED, Annotation("warning", "x"), Annotation("notice", "y")]
-    found = json.loads(said("gitlab", Checked("s", "n", twice)))
+    found = json.loads(said("gitlab", Checked(twice)))
     assert len({each["fingerprint"] for each in found}) == 4
     assert [each["severity"] for each in found] == ["major", "major", "minor", "info"]
     assert found[0]["description"] == ODD
     assert found[0]["location"] == {"path": "a,b:c.yaml", "lines": {"begin": 3}}
     assert found[2]["location"] == {"path": "ebaas-router", "lines": {"begin": 1}}
-
-
-def test_junit_is_xml_whatever_is_said(said: Said) -> None:
-    """Failed, good, skipped: each as JUnit has it, and counted; a warning fails nothing."""
-    out = said(
-        "junit",
-        Checked("s", "bad", [PLACED], seconds=0.25),
-        Checked("s", "good", [Annotation("warning", "careful")], "as it should"),
-        Checked("s", "left", said="not asked for", is_skipped=True),
-    )
-    suite = ElementTree.fromstring(out)
-    counts = [suite.attrib[name] for name in ("tests", "failures", "skipped")]
-    assert counts == ["3", "1", "1"]
-    bad, good, left = suite
-    failure = bad.find("failure")
-    assert failure is not None
-    assert failure.text == f"\n./a,b:c.yaml:3: {ODD}\n    ".replace("\x1b", "\\u001b")
-    assert bad.attrib["time"] == "0.250"
-    assert good.findtext("system-out", "").split() == ["as", "it", "should", "careful"]
-    skipped = left.find("skipped")
-    assert skipped is not None
-    assert skipped.attrib["message"] == "not asked for"

@@ -12,7 +12,9 @@ from unittest.mock import patch
 
 import pytest
 
-from router.archive import Question, events, resend
+from router.archive.trace.again import resend
+from router.archive.trace.events import events
+from router.archive.trace.question import Question
 from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told

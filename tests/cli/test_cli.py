@@ -22,7 +22,7 @@ from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
 from router.model.secret import Secret
-from router.telemetry import printable
+from router.telemetry.log.console import printable
 from tests.support.command import ROOT, Finished, command, environment, one_line, run
 from tests.support.inprocess import quick, read
 
@@ -219,7 +219,7 @@ def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
     parser = Parser("serve")
     add_settings(parser)
     text = " ".join(parser.format_help().split())
-    value = f"[{setting.metavar}]" if setting.short else setting.metavar
+    value = f"[{setting.metavar}]" if setting.is_switch else setting.metavar
     # Python 3.13 has a switch's value once, behind both names.
     assert f"{setting.option} {value}" in text.replace(f", {setting.short} ", " ")
     assert f"(default {setting.default or 'none'}; {setting.variable})" in text

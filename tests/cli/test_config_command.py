@@ -12,8 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import config
-from router.config import effective
+from router.config import effective, loading
 from router.config.document import write
 from router.config.loading import Caller, Config
 from router.contract.schedule import parse_duration
@@ -51,7 +50,7 @@ def shown(tmp_path: Path, text: str, *options: str) -> str:
 
 
 def loaded(text: str) -> Config:
-    return config.parse(text.encode(), "routes.yaml", {}, None)
+    return loading.parse(text.encode(), "routes.yaml", {}, None)
 
 
 def test_every_default_is_filled_in(tmp_path: Path) -> None:
@@ -266,7 +265,7 @@ def test_a_key_of_three_parts_makes_no_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [("other.yaml",), ("--format", "github"), ("--format", "junit")], ids=str
+    "more", [("other.yaml",), ("--format", "github"), ("--format", "gitlab")], ids=str
 )
 def test_what_cannot_be_printed(tmp_path: Path, more: tuple[str, ...]) -> None:
     """Two files are not one, and a CI system's format has no place for a configuration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.cli.trying.copies import copy_of
-from router.transport import lines_of
+from router.transport.engine import lines_of
 
 
 @pytest.mark.parametrize("event_id", ["", "a\r\nx: y", "\ud800", "a b", "名"])

@@ -337,15 +337,6 @@ def test_annotations(diff: Diff) -> None:
         assert result.lines[0].startswith(f"::{level} file=new.yaml,line=1::1 event (1 key): ")
 
 
-def test_junit(diff: Diff) -> None:
-    """JUnit has a case that fails for each group with a loss, and a good one where none changes."""
-    new = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
-    said = diff(new, "--format", "junit", events="a.gs.key.1\n").out
-    assert 'tests="1" failures="1"' in said
-    same = diff(OLD, "--format", "junit", events="a.gs.key.1\n")
-    assert (same.code, 'tests="1" failures="0"' in same.out) == (0, True)
-
-
 # Where events come from.
 
 

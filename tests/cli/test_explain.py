@@ -11,6 +11,7 @@ import pytest
 from router.routing.nearest import nearest_routes
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
+from tests.support.archived import keep
 from tests.support.house import SAMPLE, event
 from tests.support.inprocess import Ran, ran
 
@@ -193,18 +194,18 @@ def test_json(path: Path) -> None:
     assert explain(path, "x.y.z.1", "--format", "json").json["unmatched"] == "reject"
 
 
-LOG = "\n".join(
+LOG = [
     f'{{"time":"2026-11-26T13:00:0{number}.000Z","happening":"event","event_key":"{key}",'
-    f'"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"{status}"}}'
+    f'"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"{status}"}}\n'.encode()
     for number, key, status in ((1, "a.gs.cert.1", "1"), (2, "a.hr.cert.x", "3"), (3, "q", "1"))
-)
+]
 
 
 def test_what_a_target_gets(path: Path) -> None:
     """--target shows the routes that lead to it with their patterns, and which of the last
-    requests of a log would go to it, the newest first."""
-    Path("log.jsonl").write_text(LOG, encoding="utf-8")
-    result = explain(path, "--target", "ledger", "--log", "log.jsonl")
+    requests in the archive would go to it, the newest first."""
+    keep(Path("archive"), *LOG)
+    result = explain(path, "--target", "ledger", "--archive", "archive")
     assert (result.code, result.err) == (0, "")
     assert result.lines[:10] == [
         "ledger  http://127.0.0.1:9002/callback",
@@ -225,13 +226,14 @@ def test_what_a_target_gets(path: Path) -> None:
         "  2026-11-26T13:00:02Z  'a.hr.cert.x'  required  by 'revoked'",
         "  2026-11-26T13:00:01Z  'a.gs.cert.1'  optional  by 'under gs'",
     ]
-    last = explain(path, "--target", "ledger", "--log", "log.jsonl", "--last", "2")
+    last = explain(path, "--target", "ledger", "--archive", "archive", "--last", "2")
     assert last.lines[-2].startswith("it would get 1 of the last 2 requests")
 
 
 def test_what_a_target_gets_as_json(path: Path) -> None:
     """The same for a machine; where there is nothing to look into, it has no events."""
-    said = explain(path, "--target", "audit", "--log", "-", "--format", "json", stdin=LOG.encode())
+    keep(Path("archive"), *LOG)
+    said = explain(path, "--target", "audit", "--archive", "archive", "--format", "json")
     assert said.json["routes"] == [
         {
             "name": "to the auditors",
@@ -247,12 +249,12 @@ def test_what_a_target_gets_as_json(path: Path) -> None:
 
 
 def test_a_target_that_is_not_there(path: Path) -> None:
-    """It is met with a guess; a log that is not there with one line."""
+    """It is met with a guess; an archive that is not there with one line."""
     assert explain(path, "--target", "ledgr").err == (
         "ebaas-router: --target: routes.yaml has no target 'ledgr', did you mean ledger?\n"
     )
-    result = explain(path, "--target", "ledger", "--log", "missing")
-    assert (result.code, result.err) == (3, "ebaas-router: --log: there is no file missing\n")
+    result = explain(path, "--target", "ledger", "--archive", "missing")
+    assert (result.code, result.err) == (3, "ebaas-router: --archive: missing is no folder\n")
 
 
 def test_an_invalid_configuration_is_told(path: Path) -> None:

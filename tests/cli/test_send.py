@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import subprocess
 import time
@@ -21,7 +19,6 @@ from tests.support.command import (
     Receiver,
     answering,
     command,
-    drawn_on,
     environment,
     http_answer,
     one_line,
@@ -244,16 +241,6 @@ def test_no_locale_makes_a_reply_unprintable(target: Receiver) -> None:
     assert one_line(finished.stdout).startswith("code 000, \\u6210\\u529f, ")
 
 
-def test_many_codes_are_summed_up() -> None:
-    """However many codes come, the summary stays short, and adds up."""
-    numbers = iter(range(10**6))
-    with answering(lambda: http_answer(f'{{"code":"{next(numbers)}"}}')) as url:
-        finished = quick("send", url, "--count", "50", "--format", "json")
-    codes = told(finished)[0]["codes"]
-    assert len(codes) == 21
-    assert codes["others"] == 30
-
-
 def test_the_timeout_ends_a_request() -> None:
     """`--timeout` is the longest that a request takes, also where an answer has begun."""
     with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", then="hold") as url:
@@ -309,93 +296,6 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     assert sending.stdout[0].startswith("request 1 of 21: code 500")
 
 
-def test_count_counts() -> None:
-    """`--count` sends so many, counts the codes and sums up the times."""
-    with receiver("--fail-first", "5") as target:
-        finished = quick("send", target.url, "--count", "40", "--concurrency", "4")
-        target.wait_for(lambda: len(target.stdout) == 40)
-    assert finished.returncode == 1
-    assert finished.stderr == b""
-    rate, counted, latency = finished.stdout.decode().splitlines()
-    assert re.fullmatch(r"40 of 40 requests in [\d.]+ s, [\d.]+ a second", rate)
-    assert counted == "codes: 000 35, 500 5"
-    assert re.fullmatch(r"latency: (p50|p90|p99|max) .* ms", latency)
-
-
-def test_count_as_json(target: Receiver) -> None:
-    """The summary of a load as one object; all good is exit code 0."""
-    finished = quick("send", target.url, "--count", "25", "--concurrency", "5", "--format", "json")
-    assert finished.returncode == 0
-    (summary,) = told(finished)
-    assert summary["codes"] == {"000": 25}
-    assert (summary["requests"], summary["done"], summary["concurrency"]) == (25, 25, 5)
-    times = [summary["ms"][name] for name in ("p50", "p90", "p99", "max")]
-    assert times == sorted(times)
-    assert summary["per_second"] > 0
-
-
-def test_concurrency_is_kept_and_kept_to() -> None:
-    """`--concurrency C` is C requests at a time: not fewer, never more."""
-    with receiver("--delay", "200ms") as target:
-        finished = run(
-            "send", target.url, "--count", "12", "--concurrency", "4", "--format", "json"
-        )
-    assert 0.6 <= told(finished)[0]["seconds"] < 1.8
-
-
-def test_failures_are_counted_by_reason() -> None:
-    """Requests without a reply are counted by why there was none."""
-    url = f"http://127.0.0.1:{free_port()}/"
-    finished = quick("send", url, "--count", "7", "--format", "json")
-    assert finished.returncode == 1
-    assert told(finished)[0]["codes"] == {"connect_refused": 7}
-
-
-def test_ctrl_c_prints_the_summary_so_far() -> None:
-    """A load that is interrupted sums up what has come back, exit code 130."""
-    with receiver("--delay", "50ms") as target:
-        arguments = ("send", target.url, "--count", "100000", "--format", "json")
-        with running(*arguments) as sending:
-            target.wait_for(lambda: len(target.stdout) >= 5)
-            assert sending.interrupt() == 130
-    summary = json.loads(sending.stdout[0])
-    assert summary["requests"] == 100000
-    assert 3 <= summary["done"] < 1000
-    assert summary["codes"] == {"000": summary["done"]}
-    assert not any("Traceback" in line for line in sending.stderr)
-
-
-def test_a_long_load_shows_how_far_it_is() -> None:
-    """A load that takes longer than two seconds says on stderr how far it is."""
-    with (
-        receiver("--delay", "50ms") as target,
-        running("send", target.url, "--count", "100000") as sending,
-    ):
-        sending.wait_for(lambda: sending.stderr)
-        sending.interrupt()
-    assert re.fullmatch(r"ebaas-router: \d+ of 100000, \d+ with code 000", sending.stderr[0])
-
-
-def test_on_a_terminal_progress_is_redrawn() -> None:
-    """On a terminal the progress is one line, redrawn, and gone at the end."""
-    ours, theirs = pty.openpty()
-    with receiver("--delay", "20ms") as target:
-        process = subprocess.Popen(
-            command("send", target.url, "--count", "30"),
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            cwd=ROOT,
-            env=environment(),
-        )
-        output, _ = process.communicate(timeout=20)
-    os.close(theirs)
-    drawn = drawn_on(ours)
-    assert process.returncode == 0
-    assert output.decode().startswith("30 of 30 requests")
-    assert re.search(r"\r\x1b\[Kebaas-router: \d+ of 30, \d+ with code 000\r", drawn)
-    assert drawn.endswith("\r\x1b[K")
-
-
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
@@ -416,9 +316,6 @@ def test_on_a_terminal_progress_is_redrawn() -> None:
         (("--timeout", "10"), "--timeout: '10' is not a duration"),
         (("--waits", "1s,,2s"), "--waits: '' is not a duration"),
         (("--retries", "0"), "--retries: '0' is not a whole number"),
-        (("--count", "0"), "--count: '0' is not a whole number"),
-        (("--count", "5", "--retry"), "--count can't be given with --retry"),
-        (("--concurrency", "5"), "--concurrency: needs --count"),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:

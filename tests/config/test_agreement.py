@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import config
+from router.config import loading
 from router.config.loading import Config
 from router.model.event import FIELDS, Event
 from tests.support import naive
@@ -96,7 +96,7 @@ def test_explain_and_test_agree_with_match(
     """The plan is the naive one, `explain` tells it, and a case that expects it holds."""
     cases = []
     with folder(given) as (path,):
-        loaded = config.load(path, {}, None)
+        loaded = loading.load(path, {}, None)
         for event in events:
             plan = naive_plan(given, event)
             assert matched(loaded, event) == plan
@@ -122,7 +122,7 @@ def test_files_of_a_folder_are_one_file(
     texts = map(json.dumps, files)
     names = ("routes.yaml", "routes.d/a.yaml", "routes.d/b/c.yaml")
     with tempfile.TemporaryDirectory() as name:
-        loaded = config.load(written(dict(zip(names, texts, strict=True)), Path(name)), {}, None)
+        loaded = loading.load(written(dict(zip(names, texts, strict=True)), Path(name)), {}, None)
     for event in events:
         assert matched(loaded, event) == naive_plan(given, event)
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -344,16 +343,6 @@ def test_annotations(folder: Path) -> None:
     assert [line.partition("::no case")[0] for line in others[:-1]] == [
         f"::notice file=routes.yaml,line={line}" for line in (7, 8, 9)
     ]
-
-
-def test_junit(folder: Path) -> None:
-    """--format junit has a test case for each case, and one for the routes that cases try."""
-    cases = "- {key: a.gs.cert.3, required: [ledger]}\n- {key: q, unmatched: true}\n"
-    result = judged(folder, cases, "--format", "junit", "--fail-under", "100")
-    suite = ElementTree.fromstring(result.out)
-    assert (result.code, suite.attrib["tests"], suite.attrib["failures"]) == (1, "3", "1")
-    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
-    assert failed == ["a.gs.cert.3"]
 
 
 def test_both_files_are_one_array(folder: Path) -> None:

@@ -32,7 +32,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import config
+from router.config import loading
 from router.config.document import MAX_SIZE, reading, syntax
 from router.config.loading import Caller, Config
 from router.config.patterns import redundant
@@ -112,7 +112,7 @@ def certify(folder: Path) -> None:
 
 def parse(text: str | bytes, secrets: Path | None = None, **environ: str) -> Config:
     content = text.encode() if isinstance(text, str) else text
-    return config.parse(content, "routes.yaml", environ, secrets)
+    return loading.parse(content, "routes.yaml", environ, secrets)
 
 
 def faults(text: str | bytes, secrets: Path | None = None, **environ: str) -> list[Problem]:
@@ -132,7 +132,7 @@ def verdict(path: Path, secrets: Path | None) -> str:
     content = path.read_bytes()
     source = legible_source(content, "routes")
     try:
-        loaded = config.parse(content, path.name, ENVIRON, secrets)
+        loaded = loading.parse(content, path.name, ENVIRON, secrets)
     except ConfigInvalid as error:
         return "".join(f"{source.excerpt(problem)}\n" for problem in error.problems)
     warnings = [f"warning: {source.excerpt(problem)}\n" for problem in loaded.warnings]
@@ -163,7 +163,7 @@ def test_fault_without_libyaml(path: Path, secrets: Path, monkeypatch: pytest.Mo
 
 def problems(path: Path, secrets: Path | None) -> tuple[Problem, ...]:
     try:
-        return config.load(path, ENVIRON, secrets).warnings
+        return loading.load(path, ENVIRON, secrets).warnings
     except ConfigInvalid as error:
         return error.problems
 
@@ -266,7 +266,7 @@ def test_unusable(
     """What is no file, or too much of one, is one clear line with its path as it was given."""
     monkeypatch.setattr(reading, "MAX_NODES", 50)
     with pytest.raises(ConfigInvalid) as raised:
-        config.load(make(tmp_path), {}, None)
+        loading.load(make(tmp_path), {}, None)
     [problem] = raised.value.problems
     assert problem.message == UNUSABLE[make]
     assert problem.file.rstrip("\0") == str(tmp_path / "routes.yaml")
@@ -293,7 +293,7 @@ def test_unreadable(tmp_path: Path) -> None:
     if os.access(path, os.R_OK):
         pytest.skip("this user may read everything")
     with pytest.raises(ConfigInvalid, match="can't be read: permission denied"):
-        config.load(path, {}, None)
+        loading.load(path, {}, None)
 
 
 def test_every_check_has_a_file(
@@ -366,7 +366,7 @@ def _reports() -> Iterator[tuple[str, int, int]]:
 
 def test_shipped(tmp_path: Path) -> None:
     """The shipped file has nothing to warn of, and writes out the defaults it claims to."""
-    loaded = config.load(SHIPPED, {}, None)
+    loaded = loading.load(SHIPPED, {}, None)
     assert loaded.warnings == ()
     assert (loaded.unmatched, loaded.ebaas, loaded.queue) == ("reject", Caller(), PLATFORM)
 
@@ -374,7 +374,7 @@ def test_shipped(tmp_path: Path) -> None:
 def test_shipped_sample() -> None:
     """The page's sample matches two shipped routes: two required targets, one optional."""
     event = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"")
-    plan = config.load(SHIPPED, {}, None).table.match(event)
+    plan = loading.load(SHIPPED, {}, None).table.match(event)
     assert len(plan.routes) == 2
     assert [target.name for target in plan.required] == ["certificates", "ledger"]
     assert [target.name for target in plan.optional] == ["audit"]
@@ -806,7 +806,7 @@ def test_editor_schema_underlines_faults() -> None:
 def load_or_refuse(content: bytes) -> None:
     started = time.process_time()
     with contextlib.suppress(ConfigInvalid):
-        config.parse(content, "routes.yaml", {}, None)
+        loading.parse(content, "routes.yaml", {}, None)
     assert time.process_time() - started < 2
 
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from router import config
+from router.config import loading
 from router.config.files import files_of
 from router.config.loading import Config
 from router.config.schema import Name, document
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(folder: Path) -> Config:
-    return config.load(folder, {}, None)
+    return loading.load(folder, {}, None)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -176,11 +176,11 @@ def test_the_page_shows_a_folder_that_loads(folder: Path, tmp_path: Path) -> Non
     assert len(files) == 3
     (tmp_path / "ledger-signing").write_text("whsec_" + "c2VjcmV0" * 5)
     (tmp_path / "ledger-signing").chmod(0o600)
-    both = config.load(written(files, folder), {}, tmp_path)
+    both = loading.load(written(files, folder), {}, tmp_path)
     assert (len(both.table.routes), both.warnings) == (2, ())
     written({"routes.yaml": files["routes.yaml"].partition("share:")[0]}, folder)
     with pytest.raises(ConfigInvalid, match="can let 'team certificates' use it"):
-        config.load(folder, {}, tmp_path)
+        loading.load(folder, {}, tmp_path)
 
 
 def test_a_closed_folder_is_told_by_what_was_looked_for() -> None:

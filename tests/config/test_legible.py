@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.config.document import reading
 from router.config.schema import legible_source
 from router.model.errors import ConfigInvalid
@@ -126,7 +126,7 @@ def secret(text: str) -> bytes:
 def told(content: bytes) -> str:
     """All that is ever said of a configuration: the text and JSON of problems, and excerpts."""
     try:
-        problems = config.parse(content, "f", {}, None).warnings
+        problems = loading.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
     source = legible_source(content, "routes")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from router import config
+from router.config import loading
 from router.model.errors import ConfigInvalid
 
 URLS = Path(__file__).parents[1] / "testdata/urls"
@@ -24,7 +24,7 @@ def load(url: str) -> None:
     target = {"ledger": {"url": url}}
     routes = [{"name": "all", "match": "*", "required": ["ledger"]}]
     text = json.dumps({"version": 1, "targets": target, "routes": routes})
-    config.parse(text.encode(), "routes.yaml", {}, None)
+    loading.parse(text.encode(), "routes.yaml", {}, None)
 
 
 @pytest.mark.parametrize("url", listed("refused.txt"))

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.contract.signing import Signer
 from router.model.secret import Secret
-from router.ops.status import Reports, status_of
+from router.ops.status import status_of
 from router.store.pauses import pause, resume
 from router.store.promises import StoreLimits
 from router.store.sqlite.ops import SqliteOps
@@ -106,7 +106,7 @@ async def reason(router: House, count: int, target: str = "one") -> str:
 
 def take(router: House, table: Mapping[str, Any]) -> None:
     """Take another routes.yaml into force."""
-    router.app._take(config.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
+    router.app._take(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
 
 
 def numbers(router: House, target: str = "one") -> dict[str, Any]:
@@ -130,7 +130,7 @@ async def test_a_required_target_that_fails_is_left_in_peace(store: Path) -> Non
             assert (await router.line("breaker"))["state"] == "open"
             assert numbers(router)["breaker"] == {"closed": 0, "open": 1, "half_open": 0}
             assert numbers(router)["breaker_opened"] == 1
-            status = status_of(Reports([router.app.report()]), time.time())
+            status = status_of(router.app.report(), time.time())
             assert "targets: one has its breaker open" in status["reasons"]
             assert status["targets"]["each"]["one"]["last_failure"]["reason"] == "status"
 
@@ -345,7 +345,7 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
             )
             assert await post(router, 2) == "000"
             assert (numbers(router, "two")["paused"], len(two.bodies)) == (1, 0)
-            status = status_of(Reports([router.app.report()]), time.time())
+            status = status_of(router.app.report(), time.time())
             assert (
                 f"targets: two is paused until {utc(made.until)} by ops: a move"
                 in (status["reasons"])

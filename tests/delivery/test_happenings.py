@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -356,11 +357,9 @@ def _in_flight(router: House) -> int:
 
 
 @pytest.mark.skipif(not LONG, reason="seconds: make test-long")
-@pytest.mark.parametrize(
-    "kept", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
-)
-def test_workers_tell_it_once(tmp_path: Path, kept: str, request: pytest.FixtureRequest) -> None:
-    """Real processes on one store: both find a target that is not there, both refuse a
+@pytest.mark.postgresql
+def test_nodes_tell_it_once(tmp_path: Path, database: Database) -> None:
+    """Two real nodes on one store: both find a target that is not there, both refuse a
     routes.yaml and take another; a bot hears of each once, under the contract."""
     heard: list[dict[str, Any]] = []
 
@@ -386,18 +385,17 @@ def test_workers_tell_it_once(tmp_path: Path, kept: str, request: pytest.Fixture
 
         def reload(text: str, result: str, count: int) -> None:
             file.write_text(text)
-            router.process.send_signal(signal.SIGHUP)
-            both = 2 * count
-            router.wait_for(
-                lambda: [each["result"] for each in router.lines("reload")].count(result) == both
-            )
+            for node in (one, other):
+                node.process.send_signal(signal.SIGHUP)
+                node.wait_for(partial(have, node, result, count))
 
-        is_file = kept == "sqlite"
-        place = tmp_path / "store.db" if is_file else request.getfixturevalue("database")
-        router = Serving(file, place, ("--workers", "2"), {})
-        with closing(router):
-            for name in range(20):
-                assert router.post(str(name)) == "000"
+        def have(node: Serving, result: str, count: int) -> bool:
+            return [each["result"] for each in node.lines("reload")].count(result) == count
+
+        one, other = (Serving(file, database, (), {}) for _ in range(2))
+        with closing(one), closing(other):
+            for name in range(10):
+                assert one.post(f"{name}") == other.post(f"other {name}") == "000"
             wait_until(lambda: keys()["ebaas-router.target.failing.ledger"])
             reload("{}", "refused", 1)
             wait_until(lambda: keys()["ebaas-router.config.refused"])

@@ -23,7 +23,7 @@ from router.delivery.queue import LEASE_OVER, MAX_IN_FLIGHT, MAX_PER_TARGET, REM
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter
-from router.net import Gone
+from router.net.gone import Gone
 from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
 from router.store.promises import (

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from router.config.settings import Settings
-from router.contract import parse_duration
+from router.contract.schedule import parse_duration
 from router.ops.tokens import OpsTokens
-from router.store import Database
+from router.store.url import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 from tests.support.variables import longest_stop, settings_of

@@ -18,7 +18,7 @@ import yaml
 from router import __version__
 from router.config.settings import Settings
 from router.ops.tokens import OpsTokens
-from router.store import Database
+from router.store.url import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 from tests.support.variables import longest_stop, settings_of

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from router.model import COMPILED
+from router.model.build import COMPILED
 from tests.model.history import play
 from tests.model.mutants import ALL, Mutant
 from tests.support.effort import LONG

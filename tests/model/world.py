@@ -19,7 +19,7 @@ from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
-from router.net import Gone
+from router.net.gone import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.attempts import Tried

@@ -1,4 +1,4 @@
-"""The console's API as a real router serves it, alone and with workers."""
+"""The console's API as a real router serves it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,17 @@ from router.ops.api import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
 from router.ops.api.preview import MOST_PREVIEWS, Previewed, Previews
 from router.ops.api.schema import schema_of
-from router.store import Action, Selection, Verb
+from router.store.ops import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
-from tests.support.effort import LONG
 from tests.support.postgres import Server
 from tests.support.serving import always
 from tests.support.waiting import wait_until
 
-#: With workers too with LONG=1, which `make test-long` sets.
-KINDS = ["alone", *(["workers"] if LONG else [])]
-
 
 @pytest.fixture(
     scope="module",
-    params=[*KINDS, pytest.param("postgresql", marks=pytest.mark.postgresql)],
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)],
 )
 def router(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -48,8 +44,7 @@ def router(
         with server.database() as database, console(folder, *kept, store=database) as started:
             yield started
         return
-    options = ("--workers", "2") if request.param == "workers" else ()
-    with console(folder, *options) as started:
+    with console(folder) as started:
         yield started
 
 
@@ -226,13 +221,12 @@ def test_an_event_is_explained(router: Console) -> None:
     assert "code" in router.post("/explain", {"event": {"event_key": 1}})["refused"]
 
 
-def test_the_processes_are_told(router: Console) -> None:
-    """All that share the store, or those of the only router."""
+def test_the_nodes_are_told(router: Console) -> None:
+    """All that share the store, or the only router."""
     told = router.get("/nodes")
     kind = router.get("/status")["store"]["kind"]
     assert told["shared"] is (kind == "postgresql")
-    pids = {each["pid"] for each in router.get("/status")["processes"]["each"]}
-    assert {each["pid"] for each in told["nodes"]} == pids
+    assert [each["pid"] for each in told["nodes"]] == [router.get("/status")["process"]["pid"]]
 
 
 def test_an_event_is_found_and_told_whole(router: Console) -> None:

@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from router.ops.api import ENDPOINTS, PREFIX
 from router.ops.api.openapi import described
 from router.ops.api.schema import schema_of
-from router.store import State
+from router.store.promises import State
 
 
 class Small(TypedDict):

@@ -8,18 +8,20 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from router import __version__, config
+from router import __version__
+from router.config import loading
 from router.config.holders import Holder
 from router.config.loading import Config
 from router.config.reload import Standing
 from router.config.settings import Settings
+from router.contract.intake import Intake
 from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
 from router.model.event import Attempt, Reason
@@ -27,15 +29,17 @@ from router.net.access import Denial
 from router.net.http.limits import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
-from router.ops.answers import Topic
 from router.ops.guard import SAFE, refuse
+from router.ops.heartbeat import Identity, described
+from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
-from router.ops.status import Reports
 from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server
+from router.store.nodes import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.telemetry.minutes import Minutes
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN
@@ -57,11 +61,11 @@ def configured(**top: Any) -> Config:
         }
     }
     document = routes(targets, {"audit": "https://audit.example.com/"}, **top)
-    return config.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
+    return loading.parse(json.dumps(document).encode(), "routes.yaml", {}, None)
 
 
 class Process:
-    """One process of the service, as far as it reports."""
+    """The router, as far as it reports."""
 
     def __init__(self, **top: Any) -> None:
         self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
@@ -71,13 +75,17 @@ class Process:
         self.ready = True
         self.lag = 0.001
 
-    @property
     def report(self) -> Report:
-        """As the parent gets it."""
         store = ("sqlite", "")
-        said = report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
-        carried: Report = json.loads(json.dumps(said))
-        return carried
+        return report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
+
+    def insight(self, log: Log) -> Insight:
+        def describe() -> Node:
+            ready, lag = self.ready, self.lag
+            return described(Identity(), self.metrics, self.standing, ready=ready, lag=lag)
+
+        minutes = Minutes(self.metrics, time.time())
+        return Insight(self.report, describe, self.standing, Intake.of(None), minutes, log)
 
 
 @dataclass
@@ -86,7 +94,6 @@ class Ops:
 
     url: str
     http: httpx.AsyncClient
-    reports: Reports
     log: io.StringIO
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
@@ -111,45 +118,32 @@ class Ops:
 
 @asynccontextmanager
 async def serving(
-    *processes: Process, silent: int = 0, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
+    process: Process, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[Ops]:
-    """An ops port that asks these processes anew for each request."""
+    """The ops port of this router."""
     stream = io.StringIO()
 
-    class Gathered:
-        """These processes, as the ops port asks them."""
-
-        async def gather(self) -> Reports:
-            return replace(ops.reports, living=[process.report for process in processes])
-
-        async def ask(self, topic: Topic, what: Any = None) -> list[Any]:
-            raise NotImplementedError
-
-        ask_one = ask
-
     log = Log(stream, "json")
-    app = ops_app(api_parts(Settings(store=None), Gathered(), tokens, [], log), log, local=True)
+    parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
+    app = ops_app(parts, log, local=True)
     server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
     async with served(server), httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
-        ops = Ops(server.url, client, Reports([], silent=silent), stream)
+        ops = Ops(server.url, client, stream)
         yield ops
 
 
 # /metrics.
 
 
-async def test_a_scrape_is_of_all_processes() -> None:
-    """`/metrics` sums up what the living and the dead have counted."""
-    one, other, dead = Process(), Process(), Process()
-    for process in (one, other, dead):
-        process.metrics.event("000", 0.1)
-    async with serving(one, other) as ops:
-        ops.reports = Reports([], retired=[dead.report["metrics"]])
+async def test_a_scrape_has_what_was_counted() -> None:
+    """`/metrics` in the text format of Prometheus."""
+    process = Process()
+    process.metrics.event("000", 0.1)
+    async with serving(process) as ops:
         response = await ops.get("/metrics")
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = response.text.splitlines()
-    assert 'ebaas_router_events_total{code="000"} 3.0' in lines
-    assert "ebaas_router_processes 2.0" in lines
+    assert 'ebaas_router_events_total{code="000"} 1.0' in lines
 
 
 async def test_a_scraper_gets_the_format_it_asks_for() -> None:
@@ -166,12 +160,12 @@ async def test_a_scraper_gets_the_format_it_asks_for() -> None:
 
 async def test_all_is_well() -> None:
     """A healthy service is `ok`, without a reason, and shows the configuration in force."""
-    async with serving(Process(), Process()) as ops:
+    async with serving(Process()) as ops:
         assert await ops.reasons() == []
         said = await ops.status()
     assert said["configuration"]["hash"] == configured().hash
     assert said["configuration"]["since"] == "1970-01-01T00:16:40Z"
-    assert said["processes"]["answering"] == 2
+    assert said["process"]["ready"]
     assert said["store"]["kind"] == "sqlite"
     assert said["targets"]["each"]["ledger"]["owner"] == "payments"
     assert said["targets"]["each"]["audit"]["last_acknowledged"] is None
@@ -196,23 +190,6 @@ async def test_status_says_what_runs() -> None:
     async with serving(Process()) as ops:
         said = await ops.status()
     assert (said["version"], said["compiled"]) == (__version__, COMPILED)
-
-
-async def test_one_process_that_refused_is_not_hidden_by_another() -> None:
-    """A reload that only one of the processes refused is shown, whichever was tried last."""
-    good, bad = Process(), Process()
-    good.standing.tried = 2000.0
-    bad.standing.successful, bad.standing.problems = False, (Problem("r", 1, 1, "", "wrong"),)
-    async with serving(good, bad) as ops:
-        (reason,) = await ops.reasons()
-    assert "1 wrong" in reason
-
-
-async def test_two_configurations_at_a_time_are_seen() -> None:
-    """Processes that do not have the same configuration in force are degraded."""
-    async with serving(Process(), Process(unmatched="accept")) as ops:
-        reasons = await ops.reasons()
-    assert reasons == ["configuration: the processes have 2 different ones in force"]
 
 
 async def test_nodes_that_differ_for_long_are_seen() -> None:
@@ -244,16 +221,6 @@ async def test_a_target_that_fails_is_named_with_its_reason() -> None:
     said = (failure["reason"], failure["status"], failure["detail"])
     assert said == ("code", 200, "code '200'")
     assert ledger["last_acknowledged"] is not None
-
-
-async def test_what_one_process_knows_of_a_target_is_not_hidden_by_another() -> None:
-    """The newest of what all processes have seen of a target counts."""
-    one, other = Process(), Process()
-    one.metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=time.time()))
-    async with serving(one, other) as ops:
-        assert len(await ops.reasons()) == 1
-        other.metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
-        assert await ops.reasons() == []
 
 
 @pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
@@ -305,34 +272,20 @@ async def test_a_store_is_degraded_from_half_full_on() -> None:
         assert await ops.reasons() == ["store: 50% full"]
 
 
-async def test_a_blocked_loop_is_named_with_its_process() -> None:
-    """A process whose loop was blocked lately is degraded."""
+async def test_a_blocked_loop_is_told() -> None:
+    """A router whose loop was blocked lately is degraded."""
     process = Process()
     process.lag = 1.25
-    async with serving(process, Process()) as ops:
-        (reason,) = await ops.reasons()
-    assert reason.startswith("loop: process ")
-    assert reason.endswith("was blocked for 1.25 s in the last minute")
+    async with serving(process) as ops:
+        assert await ops.reasons() == ["loop: it was blocked for 1.25 s in the last minute"]
 
 
-async def test_processes_that_do_not_answer_are_counted() -> None:
-    """A worker that is silent, or is not ready, makes the service degraded, and is no error."""
-    draining = Process()
-    draining.ready = False
-    async with serving(Process(), draining, silent=1) as ops:
-        not_ready, silent = await ops.reasons()
-    assert not_ready.endswith("is not ready")
-    assert silent == "processes: 1 of 3 do not answer"
-
-
-async def test_a_service_without_a_living_process_says_so() -> None:
-    """Where no process answers at all, there is still a report and a scrape."""
-    async with serving(silent=2) as ops:
-        assert await ops.reasons() == [
-            "processes: 2 of 2 do not answer",
-            "processes: none answers",
-        ]
-        assert "ebaas_router_processes 0.0" in (await ops.get("/metrics")).text.splitlines()
+async def test_a_router_that_is_not_ready_is_degraded() -> None:
+    """A router that drains says so."""
+    process = Process()
+    process.ready = False
+    async with serving(process) as ops:
+        assert await ops.reasons() == ["process: it is not ready"]
 
 
 async def test_nothing_secret_is_shown() -> None:
@@ -371,8 +324,9 @@ async def test_what_is_not_there_is_refused_in_the_contracts_json(
 
 async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever asked gets the contract's JSON, the log the fault."""
-    async with serving(Process()) as ops:
-        ops.reports = None  # type: ignore[assignment]
+    process = Process()
+    async with serving(process) as ops:
+        process.metrics = None  # type: ignore[assignment]
         response = await ops.get("/status")
     assert (response.status_code, response.json()["code"]) == (500, "500")
     assert response.headers["cache-control"] == "no-store"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.config.reload import Standing
-from router.model import Reason
+from router.model.event import Reason
 from router.ops.port import page_files
 from router.ops.report import Report, report_of
-from router.ops.status import Reports, status_of
+from router.ops.status import status_of
 from router.telemetry.metrics import Metrics
 from tests.support.command import ROOT
 from tests.support.house import routes
@@ -80,11 +80,11 @@ def test_every_reason_is_told_with_what_to_do() -> None:
 async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     """Each sentence of `/status`, but for those about a target, which is told by its figures."""
     phrases = translated("PHRASES")
-    first, second = ill("one"), ill("another")
+    first = ill()
     now = first["status"]["store"]["failed_at"]
-    said = [status_of(Reports([first, second], silent=1), now), status_of(Reports([]), now)]
+    said = [status_of(first, now)]
     first["status"]["store"]["error"] = "gone"
-    said.append(status_of(Reports([first]), now))
+    said.append(status_of(first, now))
     reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
     assert len(reasons) >= len(phrases)
     assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
@@ -113,16 +113,15 @@ def translated(table: str) -> list[re.Pattern[str]]:
     return [re.compile(each) for each in re.findall(r"^  \[/(.+)/,(?: |$)", lines, re.MULTILINE)]
 
 
-def ill(configuration: str) -> Report:
-    """A process with which all is wrong, and that has this configuration in force."""
+def ill() -> Report:
+    """A router with which all is wrong."""
     content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
-    standing = Standing(config.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
+    standing = Standing(loading.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
     metrics.of("gone").unsettled.update(dead=2, queued=1)
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
-    report["status"]["configuration"]["hash"] = configuration
     report["status"]["configuration"]["successful"] = False
     report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
     return report

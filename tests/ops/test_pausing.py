@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.config import Holder
+from router.config.holders import Holder
 from router.ops.api import pausing
 from router.ops.api.endpoint import Asked
 from router.ops.api.rejected import Rejected

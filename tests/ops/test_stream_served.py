@@ -1,4 +1,4 @@
-"""The stream of a real router, alone and with workers, over real HTTP."""
+"""The stream of a real router, over real HTTP."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from router.ops.streams import STREAMS
 from tests.support.serving import Serving, serving, target
 from tests.support.sockets import free_port
 
 
 @contextmanager
-def router(folder: Path, workers: int) -> Iterator[tuple[Serving, int]]:
+def router(folder: Path) -> Iterator[tuple[Serving, int]]:
     """A router with one target, and its ops port."""
     port = free_port()
-    options = ("--ops-port", str(port), "--workers", str(workers))
+    options = ("--ops-port", str(port))
     with target() as ledger, serving(folder, {"ledger": ledger}, options=options) as started:
         yield started, port
 
@@ -51,10 +49,9 @@ def next_of(answer: HTTPResponse, wanted: str) -> dict[str, Any]:
     raise AssertionError("the stream has ended")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_events_come_as_they_are_handled(tmp_path: Path, workers: int) -> None:
-    """Whichever process handles them; the minutes count them too."""
-    with router(tmp_path, workers) as (started, port), stream(port) as answer:
+def test_events_come_as_they_are_handled(tmp_path: Path) -> None:
+    """The minutes count them too."""
+    with router(tmp_path) as (started, port), stream(port) as answer:
         assert answer.getheader("content-type", "").startswith("text/event-stream")
         next_of(answer, "beat")
         assert started.post("first") == "000"
@@ -69,7 +66,7 @@ def test_events_come_as_they_are_handled(tmp_path: Path, workers: int) -> None:
 
 def test_a_reader_that_goes_away_is_forgotten(tmp_path: Path) -> None:
     """As many streams can be opened again and again as may be open at a time."""
-    with router(tmp_path, 1) as (_, port):
+    with router(tmp_path) as (_, port):
         for _ in range(20):
             with stream(port) as answer:
                 status = answer.status
@@ -81,7 +78,7 @@ def test_a_reader_that_goes_away_is_forgotten(tmp_path: Path) -> None:
 
 def test_who_asks_for_its_head_alone_takes_no_place(tmp_path: Path) -> None:
     """There is nothing to wait for."""
-    with router(tmp_path, 1) as (_, port), ExitStack() as closing:
+    with router(tmp_path) as (_, port), ExitStack() as closing:
         for _ in range(STREAMS):
             connection = closing.enter_context(
                 closed(HTTPConnection("127.0.0.1", port, timeout=20))
@@ -95,7 +92,7 @@ def test_who_asks_for_its_head_alone_takes_no_place(tmp_path: Path) -> None:
 
 def test_a_stop_does_not_wait_for_streams(tmp_path: Path) -> None:
     """Its readers see the end of it, and the process ends."""
-    with router(tmp_path, 1) as (started, port), stream(port) as answer:
+    with router(tmp_path) as (started, port), stream(port) as answer:
         next_of(answer, "beat")
         started.process.send_signal(signal.SIGTERM)
         while answer.readline():

@@ -13,17 +13,15 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from router.config import Holder
-from router.ops import Alone, Answers, Topic
+from router.config.holders import Holder
 from router.ops import streams as module
-from router.ops.answers import Answer
 from router.ops.api.application import api_routes
 from router.ops.api.endpoint import Asked
 from router.ops.api.rejected import Rejected
 from router.ops.api.stream import STREAM, stream
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
-from router.routing import Glob
-from router.telemetry import Log
+from router.routing.glob import Glob
+from router.telemetry.log import Log
 from tests.support.house import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -48,17 +46,14 @@ EVENT = {
 
 
 class Listened:
-    """A log that is listened to, as a process of the service alone."""
+    """A log that is listened to."""
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
         targets = {name: {"owner": owner} for name, owner in OWNERS.items()}
         report = {"status": {"targets": targets}}
-        here = {
-            Topic.REPORT: lambda _: report,
-            Topic.HEARD: lambda bodies: self.log.heard(bodies=bodies),
-        }
-        self.streams = Streams(Alone(Answers(here, {}, self.log)))
+        insight: Any = SimpleNamespace(report=lambda: report, heard=self.log.heard)
+        self.streams = Streams(insight)
 
     def event(self, **more: Any) -> None:
         self.log.write("warning", "event", {**EVENT, **more}, b'{"event_key": "a.gs.cert.1"}')
@@ -237,8 +232,8 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
 
 async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
     """One that only beats would look as if nothing happened."""
-    here: dict[Topic, Answer] = {Topic.HEARD: lambda _: {"lines": ["no JSON"], "dropped": 0}}
-    streams = Streams(Alone(Answers(here, {}, listened.log)))
+    insight: Any = SimpleNamespace(heard=lambda **_: {"lines": ["no JSON"], "dropped": 0})
+    streams = Streams(insight)
     with streams.open(Wanted(OPS)) as stream:
         async with asyncio.timeout(PATIENCE):
             chunks = [chunk async for chunk in stream.chunks()]

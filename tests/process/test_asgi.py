@@ -24,10 +24,10 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router import config
 from router.app import App
+from router.config import loading
 from router.config.settings import Settings
-from router.model import StartFailed
+from router.model.errors import StartFailed
 from router.net.listening import listen
 from router.telemetry.log import Log
 from tests.support.command import PATIENCE, ROOT, environment, one_line
@@ -116,7 +116,7 @@ def made(
 ) -> tuple[App, io.StringIO]:
     """The application of one target, and what it logs."""
     stream = io.StringIO()
-    loaded = config.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
+    loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
     made = [Middleware(each) for each in middleware]
     return kind(given, loaded, Log(stream, "json"), middleware=made), stream

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvloop
 
-from router.net import Inherited, take_inherited
+from router.net.inherited import Inherited, take_inherited
 from router.process.server import Server
 from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line
@@ -26,11 +26,7 @@ from tests.support.sockets import PLAIN
 from tests.support.wire import PROBE, Line, post
 
 #: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
-RESTARTS = (
-    {"alone": 50, "workers": 50, "workers with TLS": 10}
-    if LONG
-    else {"alone": 1, "workers with TLS": 1}
-)
+RESTARTS = {"plain": 50, "with TLS": 10} if LONG else {"plain": 1, "with TLS": 1}
 
 
 @pytest.fixture
@@ -58,11 +54,11 @@ def test_restarts_under_load_fail_no_request(
 ) -> None:
     """However often the router is restarted at a socket that somebody holds, each request is
     answered 000, on fresh connections and kept ones: none is refused, reset or left."""
-    options = [] if kind == "alone" else ["--workers", "2"]
+    options: list[str] = []
     load = Load(port_of(held))
-    if kind == "workers with TLS":
+    if kind == "with TLS":
         pair = issued(tmp_path)
-        options += ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
+        options = ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
         load = Load(port_of(held), trusting(tmp_path))
     with ExitStack() as stack:
 

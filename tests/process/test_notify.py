@@ -51,9 +51,9 @@ class ServiceManager:
             self._socket.settimeout(PATIENCE)
 
 
-@pytest.mark.parametrize(("sign", "workers"), [("", "1"), ("@", "2")], ids=["alone", "workers"])
-def test_a_manager_hears_of_each_turn(tmp_path: Path, sign: str, workers: str) -> None:
-    """That the router serves; that it reloads and has reloaded, all workers too, and whether
+@pytest.mark.parametrize("sign", ["", "@"], ids=["a file", "an abstract name"])
+def test_a_manager_hears_of_each_turn(tmp_path: Path, sign: str) -> None:
+    """That the router serves; that it reloads and has reloaded, and whether
     routes.yaml was refused, be it by SIGHUP or by itself; and that it stops, at once. The manager's
     socket is a file or has an abstract name."""
     with (
@@ -62,7 +62,6 @@ def test_a_manager_hears_of_each_turn(tmp_path: Path, sign: str, workers: str) -
         serving(
             tmp_path,
             {"one": one},
-            options=("--workers", workers),
             environ={"NOTIFY_SOCKET": manager.address},
         ) as router,
     ):

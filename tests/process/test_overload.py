@@ -1,7 +1,4 @@
-"""Past what it can do the router refuses at once; what it has begun it does rightly.
-
-How much it still does at five times its capacity is measured by bench/overload.
-"""
+"""Past what it can do the router refuses at once; what it has begun it does rightly."""
 
 from __future__ import annotations
 

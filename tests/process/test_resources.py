@@ -50,13 +50,13 @@ def test_too_few_files_end_the_start() -> None:
 
 def test_memory_that_is_enough_is_not_spoken_of() -> None:
     """A limit that all bodies fit in, or none, is no matter."""
-    assert memory_note(None, 1024, 2**20, 4) == memory_note(2**30, 1024, 2**20, 1) == ""
+    assert memory_note(None, 1024, 2**20) == memory_note(2**30, 1024, 2**20) == ""
 
 
 def test_memory_that_is_not_enough_is_told() -> None:
     """The line says what the bodies may take, the limit, and the options that it comes from."""
-    assert memory_note(300 * 2**20, 1024, 2**20, 2) == (
-        "--max-requests x --max-body x --workers: callbacks in flight may take 2048 MiB, and the "
+    assert memory_note(300 * 2**20, 1024, 2**20) == (
+        "--max-requests x --max-body: callbacks in flight may take 1024 MiB, and the "
         "limit of memory is 300 MiB: lower one of them"
     )
 

@@ -83,18 +83,6 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
             assert (process.returncode in (-number, 0), told) == (True, b"")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_is_a_stop(number: signal.Signals) -> None:
-    """Once the parent heeds signals, whatever its workers are at: exit code 0, and no message."""
-    for moment in range(0, 6, STEP):
-        with started(*serve("--workers", "2")) as process:
-            wait_until(lambda process=process: handles(process, signal.SIGTERM, "SigCgt"))  # type: ignore[misc]
-            time.sleep(moment * 0.1)  # any moment will do
-            os.killpg(process.pid, number)
-            _, told = process.communicate(timeout=PATIENCE)
-            assert (process.returncode, told) == (0, b"")
-
-
 def test_a_closed_stdout_is_no_fault() -> None:
     """What is printed goes nowhere, and the exit code is the command's own."""
     with started("check", before=lambda: os.close(1)) as process:
@@ -102,12 +90,10 @@ def test_a_closed_stdout_is_no_fault() -> None:
         assert (process.returncode, told) == (0, b"")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_serves_and_stops_without_any_stream(workers: str) -> None:
+def test_it_serves_and_stops_without_any_stream() -> None:
     """With stdin, stdout and stderr closed, no socket or store comes to their numbers."""
     port = str(free_port())
-    options = ("--workers", workers, "--port", port)
-    with started(*serve(*options), before=lambda: os.closerange(0, 3)) as process:
+    with started(*serve("--port", port), before=lambda: os.closerange(0, 3)) as process:
         wait_until(lambda: process.poll() is not None or ready(int(port)))
         streams = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)}
         process.terminate()

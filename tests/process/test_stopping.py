@@ -73,7 +73,7 @@ def test_who_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
 def test_who_is_let_in_while_it_stops_is_served(tmp_path: Path) -> None:
     """Of callers who connect all the time, up to the end, each is served or refused: no connection
     that was made is reset."""
-    with plain(tmp_path, "--workers", "2") as router:
+    with plain(tmp_path) as router:
         outcomes: Counter[str] = Counter()
         callers = [
             threading.Thread(target=connect_and_ask, args=(router, outcomes)) for _ in range(16)
@@ -286,7 +286,7 @@ def is_open(connection: socket.socket) -> bool:
 
 def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
     """Under load, with callers that keep connections and repeat nothing, two routers behind a
-    health check, one of them with workers, are replaced one after the other: every callback gets
+    health check are replaced one after the other: every callback gets
     its 000, each is delivered once, and both routers end well."""
     over = threading.Event()
     with target() as endpoint, ExitStack() as stack:
@@ -294,7 +294,7 @@ def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
         def start(number: int) -> Serving:
             folder = tmp_path / str(number)
             folder.mkdir()
-            options = ("--drain-delay", "1s", "--workers", str(1 + number % 2))
+            options = ("--drain-delay", "1s")
             router = serving(folder, {"one": endpoint}, options=options, **PATIENT)
             return stack.enter_context(router)
 

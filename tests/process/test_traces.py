@@ -53,10 +53,10 @@ def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None
 
 
 def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
-    """A batch that would not be due for long leaves with the stop; each worker has its own."""
+    """A batch that would not be due for long leaves with the stop."""
     with collecting() as collector, target() as one:
         given = variables(collector.url, OTEL_BSP_SCHEDULE_DELAY="600000")
-        with serving(tmp_path, {"one": one}, options=("--workers", "2"), environ=given) as router:
+        with serving(tmp_path, {"one": one}, environ=given) as router:
             for number in range(8):
                 assert router.post(f"{number}") == "000"
             assert collector.spans == []

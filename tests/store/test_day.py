@@ -19,7 +19,7 @@ import pytest
 
 from router.contract.schedule import PLATFORM
 from router.delivery.queue import JITTER
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT
 from tests.support.disks import quick_folder

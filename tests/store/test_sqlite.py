@@ -34,10 +34,7 @@ from router.store.promises import (
     StoreLimits,
 )
 from router.store.sqlite import SqliteStore
-from router.store.sqlite.file import connect
 from router.store.sqlite.ops import SqliteOps
-from router.store.sqlite.rows import Rows
-from tests.support.filled import put_in
 from tests.support.records import steps_of
 
 pytestmark = pytest.mark.anyio
@@ -303,26 +300,6 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
         pass
     await store.close()
     assert path.stat().st_size < 200_000
-
-
-async def test_a_prune_is_done_in_pieces_of_one_transaction(path: Path) -> None:
-    """Something else can be done after each; all of it is there, or nothing."""
-    await (await SqliteStore.open(path, LIMITS)).close()
-    put_in(path, 25)
-    with closing(connect(path)) as connection:
-        connection.execute("UPDATE events SET expires_at = 0")
-        left: list[int] = []
-        connection.execute("BEGIN IMMEDIATE")
-        rows = Rows(connection, LIMITS, between=lambda: left.append(events_in(connection)))
-        assert rows.prune(NOW, 24) == 24
-        assert left == [15, 5, 1]
-        connection.execute("ROLLBACK")
-        assert events_in(connection) == 25
-
-
-def events_in(connection: sqlite3.Connection) -> int:
-    ((count,),) = connection.execute("SELECT count(*) FROM events")
-    return int(count)
 
 
 async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:

@@ -205,7 +205,7 @@ async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> No
 
 @long
 async def test_who_comes_second_waits_for_the_upgrade(first: Path) -> None:
-    """Longer than for any other lock: a worker is not refused because another is at it."""
+    """Longer than for any other lock: a process is not refused because another is at it."""
     with closing(sqlite3.connect(first, isolation_level=None)) as upgrading:
         upgrading.execute("PRAGMA journal_mode = WAL")
         upgrading.execute("BEGIN IMMEDIATE")

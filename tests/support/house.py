@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 import httpx
 
-from router import config
 from router.app import App
 from router.cli.trying.standin import Received, StandIn
+from router.config import loading
 from router.config.settings import Settings
 from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
@@ -90,7 +90,7 @@ async def house(
     until the block ends."""
     stream = io.StringIO()
     settings.setdefault("store", None)
-    loaded = config.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
+    loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
     listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")

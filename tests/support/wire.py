@@ -21,9 +21,9 @@ from typing import Any
 
 import uvloop
 
-from router import config
 from router.app import App
 from router.cli.trying.standin import Received, StandIn
+from router.config import loading
 from router.config.settings import Settings
 from router.net.http.limits import Limits
 from router.net.listening import listen
@@ -230,7 +230,7 @@ def running(
         stand_in = StandIn(on_request=events.append, delay=delay)
         target = AsgiServer(stand_in, listen("127.0.0.1", 0))
         table = routes({"target": target.url + "/callback"})
-        loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+        loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

@@ -13,7 +13,7 @@ import pytest
 from router.app import App
 from router.config.loading import Source
 from router.config.settings import Settings
-from router.ops.status import Reports, status_of
+from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
 from tests.support.flaky import SOON, Flaky, hang_up, served
@@ -221,7 +221,7 @@ async def test_a_router_reports_how_it_does(store: Path) -> None:
         hostile("answers") as good,
         house(routes({"good": good.url}), store=store) as router,
     ):
-        said = status_of(Reports([router.app.report()]), time.time())
+        said = status_of(router.app.report(), time.time())
     # How fast the machine is does not matter here.
     assert [why for why in said["reasons"] if not why.startswith("loop: ")] == []
     assert said["store"]["kind"] == "sqlite"
@@ -318,7 +318,7 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
     await edited("version: 1", "refused")
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
-    assert status_of(Reports([app.report()]), time.time())["status"] == "degraded"
+    assert status_of(app.report(), time.time())["status"] == "degraded"
     await edited(json.dumps(routes(optional={"new": new})), "taken")
     watching.cancel()
     assert metrics.reload_successful == 1

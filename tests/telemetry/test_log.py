@@ -591,7 +591,8 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     """A process that just ends has written all its lines, sums included, also on an exception."""
     done = script(
         """
-        from router.telemetry import Log, take_library_lines
+        from router.telemetry.log import Log
+        from router.telemetry.log.foreign import take_library_lines
 
         log = Log(format="json")
         take_library_lines(log)
@@ -605,7 +606,7 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     assert [line["number"] for line in lines if "number" in line] == list(range(5_000))
     assert [line["count"] for line in lines if "count" in line] == [5_000 - FIRST]
     faults = [line["at"] for line in lines if line["happening"] == "fault"]
-    assert faults == ["ValueError in <module>, <string> line 9"]
+    assert faults == ["ValueError in <module>, <string> line 10"]
     assert (done.returncode, done.stderr) == (1, b"")
 
 
@@ -715,7 +716,8 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
     done = script(
         f"""
         import asyncio, gc, logging, threading, warnings
-        from router.telemetry import Log, take_library_lines
+        from router.telemetry.log import Log
+        from router.telemetry.log.foreign import take_library_lines
 
         take_library_lines(Log(format={format!r}))
 
@@ -756,11 +758,11 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
     assert "Traceback" not in text
     if format == "json":
         lines = [json.loads(line) for line in text.splitlines()]
-        at = "ValueError in fail, <string> line 8"
+        at = "ValueError in fail, <string> line 9"
         assert [(line.get("message"), line.get("at")) for line in lines] == [
             ("a warning of str", None),
             ("failed:", at),
-            ("a warning", "UserWarning in <string> line 29"),
+            ("a warning", "UserWarning in <string> line 30"),
             ("Exception in callback fail() at", at),
             ("Task exception was never retrieved", at),
             (None, at),

@@ -20,7 +20,7 @@ from router.delivery.rules import Cause
 from router.model.event import FIELDS, Attempt, Reason
 from router.store.promises import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
-from router.telemetry.metrics import REMOVED, Metrics, Snapshot, merged
+from router.telemetry.metrics import REMOVED, Metrics, Snapshot
 from router.telemetry.metrics.exposition import render
 from router.telemetry.metrics.instruments import Metric
 from router.telemetry.metrics.snapshot import PROCESS, TARGET
@@ -91,50 +91,41 @@ def test_every_series_is_there_from_the_start() -> None:
     assert not_zero == {
         "ebaas_router_build_info",
         "ebaas_router_last_event_timestamp_seconds",
-        "ebaas_router_processes",
         "ebaas_router_target_info",
     }
 
 
 def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> None:
-    """Of several processes the earliest counts, and those that know of none do not."""
+    """There is no series while nothing waits."""
 
-    def shown(*known: float | None) -> float | None:
-        processes = [counting("ledger") for _ in known]
-        for process, at in zip(processes, known, strict=True):
-            process.of("ledger").gives_up = at
-        snapshot = merged([process.snapshot() for process in processes], [])
-        carried: Snapshot = json.loads(json.dumps(snapshot))
+    def shown(at: float | None) -> float | None:
+        metrics = counting("ledger")
+        metrics.of("ledger").gives_up = at
         name = "ebaas_router_gives_up_timestamp_seconds", frozenset({("target", "ledger")})
-        return series(carried).get(name)
+        return series(metrics.snapshot()).get(name)
 
     assert shown(None) is None
     assert shown(NOW) == NOW
-    assert shown(NOW + 9, None, NOW) == NOW
 
 
 def test_a_targets_owner_and_role_can_be_joined_by() -> None:
-    """One series for each target, always 1; of several processes that agree it is one."""
-    processes = [counting("ledger", "audit") for _ in range(2)]
-    for process in processes:
-        process.of("ledger").about = {"owner": "payments", "role": "required"}
-    snapshot = merged([process.snapshot() for process in processes], [])
+    """One series for each target, always 1."""
+    metrics = counting("ledger", "audit")
+    metrics.of("ledger").about = {"owner": "payments", "role": "required"}
+    snapshot = metrics.snapshot()
     found = {labels: n for (name, labels), n in series(snapshot).items() if "target_info" in name}
     ledger = {"target": "ledger", "owner": "payments", "role": "required"}
     nobodys = {"target": REMOVED, "owner": "", "role": "optional"}
     assert found == {frozenset(each.items()): 1.0 for each in (ledger, nobodys)}
 
 
-def test_the_last_event_is_the_last_of_any_process() -> None:
+def test_before_the_first_event_the_start_counts() -> None:
     """Before the first one it is the start, so that a silence after a restart is seen."""
-    first, last = counting(), counting()
-    started = first.last_event
+    metrics = counting()
+    started = metrics.last_event
     assert time.time() - 60 < started <= time.time()
-    last.event("500", 0.1)
-    assert last.last_event >= started
-    last.last_event = NOW
-    snapshot = merged([first.snapshot(), last.snapshot()], [])
-    assert value(snapshot, "last_event_timestamp_seconds") == NOW
+    metrics.event("500", 0.1)
+    assert metrics.last_event >= started
 
 
 def test_a_scraper_may_ask_for_openmetrics() -> None:
@@ -151,13 +142,6 @@ def test_a_scraper_may_ask_for_openmetrics() -> None:
     }
     assert samples == series(snapshot)
     assert render(snapshot, "*/*")[0].startswith("text/plain")
-
-
-def test_a_scrape_is_rendered_metric_by_metric() -> None:
-    """However many targets there are, something else can be done in between."""
-    times: list[None] = []
-    render(counting("ledger").snapshot(), "", lambda: times.append(None))
-    assert len(times) == len(PROCESS) + len(TARGET)
 
 
 def test_every_name_keeps_the_conventions() -> None:
@@ -291,87 +275,6 @@ def test_what_happens_to_a_removed_target_is_still_counted() -> None:
     metrics.of("audit").dead_letters["target_removed"] += 1
     name = "dead_letters_total"
     assert value(metrics.snapshot(), name, target=REMOVED, reason="target_removed") == 1
-
-
-# Several processes.
-
-
-def two() -> tuple[Metrics, Metrics]:
-    one, other = counting("ledger"), counting("ledger")
-    for metrics, code in ((one, "000"), (other, "500")):
-        metrics.event(code, 0.1)
-        metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
-        metrics.of("ledger").in_flight = 2
-    return one, other
-
-
-def test_counters_and_histograms_of_all_processes_are_summed() -> None:
-    """What two workers have counted is shown as one, word by word and bucket by bucket."""
-    one, other = two()
-    both = merged([one.snapshot(), other.snapshot()], [])
-    assert value(both, "events_total", code="000") == 1
-    assert value(both, "events_total", code="500") == 1
-    assert value(both, "event_duration_seconds_count") == 2
-    assert value(both, "event_duration_seconds_bucket", le="0.05") == 0
-    assert value(both, "event_duration_seconds_bucket", le="0.1") == 2
-    assert value(both, "attempts_total", target="ledger", reason="acknowledged") == 2
-
-
-def test_a_dead_worker_still_counts_but_has_nothing_in_flight() -> None:
-    """Counters and histograms never go back because a worker died; its gauges go with it."""
-    one, other = two()
-    both = merged([one.snapshot()], [other.snapshot()])
-    assert value(both, "events_total", code="500") == 1
-    assert value(both, "event_duration_seconds_count") == 2
-    assert value(both, "attempts_in_flight", target="ledger") == 2
-    assert value(both, "processes") == 1
-
-
-def test_many_dead_workers_can_be_kept_as_one() -> None:
-    """Retired snapshots merged one after the other say the same as all of them at once."""
-    one, other = two()
-    third = counting("ledger")
-    living = [counting("ledger", "audit").snapshot()]
-    dead = [each.snapshot() for each in (one, other, third)]
-    kept = merged([], [merged([], dead[:2]), dead[2]])
-    assert merged(living, [kept]) == merged(living, dead)
-
-
-def test_a_dead_worker_brings_no_removed_target_back() -> None:
-    """Targets are those of the living; before any of them has answered, those of the last ones."""
-    old = counting("ledger", "audit")
-    living = counting("ledger")
-    assert set(merged([living.snapshot()], [old.snapshot()])["targets"]) == {"ledger", REMOVED}
-    assert set(merged([], [old.snapshot()])["targets"]) == {"ledger", "audit", REMOVED}
-
-
-def test_gauges_become_one_as_the_table_says() -> None:
-    """What every worker sees of the same thing is not added up, and the worst one counts."""
-    one, other = two()
-    one.reload_successful, other.reload_successful = 1, 0
-    one.store_bytes, other.store_bytes = 500, 400
-    one.configuration, other.configuration = {"hash": "old"}, {"hash": "new"}
-    both = merged([one.snapshot(), other.snapshot()], [])
-    assert value(both, "reload_last_successful") == 0
-    assert value(both, "store_size_bytes") == 500
-    assert value(both, "attempts_in_flight", target="ledger") == 4
-    assert value(both, "processes") == 2
-    assert value(both, "configuration_info", hash="old") == 1
-    assert value(both, "configuration_info", hash="new") == 1
-
-
-def test_nobody_has_answered_yet() -> None:
-    """No process at all is no error: every number is 0."""
-    shown = series(merged([], []))
-    assert shown
-    assert set(shown.values()) == {0}
-
-
-def test_a_snapshot_travels_as_json() -> None:
-    """What a worker sends to its parent arrives as it was."""
-    one, _ = two()
-    snapshot = one.snapshot()
-    assert json.loads(json.dumps(snapshot)) == snapshot
 
 
 def test_a_snapshot_does_not_change_any_more() -> None:

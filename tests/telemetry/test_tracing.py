@@ -77,7 +77,9 @@ def test_what_can_not_be_had_is_told(name: str, value: str, why: str) -> None:
 )
 def test_what_opentelemetry_refuses_is_told(name: str, value: str) -> None:
     """In its own words, as a warning: the router serves without traces."""
-    code = "import os; from router.telemetry import tracing_by; print(tracing_by(os.environ))"
+    code = (
+        "import os; from router.telemetry.tracing import tracing_by; print(tracing_by(os.environ))"
+    )
     said = _python(code, {**ASKED, name: value})
     assert "spans=None" in said
     assert "no traces, for OpenTelemetry can't use a variable of its own: " in said
@@ -90,7 +92,8 @@ _WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
 def test_what_is_not_installed_is_told_in_one_line() -> None:
     """With what to install."""
     code = (
-        "from router.telemetry import tracing_by; import os; print(tracing_by(os.environ).problem)"
+        "from router.telemetry.tracing import tracing_by; import os; "
+        "print(tracing_by(os.environ).problem)"
     )
     assert _python(_WITHOUT + code) == (
         "OTEL_EXPORTER_OTLP_ENDPOINT: no traces, for OpenTelemetry is not installed: "
@@ -101,8 +104,9 @@ def test_what_is_not_installed_is_told_in_one_line() -> None:
 def test_where_nobody_asks_nothing_is_imported() -> None:
     """The whole application without any module of OpenTelemetry's."""
     code = (
-        "import sys, io; from router.app import App; from router.config import Settings, parse; "
-        "from router.telemetry import Log, tracing_by; "
+        "import sys, io; from router.app import App; "
+        "from router.config.loading import parse; from router.config.settings import Settings; "
+        "from router.telemetry.log import Log; from router.telemetry.tracing import tracing_by; "
         'table = b\'{"version": 1, "targets": {"a": {"url": "http://127.0.0.1:9/"}}, '
         '"routes": [{"name": "all", "match": "*", "required": ["a"]}]}\'; '
         'App(Settings(store=None), parse(table, "routes.yaml", {}, None), Log(io.StringIO()), '

@@ -322,17 +322,6 @@ def test_no_header_tells_what_answers(tmp_path: Path) -> None:
             assert names - known <= {"www-authenticate"}
 
 
-def test_workers_ask_who_may_call(tmp_path: Path) -> None:
-    """Each of them reads it; what is dubious is told once."""
-    options = ("--workers", "2", "--host", "0.0.0.0", "--trusted-proxies", "127.0.0.1")
-    access = {"allow_from": "192.0.2.0/24"}
-    with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=access) as router:
-        for _ in range(8):
-            assert told(router) == "403"
-            assert told(router, **{"x-forwarded-for": "192.0.2.1"}) == "000"
-        assert warned(router) == []
-
-
 def test_a_secret_path(tmp_path: Path) -> None:
     """For a caller that can send no header: its path is a secret, and nothing prints it."""
     options = ("--path", "/callback/s3cret-segment")

@@ -160,19 +160,16 @@ def one() -> Iterator[Target]:
         yield made
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_commands_speak_to_it(
     tmp_path: Path,
     folder: Path,
     pair: Pair,
     one: Target,
-    workers: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; an
     untrusting caller hears why not."""
-    more = ("--workers", workers, *options(pair))
-    with serving(tmp_path, {"one": one}, options=more) as router:
+    with serving(tmp_path, {"one": one}, options=options(pair)) as router:
         url = f"https://127.0.0.1:{router.port}"
         assert router.lines("serving")[0]["url"] == f"{url}/callback"
         own = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
@@ -195,11 +192,10 @@ def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -
     assert "does not speak TLS" in one_line(asked.stdout)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_certificate_that_can_not_be_used(tmp_path: Path, workers: str) -> None:
+def test_a_certificate_that_can_not_be_used(tmp_path: Path) -> None:
     """The start ends with one line and exit code 3."""
     expired = issued(tmp_path, "old", days=-0.5)
-    done = run("serve", "--port", "0", "--workers", workers, *options(expired))
+    done = run("serve", "--port", "0", *options(expired))
     assert done.returncode == 3
     assert "old.pem has expired on 20" in one_line(done.stderr)
 
@@ -211,14 +207,12 @@ def test_half_a_pair() -> None:
     assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_dubious_pair(tmp_path: Path, one: Target, workers: str) -> None:
+def test_a_dubious_pair(tmp_path: Path, one: Target) -> None:
     """A key that anybody may read is warned about, and so is an end that is near."""
     near = issued(tmp_path, days=3)
     near.key.chmod(0o644)
     tmp_path.chmod(0o755)
-    more = ("--workers", workers, *options(near))
-    with serving(tmp_path, {"one": one}, options=more) as router:
+    with serving(tmp_path, {"one": one}, options=options(near)) as router:
         warned = [line["problem"] for line in router.lines("config")]
     assert len(warned) == 2
     assert warned[0].endswith("cert.key: chmod 600")

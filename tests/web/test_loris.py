@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from router import config
 from router.app import App
+from router.config import loading
 from router.config.settings import Settings
 from router.net.http.limits import Limits
 from router.net.listening import listen
@@ -50,7 +50,7 @@ ALL = LIMITS.unfinished + 40_000_000
 def serve(ready: Connection) -> None:
     """A router in a process of its own that accepts every event and forwards none."""
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
-    loaded = config.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+    loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
     app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
     listener = listen("127.0.0.1", 0)
     # Small, so that replies that nobody reads are soon stuck.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -24,9 +23,6 @@ PAGES = [
     for folder in (".", "docs", "docs/bench", "docs/zh-CN")
     for page in sorted((ROOT / folder).glob("*.md"))
 ]
-
-#: The rooms that others enter.
-FACES = [face for face in sorted(ROUTER.glob("*/__init__.py")) if "on_demand(" in face.read_text()]
 
 #: A hop of the drawing: what is called, and the file that it is in.
 _HOP = re.compile(r"^ .{29}([A-Z]\w+(?:\.\w+)?|reply_to) +(\S+\.py) ", re.MULTILINE)
@@ -79,17 +75,6 @@ def test_every_entry_of_the_router_is_a_room_of_the_page() -> None:
     }
     assert entries - told <= {"__init__.py", "py.typed"}
     assert len(entries) <= 20
-
-
-@pytest.mark.parametrize("face", FACES, ids=lambda face: face.parent.name)
-def test_a_face_gives_what_it_names(face: Path) -> None:
-    """Each name once it is asked for; another is an error that says whose."""
-    room = importlib.import_module(f"router.{face.parent.name}")
-    for node in ast.walk(ast.parse(face.read_text())):
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            assert getattr(room, alias.name) is not None
-    with pytest.raises(AttributeError, match=rf"'router\.{face.parent.name}' .* 'nothing'"):
-        getattr(room, "nothing")  # noqa: B009
 
 
 def test_every_word_has_its_class() -> None:

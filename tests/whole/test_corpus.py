@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from router import config
+from router.config import loading
 from router.model.errors import ConfigInvalid
 from router.net.http.limits import Limits
 from tests.support.hostile import hostile
@@ -89,7 +89,7 @@ async def test_an_answer(payload: Path) -> None:
 
 def loads(content: bytes) -> bool:
     try:
-        config.parse(content, "routes.yaml", {}, None)
+        loading.parse(content, "routes.yaml", {}, None)
     except ConfigInvalid:
         return False
     return True

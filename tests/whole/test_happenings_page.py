@@ -17,7 +17,7 @@ from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Happeni
 from router.delivery.target.gate import Failing
 from router.store.none import NoStore
 from router.store.promises import State, StoreFailed
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 from tests.support.command import ROOT
 from tests.support.happened import NO, TARGETS, YES, Process, to
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT
+from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.inprocess import ran
 from tests.support.receivers import SECRET
 from tests.support.sockets import HeldPort, listens
@@ -68,8 +68,9 @@ def test_a_receiver_keeps_the_contract(name: str, tmp_path: Path) -> None:
     with started(name, tmp_path) as url:
         probed = ran("probe", url, "--secret", SECRET, "--yes")
         assert probed.code == 0, probed.out
-        five = ("send", url, "--sign", SECRET, "--count", "5", "--concurrency", "5")
-        assert ran(*five, "--change", "order-17").code == 0
+        send = command("send", url, "--sign", SECRET, "--change", "order-17")
+        five = [subprocess.Popen(send, cwd=ROOT, env=environment()) for _ in range(5)]
+        assert [each.wait(PATIENCE) for each in five] == [0] * 5
         with closing(sqlite3.connect(tmp_path / "inbox.db", timeout=PATIENCE)) as database:
             undone = "SELECT count(*) FROM inbox WHERE NOT done"
             wait_until(lambda: database.execute(undone).fetchone() == (0,))
@@ -78,7 +79,7 @@ def test_a_receiver_keeps_the_contract(name: str, tmp_path: Path) -> None:
 
 def test_they_say_how_they_are_started() -> None:
     """The first comment of each has the command that it is run by here."""
-    for name, command in COMMANDS.items():
-        program, *rest = command.format(port=9002).split()
+    for name, started_by in COMMANDS.items():
+        program, *rest = started_by.format(port=9002).split()
         [page] = PAGES.glob(f"{name}_receiver.*")
         assert " ".join([Path(program).name, *rest]) in page.read_text()

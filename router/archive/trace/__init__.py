@@ -1,3 +1,3 @@
-"""What became of an event, told out of the archive, the store and the log: one timeline of all."""
+"""What became of an event, told out of the archive and the store: one timeline of all."""
 
 from __future__ import annotations

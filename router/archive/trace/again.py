@@ -14,10 +14,12 @@ from uuid import UUID
 from router.archive.trace.events import events
 from router.archive.trace.happenings import ToldCaller, time_of
 from router.archive.trace.question import Question
-from router.contract import is_sane
-from router.model import SUCCESS, Letter, Refused
-from router.store import Record, Resend, Stage
-from router.telemetry import stamp
+from router.contract.replies import is_sane
+from router.model.errors import Refused
+from router.model.event import SUCCESS, Letter
+from router.store.ops import Resend
+from router.store.promises import Record, Stage
+from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
     from router.contract.intake import Intake

@@ -10,7 +10,8 @@ from router.archive.trace.kept import KeptStory, kept
 from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
 from router.archive.trace.story import Story, story
-from router.store import Dossier, Ops, Pause, paused
+from router.store.ops import Dossier, Ops
+from router.store.pauses import Pause, paused
 
 #: What is known of an event, and fits.
 Match = EventLine | KeptStory

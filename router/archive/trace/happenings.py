@@ -1,4 +1,4 @@
-"""What lines of the archive and of the log say, as types. A line of another version has less."""
+"""What lines of the archive say, as types. A line of another version has less."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from router.model import FIELDS, SUCCESS, Event
+from router.model.event import FIELDS, SUCCESS, Event
 
 
 @dataclass(frozen=True, slots=True)

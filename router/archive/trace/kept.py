@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from router.archive.trace.happenings import AtTarget, ToldCaller
 from router.archive.trace.question import Question
-from router.model import SUCCESS
-from router.store import Dossier, Entry, Ops, Selection, Stage
+from router.model.event import SUCCESS
+from router.store.ops import Dossier, Entry, Ops, Selection
+from router.store.promises import Stage
 
 #: How many deliveries are read at a time.
 _PAGE = 500

@@ -11,8 +11,8 @@ from typing import Any
 
 from router.archive.reading import Needle
 from router.archive.trace.happenings import AtTarget, EventLine, ToldCaller
-from router.model import SUCCESS
-from router.routing import Glob, GlobInvalid
+from router.model.event import SUCCESS
+from router.routing.glob import Glob, GlobInvalid
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6

@@ -11,7 +11,8 @@ from router.archive.trace.happenings import LateAttempt, ToldCaller
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.question import Question
 from router.archive.trace.sources import Sources
-from router.store import Ops, State
+from router.store.ops import Ops
+from router.store.promises import State
 
 #: For how many more happenings a row waits for what it has not yet, so that one whose request was
 #: long ago holds up no table.

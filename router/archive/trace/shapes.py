@@ -13,8 +13,10 @@ from router.archive.trace.happenings import AtTarget, LateAttempt, LateKind, Tol
 from router.archive.trace.kept import KeptStory
 from router.archive.trace.rows import Row
 from router.archive.trace.story import Acted, Missed, Step, Story
-from router.store import EntryShape, Stage, Verb, entry_shape
-from router.telemetry import stamp
+from router.store.ops import Verb
+from router.store.promises import Stage
+from router.store.shapes import EntryShape, entry_shape
+from router.telemetry.log.lines import stamp
 
 #: What one target came to. It is made so, since `as` is a word of Python's.
 AtTargetShape = TypedDict(

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from router.archive.trace.happenings import AtTarget, EventLine, LateAttempt, ToldCaller
-from router.store import Action, Dossier, Entry, Pause, Record, Stage, State, Tried
+from router.store.attempts import Tried
+from router.store.ops import Action, Dossier, Entry
+from router.store.pauses import Pause
+from router.store.promises import Record, Stage, State
 
 #: How far the line of a retry, and what the store has of it, may be apart, in seconds: retries are
 #: counted anew by a replay.

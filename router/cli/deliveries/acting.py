@@ -21,8 +21,11 @@ from router.cli.deliveries.selecting import note_removed
 from router.cli.deliveries.source import Deliveries, Preview
 from router.cli.options import BAD, GOOD, said_yes
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
-from router.model import SettingInvalid
-from router.store import DossierShape, Filters, State, Step, StoreFailed, Verb
+from router.model.errors import SettingInvalid
+from router.store.filters import Filters
+from router.store.ops import Step, Verb
+from router.store.promises import State, StoreFailed
+from router.store.shapes import DossierShape
 
 #: How many deliveries are acted on without a question.
 _UNASKED = 10

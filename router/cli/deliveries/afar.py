@@ -9,17 +9,9 @@ from typing import Any, TypedDict
 from router.cli.asking import RemoteProblem
 from router.cli.deliveries.source import Preview
 from router.cli.remote import Remote, part
-from router.store import (
-    ActionShape,
-    CountShape,
-    DossierShape,
-    EntryShape,
-    Filters,
-    PauseShape,
-    Step,
-    Verb,
-    filter_texts,
-)
+from router.store.filters import Filters, filter_texts
+from router.store.ops import Step, Verb
+from router.store.shapes import ActionShape, CountShape, DossierShape, EntryShape, PauseShape
 
 #: The most deliveries of one page.
 _PAGE = 500

@@ -25,9 +25,10 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
 from router.cli.remote import add_remote
-from router.config import parse_count
-from router.model import SettingInvalid
-from router.store import FILTERS, Filters, Verb
+from router.config.settings import parse_count
+from router.model.errors import SettingInvalid
+from router.store.filters import FILTERS, Filters
+from router.store.ops import Verb
 
 HELP = Help(
     about="""Looks into the store of a router, running or not, and acts on it; with --url it asks

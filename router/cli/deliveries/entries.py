@@ -6,21 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from router.cli.columns import columns, counted
 from router.cli.times import seconds, since, when
-from router.config import shown
-from router.contract import why_failed
-from router.model import OWN_KEYS
-from router.store import (
-    DISCARDED,
+from router.config.document import shown
+from router.contract.words import why_failed
+from router.model.event import OWN_KEYS
+from router.store.ops import DISCARDED, Verb
+from router.store.promises import Stage, State
+from router.store.shapes import (
     ActionShape,
     CountShape,
     DossierShape,
     EntryShape,
     PauseShape,
-    Stage,
-    State,
     TriedEntryShape,
     TriedShape,
-    Verb,
 )
 
 _STAGES = {

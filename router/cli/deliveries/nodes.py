@@ -12,17 +12,17 @@ from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, read_se
 from router.cli.printing import say_as, told_while_slow
 from router.cli.remote import add_remote, read_remote
 from router.cli.times import age
-from router.model import StartFailed
-from router.store import Database, NodeShape, node_shape
+from router.model.errors import StartFailed
+from router.store.shapes import NodeShape, node_shape
+from router.store.url import Database
 
 HELP = Help(
-    about="""Every process of every router that shares a store in PostgreSQL writes itself there
-    once a second; a node with --workers is as many processes. Listed are where each takes
-    callbacks, its version, the hash of its configuration (`check --print` prints that of a file),
-    what it has done since its start, and its last trouble. One that was silent for 10 s is gone:
-    it crashed, or is cut off from the database; its row goes after 10 minutes. One that was
-    stopped leaves no row. With --url a router is asked, which tells its own processes where it
-    shares its store with nobody.""",
+    about="""Every router that shares a store in PostgreSQL writes itself there once a second.
+    Listed are where each takes callbacks, its version, the hash of the configuration it runs
+    (`check --print` prints that of a file), what it has done since its start, and its last trouble.
+    One that was silent for 10 s is gone: it crashed, or is cut off from the database; its row goes
+    after 10 minutes. One that was stopped leaves no row. With --url a router is asked, which tells
+    of itself alone where it shares its store with nobody.""",
     examples=(
         "ebaas-router nodes --store postgresql://router@db.example/ebaas",
         "ebaas-router nodes --url http://router:8081 --token-file ops-token",

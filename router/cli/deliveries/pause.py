@@ -13,7 +13,7 @@ from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
 from router.cli.printing import say_as
 from router.cli.remote import add_remote
 from router.cli.times import seconds
-from router.model import SettingInvalid
+from router.model.errors import SettingInvalid
 
 HELP = Help(
     about="""Keeps a pause in the store, which every process that shares it takes into force within

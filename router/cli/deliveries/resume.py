@@ -9,7 +9,7 @@ from router.cli.deliveries.selecting import mind_targets
 from router.cli.deliveries.source import opened
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say_as
-from router.config import shown
+from router.config.document import shown
 
 HELP = Help(
     about="""Ends what `pause` began: every process that shares the store goes on with the target

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from router.cli.options import nearest_of, value
 from router.cli.printing import note
-from router.contract import parse_duration
-from router.model import SettingInvalid
-from router.routing import Glob, GlobInvalid
-from router.store import FILTERS, Filters, Later, State, Verb, mind_states
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
+from router.routing.glob import Glob, GlobInvalid
+from router.store.filters import FILTERS, Filters, mind_states
+from router.store.ops import Later, Verb
+from router.store.promises import State
 
 if TYPE_CHECKING:
     from router.cli.deliveries.source import Deliveries

@@ -10,16 +10,9 @@ from typing import Protocol
 
 from router.cli.options import read_setting
 from router.cli.remote import read_remote
-from router.store import (
-    ActionShape,
-    CountShape,
-    DossierShape,
-    EntryShape,
-    Filters,
-    PauseShape,
-    Step,
-    Verb,
-)
+from router.store.filters import Filters
+from router.store.ops import Step, Verb
+from router.store.shapes import ActionShape, CountShape, DossierShape, EntryShape, PauseShape
 
 
 @dataclass(frozen=True, slots=True)

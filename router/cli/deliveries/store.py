@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from router.cli.options import add_settings, mind_password, read_setting
-from router.model import RouterError, StartFailed
-from router.store import StoreFailed, StoreLimits, look_into
+from router.model.errors import RouterError, StartFailed
+from router.store.opening import look_into
+from router.store.promises import StoreFailed, StoreLimits
 
 if TYPE_CHECKING:
-    from router.store import Ops
+    from router.store.ops import Ops
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

@@ -14,36 +14,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.cli.deliveries.source import Preview
 from router.cli.printing import told_while_slow
-from router.config import parse_document, read
-from router.model import ConfigInvalid, SettingInvalid, new_id
-from router.store import (
-    Action,
+from router.config.document import parse_document
+from router.config.files import read
+from router.model.errors import ConfigInvalid, SettingInvalid
+from router.model.event import new_id
+from router.store.filters import Filters, acted_on, filter_words, selection_of
+from router.store.ops import Action, Later, Selection, Step, Verb, carry_out
+from router.store.pauses import pause, paused, resume
+from router.store.shapes import (
     ActionShape,
     CountShape,
     DossierShape,
     EntryShape,
-    Filters,
-    Later,
     PauseShape,
-    Selection,
-    Step,
-    Verb,
-    acted_on,
     action_shape,
-    carry_out,
     count_shapes,
     dossier_shape,
     entry_shape,
-    filter_words,
-    pause,
     pause_shape,
-    paused,
-    resume,
-    selection_of,
 )
 
 if TYPE_CHECKING:
-    from router.store import Ops
+    from router.store.ops import Ops
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-from router.archive import MatchShape, Question, StoryShape
+from router.archive.trace.question import Question
+from router.archive.trace.shapes import MatchShape, StoryShape
 from router.cli.deliveries.afar import RemoteDeliveries
 from router.cli.deliveries.selecting import mind_known
 from router.cli.history.source import SearchedPlace

@@ -29,14 +29,14 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
-from router.config import parse_count
-from router.model import StartFailed
-from router.telemetry import utc
+from router.config.settings import parse_count
+from router.model.errors import StartFailed
+from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive import Inventory
+    from router.archive.trace.inventory import Inventory
 
 HELP = Help(
     about="Looks into the archive of a router, running or not.",
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive import inventory
+    from router.archive.trace.inventory import inventory
 
     found = inventory(folder, Progress("counted"), note)
     say_as(args.format, [_as_json(found)], _told(found))
@@ -204,7 +204,7 @@ def _as_json(found: Inventory) -> dict[str, Any]:
 
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive import events
+    from router.archive.trace.events import events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
     left, without = args.limit or sys.maxsize, 0

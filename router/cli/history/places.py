@@ -1,35 +1,36 @@
-"""The places on this machine where events are looked for: the archive, the store, and logs."""
+"""The places on this machine where events are looked for: the archive and the store."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from router.cli.deliveries.selecting import mind_known, stored
 from router.cli.deliveries.store import add_store, open_ops
 from router.cli.deliveries.stored import StoredDeliveries, targets_of
 from router.cli.history.source import SearchedPlace
-from router.cli.options import STDIN, add_settings, read_setting, stdin
+from router.cli.options import add_settings, read_setting
 from router.cli.printing import PROGRESS_EVERY, note
 from router.cli.remote import add_remote
-from router.config import SETTINGS, archive_folder
-from router.model import RouterError, StartFailed
-from router.store import StoreFailed
-from router.telemetry import utc
+from router.config.settings import SETTINGS, archive_folder
+from router.model.errors import RouterError, StartFailed
+from router.store.promises import StoreFailed
+from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
-    from router.archive import Match, MatchShape, Question, Sources, StoryShape, TraceSource
+    from router.archive.trace.finding import Match
+    from router.archive.trace.question import Question
+    from router.archive.trace.shapes import MatchShape, StoryShape
+    from router.archive.trace.sources import Sources
     from router.cli.deliveries.source import Deliveries
-    from router.store import Ops
+    from router.store.ops import Ops
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -37,22 +38,11 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where to look (default: the archive and the store)")
     add_archive(where)
     add_store(parser)
-    add_log(where)
     add_remote(parser)
 
 
 def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     add_settings(parser, archive="the router's archive")
-
-
-def add_log(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--log",
-        action="append",
-        metavar="FILE",
-        help="the router's log in JSON, as it is or as Docker or journald wrap it; '-' is stdin; "
-        "then nowhere else, unless it is named as well; may be repeated",
-    )
 
 
 def read_archive(args: argparse.Namespace) -> Path | None:
@@ -91,7 +81,8 @@ class LocalHistory:
         self.now = time.time
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        from router.archive import row_shape, rows
+        from router.archive.trace.rows import rows
+        from router.archive.trace.shapes import row_shape
 
         found = self._runner.run(rows(self._question, limit, self._sources, self._ops))
         for row in found:
@@ -100,7 +91,8 @@ class LocalHistory:
         self.more = found.more
 
     def story(self, *, body: bool) -> StoryShape:
-        from router.archive import story_of, story_shape
+        from router.archive.trace.finding import story_of
+        from router.archive.trace.shapes import story_shape
 
         assert self._first is not None
         story = self._runner.run(story_of(self._first, self._sources, self._ops))
@@ -126,23 +118,21 @@ class LocalHistory:
 @contextmanager
 def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalHistory]:
     """Raises RouterError, and PermissionError."""
-    from router.archive import Sources
+    from router.archive.trace.sources import Sources
 
-    names = args.log or ()
-    with asyncio.Runner() as runner, tempfile.TemporaryFile() as spool:
-        ops = runner.run(_ops(args, names))
+    with asyncio.Runner() as runner:
+        ops = runner.run(_ops(args))
         try:
-            archive = None if names and args.archive is None else read_archive(args)
-            if archive is None and ops is None and not names:
+            archive = read_archive(args)
+            if archive is None and ops is None:
                 raise StartFailed(
                     "there is nowhere to look, neither an archive nor a store: "
-                    "see --archive, --store, --log, or --url for a running router"
+                    "see --archive, --store, or --url for a running router"
                 )
-            logs = [log_source(name, spool) for name in names]
             config = read_setting(args, "config")
             deliveries = None if ops is None else StoredDeliveries(runner, ops, config)
-            mind_targets(question.targets, config, archive, logs, deliveries)
-            sources = Sources(archive, logs, Progress("looked through"), note)
+            mind_targets(question.targets, config, archive, deliveries)
+            sources = Sources(archive, Progress("looked through"), note)
             yield LocalHistory(runner, ops, sources, question)
         except StoreFailed as error:
             raise RouterError(f"the store failed: {error.told}") from None
@@ -155,31 +145,32 @@ def mind_targets(
     targets: Sequence[str],
     config: Path,
     archive: Path | None,
-    logs: Sequence[TraceSource] = (),
     deliveries: Deliveries | None = None,
 ) -> None:
     """Raises SettingInvalid for one that neither routes.yaml knows nor what is looked into, and
     OSError."""
 
     def look(missing: set[str]) -> set[str]:
-        from router.archive import Question, Sources, inventory
+        from router.archive.trace.inventory import inventory
+        from router.archive.trace.question import Question
+        from router.archive.trace.sources import Sources
 
         known = stored(deliveries) if deliveries is not None else set()
         if archive is not None:
             known |= set(inventory(archive, Progress("counted"), lambda _: None).targets)
         for name in missing - known:
-            if any(True for _ in Sources(archive, logs).look(Question(targets=(name,)))):
+            if any(True for _ in Sources(archive).look(Question(targets=(name,)))):
                 known.add(name)
         return known
 
-    where = "the archive" if archive and not (logs or deliveries) else "what is looked into"
+    where = "the archive" if archive and not deliveries else "what is looked into"
     if targets:
         mind_known(targets, where, str(config), targets_of(config), look)
 
 
-async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
+async def _ops(args: argparse.Namespace) -> Ops | None:
     """The store, where it is to be looked into and is there: one that was named has to be."""
-    if read_setting(args, "store") is None or (logs and args.store is None):
+    if read_setting(args, "store") is None:
         return None
     try:
         return await open_ops(args)
@@ -187,39 +178,6 @@ async def _ops(args: argparse.Namespace, logs: Sequence[str]) -> Ops | None:
         if args.store is not None or os.environ.get(SETTINGS["store"].variable):
             raise
         return None
-
-
-def log_source(name: str, spool: IO[bytes]) -> TraceSource:
-    """The log of that name; `spool` holds what came on stdin. StartFailed where there is none, or
-    one for people; also raises OSError."""
-    from router.archive import may_tell
-
-    source = _log_source(name, spool)
-    with source.open() as stream:
-        if not may_tell(stream):
-            raise StartFailed(
-                f"--log: no line of {'stdin' if name == STDIN else name} is a router's JSON; "
-                "its log is that with --log-format json"
-            )
-    return source
-
-
-def _log_source(name: str, spool: IO[bytes]) -> TraceSource:
-    from router.archive import TraceSource
-
-    if name != STDIN:
-        path = Path(name)
-        if not path.is_file():
-            raise StartFailed(f"--log: there is no file {path}")
-        return TraceSource(f"log {path.name}", lambda: path.open("rb"))
-    # It is looked through twice.
-    shutil.copyfileobj(stdin(), spool)
-
-    def again() -> IO[bytes]:
-        spool.seek(0)
-        return os.fdopen(os.dup(spool.fileno()), "rb")
-
-    return TraceSource("log on stdin", again)
 
 
 class Progress:

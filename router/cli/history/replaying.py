@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
-from router.archive import Again, Question, resend, resumed, words_of
+from router.archive.trace.again import Again, resend, resumed, words_of
+from router.archive.trace.question import Question
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, report
 from router.cli.deliveries.selecting import note_removed
@@ -21,14 +22,17 @@ from router.cli.history.places import Progress, mind_targets
 from router.cli.options import BAD, GOOD, mind_target, read_setting
 from router.cli.printing import note, say_lines
 from router.cli.routes.inputs import read_config, usable
-from router.model import SettingInvalid, new_id
-from router.store import STEP, Action, Resend, Resent, StoreFailed, StoreFull, Verb, action_shape
-from router.telemetry import stamp, utc
+from router.model.errors import SettingInvalid
+from router.model.event import new_id
+from router.store.ops import STEP, Action, Resend, Resent, Verb
+from router.store.promises import StoreFailed, StoreFull
+from router.store.shapes import action_shape
+from router.telemetry.log.lines import stamp, utc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.store import Ops
+    from router.store.ops import Ops
 
 #: For how long one that was stopped can be gone on with, in seconds; and among how many actions of
 #: people it is looked for.

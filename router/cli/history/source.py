@@ -1,4 +1,4 @@
-"""Where events are looked for: the archive, the store and logs here, or a router from afar."""
+"""Where events are looked for: the archive and the store here, or a router from afar."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from router.cli.remote import read_remote
-from router.model import SettingInvalid
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape, Question, StoryShape
+    from router.archive.trace.question import Question
+    from router.archive.trace.shapes import MatchShape, StoryShape
 
 
 class SearchedPlace(TypedDict):
@@ -52,7 +53,7 @@ class History(Protocol):
 
 def question_of(args: argparse.Namespace) -> Question:
     """Which events the options select; what a command has no option for fits all."""
-    from router.archive import Question, Word
+    from router.archive.trace.question import Question, Word
 
     given = vars(args)
     return Question(

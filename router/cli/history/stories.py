@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from router.archive import (
+from router.archive.trace.shapes import (
     AtTargetShape,
     KeptMatch,
     LateMatch,
@@ -19,9 +19,9 @@ from router.archive import (
 )
 from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries, when_retried
-from router.model import SUCCESS, Reason
-from router.store import Stage, State
-from router.telemetry import printable
+from router.model.event import SUCCESS, Reason
+from router.store.promises import Stage, State
+from router.telemetry.log.console import printable
 
 #: The first four columns are as wide in every row.
 MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"

@@ -13,14 +13,15 @@ from router.cli.history.source import History, opened, question_of, where_told
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.times import add_times, mind_times
-from router.config import parse_count
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape, Question
+    from router.archive.trace.question import Question
+    from router.archive.trace.shapes import MatchShape
 
 HELP = Help(
-    about="""Looks for events in the archive and in the store of the settings, and in logs, and
+    about="""Looks for events in the archive and in the store of the settings, and
     tells one event whole: each request of EBaaS and what it was told, each attempt and what the
     receiver said, what was skipped and why, retries, replays, and what comes next. Several are a
     table, the newest first. WHAT is an event's id (webhook-id), a request's id, an event_key or a
@@ -31,7 +32,6 @@ HELP = Help(
         "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed",
         "ebaas-router trace --code 700 --since 1d --format json",
-        "docker logs router 2>&1 | ebaas-router trace order-4711 --log -",
     ),
     exit_codes={
         GOOD: "found",

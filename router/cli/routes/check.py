@@ -22,10 +22,11 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 if TYPE_CHECKING:
-    from router.config import Case, Config
+    from router.config.cases import Case
+    from router.config.loading import Config
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
     """The tests files of the configuration that are there."""
-    from router.config import tests_of
+    from router.config.cases import tests_of
 
     try:
         return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]
@@ -129,10 +130,10 @@ class _Found:
         config = self.routes.value
         said = self._summary(config) if config else ""
         found = [*annotated(self.routes.problems), *annotated(self.warnings, level)]
-        yield Checked("check", self.routes.name, found, said)
+        yield Checked(found, said)
         for each in self.tests:
             said = _counted(each.name, each.value) if each.value else ""
-            yield Checked("check", each.name, annotated(each.problems), said)
+            yield Checked(annotated(each.problems), said)
 
     def as_json(self) -> dict[str, Any]:
         config, problems = self.routes.value, list(self.routes.problems)

@@ -11,10 +11,12 @@ from router.cli.annotations import CI_FORMATS, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
 from router.cli.printing import note, say_json, say_lines
 from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
-from router.model import SettingInvalid
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from router.config import Case, Comparison, Config
+    from router.config.cases import Case
+    from router.config.comparison import Comparison
+    from router.config.loading import Config
 
 HELP = Help(
     about="""Compares what two configurations do with the same events: those of a tests file (the
@@ -56,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import Comparison
+    from router.config.comparison import Comparison
 
     mind_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
     before, after = (read_config(name, args) for name in (args.old, args.new))
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str) -> None:
     from router.cli.routes.differences import as_json, told
     from router.cli.routes.review import checked, review
-    from router.config import edits_of
+    from router.config.edits import edits_of
 
     edits = edits_of(old, new)
     if format == "json":
@@ -90,7 +92,7 @@ def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str
 
 def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:
     """Those of --tests, or of the files beside NEW where nothing else is to be compared."""
-    from router.config import beside, tests_of
+    from router.config.cases import beside, tests_of
 
     if args.tests is not None or args.events is not None:
         return [read_cases(name) for name in args.tests or ()]

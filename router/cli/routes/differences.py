@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from router.cli.columns import columns, counted, few, quoted
-from router.config import Change, Comparison, Detail, Edit, Group, Move, shown
-from router.routing import Route
+from router.config.comparison import Change, Comparison, Group, Move
+from router.config.document import shown
+from router.config.edits import Detail, Edit
+from router.routing.table import Route
 
 _UNMATCHED = {"reject": "a failure (500)", "accept": "accepted (000)"}
 

@@ -10,12 +10,12 @@ from router.cli.annotations import CI_FORMATS
 from router.cli.options import BAD, GOOD
 from router.cli.printing import say_as
 from router.cli.routes.inputs import config_names, read_config, usable
-from router.model import SettingInvalid
+from router.model.errors import SettingInvalid
 
 
 def say_effective(args: argparse.Namespace) -> int:
     """Print the FILE as a routes.yaml of the same meaning, but for what is masked."""
-    from router.config import effective_of
+    from router.config.effective import effective_of
 
     names = config_names(args)
     if len(names) > 1:
@@ -33,7 +33,7 @@ def say_effective(args: argparse.Namespace) -> int:
 
 
 def _lines(heading: str, effective: dict[str, Any]) -> Iterator[str]:
-    from router.config import write
+    from router.config.document import write
 
     yield heading
     yield from write(_escaped(effective)).splitlines()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.cli.history.places import Progress, add_archive, add_log, log_source, read_archive
+from router.cli.history.places import Progress, add_archive, read_archive
 from router.cli.options import (
     BAD,
     GOOD,
@@ -25,12 +24,14 @@ from router.cli.options import (
 from router.cli.printing import note, say_as
 from router.cli.remote import Remote, add_remote, read_remote
 from router.cli.routes.inputs import read_config, usable
-from router.config import parse_count
-from router.model import Event, Refused, SettingInvalid, StartFailed
+from router.config.settings import parse_count
+from router.model.errors import Refused, SettingInvalid, StartFailed
+from router.model.event import Event
 
 if TYPE_CHECKING:
     from router.cli.routes.reaching import Reach
-    from router.config import Config, Explained, RefusedEvent
+    from router.config.explaining import Explained, RefusedEvent
+    from router.config.loading import Config
     from router.contract.intake import Intake
 
 HELP = Help(
@@ -39,7 +40,7 @@ HELP = Help(
     stopped them; and the plan. KEY is the event's key; its four parts are the other fields. A whole
     event comes from a file by --event, and is checked as EBaaS's would be. With --target it is the
     other way round: what does this target get, by which routes, and which of the last requests in
-    the archive, or in a log, would go to it? With --url a running router tells what it does with an
+    the archive would go to it? With --url a running router tells what it does with an
     event, by the configuration that it has in force.""",
     examples=(
         "ebaas-router explain a.gs.cert.1",
@@ -47,12 +48,11 @@ HELP = Help(
         "ebaas-router explain --event event.json",
         "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
         "ebaas-router explain --target ledger",
-        "kubectl logs deploy/router | ebaas-router explain --target ledger --log -",
     ),
     exit_codes={
         GOOD: "explained, also where no route matches",
         BAD: "a configuration that is not valid, or an event that the router would refuse",
-        NOT_STARTED: "the archive, a log or the router is not there or can't be read",
+        NOT_STARTED: "the archive or the router is not there or can't be read",
     },
 )
 
@@ -66,7 +66,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="NAME", help="a target instead: what it gets")
     where = parser.add_argument_group("which events (--target)")
     add_archive(where)
-    add_log(where)
     where.add_argument(
         "--last",
         type=value(parse_count),
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_others(args: argparse.Namespace) -> None:
     """Raises SettingInvalid for an option that is for another way to ask."""
-    for way, options in (("target", ("archive", "log", "last")), ("event", ("schema",))):
+    for way, options in (("target", ("archive", "last")), ("event", ("schema",))):
         given = [option for option in options if getattr(args, option) is not None]
         if given and getattr(args, way) is None:
             raise SettingInvalid(f"--{given[0]} is for --{way} only")
@@ -119,7 +118,7 @@ def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
 
 
 def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
-    from router.config import explained, refused
+    from router.config.explaining import explained, refused
 
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
@@ -130,7 +129,7 @@ def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
 
 def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
     """What is no event is not sent: the router might read other bytes than these."""
-    from router.config import Explained, RefusedEvent, refused
+    from router.config.explaining import Explained, RefusedEvent, refused
 
     if args.target is not None:
         raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
@@ -157,16 +156,14 @@ def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
 
 def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:
     """None where there is nothing to look into."""
-    from router.archive import Sources
+    from router.archive.trace.sources import Sources
     from router.cli.routes.reaching import reach_of
 
-    archive = None if args.log and args.archive is None else read_archive(args)
-    if archive is None and not args.log:
+    archive = read_archive(args)
+    if archive is None:
         return None
-    with tempfile.TemporaryFile() as spool:
-        logs = [log_source(name, spool) for name in args.log or ()]
-        sources = Sources(archive, logs, Progress("looked through"), note)
-        return reach_of(args.target, loaded, sources, args.last or _LAST)
+    sources = Sources(archive, Progress("looked through"), note)
+    return reach_of(args.target, loaded, sources, args.last or _LAST)
 
 
 def _read_event(args: argparse.Namespace) -> Event:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from router.cli.columns import columns, counted, few, quoted
-from router.config import Explained, ExplainedField, ExplainedRoute, ExplainedTarget, shown
-from router.model import FIELDS
+from router.config.document import shown
+from router.config.explaining import Explained, ExplainedField, ExplainedRoute, ExplainedTarget
+from router.model.event import FIELDS
 
 _UNMATCHED = {
     "reject": "unmatched: reject. EBaaS gets the code 500, and sends the event again",

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import NAME, note, say
-from router.model import ConfigInvalid, SettingInvalid, StartFailed, why_not
+from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed
+from router.model.files import why_not
 
 HELP = Help(
     about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
@@ -132,7 +133,7 @@ def _target(text: str) -> NewTarget:
 
 def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
     """The two that people edit, by their names."""
-    from router.config import write
+    from router.config.document import write
 
     said = write({each.name: {"url": each.url} for each in targets})
     names = [write({"name": each.name}).removeprefix("name: ").strip() for each in targets]
@@ -153,7 +154,7 @@ def _schemas() -> Mapping[str, str]:
 def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
     """Raises SettingInvalid for what the router would not take, and notes what it warns of, and
     what has no value yet."""
-    from router.config import parse
+    from router.config.loading import parse
 
     named = [each.name for each in targets]
     if twice := [name for name in named if named.count(name) > 1]:
@@ -174,7 +175,7 @@ def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
 
 def _unset(targets: Iterable[NewTarget], secrets_dir: Path | None) -> dict[NewTarget, str]:
     """Those whose URL has no value here, as a variable may, and why."""
-    from router.config import Unresolved, Unset, Variables
+    from router.config.variables import Unresolved, Unset, Variables
 
     variables, found = Variables(os.environ, secrets_dir), dict[NewTarget, str]()
     for each in targets:

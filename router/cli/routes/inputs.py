@@ -14,11 +14,15 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.options import STDIN, add_settings, read_setting, stdin
 from router.cli.printing import say_json
-from router.model import ConfigInvalid, Problem, SettingInvalid, may
-from router.telemetry import printable
+from router.model.errors import ConfigInvalid, Problem, SettingInvalid
+from router.model.files import may
+from router.telemetry.log.console import printable
 
 if TYPE_CHECKING:
-    from router.config import Case, Config, Name, Written
+    from router.config.cases import Case
+    from router.config.files import Written
+    from router.config.loading import Config
+    from router.config.schema import Name
 
 T = TypeVar("T")
 
@@ -37,7 +41,7 @@ class Input(Generic[T]):
 
     def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
         """Each problem, and where the stream is a terminal the line that it is about."""
-        from router.config import legible_source
+        from router.config.schema import legible_source
 
         if not problems or not stream.isatty():
             return map(str, problems)
@@ -77,7 +81,8 @@ def mind_stdin(files: Sequence[str]) -> None:
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
-    from router.config import formats_of, parse_files
+    from router.config.loading import parse_files
+    from router.config.parts import formats_of
 
     def parse(files: Sequence[Written]) -> Config:
         return parse_files(files, os.environ, secrets_dir)
@@ -87,7 +92,7 @@ def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
-    from router.config import parse_cases
+    from router.config.cases import parse_cases
 
     def parse(files: Sequence[Written]) -> tuple[Case, ...]:
         return parse_cases(files[0].content, files[0].name)
@@ -108,7 +113,7 @@ def all_usable(found: Sequence[Input[Any]], format: str, command: str = "check")
     if bad and format == "json":
         say_json({"problems": problems_json(p for each in bad for p in each.problems)})
     elif bad and format in CI_FORMATS:
-        checked = [Checked(command, each.name, annotated(each.problems)) for each in bad]
+        checked = [Checked(annotated(each.problems)) for each in bad]
         say_checked(format, command, checked)
     elif bad:
         with contextlib.suppress(OSError):
@@ -154,8 +159,8 @@ def _read(
 
 
 def _files(name: str) -> Sequence[Written]:
-    from router import config
-    from router.config import MAX_SIZE, Written
+    from router.config.document import MAX_SIZE
+    from router.config.files import Written, read
 
     if name == STDIN:
         return [Written("stdin", stdin().read(MAX_SIZE + 1))]
@@ -163,5 +168,5 @@ def _files(name: str) -> Sequence[Written]:
     if may(path, os.F_OK) and path.is_fifo():  # what a shell makes of <(...)
         with path.open("rb") as pipe:
             return [Written(name, pipe.read(MAX_SIZE + 1))]
-    files = config.read(path)
+    files = read(path)
     return files if path.is_dir() else [files[0]._replace(name=name)]

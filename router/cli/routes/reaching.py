@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from router.archive import Question, Sources, ToldCaller
+from router.archive.trace.happenings import ToldCaller
+from router.archive.trace.question import Question
+from router.archive.trace.sources import Sources
 from router.cli.columns import columns, counted, few, quoted
-from router.config import Config, effective_of, shown
-from router.routing import Role, Route
-from router.telemetry import utc
+from router.config.document import shown
+from router.config.effective import effective_of
+from router.config.loading import Config
+from router.routing.table import Role, Route
+from router.telemetry.log.lines import utc
 
 #: How many of the events that go to it are shown.
 _SHOWN = 10
@@ -89,10 +93,10 @@ def _field(name: str, patterns: Sequence[str]) -> tuple[str, str]:
 
 def _events(reach: Reach | None) -> Iterator[str]:
     if reach is None:
-        yield "no events to look at: there is no archive here, and --log names no log"
+        yield "no events to look at: there is no archive here"
         return
     if reach.since is None:
-        yield "no events to look at: nothing is archived or logged yet"
+        yield "no events to look at: nothing is archived yet"
         return
     roles = ", ".join(f"{count:,} {role}" for role, count in sorted(reach.roles.items()))
     number, total = f"{reach.roles.total():,}", counted(reach.looked_at, "request")

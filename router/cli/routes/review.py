@@ -19,7 +19,8 @@ from router.cli.routes.differences import (
     untried_of,
     why,
 )
-from router.config import Comparison, Edit, Group
+from router.config.comparison import Comparison, Group
+from router.config.edits import Edit
 
 #: The most that a comment lists: GitHub takes 65,536 characters.
 _GROUPS, _LINES = 20, 100
@@ -111,9 +112,9 @@ def checked(compared: Comparison, edits: Sequence[Edit], file: str) -> Iterator[
         place = edited_first[0].place if edited_first else (file, 0)
         level: Literal["error", "notice"] = "error" if group.change.is_loss else "notice"
         found = Annotation(level, _told(group), *place)
-        yield Checked(file, f"{number(group)}: {heading(group.change)}", [found])
+        yield Checked([found])
     if not compared.changed:
-        yield Checked(file, "every event keeps its plan", said=summary(compared))
+        yield Checked(said=summary(compared))
 
 
 def _told(group: Group) -> str:

@@ -23,11 +23,13 @@ from router.cli.options import (
 )
 from router.cli.printing import say_as
 from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
-from router.model import FIELDS, SettingInvalid
+from router.model.errors import SettingInvalid
+from router.model.event import FIELDS
 
 if TYPE_CHECKING:
-    from router.config import Case, CaseBlind, Config, Coverage, Difference, Verdict
-    from router.routing import Route
+    from router.config.cases import Case, CaseBlind, Coverage, Difference, Verdict
+    from router.config.loading import Config
+    from router.routing.table import Route
 
 HELP = Help(
     about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
@@ -36,7 +38,7 @@ HELP = Help(
     routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
     examples=(
         "ebaas-router test",
-        "ebaas-router test --fail-under 100 --format junit >tests.xml",
+        "ebaas-router test --fail-under 100 --format github",
         "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
     ),
     exit_codes={
@@ -67,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config import coverage, judge
+    from router.config.cases import coverage, judge
 
     mind_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     covered = coverage(loaded.table, verdicts)
     enough = covered.percent >= args.fail_under
     if args.format in CI_FORMATS:
-        checked = _checked(verdicts, covered, loaded, str(path), enough=enough)
+        checked = _checked(verdicts, covered, loaded, enough=enough)
         say_checked(args.format, "test", list(checked))
     else:
         less = [] if enough else [f"that is under {args.fail_under:g} %"]
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _beside(path: Path, found: Input[Config]) -> list[str]:
     """The tests files beside; of one file that is there it is told where it is missing."""
-    from router.config import beside, tests_of
+    from router.config.cases import beside, tests_of
 
     if not found.files:
         return []
@@ -107,7 +109,7 @@ def _beside(path: Path, found: Input[Config]) -> list[str]:
 
 def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config import CaseBlind
+    from router.config.cases import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
@@ -125,7 +127,7 @@ def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Ite
 
 def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
     """What may be behind the differences."""
-    from router.config import shown
+    from router.config.document import shown
 
     if not verdict.plan.routes:
         yield "no route matches"
@@ -135,7 +137,7 @@ def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
 
 
 def _untried(route: Route) -> str:
-    from router.config import shown
+    from router.config.document import shown
 
     return f"no case matches {shown(route.name)}"
 
@@ -148,11 +150,11 @@ def _summary(covered: Coverage) -> str:
 
 
 def _checked(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, name: str, *, enough: bool
+    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, *, enough: bool
 ) -> Iterator[Checked]:
     """Each case by itself; then the routes, where one that no case tries is an error if they are
     too few that any does."""
-    from router.config import CaseBlind
+    from router.config.cases import CaseBlind
 
     blind = CaseBlind(loaded.table)
     for verdict in verdicts:
@@ -162,10 +164,10 @@ def _checked(
             why = "".join(f"; {each}" for each in _why(verdict, blind))
             message = f"{_name(case)}: {', '.join(said)}{why}"
             found.append(Annotation("error", message, case.file, case.line))
-        yield Checked(case.file, case.name, found)
+        yield Checked(found)
     level: Literal["error", "notice"] = "notice" if enough else "error"
     missed = [Annotation(level, _untried(each), each.file, each.line) for each in covered.missed]
-    yield Checked(name, "routes that cases try", missed, _summary(covered))
+    yield Checked(missed, _summary(covered))
 
 
 def _title(case: Case) -> str:
@@ -199,7 +201,7 @@ def _percent(covered: Coverage) -> str:
 
 
 def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
-    from router.config import CaseBlind
+    from router.config.cases import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
-from router.contract import Unreadable, parse_json
-from router.model import FIELDS, Event
+from router.contract.strictjson import Unreadable, parse_json
+from router.model.event import FIELDS, Event
 
 #: The longest line that is looked at, in bytes; twice the largest callback by default.
 MAX_EVENT_LINE = 2 * 1024 * 1024

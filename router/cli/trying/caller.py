@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from router.cli.printing import milliseconds
 from router.cli.trying.request import Request
-from router.contract import Unreadable, parse_json
-from router.model import SUCCESS, Reason
-from router.transport import Answer, Failure, Pool, as_it_came, lines_of
+from router.contract.strictjson import Unreadable, parse_json
+from router.model.event import SUCCESS, Reason
+from router.transport.engine import Answer, Failure, Pool, as_it_came, lines_of
 
 #: The most that is shown of a text that the other side chose, in characters.
 _MAX_SHOWN = 200

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from router.cli.trying.caller import Ebaas, Response
 from router.cli.trying.request import Request
-from router.contract import is_sane
-from router.model import new_id
-from router.net import Tls
-from router.transport import Pool
+from router.contract.replies import is_sane
+from router.model.event import new_id
+from router.net.client_tls import Tls
+from router.transport.engine import Pool
 
 #: What a copy's `webhook-id` begins with: whoever dedupes by it never loses the real event.
 COPY_PREFIX = b"copy_"

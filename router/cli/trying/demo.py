@@ -24,15 +24,17 @@ from router.cli.options import (
     serve_command,
 )
 from router.cli.printing import say
-from router.config import SETTINGS
-from router.model import SUCCESS, SettingInvalid, StartFailed
-from router.store import Database
-from router.telemetry import Log
+from router.config.settings import SETTINGS
+from router.model.errors import SettingInvalid, StartFailed
+from router.model.event import SUCCESS
+from router.store.url import Database
+from router.telemetry.log import Log
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import StandIn
-    from router.config import Config, Settings
-    from router.routing import Target
+    from router.config.loading import Config
+    from router.config.settings import Settings
+    from router.routing.target import Target
 
 HELP = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
@@ -101,22 +103,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:
-    from router import config
     from router.app import App
-    from router.net import listen
-    from router.ops import Alone
+    from router.config import loading
+    from router.config.files import read
+    from router.net.listening import listen
     from router.process import running
     from router.process.asgi_server import AsgiServer
     from router.process.ports import ops_services
     from router.process.server import Server
-    from router.telemetry import take_library_lines
+    from router.telemetry.log.foreign import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED
     name = path.name if path is _SHIPPED else str(path)
-    files = config.read(path)
+    files = read(path)
     if path is _SHIPPED:
         files = (files[0]._replace(name=name),)
-    loaded = config.parse_files(files, os.environ, settings.secrets_dir)
+    loaded = loading.parse_files(files, os.environ, settings.secrets_dir)
     # Whoever plays with it is on this machine.
     loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
     log, story = Log(), EventLines()
@@ -128,7 +130,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     ops, ops_url = ops_services(
         settings,
         [*serve_command(args, store=settings.store), "--as-search"],
-        Alone(app.answers),
+        app.insight,
         log,
     )
     url = serving.url + settings.path.reveal()
@@ -217,7 +219,7 @@ def _address(target: Target) -> tuple[str, int]:
 
 async def _send(url: str, body: bytes) -> str:
     """Play EBaaS once; the reply's body as text."""
-    from router.transport import Answer, as_it_came, lines_of
+    from router.transport.engine import Answer, as_it_came, lines_of
     from router.transport.native import NativePool
 
     pool = NativePool(url)

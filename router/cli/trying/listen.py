@@ -33,10 +33,10 @@ from router.cli.remote import (
     shaped,
 )
 from router.cli.trust import context_of, trust
-from router.config import parse_count
+from router.config.settings import parse_count
 
 if TYPE_CHECKING:
-    from router.archive import MatchShape
+    from router.archive.trace.shapes import MatchShape
     from router.cli.trying.copies import Copier
 
 HELP = Help(
@@ -129,7 +129,7 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
         *(("match", pattern) for pattern in args.match or ()),
         *((name, "true") for name, given in (("failed", args.failed), ("bodies", bodies)) if given),
     ]
-    from router.archive import MatchShape
+    from router.archive.trace.shapes import MatchShape
 
     has_come = False
     while True:

@@ -21,9 +21,9 @@ from router.cli.options import (
 from router.cli.printing import note
 from router.cli.trying.secrets import read_secrets
 from router.cli.wording import Wording, add_language, read_language
-from router.config import parse_count, parse_host, parse_port
-from router.contract import parse_duration
-from router.model import SUCCESS
+from router.config.settings import parse_count, parse_host, parse_port
+from router.contract.schedule import parse_duration
+from router.model.event import SUCCESS
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import Distrust
@@ -137,10 +137,11 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> None:
     from router.cli.trying.received import RECEIVE_WORDS, ReceivedPrinter
     from router.cli.trying.standin import StandIn
-    from router.net import listen
+    from router.net.listening import listen
     from router.process.asgi_server import AsgiServer
     from router.process.running import run
-    from router.telemetry import Log, take_library_lines
+    from router.telemetry.log import Log
+    from router.telemetry.log.foreign import take_library_lines
 
     take_library_lines(Log(sys.stderr))
     words = Wording(RECEIVE_WORDS, read_language(args))
@@ -173,7 +174,7 @@ def _distrust(args: argparse.Namespace) -> Distrust | None:
     """What says whether a request is signed by one of the secrets; None where there are none."""
     if not args.verify:
         return None
-    from router.contract import Signer
+    from router.contract.signing import Signer
 
     signer = Signer(read_secrets("--verify", args.verify, read_setting(args, "secrets_dir")))
     return lambda headers, body: signer.why_not(headers, body, time.time())

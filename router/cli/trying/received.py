@@ -9,7 +9,7 @@ from router.cli.printing import say_as
 from router.cli.trying.standin import Received
 from router.cli.wording import Table, Wording
 from router.process.asgi_server import AsgiServer
-from router.telemetry import stamp
+from router.telemetry.log.lines import stamp
 
 RECEIVE_WORDS: Table = {
     "receiving": (

@@ -23,10 +23,12 @@ from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.secrets import read_secrets
 from router.cli.trying.standin import read_event
-from router.config import SETTINGS
-from router.contract import Signer
-from router.model import FIELDS, Secret, SettingInvalid, new_id
-from router.net import USUAL, Tls
+from router.config.settings import SETTINGS
+from router.contract.signing import Signer
+from router.model.errors import SettingInvalid
+from router.model.event import FIELDS, new_id
+from router.model.secret import Secret
+from router.net.client_tls import USUAL, Tls
 
 #: The platform page's sample: what the event's options are unless they are given.
 _SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}

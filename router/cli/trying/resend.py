@@ -25,7 +25,7 @@ from router.cli.printing import note, say_as
 from router.cli.trust import trust
 
 if TYPE_CHECKING:
-    from router.archive import StoryShape
+    from router.archive.trace.shapes import StoryShape
     from router.cli.trying.caller import Response
 
 HELP = Help(
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
-    from router.archive import Question, Word
+    from router.archive.trace.question import Question, Word
 
     with opened(args, Question((Word(args.what),))) as history:
         found = sum(1 for _ in history.matches(_COUNTED, body=False))

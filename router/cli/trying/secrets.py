@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from router.config import Unresolved, Variables
-from router.contract import key_of
-from router.model import Secret, SettingInvalid
+from router.config.variables import Unresolved, Variables
+from router.contract.signing import key_of
+from router.model.errors import SettingInvalid
+from router.model.secret import Secret
 
 
 def read_secrets(option: str, texts: Iterable[str], secrets_dir: Path | None) -> tuple[Secret, ...]:

@@ -1,4 +1,4 @@
-"""`send`: plays EBaaS. One event, once, by the retry schedule, or many times at a time."""
+"""`send`: plays EBaaS. One event, once or by the retry schedule."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say_as
 from router.cli.trying.request import Request, add_request, read_request
-from router.config import parse_count
-from router.contract import PLATFORM, Schedule, parse_duration
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.contract.schedule import PLATFORM, Schedule, parse_duration
 
 if TYPE_CHECKING:
     from router.cli.trying.caller import Ebaas, Response
@@ -23,8 +22,7 @@ HELP = Help(
     about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
     reply. The event is made from the options, which are the platform page's sample unless told
     otherwise, or is FILE ('-' is stdin), sent byte for byte. With --retry a request that fails is
-    repeated as EBaaS would, 20 times over 14 hours; with --count it is sent many times, and the
-    codes are counted and the times summed up.""",
+    repeated as EBaaS would, 20 times over 14 hours.""",
     examples=(
         "ebaas-router send",
         "ebaas-router send --status 3 --change id7 --change id8",
@@ -33,12 +31,11 @@ HELP = Help(
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
         "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
         "ebaas-router send --header 'authorization: Bearer TOKEN'",
-        "ebaas-router send --count 1000 --concurrency 16 --format json",
     ),
     exit_codes={
-        GOOD: "the code was 000: the last one of a --retry, every one of a --count",
+        GOOD: "the code was 000; with --retry, the last one",
         BAD: "any other code, or none",
-        INTERRUPTED: "Ctrl-C ended it; what is known by then is printed",
+        INTERRUPTED: "Ctrl-C ended it",
     },
 )
 
@@ -66,23 +63,12 @@ def _add_repetition(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"a --retry of so many at most (default {PLATFORM.retries})",
     )
-    again.add_argument(
-        "--count", type=value(parse_count), metavar="N", help="send it N times, without retries"
-    )
-    again.add_argument(
-        "--concurrency",
-        type=value(parse_count),
-        metavar="C",
-        help="of a --count, so many at a time (default 1)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     request = read_request(args)
     heed_ctrl_c()
     schedule = _schedule(args)
-    if args.count is not None:
-        return _run_many(request, args.count, args.concurrency or 1, args.format)
     try:
         return asyncio.run(_send_by(schedule, request, args.format))
     except KeyboardInterrupt:
@@ -96,10 +82,6 @@ def parse_waits(text: str) -> tuple[float, ...]:
 def _schedule(args: argparse.Namespace) -> Schedule:
     """When to repeat a request that failed: never, unless --retry or one of its kin is given."""
     retry = args.retry or args.waits is not None or args.retries is not None
-    if retry and args.count is not None:
-        raise SettingInvalid("--count can't be given with --retry, --waits or --retries")
-    if args.concurrency is not None and args.count is None:
-        raise SettingInvalid("--concurrency: needs --count")
     retries = (args.retries or PLATFORM.retries) if retry else 0
     return Schedule(args.waits or PLATFORM.waits, retries)
 
@@ -139,24 +121,3 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
 def _print_reply(reply: Response, number: int, total: int, format: str) -> None:
     lead = f"request {number} of {total}: " if total > 1 else ""
     say_as(format, [{"request": number, "of": total, **reply.as_json()}], [f"{lead}{reply}"])
-
-
-def _run_many(request: Request, count: int, concurrency: int, format: str) -> int:
-    from router.cli.trying.load import Figures, describe, load
-
-    tally = Figures(count)
-
-    async def send_all() -> None:
-        async with _caller(request) as caller:
-            await load(caller.call, concurrency, tally)
-
-    interrupted = False
-    try:
-        asyncio.run(send_all())
-    except KeyboardInterrupt:
-        interrupted = True
-    summary = {**tally.summary(), "concurrency": concurrency}
-    say_as(format, [summary], describe(summary))
-    if interrupted:
-        return INTERRUPTED
-    return GOOD if tally.all_good else BAD

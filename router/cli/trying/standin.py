@@ -9,18 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.contract import (
+from router.contract.replies import (
     ACKNOWLEDGED,
     FAILED,
     TOO_LARGE,
     WRONG_METHOD,
     Reply,
-    Unreadable,
     body_of,
-    parse_json,
     request_id_from,
 )
-from router.model import FIELDS, SUCCESS
+from router.contract.strictjson import Unreadable, parse_json
+from router.model.event import FIELDS, SUCCESS
 
 #: The largest body that is read, in bytes: what any router in front of it may let through.
 MAX_BODY = 16 * 1024 * 1024

@@ -14,7 +14,7 @@ from unicodedata import east_asian_width
 
 from router.config.document.reading import Scalar
 from router.config.document.syntax import LOOKALIKES
-from router.model import Problem
+from router.model.errors import Problem
 
 #: The most of a line that is shown, in characters.
 _WIDTH = 100

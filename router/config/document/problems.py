@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from router.model import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem
 
 #: The most problems that are kept of one file; the rest is counted.
 MAX_PROBLEMS = 1_000

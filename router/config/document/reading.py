@@ -12,7 +12,6 @@ import yaml
 
 from router.config.document.problems import WHOLE_FILE, Problems, Spot, shown
 from router.config.document.syntax import explain, hint, spot_of
-from router.net import gently
 
 Node = yaml.Node
 Scalar = yaml.ScalarNode
@@ -160,7 +159,7 @@ def plain(node: Node) -> Any:
         number = _NUMBER.fullmatch(text)
         return number and (float(text) if number[1] else int(text))
     if isinstance(node, ListNode):
-        return [plain(each) for each in gently(node.value)]
+        return [plain(each) for each in node.value]
     return {key.value: plain(value) for key, value in node.value}
 
 
@@ -234,7 +233,7 @@ class _Check:
             self._stop(spot_of(node.start_mark), "is nested too deep")
         size, depth = 1, 0
         if isinstance(node, ListNode):
-            for at, item in enumerate(gently(node.value)):
+            for at, item in enumerate(node.value):
                 depth = max(depth, self._below(at, item))
                 size += self._sizes[id(item)]
         else:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.contract.schema.fault import SchemaFault
 from router.contract.schema.quick import validity
-from router.model import StartFailed, why_not
+from router.model.errors import StartFailed
+from router.model.files import why_not
 
 if TYPE_CHECKING:
     from router.contract.schema.reference import Reference

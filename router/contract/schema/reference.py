@@ -29,7 +29,7 @@ from referencing.jsonschema import specification_with
 
 from router.contract.schema.fault import FaultKind, SchemaFault
 from router.contract.schema.quick import finder, is_unique
-from router.model import StartFailed
+from router.model.errors import StartFailed
 
 #: The most that is repeated of the validator's own words, in characters.
 _MAX_SAID = 200

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.model import FIELDS, OWN_SOURCE, Event
-from router.store import Notice
+from router.model.event import FIELDS, OWN_SOURCE, Event
+from router.store.promises import Notice
 
 #: For how long the same is not told again, in seconds: less than the hour after which a target that
 #: goes on failing is noticed again.

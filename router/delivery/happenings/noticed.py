@@ -20,10 +20,10 @@ from router.delivery.happenings.kinds import (
     HappeningKind,
 )
 from router.delivery.target.gate import Failing
-from router.model import OWN_KEYS
-from router.routing import Target
-from router.store import StoreFailed
-from router.telemetry import utc
+from router.model.event import OWN_KEYS
+from router.routing.target import Target
+from router.store.promises import StoreFailed
+from router.telemetry.log.lines import utc
 
 #: How long the store has to fail until it is told, in seconds.
 STORE_TOLD_AFTER = 30.0

@@ -12,10 +12,12 @@ from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, Happeni
 from router.delivery.happenings.silence import Silence
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight, addressed
-from router.model import Letter, new_id
-from router.routing import Target
-from router.store import DeliveryRow, Notice, State, Store, StoreFailed
-from router.telemetry import Log, Metrics, utc
+from router.model.event import Letter, new_id
+from router.routing.target import Target
+from router.store.promises import DeliveryRow, Notice, State, Store, StoreFailed
+from router.telemetry.log import Log
+from router.telemetry.log.lines import utc
+from router.telemetry.metrics import Metrics
 
 #: The most happenings that wait to be told; what comes beyond is counted.
 MAX_UNTOLD = 1000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from router.store import Notice, Store
-from router.telemetry import Metrics
+from router.store.promises import Notice, Store
+from router.telemetry.metrics import Metrics
 
 #: An event that comes is noted, but only once in this part of the silence that is told of.
 _NOTED = 0.1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from router.routing import BreakerPolicy
+from router.routing.target import BreakerPolicy
 
 #: Into how many parts the window is cut: it forgets what is old one part at a time.
 SLICES: Final = 10

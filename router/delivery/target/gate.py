@@ -10,10 +10,10 @@ from typing import Final
 
 from router.delivery.target.breaker import Breaker, BreakerState
 from router.delivery.target.rate import Pace
-from router.model import OWN_DOING, Attempt, Reason
-from router.net import Gone
-from router.routing import Target
-from router.store import Pause
+from router.model.event import OWN_DOING, Attempt, Reason
+from router.net.gone import Gone
+from router.routing.target import Target
+from router.store.pauses import Pause
 
 #: How long a streak of failures has to last until it is told, and after how long it is told again,
 #: in seconds.

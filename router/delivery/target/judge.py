@@ -7,10 +7,12 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
-from router.contract import Unreadable, Words, masked, parse_json, words_of
-from router.model import SUCCESS, Attempt, Reason, Secret
-from router.routing import Target
-from router.transport import Answer, Failure
+from router.contract.strictjson import Unreadable, parse_json
+from router.contract.words import Words, masked, words_of
+from router.model.event import SUCCESS, Attempt, Reason
+from router.model.secret import Secret
+from router.routing.target import Target
+from router.transport.engine import Answer, Failure
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 

@@ -6,14 +6,16 @@ import time
 from typing import Final, Protocol
 
 from router import __version__
-from router.contract import Signer
+from router.contract.signing import Signer
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.gate import Failing, Gate, Streak
 from router.delivery.target.waiting import Places
-from router.model import Attempt, Reason
-from router.net import Egress, Gone, Tls
-from router.routing import Target
-from router.transport import Engine, Pool, lines_of
+from router.model.event import Attempt, Reason
+from router.net.client_tls import Tls
+from router.net.egress import Egress
+from router.net.gone import Gone
+from router.routing.target import Target
+from router.transport.engine import Engine, Pool, lines_of
 
 #: The longest that an attempt waits for a place, in seconds. Short, because whoever waits holds a
 #: request in flight.

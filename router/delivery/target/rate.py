@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from router.delivery.target.waiting import Waiters
-from router.net import Gone
-from router.routing import Rate
+from router.net.gone import Gone
+from router.routing.target import Rate
 
 #: What a token may lack by rounding, so that a timer which is on time finds one.
 _ROUNDING: Final = 1e-6

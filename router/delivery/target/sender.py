@@ -14,12 +14,12 @@ from urllib.parse import quote
 from router.delivery.target.breaker import BreakerState
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import Lane, TargetWatcher
-from router.model import Attempt, Letter, Reason
-from router.net import Gone
-from router.routing import Target
-from router.store import Pause
-from router.telemetry import Metrics
-from router.transport import Answer, Engine, Failure, TargetExchange, as_it_came
+from router.model.event import Attempt, Letter, Reason
+from router.net.gone import Gone
+from router.routing.target import Target
+from router.store.pauses import Pause
+from router.telemetry.metrics import Metrics
+from router.transport.engine import Answer, Engine, Failure, TargetExchange, as_it_came
 
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
 #: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.

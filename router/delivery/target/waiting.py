@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from router.net import Gone
+from router.net.gone import Gone
 
 
 class Waiters:

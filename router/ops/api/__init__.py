@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config import DEEDS
+from router.config.holders import DEEDS
 from router.ops.api.acting import ACTS
 from router.ops.api.deliveries import DELIVERIES
 from router.ops.api.endpoint import Asked, Endpoint

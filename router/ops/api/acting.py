@@ -8,31 +8,18 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.config import Deed
-from router.model import new_id
+from router.config.holders import Deed
+from router.model.event import new_id
 from router.ops.api.deliveries import filters_for
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import parse_span, read_glob, read_text
 from router.ops.api.preview import Previewed
 from router.ops.api.rejected import Rejected
 from router.ops.api.view import View
-from router.store import (
-    Action,
-    ActionShape,
-    Count,
-    CountShape,
-    Filters,
-    Later,
-    Ops,
-    Selection,
-    State,
-    Verb,
-    acted_on,
-    action_shape,
-    carry_out,
-    count_shapes,
-    filter_words,
-)
+from router.store.filters import Filters, acted_on, filter_words
+from router.store.ops import Action, Count, Later, Ops, Selection, Verb, carry_out
+from router.store.promises import State
+from router.store.shapes import ActionShape, CountShape, action_shape, count_shapes
 
 #: For how many seconds one request acts; what is left then takes another.
 _ACT_FOR = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -12,8 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from router.config import Deed, Holder
-from router.ops.answers import dumped
+from router.config.holders import Deed, Holder
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import read_text
 from router.ops.api.parts import ApiParts
@@ -47,6 +47,24 @@ def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
         return Response(content, media_type="application/json")
 
     return serve
+
+
+def dumped(value: Any) -> str:
+    """As JSON; a long list or mapping piece by piece, so that in a thread it holds up no other for
+    longer than one piece takes."""
+    if isinstance(value, dict):
+        members = (f"{_piece(name)}:{_piece(each)}" for name, each in value.items())
+        return "{" + ",".join(members) + "}"
+    return _piece(value)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def _piece(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ",".join(map(_ENCODER.encode, value)) + "]"
+    return _ENCODER.encode(value)
 
 
 class _Streaming(StreamingResponse):

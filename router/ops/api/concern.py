@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from router.archive import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
+from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.ops.api.view import View
-from router.store import ActionShape, DossierShape, EntryShape
+from router.store.shapes import ActionShape, DossierShape, EntryShape
 
 E = TypeVar("E", bound=EntryShape)
 R = TypeVar("R", bound=RequestShape)

@@ -9,23 +9,18 @@ from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, keys, number, span, text, texts, words
 from router.ops.api.rejected import Rejected, nothing_there
 from router.ops.api.view import View
-from router.store import (
-    START,
+from router.store.filters import Filters, selection_of
+from router.store.ops import START, Entry, Later, Ops, Selection
+from router.store.promises import State
+from router.store.shapes import (
     ActionShape,
     CountShape,
     DossierShape,
-    Entry,
     EntryShape,
-    Filters,
-    Later,
-    Ops,
-    Selection,
-    State,
     action_shape,
     count_shapes,
     dossier_shape,
     entry_shape,
-    selection_of,
 )
 
 #: How many deliveries a page has, and the most.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from router.config import Deed, Holder
-from router.contract import Unreadable, parse_json
+from router.config.holders import Deed, Holder
 from router.contract.schema import Schema
+from router.contract.strictjson import Unreadable, parse_json
 from router.ops.api.parts import ApiParts
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import JsonSchema, schema_of
@@ -49,7 +49,7 @@ class Asked:
     body: Any = None
 
     async def view(self) -> View:
-        """What there is for who asks. Raises Rejected where no process answers."""
+        """What there is for who asks."""
         return await self.parts.view(self.holder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from router.archive import MatchShape, StoryShape
+from router.archive.trace.shapes import MatchShape, StoryShape
 from router.ops.api.concern import Concern
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import flag, moment, number, texts

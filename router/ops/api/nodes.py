@@ -1,17 +1,16 @@
-"""The nodes that share the store, or the processes of the only one."""
+"""The nodes that share the store, or the only one."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
-from router.store import NodeShape, node_shape
+from router.store.shapes import NodeShape, node_shape
 
 
 class NodesShape(TypedDict):
-    """The processes that share the store, or those of this router alone."""
+    """The processes that share the store, or this router alone."""
 
     shared: bool
     nodes: list[NodeShape]
@@ -25,8 +24,7 @@ async def nodes(asked: Asked) -> NodesShape:
         async with asked.parts.stored.asked() as ops:
             found = await ops.nodes() or ()
         return NodesShape(shared=True, nodes=[*map(node_shape, found)])
-    own: list[NodeShape] = await asked.parts.processes.ask(Topic.NODE)
-    return NodesShape(shared=False, nodes=own)
+    return NodesShape(shared=False, nodes=[asked.parts.insight.node()])
 
 
 NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)

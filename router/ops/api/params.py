@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from router.config import Deed
-from router.contract import parse_duration, parse_time
+from router.config.holders import Deed
+from router.contract.schedule import parse_duration, parse_time
 from router.ops.api.endpoint import Param
-from router.routing import Glob, GlobInvalid
+from router.routing.glob import Glob, GlobInvalid
 
 #: The longest text of a parameter, in characters.
 LONGEST_TEXT = 1024

@@ -9,7 +9,8 @@ from router.ops.api.rejected import Rejected, nothing_there
 from router.ops.api.target_shapes import PausedByPerson, PausedByRoutes
 from router.ops.api.targets import by_person
 from router.ops.table import TargetFacts
-from router.store import PauseShape, pause, pause_shape, paused, resume
+from router.store.pauses import pause, paused, resume
+from router.store.shapes import PauseShape, pause_shape
 
 
 class PauseForShape(TypedDict):

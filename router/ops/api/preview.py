@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from router.store import Action, Selection
+from router.store.ops import Action, Selection
 
 #: How many are kept of one holder; the oldest goes.
 MOST_PREVIEWS = 32

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.config import Explained, RefusedEvent
-from router.ops.answers import Topic
+from router.config.explaining import Explained, RefusedEvent
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.params import LONGEST_TEXT
 from router.ops.api.rejected import Rejected
 from router.ops.api.schema import Time
 from router.ops.api.view import View
 from router.ops.table import RouteFacts
-from router.telemetry import utc
+from router.telemetry.log.lines import utc
 
 
 class ReloadShape(TypedDict):
@@ -56,13 +56,11 @@ async def routes(asked: Asked) -> RoutesShape:
         requests=view.table["requests"],
         routes=view.table["routes"],
         # What was changed is not the holder's alone.
-        reloads=await _reloads(asked) if view.is_whole else [],
+        reloads=_reloads(asked) if view.is_whole else [],
     )
 
 
-async def _reloads(asked: Asked) -> list[ReloadShape]:
-    """As the process has them that has seen the most."""
-    known: list[list[dict[str, Any]]] = await asked.parts.processes.ask(Topic.RELOADS)
+def _reloads(asked: Asked) -> list[ReloadShape]:
     return [
         ReloadShape(
             at=utc(each["at"]),
@@ -71,7 +69,7 @@ async def _reloads(asked: Asked) -> list[ReloadShape]:
             changes=each["changes"],
             problems=each["problems"],
         )
-        for each in max(known, key=len, default=[])
+        for each in asked.parts.insight.reloads()
     ]
 
 
@@ -85,15 +83,12 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         # Each route that it matches repeats it.
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
             raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
-    said: Explained | RefusedEvent | None
-    said = await asked.parts.processes.ask_one(Topic.EXPLAIN, asked.body)
-    if said is None:
-        raise Rejected(503, "no process answers in time")
+    said = await asyncio.to_thread(asked.parts.insight.explain, asked.body)
     if "refused" in said:
         return said
     view = await asked.view()
     for each in said["targets"]:
-        lately = view.reports.target(each["name"])
+        lately = view.report["status"]["targets"].get(each["name"])
         each["paused"] = each["paused"] or (lately is not None and lately["pause"] is not None)
     return said if view.is_whole else _narrowed(said, view)
 

@@ -10,7 +10,7 @@ from subprocess import PIPE
 
 from router.ops.api.rejected import Rejected
 from router.ops.searching import Found, SearchedFor
-from router.telemetry import Log
+from router.telemetry.log import Log
 
 #: How many run at a time, and for how many seconds each may, its wait for a place included.
 SEARCHES, SEARCH_WITHIN = 2, 10.0

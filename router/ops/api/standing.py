@@ -7,14 +7,13 @@ import time
 from typing import Any, TypedDict
 
 from router import __version__
-from router.config import DEEDS, Deed
-from router.ops.answers import Topic
+from router.config.holders import DEEDS, Deed
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.schema import Time
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour
 from router.ops.status import status_of
-from router.telemetry import Minute
+from router.telemetry.minutes import Minute
 
 
 class YouShape(TypedDict):
@@ -53,11 +52,11 @@ async def you(asked: Asked) -> YouShape:
 async def minutes(asked: Asked) -> EventsHour:
     """The last hour by the minute; a team is told of the attempts at its targets"""
     view = await asked.view()
-    told = await asked.parts.processes.ask(Topic.MINUTES)
+    told = asked.parts.insight.minutes()
     return await asyncio.to_thread(_hour, view, told)
 
 
-def _hour(view: View, told: list[dict[str, Minute]]) -> EventsHour:
+def _hour(view: View, told: dict[int, Minute]) -> EventsHour:
     """In a thread: with many targets it takes some milliseconds."""
     hour = Hour(told, time.time())
     if view.is_whole:
@@ -75,7 +74,7 @@ def _hour(view: View, told: list[dict[str, Minute]]) -> EventsHour:
 async def status(asked: Asked) -> StatusShape | dict[str, Any]:
     """How the service does, and what is wrong: as /status has it"""
     view = await asked.view()
-    said = status_of(view.reports, time.time())
+    said = status_of(view.report, time.time())
     if view.is_whole:
         return said
     targets = said["targets"]

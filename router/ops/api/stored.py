@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 from router.ops.api.rejected import Rejected, nothing_there
-from router.store import Ops, StoreFailed
-from router.telemetry import Log
+from router.store.ops import Ops
+from router.store.promises import StoreFailed
+from router.telemetry.log import Log
 
 #: How long one question may take, the wait for its turn included, in seconds.
 ASKED_WITHIN = 10.0

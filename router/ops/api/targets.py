@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from router.ops.answers import Topic
 from router.ops.api.endpoint import Asked, Endpoint
 from router.ops.api.rejected import nothing_there
 from router.ops.api.target_shapes import (
@@ -26,37 +25,33 @@ from router.ops.hour import Hour, HourSums
 from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
 from router.ops.status import WORST, state_of
 from router.ops.table import RouteFacts, TargetFacts
-from router.telemetry import Minute, utc
+from router.telemetry.log.lines import utc
+from router.telemetry.minutes import Minute
 
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view, told = await asked.view(), await _minutes(asked)
+    view, told = await asked.view(), asked.parts.insight.minutes()
     return await asyncio.to_thread(_all_told, view, told)
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
-    view, told = await asked.view(), await _minutes(asked)
+    view, told = await asked.view(), asked.parts.insight.minutes()
     found = await asyncio.to_thread(_told, view, told, asked.path["name"])
     if found is None:
         raise nothing_there("such target")
     return found
 
 
-async def _minutes(asked: Asked) -> list[dict[str, Minute]]:
-    found: list[dict[str, Minute]] = await asked.parts.processes.ask(Topic.MINUTES)
-    return found
-
-
 # In a thread: an hour of many targets takes some milliseconds.
 
 
-def _all_told(view: View, told: list[dict[str, Minute]]) -> TargetsShape:
+def _all_told(view: View, told: dict[int, Minute]) -> TargetsShape:
     return TargetsShape(targets=_targets(view, Hour(told, time.time())))
 
 
-def _told(view: View, told: list[dict[str, Minute]], name: str) -> OneTargetShape | None:
+def _told(view: View, told: dict[int, Minute], name: str) -> OneTargetShape | None:
     hour = Hour(told, time.time())
     for each in _targets(view, hour):
         if each["name"] == name:
@@ -66,7 +61,8 @@ def _told(view: View, told: list[dict[str, Minute]], name: str) -> OneTargetShap
 
 
 def _targets(view: View, hour: Hour) -> list[TargetShape]:
-    metrics = view.reports.metrics["targets"]
+    metrics = view.report["metrics"]["targets"]
+    lately_of = view.report["status"]["targets"]
     required, optional = _named_by(view.table["routes"])
     found = [
         _target(
@@ -78,7 +74,7 @@ def _targets(view: View, hour: Hour) -> list[TargetShape]:
             (required.get(name, []), optional.get(name, [])),
         )
         for name in view.targets
-        if (lately := view.reports.target(name)) is not None
+        if (lately := lately_of.get(name)) is not None
     ]
     return sorted(found, key=lambda each: (WORST.index(each["state"]), each["name"]))
 

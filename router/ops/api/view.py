@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
-from router.config import Holder
+from router.config.holders import Holder
 from router.ops.report import Report
-from router.ops.status import Reports
 from router.ops.table import RouteFacts, TableFacts
-from router.telemetry import Snapshot
+from router.telemetry.metrics import Snapshot
+
+T = TypeVar("T")
 
 
 class View:
-    """Made anew for each request, of what all processes report. What it has not, is not there for
+    """Made anew for each request, of a report. What it has not, is not there for
     the holder: nothing else of the API decides that."""
 
-    def __init__(self, holder: Holder, reports: Reports, table: TableFacts) -> None:
+    def __init__(self, holder: Holder, report: Report, table: TableFacts) -> None:
         self.who, self.is_whole = holder.name, not holder.owner
         if self.is_whole:
-            self.table, self.reports = table, reports
+            self.table, self.report = table, report
         else:
             names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
-            self.table, self.reports = _narrowed_table(table, names), narrowed(reports, names)
+            self.table, self.report = _narrowed_table(table, names), narrowed(report, names)
         #: The targets of the configuration in force that there are.
         self.targets = self.table["targets"]
 
@@ -54,28 +55,14 @@ def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
     }
 
 
-def narrowed(reports: Reports, names: Collection[str]) -> Reports:
-    """The same as if there were no other targets; a process's own numbers are those of all."""
-    return replace(
-        reports,
-        living=[
-            Report(
-                metrics=_narrowed_metrics(report["metrics"], names),
-                status={
-                    **report["status"],
-                    "targets": {
-                        name: each
-                        for name, each in report["status"]["targets"].items()
-                        if name in names
-                    },
-                },
-            )
-            for report in reports.living
-        ],
-        retired=[_narrowed_metrics(each, names) for each in reports.retired],
+def narrowed(report: Report, names: Collection[str]) -> Report:
+    """The same as if there were no other targets; the process's own numbers are those of all."""
+    metrics, status = report["metrics"], report["status"]
+    return Report(
+        metrics=Snapshot(process=metrics["process"], targets=_among(metrics["targets"], names)),
+        status={**status, "targets": _among(status["targets"], names)},
     )
 
 
-def _narrowed_metrics(metrics: Snapshot, names: Collection[str]) -> Snapshot:
-    targets = {name: each for name, each in metrics["targets"].items() if name in names}
-    return Snapshot(process=metrics["process"], targets=targets)
+def _among(targets: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    return {name: each for name, each in targets.items() if name in names}

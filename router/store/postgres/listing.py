@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.routing import Glob
+from router.routing.glob import Glob
 from router.store import listing
 from router.store.listing import Dialect, Values
 from router.store.ops import Entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.model import StartFailed
+from router.model.errors import StartFailed
 from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.connection import ServerConnection
 from router.store.postgres.schema import SCHEMA_VERSION, migration

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.model import FIELDS, Event, Letter
+from router.model.event import FIELDS, Event, Letter
 from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
 from router.store.fullness import size_of as event_size
 from router.store.postgres.connection import Row

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from router.model import Letter
+from router.model.event import Letter
 from router.store import fullness
 from router.store.attempts import Tried
 from router.store.nodes import Nodes

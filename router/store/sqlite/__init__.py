@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from router.model import Letter
+from router.model.event import Letter
 from router.store.attempts import Tried
 from router.store.nodes import Nodes
 from router.store.pauses import Pause
@@ -31,7 +31,6 @@ from router.store.promises import (
 )
 from router.store.sqlite import reading
 from router.store.sqlite.file import needs_reopening, open_reader, prepare, translated
-from router.store.sqlite.known import KnownDigests
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.writer import CommitWriter, Job
 
@@ -68,7 +67,6 @@ class SqliteStore:
         self._reader: sqlite3.Connection | None = reader
         #: Its one cursor for look-ups: to make one takes half as long as to look.
         self._looking: sqlite3.Cursor = reader.cursor()
-        self._known = KnownDigests()
         self._writer = CommitWriter(path, limits, reserve)
         self.now = now
         #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
@@ -94,8 +92,6 @@ class SqliteStore:
         try:
             if self._reader is None:
                 self._reopen()
-            if self._known.lacks(digest, self._looking):
-                return ()
             found = reading.find(self._looking, digest)
         except sqlite3.Error as error:
             raise self._failed(error) from None
@@ -124,7 +120,6 @@ class SqliteStore:
         self._check_file()
         usage = self._read(partial(reading.usage, limits=self._limits))
         self._writer.full = usage.full
-        self._known.thin(usage.rows)
         return usage
 
     async def add(
@@ -198,7 +193,6 @@ class SqliteStore:
             raise StoreFailed("closed")
         reader = self._reader = open_reader(self._path)
         self._looking = reader.cursor()
-        self._known = KnownDigests()
         return reader
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:

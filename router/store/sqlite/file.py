@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from router.model import StartFailed, closed, may, why_not
+from router.model.errors import StartFailed
+from router.model.files import closed, may, why_not
 from router.store.promises import StoreFailed
-from router.store.sqlite.log_index import CountedConnection
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
 #: How long the writer waits for another process's commit, in seconds.
@@ -116,29 +116,17 @@ def connect(
         timeout=patience,
         isolation_level=None,
         check_same_thread=not any_thread,
-        factory=CountedConnection,
     )
     try:
-        connection.count(path)
         # NORMAL loses commits at a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         # Some builds write zeros over all that is deleted, which needs room in the log.
         connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-    except OSError:
-        connection.close()
-        raise _unreachable() from None
     except sqlite3.Error:
         connection.close()
         raise
     return connection
-
-
-def _unreachable() -> sqlite3.Error:
-    """What SQLite says of a file that has gone right before it was opened."""
-    error = sqlite3.OperationalError("unable to open database file")
-    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
-    return error
 
 
 def translated(error: sqlite3.Error) -> StoreFailed:

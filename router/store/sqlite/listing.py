@@ -6,7 +6,7 @@ import sqlite3
 import sys
 from functools import partial
 
-from router.routing import Glob
+from router.routing.glob import Glob
 from router.store import listing
 from router.store.listing import Dialect, Query, Values
 from router.store.ops import START, Action, Count, Dossier, Entry, Selection

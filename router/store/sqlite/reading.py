@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from router.model import Event, Letter
+from router.model.event import Event, Letter
 from router.store import fullness
 from router.store.pauses import Pause
 from router.store.promises import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from router.model import FIELDS, Letter
+from router.model.event import FIELDS, Letter
 from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
 from router.store.attempts import values as values_of
 from router.store.fullness import size_of as event_size
@@ -45,9 +45,6 @@ UPDATE events SET expires_at = CASE
 WHERE seq = :seq
 """
 
-#: How many events are deleted in one go: 0.2 ms.
-_PIECE = 10
-
 #: The next one of a delivery, where that is there.
 _KEEP = f"""
 INSERT INTO attempts (seq, target, number, size, {", ".join(COLUMNS)})
@@ -66,16 +63,13 @@ class Rows:
         connection: sqlite3.Connection,
         limits: StoreLimits,
         full: Collection[str] = (),
-        between: Callable[[], object] = lambda: None,
     ) -> None:
-        """`full` is what has no room for attempts: targets, and `""` for the whole store. `between`
-        is called between two pieces of long work."""
+        """`full` is what has no room for attempts: targets, and `""` for the whole store."""
         self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._limits = limits
         self._full = full
-        self._between = between
 
     def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
@@ -206,11 +200,8 @@ class Rows:
         over = self._execute(
             "SELECT seq FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
         ).fetchall()
-        for at in range(0, len(over), _PIECE):
-            for table in ("deliveries", "bodies", "events"):
-                some = over[at : at + _PIECE]
-                self._executemany(f"DELETE FROM {table} WHERE seq = ?", some)  # noqa: S608 - ours
-            self._between()
+        for table in ("deliveries", "bodies", "events"):
+            self._executemany(f"DELETE FROM {table} WHERE seq = ?", over)  # noqa: S608 - ours
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM notices WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))

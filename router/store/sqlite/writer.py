@@ -10,11 +10,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from router.net import make_way
 from router.store.promises import StoreFailed, StoreFull, StoreLimits
 from router.store.sqlite.file import connect, needs_reopening, translated
 from router.store.sqlite.rows import Rows
@@ -24,10 +22,6 @@ _GROUP = 256
 
 #: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
 _MAX_WAITING = 4096
-
-#: For how long a write makes way for the loop in between, in seconds: another process that shares
-#: the file may wait for it. It is enough for what one prune deletes, where the loop has some rest.
-_GENTLE = 0.02
 
 #: Pages that are given back to the file system after a commit that deletes: 2 MB.
 _GIVEN_BACK = 512
@@ -134,8 +128,7 @@ class CommitWriter:
             connection.execute("BEGIN IMMEDIATE")
             room = self._has_room(jobs)
             full = self.full if room else frozenset({""})
-            between = partial(self._make_way, len(jobs) == 1, time.monotonic() + _GENTLE)
-            rows = Rows(connection, self._limits, full, between)
+            rows = Rows(connection, self._limits, full)
             for job in jobs:
                 _perform(job, rows, room)
             began = time.monotonic()
@@ -155,12 +148,7 @@ class CommitWriter:
                 job.error = error
         else:
             if any(job.frees for job in jobs):
-                _give_back(connection, between)
-
-    def _make_way(self, is_alone: bool, until: float) -> None:
-        """For a while, and as long as nobody waits for this commit or the next one."""
-        if is_alone and self._jobs.empty() and time.monotonic() < until:
-            make_way(briefly=True)
+                _give_back(connection)
 
     def _has_room(self, jobs: list[Job]) -> bool:
         """Raises OSError where a job has to know."""
@@ -184,15 +172,13 @@ class CommitWriter:
                 connection.close()
 
 
-def _give_back(connection: sqlite3.Connection, between: Callable[[], object]) -> None:
+def _give_back(connection: sqlite3.Connection) -> None:
     """Free pages go back to the file system; if not now, then later."""
     with contextlib.suppress(sqlite3.Error):
         if connection.execute("PRAGMA freelist_count").fetchone()[0] == 0:
             return
-        between()
         # As a script, since a single step of the statement gives back one page alone.
         connection.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
-        between()
         # The file is cut back when the log is written into it.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from router.model import Secret
+from router.model.secret import Secret
 
 Level = Literal["info", "warning", "error"]
 Fields = Mapping[str, Any]

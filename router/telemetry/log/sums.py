@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from router.model import FIELDS
+from router.model.event import FIELDS
 from router.telemetry.log.console import Fields, Level
 
 #: The happenings that are summed up, and the fields that make two lines of one kind. All else is

@@ -1,4 +1,4 @@
-"""Every number that the router counts: one `Metrics` in each process, merged for all of them.
+"""Every number that the router counts: one `Metrics`.
 
 The table is in table.py; counting is an addition to a plain number there. Prometheus comes in when
 somebody asks, in exposition.py.
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from router import __version__
-from router.model import COMPILED
-from router.telemetry.metrics.snapshot import Snapshot, merged, values_of
+from router.model.build import COMPILED
+from router.telemetry.metrics.snapshot import Snapshot, values_of
 from router.telemetry.metrics.table import REMOVED, OfProcess, OfTarget
 
 #: What is said of those that no configuration has any more: what joins by it must find them.
@@ -36,7 +36,6 @@ class Metrics(OfProcess):
     readings: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.processes = 1
         self.last_event = time.time()
         self.build = {
             "version": __version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -21,31 +21,22 @@ from router.telemetry.metrics.snapshot import PROCESS, TARGET, Snapshot, Value
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 
-def render(
-    snapshot: Snapshot, accept: str, between: Callable[[], object] = lambda: None
-) -> tuple[str, bytes]:
-    """The content type and the body of a scrape, in the format that its `Accept` asks for.
-    `between` is called after each metric."""
+def render(snapshot: Snapshot, accept: str) -> tuple[str, bytes]:
+    """The content type and the body of a scrape, in the format that its `Accept` asks for."""
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:  # it compares a version that is no number with one that is
         encode, content_type = choose_encoder("")
-    return content_type, encode(_Scrape(snapshot, between))
+    return content_type, encode(_Scrape(snapshot))
 
 
 class _Scrape(Collector):
     """A registry that holds one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, between: Callable[[], object]) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._between = between
 
     def collect(self) -> Iterator[Family]:
-        for family in self._families():
-            yield family
-            self._between()
-
-    def _families(self) -> Iterator[Family]:
         for name, metric in PROCESS.items():
             family = _family(metric, ())
             _add(family, metric, (), self._snapshot["process"][name])

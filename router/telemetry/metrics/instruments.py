@@ -16,9 +16,6 @@ METRIC_PREFIX: Final = "ebaas_router_"
 #: `info` is a gauge that is always 1: what it says is in its labels.
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
-#: How the numbers of several processes become one. Counters and histograms are summed.
-Merge = Literal["sum", "max", "min"]
-
 _UNITS: Final = ("seconds", "bytes", "ratio")
 
 
@@ -41,7 +38,6 @@ class Metric:
     label: Label | None = None
     #: Upper bounds of a histogram's buckets; `+Inf` comes by itself.
     buckets: tuple[float, ...] = ()
-    merge: Merge = "sum"
     #: Its number may be None: then there is no series.
     may_be_absent: bool = False
 
@@ -58,11 +54,6 @@ class Metric:
     def first(self) -> int | None:
         """What its number is at first, where it has no label."""
         return None if self.may_be_absent else 0
-
-    @property
-    def outlives(self) -> bool:
-        """Whether its numbers count on when their process is gone."""
-        return self.kind in ("counter", "histogram")
 
 
 class Counts(dict[str, float]):
@@ -101,12 +92,10 @@ def gauge(
     help: str,
     label: Label | None = None,
     *,
-    merge: Merge = "sum",
     may_be_absent: bool = False,
 ) -> Any:
     """An int or a float, or Counts where there is a label; None at first where it may be absent."""
-    metric = Metric(name, "gauge", help, label, merge=merge, may_be_absent=may_be_absent)
-    return _number(metric)
+    return _number(Metric(name, "gauge", help, label, may_be_absent=may_be_absent))
 
 
 def histogram(name: str, help: str, buckets: tuple[float, ...]) -> Any:

@@ -1,7 +1,7 @@
 """Every metric, once: its name, its help, its label and what holds its numbers.
 
 All else follows from these two classes: the series that exist from the start, what `/metrics` says,
-how workers' numbers become one, and docs/metrics.md (`make docs`).
+and docs/metrics.md (`make docs`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from router.model import FIELDS, OWN_DOING, Attempt, Reason
+from router.model.event import FIELDS, OWN_DOING, Attempt, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
@@ -96,7 +96,6 @@ class OfProcess:
         "last_event_timestamp_seconds",
         "When an event was last handled, whatever came of it; until the first one, when the "
         "process started.",
-        merge="max",
     )
     unmatched: int = counter("unmatched_total", "Events that no route matches.")
     refused: Counts = counter(
@@ -134,7 +133,6 @@ class OfProcess:
     reload_successful: int = gauge(
         "reload_last_successful",
         "1 while the file's present content is in force, 0 while it was refused.",
-        merge="min",
     )
     reload_refused: dict[str, str] = info(
         "configuration_refused_info",
@@ -147,11 +145,9 @@ class OfProcess:
     configuration_since: float = gauge(
         "configuration_since_timestamp_seconds",
         "When the configuration in force was taken.",
-        merge="max",
     )
 
     # The process.
-    processes: int = gauge("processes", "Processes that serve and answer.")
     loop_lag: Histogram = histogram(
         "loop_lag_seconds",
         "How late the event loop ran its timer, measured four times a second; whatever else was "
@@ -172,14 +168,12 @@ class OfProcess:
     # The nodes: with PostgreSQL alone.
     nodes: int = gauge(
         "nodes",
-        "Processes that share the store and have said so in the last 10 s, these included; 0 where "
+        "Nodes that share the store and have said so in the last 10 s, this one included; 0 where "
         "the store keeps no list of them.",
-        merge="max",
     )
     configurations_differ: float = gauge(
         "configurations_differ_seconds",
         "For how long these nodes have run more than one configuration; 0 while they run the same.",
-        merge="max",
     )
 
     # The delivery memory and its store.
@@ -211,7 +205,6 @@ class OfProcess:
         "oldest_unsettled_seconds",
         "The age of the oldest event in the store that awaits a retry or is queued; 0 where none "
         "does.",
-        merge="max",
     )
     store_errors: Counts = counter(
         "store_errors_total", "Calls of the store that failed, by error.", _ERROR
@@ -224,13 +217,11 @@ class OfProcess:
     store_events: int = gauge(
         "store_events",
         "Events in the store, settled ones that are still shown included.",
-        merge="max",
     )
-    store_bytes: int = gauge("store_size_bytes", "What those take up.", merge="max")
+    store_bytes: int = gauge("store_size_bytes", "What those take up.")
     store_fullness: float = gauge(
         "store_fullness_ratio",
         "The fullest part of the store's limits, a target's share included: 1 is full.",
-        merge="max",
     )
 
     # For pages alone.
@@ -283,36 +274,29 @@ class OfTarget:
     )
     in_flight: int = gauge("attempts_in_flight", "Attempts in flight.")
     waiting: int = gauge("attempts_waiting", "Attempts that wait for a place.")
-    limit: int = gauge(
-        "attempts_limit", "The most attempts in flight: `max_in_flight` of each process."
-    )
+    limit: int = gauge("attempts_limit", "The most attempts in flight: its `max_in_flight`.")
     waiting_for_rate: int = gauge(
         "attempts_waiting_for_rate", "Attempts that wait for the target's `rate`."
     )
     breaker: Counts = gauge(
         "breaker_state",
-        "Processes whose breaker of the target is in that state; all 0 where it has none.",
+        "1 for the state that the target's breaker is in; all 0 where it has none.",
         _BREAKER,
     )
     breaker_opened: int = counter("breaker_opened_total", "Times that the target's breaker opened.")
-    paused: int = gauge(
-        "target_paused", "1 while routes.yaml or a person has it paused.", merge="max"
-    )
+    paused: int = gauge("target_paused", "1 while routes.yaml or a person has it paused.")
     failing_since: float = gauge(
         "failing_since_timestamp_seconds",
         "When it first failed since it last acknowledged an event; 0 while it has not. What comes "
         "to nothing by the router's own doing does not count.",
-        merge="max",
     )
     last_acknowledged: float = gauge(
         "last_acknowledged_timestamp_seconds",
         "When it last acknowledged an event; 0 if it has not since the router started.",
-        merge="max",
     )
     certificate_ends: float = gauge(
         "certificate_expires_timestamp_seconds",
         "When the first of the certificates in its `tls` expires; 0 where it has none.",
-        merge="max",
     )
     avoided: int = counter(
         "duplicates_avoided_total",
@@ -335,14 +319,12 @@ class OfTarget:
         "Deliveries in the store that wait for the caller's retry (awaiting) or for the router's "
         "(queued), and dead letters, but for those whose body was acknowledged later.",
         _STATE,
-        merge="max",
     )
     gives_up: float | None = gauge(
         "gives_up_timestamp_seconds",
         "The earliest moment at which an event that still needs it is given up: by the caller, "
         "whose schedule is over then, or by the router's queue, whose last retry it would be. "
         "There is none while nothing in the store waits for the target.",
-        merge="min",
         may_be_absent=True,
     )
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpResponseParser
 
-from router.model import Reason
+from router.model.event import Reason
 from router.transport.engine import MAX_ANSWER, Answer
 
 #: The most that an answer's heads may take, the 1xx before it included, in bytes. Servers send

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from router.model import Reason
-from router.net import Timer
+from router.model.event import Reason
+from router.net.timer import Timer
 from router.transport.causes import tls_cause
 from router.transport.engine import Answer, Failure, T, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece

@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from router.model import Reason
-from router.net import ANYWHERE, COMPANY, USUAL, Batching, Egress, Tls, batching_of
+from router.model.event import Reason
+from router.net.batching import COMPANY, Batching, batching_of
+from router.net.client_tls import USUAL, Tls
+from router.net.egress import ANYWHERE, Egress
 from router.transport.addresses import Host
 from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
 from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 from router.cli.printing import milliseconds
-from router.cli.trying.load import percentile
 from router.cli.trying.probe.client import Client
 from router.cli.trying.probe.finding import (
     Finding,
@@ -16,9 +16,9 @@ from router.cli.trying.probe.finding import (
     skipped,
     unacknowledged,
 )
-from router.contract import parse_json
-from router.model import Reason
-from router.transport import Answer
+from router.contract.strictjson import parse_json
+from router.model.event import Reason
+from router.transport.engine import Answer
 
 
 async def redirects(client: Client) -> Finding:
@@ -71,6 +71,11 @@ async def at_once(client: Client) -> Finding:
         what = words("at-once", failed=len(failed), number=len(attempts))
         return unacknowledged(words, failed[0], what, words("at-once.mend"))
     return good(_figures(client, [attempt.seconds for attempt in attempts]))
+
+
+def percentile(ordered: Sequence[float], share: int) -> float:
+    """Return the nearest rank: a time that one request really took."""
+    return ordered[math.ceil(len(ordered) * share / 100) - 1]
 
 
 def _figures(client: Client, seconds: Sequence[float]) -> str:

@@ -11,11 +11,14 @@ from typing import NamedTuple
 
 from router.cli.trying.probe.samples import Sample, Samples
 from router.cli.wording import Wording
-from router.contract import KEY_PREFIX, Signer
-from router.delivery import addressed, judge, usual_lines
-from router.model import Attempt, Event, Letter, Secret, new_id
-from router.routing import Target
-from router.transport import Answer, Failure, as_it_came, lines_of
+from router.contract.signing import KEY_PREFIX, Signer
+from router.delivery.target.judge import judge
+from router.delivery.target.lane import usual_lines
+from router.delivery.target.sender import addressed
+from router.model.event import Attempt, Event, Letter, new_id
+from router.model.secret import Secret
+from router.routing.target import Target
+from router.transport.engine import Answer, Failure, as_it_came, lines_of
 from router.transport.native import NativePool, Posted, TargetConnection, target_and_host
 
 _JSON = b"content-type: application/json\r\n"

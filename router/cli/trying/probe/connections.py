@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from router.cli.trying.probe.client import Client
 from router.cli.trying.probe.finding import Finding, breach, good, skipped, unacknowledged
-from router.transport import Failure
+from router.transport.engine import Failure
 from router.transport.native import TargetConnection
 
 #: How long a certificate has to be good for yet, in days.

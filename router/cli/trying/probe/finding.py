@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from router.cli.wording import Wording
-from router.model import Attempt, Reason
+from router.model.event import Attempt, Reason
 
 
 class Grade(StrEnum):

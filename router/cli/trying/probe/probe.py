@@ -27,9 +27,9 @@ from router.cli.trying.probe.receiver import Receiver, add_receiver, read_receiv
 from router.cli.trying.probe.samples import DEFAULT_KEY, Samples
 from router.cli.trying.probe.words import PROBE_WORDS
 from router.cli.wording import Wording, add_language, read_language
-from router.config import parse_count
-from router.contract import parse_duration
-from router.model import SettingInvalid
+from router.config.settings import parse_count
+from router.contract.schedule import parse_duration
+from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
     from router.cli.trying.probe.checks import Check
@@ -48,7 +48,7 @@ HELP = Help(
         "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
         "ebaas-router probe --target ledger --config config/routes.yaml",
         "ebaas-router probe http://127.0.0.1:9002/callback --only answers --only timing",
-        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format junit > probe.xml",
+        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format json",
     ),
     exit_codes={
         GOOD: "no breach",
@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="send without asking")
     add_language(parser)
     about = "of the results; json is a line for each check (default text)"
-    add_format(parser, "junit", about=about)
+    add_format(parser, about=about)
 
 
 def _add_effort(which: argparse._ArgumentGroup) -> None:

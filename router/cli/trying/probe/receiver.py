@@ -14,10 +14,14 @@ from router.cli.printing import NAME
 from router.cli.trust import add_ca, trust
 from router.cli.trying.request import parse_header
 from router.cli.trying.secrets import read_secrets, secrets_of
-from router.config import is_own, load, parse_file
-from router.contract import PLATFORM, Schedule
-from router.model import Secret, SettingInvalid, why_not
-from router.routing import Target
+from router.config.loading import load
+from router.config.schema import is_own
+from router.config.settings import parse_file
+from router.contract.schedule import PLATFORM, Schedule
+from router.model.errors import SettingInvalid
+from router.model.files import why_not
+from router.model.secret import Secret
+from router.routing.target import Target
 
 #: The options that routes.yaml has the say in where --target is given, each with its default.
 _OF_A_URL: Mapping[str, Any] = {

@@ -16,8 +16,8 @@ from router.cli.trying.probe.finding import (
 )
 from router.cli.trying.probe.samples import Sample, Samples
 from router.cli.wording import Wording
-from router.model import Attempt
-from router.transport import Failure
+from router.model.event import Attempt
+from router.transport.engine import Failure
 
 #: What a receiver answers whose caller is at fault.
 _FAULTS = range(400, 500)

@@ -1,4 +1,4 @@
-"""What a probe prints: a line for each check once it is made, for people, a machine, or JUnit."""
+"""What a probe prints: a line for each check once it is made, for people or a machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-from router.cli.annotations import Annotation, Checked, say_checked
 from router.cli.columns import width
 from router.cli.printing import say, say_json, say_lines
 from router.cli.trying.probe.finding import Finding, Grade, skipped
 from router.cli.trying.probe.receiver import Receiver
 from router.cli.wording import Wording
-from router.model import Reason
+from router.model.event import Reason
 
 #: Of the first two columns, in cells.
 _GRADE_WIDTH, _NAME_WIDTH = 8, 17
@@ -40,8 +39,6 @@ class ProbeReport:
         self._receiver = receiver
         self._format = format
         self._words = words
-        #: For JUnit, which begins with the numbers.
-        self._made: list[Checked] = []
         self.counts: Counter[Grade] = Counter()
 
     def add(self, check: str, finding: Finding, seconds: float) -> None:
@@ -49,8 +46,6 @@ class ProbeReport:
         shape = self._shape(check, finding, seconds)
         if self._format == "json":
             say_json(shape)
-        elif self._format == "junit":
-            self._made.append(_checked(shape))
         else:
             say_lines(self._text(shape))
 
@@ -66,9 +61,7 @@ class ProbeReport:
             say(f"{_padded(grade, _GRADE_WIDTH)}{others}  {why}")
 
     def end(self) -> None:
-        if self._format == "junit":
-            say_checked("junit", f"probe {self._receiver.shown}", self._made)
-        elif self._format == "text":
+        if self._format == "text":
             numbers = {str(grade): self.counts[grade] for grade in Grade}
             say(self._words("total", number=self.counts.total(), **numbers))
 
@@ -102,12 +95,3 @@ class ProbeReport:
 
 def _padded(text: str, cells: int) -> str:
     return text + " " * (cells - width(text))
-
-
-def _checked(shape: CheckShape) -> Checked:
-    name, said, seconds = shape["check"], shape["said"], shape["seconds"]
-    if shape["grade"] is not Grade.BREACH:
-        is_skipped = shape["grade"] is Grade.SKIPPED
-        return Checked("probe", name, said=said, is_skipped=is_skipped, seconds=seconds)
-    wrong = f"{said}\nthe router: {shape['router']}\nto mend it: {shape['mend']}"
-    return Checked("probe", name, [Annotation("error", wrong)], seconds=seconds)

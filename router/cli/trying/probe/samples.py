@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from router.model import FIELDS, Event, new_id
+from router.model.event import FIELDS, Event, new_id
 
 #: The platform page's own.
 DEFAULT_KEY = "a.gs.cert.1"

@@ -1,1 +1,0 @@
-"""How the router does at five times its capacity: python -m bench.overload"""

@@ -1,0 +1,93 @@
+"""`serve --reuse-port`: several nodes on one host take callbacks at one port."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import PATIENCE, one_line, run
+from tests.support.house import routes
+from tests.support.load import Load
+from tests.support.postgres import Database
+from tests.support.serving import Serving, serving, target
+from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
+
+
+def served_at(ops: int) -> float:
+    """The number of events that the node with this ops port has handled."""
+    connection = HTTPConnection("127.0.0.1", ops, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/api/v1/nodes")
+        nodes = json.loads(connection.getresponse().read())["nodes"]
+        connection.request("GET", "/status")
+        pid = json.loads(connection.getresponse().read())["process"]["pid"]
+        [events] = [node["figures"]["events"] for node in nodes if node["pid"] == pid]
+        return float(events)
+    finally:
+        connection.close()
+
+
+@pytest.mark.postgresql
+def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
+    """Both get a part of the connections. When one stops under load, and is started again, each
+    request is answered 000: the other node takes what comes."""
+    port, ops = str(free_port()), (free_port(), free_port())
+    with target() as one, ExitStack() as stack:
+        file = tmp_path / "routes.yaml"
+        file.write_text(json.dumps(routes({"one": one.url})))
+
+        def start(at: int) -> Serving:
+            options = ("--reuse-port", "--port", port, "--ops-port", str(ops[at]))
+            node = Serving(file, database, options, {})
+            stack.callback(node.close)
+            return node
+
+        nodes = [start(0), start(1)]
+        load = Load(int(port))
+        with load.running():
+            wait_until(lambda: all(served_at(each) > 20 for each in ops))
+            assert nodes[0].interrupt(signal.SIGTERM) == 0
+            load.go_on()
+            start(0)
+            load.go_on()
+        assert set(load.replies) == {"000"}
+        assert set(load.acknowledged) <= {each.event for each in one.got}
+
+
+def test_a_port_is_shared_by_those_alone_who_say_so(tmp_path: Path) -> None:
+    """A second router is refused with one line where either of the two has not the option; and
+    where the ops port is taken, it is refused for that."""
+    ops = free_port()
+    with (
+        target() as one,
+        serving(tmp_path, {"one": one}, options=("--ops-port", str(ops))) as router,
+    ):
+        refused = refusal_by("--port", str(router.port))
+        for options in ((), ("--reuse-port",)):
+            assert "the port is taken" in refused(*options)
+        assert "name another with --ops-port" in refusal_by("--port", "0")("--ops-port", str(ops))
+
+
+def refusal_by(*options: str) -> Callable[..., str]:
+    """The line that a `serve` with these options, and more, ends with."""
+
+    def refused(*more: str) -> str:
+        finished = run("serve", "--store", "none", *options, *more)
+        assert finished.returncode == 3
+        return one_line(finished.stderr)
+
+    return refused
+
+
+def test_one_port_for_both_is_told() -> None:
+    """No other program uses it, so nothing has to be stopped."""
+    finished = run("serve", "--port", "8090", "--ops-port", "8090", "--host", "0.0.0.0")
+    assert finished.returncode == 2
+    assert "--ops-port: 8090 is that of --port" in one_line(finished.stderr)
