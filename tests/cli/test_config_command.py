@@ -266,7 +266,7 @@ def test_a_key_of_three_parts_makes_no_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [("other.yaml",), ("--format", "github"), ("--format", "junit")], ids=str
+    "more", [("other.yaml",), ("--format", "github"), ("--format", "gitlab")], ids=str
 )
 def test_what_cannot_be_printed(tmp_path: Path, more: tuple[str, ...]) -> None:
     """Two files are not one, and a CI system's format has no place for a configuration."""
