@@ -120,6 +120,14 @@ docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.routes_reference
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
+.PHONY: golden
+
+# The Chinese pages come last: they copy code blocks of pages that are written before.
+golden: dev-environment ## write anew what tests compare with kept texts, and show what has changed
+	@UPDATE_GOLDEN=1 $(python) -m pytest -n 0 tests/whole/test_routes_page.py tests/whole/test_happenings_page.py \
+		tests/config/test_config.py::test_fault tests/whole/test_chinese.py $(ARGS)
+	@git --no-pager diff --stat
+
 walk: dev-environment ## which files one event passes, and how often it goes from one to another
 	@$(python) -m scripts.walk
 
@@ -198,11 +206,12 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 
 .PHONY: torture
 
-torture: dev-environment ## random bytes from callers and targets, and payload files: CORPUS=folder
+torture: dev-environment ## random bytes from callers and targets, the worst JSON, and payload files: CORPUS=folder
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
+	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 

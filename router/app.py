@@ -16,15 +16,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.shelf import Shelf
+from router.archive.segments import Shelf
 from router.archive.writer import Archive
 from router.config.loading import Config, Look, Source
 from router.config.reload import Reload, Standing
-from router.config.settings import Settings, archive_folder
+from router.config.settings import AUTO, Settings, archive_folder
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
-from router.delivery.happenings.noticed import Happenings
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import Happenings, OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.observer import Observer
 from router.delivery.pausing import Pausing
@@ -32,11 +31,10 @@ from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
 from router.delivery.traced import TracedSender
-from router.model.errors import ConfigInvalid, RouterError
-from router.model.files import closed, may, there
+from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
-from router.net.networks import Networks, is_loopback
+from router.net.egress import Networks, is_loopback
 from router.ops.heartbeat import Heartbeat, Identity, described
 from router.ops.insight import Insight
 from router.ops.report import Report, report_of
@@ -45,22 +43,27 @@ from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
 from router.store.promises import Store, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
-from router.telemetry.beside import lasting
-from router.telemetry.lag import Watchdog
+from router.store.url import Database
+from router.telemetry.lag import Watchdog, lasting
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
 from router.web.callbacks import Callbacks
-from router.web.paths import Refusals, Straight, routes
-from router.web.probes import Probes
+from router.web.paths import Probes, Refusals, Straight, routes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
 
 #: How long a stop may take to spend what is owed no more, in seconds.
 SPEND_TIMEOUT = 1.0
+
+#: What is said of a store beside which there is no folder for an archive.
+NO_ARCHIVE = (
+    "the archive is off, as by default with PostgreSQL: trace shows nothing of events that were "
+    "acknowledged, and only the failed attempts of others; --archive FOLDER turns it on"
+)
 
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
@@ -214,6 +217,8 @@ class App(Starlette):
             warnings.append(f"the archive {archive} can't be used: it is a file")
         elif archive and not may(there(archive), os.W_OK | os.X_OK):
             warnings.append(f"the archive {archive} can't be written: {closed(archive)}")
+        elif self._settings.archive == AUTO and isinstance(self._settings.store, Database):
+            warnings.append(NO_ARCHIVE)
         return warnings
 
     def _access(self, config: Config) -> Access:
@@ -256,6 +261,9 @@ class App(Starlette):
         """Swap the configuration, between two requests. One that has begun keeps its own. Returns
         what is dubious about it."""
         self._count(config.table)
+        unmatched = self.metrics.last_unmatched
+        if unmatched and (config.unmatched == "accept" or config.table.match(unmatched).routes):
+            self.metrics.route_found()
         self._sender.adopt(config.table.targets.values())
         self._callbacks.config = config
         self._callbacks.access = self._access(config)

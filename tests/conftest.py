@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -40,6 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # A parameter that asks for one is marked where it stands.
         if item.get_closest_marker("postgresql") and not postgres.REQUIRED:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line says how many tests were skipped, and why."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        said = "; ".join(f"{count} ({why})" for why, count in reasons.most_common())
+        terminalreporter.write_line(f"skipped {reasons.total()}: {said}")
 
 
 def pytest_collection_finish() -> None:

@@ -10,9 +10,8 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Final, NamedTuple
 
-from router.archive.shelf import Shelf
-from router.telemetry.log.console import Fields, Level
-from router.telemetry.log.lines import Lines, with_payload
+from router.archive.segments import Shelf
+from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
 ARCHIVE_BOUND: Final = 32 * 1024 * 1024
@@ -41,6 +40,9 @@ _WORDS: Final = {
     errno.EROFS: "read_only",
     errno.EACCES: "refused",
     errno.EPERM: "refused",
+    errno.EFBIG: "too_large",
+    errno.ENOENT: "gone",
+    errno.ESTALE: "gone",
 }
 
 
@@ -94,8 +96,8 @@ class Archive:
 
     @property
     def lost(self) -> int:
-        """Lines that were not written."""
-        return self._refused + self._unwritten
+        """Lines that were not written, or are gone with the segment that was written to."""
+        return self._refused + self._unwritten + self._shelf.lost
 
     def put(
         self,
@@ -161,19 +163,27 @@ class Archive:
             taken += _LINE + len(body)
             size += len(line) + len(body)
             lines += 1
+        gone = self._shelf.lost
         try:
             self._shelf.append(b"".join(batch))
         except OSError as error:
             self._unwritten += lines
             self._failed(error)
+        self._check_gone(gone)
         self._taken += taken
         return lines
 
     def _tidy(self) -> None:
+        gone = self._shelf.lost
         try:
             self._shelf.tidy()
         except OSError as error:
             self._failed(error)
+        self._check_gone(gone)
+
+    def _check_gone(self, before: int) -> None:
+        if self._shelf.lost > before:
+            self.why, self.failed_at = "gone", self._clock()
 
     def _failed(self, error: OSError) -> None:
         self.why, self.failed_at = _WORDS.get(error.errno or 0, "io"), self._clock()

@@ -25,8 +25,7 @@ from router.cli.options import (
     nearest_of,
 )
 from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
-from router.model.errors import RouterError, SettingInvalid
-from router.model.files import why_not
+from router.model.errors import RouterError, SettingInvalid, why_not
 
 #: Each command's module, below this package, and its line in the list.
 COMMANDS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 
 from router.config.document import shown
-from router.telemetry.log.console import printable
+from router.telemetry.log.lines import printable
 
 #: A column is padded up to this many cells; one text that is longer does not move all the others.
 _WIDEST = 40

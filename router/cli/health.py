@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import ssl
 from functools import partial
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from router.cli.options import (
 from router.cli.printing import say
 from router.cli.remote import refuse_here
 from router.cli.trust import add_ca, context_of
+from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
 
@@ -102,7 +102,7 @@ def _no_questions() -> ssl.SSLContext:
 def _reply(body: bytes) -> tuple[str, str]:
     """The code and the message, where it is the contract's."""
     try:
-        reply = json.loads(body)
+        reply = parse_json(body, ANSWER)
         return str(reply["code"]), str(reply["msg"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (Unreadable, LookupError, TypeError):
         return "", ""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from router.telemetry.log.console import printable
+from router.telemetry.log.lines import printable
 
 NAME = "ebaas-router"
 

@@ -20,11 +20,12 @@ from router.cli.printing import NAME, told_while_slow
 from router.cli.shapes import Misfit, mind_shape
 from router.cli.trust import add_ca, context_of
 from router.config.settings import VARIABLE_PREFIX, parse_file
+from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import RouterError, SettingInvalid
 
 T = TypeVar("T")
 
-_URL, _TOKEN = (VARIABLE_PREFIX + name for name in AFAR)
+URL_VARIABLE, _TOKEN = (VARIABLE_PREFIX + name for name in AFAR)
 
 #: Where the API is.
 _PREFIX = "/api/v1"
@@ -112,8 +113,8 @@ class Remote:
 
     def _problem(self, status: int, content: bytes) -> RouterError:
         try:
-            detail = json.loads(content)["detail"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            detail = parse_json(content, ROUTER)["detail"]
+        except (Unreadable, KeyError, TypeError):
             return RemoteProblem(f"what answers at {self._url} is {no_ops_port(status)}")
         if status == 400:
             return SettingInvalid(detail)
@@ -123,8 +124,8 @@ class Remote:
 
 def _read(content: bytes) -> Any:
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return parse_json(content, ROUTER)
+    except Unreadable:
         raise RemoteProblem("the answer is no JSON: that is no router") from None
 
 
@@ -150,7 +151,8 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     remote.add_argument(
         "--url",
         type=value(_parse_url),
-        help=f"ask the router whose ops port is there, like http://router:8081 (variable {_URL})",
+        help="ask the router whose ops port is there, like http://router:8081 "
+        f"(variable {URL_VARIABLE})",
     )
     remote.add_argument(
         "--token-file",
@@ -184,22 +186,24 @@ def read_remote(args: argparse.Namespace) -> Remote | None:
 
 def refuse_here(args: argparse.Namespace) -> None:
     """Raises SettingInvalid for an option that means nothing where a URL names the router."""
-    named_by = _URL if args.url is None else "--url"
+    named_by = URL_VARIABLE if args.url is None else "--url"
+    # Secrets that sign what this command itself sends are of this machine.
+    own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
     for name, why in _HERE.items():
-        if getattr(args, name, None) is not None:
+        if name not in own and getattr(args, name, None) is not None:
             option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
 
 
 def read_url(args: argparse.Namespace) -> str | None:
     """The option's, or the variable's. Raises SettingInvalid."""
-    if args.url is not None or not (text := os.environ.get(_URL)):
+    if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
     try:
         return _parse_url(text)
     except ValueError as error:
-        raise SettingInvalid(f"{_URL}: {error}") from None
+        raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 
 
 def ops_url(args: argparse.Namespace) -> str:
@@ -215,7 +219,7 @@ def ops_url(args: argparse.Namespace) -> str:
 
 def read_token(args: argparse.Namespace) -> str:
     """`""` for none. Raises StartFailed."""
-    from router.ops.tokens import secrets_in
+    from router.ops.guard import secrets_in
 
     text = os.environ.get(_TOKEN)
     path = args.token_file or (Path(text) if text else None)

@@ -24,14 +24,12 @@ from router.cli.options import (
 )
 from router.config.settings import SETTINGS, Settings
 from router.model.errors import SettingInvalid
-from router.net.inherited import take_inherited
+from router.net.listening import take_inherited
 
 if TYPE_CHECKING:
-    from router.net.inherited import Inherited
-    from router.net.resources import Callers
-    from router.process.notify import Notifier
+    from router.net.listening import Callers, Inherited
     from router.process.running import Service
-    from router.process.server import Server
+    from router.process.server import Notifier, Server
     from router.routing.target import Target
     from router.telemetry.log import Log
 
@@ -120,7 +118,7 @@ class _Router:
     def __init__(self, settings: Settings) -> None:
         """Raises RouterError."""
         from router.app import App
-        from router.net.server_tls import listener_tls, listener_warnings, pair_of
+        from router.net.tls import listener_tls, listener_warnings, pair_of
 
         self.log = _log(settings)
         self._settings = settings
@@ -139,8 +137,8 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net.http.limits import Limits
-        from router.net.resources import (
+        from router.net.http.lifetime import Limits
+        from router.net.listening import (
             Callers,
             files_allowed,
             memory_limit,
@@ -160,7 +158,7 @@ class _Router:
         return callers
 
     def server(self, listener: socket.socket, *, inherited: bool) -> Server:
-        from router.process.limits import caller_limits
+        from router.process.running import caller_limits
         from router.process.server import Server
 
         settings, metrics = self._settings, self.app.metrics
@@ -185,8 +183,8 @@ class _Router:
 
     def watches(self, server: Server) -> list[Service]:
         """What takes a new certificate, where there is one."""
-        from router.net.server_tls import listener_tls
-        from router.process.watch import Watch
+        from router.net.tls import listener_tls
+        from router.process.running import Watch
 
         pair, tls = self._pair, self._tls
         if pair is None or tls is None:
@@ -198,8 +196,7 @@ class _Router:
 def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
     from router.net.listening import listen
     from router.process import running
-    from router.process.notify import Notifier
-    from router.process.ports import ops_services
+    from router.process.server import Notifier, ops_services
 
     router, notifier = _Router(settings), Notifier(os.environ)
     listener = handed.callbacks or listen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_url, read_token
 from router.cli.times import age, seconds
 from router.cli.trust import context_of
-from router.contract.words import why_failed
+from router.contract.replies import why_failed
+from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import RouterError
 
 HELP = Help(
@@ -85,8 +85,8 @@ def _ask(args: argparse.Namespace) -> Said:
         is_given = "another token than that" if headers else "a token"
         raise RemoteProblem(f"{url} wants {is_given}: see --token-file")
     try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
+        said = parse_json(body, ROUTER)
+    except Unreadable:
         said = None
     if status == 404 and token and _is_a_teams(Remote(url, token, context)):
         raise RemoteProblem(

@@ -9,10 +9,8 @@ from urllib.parse import urlsplit
 
 from router.cli.options import value
 from router.config.settings import parse_file
-from router.model.errors import SettingInvalid
-from router.model.files import why_not
-from router.net.certificates import BadCertificate
-from router.net.client_tls import USUAL, Tls, certificates_in
+from router.model.errors import SettingInvalid, why_not
+from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 
 
 def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -3,20 +3,21 @@ instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from router.config.checks import check_once, named
-from router.config.document import Problems, parse_document
+from router.config.document import Guesses, Problems, did_you_mean, parse_document, shown
 from router.config.files import files_of
 from router.config.parts import Part
 from router.config.schema import Reader
 from router.config.variables import Variables
+from router.model.errors import Problem
 from router.model.event import FIELDS, Event
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 from router.routing.table import Plan, Role, Route, RouteTable
 
 
@@ -34,6 +35,8 @@ class Case:
     #: The file's path as it was given, and where in it the case begins.
     file: str
     line: int
+    #: By target, where it is named: the path in the document, the line and the column.
+    places: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
 
 
 def beside(config: Path) -> Path:
@@ -69,7 +72,7 @@ def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
 class _NoVariables(Variables):
     """A tests file says what it says, wherever it is read: a `$` is a character like any other."""
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         return text
 
 
@@ -103,11 +106,25 @@ def _expectation_fault(case: Mapping[str, Any]) -> str | None:
 def _case(part: Part, at: int, said: Mapping[str, Any]) -> Case:
     event = Event.of(said.get("event") or {"event_key": said["key"]})
     expected: dict[str, Role] = {}
-    for key, _, name in named(said):
+    places: dict[str, tuple[str, int, int]] = {}
+    for key, position, name in named(said):
         role: Role = "required" if key == "required" else "optional"
         expected[name] = role
+        places[name] = part.place(("cases", at, key), position)
     name = said.get("name") or event.event_key
-    return Case(name, event, expected, said.get("exact", True), part.name, part.line("cases", at))
+    line = part.line("cases", at)
+    return Case(name, event, expected, said.get("exact", True), part.name, line, places)
+
+
+def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator[Problem]:
+    """Warn of each target that a case expects and that is not there: the case can't hold."""
+    guesses = Guesses()
+    for case in cases:
+        for name, (path, line, column) in case.places.items():
+            if name not in targets:
+                likely = did_you_mean(guesses.likely(name, targets))
+                message = f"routes.yaml has no target {shown(name)}{likely}"
+                yield Problem(case.file, line, column, path, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from router.config.document import did_you_mean, shown
 from router.config.parts import Part, Parts
 from router.config.values import literal
 from router.model.event import OWN_KEYS, OWN_SOURCE
-from router.net.certificates import BadCertificate
-from router.net.client_tls import USUAL, Tls
 from router.net.egress import Egress
+from router.net.tls import USUAL, BadCertificate, Tls
 
 #: Instead of an owner: all of them, and files of nobody.
 EVERYBODY = "everybody"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.contract.schedule import Schedule
 from router.model.secret import MASK, Secret
-from router.net.client_tls import USUAL, Tls
 from router.net.egress import Egress
+from router.net.tls import USUAL, Tls
 from router.routing.table import Route
 from router.routing.target import BreakerPolicy, Target
 

@@ -7,8 +7,7 @@ from typing import Literal, TypedDict, final
 from router.config.loading import Config
 from router.model.errors import Refused
 from router.model.event import FIELDS, Event
-from router.routing.nearest import nearest_routes
-from router.routing.table import RouteMatch
+from router.routing.table import RouteMatch, nearest_routes
 
 #: How many of the routes that don't match are told.
 NEAREST = 3

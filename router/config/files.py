@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from router.config.document import MAX_SIZE
 from router.config.settings import SETTINGS
-from router.model.errors import ConfigInvalid, Problem
-from router.model.files import why_not
+from router.model.errors import ConfigInvalid, Problem, why_not
 
 #: In a folder: the file that is everybody's, and the folder of all others.
 COMMON, TEAMS = "routes.yaml", "routes.d"

@@ -23,8 +23,7 @@ from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.model.errors import ConfigInvalid, Problem
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION
-from router.net.egress import Egress
-from router.net.networks import Network
+from router.net.egress import Egress, Network
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
 
@@ -65,7 +64,8 @@ class Config:
     #: Where events may go; every target has it too.
     egress: Egress
     table: RouteTable
-    #: SHA-256 in hex over the files and what their variables and secret files had in them.
+    #: SHA-256 in hex over the files and what their variables and secret files had in them; `""`
+    #: where placeholders stood for some.
     hash: str
     warnings: tuple[Problem, ...]
     #: By their names the files that it was made of, and the SHA-256 of each.
@@ -94,14 +94,20 @@ def parse(
 
 
 def parse_files(
-    files: Sequence[Written], environ: Mapping[str, str], secrets_dir: Path | None
+    files: Sequence[Written],
+    environ: Mapping[str, str],
+    secrets_dir: Path | None,
+    *,
+    placeholders: bool = False,
 ) -> Config:
     """The configuration that the files are; problems name them as they are named.
 
-    Raises ConfigInvalid with every problem there is. No value of a variable is in any of them.
+    With `placeholders` something stands for secrets that are not there: nothing that runs may have
+    that, and it has no hash. Raises ConfigInvalid with every problem there is. No value of a
+    variable is in any of them.
     """
     with _without_collections():
-        return _parsed(files, Variables(environ, secrets_dir))
+        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
         queue=_schedule(parts.section("queue")),
         egress=egress,
         table=RouteTable(routes, targets),
-        hash=variables.digest(*(each.content for each in files)),
+        hash="" if variables.missing else variables.digest(*(each.content for each in files)),
         warnings=parts.warnings(),
         files={each.name: hashlib.sha256(each.content).digest() for each in files},
     )

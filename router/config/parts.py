@@ -78,6 +78,12 @@ class Part:
         line: int = self.tree.at(path).start_mark.line
         return line + 1
 
+    def place(self, path: Path, at: int) -> tuple[str, int, int]:
+        """A list's path, and the line and column of one of its items."""
+        assert self.tree is not None
+        mark = self.tree.at([*path, at]).start_mark
+        return path_of(path), mark.line + 1, mark.column + 1
+
     def written(self, *path: str | int) -> str:
         """A scalar's text as the file has it: what a variable stands for is not repeated."""
         assert self.tree is not None

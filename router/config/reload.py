@@ -15,7 +15,7 @@ from router.config.edits import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Look, Source
 from router.model.errors import ConfigInvalid, Problem
-from router.net.timer import happens
+from router.net.loops import happens
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
@@ -92,6 +92,7 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.standing = standing
         self._watched = watched
@@ -99,10 +100,11 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
+        self._clock = clock
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
-        self._reminded = time.monotonic()
+        self._reminded = clock()
         #: Is told, after a look that was asked for or met a change, whether what the file says now
         #: is in force.
         self.on_look: Callable[[bool], None] = lambda _: None
@@ -152,7 +154,7 @@ class Reload:
             await self._take(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and time.monotonic() - self._reminded > REMIND:
+        elif not self.standing.successful and self._clock() - self._reminded > REMIND:
             self._complain(self.standing.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
@@ -224,7 +226,7 @@ class Reload:
         self.on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
-        self._reminded = time.monotonic()
+        self._reminded = self._clock()
         owners = _few(sorted({each.owner for each in problems if each.owner}))
         self._log.error(
             "reload",

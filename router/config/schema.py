@@ -294,7 +294,8 @@ class Reader:
             self._judge(node, not schema.get("x-secret"))
             # Problems name an owner, so no variable can stand for one.
             resolve = resolve and schema["x-kind"] != "owner"
-            text = self._resolved(node, path) if resolve else node.value
+            secret = bool(schema.get("x-secret"))
+            text = self._resolved(node, path, secret) if resolve else node.value
             return shape.parse(text, node)
         except Fault as error:
             odd = anchored(node.value) if schema["x-kind"] == "pattern" else None
@@ -303,13 +304,13 @@ class Reader:
             report(self.problems, node, path, f"{fault}{likely}", once=fault.once)
             return None
 
-    def _resolved(self, node: Scalar, path: str) -> str:
+    def _resolved(self, node: Scalar, path: str, may_be_secret: bool) -> str:
         """A scalar's text with its variables replaced."""
         text: str = node.value
         if "$" not in text:
             return text
         try:
-            resolved = self.variables.resolve(text)
+            resolved = self.variables.resolve(text, may_be_secret=may_be_secret)
         except Unresolved as error:
             raise Fault(str(error), once=error.once) from None
         for name in _FILE.findall(text):

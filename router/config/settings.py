@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from router.contract.schedule import parse_age, parse_duration
 from router.model.errors import SettingInvalid
 from router.model.secret import MASK, Secret
-from router.net.networks import Network, NotANetwork, network_of
+from router.net.egress import Network, NotANetwork, network_of
 from router.store.url import Database, parse_database
 from router.telemetry.log.lines import Format
 

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from router.config.document import Node, Scalar, did_you_mean, is_plain, shown, what
 from router.config.patterns import oddity
+from router.config.variables import is_placeholder
 from router.contract.schedule import parse_duration
 from router.contract.signing import key_of
 from router.model.secret import MASK, Secret
-from router.net.egress import is_public, never
-from router.net.networks import Network, NotANetwork, network_of
-from router.routing.glob import Glob, GlobInvalid
+from router.net.egress import Network, NotANetwork, is_public, network_of, never
+from router.routing.index import Glob, GlobInvalid
 
 #: A fragment of JSON Schema.
 Schema = dict[str, Any]
@@ -108,6 +108,8 @@ def _private_key(text: str, node: Scalar, schema: Schema) -> Secret:
 
 def _pem(text: str, schema: Schema, mark: str) -> Secret:
     """A text in PEM, which is a file of the secrets directory."""
+    if is_placeholder(text):
+        return Secret("")
     if mark not in text:
         message = f"{expected(schema)} is meant, as ${{file:NAME}} from the secrets directory"
         raise Fault(message)
@@ -262,6 +264,8 @@ _LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", "
 
 def _url(text: str, node: Scalar, schema: Schema) -> str:
     """An http(s) URL to POST to. It may hold a secret: a problem repeats its host at most."""
+    if is_placeholder(text):
+        return f"https://{text}.invalid/"
     if len(text) > 2000 or not _URL.fullmatch(text):
         raise Fault("a URL has only ASCII and no blanks: write %20, and a host as xn--…")
     if not text.startswith(("http://", "https://")):

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from router.config.document import shown
-from router.model.files import why_not
+from router.model.errors import why_not
 from router.model.secret import is_exposed
 
 #: The largest secret file, in bytes: all authorities of a system are a quarter of that.
@@ -18,6 +18,16 @@ MAX_SECRET = 1024 * 1024
 _DOLLAR = re.compile(r"\$(?:(\$)|\{([^{}]*)\}|)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default} and ${file:NAME}"
+
+
+#: Begins what stands for a secret that is not there. In all it is 36 letters and digits, the same
+#: for the same name: enough for a token, base64 where that is meant, and a part of a host's name.
+_PLACEHOLDER = "placeholder0"
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether nothing but a placeholder is left of a value."""
+    return re.fullmatch(f"{_PLACEHOLDER}[0-9a-f]{{24}}", text) is not None
 
 
 class Unresolved(Exception):
@@ -38,16 +48,23 @@ class Unset(Unresolved):
 class Variables:
     """Where variables and secret files get their values, and which of them were used."""
 
-    def __init__(self, environ: Mapping[str, str], secrets_dir: Path | None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], secrets_dir: Path | None, *, placeholders: bool = False
+    ) -> None:
+        """With `placeholders` a secret that is not there is no fault: a placeholder stands for
+        it."""
         self._environ = environ
         self._secrets_dir = secrets_dir
+        self._placeholders = placeholders
         self._used: dict[str, str] = {}
+        #: The variables and files that a placeholder stands for.
+        self.missing: set[str] = set()
         #: The secret files that were used and can be read by everybody on this machine.
         self.exposed: set[str] = set()
 
-    def resolve(self, text: str) -> str:
+    def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         """`text` with every variable replaced, once: a value is never looked into again."""
-        return _DOLLAR.sub(self._replace, text)
+        return _DOLLAR.sub(lambda match: self._replace(match, may_be_secret), text)
 
     def digest(self, content: bytes, *others: bytes) -> str:
         """The SHA-256 of the files' contents and of all that was resolved for them, in hex."""
@@ -61,7 +78,7 @@ class Variables:
             digest.update(b"\n%d:%b" % (len(part), part))
         return digest.hexdigest()
 
-    def _replace(self, match: re.Match[str]) -> str:
+    def _replace(self, match: re.Match[str], may_be_secret: bool) -> str:
         doubled, inner = match.groups()
         if doubled:
             return "$"
@@ -70,7 +87,13 @@ class Variables:
         if inner is None:
             raise Unresolved("a single $: write ${NAME} for a variable, $$ for a dollar sign")
         if inner not in self._used:
-            self._used[inner] = self._value(inner)
+            try:
+                self._used[inner] = self._value(inner)
+            except Unset:
+                if not (self._placeholders and may_be_secret):
+                    raise
+                self.missing.add(inner)
+                return _PLACEHOLDER + hashlib.sha256(inner.encode()).hexdigest()[:24]
         return self._used[inner]
 
     def _value(self, inner: str) -> str:

@@ -12,10 +12,10 @@ from router.config.document import ListNode, shown
 from router.config.parts import Part, Parts
 from router.config.patterns import oddity, redundant
 from router.config.values import is_local
+from router.config.variables import is_placeholder
 from router.contract.signing import LEAST_KEY, key_of
 from router.net.access import SHORT
-from router.net.certificates import day
-from router.net.client_tls import Tls
+from router.net.tls import Tls, day
 from router.routing.table import Route
 from router.routing.target import Target
 
@@ -42,7 +42,8 @@ def _warn_target(part: Part, name: str, target: Target, required: bool, used: bo
     if not used:
         part.warn(path, "no route uses this target", key=True)
     url = urlsplit(target.url)
-    if url.scheme == "http" and not is_local(url.hostname or ""):
+    host = url.hostname or ""
+    if url.scheme == "http" and not (is_local(host) or is_placeholder(host)):
         message = "plain http to a host that is not local: others on the way can read it"
         part.warn((*path, "url"), message)
     if any(len(key_of(secret)) < LEAST_KEY for secret in target.secret):

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from router.contract.schema import Schema, SchemaFault
-from router.contract.strictjson import Unreadable, begins_with_a_mark, parse_json
+from router.contract.strictjson import (
+    CALLBACK,
+    TooMuch,
+    Unreadable,
+    begins_with_a_mark,
+    parse_json,
+)
 from router.model.errors import Refused
 from router.model.event import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event
 
@@ -21,7 +27,7 @@ _MESSAGES: Final = {
     "type": "参数{field}类型错误，应为{expected}",
     "value": "参数{field}的值不在允许的范围内",
     "format": "参数{field}格式错误",
-    "size": "参数{field}长度不符合要求",
+    "size": "参数{field}长度不符合要求，应{most}{bound}",
     "unknown": "参数{field}不允许出现",
     "rule": "参数{field}不符合要求",
 }
@@ -37,6 +43,12 @@ _TYPES: Final = {
 
 _NOT_JSON: Final = "请求体应为UTF-8编码的JSON，且无重复键"
 _MARKED: Final = "请求体不应以UTF-8字节序标记(BOM)开头"
+_LONG_NAMES: Final = "参数{field}长度不符合要求，与其他路由字段合计应不超过{most}"
+_TOO_MUCH: Final = {
+    "depth": "请求体嵌套不应超过{most}层",
+    "lists": "请求体中的数组和对象不应超过{most}个",
+    "values": "请求体中的值不应超过{most}个",
+}
 _NOT_AN_OBJECT: Final = "请求体应为JSON对象"
 _WHOLE_BODY: Final = "请求体不符合要求"
 
@@ -104,7 +116,9 @@ class Intake:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        callback = parse_json(body)
+        callback = parse_json(body, CALLBACK)
+    except TooMuch as error:
+        raise Refused("400", _TOO_MUCH[error.kind].format(most=error.most), str(error)) from None
     except Unreadable as error:
         msg = _MARKED if begins_with_a_mark(body) else _NOT_JSON
         raise Refused("400", msg, str(error)) from None
@@ -135,7 +149,7 @@ def _check_names(names: dict[str, str]) -> None:
     if sum(map(len, names.values())) > MAX_NAMES:
         field = max(names, key=lambda name: len(names[name]))
         why = f"{field}: the fields that routes match have more than {MAX_NAMES} characters"
-        raise Refused("400", _MESSAGES["size"].format(field=field), why, field)
+        raise Refused("400", _LONG_NAMES.format(field=field, most=MAX_NAMES), why, field)
 
 
 def _order(fault: SchemaFault) -> tuple[int, int]:
@@ -150,8 +164,12 @@ def _refusal(fault: SchemaFault) -> Refused:
     if not fault.path:
         return Refused("400", _WHOLE_BODY, f"the body as a whole: {fault.keyword}")
     field = _name(fault.path)
-    expected = "或".join(_TYPES[name] for name in fault.expected if name in _TYPES)
-    msg = _MESSAGES[fault.kind].format(field=field, expected=expected)
+    msg = _MESSAGES[fault.kind].format(
+        field=field,
+        expected="或".join(_TYPES[name] for name in fault.expected if name in _TYPES),
+        most="不小于" if fault.is_too_small else "不超过",
+        bound=fault.bound,
+    )
     return Refused("400", msg, f"{field}: {fault.keyword}", field)
 
 

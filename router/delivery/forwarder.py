@@ -1,28 +1,137 @@
-"""The heart: one event to all its targets at once, and when its reply is decided."""
+"""Forwarder: sends an event to all its targets at once and decides on the reply."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Protocol
 
+from router.contract.replies import BUSY
 from router.contract.schedule import Terms
-from router.delivery.decision import Deadlines, Decision
 from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
+from router.model.errors import Refused
 from router.model.event import Letter
-from router.net.gone import Gone
+from router.net.loops import TICK, Gone, Timer
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.promises import StoreFailed, StoreFull
+
+
+class Decision:
+    """What one request waits for, counted in the moment that each attempt ends.
+
+        required in flight ──► optional in flight ──► made
+                    └── a failure, a deadline, gone ───►
+
+    It is made once; what ends later changes nothing.
+    """
+
+    def __init__(
+        self, deadlines: Deadlines, patience: float, is_worth_waiting: Callable[[], bool]
+    ) -> None:
+        """Once every required attempt has ended, and if it `is_worth_waiting` then, the optional
+        ones have `patience` seconds more."""
+        self._deadlines = deadlines
+        self._patience = patience
+        self._is_worth_waiting = is_worth_waiting
+        #: Attempts in flight.
+        self._required = self._optional = 0
+        self._made: asyncio.Future[None] = deadlines.loop.create_future()
+
+    def watch(self, flight: Flight, *, required: bool) -> None:
+        """Count on an attempt that has begun."""
+        if flight.is_over:
+            return
+        if required:
+            self._required += 1
+            flight.listen(self._required_ended)
+        else:
+            self._optional += 1
+            flight.listen(self._optional_ended)
+
+    async def made(self, until: float, gone: Gone) -> None:
+        """Return once it is made: at `until` at the latest, and at once when `gone` is done."""
+        self._deadlines.set(self, until)
+        gone.add_done_callback(self.make)
+        try:
+            if not self._required:
+                self._look_at_optional()
+            await self._made
+        finally:
+            gone.remove_done_callback(self.make)
+            self._deadlines.drop(self)
+
+    def make(self, _: object = None) -> None:
+        """Wait no longer."""
+        if not self._made.done():
+            self._made.set_result(None)
+
+    def _required_ended(self, _: Flight) -> None:
+        self._required -= 1
+        if not self._required:
+            self._look_at_optional()
+
+    def _optional_ended(self, _: Flight) -> None:
+        self._optional -= 1
+        if not self._optional and not self._required:
+            self.make()
+
+    def _look_at_optional(self) -> None:
+        """Every required attempt has ended."""
+        if self._optional and self._patience and self._is_worth_waiting():
+            self._deadlines.bring_forward(self, self._patience)
+        else:
+            self.make()
+
+
+class Deadlines:
+    """When decisions are made at the latest, all of them on the running loop. It rarely comes to
+    that: one timer serves all."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._monotonic = monotonic
+        self._due: dict[Decision, float] = {}
+        self._timer = Timer(self.loop, self._ring, monotonic)
+
+    def set(self, decision: Decision, due: float) -> None:
+        """Have it made at `due`."""
+        self._due[decision] = due
+        if due < self._timer.due:
+            self._timer.set(due)
+
+    def bring_forward(self, decision: Decision, seconds: float) -> None:
+        """Have it made in so many seconds, if it is not due before that."""
+        due = self._monotonic() + seconds
+        if due < self._due.get(decision, -math.inf):
+            self.set(decision, due)
+
+    def drop(self, decision: Decision) -> None:
+        """It is made."""
+        del self._due[decision]
+
+    def _ring(self) -> None:
+        now, next_due = self._monotonic() + TICK, math.inf
+        for decision, due in self._due.items():
+            if due <= now:
+                decision.make()
+            else:
+                next_due = min(next_due, due)
+        self._timer.set(next_due)
+
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
 RECALL_TIME: Final = 0.5
 
 #: The part of the time for the reply that is kept for the store, and the most it gets in seconds.
 STORE_SHARE, STORE_TIME = 0.25, 1.0
+
+#: Why an event is refused that the router would only be late for.
+OVERLOADED: Final = "more events come than the router can keep up with"
 
 #: How much longer than the required targets the optional ones may take, in seconds, before they
 #: are queued: where all is well that saves a write for the event.
@@ -39,6 +148,10 @@ class Sends(Protocol):
         patience: float,
         gone: Gone | None = None,
     ) -> Flight: ...
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        """Whether the router itself is too slow for one of them to get an attempt now."""
+        ...
 
 
 class Outcome:
@@ -135,11 +248,17 @@ class Forwarder:
         `gone`: for one that is gone already no attempt is begun. One failure does not end it: the
         reply would not be another, and a retry that overlaps the attempts still in flight would
         deliver twice. What is in flight then runs on: see it through.
+
+        Raises Refused, before anything is sent or written, where the router is too slow for all
+        that comes.
         """
         recollection = await self._memory.recall(letter, RECALL_TIME)
         letter = addressed(letter, recollection.event_id)
         outcome = Outcome(letter, plan, recollection, remembered=self._memory.remembers)
         try:
+            wanted = [delivery.target for delivery in outcome.deliveries if delivery.wanted]
+            if not gone.done() and self._sender.is_swamped(wanted):
+                raise Refused(BUSY.code, BUSY.msg, OVERLOADED)
             until = self._until(deadline)
             decision = self._start(outcome, until, gone)
             if decision is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from router.contract.schedule import Terms
 from router.delivery import rules
@@ -23,11 +24,28 @@ from router.store.promises import (
     StoreFailed,
     StoreFull,
 )
+from router.transport.engine import TargetExchange, as_it_came
 
 _NO_ROWS: Final[Mapping[str, DeliveryRow]] = {}
 
 #: How long a late acknowledgement tries to be written, in seconds. Nobody waits for it.
 LATE_TIMEOUT: Final = 10.0
+
+#: The most bodies, and the most deliveries, that wait until the store is back to be written:
+#: some 20 MB. The first ones are kept, for they are likelier to be retries of recorded events.
+MAX_OWED: Final = 50_000
+
+#: How many of them are written at the same time.
+_STEP: Final = 64
+
+
+class BlindReply(NamedTuple):
+    """A `000` that was given while the records of its body were unknown or out of reach."""
+
+    event_id: str
+    #: The targets that had acknowledged, and when the `000` was decided.
+    reached: tuple[str, ...]
+    at: float
 
 
 class Account:
@@ -62,7 +80,7 @@ class Recollection:
 
     __slots__ = (
         *("blind", "cause", "dead", "event_id", "first_at", "is_new", "kept", "letter", "others"),
-        *("overtaken", "record", "rows", "trouble"),
+        *("overtaken", "record", "rows", "trouble", "unsuperseded"),
     )
 
     def __init__(self, letter: Letter, first_at: float, event_id: str) -> None:
@@ -79,6 +97,8 @@ class Recollection:
         self.blind = False
         #: Why, where that is the store's own error and no consequence of an earlier one.
         self.trouble = ""
+        #: Records of the body may await what its targets acknowledge, and could not be told.
+        self.unsuperseded = False
         #: The deliveries that this request has left as dead letters.
         self.dead: tuple[DeliveryRow, ...] = ()
         #: Why its targets may see the event again though nothing was claimed.
@@ -117,6 +137,12 @@ class Memory:
         self._live: dict[bytes, list[Recollection]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.
         self._blindly = 0
+        #: What the store has to learn of once it is back: the `000`s, by body, and when deliveries
+        #: were acknowledged, by event and target.
+        self._stand_ins: dict[bytes, BlindReply] = {}
+        self._acknowledged: dict[tuple[str, str], float] = {}
+        #: How many of these were written, and how many found no room, since somebody asked.
+        self._made_good = self._left_out = 0
 
     def to_join(self, key: tuple[str, str]) -> Flight | None:
         """The attempt that a retry joins, instead of repeating it: one in flight, or one that has
@@ -145,7 +171,7 @@ class Memory:
             if found or self._blindly:
                 self._recognise(recollection, found)
         except StoreFailed as error:
-            recollection.blind = True
+            recollection.blind = recollection.unsuperseded = True
             recollection.trouble = str(error)
             recollection.cause = Cause.STORE
         except BaseException:
@@ -173,6 +199,8 @@ class Memory:
             return False
         if recollection.blind:
             self._blindly += 1
+        if recollection.unsuperseded:
+            self._owe_stand_in(recollection, account)
         # Whoever else has this body in hand can't tell its event from this one any more.
         for other in self._others(recollection):
             other.overtaken = True
@@ -209,19 +237,93 @@ class Memory:
         event_id = recollection.event_id
         if not recollection.kept:
             return
-        if attempt.acknowledged:
-            await self._store.acknowledge(event_id, target, self._store.now(), LATE_TIMEOUT)
-        else:
+        if not attempt.acknowledged:
             tried = Tried(attempt, request=recollection.requests)
             await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
+        else:
+            await self.acknowledge((event_id, target), attempt, LATE_TIMEOUT)
+
+    async def acknowledge(self, key: tuple[str, str], attempt: Attempt, timeout: float) -> None:
+        """Write that a delivery is acknowledged, whatever has become of it. Raises StoreFailed;
+        then it is written once the store is back."""
+        now = self._store.now()
+        try:
+            await self._store.acknowledge(*key, now, timeout)
+        except StoreFailed:
+            self._owe(key, attempt, now)
+            raise
 
     async def make_good(self, timeout: float) -> None:
-        """Once the store can be asked again: spend what was recorded before the `000`s that were
-        given blindly. Until then every look-up counts as blind. Raises StoreFailed."""
+        """Once the store can be asked again, write what it should have learnt meanwhile.
+
+        First spend what was recorded before the `000`s that were given blindly: until then every
+        look-up counts as blind. Then write the acknowledgements. Raises StoreFailed; what is
+        written by then stays written.
+        """
+        clock = asyncio.get_running_loop().time
+        ends = clock() + timeout
         blindly = self._blindly
         if blindly:
             await self._store.spend_all(timeout)
             self._blindly -= blindly
+        while self._stand_ins:
+            some = list(islice(self._stand_ins.items(), _STEP))
+            await _all(self._write_stand_in(*each, ends - clock()) for each in some)
+        while self._acknowledged:
+            keys = list(islice(self._acknowledged, _STEP))
+            await _all(self._write_acknowledged(key, ends - clock()) for key in keys)
+
+    def made_good(self) -> int:
+        """How many acknowledgements have been made good since this was last asked."""
+        made_good, self._made_good = self._made_good, 0
+        return made_good
+
+    def left_out(self) -> int:
+        """How many more never will be: there was no room to keep them."""
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+    def _owe(self, key: tuple[str, str], attempt: Attempt, now: float) -> None:
+        if len(self._acknowledged) >= MAX_OWED and key not in self._acknowledged:
+            self._left_out += 1
+            return
+        self._acknowledged[key] = now
+        # To be joined until then; not the attempt's own flight, which keeps its body in memory.
+        flight = self.attempts[key] = TargetExchange(as_it_came)
+        flight.end(attempt)
+
+    def _owe_stand_in(self, recollection: Recollection, account: Account) -> None:
+        digest, reached = recollection.letter.digest, account.reached
+        before = self._stand_ins.get(digest)
+        if before is not None:
+            reached += [name for name in before.reached if name not in reached]
+        elif len(self._stand_ins) >= MAX_OWED:
+            self._left_out += 1
+            return
+        self._stand_ins[digest] = BlindReply(
+            recollection.event_id, tuple(reached), self._store.now()
+        )
+
+    async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
+        """Supersede what records of the body await that were left before the `000`."""
+        found = await self._store.find(digest, timeout)
+        before = [kept.record for kept in found if kept.record.replied_at <= given.at]
+        if before:
+            ids = [record.event_id for record in before]
+            await self._store.supersede(
+                ids, given.reached, self._store.now(), timeout, given.event_id
+            )
+            self._made_good += 1
+        if self._stand_ins.get(digest) is given:
+            del self._stand_ins[digest]
+
+    async def _write_acknowledged(self, key: tuple[str, str], timeout: float) -> None:
+        at = self._acknowledged[key]
+        self._made_good += await self._store.acknowledge(*key, at, timeout)
+        del self._acknowledged[key]
+        flight = self.attempts.get(key)
+        if flight is not None and flight.is_over:
+            self.let_go(key, flight)
 
     def _recognise(self, recollection: Recollection, found: Sequence[Kept]) -> None:
         """Claim one of the records of this body, or none of them."""
@@ -269,7 +371,7 @@ class Memory:
                 others, reached, self._store.now(), timeout, recollection.event_id
             )
         except StoreFailed:
-            recollection.blind = True
+            recollection.blind = recollection.unsuperseded = True
 
     async def _keep(
         self,
@@ -291,10 +393,25 @@ class Memory:
             account.reached,
             self._store.now(),
         )
-        settled = await self._store.settle(settlement, timeout)
+        try:
+            settled = await self._store.settle(settlement, timeout)
+        except StoreFailed:
+            self._owe_rows(recollection, account)
+            raise
         if settled:
             recollection.dead = _dead(rows)
+        else:
+            # Another process has closed or ended it, and does not know of these.
+            self._owe_rows(recollection, account)
         return settled
+
+    def _owe_rows(self, recollection: Recollection, account: Account) -> None:
+        """What this request has achieved for a record that could not be written."""
+        now = self._store.now()
+        for delivery in account.deliveries:
+            attempt = delivery.attempt
+            if attempt is not None and attempt.acknowledged:
+                self._owe((recollection.event_id, delivery.target.name), attempt, now)
 
     def _others(self, recollection: Recollection) -> list[Recollection]:
         """The undecided requests with the same body."""
@@ -315,6 +432,13 @@ class Memory:
         rows = rules.rows_after(account.deliveries, left, self._store.now(), account.terms)
         plan = {delivery.target.name for delivery in account.deliveries}
         return rows + rules.left_behind(recollection.rows, plan, account.targets)
+
+
+async def _all(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Let each of them end, then raise the first error."""
+    for error in await asyncio.gather(*writes, return_exceptions=True):
+        if error is not None:
+            raise error
 
 
 def _dead(rows: Sequence[DeliveryRow]) -> tuple[DeliveryRow, ...]:

@@ -10,22 +10,21 @@ from typing import Any, Final
 from router.archive.writer import Archive
 from router.contract.schedule import Terms
 from router.delivery.forwarder import Outcome
-from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings import Happenings
+from router.delivery.memory import MAX_OWED
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
-from router.delivery.target.breaker import BreakerState
-from router.delivery.target.gate import Failing
+from router.delivery.target.gate import BreakerState, Failing
 from router.model.errors import Refused
 from router.model.event import SUCCESS, Attempt, Event
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.pauses import Pause
 from router.store.promises import ADVICE, UNSETTLED, Ended, State, StoreFailed, Usage
+from router.telemetry.lag import Alarm
 from router.telemetry.log import Log
-from router.telemetry.log.console import Level
 from router.telemetry.log.foreign import place_of
-from router.telemetry.log.lines import utc
-from router.telemetry.marks import Alarm
+from router.telemetry.log.lines import Level, utc
 from router.telemetry.metrics import Metrics
 
 #: The longest id that a line has, in characters.
@@ -76,7 +75,7 @@ class Observer:
 
     def refused(self, told: Told, error: Refused) -> None:
         """A request that is no callback, or a callback that the contract does not allow."""
-        self._metrics.refused[told.code] += 1
+        self._metrics.refuse(told.code)
         if told.code == "400":
             self._metrics.invalid_at(error.field)
         caller = {"caller": error.caller} if error.caller else {}
@@ -89,7 +88,7 @@ class Observer:
 
     def unmatched(self, told: Told, event: Event) -> None:
         """An event that no route matches."""
-        self._metrics.unmatched += 1
+        self._metrics.no_route(told.code, event)
         self._metrics.event(told.code, told.seconds)
         fields = told.fields
         self._add_event(fields, event)
@@ -112,6 +111,8 @@ class Observer:
         fields["routes"] = [route.name for route in plan.routes]
         event = letter.event
         self._add_event(fields, event)
+        if letter.hops:
+            fields["hops"] = letter.hops
         fields["body"] = letter.digest[:6].hex()
         if letter.traceparent:
             fields["trace_id"] = letter.traceparent[3:35]
@@ -249,8 +250,13 @@ class Observer:
         self._log.warning("store", error=str(error), **({"detail": detail} if detail else {}))
         self._happenings.store_failed(error)
 
-    def back(self, seconds: float) -> None:
-        self._log.info("store_back", seconds=round(seconds, 1))
+    def left_out(self, count: int) -> None:
+        self._metrics.not_made_good += count
+        detail = f"{count} acknowledgements can't wait for it: {MAX_OWED} do"
+        self._log.warning("store", error="crowded", detail=detail)
+
+    def back(self, seconds: float, made_good: int) -> None:
+        self._log.info("store_back", seconds=round(seconds, 1), made_good=made_good)
         self._happenings.store_back(seconds)
 
     def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:

@@ -1,10 +1,9 @@
-"""The pauses that people have put into the store, followed: each is in force within a second, ends
-by itself, and outlives a store that is away."""
+"""Pauses, and outages of the store, as all parts of a process follow them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -65,3 +64,30 @@ class Pausing:
         for name, each in self._in_force.items():
             if each != before.get(name):
                 self._watcher.paused(each)
+
+
+class Outage:
+    """Begins with a failure, and is over once each of the rounds has gone well since: one that
+    only reads may go well all along. Times are seconds on any steady clock."""
+
+    def __init__(self, rounds: Iterable[str], now: float) -> None:
+        #: When each round last went well. What goes well in an outage does not count.
+        self._well = dict.fromkeys(rounds, now)
+        #: The rounds that have to go well until it is over; none while there is no outage.
+        self._owed: set[str] = set()
+
+    def begin(self) -> None:
+        """Something failed; also while it lasts."""
+        self._owed = set(self._well)
+
+    def went_well(self, name: str, now: float) -> float | None:
+        """A round went well: how long the outage was that is over with it, if one is."""
+        if not self._owed:
+            self._well[name] = now
+            return None
+        self._owed.discard(name)
+        if self._owed:
+            return None
+        seconds = now - min(self._well.values())
+        self._well = dict.fromkeys(self._well, now)
+        return seconds

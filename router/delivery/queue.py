@@ -12,9 +12,9 @@ from random import Random
 from typing import Final, Protocol
 
 from router.contract.schedule import Terms
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.outage import Outage
+from router.delivery.pausing import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
@@ -89,8 +89,13 @@ class QueueWatcher(Protocol):
 
     def failed(self, error: StoreFailed) -> None: ...
 
-    def back(self, seconds: float) -> None:
-        """The store works again, so long after it last did."""
+    def back(self, seconds: float, made_good: int) -> None:
+        """The store works again, so long after it last did, and has learnt of so many
+        acknowledgements late."""
+        ...
+
+    def left_out(self, count: int) -> None:
+        """So many acknowledgements can't wait for the store: too many do."""
         ...
 
     def broken(self, error: Exception) -> None: ...
@@ -156,6 +161,8 @@ class Queue:
                 more = await self.tidy()
             with self._reported():
                 await self._own_events.hand_over(self._store, self._sender)
+            if left_out := self._memory.left_out():
+                self._watcher.left_out(left_out)
             await asyncio.wait({stop}, timeout=PAUSE if more else self.poll)
 
     @contextmanager
@@ -171,7 +178,7 @@ class Queue:
         else:
             away = self._outage.went_well(name, time.monotonic()) if name else None
             if away is not None:
-                self._watcher.back(away)
+                self._watcher.back(away, self._memory.made_good())
 
     async def tidy(self) -> bool:
         """End what is over, delete what is old, in one small step; whether there is more."""
@@ -268,12 +275,12 @@ class Queue:
         self._tell(replace(retry, unrecorded=unrecorded))
 
     async def _recorded(self, retry: Retry) -> bool:
-        due, row, now = retry.due, retry.row, self._store.now()
-        if row.state is State.ACKNOWLEDGED:
+        due, row, attempt = retry.due, retry.row, retry.attempt
+        if attempt is not None and attempt.acknowledged:
             # Whatever has become of the delivery: even a lost lease does not unsay it.
-            await self._store.acknowledge(due.event_id, row.target, now, CALL_TIMEOUT)
+            await self._memory.acknowledge((due.event_id, row.target), attempt, CALL_TIMEOUT)
             return True
-        return await self._store.finish(due, row, now, CALL_TIMEOUT)
+        return await self._store.finish(due, row, self._store.now(), CALL_TIMEOUT)
 
     def _tell(self, retry: Retry) -> None:
         """An attempt is told of whatever has become of its record: its target may have seen it."""

@@ -249,14 +249,15 @@ def retried(
     """A queued delivery after an attempt: acknowledged, due again, or a dead letter.
 
     `jitter` is the part of the wait that is added to it. A target's `Retry-After` is honoured up
-    to the longest wait.
+    to the longest wait. An event that goes round in a loop is a dead letter at once: each retry
+    would come to the same end, after calling all other targets on its way again.
     """
     if attempt.acknowledged:
         return replace(row, state=State.ACKNOWLEDGED, reason=attempt.reason)
     if attempt.reason in OWN_DOING:
         return replace(row, due_at=now + queue.waits[0])
     wait = queue.wait(row.retries)
-    if wait is None:
+    if wait is None or attempt.reason is Reason.LOOPING:
         return replace(row, state=State.DEAD, reason=attempt.reason)
     asked = min(attempt.retry_after or 0.0, max(queue.waits))
     due_at = now + max(wait * (1 + jitter), asked)

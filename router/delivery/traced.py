@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from router.delivery.target.sender import Flight, Sender, addressed
 from router.model.event import Letter
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.target import Target
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class TracedSender:
         self._sender = sender
         self._spans = spans
         self.room = sender.room
+        self.is_swamped = sender.is_swamped
 
     def send(
         self,

@@ -1,8 +1,4 @@
-"""The nouns: an event, one attempt to deliver it, and how one request went.
-
-Every type is frozen unless its docstring says why not; one that every event makes is a Value.
-Durations are seconds, sizes bytes.
-"""
+"""The nouns: an event, an attempt, a delivery, and how each ended."""
 
 from __future__ import annotations
 
@@ -10,9 +6,45 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from os import urandom
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
-from router.model.value import Value
+
+class Value:
+    """Equal to what is of its class and has the same attributes; nobody changes them.
+
+    A class of its own with an `__init__` for what every event makes: it is made in 0.1 µs, and in
+    0.03 where it is compiled. A NamedTuple takes 0.18 and 0.14, a frozen dataclass more.
+    """
+
+    __slots__ = ()
+
+    #: Its attributes, in the order of the arguments of its `__init__`.
+    NAMES: ClassVar[tuple[str, ...]] = ()
+
+    def values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.NAMES])
+
+    def but(self, **other: Any) -> Self:
+        """The same with some attributes other than its own."""
+        own = dict(zip(self.NAMES, self.values(), strict=True))
+        return type(self)(**{**own, **other})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and (type(self), self.values()) == (
+            type(other),
+            other.values(),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.values())
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), self.values()
+
+    def __repr__(self) -> str:
+        said = zip(self.NAMES, self.values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said)})"
+
 
 #: The fields of an event that a route can match, in the order of the platform's page.
 FIELDS: Final[tuple[str, ...]] = (
@@ -124,8 +156,8 @@ class Letter(Value):
         self.event_id = event_id
         #: The header lines that all its targets get, made with the id.
         self.head = head
-        #: Through how many routers it came, so that none that is its own target sends it for ever.
-        #: Not kept in the store: what the queue sends begins anew.
+        #: The number of routers that it came through. It is kept in the store with the event, so
+        #: that a router which is its own target does not send it forever.
         self.hops = hops
 
     @classmethod
@@ -150,6 +182,8 @@ class Reason(StrEnum):
     CODE = "code"
     #: An HTTP status that is not 2xx, whatever its body says.
     STATUS = "status"
+    #: HTTP status 508: the target is a router, and the event has come through too many of them.
+    LOOPING = "looping"
     #: A redirect (301, 302, 303, 307, 308); none is followed.
     REDIRECT = "redirect"
     #: A 2xx without a body.

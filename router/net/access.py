@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 from router.model.secret import Secret
-from router.net.networks import Address, Networks, address_of
+from router.net.egress import Address, Networks, address_of
 
 #: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
 AUTHORIZATION: Final = "authorization"

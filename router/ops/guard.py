@@ -1,26 +1,89 @@
-"""What stands before the ops port: who may come in, and headers that keep other sites out."""
+"""Who may use the ops port: tokens, hosts, and protection against other sites."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from collections.abc import Iterable, Mapping
 from functools import partial
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.config.holders import Holder
+from router.config.holders import Holder, Holders, load_holders
 from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
-from router.net.access import Denial
-from router.net.networks import address_of, is_loopback
-from router.ops.api.rejected import Rejected
-from router.ops.tokens import ANYBODY, OpsTokens
+from router.model.errors import StartFailed, why_not
+from router.model.secret import Secret
+from router.net.access import AUTHORIZATION, Denial, Tokens
+from router.net.egress import address_of, is_loopback
+from router.ops.api.endpoint import Rejected
 from router.telemetry.log import Log
+
+#: What is read without any token, where that is allowed: nothing of what is in events.
+ANYBODY = Holder(None, frozenset({"read"}))
+
+#: The most that is read of a file of tokens, in bytes.
+_MAX_FILE = 64 * 1024
+
+
+class OpsTokens:
+    """Who has which token. With no file nobody needs one."""
+
+    def __init__(
+        self, tokens: Path | None, environ: Mapping[str, str], secrets_dir: Path | None
+    ) -> None:
+        """Raises RouterError for a file that can't be used."""
+        self._file = tokens
+        self._environ = environ
+        self._secrets_dir = secrets_dir
+        self.take(self.read())
+
+    def __bool__(self) -> bool:
+        return self._file is not None
+
+    def read(self) -> Holders:
+        """Return what the file says now. Raises RouterError."""
+        if self._file is None:
+            return Holders((), "")
+        return load_holders(self._file, self._environ, self._secrets_dir)
+
+    def take(self, holders: Holders) -> None:
+        """From now on these are good, and no others."""
+        self.holders = holders
+        self._tokens = Tokens([], AUTHORIZATION, [digest for digest, _ in holders.tokens])
+
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Holder | Denial:
+        """Who has the token that a request with these headers brings."""
+        found = self._tokens.find(headers)
+        return found if isinstance(found, Denial) else self.holders.tokens[found][1]
+
+
+def secrets_in(path: Path, option: str) -> list[Secret]:
+    """Return a file's tokens, one on each line that is not blank; `option` has named it.
+
+    Raises StartFailed with one clear line where it has none that can be used.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FILE).decode("ascii")
+    except OSError as error:
+        problem = f"{option}: {path} can't be read: {why_not(path, error)}"
+        raise StartFailed(problem) from None
+    except UnicodeDecodeError:
+        raise StartFailed(f"{option}: {path} has more than ASCII in it") from None
+    tokens = [line.strip() for line in text.splitlines() if line.strip()]
+    if not tokens:
+        raise StartFailed(f"{option}: {path} has no token in it")
+    if not all(token.isprintable() and " " not in token for token in tokens):
+        raise StartFailed(f"{option}: a token in {path} has a blank in it")
+    return [Secret(token) for token in tokens]
+
 
 #: Where the API begins, and the page's files.
 API, PAGE = "/api/", ("/", "/page/")

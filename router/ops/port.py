@@ -21,18 +21,14 @@ from starlette.routing import Route
 from router.config.settings import Settings
 from router.contract.replies import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
-from router.net.http.limits import Limits
-from router.net.resources import OPS
-from router.ops.api import ENDPOINTS, PREFIX
-from router.ops.api.application import api_routes
-from router.ops.api.parts import ApiParts
-from router.ops.api.rejected import Rejected
-from router.ops.api.search import Search
-from router.ops.api.stored import Stored
-from router.ops.guard import API, Guard, problem
+from router.net.http.lifetime import Limits
+from router.net.listening import OPS
+from router.ops.api.application import ENDPOINTS, PREFIX, api_routes
+from router.ops.api.endpoint import Rejected
+from router.ops.api.parts import ApiParts, Search, Stored
+from router.ops.guard import API, Guard, OpsTokens, problem
 from router.ops.insight import Insight
 from router.ops.status import status_of
-from router.ops.tokens import OpsTokens
 from router.store.opening import look_into
 from router.store.promises import StoreLimits
 from router.store.url import Database

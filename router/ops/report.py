@@ -13,6 +13,7 @@ from router.model.event import Attempt
 from router.routing.target import Target
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import Metrics, Snapshot
+from router.telemetry.metrics.instruments import Recent
 
 #: The most problems of a refused configuration that are repeated.
 MAX_TOLD_PROBLEMS = 20
@@ -52,6 +53,24 @@ class ArchiveStatus(TypedDict):
 
     error: str
     failed_at: float
+
+
+class RecentStatus(TypedDict):
+    """How often something has happened lately. Times are Unix time, in seconds; 0 is never."""
+
+    count: int
+    since: float
+    last: float
+
+
+class CallbacksStatus(TypedDict):
+    """Callbacks that reached no target."""
+
+    #: Events that no route matched and that were not acknowledged, and the last one's key.
+    unmatched: RecentStatus
+    event_key: str
+    #: Callbacks that were refused, by the code of the reply.
+    refused: dict[str, RecentStatus]
 
 
 class PauseStatus(TypedDict):
@@ -108,6 +127,7 @@ class Status(TypedDict):
     #: Asyncio tasks: what grows where something is never finished.
     tasks: int
     configuration: Configuration
+    callbacks: CallbacksStatus
     store: StoreStatus
     archive: ArchiveStatus
     #: The loop's worst lag of the last minute, in seconds.
@@ -136,6 +156,7 @@ def report_of(
             ready=ready,
             tasks=len(asyncio.all_tasks()),
             configuration=_configuration(standing),
+            callbacks=_callbacks(metrics),
             store=StoreStatus(
                 kind=kind,
                 where=where,
@@ -161,6 +182,19 @@ def _configuration(standing: Standing) -> Configuration:
         routes=len(table.routes),
         targets=len(table.targets),
     )
+
+
+def _callbacks(metrics: Metrics) -> CallbacksStatus:
+    last = metrics.last_unmatched
+    return CallbacksStatus(
+        unmatched=_recent(metrics.unmatched_lately),
+        event_key=last.event_key if last else "",
+        refused={code: _recent(recent) for code, recent in metrics.refused_lately.items()},
+    )
+
+
+def _recent(recent: Recent) -> RecentStatus:
+    return RecentStatus(count=recent.count, since=recent.since, last=recent.last)
 
 
 def _targets(metrics: Metrics, targets: Iterable[Target]) -> dict[str, TargetStatus]:

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive.trace.finding import Match, matches, name_of, story_of
+from router.archive.reading import InventoryShape, Sources, inventory, inventory_shape
+from router.archive.trace.finding import Match, matches, name_of, rows, story_of
 from router.archive.trace.question import Question, Word
-from router.archive.trace.rows import rows
 from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
-from router.archive.trace.sources import Sources
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.store.opening import look_into
@@ -42,6 +41,8 @@ class SearchedFor(TypedDict):
     body: bool
     #: The id of the only one to be told whole.
     event: NotRequired[str]
+    #: Nothing but what the archive has.
+    inventory: NotRequired[bool]
 
 
 class LookedInShape(TypedDict):
@@ -62,6 +63,8 @@ class Found(TypedDict):
     #: Lines that could not be read.
     skipped: int
     story: StoryShape | None
+    #: None where there is no archive, or it was not asked for.
+    inventory: NotRequired[InventoryShape | None]
 
 
 def search(settings: Settings) -> None:
@@ -73,14 +76,21 @@ def search(settings: Settings) -> None:
 
 async def _found(settings: Settings, asked: SearchedFor) -> Found:
     folder = archive_folder(settings.archive, settings.store)
-    sources = Sources(folder if folder is not None and folder.is_dir() else None)
+    if folder is not None and not folder.is_dir():
+        folder = None
+    sources = Sources(folder)
+    if asked.get("inventory"):
+        counted = None if folder is None else inventory(folder, _nobody, _nobody)
+        found = _told([], sources, None, None, more=False)
+        found["inventory"] = None if counted is None else inventory_shape(counted)
+        return found
     ops = await _ops(settings)
     try:
         question = _question(asked)
         limit = asked["limit"]
         if "event" in asked:
-            found = await matches(question, limit + 1, sources, ops)
-            story = await _story(found, sources, ops, asked)
+            matching = await matches(question, limit + 1, sources, ops)
+            story = await _story(matching, sources, ops, asked)
             return _told([], sources, ops, story, more=False)
         table = await rows(question, limit, sources, ops)
         told = [row_shape(each, body=asked["body"]) for each in table]
@@ -88,6 +98,10 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
     finally:
         if ops is not None:
             await ops.close()
+
+
+def _nobody(_: str) -> None:
+    """Nobody is there to read how far it is."""
 
 
 async def _story(
@@ -124,9 +138,9 @@ def _told(
 
 
 def _question(asked: SearchedFor) -> Question:
-    texts = [asked["event"]] if "event" in asked else asked["what"]
     return Question(
-        words=tuple(map(Word, texts)),
+        words=tuple(map(Word, asked["what"])),
+        event_id=asked.get("event", ""),
         since=asked["since"],
         until=asked["until"],
         targets=tuple(asked["targets"]),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from router.contract.words import why_failed
+from router.config.document import shown
+from router.contract.replies import why_failed
 from router.ops.report import (
     ArchiveStatus,
+    CallbacksStatus,
     Configuration,
+    RecentStatus,
     Report,
     Status,
     StoreStatus,
@@ -17,6 +20,7 @@ from router.ops.report import (
     told_at,
 )
 from router.store.promises import ADVICE
+from router.telemetry.metrics.instruments import RECENT_GAP
 
 #: How long after its last error the store, or the archive, counts as degraded, in seconds.
 STORE_RECOVERED = 60.0
@@ -29,6 +33,24 @@ LAG = 0.25
 
 #: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
 ROLL_OUT = 60.0
+
+#: What to do about callbacks that are refused with a code.
+_REFUSED: Mapping[str, str] = {
+    "400": "the log lines `refused` say what is wrong with each body",
+    "401": "compare the token that EBaaS sends with ebaas.token in routes.yaml",
+    "403": "the log lines `refused` name the caller, which ebaas.allow_from does not have",
+    "408": "the requests arrive too slowly: check the network and the proxies on the way",
+    "413": "the bodies are larger than --max-body",
+    "415": "the bodies are compressed: turn that off at the caller or the proxy",
+    "503": "the store is not open, or more callbacks are in flight than --max-requests allows",
+    "508": "a target sends its events back to this router: compare the URLs in routes.yaml",
+}
+
+#: A refusal counts until the next retry of EBaaS must have come. It counts only this long, in
+#: seconds, if a retry usually gets past it, or if the router has let in a callback since.
+_PASSED = 300.0
+_PASSING = ("408", "503")
+_DENIED = ("401", "403")
 
 #: A target in one word. What needs a person soonest comes first.
 TargetState = Literal[
@@ -49,6 +71,7 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
     checks = {
         "process": _process(status),
         "configuration": _configuration(status["configuration"], process),
+        "callbacks": _callbacks(status["callbacks"], process, now),
         "store": _store(status["store"], process, now),
         "archive": _archive(status["archive"], process, now),
         "loop": _loop(status),
@@ -103,6 +126,44 @@ def _configuration(known: Configuration, process: Numbers) -> Check:
         targets=known["targets"],
         last_reload=reload,
     )
+
+
+def _callbacks(known: CallbacksStatus, process: Numbers, now: float) -> Check:
+    """Events that match no route and callbacks that are refused. EBaaS resends both in vain."""
+    reasons = []
+    unmatched = _lately(known["unmatched"], now)
+    if unmatched["count"]:
+        reasons.append(
+            f"{_count(unmatched['count'], 'event')} matched no route {_when(unmatched)}: "
+            "`ebaas-router explain` says why for the last one's key, "
+            f"{shown(known['event_key'])}"
+        )
+    refused: dict[str, Any] = {}
+    for code, recent in sorted(known["refused"].items()):
+        let_in = process["last_event"] > recent["last"]
+        is_short = code in _PASSING or (code in _DENIED and let_in)
+        lately = _lately(recent, now, _PASSED if is_short else RECENT_GAP)
+        if lately["count"]:
+            refused[code] = _recent(lately)
+            advice = _REFUSED.get(code, "the log lines `refused` say why")
+            count = _count(lately["count"], "callback")
+            reasons.append(f"{count} refused with {code} {_when(lately)}: {advice}")
+    return _check(reasons, unmatched=_recent(unmatched), refused=refused)
+
+
+def _lately(recent: RecentStatus, now: float, counts_for: float = RECENT_GAP) -> RecentStatus:
+    """The recent, or an empty one if it is over."""
+    if recent["count"] and now - recent["last"] < counts_for:
+        return recent
+    return RecentStatus(count=0, since=0.0, last=0.0)
+
+
+def _when(recent: RecentStatus) -> str:
+    return f"since {told_at(recent['since'])}, last at {told_at(recent['last'])}"
+
+
+def _recent(recent: RecentStatus) -> dict[str, Any]:
+    return {**recent, "since": told_at(recent["since"]), "last": told_at(recent["last"])}
 
 
 def _store(known: StoreStatus, process: Numbers, now: float) -> Check:

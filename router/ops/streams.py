@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive.trace.happenings import EventLine, ToldCaller, happening
+from router.archive.trace.lines import EventLine, ToldCaller, happening
 from router.archive.trace.shapes import match_shape
 from router.config.holders import Holder
-from router.net.timer import happens
+from router.net.loops import happens
 from router.ops.insight import Insight
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.telemetry.log.lines import utc
 
 #: The most streams at a time, and of one team.

@@ -1,4 +1,4 @@
-"""Services on one loop: started in order, and stopped by signals in the reverse order."""
+"""Running services on one loop: signals, limits of the process, files that are watched."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import uvloop
 
-from router.net.resources import files_allowed
+from router.config.reload import LOOK_EVERY
+from router.config.settings import Settings
+from router.model.errors import RouterError
+from router.net.http.lifetime import Limits
+from router.net.listening import files_allowed
+from router.net.loops import happens
+from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
 
 #: How long the loop waits for the interpreter while another thread has it, in seconds: one that
 #: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all
@@ -126,3 +134,85 @@ class _Run:
         except BaseException:
             self._over.set()
             raise
+
+
+def caller_limits(settings: Settings) -> Limits:
+    """What callers of the callback port may use up."""
+    return Limits(
+        connections=settings.max_connections,
+        first_byte=settings.receive_timeout,
+        receive=settings.receive_timeout,
+        keep_alive=settings.keep_alive,
+    )
+
+
+T = TypeVar("T")
+
+#: Seconds after which what can't be used is complained of again.
+REMIND_EVERY = 300.0
+
+
+class Watch(Generic[T]):
+    """A Service: what files say is taken once it has changed and can be used; until then the last
+    that could stays in force. Two looks in a row have to agree: a file that is being written is
+    often valid up to where its writer has come, and a certificate is written beside its key."""
+
+    def __init__(
+        self,
+        option: str,
+        known: T,
+        read: Callable[[], T],
+        take: Callable[[T], None],
+        log: Log,
+        every: float = LOOK_EVERY,
+    ) -> None:
+        """`known` is in force. `read` is called in a thread, and raises RouterError for what can't
+        be used; two results that are equal say the same."""
+        self._option = option
+        self._read = read
+        self._take = take
+        self._log = log
+        self._every = every
+        self._stopped = asyncio.Event()
+        #: What was last taken, or why it was refused.
+        self._seen: T | str = known
+        self._complained = float("-inf")
+
+    async def serve(self) -> None:
+        before = self._seen
+        while not await happens(self._stopped, self._every):
+            found = await asyncio.to_thread(self._look)
+            if found == before:
+                self._heed(found)
+            before = found
+
+    async def up(self) -> None:
+        """At once."""
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def hurry(self) -> None:
+        self.stop()
+
+    def _look(self) -> T | str:
+        """What they say, or in words why that can't be used."""
+        try:
+            return self._read()
+        except RouterError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a service that ends stops all others
+            return f"a fault of the router: {place_of(error)}"
+
+    def _heed(self, found: T | str) -> None:
+        is_new = found != self._seen
+        self._seen = found
+        if isinstance(found, str):
+            if is_new or time.monotonic() - self._complained > REMIND_EVERY:
+                self._complained = time.monotonic()
+                self._log.error(
+                    "reread", what=self._option, result="refused", problems=found.split("\n")
+                )
+        elif is_new:
+            self._take(found)
+            self._log.info("reread", what=self._option, result="taken")

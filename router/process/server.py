@@ -1,12 +1,14 @@
-"""uvicorn on one bound socket, with our connection, and a stop that loses no reply."""
+"""Servers: uvicorn with our connections, their ports, and messages to the service manager."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import partial
@@ -14,14 +16,19 @@ from typing import Any, cast
 
 import uvicorn
 
+from router.config.settings import Settings
 from router.contract.replies import refusal
+from router.net.egress import is_loopback
 from router.net.http.connection import Connection
-from router.net.http.deadlines import sweep
-from router.net.http.handshakes import Handshakes
-from router.net.http.lifetime import Refusal
-from router.net.http.limits import Limits, Tally
-from router.net.listening import BACKLOG, bar, url_of, waiting
-from router.net.timer import happens
+from router.net.http.deadlines import Handshakes, sweep
+from router.net.http.lifetime import Limits, Refusal, Tally
+from router.net.listening import BACKLOG, bar, listen, url_of, waiting
+from router.net.loops import happens
+from router.ops.guard import OpsTokens, refuse
+from router.ops.insight import Insight
+from router.ops.port import api_parts, limits_of, ops_app
+from router.process.running import Service, Watch, caller_limits
+from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -258,3 +265,129 @@ async def lifespan(app: Asgi, state: dict[str, Any]) -> AsyncIterator[None]:
     finally:
         asked.put_nowait({"type": "lifespan.shutdown"})
         await running
+
+
+#: Seconds that a stop leaves what is in flight at the ops port.
+_DRAIN = 2
+
+_OPEN = (
+    "--ops-host: whoever reaches it can read /metrics and /status, and so the names of targets, "
+    "and the console is closed: see --ops-tokens"
+)
+
+
+def ops_services(
+    settings: Settings,
+    search: Sequence[str],
+    insight: Insight,
+    log: Log,
+    inherited: socket.socket | None = None,
+) -> tuple[list[Service], str]:
+    """The ops port's server and what looks after its tokens, and its URL; none where there is to be
+    none. `search` is the command of a search, `inherited` a socket that was handed over. Raises
+    RouterError."""
+    if settings.ops_port == 0:
+        return [], ""
+    tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir)
+    listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
+    local = is_loopback(settings.ops_host)
+    for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
+        log.warning("config", problem=problem)
+    parts = api_parts(settings, insight, tokens, search, log)
+    server = Server(
+        ops_app(parts, log, local=local),
+        listener,
+        limits=limits_of(caller_limits(settings)),
+        refusal=refuse,
+        inherited=inherited is not None,
+        drain_timeout=_DRAIN,
+        on_drain=parts.streams.end,
+    )
+    services: list[Service] = [server]
+    if tokens:
+        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, parts.take, log))
+    return services, server.url
+
+
+#: Seconds that one message may wait for a manager that does not read.
+_WAIT = 1.0
+
+
+class Notifier:
+    """A Service (see running.py) that is started as the last one, and so stopped as the first.
+
+    Without a manager it says nothing. A manager that can't be reached stops nobody's work.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        """The variables are taken away: nobody but this process is to speak for the service."""
+        self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
+        #: After how long a silence the manager restarts the service, in seconds; None is never.
+        self.watchdog = _watchdog(environ)
+        self._about = ""
+        self._stopped = asyncio.Event()
+
+    # A Service.
+
+    async def serve(self) -> None:
+        """Feed the manager's watchdog from the loop, so that one that is blocked is found out. That
+        goes on after a stop, to the loop's end."""
+        if self.watchdog is not None:
+            self._feed(self.watchdog / 2)
+        await self._stopped.wait()
+        self._say("STOPPING=1", "STATUS=Stopping: what is in flight is finished first")
+
+    async def up(self) -> None:
+        """At once: whether the service is ready is for others to say."""
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def hurry(self) -> None:
+        self.stop()
+
+    # What happens in between.
+
+    def ready(self, url: str) -> None:
+        """The service serves there."""
+        self._about = f"Serving {url}"
+        self._say("READY=1", f"STATUS={self._about}")
+
+    def reloading(self) -> None:
+        """A reload was asked for; `reloaded` is the end of it."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._say("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reading routes.yaml")
+
+    def reloaded(self, successful: bool) -> None:
+        """Whether what routes.yaml says now is in force."""
+        refused = "" if successful else "; routes.yaml was refused, the log says why"
+        if not self._stopped.is_set():
+            self._say("READY=1", f"STATUS={self._about}{refused}")
+
+    def _feed(self, every: float) -> None:
+        asyncio.get_running_loop().call_later(every, self._feed, every)
+        self._say("WATCHDOG=1")
+
+    def _say(self, *lines: str) -> None:
+        if not self._address:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking,
+        ):
+            speaking.settimeout(_WAIT)
+            speaking.sendto("\n".join(lines).encode(), self._address)
+
+
+def _address(text: str) -> str:
+    """The socket's file, or its abstract name; `""` for what is neither."""
+    if text.startswith("@"):
+        return "\0" + text[1:]
+    return text if text.startswith("/") else ""
+
+
+def _watchdog(environ: MutableMapping[str, str]) -> float | None:
+    """Seconds, where the manager waits for this process."""
+    text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+    is_ours = pid in ("", str(os.getpid()))
+    return int(text) / 1e6 if is_ours and text.isdecimal() and int(text) > 0 else None

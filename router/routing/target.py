@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from router.model.secret import Secret
-from router.net.client_tls import USUAL, Tls
 from router.net.egress import ANYWHERE, Egress
+from router.net.tls import USUAL, Tls
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ def tried(row: Iterable[Any]) -> Tried:
     return Tried(attempt, request, retry, number)
 
 
+def said_by(code: str, msg: str, detail: str) -> str:
+    """The receiver's own words, which are harmless; where there are none, the router's."""
+    return ": ".join(filter(None, (code, msg))) or detail
+
+
 def size_of(of: Tried) -> int:
     """In bytes, as it counts for the limits: of the store, and of its target's share."""
     texts = (of.attempt.code, of.attempt.msg, of.attempt.detail)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store.ops import DISCARDED, Later, Selection, Verb
 from router.store.promises import UNSETTLED, State
 

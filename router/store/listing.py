@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from router.routing.glob import Glob
-from router.store.attempts import COLUMNS, Tried, tried
+from router.model.event import SUCCESS
+from router.routing.index import Glob
+from router.store.attempts import COLUMNS, Tried, said_by, tried
 from router.store.ops import Action, Count, Entry, Later, Selection, Verb
 from router.store.promises import DeliveryRow, State
 
@@ -20,9 +21,12 @@ _LATER = {
 _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
     d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
-    d.lease <> '',
+    d.lease <> '', t.code, t.msg, t.detail,
     a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
+LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
+    SELECT max(number) FROM {schema}attempts WHERE seq = d.seq AND target = d.target
+)
 WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
 ORDER BY d.seq, d.target LIMIT {size}
 """
@@ -42,6 +46,13 @@ _ACTIONS = """
 SELECT action_id, verb, who, what, at, deliveries FROM {schema}actions
 ORDER BY seq DESC LIMIT {size}
 """
+
+
+#: That the event has such a row in a table, as a term.
+_EXISTS = "EXISTS (SELECT 1 FROM {} x WHERE x.seq = d.seq AND ({}))"
+
+#: Of a delivery: its last attempt has failed.
+_FAILED = "x.reason NOT IN ('', 'acknowledged')"
 
 
 class Values(list[Any]):
@@ -112,9 +123,6 @@ class Dialect:
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self.schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
-        if selection.known_by:
-            known = " OR ".join(self.known(values.put(word)) for word in selection.known_by)
-            terms.append(f"({known})")
         if selection.targets:
             terms.append(f"d.target IN ({values.all(selection.targets)})")
         if selection.states:
@@ -127,9 +135,29 @@ class Dialect:
             terms.append(f"e.first_at < {values.put(selection.until)}")
         if later := _LATER[selection.acknowledged_later]:
             terms.append(later)
+        if selection.changed_since is not None:
+            since = values.put(selection.changed_since)
+            terms.append(_EXISTS.format(f"{self.schema}deliveries", f"x.changed_at >= {since}"))
+        if selection.failed:
+            failed = _EXISTS.format(f"{self.schema}deliveries", _FAILED)
+            tried = _EXISTS.format(f"{self.schema}attempts", "true")
+            terms.append(f"(e.stage <> 'closed' OR {failed} OR {tried})")
+        if selection.codes:
+            terms.append(self._has_code(selection.codes, values))
         if selection.keys:
             terms.append(self.fits(values, selection.keys))
+        if selection.known_by:
+            words = [self.known(values.put(word)) for word, _ in selection.known_by]
+            words.append(self.fits(values, tuple(keys for _, keys in selection.known_by)))
+            terms.append(f"({' OR '.join(words)})")
         return " AND ".join(terms)
+
+    def _has_code(self, codes: tuple[str, ...], values: Values) -> str:
+        """A record that is not closed was last told a failure."""
+        marks = values.all(codes)
+        said = f"x.code IN ({marks}) OR CAST(x.status AS text) IN ({marks})"
+        told = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
+        return f"({told} OR {_EXISTS.format(f'{self.schema}attempts', said)})"
 
 
 def count(row: tuple[Any, ...]) -> Count:
@@ -139,14 +167,14 @@ def count(row: tuple[Any, ...]) -> Count:
 
 def entry(row: tuple[Any, ...]) -> Entry:
     seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
-    was_state, was_reason, later_event, leased = row[11:15]
+    was_state, was_reason, later_event, leased, code, msg, detail = row[11:18]
     delivery = DeliveryRow(target, State(state), *rest)
-    done = None if row[15] is None else action(row[15:])
+    done = None if row[18] is None else action(row[18:])
     before = None if was_state is None else (State(was_state), was_reason)
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased),
+        bool(leased), said_by(code or "", msg or "", detail or ""),
     )  # fmt: skip
 
 

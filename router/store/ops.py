@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol
 
 from router.model.event import Letter
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store.attempts import Tried
 from router.store.nodes import Node
 from router.store.pauses import Pauses
@@ -94,8 +94,14 @@ class Selection:
     until: float | None = None
     acknowledged_later: Later = Later.INCLUDE
     #: The event, its request or its trace has one of these ids, the SHA-256 of its body begins so,
-    #: or its body has it in quotes.
-    known_by: tuple[str, ...] = ()
+    #: its body has it in quotes, or its key fits the pattern beside it.
+    known_by: tuple[tuple[str, Glob], ...] = ()
+    #: One of the event's deliveries was changed then or later.
+    changed_since: float | None = None
+    #: One of its failed attempts had this code or HTTP status, or its caller may have been told so.
+    codes: tuple[str, ...] = ()
+    #: It has not got its `000`, or an attempt of it has failed.
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,9 @@ class Entry:
     later_event: str = ""
     #: Its attempt is in flight until its `due_at`, unless its process has died.
     is_leased: bool = False
+    #: What the receiver said at its last failed attempt that is kept, or else what went wrong; `""`
+    #: where none is kept.
+    said: str = ""
 
     def is_as_of(self, moment: float) -> bool:
         """Whether it was so already then."""
@@ -169,7 +178,7 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """An event that is over, to be delivered to a target again."""
+    """An event to be delivered to a target again."""
 
     #: How it is put, where the store does not have it.
     record: Record
@@ -230,8 +239,8 @@ class Ops(Pauses, Protocol):
         itself, whose words then end with the mark of the last one taken. With no event they are
         as they are given.
 
-        One stays as it is that is still open, whose delivery is queued already, or that this
-        action has queued before.
+        A delivery stays as it is if it is still being retried (RETRIED), or if this action has
+        queued it before. Where the event stands with its caller does not matter.
         """
         ...
 

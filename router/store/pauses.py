@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.contract.replies import harmless
 from router.contract.schedule import parse_time
-from router.contract.words import harmless
 
 #: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
 MAX_PAUSE = 30 * 86400.0

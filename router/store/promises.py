@@ -81,6 +81,9 @@ class State(StrEnum):
 #: What takes up a target's share of the store.
 UNSETTLED = (State.AWAITING, State.QUEUED, State.DEAD)
 
+#: Deliveries that are still being retried, by EBaaS or by the router.
+RETRIED = (State.AWAITING, State.QUEUED)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -59,6 +59,9 @@ class EntryShape(TypedDict):
     target: str
     state: State
     reason: str
+    #: The receiver's words at the last failed attempt, or else what went wrong, `""` for none;
+    #: earlier versions don't tell it.
+    said: NotRequired[str]
     retries: int
     #: Of a queued one; and whether an attempt is in flight until then, at the longest, which
     #: earlier versions don't tell.
@@ -178,6 +181,7 @@ def entry_shape(entry: Entry) -> EntryShape:
         "target": row.target,
         "state": row.state,
         "reason": row.reason,
+        "said": entry.said,
         "retries": row.retries,
         "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
         "in_flight": entry.is_leased,

@@ -1,12 +1,15 @@
-"""How late the event loop runs: measured all the time, and said when it is too late."""
+"""The event loop's health: how late it runs, alarms, and tasks that run beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
 from router.telemetry.minutes import Minutes
 
@@ -67,3 +70,56 @@ class Watchdog:
         self._lately.append(lag)
         if lag > SLOW:
             self._log.warning("loop_lag", ms=round(lag * 1000))
+
+
+#: In rising order. From half on there is something to be done; the others say that nobody has.
+MARKS = (0.5, 0.75, 0.9)
+
+#: How far a level has to fall below a mark until that is over, so that one which swings about a
+#: mark is told once.
+SLACK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A mark that a level has passed: upwards the highest one, downwards the lowest."""
+
+    mark: float
+    rising: bool
+
+
+class Alarm:
+    """Follows one level; says when it passes a mark, and nothing while it stays between two."""
+
+    def __init__(self) -> None:
+        #: How many marks, from the lowest, are passed.
+        self._passed = 0
+
+    def look(self, level: float) -> Passed | None:
+        """What the new level has passed; after a start, what it is above already."""
+        before = self._passed
+        above = sum(level >= mark for mark in MARKS)
+        not_below = sum(level > mark - SLACK for mark in MARKS)
+        self._passed = max(above, min(before, not_below))
+        if self._passed > before:
+            return Passed(MARKS[self._passed - 1], rising=True)
+        if self._passed < before:
+            return Passed(MARKS[self._passed], rising=False)
+        return None
+
+
+#: Seconds after which what a fault has ended begins anew.
+AGAIN_AFTER = 1.0
+
+
+async def lasting(work: Callable[[], Awaitable[None]], log: Log) -> None:
+    """Until it returns or is cancelled; a fault on its way out does not begin it anew."""
+    task = asyncio.current_task()
+    while True:
+        try:
+            return await work()
+        except Exception as error:  # noqa: BLE001 - nobody looks at a task that has ended
+            log.error("fault", at=place_of(error))
+        if task is not None and task.cancelling():
+            return None
+        await asyncio.sleep(AGAIN_AFTER)

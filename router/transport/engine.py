@@ -7,11 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
-from router.model.event import Reason
-from router.model.value import Value
-from router.net.calling import call_back, tell_fault
-from router.net.client_tls import Tls
+from router.model.event import Reason, Value
 from router.net.egress import Egress
+from router.net.loops import call_back, tell_fault
+from router.net.tls import Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
 #: framework's error page is under 64 KiB.

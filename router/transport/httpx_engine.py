@@ -23,11 +23,16 @@ import httpcore
 import httpx
 
 from router.model.event import Reason
-from router.net.client_tls import USUAL, Tls
-from router.net.egress import ANYWHERE, Egress
-from router.net.resolver import SocketAddress
-from router.transport.addresses import Host
-from router.transport.causes import LATE_HANDSHAKE, chain, connect_cause, system_error, tls_cause
+from router.net.egress import ANYWHERE, Egress, SocketAddress
+from router.net.tls import USUAL, Tls
+from router.transport.addresses import (
+    LATE_HANDSHAKE,
+    Host,
+    chain,
+    connect_cause,
+    system_error,
+    tls_cause,
+)
 from router.transport.engine import KEEP_ALIVE, MAX_ANSWER, Answer, Failure, T, TargetExchange
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.

@@ -1,4 +1,4 @@
-"""The callback port's paths, and what is said where none of them fits or something is at fault."""
+"""Paths of the callback port: where callbacks go, /livez and /readyz, and refusals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from router.contract.replies import FAILED
+from router.contract.replies import ACKNOWLEDGED, BUSY, FAILED, NOT_OPEN
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
 from router.delivery.observer import Observer, Told
-from router.web.call import refused
-from router.web.probes import Probes
+from router.web.callbacks import refused
+
+
+class Probes:
+    """`/livez`: the process answers. `/readyz`: it takes callbacks."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        #: The store is not open yet.
+        self.opening = True
+
+    async def live(self, request: Request) -> Response:
+        return respond(ACKNOWLEDGED, request_id_of(request))
+
+    async def readiness(self, request: Request) -> Response:
+        unready = NOT_OPEN if self.opening else BUSY
+        return respond(ACKNOWLEDGED if self.ready else unready, request_id_of(request))
+
 
 _WHY: Final = {404: "no such path", 405: "no such method there"}
 

@@ -10,18 +10,17 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import time_of
-from router.archive.segments import found
-from router.archive.shelf import Shelf
-from router.archive.trace.again import Again, place_of
+from router.archive.reading import Damage
+from router.archive.segments import Shelf, found, time_of
 from router.archive.trace.question import Question
+from router.archive.trace.story import Again, place_of
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())
 
 
 def chosen(folder: Path, again: Again) -> list[str]:
-    found = again.choose(folder, lambda _: None, pytest.fail)
+    found = again.choose(folder, lambda _: None, pytest.fail, Damage())
     return [told.event_id for told in found]
 
 
@@ -51,7 +50,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))
     assert every == [json.loads(line)["event_id"] for line in in_order]
     for stop in sorted(random.sample(range(200), 5)):
-        taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail))
+        taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail, Damage()))
         last = next(each for each in taken if each.event_id == every[stop])
         Shelf(tmp_path, 1 << 40, 30 * 86400.0).tidy()
         for segment in found(tmp_path):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
+import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import datetime
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
@@ -18,8 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive.segments import found
-from router.archive.shelf import Shelf
+from router.archive.segments import Shelf, found
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
@@ -27,7 +31,7 @@ from tests.support.archived import told as line_of
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
-from tests.support.serving import Serving, always, body, name_of, serving, target
+from tests.support.serving import Serving, always, body, name_of, serving, states, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -195,7 +199,7 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
     try:
         shelf = Shelf(tmp_path / "archive", MIB, 60.0)
         for number in range(3):
-            shelf.append(lines_of(MIB // 2, number))
+            shelf.append(lines_of(MIB // 10, number))
         shelf.append(b"one more\n")
     finally:
         os.umask(before)
@@ -230,6 +234,84 @@ def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
         assert size_of(tmp_path) <= 2 * MIB
     assert size_of(tmp_path) > MIB
     assert last in b"".join(segment.read()[0] for segment in found(tmp_path))
+
+
+def test_no_limit_is_passed_while_a_segment_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for the moment in which a segment is there twice, and does not compress; nor by
+    lines that are more than a usual segment. The smallest limit there is."""
+    peaks = []
+    rename = Path.rename
+
+    def measured(path: Path, to: Path) -> Path:
+        peaks.append(size_of(tmp_path))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", measured)
+    shelf = Shelf(tmp_path, MIB, 3600.0)
+    for number in range(60):
+        noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
+        shelf.append(b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise))
+        peaks.append(size_of(tmp_path))
+    assert MIB // 2 < max(peaks) <= MIB
+
+
+def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
+    """Also one of the segment that is written to, which is turned after a tenth of the time."""
+    clock = [float(int(time.time()) // 3600 * 3600)]
+    shelf = Shelf(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
+    ages = []
+    for _ in range(60):
+        shelf.append(b'{"time":"%s"}\n' % stamp(clock[0]).encode())
+        clock[0] += 60
+        shelf.tidy()
+        oldest = min(line["time"] for line in between(tmp_path, 0, clock[0]))
+        ages.append(clock[0] - datetime.fromisoformat(oldest).timestamp())
+    assert 1000 - 60 <= max(ages) <= 1000 + 100 + 2 * 60
+
+
+def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
+    """It is deleted when that is too old, and its first line is kept until then."""
+    now = float(int(time.time()) // 3600 * 3600)
+    clock = [now]
+    shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    for at in (0, 3000):
+        clock[0] = now + at
+        shelf.append(b'{"time":"%s"}\n' % stamp(clock[0]).encode())
+    for later, left in ((37_000, 2), (38_900, 2), (39_100, 0)):
+        clock[0] = now + later
+        shelf.tidy()
+        assert len(between(tmp_path, 0, clock[0])) == left
+
+
+@pytest.mark.parametrize("keep", [30 * 86400.0, 7200.0])
+def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float) -> None:
+    """What it left is deleted in its turn, by how much there is and by its age, as if it had been
+    written when it was."""
+    now = float(int(time.time()) // 3600 * 3600)
+    clock = [now]
+    shelf = Shelf(tmp_path, 2 * MIB, keep, now=lambda: clock[0])
+
+    def write(number: int) -> None:
+        line = b'{"time":"%s","number":%d,"x":"%s"}\n'
+        noise = Random(number).randbytes(50_000).hex().encode()
+        shelf.append(line % (stamp(clock[0]).encode(), number, noise))
+
+    for number in range(8):
+        clock[0] = now + 365 * 86400 + number
+        write(number)
+    for number in range(8, 12 if keep < 86400 else 60):
+        clock[0] = now + 600 * (number - 8)
+        write(number)
+        shelf.tidy()
+    clock[0] += 6600
+    shelf.tidy()
+    left = [line["number"] for line in between(tmp_path, 0, now * 2)]
+    assert left
+    assert sorted(left) == list(range(min(left), max(left) + 1))
+    assert min(left) >= 8
+    assert max(left) == (11 if keep < 86400 else 59)
 
 
 def test_what_is_too_old_goes(tmp_path: Path) -> None:
@@ -397,6 +479,133 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         router.interrupt(signal.SIGTERM)
         lost = sum(line["count"] for line in router.lines("archive_lost"))
         assert lost + len(archived(disk / "archive")) == 21
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "unmounted"])
+def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, what: str) -> None:
+    """While the router runs: each line that is not there any more is counted, the log and /status
+    say why, and what comes later is written."""
+    place = disks.tmpfs(64) if what == "unmounted" else tmp_path
+    folder, ops = place / "archive", free_port()
+    options = ["--archive", str(folder), "--ops-port", str(ops)]
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
+        for number in range(10):
+            router.post(f"before {number}")
+        wait_until(lambda: len(archived(folder)) == 10)
+        if what == "removed":
+            shutil.rmtree(folder)
+        elif what == "moved":
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            subprocess.run(["umount", "-l", place], check=True)
+        for number in range(10):
+            assert router.post(f"after {number}") == "000"
+        wait_until(lambda: len(archived(folder)) == 10)
+        status = json.loads(asked(ops, "/status"))
+        assert status["archive"]["lines_lost"] == 10
+        assert status["archive"]["reasons"][0].startswith("gone, last at ")
+        wait_until(lambda: router.lines("archive_lost"))
+        (lost,) = router.lines("archive_lost")
+        assert (lost["count"], lost["why"]) == (10, "gone")
+        if what == "unmounted":
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+
+
+def test_a_parent_that_goes_away_is_told(tmp_path: Path) -> None:
+    """Nothing is made in its place, where a disk may be missing: every line is counted."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    told: list[tuple[int, str]] = []
+    archive = Archive(Shelf(place / "archive", MIB, 60.0), lambda *each: told.append(each))
+    place.rename(tmp_path / "elsewhere")
+    archive.start()
+    archive.put("info", "event", {})
+    archive.close(PATIENCE)
+    assert told == [(1, "gone")]
+
+
+def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks) -> None:
+    """The oldest segments go, one after another, for whoever else fills the disk; where there is
+    none left nothing is written, until there is room."""
+    disk = disks.tmpfs(20)
+    shelf = Shelf(disk / "archive", 1 << 30, 60.0)
+    for number in range(300):
+        shelf.append(lines_of(MIB // 5, number))
+        assert free(disk) >= 10 * MIB
+    segments = found(disk / "archive")
+    assert size_of(disk / "archive") > 6 * MIB
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(5 * MIB))
+    wait_until(lambda: appended(shelf, b"more\n"))
+    assert free(disk) >= 10 * MIB
+    assert segments[0] in found(disk / "archive")
+    assert segments[-1] not in found(disk / "archive")
+    while ballast.stat().st_size < 18 * MIB:
+        with ballast.open("ab") as more:
+            more.write(bytes(MIB))
+        appended(shelf, b"more\n")
+    wait_until(lambda: not appended(shelf, b"no more\n"))
+    assert {segment.last for segment in found(disk / "archive")} <= {None}
+    ballast.unlink()
+    wait_until(lambda: appended(shelf, b"once more\n"))
+
+
+def appended(shelf: Shelf, lines: bytes) -> bool:
+    """Each time it is asked for."""
+    with suppress(OSError):
+        shelf.tidy()
+        shelf.append(lines)
+        return True
+    return False
+
+
+def free(disk: Path) -> int:
+    known = os.statvfs(disk)
+    return known.f_bavail * known.f_frsize
+
+
+def test_the_archive_does_not_take_the_stores_room(tmp_path: Path, disks: Disks) -> None:
+    """On one disk, with more events than it has room for: an event that has something to queue gets
+    its `000` throughout, for the store is never out of room."""
+    disk, random = disks.tmpfs(64), Random(3)
+
+    def of_audit(name: str, _: str) -> str:
+        return "700" if name.startswith("queued") else "000"
+
+    options, queue = ["--archive-max-bytes", "1GiB"], {"retries": 1, "waits": ["1h"]}
+    with (
+        target() as ledger,
+        target(of_audit) as audit,
+        serving(
+            tmp_path, {"ledger": ledger}, {"audit": audit}, disk / "store.db", options, queue=queue
+        ) as router,
+    ):
+        for number in range(400):
+            kind = "queued" if number % 40 == 0 else "fine"
+            assert router.post(f"{kind} {random.randbytes(200_000).hex()}") == "000"
+        kept = states(disk / "store.db")
+        assert sum(name.startswith("queued") for name in kept) == 10
+        assert free(disk) > 20 * MIB
+
+
+def test_lines_that_could_not_be_written_leave_their_place(tmp_path: Path) -> None:
+    """After more than the bound was lost to a folder that can't be made, the next are taken."""
+    (tmp_path / "archive").write_text("in the way")
+    archive = Archive(Shelf(tmp_path / "archive", 256 * MIB, 60.0), lambda *_: None)
+    archive.start()
+    content = bytes(1_000_000)
+    for number in range(2 * ARCHIVE_BOUND // len(content)):
+        archive.put("info", "event", {}, b"{}\n", content)
+        wait_until(partial(_has_lost, archive, number + 1))
+    assert archive.why == "io"
+    (tmp_path / "archive").unlink()
+    archive.put("info", "event", {"number": 1})
+    archive.close(PATIENCE)
+    assert len(archived(tmp_path / "archive")) == 1
+
+
+def _has_lost(archive: Archive, lines: int) -> bool:
+    return archive.lost == lines
 
 
 def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:

@@ -22,6 +22,20 @@ def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops
     ops.complaints.clear()  # the browser tells of each try
 
 
+def test_it_says_so_when_its_stream_is_silent_for_long(ops: Visitor) -> None:
+    """A connection can be cut without an end. After 40 s without even a beat the page says that it
+    is not live, and asks for another stream until there is one."""
+    ops.page.clock.install()  # the page's time; the router's goes on as it does
+    ops.go("")
+    expect(ops.page.locator(".live.on")).to_be_visible()
+    ops.page.route("**/api/v1/stream**", lambda route: route.abort())
+    ops.page.clock.fast_forward(41_000)
+    expect(ops.page.locator(".live.off")).to_be_visible()
+    ops.page.unroute("**/api/v1/stream**")
+    expect(ops.page.locator(".live.on")).to_be_visible()
+    ops.complaints.clear()  # the browser tells of each try
+
+
 def test_what_is_no_answer_of_a_routers_is_asked_for_again(router: Troubled, ops: Visitor) -> None:
     """Also JSON that has nothing of what is to be shown; and it says so meanwhile."""
     ops.go("")

@@ -137,6 +137,24 @@ def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
         router.targets["audit"].code = always("700")
 
 
+def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
+    """The second click comes while the first one's request is on its way, and sends none."""
+    router.dead(f"clicked-{ops.language}")
+    ops.go("#/dead?target=audit&match=a.gs.*")
+    expect(ops.letters.first).to_be_visible()
+    count = ops.letters.count()
+    ops.button("all.discard").click()
+    held: list[Route] = []
+    ops.page.route("**/api/v1/deliveries/discard", lambda route: held.append(route))
+    ops.button("do.discard", n=count).dblclick()
+    ops.sees("would.discard", n=count)  # a round trip to the page: all that was sent is held
+    for each in held:
+        # The router never gets it: other tests count what is discarded.
+        each.fulfill(json={"changed": count, "left": 0, "more": False})
+    ops.sees("did.discard", n=count)
+    assert len(held) == 1
+
+
 def test_a_discard_is_taken_back(router: Troubled, ops: Visitor) -> None:
     """All that a filter shows is discarded, and restored by what is offered there."""
     router.dead(f"discarded-{ops.language}")

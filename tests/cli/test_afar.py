@@ -16,6 +16,8 @@ from tests.support.command import answering, http_answer
 from tests.support.console import Console, console, token_of
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import Database
+from tests.support.receivers import SECRET, Right
+from tests.support.receivers import serving as serving_receiver
 from tests.support.rows import option
 from tests.support.serving import always, serving, target
 from tests.support.sockets import free_port
@@ -72,6 +74,7 @@ def plain(text: str) -> str:
         ("trace l.x.* --limit 3 --since 1h --target ledger --failed", "store"),
         ("trace fine-1 past-1 --body", "store"),
         ("trace no-such", "store"),
+        ("archive list", "store"),
         ("explain l.x.past.1", "config"),
         ("explain nowhere --all", "config"),
     ],
@@ -260,6 +263,7 @@ def test_a_filter_that_can_not_be_meant_is_a_wrong_command_line(scene: Scene) ->
         "deliveries list --store x",
         "deliveries replay --match * --as me",
         "trace x --archive y",
+        "archive list --archive y",
         "explain x --config y",
         "resend x --to http://127.0.0.1:1/ --store y",
     ],
@@ -272,6 +276,19 @@ def test_what_is_on_this_machine_is_no_matter_from_afar(
     assert "can't be given with --url" in refused(2, *command.split(), "--url", url)
     monkeypatch.setenv("EBAAS_ROUTER_URL", url)
     assert "can't be given with EBAAS_ROUTER_URL" in refused(2, *command.split())
+
+
+@pytest.mark.parametrize("command", ["export", "replay --target ledger --since 1h"])
+def test_an_archive_of_this_machine_is_named_where_a_variable_names_a_router(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a router has is not exported nor replayed from afar, and another archive is not taken
+    for its own unseen."""
+    monkeypatch.setenv("EBAAS_ROUTER_URL", f"http://127.0.0.1:{free_port()}")
+    said = refused(2, "archive", *command.split(), "--store", str(tmp_path / "store.db"))
+    assert "EBAAS_ROUTER_URL names a router" in said
+    folder = keep(tmp_path / "archive", told("one"))
+    assert ran("archive", "export", "--archive", folder).code == 0
 
 
 def test_a_token_without_a_router_is_told() -> None:
@@ -337,6 +354,24 @@ def test_one_event_is_copied_to_a_url(scene: Scene) -> None:
         (got,) = mine.got[before:]
         assert got.event == "past-3"
         assert got.webhook_id == f"copy_{told.json['event_id']}"
+
+
+def test_a_copy_is_signed_as_a_target_wants_it(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a store and by a router alike, the secret from a variable or a file of this machine; else
+    the receiver's 401 leads to the option."""
+    monkeypatch.setenv("LEDGER_SECRET", SECRET)
+    (tmp_path / "secret").write_text(SECRET)
+    by_file = ("--sign", "${file:secret}", "--secrets-dir", str(tmp_path))
+    with serving_receiver(Right) as url:
+        for options in (scene.store, scene.afar):
+            asked = ("resend", "past-3", "--to", url, *options)
+            for signed in (("--sign", "${LEDGER_SECRET}"), by_file):
+                assert ran(*asked, *signed).code == 0
+            refused = ran(*asked)
+            assert refused.code == 1
+            assert refused.err == "ebaas-router: 401: to sign it, --sign SECRET\n"
 
 
 def test_a_copy_that_is_not_acknowledged_is_told(scene: Scene) -> None:

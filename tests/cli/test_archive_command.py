@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from router.archive.trace.again import resend
-from router.archive.trace.events import events
+from router.archive.reading import Damage
+from router.archive.segments import Shelf
 from router.archive.trace.question import Question
+from router.archive.trace.story import events, resend
 from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
-from tests.support.archived import ACKNOWLEDGED, REFUSED, keep, line, told
+from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
-from tests.support.serving import serving, target
+from tests.support.rows import query
+from tests.support.serving import always, serving, target
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.somebody import as_somebody, reachable
 from tests.support.waiting import wait_until
@@ -37,6 +41,13 @@ def replay(folder: Path, shop: Shop, *arguments: str | Path) -> Ran:
 
 
 # What there is.
+
+
+def test_alone_it_lists(tmp_path: Path) -> None:
+    """As `list` does."""
+    keep(tmp_path, told("one", ago=7200))
+    alone = ran("archive", "--archive", tmp_path)
+    assert (alone.code, alone.out) == (0, archive(tmp_path, "list").out)
 
 
 def test_list_says_what_there_is(tmp_path: Path) -> None:
@@ -109,15 +120,43 @@ def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
 
 
 def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
-    """It is named, and counts as cut."""
+    """The segment is named and counted, and the exit code is 1."""
     keep(tmp_path, told("one"))
     bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
     bad.mkdir()
     listed = archive(tmp_path, "list", "--format", "json")
-    assert (listed.json["requests"], listed.json["cut"]) == (1, 1)
+    assert (listed.code, listed.json["requests"], listed.json["cut"]) == (1, 1, 1)
     exported = archive(tmp_path, "export")
-    assert (exported.code, len(exported.lines)) == (0, 1)
+    assert (exported.code, len(exported.lines)) == (1, 1)
     assert f"{bad.name} can't be read: is a directory" in exported.err
+
+
+def test_damage_is_told_with_a_count(tmp_path: Path, shop: Shop) -> None:
+    """A segment that is cut, one that is empty, and lines that are not the router's: every reader
+    names the segments, counts both, and ends with 1 after the rest is done."""
+    folder = tmp_path / "archive"
+    keep(folder, *[told(f"event-{n}", ago=300 - n / 10) for n in range(2000)])
+    Shelf(folder, 1 << 30, 30 * 86400.0).tidy()
+    (segment,) = folder.iterdir()
+    segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
+    empty = folder / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
+    empty.touch()
+    good = told("good")
+    keep(folder, good, b"noise" + good, good[:60] + b"\n")
+    said = "the archive is damaged: 2 segments and 2 lines could not be read"
+    exported = archive(folder, "export")
+    assert exported.code == 1
+    assert json.loads(exported.lines[-1])["changes"] == ["good"]
+    done = replay(folder, shop, "--yes")
+    assert (done.code, len(shop.states())) == (1, len(exported.lines))
+    for found in (exported, done):
+        assert said in found.err
+        assert f"{segment.name} is damaged: only " in found.err
+        assert f"{empty.name} is damaged: only 0 bytes" in found.err
+    shown = replay(folder, shop, "--dry-run", "--format", "json")
+    assert (shown.code, shown.json["damaged_segments"], shown.json["damaged_lines"]) == (1, 2, 2)
+    listed = archive(folder, "list")
+    assert (listed.code, "2 segments could not be read" in listed.err) == (1, True)
 
 
 def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
@@ -200,7 +239,7 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
 
 
 def letter_of(folder: Path) -> Letter:
-    (found,) = (resend(each) for each in events(folder, Question(), print, print))
+    (found,) = (resend(each) for each in events(folder, Question(), print, print, Damage()))
     assert found is not None
     return found.letter
 
@@ -209,6 +248,14 @@ def test_a_replay_is_no_part_of_the_trace_of_then(tmp_path: Path) -> None:
     """No `traceparent` goes with it, whatever the line says."""
     keep(tmp_path, told("one", trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
     assert (letter_of(tmp_path).traceparent, letter_of(tmp_path).tracestate) == ("", "")
+
+
+def test_a_replay_counts_on_from_where_the_event_had_come(tmp_path: Path) -> None:
+    """Else a replay to a router that sends events back would call every target once more for each
+    of the lines that the loop has left."""
+    keep(tmp_path / "one", told("one", hops=2))
+    keep(tmp_path / "two", told("two"))
+    assert [letter_of(tmp_path / name).hops for name in ("one", "two")] == [2, 0]
 
 
 def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:
@@ -220,11 +267,12 @@ def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Sho
         told("two", request_id="r\r\nx-evil: 1"),
         told("three", payload="{}"),
         told("four", payload="\ud800"),
+        told("five", hops=2**70),
     )
     done = replay(tmp_path / "archive", shop)
     assert done.code == 0, done.err
     assert done.lines[-1] == "1 delivery replayed"
-    assert "3 lines that the router can't have written, left out" in done.lines
+    assert "4 lines that the router can't have written, left out" in done.lines
     assert "1 event without a body, left out" in done.lines
     assert shop.states() == {"good ledger": "queued "}
 
@@ -235,7 +283,7 @@ def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
     preview = replay(tmp_path / "archive", shop, "--dry-run")
     assert preview.lines[-2:] == [
         "11 deliveries would be replayed",
-        "at most: what EBaaS or the queue is at stays as it is",
+        "at most: deliveries that EBaaS or the queue is still retrying are left alone",
     ]
     unasked = replay(tmp_path / "archive", shop)
     assert (unasked.code, "needs --yes" in unasked.err) == (2, True)
@@ -244,21 +292,30 @@ def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
 
 
 def test_what_is_still_in_hand_is_left_alone(tmp_path: Path, shop: Shop) -> None:
-    """EBaaS's retry, or the queue, is at it; what is over is queued again."""
+    """A delivery that EBaaS or the queue still retries. Every other delivery of the target is
+    queued again, whatever the event still waits for elsewhere."""
+    ledger = DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged")
+    shop.add("theirs", ledger, DeliveryRow("audit", State.AWAITING), stage=Stage.OPEN)
+    shop.add("new", DeliveryRow("audit", State.AWAITING), stage=Stage.OPEN)
     shop.add("open", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN)
     shop.add("queued", DeliveryRow("ledger", State.QUEUED, retries=3), stage=Stage.CLOSED)
     shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
     shop.add("dead", dead())
     shop.add("elsewhere", DeliveryRow("audit", State.QUEUED), stage=Stage.CLOSED)
-    ids = ("open", "queued", "done", "dead", "elsewhere")
+    ids = ("open", "queued", "done", "dead", "elsewhere", "theirs", "new")
     keep(tmp_path / "archive", *[told(event_id, ago=60 - n) for n, event_id in enumerate(ids)])
     done = replay(tmp_path / "archive", shop)
-    assert done.lines[-2] == "3 deliveries replayed"
+    assert done.lines[-2:] == [
+        "5 deliveries replayed",
+        "2 left alone: still being retried, or already replayed by this command",
+    ]
     states = shop.states()
     assert states.pop("open ledger") == "awaiting "
+    assert states.pop("theirs audit") == states.pop("new audit") == "awaiting "
     assert states.pop("elsewhere audit") == "queued "
     assert states == {
-        f"{each} ledger": "queued " for each in ("queued", "done", "dead", "elsewhere")
+        f"{each} ledger": "queued "
+        for each in ("queued", "done", "dead", "elsewhere", "theirs", "new")
     }
     assert shop.query("SELECT max(retries) FROM deliveries") == [(3,)]
 
@@ -347,6 +404,50 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str)
     unknown = asked("retird", tmp_path / "no.yaml")
     assert unknown.code == (1 if command == "trace" else 0)
     assert "did you mean retired? Whether it is a target can't be told" in unknown.err
+
+
+def test_a_replay_is_what_the_targets_own_log_says(tmp_path: Path) -> None:
+    """With a real router: after a replay the target has got again exactly the events that its own
+    log says it had acknowledged, whatever other targets have done with them."""
+    names = [
+        f"{kind}-{n}" for kind in ("both", "other", "ours", "neither", "late") for n in range(4)
+    ]
+    is_up = False
+
+    def of_ledger(name: str, _: str) -> str:
+        fails = name.startswith(("ours", "neither")) or (name.startswith("late") and not is_up)
+        return "700" if fails else "000"
+
+    def of_audit(name: str, _: str) -> str:
+        return "700" if name.startswith(("other", "neither")) else "000"
+
+    both = {"retries": 20, "waits": ["1h"]}
+    with target(of_ledger) as ledger, target(of_audit) as audit, target(always("700")) as search:
+        required, optional = {"ledger": ledger, "audit": audit}, {"search": search}
+        with serving(tmp_path, required, optional, ebaas=both, queue=both) as router:
+            for name in names:
+                router.post(name)
+            is_up = True  # EBaaS retries
+            for name in names:
+                router.post(name)
+            log = {got.webhook_id for got in ledger.got if got.code == "000"}
+            wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2 * len(names))
+            ledger.got.clear()
+            until = time.time()
+            wait_until(lambda: time.time() > until + 1)  # a replay takes what was written by then
+            done = ran(
+                *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
+                *("--store", tmp_path / "store.db", "--rate", "1000/s"),
+            )
+            assert done.code == 0, done.err
+            wait_until(lambda: len(ledger.got) >= len(log))
+            wait_until(lambda: not [each for each in queued(tmp_path) if each[1] == "ledger"])
+        assert Counter(got.webhook_id for got in ledger.got) == Counter(log)
+        assert len(log) >= 12
+
+
+def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
+    return query(folder / "store.db", "SELECT seq, target FROM deliveries WHERE state = 'queued'")
 
 
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:

@@ -269,3 +269,87 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert finished.code == 1
     assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
     assert str(tmp_path) not in finished.out + finished.err
+
+
+def test_a_tests_file_that_names_no_target_is_warned_about(tmp_path: Path) -> None:
+    """At its place, and with what was probably meant: the case can't hold. In every format."""
+    wrong = CASES.replace("[ledger]", "[ledgr]")
+    result = check(tmp_path, GOOD, cases=wrong)
+    assert result.code == 0
+    assert result.lines[1] == (
+        "warning: routes.test.yaml:4:16: cases[0].required: routes.yaml has no target 'ledgr', did "
+        "you mean 'ledger'?"
+    )
+    assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
+    machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
+    assert [each["path"] for each in machine["warnings"]] == ["cases[0].required"]
+    github = check(tmp_path, GOOD, "--format", "github", cases=wrong).out
+    assert "::warning file=routes.test.yaml,line=4,col=16::" in github
+    assert check(tmp_path, GOOD, "--strict", cases=CASES).code == 0
+
+
+def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:
+    """What teams have below routes.d is not seen where the common file alone is checked."""
+    assert check(tmp_path, GOOD).err == ""
+    (tmp_path / "routes.d").mkdir()
+    result = check(tmp_path, GOOD)
+    assert result.code == 0
+    hint = "routes.d is not checked; `check .` checks it with routes.yaml"
+    assert result.err == f"ebaas-router: {hint}\n"
+    assert ran("check", ".").err == ""
+
+
+#: Each place where a secret may be, and a form that is checked there.
+SECRETS = """\
+version: 1
+ebaas: {token: "${EBAAS_TOKEN}"}
+targets:
+  ledger:
+    url: ${LEDGER_URL}
+    secret: ["${file:new}", "whsec_${OLD}"]
+    headers: {authorization: "Bearer ${file:token}"}
+    tls: {ca: "${file:ca.pem}", cert: "${file:cert.pem}", key: "${file:key.pem}"}
+  audit: {url: "http://${AUDIT_HOST}/hook/${AUDIT_PATH}"}
+routes:
+  - {name: all, match: "*", required: [ledger], optional: [audit]}
+"""
+
+
+def test_without_secrets_a_placeholder_passes_each_check(tmp_path: Path) -> None:
+    """Of lengths and forms too, and without a warning; so `test` and `diff` can run as well. What
+    was not there has no hash."""
+    assert check(tmp_path, SECRETS).code == 1
+    result = check(tmp_path, SECRETS, "--without-secrets", "--strict", cases=CASES)
+    assert (result.code, result.err) == (0, "")
+    assert result.lines[0] == "routes.yaml is good: 1 route, 2 targets; without its secrets"
+    machine = check(tmp_path, SECRETS, "--without-secrets", "--format", "json", cases=CASES)
+    assert machine.json["hash"] is None
+    assert ran("test", "--config", "routes.yaml", "--without-secrets").code == 0
+    assert ran("diff", "routes.yaml", "routes.yaml", "--without-secrets").code == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "said"),
+    [
+        ("Bearer ${file:token}", "Bearer ${file:token", "a ${ that no } closes"),
+        ("whsec_${OLD}", "whsec_?${OLD}", "what follows whsec_ is not base64"),
+        ("http://${AUDIT_HOST}/", "http://${AUDIT_HOST} /", "a URL has only ASCII"),
+        ("version: 1", "version: ${VERSION}", "the variable 'VERSION' is not set"),
+    ],
+)
+def test_without_secrets_every_other_fault_is_found(
+    tmp_path: Path, place: str, wrong: str, said: str
+) -> None:
+    """A placeholder stands for a secret that is not there, and excuses nothing else."""
+    result = check(tmp_path, SECRETS.replace(place, wrong), "--without-secrets")
+    assert result.code == 1
+    (line,) = result.lines
+    assert said in line
+
+
+def test_a_secret_that_is_there_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with --without-secrets."""
+    monkeypatch.setenv("EBAAS_TOKEN", CANARY)
+    result = check(tmp_path, SECRETS, "--without-secrets", "--strict")
+    assert (result.code, CANARY in result.out) == (1, False)
+    assert "ebaas.token: is shorter than 16 characters" in result.out

@@ -22,7 +22,7 @@ from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
 from router.model.secret import Secret
-from router.telemetry.log.console import printable
+from router.telemetry.log.lines import printable
 from tests.support.command import ROOT, Finished, command, environment, one_line, run
 from tests.support.inprocess import quick, read
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from router.config import effective, loading
 from router.config.document import write
-from router.config.loading import Caller, Config
+from router.config.edits import edits_of
+from router.config.loading import Config
+from router.config.schema import Shape, shape_of
 from router.contract.schedule import parse_duration
 from router.model.event import Event
-from router.model.secret import Secret
-from router.net.client_tls import Tls
 from router.routing.table import Route
-from router.routing.target import BreakerPolicy, Rate, Target
+from tests.support.certificates import issued
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
@@ -190,40 +190,96 @@ def test_a_path_that_the_file_spells_out_is_shown(
     assert "url: https://ledger.example.com/ebaas/callback\n" in shown(tmp_path, text)
 
 
-def test_nothing_of_a_configuration_is_forgotten() -> None:
-    """Every field of the types is shown, or is known not to be what a file says."""
-    more = (
-        "ebaas: {token: abcdefghijklmnop, allow_from: 10.0.0.0/8, silent_after: 6h}\n"
-        "egress: [public, 127.0.0.1]\n"
-    )
-    said = effective.effective_of(loaded(SMALL + more))
-    unsaid = {"table", "hash", "warnings", "files", "terms"}
-    assert {each.name for each in fields(Config)} - said.keys() == unsaid
-    assert {each.name for each in fields(Caller)} - said["ebaas"].keys() == {"schedule"}
-    tls = Tls("a", "b", Secret("c"), "d", verify=False)
-    target = Target(
-        "name",
-        "url",
-        headers=(("x", Secret("y")),),
-        secret=(Secret("z"),),
-        breaker=BreakerPolicy(),
-        rate=Rate(1.0, 1),
-        paused=True,
-        owner="somebody",
-        tls=tls,
-    )
-    kept = {"name", "public_url", "egress"}
-    assert {each.name for each in fields(Target)} - effective.target(target).keys() == kept
-    assert effective.plain(effective.tls(tls)) == {
-        "ca": "***",
-        "cert": "***",
-        "key": "***",
-        "server_name": "d",
-        "insecure_skip_verify": True,
-    }
-    route = Route("name", {"event_key": ("*",)}, ("x",), ("y",))
-    place = {"name", "line", "file"}
-    assert {each.name for each in fields(Route)} - effective.route(route).keys() == place
+#: Every key of routes.yaml but `defaults`, each with another value than by default.
+EVERY = """\
+version: 1
+unmatched: accept
+ebaas:
+  reply_within: 7s
+  retries: 19
+  waits: [2s]
+  grace: 61s
+  http_status: ok
+  token: abcdefghijklmnop
+  token_header: x-token
+  allow_from: 10.0.0.0/8
+  silent_after: 6h
+queue: {retries: 5, waits: [3s]}
+egress: [public, 127.0.0.1]
+targets:
+  ledger:
+    url: https://ledger.example.com/callback
+    timeout: 3s
+    acknowledge: status
+    max_in_flight: 62
+    breaker: {failures: 51%, of_at_least: 21, within: 31s, pause: 11s, refusals: count}
+    headers: {x-tenant: "7"}
+    secret: whsec_b2xkIHNlY3JldA==
+    rate: {per_second: 3, burst: 4}
+    paused: true
+    owner: somebody
+    tls:
+      ca: ${CA}
+      cert: ${CERT}
+      key: ${KEY}
+      server_name: other.example.com
+      insecure_skip_verify: true
+  audit: {url: http://127.0.0.1:9003/callback}
+routes:
+  - name: all
+    match: {event_source: a, event_topic: b, event_type: c, event_status: d, event_key: a.b.c.d}
+    required: [audit]
+    optional: [ledger]
+"""
+
+
+def declared(shape: Shape, path: str = "") -> Iterator[str]:
+    """The keys of routes.yaml as the schema declares them."""
+    for each in filter(None, (shape.item, shape.rest)):
+        yield from declared(each, path)
+    for name, each in shape.keys.items():
+        below = [*declared(each, f"{path}{name}.")]
+        yield from below or [f"{path}{name}"]
+
+
+def written(value: Any, path: str = "") -> Iterator[str]:
+    """The keys of a file, the names of its targets and headers left out."""
+    if isinstance(value, list):
+        for each in value:
+            yield from written(each, path)
+    elif isinstance(value, dict) and path == "targets.":
+        for each in value.values():
+            for name, setting in each.items():
+                yield from [*written(setting, f"{path}{name}.")] or [f"{path}{name}"]
+    elif isinstance(value, dict) and path != "targets.headers.":
+        for name, each in value.items():
+            below = [*written(each, f"{path}{name}.")]
+            yield from below or [f"{path}{name}"]
+
+
+def test_every_key_is_shown_where_keys_are_shown(tmp_path: Path) -> None:
+    """A key that is declared is taken into the configuration, printed by `config` and named by
+    `diff`. A new one fails here until it has a line in the file above, and then until it is."""
+    # `defaults` are shown in what they are for, by the same keys.
+    every_key = declared(shape_of("routes"))
+    keys = {key for key in every_key if not key.startswith("defaults.")}
+    assert keys - {*written(yaml.safe_load(EVERY))} == set()
+    pair = issued(tmp_path)
+    files = {"CA": tmp_path / "cert.ca", "CERT": pair.cert, "KEY": pair.key}
+    variables = {name: file.read_text() for name, file in files.items()}
+    every = loading.parse(EVERY.encode(), "routes.yaml", variables, None)
+    said = {*written(effective.effective_of(every))}
+    assert keys - said == set()
+    edits = edits_of(loaded(SMALL), every)
+    rooms = {"settings": "", "target": "targets.", "route": "routes."}
+    named = {f"{rooms[edit.kind]}{detail.name}" for edit in edits for detail in edit.details}
+    assert [
+        key
+        for key in keys - {"version", "routes.name"}  # by these two files are compared at all
+        if not any(key.startswith(each) or each.startswith(f"{key}.") for each in named)
+    ] == []
+    tls = effective.effective_of(every)["targets"]["ledger"]["tls"]
+    assert [tls[name] for name in ("ca", "cert", "key")] == ["***"] * 3
 
 
 def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:

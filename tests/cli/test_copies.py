@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.cli.trying.copies import copy_of
+from router.cli.trying.listen import copy_of
 from router.transport.engine import lines_of
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.routes.traffic import MAX_EVENT_LINE, Traffic
+from router.cli.routes.inputs import MAX_EVENT_LINE, Traffic
 from router.config import comparison
 from router.config.comparison import Comparison
 from router.config.loading import parse
@@ -563,7 +563,7 @@ def test_skipped_lines_are_noted(diff: Diff) -> None:
 
 def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different events take no more memory than some, and each is counted."""
-    monkeypatch.setattr("router.cli.routes.traffic._MAX_HELD", 200)
+    monkeypatch.setattr("router.cli.routes.inputs._MAX_HELD", 200)
     monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
     monkeypatch.setattr(comparison, "MAX_KEYS", 200)
     monkeypatch.setattr("router.routing.table._REMEMBERED", 200)

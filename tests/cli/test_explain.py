@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.routing.nearest import nearest_routes
-from router.routing.table import Route, RouteTable
+from router.routing.table import Route, RouteTable, nearest_routes
 from router.routing.target import Target
 from tests.support.archived import keep
 from tests.support.house import SAMPLE, event

@@ -20,6 +20,8 @@ from tests.support.command import (
     running,
 )
 from tests.support.inprocess import ran
+from tests.support.receivers import SECRET, Right
+from tests.support.receivers import serving as serving_receiver
 from tests.support.serving import Serving, serving, target
 from tests.support.sockets import free_port
 
@@ -72,6 +74,30 @@ def test_a_copy_of_each_event_comes_and_is_marked(tmp_path: Path) -> None:
     assert got["headers"]["webhook-id"] == f"copy_{event['event_id']}"
     assert got["headers"]["x-ebaas-copy"] == "listen"
     assert got["body"] == event["body"]
+
+
+def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
+    """By `--sign`, as `send` does; one that is not trusted leads to the option, once."""
+    wrong = "whsec_b2xkIHNlY3JldA=="
+    with router(tmp_path) as (started, asking), serving_receiver(Right) as url:
+        for secret, code in ((SECRET, "000"), (wrong, "401")):
+            signing = ("--forward-to", url, "--sign", secret, "--limit", "2", "--format", "json")
+            with running("listen", *asking, *signing) as listening:
+                wait_until_it_listens(listening)
+                for number in range(2):
+                    assert started.post(f"{secret[-4:]}-{number}") == "000"
+                assert listening.wait() == 0
+            lines = map(json.loads, listening.stdout)
+            assert [line["code"] for line in lines if line["kind"] == "copy"] == [code] * 2
+            hints = [line for line in listening.stderr if "is --sign the secret" in line]
+            assert len(hints) == (code == "401")
+
+
+def test_a_secret_signs_copies_alone(tmp_path: Path) -> None:
+    """Where none are made it is an error."""
+    refused = run("listen", "--no-forward", "--sign", SECRET)
+    assert refused.returncode == 2
+    assert "--sign needs --forward-to" in one_line(refused.stderr)
 
 
 def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
     assert said == "ebaas-router: nobody has paused ledger"
 
 
+def test_alone_it_lists_the_pauses(shop: Shop, table: Path) -> None:
+    """Those in force; what would make one needs its target."""
+    assert run(shop, table, "pause").lines == ["no pauses"]
+    saying = ("--until", "10m", "--because", "a move")
+    (made,) = run(shop, table, "pause", "ledger", *saying).lines
+    (listed,) = run(shop, table, "pause").lines
+    assert listed.partition("(")[0] == made.partition("(")[0]
+    assert run(shop, table, "pause", "--format", "json").json["because"] == "a move"
+    said = complaint(run(shop, table, "pause", "--until", "10m"), 2)
+    assert "which target is to be paused?" in said
+
+
 def test_an_event_is_shown_with_the_pause_of_its_target(shop: Shop, table: Path) -> None:
     """And with no other's."""
     shop.add("one")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from router.cli.trying.probe.checks import checks
-from router.cli.trying.probe.client import Effort
+from router.cli.trying.probe.client import Effort, Samples
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+from tests.support.receivers import FAULTS, GOOD, SECRET, NeverEnds, Right, serving, tells
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
@@ -64,7 +64,30 @@ def test_the_receivers_that_are_shipped_pass() -> None:
     with receiver() as shipped:
         result = ran("probe", shipped.url, *QUICK)
     assert result.code == 0
-    assert result.lines[-1] == "21 checks: 16 good, 0 breach, 5 skipped"
+    assert result.lines[-1] == "21 checks: 16 good, 0 breach, 0 warning, 5 skipped"
+
+
+def test_a_breach_that_the_router_tolerates_ends_nothing() -> None:
+    """It is one, and every other check is made all the same."""
+    with serving(tells({**GOOD, "msg": 1})) as url:
+        found = probe(url)
+    assert (found.pop("code"), breaches(found)) == (1, ["answers"])
+    assert [name for name, line in found.items() if line["grade"] == "skipped"] == ["tls"]
+
+
+def test_what_the_router_does_not_ask_for_is_a_warning() -> None:
+    """A receiver that keeps a connection which a request would end: told, with how to mend it, and
+    exit code 0."""
+    with serving(NeverEnds) as url:
+        machine = probe(url, "--only", "closing")
+        people = ran("probe", url, "--secret", SECRET, *QUICK, "--only", "closing")
+    assert (machine["code"], people.code) == (0, 0)
+    assert machine["closing"]["grade"] == "warning"
+    assert machine["closing"]["reason"] is None
+    assert "connection: close" in machine["closing"]["mend"]
+    assert people.lines[0].startswith("warning closing ")
+    assert [line.split()[0] for line in people.lines[1:3]] == ["the", "to"]
+    assert people.lines[-1] == "1 check: 0 good, 0 breach, 1 warning, 0 skipped"
 
 
 def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
@@ -82,7 +105,7 @@ def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
         "          路由服务       视为 `code`：事件会再次到来，14.1 小时内重试 20 次",
         '          如何修正       处理结果落盘后返回 {"code": "000", "msg": "成功"}；code 是字符串',
         "跳过    其余 18 项  answers 不符，其余检查无从得出结论",
-        "21 项检查：1 通过，1 不符，19 跳过",
+        "21 项检查：1 通过，1 不符，0 警告，19 跳过",
     ]
     told = [
         [{**json.loads(line), "seconds": 0} for line in each.lines] for each in (machine, english)
@@ -252,5 +275,5 @@ def test_the_page_has_every_check() -> None:
     """In their order, each with what it sends and what is right."""
     page = (ROOT / "docs/probe.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == [
-        check.name for check in checks(Effort())
+        check.name for check in checks(Effort(), Samples("a.b.c.d"))
     ]

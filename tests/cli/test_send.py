@@ -154,6 +154,45 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         assert quick("send", verifying.url, "--sign", "${LEDGER_SECRET}").returncode == 0
 
 
+def test_a_header_s_variables_are_replaced(
+    target: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those of every other option: a token need not be in the command line."""
+    monkeypatch.setenv("TOKEN", "hush-1")
+    (tmp_path / "token").write_text("hush-2\n")
+    headers = ("authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$")
+    given = [word for header in headers for word in ("--header", header)]
+    got = sent(target, *given, "--secrets-dir", str(tmp_path))["headers"]
+    assert got["authorization"] == "Bearer hush-1"
+    assert (got["x-token"], got["x-price"]) == ("hush-2", "5$")
+
+
+def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused by the header's name."""
+    monkeypatch.setenv("TOKEN", "hush\r\nx: y")
+    finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
+    assert finished.returncode == 2
+    said = one_line(finished.stderr)
+    assert said == "ebaas-router: --header: x-token has a control character in its value"
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ((), "--sign SECRET; for a token, --header 'authorization: Bearer ${NAME}'"),
+        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the secret by which"),
+        (("--header", "authorization: Bearer x"), "is the token of --header the one"),
+    ],
+)
+def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: str) -> None:
+    """By what was not given, or by what was and is not right."""
+    for status, code in (("401 Unauthorized", "7"), ("200 OK", "401")):
+        with answering(http_answer(f'{{"code":"{code}"}}', status)) as url:
+            finished = quick("send", url, *options)
+        assert finished.returncode == 1
+        assert hint in one_line(finished.stderr)
+
+
 def test_without_a_url_it_goes_to_the_router_of_the_variables(
     target: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +234,7 @@ def test_the_code_decides() -> None:
         (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
         (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
         (http_answer('["000"]'), "not_json", "no JSON object"),
-        (http_answer("[" * 60000), "not_json", "nested too deeply"),
+        (http_answer("[" * 60000), "not_json", "nested more than 8 deep"),
         (http_answer('{"code":0}'), "code", "no code that is a string"),
         (http_answer('{"code":500}'), "code", "no code that is a string"),
         (http_answer('{"code":""}'), "code", "no code that is a string"),
@@ -312,6 +351,7 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
         (("--header", "a: b\r\nc: d"), "--header: 'a' is not a header"),
         (("--header", "Host: b"), "--header: host can't be set"),
         (("--sign", "whsec_!"), "--sign: what follows whsec_ is not base64"),
+        (("--header", "a: ${NO_SUCH}"), "--header: the variable 'NO_SUCH' is not set"),
         (("--sign", "${NO_SUCH}"), "--sign: the variable 'NO_SUCH' is not set"),
         (("--timeout", "10"), "--timeout: '10' is not a duration"),
         (("--waits", "1s,,2s"), "--waits: '' is not a duration"),

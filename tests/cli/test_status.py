@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -107,6 +108,30 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}
     assert (without.returncode, without.stdout) == (1, b"")
     assert without.stderr.decode() == f"ebaas-router: {url} wants a token: see --token-file\n"
+
+
+def test_events_without_a_route_and_refused_callbacks_are_not_well(tmp_path: Path) -> None:
+    """A real router that answers 500 to one key, and refuses other callbacks: both counts, and exit
+    code 1; once its routes have the key, that trouble is over at once."""
+    url, options = ops()
+    with target() as good:
+        started = serving(tmp_path, {"one": good}, options=options, match="elsewhere.*")
+        with started as router:
+            assert [router.post("one"), router.post("another")] == ["500", "500"]
+            assert router.ask("POST", "/callback", b"{}")[1] == "400"
+            before = status("--url", url)
+            config = tmp_path / "routes.yaml"
+            config.write_text(config.read_text().replace("elsewhere.*", "*"))
+            router.process.send_signal(signal.SIGHUP)
+            router.wait_for(lambda: router.lines("reload"))
+            after = status("--url", url)
+    told = " ".join(before.stdout.decode().split())
+    assert before.returncode == 1
+    assert "callbacks: 2 events matched no route since" in told
+    assert "callbacks: 1 callback refused with 400 since" in told
+    told = " ".join(after.stdout.decode().split())
+    assert "no route" not in told
+    assert "callbacks: 1 callback refused with 400 since" in told
 
 
 def test_its_help_names_the_variables_that_it_reads() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from router.cli.trying.probe.words import PROBE_WORDS
-from router.cli.trying.received import RECEIVE_WORDS
+from router.cli.trying.receive import RECEIVE_WORDS
 from router.cli.wording import Table, Wording, add_language, read_language
 from router.contract.signing import Signer
 from router.model.event import Reason
@@ -80,8 +80,8 @@ def test_every_text_is_said(command: str) -> None:
     said = without_table(source)
     keys = {key for key in table if not key.startswith(_FAMILIES)}
     whole = {key for key in keys if re.search(f"""["']{re.escape(key)}["']""", said)}
-    # A check that is made of its name says how to mend what it finds, too.
-    assert keys - whole <= {f"{key}.mend" for key in whole}
+    # What is found by its name has by it what that does, and how to mend it, too.
+    assert keys - whole <= {f"{key}.{more}" for key in whole for more in ("then", "mend")}
 
 
 def without_table(source: str) -> str:

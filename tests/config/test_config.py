@@ -1,8 +1,7 @@
 """routes.yaml is read strictly: every fault is found, placed and explained, and nothing else.
 
 Each file in `testdata/routes` has one fault, after which it is named, and beside it the text that
-a terminal shows for it. After a change that is meant, `UPDATE_GOLDEN=1 pytest` of this file
-writes these texts anew; read the difference.
+a terminal shows for it. After a change that is meant, `make golden` writes these texts anew.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ from router.contract.schedule import PLATFORM, Schedule
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import Event
 from router.model.secret import Secret
-from router.net.client_tls import Tls
 from router.net.egress import Egress
+from router.net.tls import Tls
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.certificates import dateless
@@ -51,6 +50,7 @@ from tests.support.effort import LONG, examples
 from tests.support.engines import pem
 from tests.support.folders import FAULTS as FOLDERS
 from tests.support.folders import written
+from tests.support.golden import check_golden
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config/routes.yaml"
@@ -145,11 +145,7 @@ def verdict(path: Path, secrets: Path | None) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_fault(path: Path, secrets: Path) -> None:
     """A file with one fault gives the golden text: what is wrong, where, and what was meant."""
-    golden = path.with_suffix(".txt")
-    said = verdict(path, secrets)
-    if "UPDATE_GOLDEN" in os.environ:
-        golden.write_text(said, encoding="utf-8")
-    assert said == golden.read_text(encoding="utf-8")
+    check_golden(path.with_suffix(".txt"), verdict(path, secrets))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

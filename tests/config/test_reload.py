@@ -397,6 +397,87 @@ async def test_what_a_fault_keeps_from_being_taken_is_not_in_force(tmp_path: Pat
     assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
 
 
+async def test_a_refused_configuration_is_complained_of_every_five_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file stays wrong, it is complained of in the same words, not sooner, and counted
+    once. After it is right there are no complaints."""
+    file = tmp_path / "routes.yaml"
+    file.write_text(table("one"))
+    source, stream, metrics, now = Source(file, {}, None), io.StringIO(), Metrics(), [1000.0]
+    look = source.look()
+    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
+    monkeypatch.setattr(reloading, "SETTLE", 0.005)
+    log, looks = Log(stream, "json"), 0
+
+    async def looked() -> None:
+        nonlocal looks
+        looks += 1
+
+    reload = Reload(
+        (source, look), standing, lambda _: [], looked, log, metrics, clock=lambda: now[0]
+    )
+    running = asyncio.create_task(reload.run())
+
+    async def told_at(moment: float) -> list[list[str]]:
+        """What has been complained of by then, after two whole looks."""
+        now[0], enough = moment, looks + 3
+        await until(lambda: looks >= enough)
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+        return [line["problems"] for line in lines if line.get("result") == "refused"]
+
+    file.write_text("version: 1\nroutes: 7\n")
+    await until(lambda: not standing.successful)
+    first = await told_at(1000.0 + 299.0)
+    assert len(first) == 1
+    for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
+        assert await told_at(moment) == first * count
+    assert metrics.reloads["refused"] == 1
+    file.write_text(table("two"))
+    await until(lambda: standing.successful)
+    assert await told_at(9000.0) == first * 3
+    running.cancel()
+
+
+def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """The token, its header and the networks are swapped as a whole. After a refused edit the ones
+    from before still count."""
+    old, new = "the-first-token-there-is", "the-second-token-there-is"
+    router = serving()
+    reloads = {"taken": 0, "refused": 0}
+
+    def edited(result: str, **ebaas: Any) -> None:
+        (tmp_path / "routes.yaml").write_text(table("one", ebaas=ebaas))
+        router.hang_up()
+        reloads[result] += 1
+        router.line("reload", result, reloads[result])
+
+    def codes(*headers: dict[str, str]) -> list[str]:
+        """What a callback is told with each of these headers: 500 for one that is let in, since
+        nobody is at the target."""
+        told = (
+            httpx.post(router.url, content=event(event_key="one"), headers=each, **PLAIN)
+            for each in headers
+        )
+        return [each.json()["code"] for each in told]
+
+    bearers = [{"authorization": f"Bearer {token}"} for token in (old, new)]
+    asked = ({}, *bearers, {"x-ebaas-token": new})
+    edited("taken", token=old)
+    assert codes(*asked) == ["401", "500", "401", "401"]
+    edited("refused", token=new, token_header="no header")
+    assert codes(*asked) == ["401", "500", "401", "401"]
+    edited("taken", token=new)
+    assert codes(*asked) == ["401", "401", "500", "401"]
+    edited("taken", token=new, token_header="x-ebaas-token")
+    assert codes(*asked) == ["401", "401", "401", "500"]
+    edited("taken", token=new, allow_from="192.0.2.0/24")
+    assert codes(*asked) == ["403"] * 4
+    edited("taken")
+    assert codes(*asked) == ["500"] * 4
+
+
 async def test_metric_and_status_name_the_file_and_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

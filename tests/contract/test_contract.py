@@ -185,6 +185,28 @@ async def test_a_hostile_body_is_a_400_of_the_contract(
     assert len(seen) == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "msg"),
+    [
+        (b"[" * 31 + b"]" * 31, None),
+        (b"[" * 32 + b"]" * 32, "请求体嵌套不应超过32层"),
+        (b"[" * 400 + b"]" * 400, "请求体嵌套不应超过32层"),
+        (b"[%b]" % b",".join([b"{}"] * 25_000), "请求体中的数组和对象不应超过25000个"),
+        (b"[%b]" % b",".join([b"1"] * 200_000), "请求体中的值不应超过200000个"),
+    ],
+)
+async def test_a_body_of_too_much_work_is_a_400_that_names_the_bound(
+    accepted: tuple[House, list[Any]], changes: bytes, msg: str | None
+) -> None:
+    """However short it is: the bound is one of depth, of lists and objects, and of values."""
+    router, _ = accepted
+    reply = await router.post(event(changes=...)[:-1] + b',"changes":' + changes + b"}")
+    if msg is None:
+        assert reply.json()["code"] == "000"
+    else:
+        assert (reply.status_code, reply.json()["msg"]) == (400, msg)
+
+
 FAITHFUL = {
     "blanks and newlines": json.dumps(json.loads(SAMPLE), indent=4).encode() + b"\n",
     "escaped slashes": SAMPLE.replace(b"id1", b"a\\/b"),
@@ -536,8 +558,8 @@ OPERATOR = {
         ({"tenant": 7}, "参数tenant类型错误，应为字符串"),
         ({"tenant": "t", "event_status": "9"}, "参数event_status的值不在允许的范围内"),
         ({"tenant": "t", "event_type": "x"}, "参数event_type格式错误"),
-        ({"tenant": "t", "changes": ["123456789"]}, "参数changes[0]长度不符合要求"),
-        ({"tenant": "t", "changes": []}, "参数changes长度不符合要求"),
+        ({"tenant": "t", "changes": ["123456789"]}, "参数changes[0]长度不符合要求，应不超过8"),
+        ({"tenant": "t", "changes": []}, "参数changes长度不符合要求，应不小于1"),
         ({"event_status": "9"}, "参数event_status的值不在允许的范围内"),
         ({"event_source": ""}, "参数event_source不能为空"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft201909Validator, Draft202012Validator
 
 from router.contract.schema import Schema, shipped_schema
-from router.contract.schema.fault import SchemaFault
+from router.contract.schema.quick import SchemaFault
 from router.model.errors import StartFailed
 from tests.support.command import ROOT
 from tests.support.effort import examples

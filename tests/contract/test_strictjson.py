@@ -12,17 +12,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.contract import strictjson
 from router.contract.strictjson import (
-    MAX_NESTING,
+    ANSWER,
+    CALLBACK,
+    REQUEST,
+    ROUTER,
+    Bounds,
+    TooMuch,
     Unreadable,
     is_all_of,
-    parse_json,
     parse_strictly,
 )
 from tests.support.effort import LONG
 
 #: Texts on which both readings have to agree: more with LONG=1, which `make test-long` sets.
 MANY = 5_000 if LONG else 100
+
+#: More than any text here has, but for those that are about bounds.
+WIDE = Bounds(600, 1_000_000, 1_000_000)
+
+
+def parse_json(text: bytes) -> Any:
+    return strictjson.parse_json(text, WIDE)
+
 
 _values = st.recursive(
     st.none()
@@ -64,8 +77,8 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
         (b'{"\\udfff":1}', "a lone surrogate in a string"),
         (b'"\xed\xa0\x80"', "not UTF-8 at byte 1"),
         (b"\xff", "not UTF-8 at byte 0"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 600 deep"),
+        (b'{"a":' * 100_000, "nested more than 600 deep"),
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
@@ -74,23 +87,108 @@ def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
         parse_json(text)
 
 
+EVERY = pytest.mark.parametrize("bounds", [CALLBACK, ANSWER, REQUEST])
+
+
+def refused(text: bytes, bounds: Bounds) -> str:
+    with pytest.raises(TooMuch) as caught:
+        strictjson.parse_json(text, bounds)
+    return str(caught.value)
+
+
+@EVERY
 @pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"[":', b"}")])
-def test_depth_has_one_bound_whatever_the_version_of_python(opens: bytes, closes: bytes) -> None:
-    """It is of what is open at a time, and no bracket within a string counts."""
-    deep = opens * MAX_NESTING + b"1" + closes * MAX_NESTING
+def test_depth_has_one_bound_whatever_the_version_of_python(
+    bounds: Bounds, opens: bytes, closes: bytes
+) -> None:
+    """It is of what is open at a time, no bracket within a string counts, and it is named."""
+    deep = opens * bounds.depth + b"1" + closes * bounds.depth
     within = deep[len(opens) : -len(closes)]
-    parse_json(deep)
-    parse_json(b'[%b,%b,"%b"]' % (within, within, b"[" * MAX_NESTING))
-    for text in (b"[%b]" % deep, b"[%b" % deep):
-        with pytest.raises(Unreadable, match=r"^nested too deeply$"):
-            parse_json(text)
+    strictjson.parse_json(deep, bounds)
+    strictjson.parse_json(b'[%b,%b,"%b"]' % (within, within, b"[" * 500), bounds)
+    for text in (b"[%b]" % deep, b"[%b" % deep, b"[[[],%b],%b" % (within, b"[" * 50_000)):
+        assert refused(text, bounds) == f"nested more than {bounds.depth} deep"
 
 
-def test_looking_for_depth_takes_no_longer_than_the_text() -> None:
-    """Nothing of a string without an end, or of quotes alone, is gone through again and again."""
-    for text in (b"[" * 501 + b'"' + b'\\"' * 500_000, b"[" * 501 + b'"' * 1_000_000):
-        with pytest.raises(Unreadable):
-            parse_json(text)
+@EVERY
+def test_lists_and_objects_have_one_bound(bounds: Bounds) -> None:
+    """The list around them is one of them, what is in strings is none."""
+    for one in (b"[]", b"{}", b'{"[":"}"}'):
+        strictjson.parse_json(b"[%b]" % b",".join([one] * (bounds.lists - 1)), bounds)
+        text = b"[%b]" % b",".join([one] * bounds.lists)
+        assert refused(text, bounds) == f"more than {bounds.lists:,} lists and objects"
+
+
+@EVERY
+def test_values_have_one_bound(bounds: Bounds) -> None:
+    """Of every kind, and the list around them is one of them; commas in strings are none."""
+    for one in (b"1", b'"a"', b"1e2", b"null", b'",["'):
+        strictjson.parse_json(b"[%b]" % b",".join([one] * (bounds.values - 1)), bounds)
+        text = b"[%b]" % b",".join([one] * bounds.values)
+        assert refused(text, bounds) == f"more than {bounds.values:,} values"
+
+
+def test_a_mib_of_ids_is_within_bounds() -> None:
+    """Whatever a callback of the largest size has in ids, or in objects with a UUID each."""
+    many = json.dumps({"changes": ["12345678"] * 100_000}, separators=(",", ":"))
+    objects = json.dumps({"changes": [{"id": "0" * 36}] * 22_000})
+    for text in (many, objects, json.dumps(["id"] * 170_000)):
+        strictjson.parse_json(text.encode(), CALLBACK)
+
+
+def test_a_request_may_have_the_largest_callback_in_it() -> None:
+    """So whatever is accepted can be asked about."""
+    assert REQUEST.depth > CALLBACK.depth
+    assert min(REQUEST.lists - CALLBACK.lists, REQUEST.values - CALLBACK.values) >= 10
+    assert all(most > least for most, least in zip(ROUTER[1:], REQUEST[1:], strict=True))
+
+
+def _within(value: Any, bounds: Bounds) -> bool:
+    """By counting what was read."""
+    depth, level, lists, values = 0, [value], 0, 0
+    while level:
+        inner = [each for each in level if isinstance(each, list | dict)]
+        values += len(level) + sum(not each for each in inner)  # an empty one is counted as two
+        lists += len(inner)
+        depth += bool(inner)
+        level = [x for each in inner for x in (each.values() if isinstance(each, dict) else each)]
+    return depth <= bounds.depth and lists <= bounds.lists and values <= bounds.values
+
+
+_hard_texts = st.text('[]{},:"\\a', max_size=4)
+_hard_values = st.recursive(
+    st.just(1) | _hard_texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_hard_texts, inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=MANY, deadline=None)
+@given(_hard_values, st.builds(Bounds, st.integers(1, 5), st.integers(5, 10), st.integers(10, 20)))
+def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> None:
+    """Whatever is in strings: a text is refused if it has more than it may have, and else read."""
+    for how in ({"separators": (",", ":")}, {"indent": 1}):
+        text = json.dumps(value, **how).encode()
+        try:
+            assert strictjson.parse_json(text, bounds) == value
+        except TooMuch:
+            assert not _within(value, bounds)
+        else:
+            assert _within(value, bounds)
+
+
+def test_most_texts_pass_the_scan_by_counts_alone() -> None:
+    """Nothing is taken apart of an event with few brackets, or of a long one with few commas."""
+    sizes: list[int] = []
+
+    class Text(bytes):
+        def translate(self, *_: Any) -> bytes:
+            sizes.append(len(self))
+            raise AssertionError
+
+    for body in (b'{"changes":["a,b"]}', b'{"changes":["%b"]}' % (b"x" * 1_000_000)):
+        strictjson.check_bounds(Text(body), CALLBACK)
+    assert sizes == []
 
 
 def _blank_or_not(*inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -158,7 +256,7 @@ def test_the_quick_reading_is_the_strict_one(text: bytes) -> None:
     assert _read(parse_json, text) == _read(parse_strictly, text)
 
 
-@pytest.mark.parametrize("depth", [2, 250, 254, 255, MAX_NESTING])
+@pytest.mark.parametrize("depth", [2, 250, 254, 255, 500])
 def test_deep_ones_are_read_alike(depth: int) -> None:
     """What is too deep for the quick reading is left to the strict one."""
     for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):

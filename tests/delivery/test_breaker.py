@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.delivery.target.breaker import SLICES, Breaker, BreakerState
+from router.delivery.target.gate import SLICES, Breaker, BreakerState
 from router.routing.target import BreakerPolicy
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.delivery.decision import Deadlines, Decision
+from router.delivery.forwarder import Deadlines, Decision
 from router.model.event import Attempt, Reason
 from router.transport.engine import Answer, Failure, TargetExchange
 

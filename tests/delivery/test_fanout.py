@@ -216,7 +216,8 @@ def each_its_own(**targets: Any) -> dict[str, Any]:
 
 async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
     """With its places and its line full of hung attempts, a target is `saturated` for itself
-    alone, and holds no more connections than its places."""
+    alone, and holds no more connections than its places. Whoever comes before it could have
+    answered is refused."""
     async with hostile("says_nothing") as hung, hostile("answers") as good:
         table = each_its_own(
             hung={"url": hung.url, "timeout": "3s", "max_in_flight": 4}, good={"url": good.url}
@@ -227,15 +228,17 @@ async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
             honest = [await router.post(event(event_key="good.1")) for _ in range(50)]
             assert all(not task.done() for task in stuck[:4])
             replies = await asyncio.gather(*stuck)
-            await router.line("event", 70)
+            codes = Counter(reply.json()["code"] for reply in replies)
+            await router.line("event", 50 + codes["500"])
             reasons = Counter(
                 line["targets"]["hung"]["reason"]
                 for line in router.lines
                 if line["happening"] == "event" and "hung" in line["targets"]
             )
     assert {reply.json()["code"] for reply in honest} == {"000"}
-    assert {reply.json()["code"] for reply in replies} == {"500"}
-    assert reasons == {"timeout": 4, "saturated": 16}
+    assert codes.keys() <= {"500", "503"}
+    assert reasons == {"timeout": 4, "saturated": codes["500"] - 4}
+    assert reasons["saturated"] >= 4
     assert hung.connections == 4
 
 

@@ -30,6 +30,7 @@ def status(number: int) -> Attempt:
         (status(404), False),
         (status(410), False),
         (Attempt(Reason.CODE, True, 0.1, 200), False),
+        (Attempt(Reason.LOOPING, True, 0.1, 508), False),
         *((Attempt(reason, False, 0.1), None) for reason in sorted(OWN_DOING)),
     ],
 )

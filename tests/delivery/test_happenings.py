@@ -17,9 +17,16 @@ from typing import Any, cast
 import pytest
 
 from router.contract.schema import Schema
-from router.delivery.happenings.kinds import GATHERED, LAST_CHANCE, QUIET_FOR, TARGET_FAILING
-from router.delivery.happenings.noticed import STORE_TOLD_AFTER, Happenings
-from router.delivery.happenings.own_events import MAX_TOLD, MAX_UNTOLD
+from router.delivery.happenings import (
+    GATHERED,
+    LAST_CHANCE,
+    MAX_TOLD,
+    MAX_UNTOLD,
+    QUIET_FOR,
+    STORE_TOLD_AFTER,
+    TARGET_FAILING,
+    Happenings,
+)
 from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target

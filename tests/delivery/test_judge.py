@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.contract.words import MAX_CODE, MAX_MSG
+from router.contract.replies import MAX_CODE, MAX_MSG
 from router.delivery.target.judge import is_usual, judge, read_contract
 from router.model.event import Reason
 from router.model.secret import Secret
@@ -31,6 +31,8 @@ YES = b'{"code":"000","msg":"\xe6\x88\x90\xe5\x8a\x9f"}'
         (500, YES, Reason.STATUS),
         (304, b"", Reason.STATUS),
         (404, b"", Reason.STATUS),
+        (508, YES, Reason.LOOPING),
+        (200, b'{"code":"508"}', Reason.CODE),
         (301, YES, Reason.REDIRECT),
         (302, YES, Reason.REDIRECT),
         (307, YES, Reason.REDIRECT),
@@ -58,6 +60,26 @@ def test_an_answer_has_one_reason(status: int, body: bytes, reason: Reason) -> N
     assert attempt.reason is reason
     assert attempt.delivered
     assert (attempt.status, attempt.seconds) == (status, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        ("[" * 7 + "]" * 7, None),
+        ("[" * 8 + "]" * 8, "nested more than 8 deep"),
+        ("[" * 400 + "]" * 400, "nested more than 8 deep"),
+        ("[" + ",".join(["[]"] * 1_000) + "]", "more than 1,000 lists and objects"),
+        ("[" + ",".join(["1"] * 5_000) + "]", "more than 5,000 values"),
+        ('"' + "[" * 60_000 + '"', None),
+    ],
+)
+def test_an_answer_of_too_much_work_is_not_read(data: str, detail: str | None) -> None:
+    """It does not acknowledge, whatever its code is, and the bound is named."""
+    attempt = judge(Answer(200, f'{{"code":"000","data":{data}}}'.encode()), CODE, 0.0, 0.0)
+    if detail is None:
+        assert attempt.reason is Reason.ACKNOWLEDGED
+    else:
+        assert (attempt.reason, attempt.detail) == (Reason.NOT_JSON, detail)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,7 @@ def _bodies(draw: st.DrawFn) -> bytes:
 def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(body: bytes) -> None:
     """The short way never says more than the long one."""
     if is_usual(body):
-        assert read_contract(body, CODE) == (Reason.ACKNOWLEDGED, "")
+        assert read_contract(body, CODE).reason is Reason.ACKNOWLEDGED
 
 
 @pytest.mark.parametrize(

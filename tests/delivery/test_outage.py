@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.delivery.outage import Outage
+from router.delivery.pausing import Outage
 
 
 def outage() -> Outage:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.delivery.target.rate import Bucket, Pace
+from router.delivery.target.gate import Bucket, Pace
 from router.routing.target import Rate
 from tests.model.loop import VirtualLoop
 

@@ -12,7 +12,8 @@ import pytest
 
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import Letter, Reason
-from router.routing.target import Target
+from router.routing.target import BreakerPolicy, Target
+from router.store.pauses import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
@@ -84,6 +85,34 @@ async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
             assert (attempt.reason, attempt.delivered) == (Reason.SATURATED, False)
             first.cancel()
     assert len(served.requests) <= 1
+
+
+async def test_a_target_that_is_paused_gets_nothing_that_waits_in_its_line(engine: Engine) -> None:
+    """Whoever waited for a place is not begun, and the place is free again."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            first, second = send(sender, one), send(sender, one)
+            await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            sender.hold([Pause("one", 0.0, 1e9, "a move", "somebody")], 0.0)
+            first.cancel()
+            attempt = await second
+            assert (attempt.reason, attempt.delivered) == (Reason.PAUSED, False)
+            await until(lambda: places(sender, metrics) == (0, 0))
+    assert len(served.requests) == 1
+
+
+async def test_a_breaker_that_opens_leaves_no_place_taken(engine: Engine) -> None:
+    """Whoever waits in line while the attempt before opens the breaker is not begun, and each place
+    is free for the probe."""
+    async with hostile("code_500") as served:
+        policy = BreakerPolicy(1.0, of_at_least=1, pause=60.0, refusals="count")
+        one = Target("one", served.url, max_in_flight=1, breaker=policy)
+        async with sending(engine, one) as (sender, metrics):
+            ended = await asyncio.gather(*(send(sender, one) for _ in range(2)))
+            assert [attempt.reason for attempt in ended] == [Reason.CODE, Reason.BREAKER_OPEN]
+            assert places(sender, metrics) == (0, 0)
+    assert len(served.requests) == 1
 
 
 class Stub:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from router.delivery.target.waiting import Places
+from router.delivery.target.lane import Places
 
 pytestmark = pytest.mark.anyio
 

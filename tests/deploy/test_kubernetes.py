@@ -17,7 +17,7 @@ import yaml
 
 from router import __version__
 from router.config.settings import Settings
-from router.ops.tokens import OpsTokens
+from router.ops.guard import OpsTokens
 from router.store.url import Database
 from tests.support.command import ROOT
 from tests.support.inprocess import ran

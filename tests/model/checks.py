@@ -33,6 +33,7 @@ def violations(world: World) -> Found:
         broken += group.new_names()
         broken += group.false_alarms()
         broken += group.early_deaths()
+        broken += group.unsaid()
         causes = sorted(group.causes) or ["none"]
         for target, count in group.duplicates().items():
             duplicates["/".join(causes)] += count
@@ -149,7 +150,9 @@ class _Group:
 
     def false_alarms(self) -> list[str]:
         """What was acknowledged in the end leaves no dead letter, or one that says so."""
-        if self.causes - {"crash", "expired", "late"} or not all(s.answered for s in self.sources):
+        if self.causes - {"crash", "expired", "late", "store"} or {"crash", "store"} <= self.causes:
+            return []
+        if not all(source.answered for source in self.sources):
             return []
         # A clock that jumps ahead ends records before their time.
         if self.world.weather.steps:
@@ -163,6 +166,23 @@ class _Group:
             f"{target} has a dead letter of {self.body!r}, which it has acknowledged"
             for (target,) in found
             if target in self._always_required()
+        ]
+
+    def unsaid(self) -> list[str]:
+        """No delivery is a dead letter whose own acknowledgement has reached a router that lived
+        on."""
+        if "crash" in self.causes:
+            return []
+        query = (
+            "SELECT event_id, target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
+            "AND state = 'dead' AND acknowledged_later_at IS NULL"
+        )
+        dead = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
+        said = {(sent.event_id, sent.target) for sent in self.sent if sent.acknowledged}
+        return [
+            f"{target} has acknowledged {of}, a dead letter"
+            for of, target in dead
+            if (of, target) in said
         ]
 
     def early_deaths(self) -> list[str]:

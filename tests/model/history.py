@@ -78,7 +78,9 @@ async def _history(world: World) -> None:
         world.loop.call_later(at, _step, world, step)
     for at in given.changes:
         world.loop.call_later(at, _change, world)
-    starts = sorted(world.random.uniform(0.0, given.span) for _ in range(given.events))
+    starts = given.starts or sorted(
+        world.random.uniform(0.0, given.span) for _ in range(given.events)
+    )
     callers = []
     for number, start in enumerate(starts):
         body = b"body %d" % world.random.randrange(given.bodies)
@@ -179,7 +181,9 @@ def _notice(world: World, request: Request) -> None:
 
 def _unread(world: World, request: Request) -> None:
     """A reply that nobody reads; there is no excuse for a `000` once the router knows that."""
-    known = request.gone_at is not None and world.loop.time() - request.gone_at > STORE_TIME
+    # It is too late for the one whose decision was under way, or was made by the hang-up itself.
+    at = request.gone_at
+    known = at is not None and not 0.0 < world.loop.time() - at <= STORE_TIME
     if not request.reply.cancelled() and request.reply.result() and not known:
         world.note("reply_lost", request.source)
 

@@ -31,6 +31,8 @@ class Mutant:
     leave_out: Callable[[Patch], None]
     #: A history that catches it.
     seed: int
+    #: The scene that the history is of, where it is no random one.
+    scene: str = ""
 
 
 async def _nothing(*_: Any, **__: Any) -> Any:
@@ -267,6 +269,34 @@ def nothing_is_own_doing(patch: Patch) -> None:
         patch.setattr(module, "OWN_DOING", frozenset())
 
 
+def hang_up_in_the_optional_window_not_noticed(patch: Patch) -> None:
+    real: Any = Forwarder._settle
+
+    async def settle(self: Forwarder, *given: Any) -> None:
+        await real(self, *given[:-1], asyncio.get_running_loop().create_future())
+
+    patch.setattr(Forwarder, "_settle", settle)
+
+
+def acknowledged_under_a_lease_alone(patch: Patch) -> None:
+    async def recorded(self: Queue, retry: queue.Retry) -> bool:
+        return await self._store.finish(retry.due, retry.row, self._store.now(), 10.0)
+
+    patch.setattr(Queue, "_recorded", recorded)
+
+
+def blind_answers_supersede_nothing(patch: Patch) -> None:
+    patch.setattr(Memory, "_owe_stand_in", lambda *_: None)
+
+
+def unwritten_acknowledgements_dropped(patch: Patch) -> None:
+    patch.setattr(Memory, "_owe", lambda *_: None)
+
+
+def refused_acknowledgements_dropped(patch: Patch) -> None:
+    patch.setattr(Memory, "_owe_rows", lambda *_: None)
+
+
 ALL = [
     Mutant("1: bodies are not told apart", bodies_not_told_apart, 4),
     Mutant("2: a 000 goes out before its optional deliveries are queued", optionals_not_queued, 3),
@@ -297,4 +327,31 @@ ALL = [
     Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
     Mutant("queue: it never gives up", queue_never_gives_up, 4),
     Mutant("queue: what is not sent costs a retry", nothing_is_own_doing, 7),
+    Mutant(
+        "3: a hang-up in the optional targets' 50 ms is not noticed",
+        hang_up_in_the_optional_window_not_noticed,
+        19,
+        "optional_window",
+    ),
+    Mutant(
+        "13: what a refused close has achieved is dropped",
+        refused_acknowledgements_dropped,
+        0,
+        "two_nodes",
+    ),
+    Mutant(
+        "9: the queue's acknowledgement is written under its lease alone",
+        acknowledged_under_a_lease_alone,
+        18,
+        "lost_lease",
+    ),
+    Mutant(
+        "13: a 000 given blindly supersedes nothing", blind_answers_supersede_nothing, 1, "outage"
+    ),
+    Mutant(
+        "13: what the store did not take is dropped",
+        unwritten_acknowledgements_dropped,
+        0,
+        "late_outage",
+    ),
 ]

@@ -19,7 +19,7 @@ from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
-from router.ops.tokens import secrets_in
+from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, prepare
 from router.telemetry.log import Log
 from tests.support.house import routes
@@ -94,6 +94,7 @@ def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> No
     closed = folder / "closed"
     closed.mkdir()
     path = file(closed, 0o644)
+    read_cases(str(path))  # whose modules somebody may not be able to load
     closed.chmod(0)
     with as_somebody():
         (problem,) = read_cases(str(path)).problems
@@ -158,10 +159,12 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
     settings = Settings(store=None, archive=closed / "deep" / "archive")
 
     async def warned() -> list[str]:
-        return App(settings, loaded, Log(io.StringIO())).warnings(loaded)
+        app = App(settings, loaded, Log(io.StringIO()))  # reads files of the checkout
+        with as_somebody():
+            return app.warnings(loaded)
 
+    said = asyncio.run(warned())
     with as_somebody():
-        said = asyncio.run(warned())
         who = f"this process is {os.geteuid()}:{os.getegid()}"
     why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
     assert f"the archive {settings.archive} can't be written: {why}" in said

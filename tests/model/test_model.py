@@ -13,10 +13,14 @@ import pytest
 from router.model.build import COMPILED
 from tests.model.history import play
 from tests.model.mutants import ALL, Mutant
+from tests.model.weather import SCENES
 from tests.support.effort import LONG
 
 #: How many histories are played, about 110 in a second; 400 with LONG=1: `make test-long`.
 HISTORIES = int(os.environ.get("HISTORIES", "400" if LONG else "100"))
+
+#: How many of each scene.
+SEEDS = HISTORIES // 10
 
 #: How many are tried for a mutant whose own history does not catch it any more.
 SEARCH = 2000
@@ -33,14 +37,23 @@ def test_no_history_breaks_a_promise(part: int) -> None:
     assert broken == {}
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_no_scene_breaks_a_promise(scene: str) -> None:
+    """Where several things have to meet that a random history hardly ever brings together."""
+    seeds = {*range(SEEDS), *(mutant.seed for mutant in ALL if mutant.scene == scene)}
+    broken = {seed: play(seed, SCENES[scene]).violations for seed in seeds}
+    assert {seed: found for seed, found in broken.items() if found} == {}
+
+
 @pytest.mark.skipif(not LONG, reason="it tries the tests: make test-long")
 @pytest.mark.skipif(COMPILED, reason="nothing can be left out of what is compiled")
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.leave_out.__name__ for mutant in ALL])
 def test_a_rule_left_out_breaks_a_promise(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rule is there because some history needs it."""
     mutant.leave_out(monkeypatch)
-    if not play(mutant.seed).violations:
-        caught = next((seed for seed in range(SEARCH) if play(seed).violations), None)
+    scene = SCENES.get(mutant.scene)
+    if not play(mutant.seed, scene).violations:
+        caught = next((seed for seed in range(SEARCH) if play(seed, scene).violations), None)
         assert caught is not None, f"{mutant.rule}: nothing is broken by it"
 
 

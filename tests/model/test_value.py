@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.model.event import FIELDS, Attempt, Event, Letter, Reason
-from router.model.value import Value
+from router.model.event import FIELDS, Attempt, Event, Letter, Reason, Value
 from router.transport.engine import Answer, Failure
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Weather:
     changes: tuple[float, ...]
     #: An attempt is not even begun, by the router's own doing.
     shut: float = 0.0
+    #: When the store can't be reached.
+    away: tuple[float, float] = (0.0, 0.0)
+    #: When each event comes; at random, where there are none.
+    starts: tuple[float, ...] = ()
+    #: A process stands still while an attempt is in flight, until any lease is over.
+    stalls: float = 0.0
 
 
 def weather(seed: int) -> Weather:
@@ -224,3 +231,38 @@ def _quiet(given: Weather) -> Weather:
         steps=(),
         changes=(),
     )
+
+
+# Scenes: what a random history hardly ever comes to. Each is played from seeds, as a history is.
+
+
+def _calm(**given: Any) -> Weather:
+    """Nothing but what is given befalls it."""
+    troubles = (
+        *("fails", "slow", "lies", "hangs_up", "unnoticed", "request_lost", "reply_lost"),
+        *("forgets", "store_fails", "store_slow", "late_by", "optional"),
+    )
+    base = {"events": 1, "bodies": 50, "span": 10.0, "required": 2, "processes": 1}
+    rest = {"dead": False, "pace": 0.5, "patience": 1.0}
+    never = {"crashes": frozenset(), "steps": (), "changes": ()}
+    return Weather(**{**dict.fromkeys(troubles, 0), **base, **rest, **never, **given})
+
+
+SCENES: dict[str, Weather] = {
+    # Retries that get their 000 while the store fails, of events that were recorded before.
+    "outage": _calm(events=3, fails=0.4, store_fails=0.35),
+    # Late acknowledgements, and those of a close, that the store does not take.
+    "late_outage": _calm(events=3, fails=0.5, store_fails=0.3, pace=4.0),
+    # Two nodes go on with one record, and one of them is late to close it.
+    "two_nodes": _calm(
+        events=2, bodies=1, starts=(0.0, 2.0), processes=2, fails=0.6, pace=3.0, away=(0.9, 1.4)
+    ),
+    # Callers hang up while the optional target has its 50 ms.
+    "optional_window": _calm(
+        events=4, required=1, optional=1, pace=0.15, hangs_up=0.7, patience=0.3
+    ),
+    # An acknowledgement comes when another process has the lease.
+    "lost_lease": _calm(
+        events=4, span=300.0, required=1, optional=1, processes=2, fails=0.75, stalls=0.5
+    ),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from router.contract.schedule import Schedule, Terms
 from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.attempts import Tried
@@ -59,6 +59,9 @@ CALLER_TIMEOUT = 10.0
 
 #: Why an attempt is not begun by the router's own doing, while it serves.
 SHUT = sorted(OWN_DOING - {Reason.STOPPED})
+
+#: How long a process stands still: longer than any lease.
+_STALL = 50.0
 
 _LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
@@ -267,6 +270,8 @@ class Process:
             world.answers.append(Answered(source, *names))
             if outcome.recollection.blind:
                 world.blind.add((self, source.event.body))
+                if world.weather.processes > 1:
+                    world.unknowable.add(source.event.body)
         elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
             self.refused(outcome)
         elif not outcome.unrecorded and outcome.recollection.kept:
@@ -286,7 +291,9 @@ class Process:
 
     def failed(self, error: StoreFailed) -> None: ...
 
-    def back(self, seconds: float) -> None: ...
+    def back(self, seconds: float, made_good: int) -> None: ...
+
+    def left_out(self, count: int) -> None: ...
 
     def broken(self, error: Exception) -> None:
         raise error
@@ -314,6 +321,9 @@ class SimulatedSender:
     def room(self, target: Target) -> int:
         return 0 if self._shut() else 8
 
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
+
     def _shut(self) -> bool:
         """Now the router itself lets no attempt begin: a breaker, a rate, a pause, no place."""
         shut = self._world.weather.shut
@@ -334,6 +344,9 @@ class SimulatedSender:
         source = request.source if request else min(sources, key=lambda s: s.number)
         sent = Sent(source, letter.event_id, target.name, world.loop.time(), request is None)
         world.sent.append(sent)
+        if sent.by_queue and world.weather.stalls and world.happens(world.weather.stalls):
+            world.note("other_process", source)
+            await asyncio.sleep(_STALL)
         try:
             async with asyncio.timeout(target.timeout):
                 return await self._answer(sent)
@@ -459,7 +472,8 @@ class SimulatedStore:
     ) -> T:
         world = self._world
         world.boundary(self._process)
-        if world.happens(world.weather.store_fails):
+        begins, ends = world.weather.away
+        if begins <= world.loop.time() < ends or world.happens(world.weather.store_fails):
             world.note("store")
             raise StoreFailed("io")
         if world.happens(world.weather.store_slow):

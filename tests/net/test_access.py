@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.model.secret import Secret
 from router.net.access import Access, Denial, Tokens, caller_of
-from router.net.networks import Address, Networks, NotANetwork, address_of, network_of
+from router.net.egress import Address, Networks, NotANetwork, address_of, network_of
 
 TOKEN = "a-token-of-some-length"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.net.batching import Batching, batching_of
+from router.net.loops import Batching, batching_of
 from tests.support.loops import BOTH, on
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,8 @@ import pytest
 import trustme
 
 from router.model.errors import StartFailed
-from router.net import certificates
-from router.net.certificates import Pair
-from router.net.server_tls import listener_warnings, server_context
+from router.net import tls as certificates
+from router.net.tls import Pair, listener_warnings, server_context
 from tests.support.certificates import dateless, issued
 
 DAY = 24 * 3600.0

@@ -17,10 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.ops.api import ENDPOINTS
-from router.ops.api.endpoint import Endpoint
-from router.ops.api.preview import MOST_PREVIEWS, Previewed, Previews
-from router.ops.api.schema import schema_of
+from router.ops.api.application import ENDPOINTS
+from router.ops.api.endpoint import Endpoint, schema_of
+from router.ops.api.parts import MOST_PREVIEWS, Previewed, Previews
 from router.store.ops import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
@@ -146,6 +145,23 @@ def test_what_is_wrong_is_a_problem_document(
     assert (answer.status_code, said["status"]) == (status, status), said
     assert detail in said["detail"]
     assert said["type"] == "about:blank"
+
+
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        ('{"a":' + "[" * 400 + "]" * 400 + "}", "the body: nested more than 64 deep"),
+        ('{"a":[' + ",".join(["[]"] * 40_000) + "]}", "the body: more than 25,100 lists"),
+        ('{"a":[' + ",".join(["1"] * 300_000) + "]}", "the body: more than 200,100 values"),
+    ],
+)
+def test_a_body_of_too_much_work_is_refused(router: Console, event: str, detail: str) -> None:
+    """However short it is; the bound is named."""
+    content = f'{{"event":{event}}}'.encode()
+    headers = {"content-type": "application/json"}
+    answer = router.ask("POST", "/explain", "reader", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert detail in answer.json()["detail"]
 
 
 def test_a_body_that_is_too_large_is_refused(router: Console) -> None:
@@ -318,16 +334,24 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     assert act(router, "restore", wanted)["changed"] == 2
 
 
-def test_a_preview_is_its_makers_alone(router: Console) -> None:
+@pytest.mark.parametrize(
+    ("path", "who", "more", "why"),
+    [
+        # These may do it, and all that was previewed is there for them: only the maker differs.
+        ("/deliveries/replay", "ops", "", "is of another preview"),
+        ("/deliveries/replay", "only-replay", "", "is of another preview"),
+        ("/deliveries/discard", "ledger", "", "is of another preview"),
+        ("/deliveries/replay", "ledger", "x", "is of no preview"),
+    ],
+)
+def test_a_preview_is_its_makers_alone(
+    router: Console, path: str, who: str, more: str, why: str
+) -> None:
     """And of one verb."""
-    token = router.post("/deliveries/replay", {"match": ["l.*"], "dry_run": True})["token"]
-    for path, who, sent in (
-        ("/deliveries/replay", "ledger", token),
-        ("/deliveries/discard", "ops", token),
-        ("/deliveries/replay", "ops", f"{token}x"),
-    ):
-        answer = router.ask("POST", path, who, json={"token": sent})
-        assert answer.status_code == 409
+    wanted = {"match": ["l.*"], "dry_run": True}
+    token = router.post("/deliveries/replay", wanted, who="ledger")["token"]
+    answer = router.ask("POST", path, who, json={"token": f"{token}{more}"})
+    assert (answer.status_code, why in answer.text) == (409, True)
 
 
 def test_the_last_previews_are_kept() -> None:
@@ -532,11 +556,88 @@ def _timeless(answer: httpx.Response) -> str:
     return f"{answer.status_code} {json.dumps(without(answer.json()))}"
 
 
-def test_an_endpoint_that_changes_something_needs_its_word(router: Console) -> None:
-    """No POST but `explain` is open to who may only read."""
-    changing = [each for each in ENDPOINTS if each.method == "POST" and each.path != "/explain"]
-    assert len(changing) >= 3
-    assert [each.path for each in changing if "read" in each.may] == []
+EVERY_DEED = {"read", "replay", "discard", "pause", "bodies"}
+
+#: By each endpoint the deeds of which one opens it. A new endpoint has its line here.
+OPENED_BY: dict[str, set[str]] = {
+    "GET /you": EVERY_DEED,
+    "GET /openapi.json": EVERY_DEED,
+    "GET /status": {"read"},
+    "GET /minutes": {"read"},
+    "GET /targets": {"read"},
+    "GET /targets/{name}": {"read"},
+    "GET /pauses": {"read"},
+    "POST /targets/{name}/pause": {"pause"},
+    "POST /targets/{name}/resume": {"pause"},
+    "GET /routes": {"read"},
+    "POST /explain": {"read"},
+    "GET /nodes": {"read"},
+    "GET /events": {"read"},
+    "GET /events/{id}": {"read"},
+    "GET /archive": {"read"},
+    "GET /deliveries": {"read"},
+    "GET /deliveries/actions": {"read"},
+    "GET /deliveries/{id}": {"read"},
+    "POST /deliveries/replay": {"replay"},
+    "POST /deliveries/discard": {"discard"},
+    "POST /deliveries/restore": {"replay", "discard"},
+    "GET /stream": {"read"},
+}
+
+#: The parameters with which bodies of events are asked for.
+BODIES = {
+    "GET /events": "body",
+    "GET /events/{id}": "body",
+    "GET /deliveries/{id}": "body",
+    "GET /stream": "bodies",
+}
+
+
+def status_told(router: Console, endpoint: str, who: str, **params: str) -> int:
+    """The status alone, since a stream has no end. The body of a POST acts on nothing."""
+    method, path = endpoint.split()
+    url = f"{router.url}/api/v1{path.replace('{name}', 'nobody').replace('{id}', 'none')}"
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {"params": params}
+    headers = bearer(who) if who else {}
+    asked = router.http.stream(method, url, headers=headers, timeout=PATIENCE, **body)
+    with asked as answer:
+        return answer.status_code
+
+
+def test_every_endpoint_is_opened_by_its_own_deeds_alone(router: Console) -> None:
+    """A token for one deed is let in, or gets 403 before anything of the request is read. Without a
+    token the answer is 401 everywhere."""
+    assert {f"{each.method} {each.path}" for each in ENDPOINTS} == OPENED_BY.keys()
+    for endpoint, deeds in OPENED_BY.items():
+        told = {deed: status_told(router, endpoint, f"only-{deed}") for deed in EVERY_DEED}
+        assert {deed for deed, status in told.items() if status != 403} == deeds, endpoint
+        assert [told[deed] for deed in deeds if told[deed] in (401, 500)] == [], endpoint
+        assert status_told(router, endpoint, "") == 401, endpoint
+
+
+def test_bodies_of_events_need_a_word_of_their_own(router: Console) -> None:
+    """Every endpoint that can show bodies asks for it; `bodies` without `read` shows nothing."""
+    asking = {
+        f"{each.method} {each.path}": param.name
+        for each in ENDPOINTS
+        for param in each.params
+        if "bod" in param.name
+    }
+    assert asking == BODIES
+    for endpoint, name in BODIES.items():
+        for who, is_let_in in (("ops", True), ("only-read", False), ("only-bodies", False)):
+            told = status_told(router, endpoint, who, **{name: "true"})
+            assert (told != 403) == is_let_in, (endpoint, who)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status"])
+def test_the_numbers_of_all_are_for_who_may_read_all(router: Console, path: str) -> None:
+    """A team, which may read its own, does not get them; nor does a token for other deeds."""
+    told = {
+        who: router.http.get(router.url + path, headers=bearer(who), timeout=PATIENCE).status_code
+        for who in HOLDERS
+    }
+    assert {who for who, status in told.items() if status == 200} == {"ops", "reader", "only-read"}
 
 
 def test_tokens_are_taken_anew(tmp_path: Path) -> None:

@@ -24,21 +24,21 @@ from router.config.settings import Settings
 from router.contract.intake import Intake
 from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
-from router.model.event import Attempt, Reason
+from router.model.event import Attempt, Event, Reason
 from router.net.access import Denial
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
-from router.ops.guard import SAFE, refuse
+from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
 from router.ops.heartbeat import Identity, described
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
-from router.ops.tokens import OpsTokens, secrets_in
 from router.process.server import DEFAULT_LIMITS, Server
 from router.store.nodes import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
+from router.telemetry.metrics.instruments import RECENT_GAP
 from router.telemetry.minutes import Minutes
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
@@ -260,6 +260,72 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
         (reason,) = await ops.reasons()
         advice = "its file was deleted or replaced: restart the router"
         assert reason.startswith(f"store: gone ({advice}), last at ")
+
+
+async def test_events_that_match_no_route_are_counted_until_their_retries_end() -> None:
+    """They make the service degraded, with their count, the last one's key and what to do. After
+    more than an hour without one it is `ok` again, and the next one starts a new count."""
+    process = Process()
+    for _ in range(3):
+        process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
+    process.metrics.no_route("000", Event.of({"event_key": "accepted.b.c.d"}))
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith("callbacks: 3 events matched no route since 2")
+        assert "`ebaas-router explain`" in reason
+        assert reason.endswith("'a.b.c.d'")
+        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 3
+        process.metrics.unmatched_lately.last -= RECENT_GAP
+        assert await ops.reasons() == []
+        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 0
+        process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
+        (reason,) = await ops.reasons()
+        assert reason.startswith("callbacks: 1 event matched no route since 2")
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("400", "`refused`"),
+        ("401", "ebaas.token"),
+        ("403", "ebaas.allow_from"),
+        ("413", "--max-body"),
+        ("418", "`refused`"),
+    ],
+)
+async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: str) -> None:
+    """They are counted by the code of the reply, until EBaaS must have sent its next retry."""
+    process = Process()
+    process.metrics.refuse(code)
+    process.metrics.refuse(code)
+    async with serving(process) as ops:
+        (reason,) = await ops.reasons()
+        assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
+        assert advice in reason.partition("Z: ")[2]
+        assert (await ops.status())["callbacks"]["refused"][code]["count"] == 2
+        process.metrics.refused_lately[code].last -= RECENT_GAP
+        assert await ops.reasons() == []
+
+
+@pytest.mark.parametrize("code", ["404", "405"])
+async def test_what_is_no_callback_is_not_told_as_refused(code: str) -> None:
+    """A request for another path degrades nothing: strangers send them all day."""
+    process = Process()
+    process.metrics.refuse(code)
+    async with serving(process) as ops:
+        assert await ops.reasons() == []
+
+
+@pytest.mark.parametrize("code", ["401", "503"])
+async def test_a_refusal_that_is_got_past_counts_for_minutes(code: str) -> None:
+    """Overload ends soon; and after a callback was let in, the token of EBaaS is right."""
+    process = Process()
+    process.metrics.refuse(code)
+    process.metrics.event("000", 0.1)
+    async with serving(process) as ops:
+        assert len(await ops.reasons()) == 1
+        process.metrics.refused_lately[code].last -= 301
+        assert await ops.reasons() == []
 
 
 async def test_a_store_is_degraded_from_half_full_on() -> None:

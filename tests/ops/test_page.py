@@ -13,7 +13,7 @@ import pytest
 
 from router.config import loading
 from router.config.reload import Standing
-from router.model.event import Reason
+from router.model.event import Event, Reason
 from router.ops.port import page_files
 from router.ops.report import Report, report_of
 from router.ops.status import status_of
@@ -120,6 +120,8 @@ def ill() -> Report:
     metrics = Metrics()
     metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
     metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
+    metrics.no_route("500", Event.of({"event_key": "a.gs.cert.1"}))
+    metrics.refuse("401")
     metrics.of("gone").unsettled.update(dead=2, queued=1)
     report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
     report["status"]["configuration"]["successful"] = False

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from router.config.holders import Holder
-from router.ops.api import pausing
-from router.ops.api.endpoint import Asked
-from router.ops.api.rejected import Rejected
+from router.ops.api import targets as pausing
+from router.ops.api.endpoint import Asked, Rejected
 
 pytestmark = pytest.mark.anyio
 

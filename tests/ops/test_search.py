@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from router.ops.api import search as module
-from router.ops.api.rejected import Rejected
-from router.ops.api.search import SEARCHES, Search
+from router.ops.api import parts as module
+from router.ops.api.endpoint import Rejected
+from router.ops.api.parts import SEARCHES, Search
 from router.ops.searching import SearchedFor
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE

@@ -16,11 +16,10 @@ from starlette.requests import ClientDisconnect
 from router.config.holders import Holder
 from router.ops import streams as module
 from router.ops.api.application import api_routes
-from router.ops.api.endpoint import Asked
-from router.ops.api.rejected import Rejected
-from router.ops.api.stream import STREAM, stream
+from router.ops.api.endpoint import Asked, Rejected
+from router.ops.api.events import STREAM, stream
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
 

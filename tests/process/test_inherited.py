@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvloop
 
-from router.net.inherited import Inherited, take_inherited
+from router.net.listening import Inherited, take_inherited
 from router.process.server import Server
 from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from router.process.notify import Notifier
+from router.process.server import Notifier
 from tests.support.command import PATIENCE
 from tests.support.serving import Serving, serving, target
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router.model.errors import StartFailed
-from router.net.resources import Callers, memory_limit, memory_note, share_out
+from router.net.listening import Callers, memory_limit, memory_note, share_out
 from tests.support.command import PATIENCE, command, environment
 from tests.support.house import event, routes
 from tests.support.serving import target

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from router.net.certificates import Pair
 from router.net.listening import listen
-from router.net.server_tls import listener_tls
+from router.net.tls import Pair, listener_tls
+from router.process.running import Watch
 from router.process.server import Server
-from router.process.watch import Watch
 from router.telemetry.log import Log
 from tests.support.certificates import issued
 from tests.support.waiting import until

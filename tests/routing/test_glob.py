@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 from tests.support import naive
 
 #: Text in which every character means something to a pattern, or nearly so.

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model.event import FIELDS, Event
-from router.routing.glob import GlobInvalid
+from router.routing.index import GlobInvalid
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from tests.support import naive
@@ -337,6 +337,51 @@ def _work(routes: RouteTable, sought: Event) -> int:
     finally:
         sys.setprofile(before)
     return calls
+
+
+def de_bruijn(digits: int) -> str:
+    """Every number of so many digits, within as few characters as they fit into."""
+    found, seen = "0" * digits, {"0" * digits}
+    while len(seen) < 10**digits:
+        last = found[1 - digits :]
+        digit = next(d for d in "9876543210" if last + d not in seen)
+        seen.add(last + digit)
+        found += digit
+    return found
+
+
+def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
+    """Of 10,000 routes with two numbers in each pattern: a key with all of them takes long, as do
+    the routes that share the one number that a short key has; usual ones are matched at once."""
+    numbers = [f"{n * 7919 % 10_000:04}" for n in range(10_000)]
+    pairs = list(zip(numbers, numbers[1:] + numbers[:1], strict=True))
+    routes = table(*(route(f"r{one}", "A", key=f"*{one}*{two}*") for one, two in pairs))
+    hard = event(de_bruijn(4))
+    assert routes.match_at_once(hard) is None
+    ordered = [
+        f"r{one}"
+        for one, two in sorted(pairs)
+        if two in hard.event_key[hard.event_key.index(one) + 4 :]
+    ]
+    assert matching(routes, hard).split() == ordered
+    usual = event("order.0000.7919.paid")
+    plan = routes.match_at_once(usual)
+    assert plan is not None
+    assert _names(plan.routes) == "r0000"
+
+    alike = table(*(route(f"r{n}", "A", key=f"*{n % 1000:04}*{n % 9}*") for n in range(8_000)))
+    short = event("".join(f"{n:04}." for n in range(200)))
+    assert len(short.event_key) <= 1024
+    assert alike.match_at_once(short) is None
+
+
+@given(st.integers(0, 40))
+def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
+    """Where it says something, and it says something of usual events."""
+    routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
+    assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
+        event(f"a.{size}")
+    )
 
 
 def test_explain_says_which_field_stopped_a_route() -> None:

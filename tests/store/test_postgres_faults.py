@@ -22,7 +22,7 @@ import pytest
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.effort import long
-from tests.support.faults import Scene, after, during, line_of, scene
+from tests.support.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy
 from tests.support.serving import Target, serving, states, target, unsettled
@@ -144,6 +144,37 @@ def test_a_fault_costs_memory_and_nothing_else(case: Case, ground: Ground, tmp_p
             assert len(at.strong.of("fails-before")) == 1
 
 
+@pytest.mark.parametrize(
+    "fault", [crashed, pytest.param(frozen, marks=long), pytest.param(refused, marks=long)]
+)
+def test_acknowledgements_of_an_outage_are_written_after_it(
+    fault: Fault, ground: Ground, tmp_path: Path
+) -> None:
+    """Events fail and are recorded, and their retries get their `000` while the server is away.
+    Once it is back, nothing of them awaits EBaaS any more, and no dead letter is left."""
+    names, healed = [f"fails-{number}" for number in range(8)], threading.Event()
+    with (
+        target() as strong,
+        target(lambda *_: "000" if healed.is_set() else "500") as weak,
+        serving(tmp_path, both(strong, weak), store=ground.database) as router,
+    ):
+        assert at_once(router, *names) == ["500"] * 8
+        healed.set()
+        with fault(ground):
+            assert at_once(router, *names) == ["000"] * 8
+            router.wait_for(lambda: router.lines("store"))
+        wait_until(lambda: ground.database.rows("SELECT spent_up_to > 0 FROM credit") == [("t",)])
+
+        def left() -> list[str]:
+            return [states(ground.database)[name]["weak"] for name in names]
+
+        wait_until(lambda: "awaiting" not in left())
+        assert left() == ["superseded"] * 8
+        router.wait_for(lambda: router.lines("store_back"))
+        (line,) = router.lines("store_back")
+        assert line["made_good"] == 8
+
+
 def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
     """A router that finds no server says so in one line, takes no events, and is not ready; it
     tries again by itself until there is one."""
@@ -158,6 +189,18 @@ def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
             (line,) = router.lines("store_awaited")
             assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
             assert router.post("now") == "000"
+
+
+@pytest.mark.parametrize(("options", "lines"), [((), 1), (("--archive", "none"), 0)])
+def test_a_start_without_an_archive_says_so(
+    options: tuple[str, ...], lines: int, ground: Ground, tmp_path: Path
+) -> None:
+    """Unless somebody chose to have none: the default puts it beside the store's file."""
+    with target() as strong:
+        at = {"strong": strong}
+        with serving(tmp_path, at, store=ground.database, options=options) as router:
+            told = [line["problem"] for line in router.lines("config")]
+            assert len([problem for problem in told if "archive is off" in problem]) == lines
 
 
 @long

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 from router.store.postgres.keys import escaped, regex
 from tests.support.postgres import Server
 

@@ -36,6 +36,7 @@ from router.store.promises import (
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
 from tests.support.records import steps_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -233,6 +234,42 @@ async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert await works(store)
+    await store.close()
+
+
+async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
+    """From the moment on that it can be seen, and once it is spent in the file too."""
+    store = await SqliteStore.open(path, LIMITS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"late", timeout=0.05)
+        other.execute("ROLLBACK")
+    seen: list[bool] = []
+    async with asyncio.timeout(T):
+        while not seen or store._late:
+            seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+            await asyncio.sleep(0)
+    seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+    assert set(seen) == {True}
+    await store.close()
+
+
+async def test_an_overdue_write_is_not_made(path: Path) -> None:
+    """Its caller was told that it failed before the store came to it."""
+    store = await SqliteStore.open(path, LIMITS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(add(store, b"first"))
+        await asyncio.sleep(0)
+        await until(store._writer._jobs.empty)  # the thread has it, and waits for the lock
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"overdue", timeout=0.05)
+        other.execute("ROLLBACK")
+    await first
+    await add(store, b"last")
+    assert await there(store, b"first")
+    assert not await there(store, b"overdue")
     await store.close()
 
 

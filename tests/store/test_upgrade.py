@@ -33,11 +33,12 @@ from router.store.promises import State, StoreFailed, StoreLimits
 from router.store.sqlite import SqliteStore
 from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
-from router.store.sqlite.schema import FILE_VERSION
+from router.store.sqlite.schema import FILE_VERSION, MIGRATIONS
 from tests.chaos.boundaries import COMMITS
 from tests.support.command import ROOT, environment
 from tests.support.effort import LONG, long
 from tests.support.postgres import Database, Server
+from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +152,19 @@ async def test_a_file_of_the_second_version_is_as_it_was(second: Path) -> None:
     finally:
         await ops.close()
         await store.close()
+
+
+async def test_a_file_of_the_third_version_keeps_hops_from_now_on(second: Path) -> None:
+    """What is queued in it has come through no router, for all that is known."""
+    with closing(sqlite3.connect(second)) as third:
+        third.executescript(MIGRATIONS[2])
+        third.execute("UPDATE version SET version = 3")
+        third.commit()
+    store = await SqliteStore.open(second, LIMITS)
+    await store.add(record(), letter().but(hops=3), [queued("audit")], T)
+    due = await store.take("audit", 5e9, 6e9, 9, T)
+    assert [each.letter.hops for each in due] == [3, 0]
+    await store.close()
 
 
 async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
@@ -334,6 +348,26 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
             await ops.close()
             await new.close()
             old.close()
+
+
+@pytest.mark.postgresql
+async def test_a_schema_that_was_made_before_its_version_was_released(postgresql: Server) -> None:
+    """It lacks a column and has the number. It gets the column, once, and is refused until then."""
+    with postgresql.database() as database:
+        make_old(database, "early", SCHEMA_VERSION)
+        with psycopg.connect(database.dsn) as early:
+            early.execute(
+                "DROP FUNCTION early.take_due; ALTER TABLE early.letters DROP COLUMN hops"
+            )
+        address = DatabaseAddress.parse(f"{database.dsn}?schema=early")
+        with pytest.raises(StartFailed, match="old; a start of the router makes them ready"):
+            await PostgresOps.open(address, LIMITS)
+        for _ in range(2):
+            store = await PostgresStore.open(address, LIMITS)
+            await store.add(record(), letter().but(hops=3), [queued()], T)
+            (due,) = await store.take("one", 1e9, 2e9, 9, T)
+            assert due.letter.hops == 3
+            await store.close()
 
 
 @pytest.mark.postgresql

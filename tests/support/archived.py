@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.archive.reading import Scan, time_of
-from router.archive.shelf import Shelf
+from router.archive.reading import Scan
+from router.archive.segments import Shelf, time_of
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
 
@@ -34,7 +34,7 @@ def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
     """The lines of one kind, the oldest first; all of them can be read."""
     scan = Scan(folder, (), None, None, _nobody, _nobody, oldest_first=True)
     lines = [json.loads(line) for line in scan]
-    assert scan.cut == 0
+    assert not scan.damage
     return [line for line in lines if line["happening"] == happening]
 
 

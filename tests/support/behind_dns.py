@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import cycle
 
-from router.net.client_tls import USUAL
 from router.net.egress import ANYWHERE
-from router.transport import names
+from router.net.tls import USUAL
+from router.transport import addresses as names
 from router.transport.engine import Answer, Failure
 from tests.support.engines import ENGINES, LONG, Engine, opened, post
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trustme
 
-from router.net.certificates import Pair
+from router.net.tls import Pair
 
 
 def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1) -> Pair:

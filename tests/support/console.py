@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from router.config.holders import DEEDS
 from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.rows import Store
@@ -24,6 +25,8 @@ HOLDERS: dict[str, dict[str, Any]] = {
     "reader": {"may": ["read"]},
     "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
     "audit": {"may": ["read"], "owner": "team audit"},
+    # One holder for each deed.
+    **{f"only-{deed}": {"may": [deed]} for deed in DEEDS},
 }
 
 #: The targets, and who answers for each.

@@ -10,8 +10,8 @@ from typing import Any
 
 import trustme
 
-from router.net.client_tls import USUAL, Tls
 from router.net.egress import ANYWHERE, Egress
+from router.net.tls import USUAL, Tls
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came, lines_of
 from router.transport.httpx_engine import HttpxPool
 from router.transport.native import NativePool

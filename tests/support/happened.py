@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 from router.contract.schedule import PLATFORM, Terms
-from router.delivery.happenings.noticed import Happenings
-from router.delivery.happenings.own_events import MAX_UNTOLD, OwnEvents
+from router.delivery.happenings import MAX_UNTOLD, Happenings, OwnEvents
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
 from router.delivery.target.sender import Flight

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.happenings.own_events import OwnEvents
+from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce
@@ -100,8 +100,11 @@ class Scene:
     def failed(self, error: StoreFailed) -> None:
         self.troubles.append(error)
 
-    def back(self, seconds: float) -> None:
+    def back(self, seconds: float, made_good: int) -> None:
         """What ends is told by test_faults.py."""
+
+    def left_out(self, count: int) -> None:
+        """How many is told by test_memory.py."""
 
     def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
         self.used, self.gives_up = usage, gives_up

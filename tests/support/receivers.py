@@ -149,6 +149,24 @@ def _whenever(headers: dict[str, str], body: bytes) -> bool:
     return is_signed(headers, body, float(headers["webhook-timestamp"]))
 
 
+def _not_old(headers: dict[str, str], body: bytes) -> bool:
+    """It compares with one side of its clock alone."""
+    at = float(headers["webhook-timestamp"])
+    return time.time() - at < 300 and is_signed(headers, body, at)
+
+
+def crashing(field: str) -> type[Right]:
+    """One that ends the connection at an event without something in that field."""
+
+    class Crashing(Right):
+        def take(self, headers: dict[str, str], event: dict[str, Any]) -> tuple[int, Any]:
+            if event.get(field):
+                return 200, GOOD
+            raise KeyError(field)
+
+    return Crashing
+
+
 class SecondTimeRefused(Right):
     def take(self, headers: dict[str, str], event: dict[str, Any]) -> tuple[int, Any]:
         known = headers["webhook-id"] in self.server.seen
@@ -250,6 +268,7 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "code is a number": (tells({"code": 0}), "answers", "code", "string"),
     "another code": (tells({"code": "200"}), "answers", "code", "000"),
     "no body": (tells(b""), "answers", "empty", "acknowledge: status"),
+    "wrong path": (tells(GOOD, 404), "answers", "status", "path"),
     "a status": (tells(GOOD, 500), "answers", "status", "log"),
     "compresses": (
         tells(gzip.compress(b'{"code":"000"}'), 200, ("content-encoding", "gzip")),
@@ -262,6 +281,8 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "refuses the second time": (SecondTimeRefused, "twice", "status", "id that is done"),
     "wants changes": (minds(lambda e: not e["changes"]), "no-changes", "status", "empty list"),
     "wants a key": (minds(lambda e: not e["event_key"].split()), "no-key", "status", "optional"),
+    "crashes without changes": (crashing("changes"), "no-changes", "reset", "`changes` be empty"),
+    "crashes without a key": (crashing("event_key"), "no-key", "reset", "`event_key` be optional"),
     "knows all fields": (minds(lambda e: "tenant" in e), "unknown-fields", "status", "ignore"),
     "ASCII alone": (
         minds(lambda e: e["event_type"].encode("ascii") and None), "scripts", "status", "UTF-8",
@@ -275,6 +296,7 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "signature unread": (trusting(_by_time_alone), "wrong-signature", None,
         "401"),
     "time unread": (trusting(_whenever), "stale", None, "five minutes"),
+    "time ahead unread": (trusting(_not_old), "stale", None, "five minutes"),
     "one signature alone": (trusting(_whole_header), "rotated", "status", "blanks"),
     "takes a GET": (Pages, "method", None, "405"),
     "crashes at a GET": (GetCrashes, "method", None, "405"),
@@ -282,6 +304,5 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "crashes at broken JSON": (BrokenCrashes, "broken-json", None, "400"),
     "ends connections unsaid": (EndsUnsaid, "keep-alive", None, "connection: close"),
     "leaves bodies unread": (RefusesUnread, "keep-alive", "status", "whole body"),
-    "holds connections": (NeverEnds, "closing", None, "connection: close"),
     "few at once": (FewAtOnce, "at-once", "status", "max_in_flight"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router.delivery.happenings.noticed import Happenings
+from router.delivery.happenings import Happenings
 from router.delivery.observer import Observer
 from router.delivery.target.sender import Flight, Sender, addressed
 from router.model.event import Event, Letter

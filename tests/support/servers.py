@@ -1,4 +1,7 @@
-"""The ASGI servers that the router is tried under: `serve`'s own, and what others run."""
+"""The ASGI servers that the router is tried under: `serve`'s own, and what others run.
+
+Each of the others is imported where it is started: most tests need none of them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import hypercorn.asyncio
-import hypercorn.config
 import uvicorn
-from granian.constants import Interfaces
-from granian.server.embed import Server as Granian
 
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from router.process.running import Service
 from router.process.server import Server
 
@@ -93,6 +92,9 @@ def _uvicorn(app: Any, listener: socket.socket, name: str) -> Started:
 
 
 def _hypercorn(app: Any, listener: socket.socket, _: str) -> Started:
+    import hypercorn.asyncio
+    import hypercorn.config
+
     stopped = asyncio.Event()
     config = hypercorn.config.Config()
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
@@ -103,6 +105,9 @@ def _hypercorn(app: Any, listener: socket.socket, _: str) -> Started:
 
 def _granian(app: Any, listener: socket.socket, _: str) -> Started:
     """It takes no socket, so that another process might take the port in between."""
+    from granian.constants import Interfaces
+    from granian.server.embed import Server as Granian
+
     host, port = listener.getsockname()[:2]
     listener.close()
     server = Granian(app, host, port, interface=Interfaces.ASGI, log_enabled=False)

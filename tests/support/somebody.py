@@ -14,7 +14,11 @@ SOMEBODY = 65534
 
 @contextmanager
 def as_somebody() -> Iterator[None]:
-    """A test that root runs is somebody for a while; any other stays who it is."""
+    """A test that root runs is somebody for a while; any other stays who it is.
+
+    The checkout and Python itself may be below a folder that is root's alone: a test has what it
+    needs loaded before.
+    """
     root = os.geteuid() == 0
     if root:
         os.setegid(SOMEBODY)

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from router.telemetry.beside import lasting
+from router.telemetry.lag import lasting
 from router.telemetry.log import Log
 from tests.support.command import PATIENCE
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_it_goes_on_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault is told with its place, and what it has ended begins anew; it ends as it likes."""
-    monkeypatch.setattr("router.telemetry.beside.AGAIN_AFTER", 0.0)
+    monkeypatch.setattr("router.telemetry.lag.AGAIN_AFTER", 0.0)
     stream, begun = io.StringIO(), list[int]()
 
     async def work() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from router.telemetry.lag import SLOW, Watchdog
 from router.telemetry.log import Log
-from router.telemetry.log.sums import FIRST
+from router.telemetry.log.writer import FIRST
 from router.telemetry.metrics import Metrics
 from tests.support.waiting import until
 

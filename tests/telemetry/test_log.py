@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import own_words, place_of
 from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, with_payload
-from router.telemetry.log.sums import FIRST, KINDS, WINDOW
-from router.telemetry.log.writer import BOUND
+from router.telemetry.log.writer import BOUND, FIRST, KINDS, WINDOW
 from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment
 from tests.support.house import SAMPLE, routes
 from tests.support.sockets import PLAIN, free_port

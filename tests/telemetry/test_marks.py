@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.telemetry.marks import MARKS, SLACK, Alarm, Passed
+from router.telemetry.lag import MARKS, SLACK, Alarm, Passed
 
 
 def told(*levels: float) -> list[Passed | None]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from router.telemetry.log import Log
-from router.telemetry.log.tap import TAP_BODIES, TAP_LASTS, TAP_LINES, Heard, Tap
+from router.telemetry.log.writer import TAP_BODIES, TAP_LASTS, TAP_LINES, Heard, Tap
 
 
 @pytest.fixture

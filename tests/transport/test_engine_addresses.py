@@ -12,7 +12,7 @@ import pytest
 
 from router.model.event import Reason
 from router.net.egress import Egress
-from router.transport import names
+from router.transport import addresses as names
 from router.transport.engine import Answer, Failure
 from tests.support.engines import LONG, SHORT, Engine, opened, post
 from tests.support.hostile import hostile, never_accepts

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from router.model.event import Reason
-from router.net.batching import COMPANY
-from router.net.client_tls import system_trust
 from router.net.egress import Egress
+from router.net.loops import COMPANY
+from router.net.tls import system_trust
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
 from router.transport.native import NativePool, pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit

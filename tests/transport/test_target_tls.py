@@ -23,8 +23,7 @@ from cryptography.x509.oid import NameOID
 from router.config.loading import Config, Source
 from router.model.event import Reason
 from router.model.secret import Secret
-from router.net.certificates import BadCertificate
-from router.net.client_tls import USUAL, Tls
+from router.net.tls import USUAL, BadCertificate, Tls
 from router.transport.engine import Answer, Failure
 from tests.support.engines import (
     AUTHORITY,

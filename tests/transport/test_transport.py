@@ -22,9 +22,11 @@ from typing import TypeVar
 import pytest
 import trustme
 
-from router.model.event import Reason
-from router.net.client_tls import USUAL, system_trust
-from router.transport.causes import Forbidden, connect_cause, most_telling
+from router.delivery.target.sender import addressed
+from router.model.event import Letter, Reason
+from router.net.tls import USUAL, system_trust
+from router.routing.target import Target
+from router.transport.addresses import Forbidden, connect_cause, most_telling
 from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from tests.support.engines import (
     AUTHORITY,
@@ -41,6 +43,7 @@ from tests.support.engines import (
 )
 from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
 from tests.support.loops import LOOPS, on
+from tests.support.sending import EVENT, sending
 from tests.support.sockets import HOST
 from tests.support.waiting import until
 
@@ -69,6 +72,22 @@ async def test_exactly_these_bytes_are_on_the_wire(engine: Engine) -> None:
         b"\r\n"
         b"\x00\xff\r\n" % target.port
     ]
+
+
+async def test_a_trace_context_arrives_as_it_came(engine: Engine) -> None:
+    """Both of its headers reach the target, each once and unchanged: neither a client's default
+    nor a change of form takes a vendor's part of the state away."""
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7;p:1, @x=~!#$%&'()*+-./"
+    letter = addressed(Letter.of(EVENT, "request", trace, state), "id")
+    async with hostile("answers") as target:
+        one = Target("one", target.url)
+        async with sending(engine, one) as (sender, _):
+            assert (await sender.send(one, letter, LONG)).acknowledged
+    (request,) = target.requests
+    lines = request.split(b"\r\n")
+    context = [line for line in lines if line.lower().startswith((b"traceparent", b"tracestate"))]
+    assert context == [f"traceparent: {trace}".encode(), f"tracestate: {state}".encode()]
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
@@ -624,13 +643,16 @@ async def test_closing_breaks_off_what_is_in_flight(engine: Engine) -> None:
 
 
 async def test_closing_breaks_off_connecting(engine: Engine) -> None:
-    """An attempt that has no connection yet when the pool closes is `stopped`, not delivered."""
+    """An attempt that has no connection yet when the pool closes is `stopped`, not delivered. The
+    close does not wait for a target that is a black hole until the attempt's timeout."""
     async with hostile("never_accepts") as target:
         pool = engine(target.url)
-        connecting = begun(pool)
+        connecting = begun(pool, 2 * LONG)
         await asyncio.sleep(SHORT)
-        await pool.close()
-        assert await connecting == Failure(Reason.STOPPED, delivered=False)
+        async with asyncio.timeout(LONG):
+            await pool.close()
+        assert connecting.is_over
+        assert connecting.result() == Failure(Reason.STOPPED, delivered=False)
 
 
 @pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from router.net.batching import COMPANY
-from router.net.http.limits import Tally
+from router.net.http.lifetime import Tally
 from router.net.listening import listen
+from router.net.loops import COMPANY
 from router.process.server import Server
 from tests.support.engines import LONG
 from tests.support.loops import BOTH, on

@@ -18,7 +18,7 @@ from hypothesis import given
 
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
 from tests.support.effort import examples
 from tests.support.house import SAMPLE

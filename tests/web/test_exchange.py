@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import DEFAULT_LIMITS, Server
 from tests.support.servers import served

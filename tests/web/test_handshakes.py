@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from router.net.certificates import Pair
-from router.net.http.limits import Limits
-from router.net.server_tls import server_context
+from router.net.http.lifetime import Limits
+from router.net.tls import Pair, server_context
 from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run
 from tests.support.inprocess import quick

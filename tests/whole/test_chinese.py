@@ -1,13 +1,12 @@
 """The Chinese pages and the English ones: commands, tables, figures and links are the same, section
 by section. What sentences say no test can hold.
 
-After a change of the English code blocks `UPDATE_GOLDEN=1 pytest tests/whole/test_chinese.py`
-copies them; their comments are translated by hand.
+After a change of the English code blocks `make golden` copies them; their comments are translated
+by hand.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import ROOT
+from tests.support.golden import UPDATING
 
 CHINESE = ROOT / "docs/zh-CN"
 
@@ -75,7 +75,7 @@ def told(page: Path, text: str) -> dict[str, list[str]]:
     unlinked = _LINK.sub("]", prose)
     code = {re.sub(r"\s+", " ", span) for span in _CODE.findall(unlinked)}
     return {
-        "code blocks (UPDATE_GOLDEN=1 copies them)": code_blocks(text),
+        "code blocks (`make golden` copies them)": code_blocks(text),
         "code": sorted(code),
         "rows of tables": [f"{number} of {each} cells" for each, number in sorted(cells.items())],
         "figures": sorted({*_FIGURE.findall(_CODE.sub("", unlinked))}),
@@ -87,7 +87,7 @@ def told(page: Path, text: str) -> dict[str, list[str]]:
 def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
     """Section by section; where one was changed alone the message says what the other one lacks."""
     english = ENGLISH[page]
-    if "UPDATE_GOLDEN" in os.environ:
+    if UPDATING:
         copy_blocks(english, page)
     theirs, ours = list(sections(english)), list(sections(page))
     levels = [[title.partition(" ")[0] for title, _ in each] for each in (theirs, ours)]

@@ -117,6 +117,9 @@ BODIES = {
     "has more than 16,384 characters in `event_key` and its four fields": SAMPLE.replace(
         b"a.gs.cert.1", b"k" * 16384
     ),
+    "has lists and objects more than 32 deep": SAMPLE.replace(b'"id1"', b"[" * 31 + b"]" * 31),
+    "has more than 25,000 lists and objects": SAMPLE.replace(b'"id1"', b"{}," * 25_000 + b"1"),
+    "has more than 200,000 values": SAMPLE.replace(b'"id1"', b"1," * 200_000 + b"1"),
 }
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from router.config import loading
 from router.model.errors import ConfigInvalid
-from router.net.http.limits import Limits
+from router.net.http.lifetime import Limits
 from tests.support.hostile import hostile
 from tests.support.house import house, routes
 from tests.support.wire import PROBE, Running, post, running

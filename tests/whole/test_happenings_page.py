@@ -6,19 +6,19 @@ them anew; read the difference.
 
 from __future__ import annotations
 
-import os
 import re
 from unittest.mock import patch
 
 import pytest
 
-from router.delivery.happenings import kinds
-from router.delivery.happenings.kinds import EVENTS_BACK, EVENTS_SILENT, HappeningKind
+from router.delivery import happenings as kinds
+from router.delivery.happenings import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
 from router.store.none import NoStore
 from router.store.promises import State, StoreFailed
 from router.telemetry.log.lines import utc
 from tests.support.command import ROOT
+from tests.support.golden import check_golden
 from tests.support.happened import NO, TARGETS, YES, Process, to
 
 pytestmark = pytest.mark.anyio
@@ -69,9 +69,7 @@ async def test_the_page_shows_each_kind_as_it_is_made() -> None:
     made = await samples()
     page = PAGE.read_text(encoding="utf-8")
     anew = _SAMPLES.sub(lambda _: "\n".join(made) + "\n", page)
-    if "UPDATE_GOLDEN" in os.environ:
-        PAGE.write_text(anew, encoding="utf-8")
-    assert page == anew
+    check_golden(PAGE, anew)
     of = {f'"event_topic":"{k.topic}","event_type":"{k.type}"' for k in _kinds()}
     assert all(sum(each in sample for sample in made) == 1 for each in of)
     keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?` \|", page))

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from router.contract.intake import LARGE, MAX_NAMES
+from router.model.event import Event
+from router.routing.table import Plan, RouteTable
 from router.transport.engine import MAX_ANSWER
 from tests.support.effort import LONG
 from tests.support.house import event, house, routes
@@ -98,6 +101,28 @@ def _measured(router: Serving) -> tuple[list[float], list[float]]:
     return probes, events
 
 
+async def test_a_key_with_the_literals_of_all_routes_is_matched_beside_the_loop() -> None:
+    """It takes long, and nobody waits for it; usual ones are matched where they are read."""
+    threads: list[str] = []
+
+    class Watched(RouteTable):
+        def match(self, event: Event) -> Plan:
+            threads.append(threading.current_thread().name)
+            return super().match(event)
+
+    loaded = routes(match="nothing", unmatched="accept", optional={"a": "http://[::1]:9"})
+    async with house(loaded) as router:
+        config = router.app.reload.standing.config
+        table = Watched(config.table.routes, config.table.targets)
+        router.app._take(replace(config, table=table))
+        for key in ("a.gs.cert.1", "".join(map(str, range(3_000)))):
+            assert (await router.post(event(event_key=key))).json()["code"] == "000"
+    assert [name[:6] for name in threads] == ["reader"]
+
+
+RULE = f"与其他路由字段合计应不超过{MAX_NAMES}"
+
+
 async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest() -> None:
     """As long as they may be they are routed, with a given key and with a derived one."""
     async with house(
@@ -112,5 +137,5 @@ async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest
             fits = await router.post(event(**fields))
             assert fits.json()["code"] == "000"
             reply = await router.post(event(**{**fields, longest: f"{fields[longest]}b"}))
-            said = {"code": "400", "msg": f"参数{longest}长度不符合要求"}
+            said = {"code": "400", "msg": f"参数{longest}长度不符合要求，{RULE}"}
             assert {**said, **reply.json()} == {**reply.json(), **said}

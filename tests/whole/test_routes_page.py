@@ -1,13 +1,11 @@
 """docs/routes.md and docs/gitops.md: their commands are run on the shipped files with the edit of
 the first, and say what they show.
 
-After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/whole/test_routes_page.py` writes what
-they say anew; read the difference.
+After a change that is meant, `make golden` writes what they say anew.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import ROOT
+from tests.support.golden import check_golden
 from tests.support.inprocess import ran
 
 PAGE, OPS, GITOPS = (ROOT / f"docs/{name}.md" for name in ("routes", "ops", "gitops"))
@@ -68,9 +67,6 @@ def told(mistaken: Path) -> tuple[str, str, str]:
 def test_the_pages_show_what_the_commands_say(mistaken: Path) -> None:
     """Line numbers, hashes and all."""
     for page, anew in zip((PAGE, OPS, GITOPS), told(mistaken), strict=True):
-        shown = page.read_text(encoding="utf-8")
-        if "UPDATE_GOLDEN" in os.environ:
-            page.write_text(anew, encoding="utf-8")
-        assert shown == anew
+        check_golden(page, anew)
     for page, commands in ((PAGE, 5), (GITOPS, 3)):
         assert len(_SHOWN.findall(page.read_text(encoding="utf-8"))) == commands

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.contract.words import MAX_MSG
-from router.net.http.limits import Limits
+from router.contract.replies import MAX_MSG
+from router.net.http.lifetime import Limits
 from tests.support.effort import examples
 from tests.support.hostile import answer, hostile
 from tests.support.house import event, house, routes

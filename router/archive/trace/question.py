@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from router.archive.reading import Needle
-from router.archive.trace.happenings import AtTarget, EventLine, ToldCaller
+from router.archive.trace.lines import AtTarget, EventLine, ToldCaller
 from router.model.event import SUCCESS
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
+
+if TYPE_CHECKING:
+    from router.archive.reading import Needle
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6
@@ -86,6 +88,8 @@ class Question:
     """Happenings that fit any of the words, and all of the rest; what is empty fits all."""
 
     words: tuple[Word, ...] = ()
+    #: The one event of this id; a request's id where no route has matched it. Empty for all.
+    event_id: str = ""
     #: Its key fits any of them.
     keys: tuple[Glob, ...] = ()
     since: float | None = None
@@ -105,7 +109,10 @@ class Question:
 
     @cached_property
     def _named(self) -> tuple[bytes, ...]:
-        if self.words:
+        needles: tuple[bytes, ...]
+        if self.event_id:
+            needles = (_as_written(self.event_id),)
+        elif self.words:
             needles = tuple(word.needle for word in self.words)
         elif self.keys:
             needles = tuple(map(_needle_of, self.keys))
@@ -122,7 +129,8 @@ class Question:
         if self.seen:
             tried = tuple(one for one in tried if one.target in self.seen)
         return (
-            (not self.words or any(word.fits(each) for word in self.words))
+            (not self.event_id or self.event_id == _name_of(each))
+            and (not self.words or any(word.fits(each) for word in self.words))
             and (not self.keys or any(keys.matches(each.event_key) for keys in self.keys))
             and (not self.targets or any(one.target in self.targets for one in tried))
             and (not self.codes or self._has_code(each, tried))
@@ -134,6 +142,10 @@ class Question:
         return not said.isdisjoint(self.codes) or (
             isinstance(each, ToldCaller) and each.code in self.codes
         )
+
+
+def _name_of(each: EventLine) -> str:
+    return each.event_id or (each.request_id if isinstance(each, ToldCaller) else "")
 
 
 def _has_failed(each: EventLine, tried: tuple[AtTarget, ...]) -> bool:

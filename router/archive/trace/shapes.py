@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict, cast
 
-from router.archive.trace.finding import Match
-from router.archive.trace.happenings import AtTarget, LateAttempt, LateKind, ToldCaller
-from router.archive.trace.kept import KeptStory
-from router.archive.trace.rows import Row
+from router.archive.trace.finding import KeptStory, Match, Row
+from router.archive.trace.lines import AtTarget, LateAttempt, LateKind, ToldCaller
 from router.archive.trace.story import Acted, Missed, Step, Story
 from router.store.ops import Verb
 from router.store.promises import Stage

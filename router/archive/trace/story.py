@@ -1,16 +1,38 @@
-"""One event's story: all that happened in order of time, how it stands, and what comes next."""
+"""The story of one event, and what is needed to send archived events again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from uuid import UUID
 
-from router.archive.trace.happenings import AtTarget, EventLine, LateAttempt, ToldCaller
+from router.archive.reading import Damage, Scan
+from router.archive.trace.lines import (
+    AtTarget,
+    EventLine,
+    LateAttempt,
+    ToldCaller,
+    happening,
+    time_of,
+)
+from router.archive.trace.question import Question
+from router.contract.replies import is_sane
+from router.model.errors import Refused
+from router.model.event import SUCCESS, Letter
 from router.store.attempts import Tried
-from router.store.ops import Action, Dossier, Entry
+from router.store.ops import Action, Dossier, Entry, Resend
 from router.store.pauses import Pause
 from router.store.promises import Record, Stage, State
+from router.telemetry.log.lines import stamp
+
+if TYPE_CHECKING:
+    from router.contract.intake import Intake
+
 
 #: How far the line of a retry, and what the store has of it, may be apart, in seconds: retries are
 #: counted anew by a replay.
@@ -149,3 +171,158 @@ def _next(record: Record, entries: Sequence[Entry], pauses: Mapping[str, float])
             ends = pauses.get(target)
             at, number = max(due, ends or 0.0), entry.row.retries + 1
             yield Next("retry", at, number, target, ends is not None, entry.is_leased)
+
+
+def events(
+    folder: Path,
+    question: Question,
+    progress: Callable[[str], None],
+    tell: Callable[[str], None],
+    damage: Damage,
+    concerns: Callable[[ToldCaller], bool] = lambda told: True,
+) -> Iterator[ToldCaller]:
+    """The first request of each event that fits and `concerns` the caller, the oldest first; of one
+    time, in the order of their ids. `damage` counts what can't be read and is left out. Raises
+    OSError."""
+    needles, since, until = question.needles, question.since, question.until
+    scan = Scan(folder, needles, since, until, progress, tell, oldest_first=True, damage=damage)
+    known: set[str] = set()
+    group: list[ToldCaller] = []
+    for line in scan:
+        told = _told(line, question, damage)
+        if told is None or not concerns(told):
+            continue
+        if group and told.at != group[0].at:
+            yield from _new(group, known)
+            group = []
+        group.append(told)
+    yield from _new(group, known)
+
+
+def _told(line: bytes, question: Question, damage: Damage) -> ToldCaller | None:
+    if not question.may_fit(line):
+        return None
+    try:
+        each = happening(line)
+    except ValueError:
+        damage.lines += 1
+        return None
+    return each if isinstance(each, ToldCaller) and question.fits(each) else None
+
+
+def _new(group: list[ToldCaller], known: set[str]) -> Iterator[ToldCaller]:
+    """Those of one time that have not been told before."""
+    for told in sorted(group, key=lambda told: (told.event_id, told.request_id)):
+        name = told.event_id or told.body or told.request_id
+        if name not in known:
+            known.add(name)
+            yield told
+
+
+class ReplayPlace(NamedTuple):
+    """How far a replay has come: events are taken in the order of these."""
+
+    at: float
+    event_id: str
+
+    def __str__(self) -> str:
+        return f"up to {stamp(self.at)} {self.event_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A replay, which may have begun earlier."""
+
+    target: str
+    #: Whose key fits, and from when to when.
+    question: Question
+    #: Those that the target was in no plan of, in place of those that it was.
+    backfill: bool = False
+    #: What has been taken before.
+    after: ReplayPlace | None = None
+
+    def had_it(self, told: ToldCaller) -> bool:
+        """Whether the target was in the plan, as the line has it."""
+        return any(each.target == self.target for each in told.targets)
+
+    def is_unknown(self, told: ToldCaller) -> bool:
+        """Whether the line has not all of its targets, and ours is none of the rest."""
+        return "targets" in told.cut and not self.had_it(told)
+
+    def concerns(self, told: ToldCaller) -> bool:
+        """Whether the line's request decides about a replay: of a plan that has changed between
+        two requests of an event, one that had the target."""
+        return self.backfill or self.had_it(told) or self.is_unknown(told)
+
+    def choose(
+        self,
+        folder: Path,
+        progress: Callable[[str], None],
+        tell: Callable[[str], None],
+        damage: Damage,
+    ) -> Iterator[ToldCaller]:
+        """Each event once, in order of time; those too of which `is_unknown`. Raises OSError."""
+        for told in events(folder, self.question, progress, tell, damage, self.concerns):
+            if self.backfill and self.had_it(told):
+                continue
+            if not (told.event_id or told.code == SUCCESS):
+                continue
+            if self.after is None or place_of(told) > self.after:
+                yield told
+
+
+def words_of(what: str, since: float | None) -> str:
+    """A replay by its words; `ReplayPlace` comes after them."""
+    return f"archive {what} from {'-' if since is None else stamp(since)}"
+
+
+def resumed(what: str, said: str) -> tuple[float | None, ReplayPlace] | None:
+    """From when on a replay of those words was to go, and how far it came, where it was stopped."""
+    found = re.fullmatch(rf"archive {re.escape(what)} from (\S+) up to (\S+) (\S+)", said)
+    if found is None:
+        return None
+    since, at, event_id = found.groups()
+    return None if since == "-" else time_of(since), ReplayPlace(time_of(at), event_id)
+
+
+def place_of(told: ToldCaller) -> ReplayPlace:
+    return ReplayPlace(told.at, id_of(told))
+
+
+def id_of(told: ToldCaller) -> str:
+    """Its `webhook-id`; one that no route has matched gets one now, always the same."""
+    if told.event_id:
+        return told.event_id
+    name = hashlib.sha256(f"{told.at} {told.request_id}".encode()).digest()
+    return str(UUID(bytes=name[:16], version=4))
+
+
+def resend(told: ToldCaller) -> Resend | None:
+    """None for a line that the router can't have written: it has no event, ids that would be
+    headers of their own, or hops that are no small number. The key is the body's, for the line's
+    may be cut."""
+    if told.body is None or not all(map(_is_header, (id_of(told), told.request_id))):
+        return None
+    if not 0 <= told.hops < 100:
+        return None
+    try:
+        event = _intake().read(told.body.encode())
+    except Refused:
+        return None
+    at, event_id = told.at, id_of(told)
+    record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
+    letter = Letter.of(event, told.request_id, hops=told.hops)
+    return Resend(record, letter, str(place_of(told)))
+
+
+def _is_header(text: str) -> bool:
+    return is_sane(text.encode("utf-8", "replace"))
+
+
+@cache
+def _intake() -> Intake:
+    """By the contract alone: an operator's schema may be another today."""
+    # They bring in the validators, which only those wait for who replay.
+    from router.contract.intake import Intake
+
+    return Intake.of(None)

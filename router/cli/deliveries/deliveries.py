@@ -84,7 +84,12 @@ _ONLY = {
 def configure(parser: Parser) -> None:
     parser.only, parser.instead = _ONLY, {"event_id": "see --event"}
     parser.add_argument(
-        "verb", choices=tuple(parser.verbs), metavar="VERB", help=", ".join(parser.verbs)
+        "verb",
+        nargs="?",
+        choices=tuple(parser.verbs),
+        default="list",
+        metavar="VERB",
+        help=f"{', '.join(parser.verbs)} (default list)",
     )
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
     add_selection(parser.add_argument_group("which deliveries"))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from router.cli.columns import columns, counted
 from router.cli.times import seconds, since, when
 from router.config.document import shown
-from router.contract.words import why_failed
 from router.model.event import OWN_KEYS
+from router.store.attempts import said_by
 from router.store.ops import DISCARDED, Verb
 from router.store.promises import Stage, State
 from router.store.shapes import (
@@ -81,7 +81,7 @@ def deliveries(number: int) -> str:
 
 
 def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
-    rows = [("age", "target", "state", "reason", "retries", "event", "key")]
+    rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
     rows += [
         (
             since(entry["first_at"], now),
@@ -91,6 +91,7 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
             f"{entry['retries']:>7}",
             entry["event_id"],
             "; ".join([shown(entry["event_key"]), *_notes(entry, now)]),
+            entry.get("said", ""),
         )
         for entry in entries
     ]
@@ -116,10 +117,10 @@ def dossier_told(dossier: DossierShape, now: float, pauses: Iterable[PauseShape]
         (
             entry["target"],
             entry["state"],
-            _reason(entry),
+            entry["reason"],
             f"{entry['retries']:>7}",
             entry["changed_at"],
-            "; ".join(_notes(entry, now)),
+            "; ".join([*_notes(entry, now), *filter(None, [entry.get("said", "")])]),
         )
         for entry in dossier["deliveries"]
     ]
@@ -213,7 +214,8 @@ def _timeline(entries: Sequence[TriedEntryShape]) -> Iterator[str]:
         target = entry["target"]
         by = f"retry {tried['retry']}" if tried["retry"] else f"request {tried['request']}"
         took, status = f"{tried['ms']:>5g} ms", str(tried["status"] or "")
-        rows.append((tried["at"], by, target, took, tried["reason"], status, _said(tried)))
+        said = said_by(tried["code"], tried["msg"], tried["detail"])
+        rows.append((tried["at"], by, target, took, tried["reason"], status, said))
         if tried["number"] == 1 and (more := _between(entry["attempts"])):
             rows.append((f"{more:,} more", "", target, "", "", "", ""))
     yield from columns(rows)
@@ -222,16 +224,3 @@ def _timeline(entries: Sequence[TriedEntryShape]) -> Iterator[str]:
 def _between(tried: Sequence[TriedShape]) -> int:
     """How many attempts between the first and the others are not kept."""
     return tried[1]["number"] - 2 if len(tried) > 1 else 0
-
-
-def _said(tried: TriedShape) -> str:
-    """The receiver's own words, which are harmless; where there are none, ours."""
-    words = [word for word in (tried["code"], tried["msg"]) if word]
-    return ": ".join(words) or tried["detail"]
-
-
-def _reason(entry: TriedEntryShape) -> str:
-    """With what the last attempt knows of it."""
-    if not entry["attempts"] or entry["attempts"][-1]["reason"] != entry["reason"]:
-        return entry["reason"]
-    return why_failed(entry["attempts"][-1])

@@ -21,22 +21,24 @@ HELP = Help(
     Optional deliveries wait in the queue and lose no retry; required ones fail at once with
     `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
     another `pause` takes its place. `status` and /status show it. What is to have no end is
-    `paused: true` in routes.yaml. With --url a running router is told to.""",
+    `paused: true` in routes.yaml. Without TARGET the pauses in force are listed. With --url a
+    running router is told to, or asked.""",
     examples=(
         "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
         "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
+        "ebaas-router pause",
         "ebaas-router resume ledger",
         "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
     ),
     exit_codes={
-        GOOD: "it is paused",
+        GOOD: "it is paused, or the pauses are listed",
         NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_target(parser)
+    add_target(parser, is_optional=True)
     parser.add_argument(
         "--until",
         metavar="TIME",
@@ -46,9 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--because", metavar="TEXT", help="why, for all who see it")
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     """What both commands take."""
-    parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
+    nargs = "?" if is_optional else None
+    parser.add_argument("target", nargs=nargs, metavar="TARGET", help="its name in routes.yaml")
     add_who(parser)
     add_store(parser)
     add_settings(parser, "config")
@@ -57,6 +60,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.target is None:
+        return _list(args)
     if args.until is None:
         raise SettingInvalid(
             "until when? --until TIME; what is to have no end is `paused: true` in routes.yaml"
@@ -68,4 +73,14 @@ def run(args: argparse.Namespace) -> int:
         note_removed([args.target], source.routes, named)
         made = source.pause(args.target, args.until, args.because, args.who)
         say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
+    return GOOD
+
+
+def _list(args: argparse.Namespace) -> int:
+    for name in ("until", "because", "who"):
+        if getattr(args, name) is not None:
+            raise SettingInvalid("which target is to be paused? Its name is missing: pause TARGET")
+    with opened(args) as source:
+        pauses, now = source.pauses(), source.now()
+        say_as(args.format, pauses, [pause_told(each, now) for each in pauses] or ["no pauses"])
     return GOOD

@@ -10,7 +10,7 @@ from router.cli.options import nearest_of, value
 from router.cli.printing import note
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
-from router.routing.glob import Glob, GlobInvalid
+from router.routing.index import Glob, GlobInvalid
 from router.store.filters import FILTERS, Filters, mind_states
 from router.store.ops import Later, Verb
 from router.store.promises import State

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from router.cli.columns import columns, counted
 from router.cli.deliveries.acting import add_acting
@@ -28,18 +28,18 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_as
+from router.cli.remote import URL_VARIABLE, add_remote, read_remote, read_url
 from router.cli.times import add_times, mind_times
 from router.config.settings import parse_count
-from router.model.errors import StartFailed
-from router.telemetry.log.lines import utc
+from router.model.errors import SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.archive.trace.inventory import Inventory
+    from router.archive.reading import InventoryShape
 
 HELP = Help(
-    about="Looks into the archive of a router, running or not.",
+    about="Looks into the archive of a router, running or not; `list` asks a running one by --url.",
     verbs={
         "list": "Says from when to when the archive reaches, and how many requests it has.",
         "export": """Writes events as they came, one a line, each once and the oldest first, as
@@ -51,6 +51,7 @@ HELP = Help(
     },
     examples=(
         "ebaas-router archive list",
+        "ebaas-router archive list --url http://router:8081 --token-file ops-token",
         "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
         "ebaas-router archive replay --target ledger --since 3h --dry-run",
         "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
@@ -58,8 +59,8 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "done, or there was nothing to do",
-        BAD: "a no to the question, or stopped half-way",
-        NOT_STARTED: "the archive or the store is not there or can't be used",
+        BAD: "a no to the question, stopped half-way, or the archive is damaged: see the count",
+        NOT_STARTED: "the archive, the store or the router is not there or can't be used",
         INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
@@ -72,6 +73,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 #: The options that only some verbs have.
 _ONLY = {
+    **dict.fromkeys(("url", "token_file", "ca"), ("list",)),
     "match": ("export", "replay"),
     "since": ("export", "replay"),
     "until": ("export", "replay"),
@@ -99,7 +101,12 @@ def parse_rate(text: str) -> float:
 def configure(parser: Parser) -> None:
     parser.only = _ONLY
     parser.add_argument(
-        "verb", choices=tuple(parser.verbs), metavar="VERB", help="list, export or replay"
+        "verb",
+        nargs="?",
+        choices=tuple(parser.verbs),
+        default="list",
+        metavar="VERB",
+        help="list, export or replay (default list)",
     )
     which = parser.add_argument_group("which events (export, replay)")
     many = "; may be repeated"
@@ -136,79 +143,80 @@ def configure(parser: Parser) -> None:
     add_archive(parser)
     add_store(parser)
     add_settings(parser, "config", "secrets_dir")
+    add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    mind_times(args)
+    if args.verb == "list" and (remote := read_remote(args)) is not None:
+        from router.archive.reading import InventoryShape
+
+        return _tell(remote.get("/archive", InventoryShape), args)
+    if args.archive is None and read_url(args) is not None:
+        raise SettingInvalid(
+            f"{URL_VARIABLE} names a router, and {args.verb} works on an archive of this machine: "
+            "unset it, or name the archive by --archive"
+        )
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
-    mind_times(args)
     acts = {"list": _list, "export": _export, "replay": _replay}
     return acts[str(args.verb)](folder, args)
 
 
 def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.trace.inventory import inventory
+    from router.archive.reading import inventory, inventory_shape
 
-    found = inventory(folder, Progress("counted"), note)
-    say_as(args.format, [_as_json(found)], _told(found))
-    return GOOD
+    return _tell(inventory_shape(inventory(folder, Progress("counted"), note)), args)
 
 
-def _told(found: Inventory) -> Iterator[str]:
-    if found.first is None or found.last is None:
+def _tell(found: InventoryShape, args: argparse.Namespace) -> int:
+    say_as(args.format, [found], _told(found))
+    if found["damage"]:
+        note(f"{found['damage']}: there is more than this")
+    return BAD if found["damage"] else GOOD
+
+
+def _told(found: InventoryShape) -> Iterator[str]:
+    if found["first"] is None or found["last"] is None:
         yield "the archive is empty"
         return
-    number = found.codes.total()
-    kept = "" if found.bodies == number else f", {found.bodies:,} with their bodies"
+    number, bodies = found["requests"], found["bodies"]
+    kept = "" if bodies == number else f", {bodies:,} with their bodies"
+    size = f"{counted(found['size'], 'byte')} on the disk, {found['text']:,} as text"
     yield from columns(
         [
-            ("from", utc(found.first)),
-            ("to", utc(found.last)),
+            ("from", found["first"]),
+            ("to", found["last"]),
             ("requests", f"{number:,}{kept}"),
-            ("size", f"{counted(found.size, 'byte')} on the disk, {found.text:,} as text"),
-            ("segments", f"{found.segments:,}" + (f", {found.cut:,} cut" if found.cut else "")),
+            ("size", size),
+            ("segments", f"{found['segments']:,}"),
         ]
     )
     for what, counts in (
-        ("told", found.codes),
-        ("target", found.targets),
-        ("later", found.later),
+        ("told", found["codes"]),
+        ("target", found["targets"]),
+        ("later", found["later"]),
     ):
-        if counts.total():
+        if sum(counts.values()):
             rows = [(what, f"{'lines':>10}"), *_rows(counts)]
             yield ""
             yield from columns(rows)
 
 
-def _rows(counts: Any) -> list[tuple[str, str]]:
-    return [(name or "gone", f"{count:>10,}") for name, count in counts.most_common() if count]
-
-
-def _as_json(found: Inventory) -> dict[str, Any]:
-    return {
-        "kind": "archive",
-        "first": None if found.first is None else utc(found.first),
-        "last": None if found.last is None else utc(found.last),
-        "requests": found.codes.total(),
-        "bodies": found.bodies,
-        "size": found.size,
-        "text": found.text,
-        "segments": found.segments,
-        "cut": found.cut,
-        "codes": found.codes,
-        "targets": found.targets,
-        "later": found.later,
-    }
+def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    by_count = sorted(counts.items(), key=lambda each: each[1], reverse=True)
+    return [(name or "gone", f"{count:>10,}") for name, count in by_count if count]
 
 
 def _export(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.trace.events import events
+    from router.archive.reading import Damage
+    from router.archive.trace.story import events
 
     mind_targets(args.target or (), read_setting(args, "config"), folder)
-    left, without = args.limit or sys.maxsize, 0
-    for told in events(folder, question_of(args), Progress("looked through"), note):
+    left, without, damage = args.limit or sys.maxsize, 0, Damage()
+    for told in events(folder, question_of(args), Progress("looked through"), note, damage):
         if told.body is None:
             without += 1
             continue
@@ -219,7 +227,9 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
         say(told.body.replace("\r", " ").replace("\n", " "))
     if without:
         note(f"{counted(without, 'event')} left out: without a body")
-    return GOOD
+    if damage:
+        note(f"{damage}: there may be more events than these")
+    return BAD if damage else GOOD
 
 
 def _replay(folder: Path, args: argparse.Namespace) -> int:

@@ -25,10 +25,10 @@ from router.store.promises import StoreFailed
 from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
+    from router.archive.reading import Sources
     from router.archive.trace.finding import Match
     from router.archive.trace.question import Question
     from router.archive.trace.shapes import MatchShape, StoryShape
-    from router.archive.trace.sources import Sources
     from router.cli.deliveries.source import Deliveries
     from router.store.ops import Ops
 
@@ -81,7 +81,7 @@ class LocalHistory:
         self.now = time.time
 
     def matches(self, limit: int, *, body: bool) -> Iterator[MatchShape]:
-        from router.archive.trace.rows import rows
+        from router.archive.trace.finding import rows
         from router.archive.trace.shapes import row_shape
 
         found = self._runner.run(rows(self._question, limit, self._sources, self._ops))
@@ -118,7 +118,7 @@ class LocalHistory:
 @contextmanager
 def opened_here(args: argparse.Namespace, question: Question) -> Iterator[LocalHistory]:
     """Raises RouterError, and PermissionError."""
-    from router.archive.trace.sources import Sources
+    from router.archive.reading import Sources
 
     with asyncio.Runner() as runner:
         ops = runner.run(_ops(args))
@@ -151,9 +151,8 @@ def mind_targets(
     OSError."""
 
     def look(missing: set[str]) -> set[str]:
-        from router.archive.trace.inventory import inventory
+        from router.archive.reading import Sources, inventory
         from router.archive.trace.question import Question
-        from router.archive.trace.sources import Sources
 
         known = stored(deliveries) if deliveries is not None else set()
         if archive is not None:

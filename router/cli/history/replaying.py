@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
-from router.archive.trace.again import Again, resend, resumed, words_of
+from router.archive.reading import Damage
 from router.archive.trace.question import Question
+from router.archive.trace.story import Again, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, report
 from router.cli.deliveries.selecting import note_removed
@@ -56,7 +57,7 @@ def replay(
     if args.backfill and not _is_defined(target, args):
         return BAD
     again, action = _begun(runner, ops, target, args)
-    seen = Seen()
+    seen = Seen(Damage())
     work = Work(Verb.REPLAY, sum(1 for _ in _resends(again, folder, seen, note)))
     if args.format == "text":
         say_lines(_preview(again, work, seen))
@@ -68,9 +69,13 @@ def replay(
         "without_body": seen.without_body,
         "targets_cut": seen.unknown,
         "no_event": seen.no_event,
+        "damaged_segments": seen.damage.segments,
+        "damaged_lines": seen.damage.lines,
     }
     report(work, args, {**action_shape(action), **left_out}, _stayed(work, args), "to go on")
-    return BAD if work.trouble else GOOD
+    if seen.damage:
+        note(f"{seen.damage}: there may be more events than these")
+    return BAD if work.trouble or seen.damage else GOOD
 
 
 def _target(args: argparse.Namespace) -> str:
@@ -138,6 +143,7 @@ def _words(args: argparse.Namespace) -> str:
 class Seen:
     """What a look has met. Not frozen: it goes on."""
 
+    damage: Damage
     first: float | None = None
     last: float | None = None
     without_body: int = 0
@@ -149,7 +155,7 @@ def _resends(
     again: Again, folder: Path, seen: Seen, tell: Callable[[str], None] = lambda why: None
 ) -> Iterator[Resend]:
     """Those that have a body, and in it an event."""
-    for told in again.choose(folder, Progress("looked through"), tell):
+    for told in again.choose(folder, Progress("looked through"), tell, seen.damage):
         if again.is_unknown(told):
             seen.unknown += 1
             continue
@@ -182,7 +188,7 @@ async def _do(
     ops: Ops, action: Action, again: Again, folder: Path, work: Work, rate: float
 ) -> None:
     """Step by step; what is done stays done, whatever stops it."""
-    pending = _resends(again, folder, Seen())
+    pending = _resends(again, folder, Seen(Damage()))
     size = max(1, min(STEP, int(rate)))
     progress = Progress("replayed")
     due = time.monotonic()
@@ -221,6 +227,6 @@ async def _step(ops: Ops, target: str, action: Action, batch: Sequence[Resend]) 
 
 def _stayed(work: Work, args: argparse.Namespace) -> Iterator[str]:
     if args.dry_run and work.number:
-        yield "at most: what EBaaS or the queue is at stays as it is"
+        yield "at most: deliveries that EBaaS or the queue is still retrying are left alone"
     if left := work.taken - work.changed:
-        yield f"{left:,} stayed as they were: EBaaS or the queue is at them, or this did it before"
+        yield f"{left:,} left alone: still being retried, or already replayed by this command"

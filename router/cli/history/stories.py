@@ -21,7 +21,7 @@ from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries, when_retried
 from router.model.event import SUCCESS, Reason
 from router.store.promises import Stage, State
-from router.telemetry.log.console import printable
+from router.telemetry.log.lines import printable
 
 #: The first four columns are as wide in every row.
 MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
-from router.cli.printing import say_json, say_lines
+from router.cli.printing import note, say_json, say_lines
 from router.cli.routes.effective import say_effective
 from router.cli.routes.inputs import (
     Input,
     add_config,
+    add_without_secrets,
     annotated,
     config_names,
     problems_json,
@@ -32,11 +33,12 @@ HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
     as the router does when it loads them: every fault at once, in the files' order, each with line
     and column, and on a terminal with the line itself. Variables and secret files are looked up
-    too. A warning is something that is allowed but probably not meant. FILE may be '-' for stdin;
-    several are checked each by itself, and are a line of JSON each.""",
+    too, unless --without-secrets lets placeholders stand for them. A warning is something that is
+    allowed but probably not meant. FILE may be '-' for stdin; several are checked each by itself,
+    and are a line of JSON each.""",
     examples=(
         "ebaas-router check",
-        "ebaas-router check config/routes.yaml --strict",
+        "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
         "ebaas-router check staging/routes.yaml production/routes.yaml --format github",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
         "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
@@ -56,15 +58,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="print what the router has of it: defaults filled in, variables replaced, secrets ***",
     )
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
+    add_without_secrets(parser)
     add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.print:
         return say_effective(args)
-    found = [
-        _Found(read_config(name, args), _tests(name), args.strict) for name in config_names(args)
-    ]
+    names = config_names(args)
+    found = [_Found(read_config(name, args), _tests(name), args.strict) for name in names]
+    _hint_at_folders(names)
     if args.format in CI_FORMATS:
         say_checked(args.format, "check", [one for each in found for one in each.checked()])
     for each in found:
@@ -74,6 +77,15 @@ def run(args: argparse.Namespace) -> int:
             for text in each.told():
                 say_lines(text.splitlines())
     return GOOD if all(each.good for each in found) else BAD
+
+
+def _hint_at_folders(names: Sequence[str]) -> None:
+    """Say of a routes.yaml beside a routes.d that the files below that are not checked."""
+    from router.config.files import COMMON, TEAMS
+
+    for path in map(Path, names):
+        if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
+            note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
 
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
@@ -98,10 +110,21 @@ class _Found:
     def warnings(self) -> tuple[Problem, ...]:
         return self.routes.value.warnings if self.routes.value else ()
 
+    def unknown(self, tests: Input[tuple[Case, ...]]) -> list[Problem]:
+        """Warnings of a tests file: the targets in it that there are not."""
+        from router.config.cases import unknown_targets
+
+        config = self.routes.value
+        return [*unknown_targets(tests.value or (), config.table.targets)] if config else []
+
+    @property
+    def all_warnings(self) -> list[Problem]:
+        return [*self.warnings, *(problem for each in self.tests for problem in self.unknown(each))]
+
     @property
     def good(self) -> bool:
         bad = self.routes.problems or any(each.problems for each in self.tests)
-        return not (bad or (self.strict and self.warnings))
+        return not (bad or (self.strict and self.all_warnings))
 
     def told(self) -> Iterator[str]:
         yield from self.routes.excerpts(self.routes.problems, sys.stdout)
@@ -111,9 +134,11 @@ class _Found:
             yield self._summary(self.routes.value)
         for each in self.tests:
             yield from each.excerpts(each.problems, sys.stdout)
+            excerpts = each.excerpts(self.unknown(each), sys.stdout)
+            yield from (f"warning: {text}" for text in excerpts)
             if each.value:
                 yield _counted(each.name, each.value)
-        if self.strict and self.warnings:
+        if self.strict and self.all_warnings:
             yield f"{self.routes.name} has warnings, which --strict does not allow"
 
     def _summary(self, config: Config) -> str:
@@ -122,7 +147,8 @@ class _Found:
         table = config.table
         number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
         files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
-        return f"{self.routes.name} is good: {number}{files}; {config.hash[:12]}"
+        what = config.hash[:12] or "without its secrets"
+        return f"{self.routes.name} is good: {number}{files}; {what}"
 
     def checked(self) -> Iterator[Checked]:
         """With --strict a warning is an error."""
@@ -133,7 +159,8 @@ class _Found:
         yield Checked(found, said)
         for each in self.tests:
             said = _counted(each.name, each.value) if each.value else ""
-            yield Checked(annotated(each.problems), said)
+            found = [*annotated(each.problems), *annotated(self.unknown(each), level)]
+            yield Checked(found, said)
 
     def as_json(self) -> dict[str, Any]:
         config, problems = self.routes.value, list(self.routes.problems)
@@ -143,10 +170,10 @@ class _Found:
             "file": self.routes.name,
             "files": [file.name for file, _ in self.routes.files],
             "problems": problems_json([*problems, *(p for t in self.tests for p in t.problems)]),
-            "warnings": problems_json(self.warnings),
+            "warnings": problems_json(self.all_warnings),
             "routes": len(config.table.routes) if config else None,
             "targets": len(config.table.targets) if config else None,
-            "hash": config.hash if config else None,
+            "hash": config.hash or None if config else None,
             "tests": " ".join(each.name for each in self.tests) or None,
             "cases": len(cases) or None,
         }

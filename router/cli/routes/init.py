@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import NAME, note, say
-from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed
-from router.model.files import why_not
+from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, why_not
 
 HELP = Help(
     about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from router.archive.trace.happenings import ToldCaller
+from router.archive.reading import Sources
+from router.archive.trace.lines import ToldCaller
 from router.archive.trace.question import Question
-from router.archive.trace.sources import Sources
 from router.cli.columns import columns, counted, few, quoted
 from router.config.document import shown
 from router.config.effective import effective_of

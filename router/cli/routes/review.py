@@ -8,7 +8,7 @@ from typing import Literal
 
 from router.cli.annotations import Annotation, Checked
 from router.cli.columns import counted
-from router.cli.routes.differences import (
+from router.cli.routes.diff import (
     edited,
     effect,
     effects_of,

@@ -22,7 +22,14 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import say_as
-from router.cli.routes.inputs import Input, all_usable, mind_stdin, read_cases, read_config
+from router.cli.routes.inputs import (
+    Input,
+    add_without_secrets,
+    all_usable,
+    mind_stdin,
+    read_cases,
+    read_config,
+)
 from router.model.errors import SettingInvalid
 from router.model.event import FIELDS
 
@@ -65,6 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fail where fewer of the routes are covered (default 0)",
     )
     add_settings(parser, "config", "secrets_dir")
+    add_without_secrets(parser)
     add_format(parser, *CI_FORMATS)
 
 

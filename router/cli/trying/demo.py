@@ -109,8 +109,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.net.listening import listen
     from router.process import running
     from router.process.asgi_server import AsgiServer
-    from router.process.ports import ops_services
-    from router.process.server import Server
+    from router.process.server import Server, ops_services
     from router.telemetry.log.foreign import take_library_lines
 
     path = settings.config if settings.config.exists() or args.config else _SHIPPED

@@ -1,4 +1,4 @@
-"""`listen`: a running router's events, as they are handled, on one's own machine."""
+"""`listen`: live events of a running router, and copies of them to one's own receiver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from router.cli.asking import RemoteProblem
 from router.cli.deliveries.afar import RemoteDeliveries
@@ -23,7 +24,7 @@ from router.cli.options import (
     parse_url,
     value,
 )
-from router.cli.printing import note, say_as
+from router.cli.printing import NAME, note, say_as
 from router.cli.remote import (
     Remote,
     add_own,
@@ -33,22 +34,30 @@ from router.cli.remote import (
     shaped,
 )
 from router.cli.trust import context_of, trust
+from router.cli.trying.request import Ebaas, Request, Response, add_sign, note_401, read_signer
 from router.config.settings import parse_count
+from router.contract.replies import is_sane
+from router.contract.signing import Signer
+from router.model.errors import SettingInvalid
+from router.model.event import new_id
+from router.net.tls import Tls
+from router.transport.engine import Pool
 
 if TYPE_CHECKING:
     from router.archive.trace.shapes import MatchShape
-    from router.cli.trying.copies import Copier
+
 
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
     POSTs a copy of each event to a URL of your own. It never changes what EBaaS is told, nor what
     targets get. A copy has a webhook-id that begins with copy_ and the header x-ebaas-copy: listen,
-    so that nobody takes it for the real event, and no signature. Bodies need a token that may
+    so that nobody takes it for the real event; --sign signs it. Bodies need a token that may
     `bodies`. What comes too fast is left out, and counted. When the router is gone it is looked for
     again, until Ctrl-C. Without --url it is the ops port of a `serve` with the same variables.""",
     examples=(
         "ebaas-router listen --no-forward",
         "ebaas-router listen --match 'a.gs.*' --failed --forward-to http://127.0.0.1:3000/",
+        "ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'",
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
     ),
     exit_codes={
@@ -76,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
+    add_sign(parser)
     add_timeout(parser, "one copy")
     add_own(parser)
     add_remote(parser)
@@ -85,18 +95,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.cli.history.stories import match_told
 
-    url = ops_url(args)
+    if args.sign is not None and args.forward_to is None:
+        raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
+    url, signer = ops_url(args), read_signer(args)
     remote = Remote(url, read_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit
     try:
         with ExitStack() as stack:
-            copier = _copier(args, stack)
+            copier = _copier(args, signer, stack)
+            has_said_401 = False
             for match in _matches(remote, args):
                 say_as(args.format, [match], map(match_told, [match]))
-                if copier is not None:
-                    _copy(copier, match, args)
+                if copier is not None and (reply := _copy(copier, match, args)):
+                    has_said_401 = has_said_401 or note_401(reply, args)
                 if left is not None and (left := left - 1) == 0:
                     return GOOD
     except KeyboardInterrupt:
@@ -111,13 +124,12 @@ def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
         mind_target(name, known, "the router")
 
 
-def _copier(args: argparse.Namespace, stack: ExitStack) -> Copier | None:
+def _copier(args: argparse.Namespace, signer: Signer | None, stack: ExitStack) -> Copier | None:
     if args.forward_to is None:
         return None
-    from router.cli.trying.copies import Copier
 
     runner = stack.enter_context(asyncio.Runner())
-    return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner)))
+    return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner, signer)))
 
 
 def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
@@ -168,14 +180,80 @@ def _wait(remote: Remote) -> None:
             return
 
 
-def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> None:
-    from router.cli.trying.copies import copy_of
+def _copy(copier: Copier, match: Any, args: argparse.Namespace) -> Response | None:
+    """The receiver's reply; None where there is no body to copy."""
 
     body = match.get("body")
     if body is None:
         note("its body did not come along: no copy")
-        return
+        return None
     made = copy_of("listen", match["event_id"], match["event_key"], body)
     reply = copier.send(made, args.timeout)
     shape = {"kind": "copy", "event_id": match["event_id"], **reply.as_json()}
     say_as(args.format, [shape], [f"  copied: {reply}"])
+    return reply
+
+
+#: What a copy's `webhook-id` begins with: whoever dedupes by it never loses the real event.
+COPY_PREFIX = b"copy_"
+
+#: Names the command that has made the copy.
+COPY_HEADER = b"x-ebaas-copy"
+
+Header = tuple[bytes, bytes]
+
+
+class Copy(NamedTuple):
+    """What is sent."""
+
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+def copy_of(by: str, event_id: str, event_key: str, body: str) -> Copy:
+    """An event's body, byte for byte, marked by the command that sends it. What a router would not
+    have said of it makes no header, and nothing fail."""
+    known = _plain(event_id)
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/json"),
+        (b"webhook-id", COPY_PREFIX + (known if is_sane(known) else new_id().encode())),
+        (b"x-ebaas-event-key", quote(_plain(event_key), safe="").encode()),
+        (b"x-request-id", new_id().encode()),
+        (COPY_HEADER, by.encode()),
+    )
+    return Copy(headers, _plain(body))
+
+
+def _plain(text: str) -> bytes:
+    """A surrogate that stands alone is no text."""
+    return text.encode("utf-8", "replace")
+
+
+class Copier:
+    """Sends copies to one URL, one after the other, over connections that stay; they belong to the
+    loop of `runner`."""
+
+    def __init__(
+        self, url: str, tls: Tls, runner: asyncio.Runner, signer: Signer | None = None
+    ) -> None:
+        """`signer` signs each copy, which then has all headers that a target gets."""
+        self._url = url
+        self._signer = signer
+        self._runner = runner
+        self._pool = runner.run(_pool(url, tls))
+
+    def send(self, copy: Copy, timeout: float) -> Response:
+        signed = ((b"x-ebaas-target", NAME.encode()),) if self._signer else ()
+        headers = (*copy.headers, *signed)
+        request = Request(self._url, headers, copy.body, timeout, signer=self._signer)
+        return self._runner.run(Ebaas(self._pool, request).call())
+
+    def close(self) -> None:
+        self._runner.run(self._pool.close())
+
+
+async def _pool(url: str, tls: Tls) -> Pool:
+    from router.transport.native import NativePool
+
+    return NativePool(url, tls)

@@ -23,20 +23,23 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say_as
 from router.cli.trust import trust
+from router.cli.trying.request import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:
     from router.archive.trace.shapes import StoryShape
-    from router.cli.trying.caller import Response
+    from router.cli.trying.request import Response
+    from router.contract.signing import Signer
 
 HELP = Help(
     about="""Finds one event as `trace` does, in the archive and the store of the settings or, with
     --url, by a running router, and POSTs its body, byte for byte, to a URL: once, without a retry.
     It is a copy, with a webhook-id that begins with copy_ and the header x-ebaas-copy: resend, so
-    that nobody takes it for the real event, and has no signature; no delivery is changed by it.
+    that nobody takes it for the real event; no delivery is changed by it. --sign signs it.
     WHAT is any id of the event, or its key where that is the only one with it. A body from afar
     needs a token that may `bodies`.""",
     examples=(
         "ebaas-router resend order-4711 --to http://localhost:3000/callback",
+        "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --format json",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
     ),
@@ -56,12 +59,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"
     )
+    add_sign(parser)
     add_timeout(parser, "that")
     add_places(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    signer = read_signer(args)
     heed_ctrl_c()
     story = _found(args)
     if story is None:
@@ -70,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
     if body is None:
         note("its body was not kept")
         return BAD
-    response = _sent(story, body, args)
+    response = _sent(story, body, signer, args)
     shape = {"kind": "copy", "event_id": story["event_id"], **response.as_json()}
     say_as(args.format, [shape], [f"{story['event_id']} copied: {response}"])
+    note_401(response, args)
     return GOOD if response.success else BAD
 
 
@@ -92,9 +98,14 @@ def _found(args: argparse.Namespace) -> StoryShape | None:
         return None
 
 
-def _sent(story: StoryShape, body: str, args: argparse.Namespace) -> Response:
-    from router.cli.trying.copies import Copier, copy_of
+def _sent(
+    story: StoryShape, body: str, signer: Signer | None, args: argparse.Namespace
+) -> Response:
+    from router.cli.trying.listen import Copier, copy_of
 
     copy = copy_of("resend", story["event_id"], story["event_key"], body)
-    with asyncio.Runner() as runner, closing(Copier(args.to, trust(args), runner)) as copier:
+    with (
+        asyncio.Runner() as runner,
+        closing(Copier(args.to, trust(args), runner, signer)) as copier,
+    ):
         return copier.send(copy, args.timeout)

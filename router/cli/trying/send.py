@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, INTERRUPTED, Help, Parser, add_format, heed_ctrl_c, value
 from router.cli.printing import note, say_as
-from router.cli.trying.request import Request, add_request, read_request
+from router.cli.trying.request import Request, add_request, note_401, read_request
 from router.config.settings import parse_count
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
 
 if TYPE_CHECKING:
-    from router.cli.trying.caller import Ebaas, Response
+    from router.cli.trying.request import Ebaas, Response
 
 HELP = Help(
     about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
@@ -30,7 +30,7 @@ HELP = Help(
         "ebaas-router send --waits 1s,3s --retries 5",
         "ebaas-router send --url https://router.internal/callback --ca ca.pem",
         "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
-        "ebaas-router send --header 'authorization: Bearer TOKEN'",
+        "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
     ),
     exit_codes={
         GOOD: "the code was 000; with --retry, the last one",
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     heed_ctrl_c()
     schedule = _schedule(args)
     try:
-        return asyncio.run(_send_by(schedule, request, args.format))
+        return asyncio.run(_send_by(schedule, request, args))
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -88,7 +88,7 @@ def _schedule(args: argparse.Namespace) -> Schedule:
 
 @contextlib.asynccontextmanager
 async def _caller(request: Request) -> AsyncIterator[Ebaas]:
-    from router.cli.trying.caller import Ebaas
+    from router.cli.trying.request import Ebaas
     from router.transport.native import NativePool
 
     pool = NativePool(request.url, request.tls)
@@ -98,7 +98,7 @@ async def _caller(request: Request) -> AsyncIterator[Ebaas]:
         await pool.close()
 
 
-async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
+async def _send_by(schedule: Schedule, request: Request, args: argparse.Namespace) -> int:
     """Send until the code is 000 or the schedule is over; each reply is printed as it comes."""
     total = schedule.retries + 1
     made = 0
@@ -107,7 +107,9 @@ async def _send_by(schedule: Schedule, request: Request, format: str) -> int:
             while True:
                 reply = await caller.call()
                 made += 1
-                _print_reply(reply, made, total, format)
+                _print_reply(reply, made, total, args.format)
+                if made == 1:
+                    note_401(reply, args)
                 wait = schedule.wait(made - 1)
                 if reply.success or wait is None:
                     return GOOD if reply.success else BAD

@@ -18,7 +18,7 @@ from router.contract.replies import (
     body_of,
     request_id_from,
 )
-from router.contract.strictjson import Unreadable, parse_json
+from router.contract.strictjson import CALLBACK, Unreadable, parse_json
 from router.model.event import FIELDS, SUCCESS
 
 #: The largest body that is read, in bytes: what any router in front of it may let through.
@@ -186,7 +186,7 @@ def read_event(body: bytes) -> tuple[bool, str]:
     """Whether it is JSON, and its key: its own, or the one that its four fields make; `""` where it
     has none."""
     try:
-        event = parse_json(body)
+        event = parse_json(body, CALLBACK)
     except Unreadable:
         return False, ""
     if not isinstance(event, dict):

@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.contract.schema.fault import SchemaFault
-from router.contract.schema.quick import validity
-from router.model.errors import StartFailed
-from router.model.files import why_not
+from router.contract.schema.quick import SchemaFault, validity
+from router.model.errors import StartFailed, why_not
 
 if TYPE_CHECKING:
     from router.contract.schema.reference import Reference
 
 #: The contract's own schema, by its file name.
-CALLBACK = "callback.schema.json"
+CALLBACK_SCHEMA = "callback.schema.json"
 
 #: Where the schemas are in an installed package, and in a checkout.
 _PACKAGE = Path(__file__).parents[2]
@@ -53,7 +51,7 @@ class Schema:
     @classmethod
     def shipped(cls) -> Schema:
         """The contract's own. Raises StartFailed as `load` does."""
-        return cls._read(shipped_schema(CALLBACK), CALLBACK, is_ours=True)
+        return cls._read(shipped_schema(CALLBACK_SCHEMA), CALLBACK_SCHEMA, is_ours=True)
 
     @classmethod
     def load(cls, path: Path) -> Schema:

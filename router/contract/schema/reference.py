@@ -27,8 +27,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
 
-from router.contract.schema.fault import FaultKind, SchemaFault
-from router.contract.schema.quick import finder, is_unique
+from router.contract.schema.quick import FaultKind, SchemaFault, finder, is_unique
 from router.model.errors import StartFailed
 
 #: The most that is repeated of the validator's own words, in characters.
@@ -255,7 +254,9 @@ def _faults_of(error: ValidationError) -> Iterator[SchemaFault]:
         for member in _not_listed(error.instance, cast(Any, error.schema)):
             yield SchemaFault((*path, member), "unknown", keyword=keyword)
     else:
-        yield SchemaFault(path, _KINDS.get(keyword, "rule"), keyword=keyword)
+        kind = _KINDS.get(keyword, "rule")
+        bound = int(wanted) if kind == "size" else 0
+        yield SchemaFault(path, kind, keyword=keyword, bound=bound)
 
 
 def _not_listed(members: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:

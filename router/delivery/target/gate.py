@@ -1,19 +1,282 @@
-"""What a target's attempts say of it: whether more may begin (its pauses, breaker and rate), and
-since when none has been acknowledged."""
+"""Gate: may the target be called now? Its pause, its breaker, its rate."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from router.delivery.target.breaker import Breaker, BreakerState
-from router.delivery.target.rate import Pace
 from router.model.event import OWN_DOING, Attempt, Reason
-from router.net.gone import Gone
-from router.routing.target import Target
+from router.net.loops import Gone
+from router.routing.target import BreakerPolicy, Rate, Target
 from router.store.pauses import Pause
+
+
+class Waiters:
+    """Waiters in the order in which they came. What they wait for is its owner's: `admit` hands one
+    of it to the first."""
+
+    def __init__(self) -> None:
+        self._turns: deque[asyncio.Future[bool]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    async def wait(
+        self,
+        give_back: Callable[[], None],
+        timeout: float | None = None,
+        gone: Gone | None = None,
+    ) -> bool:
+        """Wait to be admitted. False: not within `timeout` seconds, or `gone` is done, for whom it
+        was to be. What was handed over in the very moment of a cancellation is given back."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._turns.append(turn)
+
+        def leave(_: object = None) -> None:
+            self._leave(turn)
+
+        timer = None if timeout is None else loop.call_later(timeout, leave)
+        if gone is not None:
+            gone.add_done_callback(leave)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                give_back()
+            self._leave(turn)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if gone is not None:
+                gone.remove_done_callback(leave)
+
+    def admit(self) -> bool:
+        """Let the first one go; False where nobody waits."""
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(True)
+                return True
+        return False
+
+    def _leave(self, turn: asyncio.Future[bool]) -> None:
+        """Leave with nothing, unless that is decided already."""
+        if turn in self._turns:
+            self._turns.remove(turn)
+        if not turn.done():
+            turn.set_result(False)
+
+
+#: What a token may lack by rounding, so that a timer which is on time finds one.
+_ROUNDING: Final = 1e-6
+
+
+class Bucket:
+    """Tokens: `burst` at first and at most, `per_second` more each second. Pure but for its clock,
+    which is monotonic, in seconds."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._tokens = float(rate.burst)
+        self._at = clock()
+
+    def tokens(self, within: float = 0.0) -> float:
+        """How many can be taken now, and within so many seconds as they come."""
+        now, rate = self._clock(), self._rate
+        come = (now - self._at) * rate.per_second
+        self._tokens, self._at = min(self._tokens + come, float(rate.burst)), now
+        return self._tokens + within * rate.per_second
+
+    def take(self) -> bool:
+        if self.tokens() < 1.0 - _ROUNDING:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def give_back(self) -> None:
+        self._tokens += 1.0
+
+    def seconds_until(self, tokens: int) -> float:
+        """How long until so many can have been taken, as they come."""
+        return max(0.0, (tokens - self.tokens()) / self._rate.per_second)
+
+
+class Pace:
+    """Lets attempts begin at a rate, first come first served, with one timer for all who wait.
+
+    The invariant: while anybody waits, a timer runs for the first of them, and nobody else gets a
+    token.
+    """
+
+    def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
+        self._bucket = Bucket(rate, clock)
+        self._waiters = Waiters()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    def room(self, within: float) -> int:
+        """How many more could begin within so many seconds."""
+        return max(0, int(self._bucket.tokens(within)) - len(self._waiters))
+
+    def take_free(self) -> bool:
+        """Take a token if there is one and nobody waits for it."""
+        return not self._waiters and self._bucket.take()
+
+    def give_back(self) -> None:
+        """A token that was taken is not used after all."""
+        self._bucket.give_back()
+
+    async def take(self, patience: float, most_waiting: int, gone: Gone | None = None) -> bool:
+        """Wait for a token for up to `patience` seconds, where fewer than `most_waiting` wait.
+
+        False: it would not come in time, which is known at once, or `gone` is done, for whom it was
+        to be.
+        """
+        if self.take_free():
+            return True
+        waiting = len(self._waiters)
+        if waiting >= most_waiting or self._bucket.seconds_until(waiting + 1) > patience:
+            return False
+        self._set_timer()
+        return await self._waiters.wait(self._bucket.give_back, gone=gone)
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            wait = self._bucket.seconds_until(1)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._next)
+
+    def _next(self) -> None:
+        self._timer = None
+        while self._waiters and self._bucket.take():
+            if not self._waiters.admit():
+                self._bucket.give_back()
+        if self._waiters:
+            self._set_timer()
+
+
+#: Into how many parts the window is cut: it forgets what is old one part at a time.
+SLICES: Final = 10
+
+
+class BreakerState(StrEnum):
+    #: Every attempt may begin.
+    CLOSED = "closed"
+    #: None may.
+    OPEN = "open"
+    #: One may, the probe, and it decides.
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """Says whether an attempt may begin, and is told how it ended.
+
+    The invariant: what began before the last change of state has no say after it. Each change
+    starts another turn, and an end counts only in the turn in which its attempt began.
+    """
+
+    def __init__(
+        self,
+        policy: BreakerPolicy,
+        clock: Callable[[], float],
+        changed: Callable[[BreakerState], None],
+    ) -> None:
+        """`clock` is monotonic, in seconds."""
+        self.state = BreakerState.CLOSED
+        self._policy = policy
+        self._clock = clock
+        #: Hears of every new state.
+        self.changed = changed
+        self._window = _Window(policy.within)
+        self._turn = 0
+        self._probe_at = 0.0
+        self._probing = False
+
+    @property
+    def refuses(self) -> bool:
+        """No attempt may begin now."""
+        if self.state is BreakerState.CLOSED:
+            return False
+        return self._probing or self._clock() < self._probe_at
+
+    def begin(self) -> int | None:
+        """Begin an attempt; the turn that it has to `end` with, or None where it may not."""
+        if self.refuses:
+            return None
+        if self.state is not BreakerState.CLOSED:
+            self._probing = True
+            self._turn += 1
+            self._change(BreakerState.HALF_OPEN)
+        return self._turn
+
+    def end(self, turn: int, failed: bool | None) -> None:
+        """An attempt has ended; None: it tells nothing of the target, it was cancelled, say."""
+        if turn != self._turn:
+            return
+        if self.state is BreakerState.HALF_OPEN:
+            self._end_probe(failed)
+        elif failed is not None and self._too_many(failed):
+            self._open()
+
+    def _end_probe(self, failed: bool | None) -> None:
+        self._probing = False
+        if failed:
+            self._open()
+        elif failed is False:
+            self._turn += 1
+            self._window = _Window(self._policy.within)
+            self._change(BreakerState.CLOSED)
+
+    def _too_many(self, failed: bool) -> bool:
+        ended, failures = self._window.add(self._clock(), failed)
+        policy = self._policy
+        return failed and ended >= policy.of_at_least and failures >= policy.failures * ended
+
+    def _open(self) -> None:
+        self._turn += 1
+        self._probe_at = self._clock() + self._policy.pause
+        self._change(BreakerState.OPEN)
+
+    def _change(self, state: BreakerState) -> None:
+        if state is not self.state:
+            self.state = state
+            self.changed(state)
+
+
+class _Window:
+    """How many attempts have ended lately, and how many of them failed."""
+
+    def __init__(self, within: float) -> None:
+        self._width = within / SLICES
+        #: Each with its number, what ended in it, and what of that failed.
+        self._slices: deque[list[int]] = deque()
+        self._ended = self._failed = 0
+
+    def add(self, now: float, failed: bool) -> tuple[int, int]:
+        """Count one more end; what has ended in all, and what of that failed."""
+        number = int(now / self._width)
+        while self._slices and self._slices[0][0] <= number - SLICES:
+            _, ended, failures = self._slices.popleft()
+            self._ended -= ended
+            self._failed -= failures
+        if not self._slices or self._slices[-1][0] != number:
+            self._slices.append([number, 0, 0])
+        self._slices[-1][1] += 1
+        self._slices[-1][2] += failed
+        self._ended += 1
+        self._failed += failed
+        return self._ended, self._failed
+
 
 #: How long a streak of failures has to last until it is told, and after how long it is told again,
 #: in seconds.
@@ -150,7 +413,9 @@ def _refuses(attempt: Attempt) -> bool:
     """The target has understood the event and does not want it: it works."""
     status = attempt.status or 0
     by_status = 400 <= status < 500 and status not in _NO_REFUSALS
-    return attempt.reason is Reason.CODE or (attempt.reason is Reason.STATUS and by_status)
+    if attempt.reason in (Reason.CODE, Reason.LOOPING):
+        return True
+    return attempt.reason is Reason.STATUS and by_status
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from router.contract.strictjson import Unreadable, parse_json
-from router.contract.words import Words, masked, words_of
+from router.contract.replies import Words, masked, words_in, words_of
+from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.event import SUCCESS, Attempt, Reason
 from router.model.secret import Secret
 from router.routing.target import Target
 from router.transport.engine import Answer, Failure
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+#: RFC 5842: the event has come through too many routers. Sending it again leads to the same.
+_LOOP_DETECTED: Final = 508
 
 #: The statuses whose `Retry-After` is honoured: too many requests, and unavailable.
 _ASK_FOR_TIME: Final = frozenset({429, 503})
@@ -34,19 +37,35 @@ _USUAL: Final = re.compile(
 )
 
 
+class Read(NamedTuple):
+    """What an answer was found to be."""
+
+    reason: Reason
+    detail: str = ""
+    #: Whether its JSON has been read, and the value; None where it is not JSON.
+    is_parsed: bool = False
+    reply: object = None
+
+
 def judge(result: Answer | Failure, target: Target, seconds: float, now: float) -> Attempt:
     """What an exchange of so many seconds means, at Unix time `now`. Only a plain yes in the
     target's own terms acknowledges."""
     if isinstance(result, Failure):
         delivered, status, detail = result.delivered, result.status, result.detail
         return Attempt(result.reason, delivered, seconds, status, detail, None, now)
-    reason, detail = _read(result, target)
+    read = _read(result, target)
+    reason, detail = read.reason, read.detail
     if reason is Reason.ACKNOWLEDGED:
         return Attempt(reason, True, seconds, result.status, at=now)
     retry_after = None
     if result.retry_after and result.status in _ASK_FOR_TIME:
         retry_after = asked_for(result.retry_after, now)
-    words = Words() if result.encoding else words_of(result.body, _secrets(target))
+    if result.encoding:
+        words = Words()
+    elif read.is_parsed:
+        words = words_in(read.reply, result.body, _secrets(target))
+    else:
+        words = words_of(result.body, _secrets(target))
     return Attempt(reason, True, seconds, result.status, detail, retry_after, now, *words)
 
 
@@ -70,20 +89,20 @@ def _secrets(target: Target) -> tuple[Secret, ...]:
     return (*target.secret, *(value for _, value in target.headers), *hidden)
 
 
-def _read(answer: Answer, target: Target) -> tuple[Reason, str]:
+def _read(answer: Answer, target: Target) -> Read:
     if not 200 <= answer.status < 300:
         if answer.status in _REDIRECTS:
-            return Reason.REDIRECT, "redirects are not followed"
-        return Reason.STATUS, ""
+            return Read(Reason.REDIRECT, "redirects are not followed")
+        return Read(Reason.LOOPING if answer.status == _LOOP_DETECTED else Reason.STATUS)
     if target.acknowledge == "status":
-        return Reason.ACKNOWLEDGED, ""
+        return Read(Reason.ACKNOWLEDGED)
     if answer.encoding:
         said = masked(answer.encoding, _secrets(target))
-        return Reason.ENCODED, f"content-encoding {_quoted(said)}"
+        return Read(Reason.ENCODED, f"content-encoding {_quoted(said)}")
     if is_usual(answer.body):
-        return Reason.ACKNOWLEDGED, ""
+        return Read(Reason.ACKNOWLEDGED)
     if not answer.body.strip():
-        return Reason.EMPTY, ""
+        return Read(Reason.EMPTY)
     return read_contract(answer.body, target)
 
 
@@ -100,23 +119,23 @@ def _is_utf8(body: bytes) -> bool:
     return True
 
 
-def read_contract(body: bytes, target: Target) -> tuple[Reason, str]:
+def read_contract(body: bytes, target: Target) -> Read:
     """Why a body of this target acknowledges or not, with a few words about it, by the strict
     reading of JSON."""
     try:
-        reply = parse_json(body)
+        reply = parse_json(body, ANSWER)
     except Unreadable as error:
-        return Reason.NOT_JSON, str(error)
+        return Read(Reason.NOT_JSON, str(error), is_parsed=True)
     if not isinstance(reply, dict):
-        return Reason.NOT_JSON, "no JSON object"
+        return Read(Reason.NOT_JSON, "no JSON object", True, reply)
     if "code" not in reply:
-        return Reason.CODE, "no code"
+        return Read(Reason.CODE, "no code", True, reply)
     code = reply["code"]
     if code == SUCCESS:
-        return Reason.ACKNOWLEDGED, ""
+        return Read(Reason.ACKNOWLEDGED, "", True, reply)
     if not isinstance(code, str):
-        return Reason.CODE, "a code that is no string"
-    return Reason.CODE, f"code {_quoted(masked(code, _secrets(target)))}"
+        return Read(Reason.CODE, "a code that is no string", True, reply)
+    return Read(Reason.CODE, f"code {_quoted(masked(code, _secrets(target)))}", True, reply)
 
 
 def _quoted(text: str) -> str:

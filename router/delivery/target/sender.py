@@ -11,11 +11,11 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-from router.delivery.target.breaker import BreakerState
+from router.delivery.target.gate import BreakerState
 from router.delivery.target.judge import judge
-from router.delivery.target.lane import Lane, TargetWatcher
+from router.delivery.target.lane import Lane, TargetWatcher, Turns
 from router.model.event import Attempt, Letter, Reason
-from router.net.gone import Gone
+from router.net.loops import Gone
 from router.routing.target import Target
 from router.store.pauses import Pause
 from router.telemetry.metrics import Metrics
@@ -77,6 +77,7 @@ class Sender:
         self._metrics = metrics
         self._watcher = watcher
         self._lanes: dict[Target, Lane] = {}
+        self._turns = Turns()
         #: Lanes of targets that are no longer in force, for the requests that started with them.
         self._leaving: dict[Target, Lane] = {}
         #: What people have paused, by target.
@@ -145,10 +146,21 @@ class Sender:
             flight: Flight = TargetExchange(as_it_came)
             flight.end(self._refused(lane, refusal, started))
             return flight
-        lane.enter()
         waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone))
-        waiting.add_done_callback(lane.leave)
+        lane.line_up(waiting)
         return TargetExchange.by(waiting, as_it_came)
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        """Whether one of the targets would get no attempt now because the router itself is too slow
+        for all that comes: the target has had no time to answer.
+
+        To be asked before each event is sent: this also measures the turns of the loop.
+        """
+        turn, now = self._turns.look(), time.monotonic()
+        for target in targets:  # noqa: SIM110 - any() takes three times as long
+            if self._lane(target).is_swamped(turn, now):
+                return True
+        return False
 
     def room(self, target: Target) -> int:
         """How many attempts of the queue could begin now, or after a short wait."""
@@ -194,6 +206,7 @@ class Sender:
             return self._refused(lane, Reason.RATE_LIMITED, came)
         started = time.monotonic()
         refusal = await lane.take(gone)
+        lane.step_out()
         if refusal is not None:
             return self._refused(lane, refusal, came)
         return await self._begin(lane, letter, started)
@@ -212,20 +225,26 @@ class Sender:
             event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
-        turn = lane.gate.begin()
+        number, turn = lane.begin(started), lane.gate.begin()
         left = lane.target.timeout - (time.monotonic() - started)
         try:
-            return lane.pool.post(lines, body, left, partial(self._end, lane, turn, started))
+            return lane.pool.post(
+                lines, body, left, partial(self._end, lane, number, turn, started)
+            )
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
-            lane.give_back()
+            lane.give_back(number)
             lane.gate.end(turn, None)
             failed: Flight = TargetExchange(as_it_came)
             failed.fail(error)
             return failed
 
-    def _end(self, lane: Lane, turn: int, started: float, result: Answer | Failure) -> Attempt:
+    def _end(
+        self, lane: Lane, number: int, turn: int, started: float, result: Answer | Failure
+    ) -> Attempt:
         """What an exchange has come to. It is over, and so its place is the next one's."""
-        lane.give_back()
+        lane.give_back(number)
+        if lane.line:
+            self._turns.look()
         attempt = None
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())

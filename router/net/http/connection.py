@@ -11,20 +11,22 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from router.net.batching import COMPANY
-from router.net.http.body import Body, Malformed, body_after
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.http.head import (
     BAD_REQUEST,
     BLANK,
     END,
+    Body,
     Head,
+    Malformed,
+    body_after,
     is_hopeless,
     oversized,
     read,
     without_blank_lines,
 )
 from router.net.http.lifetime import INTERNAL_ERROR, UNAVAILABLE, Lifetime
+from router.net.loops import COMPANY
 
 #: So much of a body may come before somebody asks for it, in bytes.
 _AHEAD: Final = 64 * 1024

@@ -1,10 +1,4 @@
-"""The head of a request, its line and headers, read so that no two parsers can differ on it.
-
-RFC 9112 lets a server be lenient about much of this. Each leniency is a way to smuggle: one party
-reads one request where the next reads two. No caller in its right mind needs any of them.
-
-A head that has just been read is known: those of one caller differ by little but their lengths.
-"""
+"""The head of a request, read strictly, and its body."""
 
 from __future__ import annotations
 
@@ -12,10 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from router.net.http.limits import Limits
+from httptools import HttpParserError, HttpRequestParser
+
+if TYPE_CHECKING:
+    from router.net.http.lifetime import Limits
 
 #: What the sender of a head that is none is told, as an HTTP status.
 BAD_REQUEST, NOT_ALLOWED, URI_TOO_LONG, EXPECTATION_FAILED, HEAD_TOO_LARGE = 400, 405, 414, 417, 431
@@ -192,3 +189,91 @@ def request_id_in(head: bytes) -> bytes | None:
     """The caller's x-request-id, sane or not."""
     match = _REQUEST_ID.search(head)
     return None if match is None else match[1].strip(b" \t")
+
+
+#: What the parser is told before the first chunk, in place of the head that it has not read.
+_CHUNK_HEAD: Final = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Malformed(Exception):
+    """Something that is no chunk, or too much around the chunks."""
+
+
+class Body:
+    """A body of a size that is known."""
+
+    #: Whether there was a `connection: close` after it.
+    closes = False
+
+    def __init__(self, size: int) -> None:
+        self._missing = size
+        self._data = bytearray()
+        #: What came after it.
+        self.surplus = b""
+
+    @property
+    def is_whole(self) -> bool:
+        return self._missing == 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it have come."""
+        return len(self._data)
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come. Raises Malformed."""
+        part = data[: self._missing]
+        self._data += part
+        self._missing -= len(part)
+        self.surplus = data[len(part) :]
+
+    def take(self) -> bytes:
+        """What has come; it is held no longer."""
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+
+class Chunked(Body):
+    """A body in chunks. httptools reads them, and as strictly what is around them."""
+
+    def __init__(self, slack: int) -> None:
+        """Around the chunks there may be as many bytes as there are in them, and `slack` more."""
+        super().__init__(0)
+        self._slack = slack
+        self._whole = False
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_CHUNK_HEAD)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole
+
+    def feed(self, data: bytes) -> None:
+        self._slack -= len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            if not self._whole:
+                raise Malformed from None
+            self.surplus = data
+        if self._slack < 0:
+            raise Malformed
+
+    # The parser's calls.
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise Malformed  # another request
+
+    def on_body(self, data: bytes) -> None:
+        self._slack += 2 * len(data)
+        self._data += data
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+        self.closes = not self._parser.should_keep_alive()
+
+
+def body_after(head: Head, slack: int) -> Body:
+    return Chunked(slack) if head.length is None else Body(head.length)

@@ -1,11 +1,13 @@
-"""The endpoints as Starlette serves them: each request read, allowed, answered as JSON."""
+"""The API as a Starlette application, and its OpenAPI description."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,15 +15,32 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from router.config.holders import Deed, Holder
-from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.params import read_text
+from router import __version__
+from router.config.holders import DEEDS, Deed, Holder
+from router.ops.api.deliveries import ACTS, DELIVERIES
+from router.ops.api.endpoint import (
+    Asked,
+    Endpoint,
+    EventStream,
+    JsonSchema,
+    Param,
+    ProblemShape,
+    Rejected,
+    read_text,
+    schema_of,
+)
+from router.ops.api.events import EVENTS, STREAM
 from router.ops.api.parts import ApiParts
-from router.ops.api.rejected import Rejected
+from router.ops.api.routes import ROUTES
+from router.ops.api.status import NODES, STANDING
+from router.ops.api.targets import PAUSING, TARGETS
 from router.ops.guard import problem
 
 #: The largest body, in bytes.
 _MAX_BODY = 1024 * 1024
+
+#: The largest that is read on the loop, in bytes: 1 ms of it, whatever it is.
+_SMALL = 4096
 
 
 def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> list[Route]:
@@ -85,8 +104,15 @@ async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked
             _check_may(holder, [param.needs])
     body = None
     if endpoint.takes is not None:
-        body = endpoint.read_body(await _body(request))
+        body = await _read(endpoint, parts, await _body(request))
     return Asked(parts, holder, _named(request.path_params), query, body)
+
+
+async def _read(endpoint: Endpoint, parts: ApiParts, content: bytes) -> Any:
+    """A large body is read beside the loop."""
+    if len(content) <= _SMALL:
+        return endpoint.read_body(content)
+    return await parts.reader.do(endpoint.read_body, content)
 
 
 def _named(path: Mapping[str, str]) -> Mapping[str, str]:
@@ -122,3 +148,111 @@ async def _body(request: Request) -> bytes:
     except ClientDisconnect:
         raise Rejected(400, "the body is not whole") from None
     return bytes(content)
+
+
+#: What every endpoint may answer.
+_ALWAYS = (400, 401, 403, 429, 503)
+
+#: What those may besides that take a body.
+_WITH_BODY = (413, 415)
+
+_ABOUT = (
+    "How a router does, what became of events, and what a person may do about it. Times are ISO "
+    "8601 in UTC. A token that has an owner sees that owner's targets alone: all else is 404."
+)
+
+
+def described(endpoints: Iterable[Endpoint], prefix: str) -> dict[str, Any]:
+    named: dict[str, JsonSchema] = {}
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operations = paths.setdefault(f"{prefix}{endpoint.path}", {})
+        operations[endpoint.method.lower()] = _operation(endpoint, named)
+    problem = schema_of(ProblemShape, named)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "EBaaS callback router", "version": __version__, "description": _ABOUT},
+        "paths": paths,
+        "security": [{"token": []}, {}],
+        "components": {
+            "schemas": dict(sorted(named.items())),
+            "responses": {
+                "problem": _response("What is wrong", "application/problem+json", problem)
+            },
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, Any]:
+    about = " ".join((endpoint.answer.__doc__ or "").split())
+    statuses = {*_ALWAYS, *endpoint.problems, *(_WITH_BODY if endpoint.takes else ())}
+    operation: dict[str, Any] = {
+        "operationId": _name(endpoint),
+        "summary": about,
+        "description": f"Needs a token that may {' or '.join(endpoint.may)}.",
+        "parameters": [
+            *map(_place, endpoint.names),
+            *map(_parameter, endpoint.params),
+        ],
+        "responses": {
+            "200": _answer(endpoint, named),
+            **{
+                str(status): {"$ref": "#/components/responses/problem"}
+                for status in sorted(statuses)
+            },
+        },
+    }
+    if endpoint.takes:
+        schema = schema_of(endpoint.takes)
+        content = {"application/json": {"schema": schema}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _name(endpoint: Endpoint) -> str:
+    words = re.findall(r"\w+", endpoint.path)
+    return "_".join([endpoint.method.lower(), *words])
+
+
+def _place(name: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    schema = {"type": "array", "items": param.schema} if param.many else param.schema
+    return {"name": param.name, "in": "query", "description": param.about, "schema": schema}
+
+
+def _answer(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, Any]:
+    kind = "text/event-stream" if endpoint.returns is EventStream else "application/json"
+    return _response(HTTPStatus.OK.phrase, kind, schema_of(endpoint.returns, named))
+
+
+def _response(about: str, kind: str, schema: JsonSchema) -> dict[str, Any]:
+    return {"description": about, "content": {kind: {"schema": schema}}}
+
+
+#: Where it is.
+PREFIX = "/api/v1"
+
+
+async def openapi(asked: Asked) -> dict[str, Any]:
+    """This description"""
+    return described(ENDPOINTS, PREFIX)
+
+
+#: All there is.
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *STANDING,
+    *TARGETS,
+    *PAUSING,
+    *ROUTES,
+    *NODES,
+    *EVENTS,
+    *DELIVERIES,
+    *ACTS,
+    *STREAM,
+    Endpoint("GET", "/openapi.json", openapi, dict[str, Any], may=DEEDS),
+)

@@ -1,20 +1,139 @@
-"""One endpoint of the console's API as a declaration: it is served and described by that alone."""
+"""An endpoint: its parameters, its answer, and how a request is rejected."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cache
-from typing import Any, Literal
+from http import HTTPStatus
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from router.config.holders import Deed, Holder
+from router.contract.schedule import parse_duration, parse_time
 from router.contract.schema import Schema
-from router.contract.strictjson import Unreadable, parse_json
-from router.ops.api.parts import ApiParts
-from router.ops.api.rejected import Rejected
-from router.ops.api.schema import JsonSchema, schema_of
-from router.ops.api.view import View
+from router.contract.strictjson import REQUEST, Unreadable, parse_json
+from router.routing.index import Glob, GlobInvalid
+
+if TYPE_CHECKING:
+    from router.ops.api.parts import ApiParts
+    from router.ops.api.view import View
+
+
+JsonSchema = dict[str, Any]
+
+# What a type is annotated with is one more keyword of its schema.
+
+#: A time, as ISO 8601 has it, in UTC.
+Time = Annotated[str, ("format", "date-time")]
+
+#: Server-sent events.
+EventStream = Annotated[str, ("contentMediaType", "text/event-stream")]
+
+_PLAIN: dict[Any, JsonSchema] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    NoneType: {"type": "null"},
+    Any: {},
+}
+
+#: Where an OpenAPI document keeps schemas that have names.
+_NAMED = "#/components/schemas/"
+
+
+def schema_of(kind: Any, named: dict[str, JsonSchema] | None = None) -> JsonSchema:
+    """With `named` a TypedDict is put there and referred to by its name; else it is written out."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return {**schema_of(parts[0], named), **dict(parts[1:])}
+    if kind in _PLAIN:
+        return dict(_PLAIN[kind])
+    if origin is Literal:
+        return {"enum": list(parts)}
+    if origin in (Union, UnionType):
+        return {"anyOf": [schema_of(part, named) for part in parts]}
+    if origin is list:
+        return {"type": "array", "items": schema_of(parts[0], named)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": schema_of(parts[1], named)}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return {"enum": [each.value for each in kind]}
+    if named is None:
+        return _object(kind, None)
+    if kind.__name__ not in named:
+        named[kind.__name__] = {}  # it may refer to itself
+        named[kind.__name__] = _object(kind, named)
+    return {"$ref": _NAMED + kind.__name__}
+
+
+def _object(kind: Any, named: dict[str, JsonSchema] | None) -> JsonSchema:
+    """Of a TypedDict. Nobody is promised that there is no more in an answer: clients go on working
+    when it gets new members; a request has no others."""
+    members = get_type_hints(kind, include_extras=True)
+    optional = {name for name, each in members.items() if get_origin(each) is NotRequired}
+    schema: JsonSchema = {
+        "type": "object",
+        "properties": {
+            name: schema_of(get_args(each)[0] if name in optional else each, named)
+            for name, each in members.items()
+        },
+        "required": [name for name in members if name not in optional],
+    }
+    if named is None:
+        schema["additionalProperties"] = False
+    if kind.__doc__:
+        schema["description"] = " ".join(kind.__doc__.split())
+    return schema
+
+
+class ProblemShape(TypedDict):
+    """An error: what kind it is, and what can be done about it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Rejected(Exception):
+    """The text says what is wrong and, where that helps, what to do; it names no other's target."""
+
+    def __init__(self, status: int, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.more = more
+
+    @property
+    def document(self) -> dict[str, Any]:
+        shape = ProblemShape(
+            type="about:blank",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=str(self),
+        )
+        return {**shape, **self.more}
+
+
+def nothing_there(what: str) -> Rejected:
+    """Also of what is there, but not for who asks: the two look alike."""
+    return Rejected(404, f"there is no {what}")
+
 
 #: The most members that are told of what a body has wrong.
 _MAX_FAULTS = 5
@@ -97,7 +216,7 @@ class Endpoint:
     def read_body(self, content: bytes) -> Any:
         """Raises Rejected for one that is not what this endpoint takes."""
         try:
-            body = parse_json(content)
+            body = parse_json(content, REQUEST)
         except Unreadable as error:
             raise Rejected(400, f"the body: {error}") from None
         faults = [
@@ -132,3 +251,95 @@ def _place(path: Sequence[str | int]) -> str:
 
 def _shown(text: str) -> str:
     return repr(text[:64])
+
+
+#: The longest text of a parameter, in characters.
+LONGEST_TEXT = 1024
+
+
+def text(name: str, about: str) -> Param:
+    return Param(name, about, {"type": "string", "minLength": 1}, read_text)
+
+
+def texts(name: str, about: str) -> Param:
+    return replace(text(name, about), many=True)
+
+
+def read_text(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"is longer than {LONGEST_TEXT} characters")
+    if not text.isprintable():
+        raise ValueError("has a character in it that can't be seen")
+    return text
+
+
+def words(name: str, about: str, known: Sequence[str], *, many: bool = True) -> Param:
+    """Some of a few words."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"is none of {', '.join(known)}")
+        return text
+
+    return Param(name, about, {"enum": list(known)}, read, many=many)
+
+
+def flag(name: str, about: str, *, needs: Deed | None = None) -> Param:
+    def read(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise ValueError("is neither true nor false")
+        return text == "true"
+
+    return Param(name, about, {"type": "boolean"}, read, needs=needs)
+
+
+def number(name: str, about: str, most: int) -> Param:
+    def read(text: str) -> int:
+        if not re.fullmatch("[1-9][0-9]{0,8}", text) or int(text) > most:
+            raise ValueError(f"is not a whole number from 1 to {most}")
+        return int(text)
+
+    return Param(name, about, {"type": "integer", "minimum": 1, "maximum": most}, read)
+
+
+def span(name: str, about: str) -> Param:
+    """A time span, in seconds."""
+    return Param(name, about, {"type": "string", "examples": ["90s", "3h"]}, parse_span)
+
+
+def moment(name: str, about: str) -> Param:
+    """A point in time, as Unix time."""
+    return Param(
+        name, about, {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]}, parse_moment
+    )
+
+
+def keys(name: str, about: str) -> Param:
+    """Patterns of keys."""
+    return Param(name, about, {"type": "string", "minLength": 1}, read_glob, many=True)
+
+
+def parse_span(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError("is not a time span like 90s, 3h") from None
+
+
+def parse_moment(text: str) -> float:
+    """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone."""
+    try:
+        return parse_time(text, time.time())
+    except ValueError:
+        raise ValueError(
+            "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z"
+        ) from None
+
+
+def read_glob(text: str) -> Glob:
+    try:
+        return Glob(read_text(text))
+    except GlobInvalid as error:
+        raise ValueError(str(error)) from None

@@ -1,15 +1,27 @@
-"""What became of events: searched for by any id, and one of them told whole."""
+"""Endpoints for events: search, one event, the live stream."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TypedDict
 
+from router.archive.reading import InventoryShape
 from router.archive.trace.shapes import MatchShape, StoryShape
-from router.ops.api.concern import Concern
-from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.params import flag, moment, number, texts
-from router.ops.api.rejected import Rejected, nothing_there
+from router.ops.api.endpoint import (
+    Asked,
+    Endpoint,
+    EventStream,
+    Rejected,
+    flag,
+    keys,
+    moment,
+    nothing_there,
+    number,
+    texts,
+)
+from router.ops.api.view import Concern
 from router.ops.searching import LookedInShape, SearchedFor
+from router.ops.streams import Streams, Wanted
 
 #: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
@@ -72,7 +84,22 @@ async def event(asked: Asked) -> StoryShape:
     return story
 
 
+async def archive(asked: Asked) -> InventoryShape:
+    """What the archive has; a team is not told: it has everybody's events"""
+    if asked.holder.owner:
+        raise nothing_there("such thing for a team")
+    wanted = SearchedFor(
+        what=[], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=0,
+        body=False, inventory=True,
+    )  # fmt: skip
+    found = (await asked.parts.search.run(wanted)).get("inventory")
+    if found is None:
+        raise nothing_there("archive")
+    return found
+
+
 EVENTS = (
+    Endpoint("GET", "/archive", archive, InventoryShape, problems=(404, 503)),
     Endpoint(
         "GET",
         "/events",
@@ -100,3 +127,46 @@ EVENTS = (
         problems=(404, 503),
     ),
 )  # fmt: skip
+
+
+async def stream(asked: Asked) -> AsyncGenerator[bytes]:
+    """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
+    the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
+    query, streams = asked.query, asked.parts.streams
+    if count := streams.full_for(asked.holder):
+        raise Rejected(503, f"{count} streams are open already")
+    wanted = Wanted(
+        asked.holder,
+        targets=query["target"],
+        keys=query["match"],
+        failed=bool(query["failed"]),
+        bodies=bool(query["bodies"]),
+    )
+    reading = _read(streams, wanted)
+    await anext(reading)  # with no turn of the loop in between, in which others would come
+    return reading
+
+
+async def _read(streams: Streams, wanted: Wanted) -> AsyncGenerator[bytes]:
+    """From its first step to its end it has its place."""
+    with streams.open(wanted) as open_one:
+        yield b""
+        async for chunk in open_one.chunks():
+            yield chunk
+
+
+STREAM = (
+    Endpoint(
+        "GET",
+        "/stream",
+        stream,
+        EventStream,
+        params=(
+            texts("target", "About these targets"),
+            keys("match", "Events whose key matches a pattern, as in routes.yaml"),
+            flag("failed", "No 000, a failed attempt, or another trouble"),
+            flag("bodies", "With the events' bodies", needs="bodies"),
+        ),
+        problems=(503,),
+    ),
+)

@@ -6,10 +6,8 @@ import asyncio
 from typing import Any, Literal, NotRequired, TypedDict
 
 from router.config.explaining import Explained, RefusedEvent
-from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.params import LONGEST_TEXT
-from router.ops.api.rejected import Rejected
-from router.ops.api.schema import Time
+from router.model.event import FIELDS
+from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected, Time
 from router.ops.api.view import View
 from router.ops.table import RouteFacts
 from router.telemetry.log.lines import utc
@@ -79,11 +77,16 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         raise Rejected(400, "key or event has to be given, and not both")
     if asked.body.get("key") == "":
         raise Rejected(400, "key: is empty")
-    for name, text in {**asked.body, **asked.body.get("event", {})}.items():
+    event = asked.body.get("event", {})
+    for name, text in [
+        ("key", asked.body.get("key")),
+        *((name, event.get(name)) for name in FIELDS),
+    ]:
         # Each route that it matches repeats it.
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
-            raise Rejected(400, f"{name[:64]}: is longer than {LONGEST_TEXT} characters")
-    said = await asyncio.to_thread(asked.parts.insight.explain, asked.body)
+            raise Rejected(400, f"{name}: is longer than {LONGEST_TEXT} characters")
+    async with asked.parts.reader.turn():  # it is read once more, as EBaaS's would be
+        said = await asyncio.to_thread(asked.parts.insight.explain, asked.body)
     if "refused" in said:
         return said
     view = await asked.view()

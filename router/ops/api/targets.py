@@ -1,32 +1,118 @@
-"""The targets, the worst first, and one of them with its routes."""
+"""Endpoints for targets, and for pausing them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from router.ops.api.endpoint import Asked, Endpoint
-from router.ops.api.rejected import nothing_there
-from router.ops.api.target_shapes import (
-    BreakerShape,
-    LastFailure,
-    OneTargetShape,
-    PausedByPerson,
-    PausedByRoutes,
-    TargetRoute,
-    TargetShape,
-    TargetsShape,
-    UnsettledShape,
-)
+from router.ops.api.endpoint import Asked, Endpoint, Rejected, Time, nothing_there
 from router.ops.api.view import View
-from router.ops.hour import Hour, HourSums
+from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
-from router.ops.status import WORST, state_of
-from router.ops.table import RouteFacts, TargetFacts
+from router.ops.status import WORST, TargetState, state_of
+from router.ops.table import RateFacts, RouteFacts, TargetFacts
+from router.store.pauses import pause, paused, resume
+from router.store.shapes import PauseShape, pause_shape
 from router.telemetry.log.lines import utc
 from router.telemetry.minutes import Minute
+
+
+class BreakerShape(TypedDict):
+    """How many processes have the target's breaker in each state."""
+
+    closed: int
+    open: int
+    half_open: int
+
+
+class PausedByRoutes(TypedDict):
+    """It is paused in routes.yaml, until that is changed."""
+
+    by: Literal["routes.yaml"]
+
+
+class PausedByPerson(TypedDict):
+    """A person has paused it for a while."""
+
+    by: Literal["person"]
+    until: Time
+    because: str
+    who: str
+    since: Time
+
+
+class LastFailure(TypedDict):
+    """The last attempt that it failed, with its own words."""
+
+    at: Time
+    reason: str
+    status: int | None
+    code: str
+    msg: str
+    detail: str
+
+
+class UnsettledShape(TypedDict):
+    """Its deliveries in the store that are not settled."""
+
+    awaiting: int
+    queued: int
+    dead: int
+
+
+class TargetShape(TypedDict):
+    """How a target does, over all processes."""
+
+    name: str
+    owner: str
+    #: What may be a secret in it is `***`.
+    url: str
+    state: TargetState
+    in_flight: int
+    limit: int
+    waiting: int
+    rate: RateFacts | None
+    breaker: BreakerShape | None
+    paused: PausedByPerson | PausedByRoutes | None
+    last_acknowledged: Time | None
+    failing_since: Time | None
+    last_failure: LastFailure | None
+    unsettled: UnsettledShape
+    #: When the first of the events that still need it is given up.
+    gives_up: Time | None
+    #: Its attempts over the last hour.
+    hour: HourSums
+    certificate_ends: Time | None
+    required_by: list[str]
+    optional_by: list[str]
+
+
+class TargetsShape(TypedDict):
+    """All targets there are for who asks, the worst first."""
+
+    targets: list[TargetShape]
+
+
+#: A route as one target has it. It is made so, since `as` is a word of Python's.
+TargetRoute = TypedDict(
+    "TargetRoute",
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "match": dict[str, list[str]],
+        "as": Literal["required", "optional"],
+    },
+)
+
+
+class OneTargetShape(TargetShape):
+    """A target, its last hour by the minute, and the routes that name it."""
+
+    minutes: AttemptsHour
+    routes: list[TargetRoute]
 
 
 async def targets(asked: Asked) -> TargetsShape:
@@ -157,4 +243,97 @@ def _routes(view: View, name: str) -> Iterator[TargetRoute]:
 TARGETS = (
     Endpoint("GET", "/targets", targets, TargetsShape),
     Endpoint("GET", "/targets/{name}", target, OneTargetShape, problems=(404,)),
+)
+
+
+class PauseForShape(TypedDict):
+    """Until when, and why: for all who see it."""
+
+    #: From now on, like 10m; or a moment.
+    until: str
+    because: str
+
+
+class ResumeShape(TypedDict):
+    """Nothing."""
+
+
+class PausedShape(TypedDict):
+    """How the target is held back from now on; null where it is not."""
+
+    paused: PausedByPerson | PausedByRoutes | None
+    #: The one that was made or ended; null where there was none to end.
+    pause: PauseShape | None
+
+
+class PausesShape(TypedDict):
+    """The pauses that are in force, by target."""
+
+    pauses: list[PauseShape]
+
+
+async def pauses(asked: Asked) -> PausesShape:
+    """The pauses of people that are in force"""
+    view = await asked.view()
+    async with asked.parts.stored.asked() as ops:
+        found = await paused(ops)
+    return PausesShape(pauses=[pause_shape(each) for each in found if view.has(each.target)])
+
+
+async def pause_target(asked: Asked) -> PausedShape:
+    """Hold a target back for a while: its optional deliveries wait, its required ones fail at once;
+    in force in all processes within a second"""
+    name = asked.path["name"]
+    await _known(asked, name)
+    async with asked.parts.stored.asked() as ops:
+        try:
+            made = await pause(
+                ops, name, asked.body["until"], asked.body["because"], asked.holder.name or ""
+            )
+        except ValueError as error:
+            raise Rejected(400, str(error)) from None
+    return PausedShape(
+        paused=by_person(made.since, made.until, made.because, made.who), pause=pause_shape(made)
+    )
+
+
+async def resume_target(asked: Asked) -> PausedShape:
+    """End a target's pause before its time; what routes.yaml pauses stays paused"""
+    name = asked.path["name"]
+    target = await _known(asked, name)
+    async with asked.parts.stored.asked() as ops:
+        ended = await resume(ops, name, asked.holder.name or "")
+    return PausedShape(
+        paused=PausedByRoutes(by="routes.yaml") if target["paused"] else None,
+        pause=None if ended is None else pause_shape(ended),
+    )
+
+
+async def _known(asked: Asked, name: str) -> TargetFacts:
+    view = await asked.view()
+    if name not in view.targets:
+        raise nothing_there("such target")
+    return view.targets[name]
+
+
+PAUSING = (
+    Endpoint("GET", "/pauses", pauses, PausesShape, problems=(404, 503)),
+    Endpoint(
+        "POST",
+        "/targets/{name}/pause",
+        pause_target,
+        PausedShape,
+        may=("pause",),
+        takes=PauseForShape,
+        problems=(404,),
+    ),
+    Endpoint(
+        "POST",
+        "/targets/{name}/resume",
+        resume_target,
+        PausedShape,
+        may=("pause",),
+        takes=ResumeShape,
+        problems=(404,),
+    ),
 )

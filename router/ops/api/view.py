@@ -1,13 +1,15 @@
-"""What there is for one holder: all of the service, or what concerns the holder's own targets."""
+"""What the holder of a token may see."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
+from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.config.holders import Holder
 from router.ops.report import Report
 from router.ops.table import RouteFacts, TableFacts
+from router.store.shapes import ActionShape, DossierShape, EntryShape
 from router.telemetry.metrics import Snapshot
 
 T = TypeVar("T")
@@ -66,3 +68,83 @@ def narrowed(report: Report, names: Collection[str]) -> Report:
 
 def _among(targets: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
     return {name: each for name, each in targets.items() if name in names}
+
+
+E = TypeVar("E", bound=EntryShape)
+R = TypeVar("R", bound=RequestShape)
+
+
+class Concern:
+    """One holder's part of what the store and the archive tell."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        #: Whose own actions are told whole.
+        self._who = view.who
+        self._routes = {route["name"] for route in view.table["routes"]}
+
+    def action(self, action: ActionShape) -> ActionShape:
+        """Who did it and when; of another's not on what else, nor how much of it there was."""
+        if self._view.is_whole or action["who"] == self._who:
+            return action
+        return {**action, "what": "", "deliveries": 0}
+
+    def entries(self, entries: Iterable[E]) -> list[E]:
+        found = [entry for entry in entries if self._view.has(entry["target"])]
+        for entry in found:
+            if entry["action"] is not None:
+                entry["action"] = self.action(entry["action"])
+        return found
+
+    def dossier(self, dossier: DossierShape) -> DossierShape | None:
+        """None where nothing of it is left; likewise below."""
+        entries = self.entries(dossier["deliveries"])
+        return {**dossier, "deliveries": entries} if entries else None
+
+    def match(self, match: MatchShape) -> MatchShape | None:
+        if match["what"] == "kept":
+            entries = self.entries(match["deliveries"])
+            return {**match, "deliveries": entries} if entries else None
+        if match["what"] == "request" or match["what"] == "unmatched":
+            return self._request(match)
+        if not self._view.has(match["target"]):
+            return None
+        if "open" in match:
+            match["open"] = [each for each in match["open"] if self._view.has(each["target"])]
+        return match
+
+    def story(self, story: StoryShape) -> StoryShape | None:
+        entries = self.entries(story["deliveries"])
+        steps = [step for each in story["steps"] if (step := self._step(each)) is not None]
+        if not (self._view.is_whole or entries or steps):
+            return None
+        coming = [
+            each for each in story["next"] if not each["target"] or self._view.has(each["target"])
+        ]
+        return {**story, "deliveries": entries, "steps": steps, "next": coming}
+
+    def _step(self, step: StepShape) -> StepShape | None:
+        if step["what"] == "request" or step["what"] == "unmatched":
+            return self._request(step)
+        if step["what"] == "acted":
+            return self._acted(step)
+        return step if self._view.has(step["target"]) else None
+
+    def _request(self, request: R) -> R | None:
+        if self._view.is_whole:
+            return request
+        targets = [each for each in request["targets"] if self._view.has(each["target"])]
+        if not targets:
+            return None
+        request["targets"] = targets
+        request["routes"] = [name for name in request["routes"] if name in self._routes]
+        request["unqueued"] = False
+        return request
+
+    def _acted(self, acted: ActedShape) -> ActedShape | None:
+        targets = [name for name in acted["targets"] if self._view.has(name)]
+        if not targets:
+            return None
+        if self._view.is_whole or acted["who"] == self._who:
+            return {**acted, "targets": targets}
+        return {**acted, "targets": targets, "words": "", "deliveries": 0}

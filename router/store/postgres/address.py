@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from psycopg import Error, conninfo
 
-from router.model.errors import SettingInvalid
-from router.model.files import why_not
+from router.model.errors import SettingInvalid, why_not
 from router.store.postgres.trouble import Failed
 from router.store.url import Database, parse_database
 

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from router.net.resolver import look_up
+from router.net.egress import look_up
 from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.trouble import Failed, Lost, answered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from router.routing.glob import Glob
+from router.routing.index import Glob
 
 #: One character: itself, or what stands for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"

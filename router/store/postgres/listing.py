@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store import listing
 from router.store.listing import Dialect, Values
 from router.store.ops import Entry
@@ -18,7 +18,7 @@ _TABLES = """
 EVENT = """
 SELECT e.event_id, e.stage, e.first_at, e.requests, e.replied_at, e.due_at, e.credit_until,
     e.ends_at, e.spent OR e.seq <= (SELECT c.spent_up_to FROM {schema}credit c),
-    e.digest, l.request_id, l.traceparent, l.tracestate,
+    e.digest, l.request_id, l.traceparent, l.tracestate, l.hops,
     l.event_source, l.event_topic, l.event_type, l.event_status, l.event_key, l.body
 FROM {schema}events e JOIN {schema}letters l USING (seq) WHERE e.event_id = $1
 """

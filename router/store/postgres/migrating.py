@@ -5,7 +5,7 @@ from __future__ import annotations
 from router.model.errors import StartFailed
 from router.store.postgres.address import DatabaseAddress
 from router.store.postgres.connection import ServerConnection
-from router.store.postgres.schema import SCHEMA_VERSION, migration
+from router.store.postgres.schema import SCHEMA_VERSION, completion, migration
 
 #: How much newer than this program a schema may be: the new nodes of a rolling upgrade make it so.
 AHEAD = 1
@@ -15,7 +15,7 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
     """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
     await _check_encoding(connection, address)
     schema = address.schema
-    if await _version(connection, schema) < SCHEMA_VERSION:
+    if not await _is_complete(connection, schema):
         await connection.script("BEGIN")
         # Of several nodes one does it, and the others see it done.
         await connection.fetch(
@@ -28,6 +28,8 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
             await connection.script(
                 f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
             )
+        if not await _is_complete(connection, schema):
+            await connection.script(completion(schema))
         await connection.script("COMMIT")
     await check(connection, address)
 
@@ -35,7 +37,7 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
 async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
     """That the schema is one this program can work on. Raises the same; makes nothing."""
     version = await _version(connection, address.schema)
-    if version < SCHEMA_VERSION:
+    if not await _is_complete(connection, address.schema):
         raise failed(
             address, "its tables are not there, or old; a start of the router makes them ready"
         )
@@ -45,6 +47,18 @@ async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
             f"the version of its schema is {version}, and this program knows {SCHEMA_VERSION}; "
             "a newer one has been here: start that, or put back the copy that was made before it",
         )
+
+
+async def _is_complete(connection: ServerConnection, schema: str) -> bool:
+    """Whether the schema has all that this program needs. Version 3 got its last column before it
+    was released, so its number alone does not say so."""
+    found = await connection.fetch(
+        "SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relname = 'letters' AND a.attname = 'hops'",
+        [schema],
+    )
+    return bool(found) and await _version(connection, schema) >= SCHEMA_VERSION
 
 
 async def _make(connection: ServerConnection, schema: str) -> None:

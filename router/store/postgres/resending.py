@@ -1,4 +1,4 @@
-"""Events that are over queued again, out of the functions of the schema, in one transaction."""
+"""Events queued again for one target, out of the functions of the schema, in one transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Resend, Resent
 from router.store.postgres import rows
 from router.store.postgres.connection import Row, ServerConnection
-from router.store.promises import DeliveryRow, Stage, State, StoreFull, StoreLimits
+from router.store.promises import RETRIED, DeliveryRow, State, StoreFull, StoreLimits
 
 _USED = """
 SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint
@@ -19,7 +19,7 @@ FROM usage WHERE target = $1
 
 #: Locked in the order that all do it in.
 _STANDING = """
-SELECT e.event_id, e.seq, e.size, e.stage, d.state, d.acknowledged_later_at, a.action_id
+SELECT e.event_id, e.seq, e.size, d.state, d.acknowledged_later_at, a.action_id
 FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = $2
     LEFT JOIN actions a ON a.seq = d.action
 WHERE e.event_id = ANY ($1::text[]) ORDER BY e.seq FOR UPDATE OF e
@@ -52,7 +52,7 @@ class Resending:
         standing = await self._standing(events, target)
         await self._add([each for each in events if each.record.event_id not in standing], row)
         for found in standing.values():
-            if found[4] is None and found[3] != Stage.OPEN:
+            if found[3] is None:
                 await self._call("put", found[1], found[2], rows.dumped([rows.delivery(row)]), now)
         fresh = {name for name, found in standing.items() if _stays(found, action)}
         again = await self._standing(
@@ -96,10 +96,10 @@ class Resending:
 
 
 def _stays(found: Row, action: Action) -> bool:
-    _, _, _, stage, state, _, action_id = found
-    return stage == Stage.OPEN or state == State.QUEUED or bool(action_id == action.action_id)
+    _, _, _, state, _, action_id = found
+    return state in RETRIED or bool(action_id == action.action_id)
 
 
 def _change(found: Row, row: DeliveryRow) -> dict[str, Any]:
-    _, seq, _, _, state, later, _ = found
+    _, seq, _, state, later, _ = found
     return {"seq": seq, "was": state, "later": later, **rows.delivery(row)}

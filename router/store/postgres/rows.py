@@ -49,6 +49,7 @@ def addition(
         "request_id": letter.request_id,
         "traceparent": letter.traceparent,
         "tracestate": letter.tracestate,
+        "hops": letter.hops,
         **{name: escaped(getattr(event, name)) for name in FIELDS},
         "rows": [delivery(row, full) for row in rows],
         "deadline": deadline,
@@ -85,7 +86,7 @@ def delivery_row(columns: Sequence[Any]) -> DeliveryRow:
 
 
 def due(row: Row, lease: str) -> Due:
-    """From `take`."""
+    """From `take_due`."""
     event_id, *rest = row
     *_, replayed = row
     return Due(event_id, delivery_row(rest[:5]), letter(rest[5:-1]), lease, replayed)
@@ -98,10 +99,10 @@ def ended(row: Row) -> Ended:
 
 
 def letter(columns: Sequence[Any]) -> Letter:
-    digest, request_id, traceparent, tracestate, *fields, body = columns
+    digest, request_id, traceparent, tracestate, hops, *fields, body = columns
     source, topic, type_, status, key = map(unescaped, fields)
     event = Event(source, topic, type_, status, key, body)
-    return Letter(event, digest, request_id, traceparent, tracestate)
+    return Letter(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:

@@ -195,7 +195,7 @@ class PostgresStore:
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        found = await self._pool.call("take_letters", [target, now, until, limit, lease], timeout)
+        found = await self._pool.call("take_due", [target, now, until, limit, lease], timeout)
         return tuple(rows.due(row, lease) for row in found)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:

@@ -239,6 +239,10 @@ class SqliteStore:
                 result: T = await job.done
                 return result
         except TimeoutError:
+            # The time may be over in the very turn of the loop in which it was done.
+            if not job.done.cancelled():
+                made: T = job.done.result()
+                return made
             raise StoreFailed("slow") from None
 
     def _came_late(self, event_id: str, committed: bool) -> None:

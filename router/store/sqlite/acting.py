@@ -10,7 +10,7 @@ from typing import Any
 from router.store.fullness import fitting, size_of
 from router.store.ops import Action, Entry, Resend, Resent
 from router.store.pauses import Pause
-from router.store.promises import DeliveryRow, Stage, State, StoreLimits
+from router.store.promises import RETRIED, DeliveryRow, State, StoreLimits
 from router.store.sqlite.rows import PUT, Rows
 
 _RECORD = """
@@ -30,7 +30,7 @@ WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURN
 """
 
 _STANDING = """
-SELECT e.seq, e.stage, d.state, d.action
+SELECT e.seq, d.state, d.action
 FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.event_id = ?
 """
 
@@ -125,8 +125,8 @@ def _resent(
         rows.add(event.record, event.letter, [row])
         found = connection.execute(_STANDING, (target, event.record.event_id)).fetchone()
         return int(found[0])
-    seq, stage, state, last_action = found
-    if stage == Stage.OPEN or state == State.QUEUED or last_action == action:
+    seq, state, last_action = found
+    if state in RETRIED or last_action == action:
         return None
     connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, now))
     return int(seq)

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from router.model.errors import StartFailed
-from router.model.files import closed, may, why_not
+from router.model.errors import StartFailed, closed, may, why_not
 from router.store.promises import StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 

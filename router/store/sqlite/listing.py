@@ -6,7 +6,7 @@ import sqlite3
 import sys
 from functools import partial
 
-from router.routing.glob import Glob
+from router.routing.index import Glob
 from router.store import listing
 from router.store.listing import Dialect, Query, Values
 from router.store.ops import START, Action, Count, Dossier, Entry, Selection
@@ -20,7 +20,7 @@ _COUNTS = "deliveries d CROSS JOIN events e USING (seq)"
 _EVENT = """
 SELECT event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit),
-    digest, request_id, traceparent, tracestate,
+    digest, request_id, traceparent, tracestate, hops,
     event_source, event_topic, event_type, event_status, event_key, body
 FROM events JOIN bodies USING (seq) WHERE event_id = ?
 """
@@ -63,10 +63,11 @@ def _known(word: str) -> str:
             AND instr(b.body, CAST('"' || {word} || '"' AS BLOB)))"""  # noqa: S608
 
 
-def _fits(connection: sqlite3.Connection, _: Values, keys: tuple[Glob, ...]) -> str:
-    """Decided by Python."""
-    connection.create_function("fits", 1, lambda key: any(each.matches(key) for each in keys))
-    return "fits(e.event_key)"
+def _fits(connection: sqlite3.Connection, values: Values, keys: tuple[Glob, ...]) -> str:
+    """Decided by Python; a query may have several."""
+    name = f"fits_{len(values)}"
+    connection.create_function(name, 1, lambda key: any(each.matches(key) for each in keys))
+    return f"{name}(e.event_key)"
 
 
 def _rows(connection: sqlite3.Connection, query: Query) -> sqlite3.Cursor:

@@ -62,7 +62,7 @@ _PAUSES: Final = "SELECT target, since, until, because, who, resumed_by FROM pau
 
 TAKE: Final = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
-    e.digest, e.request_id, e.traceparent, e.tracestate,
+    e.digest, e.request_id, e.traceparent, e.tracestate, e.hops,
     e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body,
     d.action IS NOT NULL
 FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
@@ -135,5 +135,5 @@ def due(row: tuple[Any, ...], lease: str) -> Due:
 
 
 def letter(row: tuple[Any, ...]) -> Letter:
-    digest, request_id, traceparent, tracestate, *event = row
-    return Letter(Event(*event), digest, request_id, traceparent, tracestate)
+    digest, request_id, traceparent, tracestate, hops, *event = row
+    return Letter(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)

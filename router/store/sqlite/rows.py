@@ -83,6 +83,7 @@ class Rows:
             "request_id": letter.request_id,
             "traceparent": letter.traceparent,
             "tracestate": letter.tracestate,
+            "hops": letter.hops,
             **{name: getattr(event, name) for name in FIELDS},
         }
         marks = ", ".join("?" * len(columns))

@@ -226,8 +226,11 @@ WHEN OLD.state IN ({_UNSETTLED}) BEGIN
 END;
 """  # noqa: S608 - our own words
 
+#: The number of routers that an event came through. A program of the version before writes 0.
+_FOURTH = "ALTER TABLE events ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;"
+
 #: Scripts in order. Never change one that was released: add another.
-MIGRATIONS = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 FILE_VERSION = len(MIGRATIONS)
 

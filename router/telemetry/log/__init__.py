@@ -9,11 +9,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from router.telemetry.log.console import Fields, Level
-from router.telemetry.log.lines import Format, Lines
-from router.telemetry.log.sums import Sums
-from router.telemetry.log.tap import Heard, Tap
-from router.telemetry.log.writer import LogWriter
+from router.telemetry.log.lines import Fields, Format, Level, Lines
+from router.telemetry.log.writer import Heard, LogWriter, Sums, Tap
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
 LAST_LINES_WAIT: Final = 2.0

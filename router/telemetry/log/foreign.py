@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from router.telemetry.log import Log
-    from router.telemetry.log.console import Level
+    from router.telemetry.log.lines import Level
 
 #: A message that came ready made, up to where it begins to quote; `f()` quotes nothing.
 _OWN_WORDS = re.compile(r"""(?:\(\)|[^'"(<\[{])*""")

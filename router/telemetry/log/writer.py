@@ -1,4 +1,4 @@
-"""Bytes to a file descriptor, without ever waiting for it: one thread writes what others put."""
+"""The writer thread of the log, sums of repeated lines, and taps for live streams."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 import select
 import stat
 import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final, NamedTuple, TypedDict
+
+from router.model.event import FIELDS
+from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes.
 BOUND: Final = 4 * 1024 * 1024
@@ -146,3 +152,171 @@ class LogWriter:
             else:
                 self._torn = data[written - 1 : written] != b"\n"
                 return written
+
+
+#: The happenings that are summed up, and the fields that make two lines of one kind. All else is
+#: written line by line: what becomes of an event, above all.
+SUMMED: Final[dict[str, tuple[str, ...]]] = {
+    "refused": ("code", "why"),
+    "hung_up": (),
+    "unmatched": ("code", *FIELDS),
+    "lost": ("target", "owner"),
+    "breaker": ("target", "owner", "state"),
+    "failing": ("target", "owner", "reason"),
+    "recovered": ("target", "owner"),
+    "store": ("error",),
+    "store_back": (),
+    "fault": ("at",),
+    "loop_lag": (),
+    "library": ("library", "message", "at"),
+}
+
+#: How long lines are counted before their sum is written, in seconds.
+WINDOW: Final = 60.0
+
+#: How many lines of one kind a window has before they are counted.
+FIRST: Final = 5
+
+#: How many kinds of one happening a window tells apart; what comes beyond is one kind more.
+KINDS: Final = 50
+
+#: The longest text that tells two kinds apart, in characters.
+_MAX_KEY: Final = 256
+
+
+@dataclass(slots=True)
+class Sum:
+    """The lines of one kind in one window. Not frozen: it grows."""
+
+    level: Level
+    happening: str
+    #: What the lines have in common.
+    fields: dict[str, Any]
+    #: How many may still be written as they are.
+    left: int
+    count: int = 0
+    #: When the first and the last of the counted lines came; Unix time, in seconds.
+    first: float = 0.0
+    last: float = 0.0
+
+
+class Sums:
+    """What one window has of each kind. It may be used by several threads, and within itself."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with nothing counted."""
+        # Re-entrant: what the garbage collector runs may log, in the midst of anything.
+        self._lock = threading.RLock()
+        self._sums: dict[tuple[str, ...], Sum] = {}
+        self._kinds: Counter[str] = Counter()
+        #: The window that has begun, if any; Unix time, in seconds.
+        self._start = self._end = 0.0
+
+    def take(self, now: float, level: Level, happening: str, fields: Fields) -> bool:
+        """Whether the line is counted, and so not to be written."""
+        names = SUMMED.get(happening)
+        if names is None:
+            return False
+        with self._lock:
+            if not self._sums:
+                self._start, self._end = now, now + WINDOW
+            each = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
+            if each.left > 0:
+                each.left -= 1
+                return False
+            each.first = each.first or now
+            each.last = now
+            each.count += 1
+            return True
+
+    def _sum(self, level: Level, happening: str, common: dict[str, Any]) -> Sum:
+        key = (happening, *(str(value)[:_MAX_KEY] for value in common.values()))
+        found = self._sums.get(key)
+        if found is None and self._kinds[happening] >= KINDS:
+            key, common = (happening, "", "others"), {"others": True}
+            found = self._sums.get(key)
+        if found is None:
+            self._kinds[happening] += 1
+            common = {n: v[:_MAX_KEY] if isinstance(v, str) else v for n, v in common.items()}
+            left = 0 if "others" in common else FIRST
+            found = self._sums[key] = Sum(level, happening, common, left)
+        return found
+
+    def is_due(self, now: float) -> bool:
+        """Whether a window is over: also when the clock was set back."""
+        return self._end > 0 and not self._start <= now < self._end
+
+    def end(self) -> Iterator[Sum]:
+        """End the window: what it has counted, each kind once."""
+        with self._lock:
+            sums = self._sums.values()
+            self._sums, self._kinds = {}, Counter()
+            self._start = self._end = 0.0
+        return (each for each in sums if each.count > 0)
+
+
+#: How many lines wait to be asked for; the older ones are dropped.
+TAP_LINES = 64
+
+#: The most bytes of bodies that wait with them. A body that finds no room is left out of its line.
+TAP_BODIES = 1024 * 1024
+
+#: Nobody listens any more who has not asked for so many seconds.
+TAP_LASTS = 5.0
+
+
+class Heard(TypedDict):
+    """What has been written since it was asked for last."""
+
+    #: Of JSON.
+    lines: list[str]
+    #: How many lines more there were.
+    dropped: int
+
+
+class _Line(NamedTuple):
+    at: float
+    level: Level
+    happening: str
+    #: Not changed any more.
+    fields: Fields
+    body: bytes
+
+
+class Tap:
+    """It lives for as long as it is asked."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked = clock()
+        self._bodies = False
+        self._waiting: deque[_Line] = deque()
+        self._size = self._dropped = 0
+        self._lines = Lines("json")
+
+    @property
+    def is_over(self) -> bool:
+        return self._clock() - self._asked > TAP_LASTS
+
+    def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
+        """Returns at once, whoever listens."""
+        kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
+        self._size += len(kept)
+        self._waiting.append(_Line(at, level, happening, fields, kept))
+        if len(self._waiting) > TAP_LINES:
+            self._size -= len(self._waiting.popleft().body)
+            self._dropped += 1
+
+    def take(self, *, bodies: bool) -> Heard:
+        """What waits; `bodies` is for what comes from now on."""
+        self._asked, self._bodies = self._clock(), bodies
+        waiting, self._waiting = self._waiting, deque()
+        dropped, self._dropped, self._size = self._dropped, 0, 0
+        return Heard(lines=[self._line(each) for each in waiting], dropped=dropped)
+
+    def _line(self, each: _Line) -> str:
+        line = self._lines.line(each.at, each.level, each.happening, each.fields)
+        return (b"".join(with_payload(line, each.body)) if each.body else line).decode("ascii")

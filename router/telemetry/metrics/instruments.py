@@ -16,6 +16,10 @@ METRIC_PREFIX: Final = "ebaas_router_"
 #: `info` is a gauge that is always 1: what it says is in its labels.
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
+#: The seconds without an occurrence after which a Recent counts anew: EBaaS waits at most an hour
+#: for a retry.
+RECENT_GAP: Final = 3900.0
+
 _UNITS: Final = ("seconds", "bytes", "ratio")
 
 
@@ -77,6 +81,22 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+@dataclass(slots=True)
+class Recent:
+    """How often something has happened lately. After RECENT_GAP seconds without it the next
+    occurrence starts a new count. Times are Unix time, in seconds; 0 is never."""
+
+    count: int = 0
+    since: float = 0.0
+    last: float = 0.0
+
+    def add(self, now: float) -> None:
+        if now - self.last >= RECENT_GAP:
+            self.count, self.since = 0, now
+        self.count += 1
+        self.last = now
 
 
 # What declares a field of a table; the field's type says what holds the number.

@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from router.model.event import FIELDS, OWN_DOING, Attempt, Reason
+from router.model.event import FIELDS, OWN_DOING, SUCCESS, Attempt, Event, Reason
 from router.telemetry.metrics.instruments import (
     Counts,
     Histogram,
     Label,
+    Recent,
     counter,
     gauge,
     histogram,
@@ -55,6 +56,9 @@ _FAILURE = Label("reason", tuple(str(each) for each in Reason if each is not Rea
 _DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
 
 _STATE = Label("state", ("awaiting", "queued", "dead"))
+
+#: Requests to another path or with another method: they are not callbacks.
+_NO_CALLBACK: Final = ("404", "405")
 
 _BREAKER = Label("state", ("closed", "open", "half_open"))
 
@@ -201,6 +205,11 @@ class OfProcess:
         "Events that failed although every required target had acknowledged: an optional one had "
         "to be queued, and its share of the store was used up.",
     )
+    not_made_good: int = counter(
+        "not_made_good_total",
+        "Acknowledgements that the store could not learn of and that found no room in memory to "
+        "wait until it is back. What was recorded of their events before may become a dead letter.",
+    )
     oldest_unsettled: float = gauge(
         "oldest_unsettled_seconds",
         "The age of the oldest event in the store that awaits a retry or is queued; 0 where none "
@@ -231,6 +240,11 @@ class OfProcess:
     #: Why the archive lost a line or could not be tidied last, and when that was.
     archive_error: str = field(default="", kw_only=True)
     archive_failed_at: float = field(default=0.0, kw_only=True)
+    #: Events that no route matched and that were not acknowledged; and the last one, without body.
+    unmatched_lately: Recent = field(default_factory=Recent, kw_only=True)
+    last_unmatched: Event | None = field(default=None, kw_only=True)
+    #: Callbacks that were refused, by the code of the reply.
+    refused_lately: dict[str, Recent] = field(default_factory=dict, kw_only=True)
 
     def event(self, code: str, seconds: float) -> None:
         """An event was answered with that code, so long after its first byte; the code is `""`
@@ -239,6 +253,23 @@ class OfProcess:
         self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
+
+    def no_route(self, code: str, event: Event) -> None:
+        """No route matched the event, and its caller was told the code."""
+        self.unmatched += 1
+        if code != SUCCESS:
+            self.unmatched_lately.add(time.time())
+            self.last_unmatched = Event.of({name: getattr(event, name) for name in FIELDS})
+
+    def route_found(self) -> None:
+        """The last event that no route matched would not be answered with a failure any more."""
+        self.unmatched_lately, self.last_unmatched = Recent(), None
+
+    def refuse(self, code: str) -> None:
+        """A request became no event."""
+        self.refused[code] += 1
+        if code not in _NO_CALLBACK:
+            self.refused_lately.setdefault(code, Recent()).add(time.time())
 
     def invalid_at(self, place: str) -> None:
         """A callback was invalid there: `changes[3].id`, say, or `""` for the body as a whole.

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final, cast
 
 from router.model.event import Reason
-from router.net.timer import Timer
-from router.transport.causes import tls_cause
+from router.net.loops import Timer
+from router.transport.addresses import tls_cause
 from router.transport.engine import Answer, Failure, T, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 

@@ -12,11 +12,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from router.model.event import Reason
-from router.net.batching import COMPANY, Batching, batching_of
-from router.net.client_tls import USUAL, Tls
 from router.net.egress import ANYWHERE, Egress
-from router.transport.addresses import Host
-from router.transport.causes import LATE_HANDSHAKE, connect_cause, tls_cause
+from router.net.loops import COMPANY, Batching, batching_of
+from router.net.tls import USUAL, Tls
+from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
 from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
 from router.transport.native.connection import Posted, TargetConnection
 

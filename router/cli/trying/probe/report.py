@@ -8,8 +8,8 @@ from typing import TypedDict
 
 from router.cli.columns import width
 from router.cli.printing import say, say_json, say_lines
-from router.cli.trying.probe.finding import Finding, Grade, skipped
-from router.cli.trying.probe.receiver import Receiver
+from router.cli.trying.probe.checks import Finding, Grade, skipped
+from router.cli.trying.probe.client import Receiver
 from router.cli.wording import Wording
 from router.model.event import Reason
 
@@ -87,7 +87,7 @@ class ProbeReport:
     def _text(self, shape: CheckShape) -> Iterator[str]:
         grade = self._words(f"grade.{shape['grade']}")
         yield _padded(grade, _GRADE_WIDTH) + _padded(shape["check"], _NAME_WIDTH) + shape["said"]
-        if shape["grade"] is Grade.BREACH:
+        if shape["grade"] in (Grade.BREACH, Grade.WARNING):
             for key, said in (("the router", shape["router"]), ("to mend it", shape["mend"])):
                 name = _padded(f"  {self._words(key)}", _NAME_WIDTH)
                 yield f"{'':{_GRADE_WIDTH}}{name}{said}"

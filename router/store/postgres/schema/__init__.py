@@ -11,14 +11,19 @@ needs. Never change one that was released: add another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 #: The scripts of each migration, in order.
 _MIGRATIONS = (
     ("tables", "counting", "records", "queue", "acting", "nodes", "settings"),
     ("attempts", "records", "queue", "acting", "settings"),
-    ("pauses", "notices", "giving_up", "counting", "settings"),
+    ("pauses", "notices", "giving_up", "counting", "hops", "settings"),
 )
+
+#: The scripts that a schema of the last version may lack, if it was made before that version was
+#: released. They may run again.
+_COMPLETION = ("hops", "settings")
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 
@@ -26,6 +31,15 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 def migration(version: int, schema: str) -> str:
     """What leads from the version before to this one, to be run in a transaction; `schema` is a
     name that needs no quotes."""
+    return _script(version, _MIGRATIONS[version - 1], schema)
+
+
+def completion(schema: str) -> str:
+    """The script that completes a schema of the last version, likewise."""
+    return _script(SCHEMA_VERSION, _COMPLETION, schema)
+
+
+def _script(version: int, names: Sequence[str], schema: str) -> str:
     folder = resources.files(__name__) / f"v{version}"
-    scripts = ((folder / f"{name}.sql").read_text() for name in _MIGRATIONS[version - 1])
+    scripts = ((folder / f"{name}.sql").read_text() for name in names)
     return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts])

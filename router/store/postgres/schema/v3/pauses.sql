@@ -4,7 +4,7 @@
 -- Nobody who works on the tables waits for this; it is tried again. Locked in the order of those who
 -- write.
 SET LOCAL lock_timeout = '500ms';
-LOCK TABLE events, deliveries IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE events, letters, deliveries IN ACCESS EXCLUSIVE MODE;
 
 CREATE TABLE pauses (
     target text COLLATE "C" PRIMARY KEY,

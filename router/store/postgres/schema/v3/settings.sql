@@ -7,7 +7,8 @@ BEGIN
     FOR called IN
         SELECT oid FROM pg_proc
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
-            'pauses', 'put_pause', 'end_pause', 'notice', 'notify_of', 'prune', 'firsts'
+            'pauses', 'put_pause', 'end_pause', 'notice', 'notify_of', 'prune', 'firsts',
+            'add', 'take_due'
         )
     LOOP
         EXECUTE format(

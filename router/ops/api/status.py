@@ -1,0 +1,115 @@
+"""Endpoints for the status of this node and of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, TypedDict
+
+from router import __version__
+from router.config.holders import DEEDS, Deed
+from router.ops.api.endpoint import Asked, Endpoint, Time, nothing_there
+from router.ops.api.view import View
+from router.ops.hour import EventsHour, Hour
+from router.ops.status import status_of
+from router.store.shapes import NodeShape, node_shape
+from router.telemetry.minutes import Minute
+
+
+class YouShape(TypedDict):
+    """Who asks, and what that may do."""
+
+    name: str | None
+    owner: str | None
+    may: list[Deed]
+    #: Whether anybody needs a token here.
+    tokens: bool
+    version: str
+
+
+class StatusShape(TypedDict):
+    """`ok`, or `degraded` with every reason for it; and, where nothing is hidden, all checks."""
+
+    status: str
+    reasons: list[str]
+    at: Time
+    version: str
+    targets: dict[str, Any]
+
+
+async def you(asked: Asked) -> YouShape:
+    """Who asks, and what they may do"""
+    holder = asked.holder
+    return YouShape(
+        name=holder.name,
+        owner=holder.owner or None,
+        may=[deed for deed in DEEDS if deed in holder.may],
+        tokens=bool(asked.parts.tokens),
+        version=__version__,
+    )
+
+
+async def minutes(asked: Asked) -> EventsHour:
+    """The last hour by the minute; a team is told of the attempts at its targets"""
+    view = await asked.view()
+    told = asked.parts.insight.minutes()
+    return await asyncio.to_thread(_hour, view, told)
+
+
+def _hour(view: View, told: dict[int, Minute]) -> EventsHour:
+    """In a thread: with many targets it takes some milliseconds."""
+    hour = Hour(told, time.time())
+    if view.is_whole:
+        return hour.events()
+    own = hour.attempts(view.targets)
+    return EventsHour(
+        at=own["at"],
+        events=own["attempts"],
+        failed=own["failed"],
+        p50_ms=own["p50_ms"],
+        p99_ms=own["p99_ms"],
+    )
+
+
+async def status(asked: Asked) -> StatusShape | dict[str, Any]:
+    """How the service does, and what is wrong: as /status has it"""
+    view = await asked.view()
+    said = status_of(view.report, time.time())
+    if view.is_whole:
+        return said
+    targets = said["targets"]
+    return StatusShape(
+        status="ok" if targets["ok"] else "degraded",
+        reasons=[f"targets: {why}" for why in targets["reasons"]],
+        at=said["at"],
+        version=said["version"],
+        targets=targets,
+    )
+
+
+STANDING = (
+    Endpoint("GET", "/you", you, YouShape, may=DEEDS),
+    Endpoint("GET", "/status", status, StatusShape),
+    Endpoint("GET", "/minutes", minutes, EventsHour),
+)
+
+
+class NodesShape(TypedDict):
+    """The processes that share the store, or this router alone."""
+
+    shared: bool
+    nodes: list[NodeShape]
+
+
+async def nodes(asked: Asked) -> NodesShape:
+    """The processes that share the store; a team is told of none: they have everybody's events"""
+    if asked.holder.owner:
+        raise nothing_there("such thing for a team")
+    if asked.parts.is_shared:
+        async with asked.parts.stored.asked() as ops:
+            found = await ops.nodes() or ()
+        return NodesShape(shared=True, nodes=[*map(node_shape, found)])
+    return NodesShape(shared=False, nodes=[asked.parts.insight.node()])
+
+
+NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)

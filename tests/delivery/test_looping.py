@@ -1,0 +1,83 @@
+"""A router that is among its own targets, the whole of it with a real store over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.flaky import SOON
+from tests.support.house import House, house, routes, stand_in
+from tests.support.rows import query
+from tests.support.sockets import HeldPort
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+_OPEN = "SELECT target FROM deliveries WHERE state IN ('awaiting', 'queued')"
+
+
+def dead_letters(router: House) -> list[dict[str, Any]]:
+    return [line for line in router.lines if line["happening"] == "dead_letter"]
+
+
+@asynccontextmanager
+async def looping(required: Mapping[str, str], store: Path, **top: Any) -> AsyncIterator[House]:
+    """A router whose optional target is itself."""
+    with closing(HeldPort()) as own:
+        me = f"http://127.0.0.1:{own.number}/callback"
+        listener = own.listen()
+    table = routes(required, {"me": me}, **SOON, **top)
+    async with house(table, listener=listener, store=store) as router:
+        yield router
+
+
+@pytest.mark.parametrize("http_status", ["mirror", "ok"])
+async def test_a_router_that_is_its_own_optional_target_sends_four_times(
+    http_status: str, tmp_path: Path
+) -> None:
+    """The other target gets one callback at most four times. Then the queue has nothing left: the
+    delivery that came back is a dead letter at once, and its reason says why."""
+    store = tmp_path / "store.db"
+    async with (
+        stand_in() as (url, seen),
+        looping({"ledger": url}, store, ebaas={"http_status": http_status}) as router,
+    ):
+        assert (await router.post()).json()["code"] == "000"
+        await until(lambda: len(seen) > 4 or dead_letters(router))
+        await until(lambda: len(seen) > 4 or not query(store, _OPEN))
+        dead = dead_letters(router)
+    assert len(seen) == 4
+    assert [(each["target"], each["reason"]) for each in dead] == [("me", "looping")]
+
+
+async def test_a_retry_counts_on_from_where_the_event_had_come(tmp_path: Path) -> None:
+    """A delivery that the queue sends says how many routers the event came through, as its first
+    attempt did."""
+    store = tmp_path / "store.db"
+    from_a_router = {"x-ebaas-target": "me", "x-ebaas-hops": "1"}
+    async with stand_in(code="500") as (url, seen):
+        table = routes(optional={"audit": url}, **SOON)
+        async with house(table, store=store) as router:
+            assert (await router.post(headers=from_a_router)).json()["code"] == "000"
+            await until(lambda: len(seen) >= 3)
+            assert (await router.line("event"))["hops"] == 2
+    assert {request.headers.get("x-ebaas-hops") for request in seen} == {"2"}
+
+
+async def test_a_loop_at_a_required_target_stays_with_ebaas(tmp_path: Path) -> None:
+    """The event gets no `000`, and EBaaS's retry calls the target again: by then somebody may have
+    changed the routes. The reason says what is wrong."""
+    store = tmp_path / "store.db"
+    async with (
+        stand_in(code="508", status=508) as (url, _),
+        house(routes({"other": url}), store=store) as router,
+    ):
+        replies = [await router.post(), await router.post()]
+        line = await router.line("event", 2)
+    assert [reply.json()["code"] for reply in replies] == ["500", "500"]
+    assert line["targets"]["other"]["reason"] == "looping"
+    assert query(store, "SELECT state, reason FROM deliveries") == [("awaiting", "looping")]

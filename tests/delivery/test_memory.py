@@ -1,0 +1,256 @@
+"""The memory on a real file that goes away and comes back, and what is written then."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from router.delivery import memory as memory_module
+from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.queue import LEASE_MARGIN
+from router.delivery.target.sender import Flight
+from router.model.event import Event, Letter
+from router.net.loops import Gone
+from router.routing.table import Plan
+from router.routing.target import Target
+from router.store.promises import Record, Stage, State, StoreFailed
+from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Requests:
+    """Requests to a router with two targets; their events are known by their bodies."""
+
+    scene: Scene
+    path: Path
+
+    def __post_init__(self) -> None:
+        self.forwarder = Forwarder(self, self.scene.memory, self.scene.now)
+
+    def send(
+        self, target: Target, letter: Letter, patience: float, gone: Gone | None = None
+    ) -> Flight:
+        return self.scene.send(target, letter, patience)
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
+
+    async def post(
+        self,
+        body: bytes = b"{}",
+        *,
+        optional: bool = False,
+        seconds: float = 20.0,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Outcome:
+        one, two = self.scene.targets["one"], self.scene.targets["two"]
+        plan = Plan((one,), (two,), ()) if optional else Plan((one, two), (), ())
+        return await self.forwarder.forward(
+            Letter.of(Event("a", "b", "c", "1", "a.b.c.1", body), "request"),
+            plan,
+            {"one", "two"},
+            TERMS,
+            time.monotonic() + seconds,
+            cast("Gone", gone or asyncio.get_running_loop().create_future()),
+        )
+
+    async def fails(self, body: bytes = b"{}") -> None:
+        """Its first request leaves a record: `one` has acknowledged, and `two` has not."""
+        self.scene.answers |= {"one": YES, "two": NO}
+        assert not (await self.post(body)).settled
+
+    @contextmanager
+    def away(self, table: str = "events") -> Iterator[None]:
+        """The store can't be asked while the block lasts."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute(f"ALTER TABLE {table} RENAME TO away")
+            try:
+                yield
+            finally:
+                other.execute(f"ALTER TABLE away RENAME TO {table}")
+
+    async def left(self, body: bytes = b"{}") -> list[tuple[Record, dict[str, State]]]:
+        found = await self.scene.store.find(hashlib.sha256(body).digest(), T)
+        return [(kept.record, {row.target: row.state for row in kept.rows}) for kept in found]
+
+    async def is_over(self) -> None:
+        """EBaaS has given up what it still was to be told; the queue has tidied up."""
+        self.scene.time += 86400 * 30
+        await self.scene.the_queue.tidy()
+
+
+@pytest.fixture
+async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
+    async with opened(tmp_path, "one", "two") as scene:
+        yield Requests(scene, tmp_path / "store.db")
+
+
+async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> None:
+    """The record that its retry could not see awaits nothing any more, before any record ends."""
+    await requests.fails()
+    requests.scene.answers["two"] = YES
+    with requests.away():
+        assert (await requests.post()).settled
+    await requests.is_over()
+    ((record, states),) = await requests.left()
+    assert states == {"one": State.ACKNOWLEDGED, "two": State.SUPERSEDED}
+    assert record.spent
+    assert requests.scene.ends == []
+
+
+async def test_a_record_made_after_a_blind_000_stays(requests: Requests) -> None:
+    """It is another event's, for all one can tell: it awaits its own retry."""
+    requests.scene.answers |= {"one": YES, "two": YES}
+    with requests.away():
+        assert (await requests.post()).settled
+    requests.scene.time += 1
+    await requests.fails()
+    await requests.scene.the_queue.tidy()
+    ((_, states),) = await requests.left()
+    assert states == {"one": State.ACKNOWLEDGED, "two": State.AWAITING}
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+async def test_a_claimed_record_learns_of_what_its_close_could_not_write(
+    requests: Requests, is_retried: bool
+) -> None:
+    """The retry is told as a failure. Its acknowledgements are written: the next one does not ask
+    for them again, and where none comes, they leave no dead letter."""
+    await requests.fails()
+    del requests.scene.answers["two"]
+    retry = asyncio.create_task(requests.post())
+    await until(lambda: len(requests.scene.sent) == 3)
+    with requests.away("deliveries"):
+        requests.scene.answers["two"] = YES
+        requests.scene.released.set()
+        outcome = await retry
+        assert (outcome.settled, bool(outcome.unrecorded)) == (False, True)
+    if is_retried:
+        assert (await requests.post()).settled
+    else:
+        await requests.is_over()
+    ((record, states),) = await requests.left()
+    assert record.stage is (Stage.CLOSED if is_retried else Stage.ENDED)
+    assert states == {"one": State.ACKNOWLEDGED, "two": State.ACKNOWLEDGED}
+    assert len(requests.scene.sent) == 3
+
+
+async def test_a_late_acknowledgement_is_written_once_the_store_is_back(requests: Requests) -> None:
+    """And nobody is called for it again."""
+    requests.scene.answers["one"] = YES
+    outcome = await requests.post(seconds=0.3)
+    assert not outcome.settled
+    with requests.away("deliveries"):
+        requests.scene.answers["two"] = YES
+        requests.scene.released.set()
+        await requests.forwarder.see_through(outcome)
+        assert outcome.unrecorded
+    await requests.is_over()
+    ((_, states),) = await requests.left()
+    assert states == {"one": State.ACKNOWLEDGED, "two": State.ACKNOWLEDGED}
+    assert requests.scene.memory.attempts == {}
+
+
+async def test_what_the_queue_has_delivered_is_not_sent_again(requests: Requests) -> None:
+    """The store was away when its attempt ended, and is back when the lease is over."""
+    scene = requests.scene
+    await scene.queue("event", "one")
+    await scene.begun()
+    with requests.away("deliveries"):
+        scene.answers["one"] = YES
+        scene.released.set()
+        await until(lambda: not scene.the_queue._in_flight)
+    scene.time += scene.targets["one"].timeout + LEASE_MARGIN + 1
+    await scene.until(2)
+    ((_, states),) = await requests.left()
+    assert (states, len(scene.sent)) == ({"one": State.ACKNOWLEDGED}, 1)
+
+
+async def test_what_waits_for_the_store_is_bounded(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ones are kept; what finds no room is counted."""
+    monkeypatch.setattr(memory_module, "MAX_OWED", 2)
+    bodies = [b"%d" % number for number in range(4)]
+    for body in bodies:
+        await requests.fails(body)
+    requests.scene.answers["two"] = YES
+    with requests.away():
+        for body in (*bodies, bodies[0]):
+            assert (await requests.post(body)).settled
+    await requests.scene.the_queue.tidy()
+    left = [(await requests.left(body))[0][1]["two"] for body in bodies]
+    assert left == [State.SUPERSEDED] * 2 + [State.AWAITING] * 2
+    assert requests.scene.memory.left_out() == 2
+    assert requests.scene.memory.made_good() == 2
+
+
+async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
+    requests: Requests,
+) -> None:
+    """A `000` that is given while the store takes its time for that needs another round of it, and
+    until then no record is claimed."""
+    requests.scene.answers |= {"one": YES, "two": YES}
+    with requests.away():
+        assert (await requests.post()).settled
+    with closing(sqlite3.connect(requests.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        slow = asyncio.create_task(requests.scene.memory.make_good(T))
+        await asyncio.sleep(0)
+        assert (await requests.post(b"meanwhile")).settled
+        assert not slow.done()
+        other.execute("ROLLBACK")
+    await slow
+    await requests.fails(b"other")
+    assert not (await requests.post(b"other")).recollection.record
+    await requests.scene.memory.make_good(T)
+    await requests.fails(b"third")
+    assert (await requests.post(b"third")).recollection.record
+
+
+async def test_who_hangs_up_while_optional_targets_have_their_time_leaves_a_record(
+    requests: Requests,
+) -> None:
+    """The required target has acknowledged, but nobody hears a `000`: the retry goes on with the
+    record, and does not call it again."""
+    requests.scene.answers["one"] = YES
+    gone = asyncio.get_running_loop().create_future()
+    first = asyncio.create_task(requests.post(optional=True, gone=gone))
+    flights = requests.scene.busy
+    await until(lambda: flights["two"] and not flights["one"])
+    gone.set_result(None)
+    outcome = await first
+    assert outcome.deliveries[0].acknowledged
+    assert not outcome.settled
+    ((record, states),) = await requests.left()
+    assert record.stage is Stage.OPEN
+    assert states == {"one": State.ACKNOWLEDGED, "two": State.QUEUED}
+    assert (await requests.post(optional=True)).settled
+    assert [name for name, _ in requests.scene.sent].count("one") == 1
+
+
+async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -> None:
+    """The store goes away again in the middle of it."""
+    await requests.fails()
+    requests.scene.answers["two"] = YES
+    with requests.away():
+        assert (await requests.post()).settled
+        with pytest.raises(StoreFailed):
+            await requests.scene.memory.make_good(T)
+    with requests.away("deliveries"), pytest.raises(StoreFailed):
+        await requests.scene.memory.make_good(T)
+    await requests.is_over()
+    ((_, states),) = await requests.left()
+    assert states["two"] is State.SUPERSEDED
