@@ -43,7 +43,7 @@ from router.routing.table import RouteTable
 from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
 from router.store.promises import Store, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from router.store.url import Database
 from router.telemetry.lag import Watchdog, lasting
 from router.telemetry.log import Log

@@ -49,7 +49,7 @@ async def open_store(
             address = DatabaseAddress.of(database, password)
             return await PostgresStore.open(address, limits, connections)
         case path:
-            from router.store.sqlite import SqliteStore
+            from router.store.sqlite.store import SqliteStore
 
             return await SqliteStore.open(path, limits)
 

@@ -37,7 +37,7 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import reading
+from router.store.sqlite import rows as reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
 from router.telemetry.log import Log

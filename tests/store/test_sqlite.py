@@ -33,8 +33,8 @@ from router.store.promises import (
     StoreFull,
     StoreLimits,
 )
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 from tests.support.records import steps_of
 from tests.support.waiting import until
 
@@ -363,7 +363,7 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from tests.store.test_sqlite import LIMITS, add
 
 async def main(path):

@@ -30,10 +30,10 @@ from router.store.postgres.migrating import AHEAD
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import SCHEMA_VERSION, migration
 from router.store.promises import State, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import FILE_VERSION, MIGRATIONS
+from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
 from tests.support.command import ROOT, environment
 from tests.support.effort import LONG, long
