@@ -314,7 +314,9 @@ class App(Starlette):
         settings = self._settings
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
-        opening = partial(open_store, settings.store, limits, password, connections)
+        opening = partial(
+            open_store, settings.store, limits, password, connections, self.identity.ops_url
+        )
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

@@ -57,8 +57,8 @@ LIMITS = StoreLimits(max_bytes=2**30, max_rows=1_000_000)
 TRIED = Tried(Attempt(Reason.STATUS, True, 0.1, 503, at=1.0, msg="busy"), retry=5, number=1)
 
 #: Opens the file that it is given, in a process of its own.
-OPENING = "import sys; from pathlib import Path; from router.store.sqlite.file import prepare; "
-OPENING += "prepare(Path(sys.argv[1])).close()"
+OPENING = "import sys; from pathlib import Path; from router.store.sqlite.file import open_file; "
+OPENING += "open_file(Path(sys.argv[1]))[1].close()"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What people ask of a store's file and do with it, on a connection beside the router's own."""
+"""What people ask of a store's file and do with it, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from router.store.listing import Dialect, Query, Values
 from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.pauses import Pause
 from router.store.promises import RETRIED, DeliveryRow, State, StoreLimits
-from router.store.sqlite.file import open_existing, translated
+from router.store.sqlite.file import Owner, open_existing, translated
 from router.store.sqlite.rows import PUT, Rows, letter, pauses, record
 
 T = TypeVar("T")
@@ -61,11 +61,20 @@ FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.e
 
 
 class SqliteOps:
-    """Works in threads, one call after another; a cancelled call is interrupted."""
+    """Works in threads, one call after another; a cancelled call is interrupted.
+
+    In the router's own process it shares the file with the store. Elsewhere it owns the file until
+    it is closed; only one that is read-only may be opened beside a running router.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, limits: StoreLimits, now: Callable[[], float]
+        self,
+        owner: Owner | None,
+        connection: sqlite3.Connection,
+        limits: StoreLimits,
+        now: Callable[[], float],
     ) -> None:
+        self._owner = owner
         self._connection = connection
         self._limits = limits
         self._lock = threading.Lock()
@@ -73,10 +82,16 @@ class SqliteOps:
 
     @classmethod
     async def open(
-        cls, path: Path, limits: StoreLimits, now: Callable[[], float] = time.time
+        cls,
+        path: Path,
+        limits: StoreLimits,
+        now: Callable[[], float] = time.time,
+        *,
+        read_only: bool = False,
     ) -> SqliteOps:
         """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
-        return cls(await asyncio.to_thread(open_existing, path), limits, now)
+        owner, connection = await asyncio.to_thread(open_existing, path, read_only=read_only)
+        return cls(owner, connection, limits, now)
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         return await self._call(partial(_counts, selection=selection))
@@ -99,6 +114,9 @@ class SqliteOps:
 
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
         now = self.now()
+        if self._owner is not None:
+            for event in events:
+                self._owner.known.add(event.letter.digest)
         return await self._call(
             lambda connection: _resend(connection, self._limits, action, target, events, now)
         )
@@ -121,6 +139,8 @@ class SqliteOps:
     async def close(self) -> None:
         with self._lock:
             self._connection.close()
+        if self._owner is not None:
+            self._owner.release()
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

@@ -31,8 +31,6 @@ from router.store.promises import (
     Usage,
 )
 
-_IS_THERE: Final = "SELECT 1 FROM events WHERE digest = ?"
-
 _FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
     spent OR seq <= (SELECT spent_up_to FROM credit)
@@ -82,16 +80,14 @@ WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LI
 _OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 
 
-def find(cursor: sqlite3.Cursor, digest: bytes) -> tuple[Kept, ...]:
-    """By a cursor that may be used again and again: none of its statements stays open."""
-    # Hardly ever is there one, and to prepare to be told ten columns takes longer than to look.
-    if cursor.execute(_IS_THERE, (digest,)).fetchone() is None:
-        return ()
-    found = cursor.execute(_FIND, (digest, MAX_FOUND)).fetchall()
-    return tuple(
-        Kept(record(columns), tuple(map(delivery_row, cursor.execute(_DELIVERIES, (seq,)))))
-        for seq, *columns in found
-    )
+def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
+    """Every statement is read to its end: one that stays open would keep the log from being cut."""
+    found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
+    return tuple(Kept(record(columns), _rows_of(connection, seq)) for seq, *columns in found)
+
+
+def _rows_of(connection: sqlite3.Connection, seq: int) -> tuple[DeliveryRow, ...]:
+    return tuple(map(delivery_row, connection.execute(_DELIVERIES, (seq,)).fetchall()))
 
 
 def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
@@ -319,16 +315,19 @@ class Rows:
         ).fetchall()
         return tuple(self._end(now, *row) for row in over)
 
-    def prune(self, now: float, limit: int) -> int:
+    def prune(self, now: float, limit: int) -> list[bytes]:
+        """The digests of the events that were deleted."""
         over = self._execute(
-            "SELECT seq FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
+            "SELECT seq, digest FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
+            (now, limit),
         ).fetchall()
         for table in ("deliveries", "bodies", "events"):
-            self._executemany(f"DELETE FROM {table} WHERE seq = ?", over)  # noqa: S608 - ours
+            seqs = [(seq,) for seq, _ in over]
+            self._executemany(f"DELETE FROM {table} WHERE seq = ?", seqs)  # noqa: S608 - ours
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM notices WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))
-        return len(over)
+        return [digest for _, digest in over]
 
     def notify(self, name: str, new: Notice, before: Notice | None) -> bool:
         if notice(self._connection, name) not in (None, before, new):

@@ -35,7 +35,14 @@ from router.store.promises import (
     Usage,
 )
 from router.store.sqlite import rows as reading
-from router.store.sqlite.file import connect, needs_reopening, open_reader, prepare, translated
+from router.store.sqlite.file import (
+    Owner,
+    connect,
+    needs_reopening,
+    open_file,
+    open_reader,
+    translated,
+)
 from router.store.sqlite.rows import Rows
 
 #: Bytes of the disk that are left free for deleting: on a full disk not even that works.
@@ -60,7 +67,10 @@ T = TypeVar("T")
 
 class SqliteStore:
     """Reads on the loop's thread, where a point look-up takes microseconds and never waits for a
-    writer; writes in a thread of its own. A disk that hangs in a read is what blocks the loop."""
+    writer; writes in a thread of its own. A disk that hangs in a read is what blocks the loop.
+
+    The process owns the file, so it knows in memory which bodies have no event in it.
+    """
 
     remembers = True
     nodes: Nodes | None = None
@@ -68,6 +78,7 @@ class SqliteStore:
     def __init__(
         self,
         path: Path,
+        owner: Owner,
         reader: sqlite3.Connection,
         limits: StoreLimits,
         reserve: int,
@@ -77,11 +88,11 @@ class SqliteStore:
         self._path = path = path.absolute()
         #: Which file it is, whatever has that name later.
         self._file = path.stat()
+        self._owner = owner
+        self._known = owner.known
         self._limits = limits
         #: Opened at the start: later a full disk or a lock could keep it from that.
         self._reader: sqlite3.Connection | None = reader
-        #: Its one cursor for look-ups: to make one takes half as long as to look.
-        self._looking: sqlite3.Cursor = reader.cursor()
         self._writer = CommitWriter(path, limits, reserve)
         self.now = now
         #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
@@ -94,25 +105,21 @@ class SqliteStore:
         limits: StoreLimits,
         reserve: int = DISK_RESERVE,
         now: Callable[[], float] = time.time,
+        ops_url: str = "",
     ) -> SqliteStore:
-        """Raises StartFailed, with one line, for a file that can't be used."""
-        reader = await asyncio.to_thread(prepare, path)
-        return cls(path, reader, limits, reserve, now)
+        """Raises StartFailed, with one line, for a file that can't be used, or that another
+        process has open. `ops_url` is what that process is told: where to ask this one."""
+        owner, reader = await asyncio.to_thread(open_file, path, ops_url)
+        return cls(path, owner, reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
         """Have that called after each commit, in the writer's thread, with the seconds it took."""
         self._writer.committed = committed
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        try:
-            if self._reader is None:
-                self._reopen()
-            found = reading.find(self._looking, digest)
-        except sqlite3.Error as error:
-            raise self._failed(error) from None
-        except BaseException:
-            self._renew_cursor()
-            raise
+        if digest not in self._known:
+            return ()
+        found = self._read(partial(reading.find, digest=digest))
         if found and self._late:
             return tuple([each.without_credit_of(self._late) for each in found])
         return found
@@ -141,7 +148,9 @@ class SqliteStore:
         self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         job = self._job(lambda all_rows: all_rows.add(record, letter, rows), timeout, grows=True)
-        job.afterwards = partial(self._came_late, record.event_id)
+        job.ended = partial(self._added, record.event_id, letter.digest)
+        # Before the write can be seen.
+        self._known.add(letter.digest)
         try:
             await self._done(job, timeout)
         finally:
@@ -183,11 +192,14 @@ class SqliteStore:
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         job = self._job(lambda rows: rows.prune(now, limit), timeout, frees=True)
-        return await self._done(job, timeout)
+        job.ended = self._pruned
+        return len(await self._done(job, timeout))
 
     async def close(self) -> None:
-        await self._writer.close(CLOSE_TIMEOUT)
+        is_done = await self._writer.close(CLOSE_TIMEOUT)
         self._close_reader()
+        if is_done:
+            self._owner.release()
 
     def _check_file(self) -> None:
         """Raises StoreFailed where the file has gone from its place: what is written into it still
@@ -207,7 +219,6 @@ class SqliteStore:
         if self._writer.is_closed:
             raise StoreFailed("closed")
         reader = self._reader = open_reader(self._path)
-        self._looking = reader.cursor()
         return reader
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:
@@ -215,23 +226,12 @@ class SqliteStore:
         if needs_reopening(error):
             with suppress(sqlite3.Error):
                 self._close_reader()
-        else:
-            self._renew_cursor()
         return translated(error)
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            self._looking.close()
             reader.close()
-
-    def _renew_cursor(self) -> None:
-        """A statement that has not come to its end would keep its read transaction, and the log
-        from being cut."""
-        with suppress(sqlite3.Error):
-            self._looking.close()
-            if self._reader is not None:
-                self._looking = self._reader.cursor()
 
     async def _write(self, work: Callable[[Rows], T], timeout: float) -> T:
         result: T = await self._done(self._job(work, timeout), timeout)
@@ -260,19 +260,31 @@ class SqliteStore:
                 return made
             raise StoreFailed("slow") from None
 
-    def _came_late(self, event_id: str, committed: bool) -> None:
-        """A write that has missed its deadline: take its credit, and only then show it as it is."""
-        if not committed:
+    def _added(self, event_id: str, digest: bytes, job: Job, *, late: bool) -> None:
+        if isinstance(job.error, StoreFull):
+            self._known.remove(digest)
+        if not late:
+            return
+        if job.error is not None:
             self._late.discard(event_id)
             return
-        job = self._job(lambda rows: rows.spend(event_id), _SPEND_TIMEOUT)
-        job.done.add_done_callback(partial(self._spent, event_id))
+        # It has missed its deadline: take its credit, and only then show it as it is.
+        spending = self._job(lambda rows: rows.spend(event_id), _SPEND_TIMEOUT)
+        spending.done.add_done_callback(partial(self._spent, event_id))
         with suppress(StoreFailed):
-            self._writer.submit(job)
+            self._writer.submit(spending)
+
+    def _pruned(self, job: Job, *, late: bool) -> None:
+        for digest in job.result or ():
+            self._known.remove(digest)
 
     def _spent(self, event_id: str, done: asyncio.Future[None]) -> None:
         if done.exception() is None:
             self._late.discard(event_id)
+
+
+def _nothing(job: Job, *, late: bool) -> None:
+    """Nothing has to be done at the job's end."""
 
 
 class Job:
@@ -287,17 +299,17 @@ class Job:
         #: On time.monotonic; a write that has not begun by then is dropped.
         self.deadline = deadline
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        #: What is done at its end where its caller was already told that it failed; told
-        #: whether it has committed after all.
-        self.afterwards: Callable[[bool], object] = lambda committed: None
+        #: Called on the loop at its end. `late`: the caller was already told that it failed.
+        self.ended: Callable[..., None] = _nothing
         self.result: Any = None
         self.error: Exception | None = None
 
     def deliver(self) -> None:
         """On the loop: tell the caller, who may be gone."""
+        self.ended(self, late=self.done.done())
         if self.done.done():
-            self.afterwards(self.error is None)
-        elif self.error is not None:
+            return
+        if self.error is not None:
             self.done.set_exception(self.error)
         else:
             self.done.set_result(self.result)
@@ -330,12 +342,13 @@ class CommitWriter:
             raise StoreFailed("slow")
         self._jobs.put(job)
 
-    async def close(self, timeout: float) -> None:
-        """Take no more, and finish what is waiting, for so long; a thread that hangs is left
-        behind."""
+    async def close(self, timeout: float) -> bool:
+        """Take no more, and finish what is waiting, for so long; False if the thread hangs, which
+        is left behind."""
         self.is_closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         open_ = True
