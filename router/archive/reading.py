@@ -6,20 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from router.archive.segments import Segment, found
-from router.archive.trace.finding import KeptStory
+from router.archive.segments import Segment, found, time_of
 from router.archive.trace.lines import EventLine, ToldCaller, happening
 from router.archive.trace.question import Question, Word
 from router.telemetry.log.lines import stamp, utc
 
-#: Where a line has its time, and what comes before that.
-_TIME, _BEFORE = slice(9, 33), b'{"time":"'
+if TYPE_CHECKING:
+    from router.archive.trace.finding import KeptStory
 
 #: What a line may be known by.
 Needle = bytes | re.Pattern[bytes]
@@ -157,24 +154,6 @@ def _place(text: bytes, needle: Needle, start: int) -> int:
         return text.find(needle, start)
     found = needle.search(text, start)
     return found.start() if found else -1
-
-
-def time_of(line: bytes) -> bytes:
-    """As the line has it; nothing for one that is cut."""
-    return line[_TIME] if line.startswith(_BEFORE) else b""
-
-
-def span(text: bytes) -> tuple[float, float] | None:
-    """The earliest and the latest time of its lines, which a clock that jumps puts in no order;
-    None where none has one."""
-    times = [at for line in text.split(b"\n") if (at := time_of(line))]
-    with suppress(ValueError):
-        return (_seconds(min(times)), _seconds(max(times)))
-    return None
-
-
-def _seconds(at: bytes) -> float:
-    return datetime.fromisoformat(at.decode("ascii")).timestamp()
 
 
 def _next(lines: list[bytes]) -> bytes:

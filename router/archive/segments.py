@@ -16,7 +16,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from router.archive.reading import span
 from router.model.errors import why_not
 
 if sys.version_info >= (3, 14):
@@ -52,6 +51,28 @@ def expanded(data: bytes) -> tuple[bytes, bool]:
         for at in range(0, len(data), _PART):
             text += reader.decompress(data[at : at + _PART])
     return bytes(text), False
+
+
+#: Where a line has its time, and what comes before that.
+_TIME, _BEFORE = slice(9, 33), b'{"time":"'
+
+
+def time_of(line: bytes) -> bytes:
+    """As the line has it; nothing for one that is cut."""
+    return line[_TIME] if line.startswith(_BEFORE) else b""
+
+
+def span(text: bytes) -> tuple[float, float] | None:
+    """The earliest and the latest time of its lines, which a clock that jumps puts in no order;
+    None where none has one."""
+    times = [at for line in text.split(b"\n") if (at := time_of(line))]
+    with suppress(ValueError):
+        return (_seconds(min(times)), _seconds(max(times)))
+    return None
+
+
+def _seconds(at: bytes) -> float:
+    return datetime.fromisoformat(at.decode("ascii")).timestamp()
 
 
 _NAME = re.compile(

@@ -23,8 +23,7 @@ from router.contract.replies import FAILED
 from router.contract.respond import request_id_of, respond, respond_to_error
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
-from router.ops.api import ENDPOINTS, PREFIX
-from router.ops.api.application import api_routes
+from router.ops.api.application import ENDPOINTS, PREFIX, api_routes
 from router.ops.api.endpoint import Rejected
 from router.ops.api.parts import ApiParts, Search, Stored
 from router.ops.guard import API, Guard, OpsTokens, problem

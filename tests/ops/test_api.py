@@ -17,9 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.ops.api import ENDPOINTS
-from router.ops.api.application import schema_of
-from router.ops.api.endpoint import Endpoint
+from router.ops.api.application import ENDPOINTS
+from router.ops.api.endpoint import Endpoint, schema_of
 from router.ops.api.parts import MOST_PREVIEWS, Previewed, Previews
 from router.store.ops import Action, Selection, Verb
 from tests.support.command import PATIENCE

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from router.ops.api import ENDPOINTS, PREFIX
-from router.ops.api.application import described, schema_of
+from router.ops.api.application import ENDPOINTS, PREFIX, described
+from router.ops.api.endpoint import schema_of
 from router.store.promises import State
 
 

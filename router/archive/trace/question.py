@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from router.archive.reading import Needle
 from router.archive.trace.lines import AtTarget, EventLine, ToldCaller
 from router.model.event import SUCCESS
 from router.routing.index import Glob, GlobInvalid
+
+if TYPE_CHECKING:
+    from router.archive.reading import Needle
 
 #: The shortest beginning of a body's hash that is looked for.
 _SHORTEST = 6

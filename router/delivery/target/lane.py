@@ -4,78 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Final, Protocol
 
 from router import __version__
 from router.contract.signing import Signer
-from router.delivery.target.gate import BreakerState, Failing, Gate, Streak
+from router.delivery.target.gate import BreakerState, Failing, Gate, Streak, Waiters
 from router.model.event import Attempt, Reason
 from router.net.egress import Egress
 from router.net.loops import Gone
 from router.net.tls import Tls
 from router.routing.target import Target
 from router.transport.engine import Engine, Pool, lines_of
-
-
-class Waiters:
-    """Waiters in the order in which they came. What they wait for is its owner's: `admit` hands one
-    of it to the first."""
-
-    def __init__(self) -> None:
-        self._turns: deque[asyncio.Future[bool]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._turns)
-
-    async def wait(
-        self,
-        give_back: Callable[[], None],
-        timeout: float | None = None,
-        gone: Gone | None = None,
-    ) -> bool:
-        """Wait to be admitted. False: not within `timeout` seconds, or `gone` is done, for whom it
-        was to be. What was handed over in the very moment of a cancellation is given back."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._turns.append(turn)
-
-        def leave(_: object = None) -> None:
-            self._leave(turn)
-
-        timer = None if timeout is None else loop.call_later(timeout, leave)
-        if gone is not None:
-            gone.add_done_callback(leave)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                give_back()
-            self._leave(turn)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if gone is not None:
-                gone.remove_done_callback(leave)
-
-    def admit(self) -> bool:
-        """Let the first one go; False where nobody waits."""
-        while self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(True)
-                return True
-        return False
-
-    def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Leave with nothing, unless that is decided already."""
-        if turn in self._turns:
-            self._turns.remove(turn)
-        if not turn.done():
-            turn.set_result(False)
 
 
 class Places:

@@ -7,20 +7,8 @@ import json
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from enum import Enum
 from http import HTTPStatus
-from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NotRequired,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -28,9 +16,24 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from router import __version__
-from router.config.holders import Deed, Holder
-from router.ops.api.endpoint import Asked, Endpoint, Param, ProblemShape, Rejected, read_text
+from router.config.holders import DEEDS, Deed, Holder
+from router.ops.api.deliveries import ACTS, DELIVERIES
+from router.ops.api.endpoint import (
+    Asked,
+    Endpoint,
+    EventStream,
+    JsonSchema,
+    Param,
+    ProblemShape,
+    Rejected,
+    read_text,
+    schema_of,
+)
+from router.ops.api.events import EVENTS, STREAM
 from router.ops.api.parts import ApiParts
+from router.ops.api.routes import ROUTES
+from router.ops.api.status import NODES, STANDING
+from router.ops.api.targets import PAUSING, TARGETS
 from router.ops.guard import problem
 
 #: The largest body, in bytes.
@@ -147,74 +150,6 @@ async def _body(request: Request) -> bytes:
     return bytes(content)
 
 
-JsonSchema = dict[str, Any]
-
-# What a type is annotated with is one more keyword of its schema.
-
-#: A time, as ISO 8601 has it, in UTC.
-Time = Annotated[str, ("format", "date-time")]
-
-#: Server-sent events.
-EventStream = Annotated[str, ("contentMediaType", "text/event-stream")]
-
-_PLAIN: dict[Any, JsonSchema] = {
-    str: {"type": "string"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    bool: {"type": "boolean"},
-    NoneType: {"type": "null"},
-    Any: {},
-}
-
-#: Where an OpenAPI document keeps schemas that have names.
-_NAMED = "#/components/schemas/"
-
-
-def schema_of(kind: Any, named: dict[str, JsonSchema] | None = None) -> JsonSchema:
-    """With `named` a TypedDict is put there and referred to by its name; else it is written out."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return {**schema_of(parts[0], named), **dict(parts[1:])}
-    if kind in _PLAIN:
-        return dict(_PLAIN[kind])
-    if origin is Literal:
-        return {"enum": list(parts)}
-    if origin in (Union, UnionType):
-        return {"anyOf": [schema_of(part, named) for part in parts]}
-    if origin is list:
-        return {"type": "array", "items": schema_of(parts[0], named)}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": schema_of(parts[1], named)}
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return {"enum": [each.value for each in kind]}
-    if named is None:
-        return _object(kind, None)
-    if kind.__name__ not in named:
-        named[kind.__name__] = {}  # it may refer to itself
-        named[kind.__name__] = _object(kind, named)
-    return {"$ref": _NAMED + kind.__name__}
-
-
-def _object(kind: Any, named: dict[str, JsonSchema] | None) -> JsonSchema:
-    """Of a TypedDict. Nobody is promised that there is no more in an answer: clients go on working
-    when it gets new members; a request has no others."""
-    members = get_type_hints(kind, include_extras=True)
-    optional = {name for name, each in members.items() if get_origin(each) is NotRequired}
-    schema: JsonSchema = {
-        "type": "object",
-        "properties": {
-            name: schema_of(get_args(each)[0] if name in optional else each, named)
-            for name, each in members.items()
-        },
-        "required": [name for name in members if name not in optional],
-    }
-    if named is None:
-        schema["additionalProperties"] = False
-    if kind.__doc__:
-        schema["description"] = " ".join(kind.__doc__.split())
-    return schema
-
-
 #: What every endpoint may answer.
 _ALWAYS = (400, 401, 403, 429, 503)
 
@@ -297,3 +232,27 @@ def _answer(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, Any]:
 
 def _response(about: str, kind: str, schema: JsonSchema) -> dict[str, Any]:
     return {"description": about, "content": {kind: {"schema": schema}}}
+
+
+#: Where it is.
+PREFIX = "/api/v1"
+
+
+async def openapi(asked: Asked) -> dict[str, Any]:
+    """This description"""
+    return described(ENDPOINTS, PREFIX)
+
+
+#: All there is.
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *STANDING,
+    *TARGETS,
+    *PAUSING,
+    *ROUTES,
+    *NODES,
+    *EVENTS,
+    *DELIVERIES,
+    *ACTS,
+    *STREAM,
+    Endpoint("GET", "/openapi.json", openapi, dict[str, Any], may=DEEDS),
+)

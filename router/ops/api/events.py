@@ -7,10 +7,10 @@ from typing import TypedDict
 
 from router.archive.reading import InventoryShape
 from router.archive.trace.shapes import MatchShape, StoryShape
-from router.ops.api.application import EventStream
 from router.ops.api.endpoint import (
     Asked,
     Endpoint,
+    EventStream,
     Rejected,
     flag,
     keys,

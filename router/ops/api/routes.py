@@ -7,8 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from router.config.explaining import Explained, RefusedEvent
 from router.model.event import FIELDS
-from router.ops.api.application import Time
-from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected
+from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected, Time
 from router.ops.api.view import View
 from router.ops.table import RouteFacts
 from router.telemetry.log.lines import utc

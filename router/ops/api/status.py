@@ -8,8 +8,7 @@ from typing import Any, TypedDict
 
 from router import __version__
 from router.config.holders import DEEDS, Deed
-from router.ops.api.application import Time
-from router.ops.api.endpoint import Asked, Endpoint, nothing_there
+from router.ops.api.endpoint import Asked, Endpoint, Time, nothing_there
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour
 from router.ops.status import status_of

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
-from router.ops.api.application import Time
-from router.ops.api.endpoint import Asked, Endpoint, Rejected, nothing_there
+from router.ops.api.endpoint import Asked, Endpoint, Rejected, Time, nothing_there
 from router.ops.api.view import View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
