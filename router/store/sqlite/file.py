@@ -90,6 +90,11 @@ class Known:
                 self._counts[at] -= 1
 
 
+def lock_of(path: Path) -> Path:
+    """The file beside a store's that is locked by who owns it."""
+    return path.with_name(f"{path.name}-lock")
+
+
 class Owner:
     """The one process that has a file open, by a lock on a file beside it.
 
@@ -100,7 +105,7 @@ class Owner:
     def __init__(self, path: Path) -> None:
         """Raises StartFailed if another process has it."""
         # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
-        lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(lock, path)
         except BaseException:
@@ -159,8 +164,12 @@ def _why_unowned(path: Path, error: OSError) -> str:
             return f"{_UNWRITABLE}: {closed(path.parent)}"
         case errno.ENOSPC:
             return _FULL
-        case errno.EACCES if path.exists() and not _is_open(path.parent):
+        case errno.EACCES if may(lock_of(path), os.F_OK):
+            return f"its lock can't be opened: {closed(lock_of(path))}"
+        case errno.EACCES if may(path, os.R_OK | os.W_OK):
             return _unmade(path.parent)
+        case errno.EACCES if may(path, os.F_OK):
+            return f"{_UNWRITABLE}: {closed(path)}"
         case _:
             return why_not(path.parent, error)
 
