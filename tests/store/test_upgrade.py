@@ -41,9 +41,9 @@ from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 
-#: Made by 0.2.0, whose schema is the second: four events, an open one, a closed one, and two that
-#: are dead, one of whose deliveries a person has discarded. It has an attempt of the third event; the
-#: last one's dead letter is marked as acknowledged later. Never made anew.
+#: Made by 0.2.0, whose schema is the second: four events, an open one, a closed one, and two
+#: that are dead, one of whose deliveries a person has discarded. It has an attempt of the third
+#: event; the last dead letter is marked as acknowledged later. Never made anew.
 SECOND = Path(__file__).parents[1] / "testdata/store/v2.db"
 
 EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 5)]
