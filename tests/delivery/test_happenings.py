@@ -33,7 +33,7 @@ from router.routing.target import Target
 from router.store.none import NoStore
 from router.store.postgres import DatabaseAddress, PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from tests.support.effort import LONG
 from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to
 from tests.support.hostile import hostile

@@ -21,8 +21,7 @@ import pytest
 from router.model.event import Event, Letter
 from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
-from router.store.sqlite.reading import find, queue, usage
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.rows import Rows, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, quick_folder
 from tests.support.effort import LONG, long

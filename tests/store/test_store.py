@@ -45,8 +45,8 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 from tests.support.command import PATIENCE
 from tests.support.effort import long
 from tests.support.postgres import Database, Server, pgbouncer
