@@ -37,8 +37,8 @@ from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.egress import Networks, is_loopback
 from router.ops.heartbeat import Heartbeat, Identity, described
-from router.ops.insight import Insight
-from router.ops.report import Report, report_of
+from router.ops.hour import History
+from router.ops.insight import Insight, Report, report_of
 from router.routing.table import RouteTable
 from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
@@ -109,7 +109,8 @@ class App(Starlette):
             changes=settings.log_changes,
             traced=tracing.spans is not None,
         )
-        self._watchdog = Watchdog(self.metrics, log)
+        history = History(self.metrics, time.time())
+        self._watchdog = Watchdog(self.metrics, log, history.look)
         self._stopping = asyncio.Event()
         self._store: Store | None = None
         self._memory: Memory | None = None
@@ -154,7 +155,7 @@ class App(Starlette):
             self._describe,
             self.reload.standing,
             intake,
-            self._watchdog.minutes,
+            history,
             log,
         )
         self.reload.on_reload = lambda of: happenings.reloaded(of.hash, of.changes, of.problems)

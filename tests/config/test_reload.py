@@ -27,7 +27,8 @@ from router.config.reload import Reload, Standing
 from router.config.settings import Settings
 from router.config.source import Source
 from router.net.listening import listen
-from router.ops.report import report_of
+from router.ops.insight import report_of
+from router.ops.status import status_of
 from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -496,8 +497,8 @@ async def test_metric_and_status_name_the_file_and_its_owner(
         reload.ask()
         await until(lambda now=successful: standing.successful is now)  # type: ignore[misc]
         reload.measure()
-        status = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
-        told = status["status"]["configuration"]["problems"]
+        report = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
+        told = status_of(report, time.time())["configuration"]["last_reload"]["problems"]
         if not successful:
             assert metrics.reload_refused == {
                 "file": f"{folder}/routes.d/certs.yaml",

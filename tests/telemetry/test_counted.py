@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 
 def counted(router: House) -> Metrics:
     """The router's numbers, those that are read included."""
-    router.app.metrics.snapshot()
+    router.app.metrics.copy()
     return router.app.metrics
 
 
@@ -311,7 +311,7 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
             file.write_text(text)
         app.reload.ask()
         await until(lambda: metrics.reloads[result] == before + 1)
-        metrics.snapshot()
+        metrics.copy()
 
     await edited("", "unchanged")
     assert metrics.of("old").about == {"owner": "payments", "role": "required"}
