@@ -279,7 +279,7 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 async def test_a_fault_of_the_router_is_counted() -> None:
     """An exception that nobody expected is a number, besides a line in the log."""
     async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        router.app._callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
+        router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)
     assert metrics.faults == 1
