@@ -23,10 +23,9 @@ from starlette.types import ASGIApp
 
 from router.archive.segments import Shelf
 from router.archive.writer import Archive
-from router.config.loading import Config
+from router.config.loading import Config, Look, Source
 from router.config.reload import Reload, Standing
 from router.config.settings import AUTO, Settings, archive_folder
-from router.config.source import Look, Source
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
 from router.delivery.happenings import Happenings, OwnEvents
@@ -134,7 +133,6 @@ class Parts:
             self.metrics,
             self.happenings,
             self.archive,
-            changes=self.settings.log_changes,
             traced=self.tracing.spans is not None,
         )
 

@@ -69,7 +69,7 @@ class TargetFacts(TypedDict):
     """What is written of a target, without secrets."""
 
     owner: str
-    #: As `config` prints it.
+    #: As `check --print` prints it.
     url: str
     rate: RateFacts | None
     paused: bool
