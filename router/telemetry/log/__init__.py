@@ -52,7 +52,6 @@ class Log:
         #: How many lost lines have been told of.
         self._told = 0
         atexit.register(self.close)
-        _logs.add(self)
 
     @property
     def lost(self) -> int:
@@ -93,7 +92,6 @@ class Log:
         The interpreter's end does it too; only what ends by `os._exit` has to call it.
         """
         atexit.unregister(self.close)
-        _logs.discard(self)
         self._sum_up(self._clock())
         self._out.close(timeout)
 
@@ -113,11 +111,6 @@ class Log:
             span = {"count": each.count, "first": stamp(each.first), "last": stamp(each.last)}
             fields = {**span, **each.fields}
             self._out.put(self._lines.line(now, each.level, each.happening, fields))
-
-    def _begin_in_child(self) -> None:
-        self._out.reset()
-        self._sums.reset()
-        self._told = 0
 
 
 def _shows_colors(stream: IO[str] | None) -> bool:
@@ -152,9 +145,6 @@ class _Stream:
     def close(self, timeout: float) -> None:
         """It has written everything."""
 
-    def reset(self) -> None:
-        """It has nothing of its parent's."""
-
 
 def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> LogWriter | _Stream:
     if stream is not None:
@@ -164,15 +154,3 @@ def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> 
         except (AttributeError, OSError, ValueError):
             pass
     return _Stream(stream, encoding)
-
-
-#: Those that are not closed.
-_logs: set[Log] = set()
-
-
-def _after_fork() -> None:
-    for log in _logs:
-        log._begin_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -30,7 +30,7 @@ _FILE_BATCH, _BATCH = 64 * 1024, select.PIPE_BUF
 
 
 class LogWriter:
-    """One descriptor, which it owns. It may be used by several threads, and after a fork.
+    """One descriptor, which it owns. It may be used by several threads.
 
     Lines that the descriptor can't take, or that have to wait beyond BOUND, are lost and counted.
     A line of up to PIPE_BUF bytes (4,096) is never mixed with what other processes write to the
@@ -44,10 +44,6 @@ class LogWriter:
         self._tick = tick
         self._batch = _FILE_BATCH if stat.S_ISREG(os.fstat(fd).st_mode) else _BATCH
         self.is_closed = False
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew in a forked process: what waited is its parent's to write."""
         #: Lines that were not written.
         self.lost = 0
         #: Whether the last write went wrong.
@@ -203,10 +199,6 @@ class Sums:
     """What one window has of each kind. It may be used by several threads, and within itself."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew, with nothing counted."""
         # Re-entrant: what the garbage collector runs may log, in the midst of anything.
         self._lock = threading.RLock()
         self._sums: dict[tuple[str, ...], Sum] = {}
