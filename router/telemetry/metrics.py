@@ -70,6 +70,9 @@ class Counts(dict[str, float]):
     def __missing__(self, _: str) -> float:
         return 0
 
+    def copy(self) -> Counts:
+        return Counts(self)
+
 
 class Histogram:
     """How often a value fell into each bucket, and the sum of all."""
@@ -508,6 +511,9 @@ class Metrics:
         for read in self.readings:
             read()
         copy: Metrics = _copied(self)
+        copy.targets = {name: _copied(each) for name, each in self.targets.items()}
+        copy.refused_lately = {code: replace(each) for code, each in self.refused_lately.items()}
+        copy.unmatched_lately, copy.readings = replace(self.unmatched_lately), []
         return copy
 
     def among(self, names: Collection[str]) -> Metrics:
@@ -554,21 +560,6 @@ class Metrics:
         self.store_error, self.store_failed_at = error, time.time()
 
 
-def _copied(held: Any) -> Any:
-    if isinstance(held, Counts):
-        return Counts(held)
-    if isinstance(held, dict):
-        return {name: _copied(each) for name, each in held.items()}
-    if isinstance(held, Histogram):
-        return held.copy()
-    if isinstance(held, Recent):
-        return Recent(held.count, held.since, held.last)
-    if isinstance(held, Metrics | TargetMetrics):
-        names = [each.name for each in fields(held) if each.name != "readings"]
-        return type(held)(**{name: _copied(getattr(held, name)) for name in names})
-    return held
-
-
 def metrics_of(table: type) -> Mapping[str, Metric]:
     """The metrics that a table declares, by field."""
     return {
@@ -579,3 +570,19 @@ def metrics_of(table: type) -> Mapping[str, Metric]:
 #: Every metric, by field.
 PROCESS: Final = metrics_of(Metrics)
 TARGET: Final = metrics_of(TargetMetrics)
+
+_CHANGING: Final = {
+    table: [name for name, each in metrics.items() if each.label or each.buckets]
+    for table, metrics in ((Metrics, PROCESS), (TargetMetrics, TARGET))
+}
+_REPLACED: Final = {
+    table: [each.name for each in fields(table) if each.name not in changing]
+    for table, changing in _CHANGING.items()
+}
+
+
+def _copied(numbers: Any) -> Any:
+    """A copy that shares what is only ever replaced: numbers, texts, the labels of an info."""
+    table = type(numbers)
+    changing = {name: getattr(numbers, name).copy() for name in _CHANGING[table]}
+    return table(**changing, **{name: getattr(numbers, name) for name in _REPLACED[table]})
