@@ -63,6 +63,14 @@ SHUT = sorted(OWN_DOING - {Reason.STOPPED})
 #: How long a process stands still: longer than any lease.
 _STALL = 50.0
 
+#: Notes each record whose credit was spent and counts again.
+_CREDIT_COMES_BACK = """
+CREATE TEMP TABLE regained (event_id TEXT);
+CREATE TEMP TRIGGER note_regained AFTER UPDATE OF spent ON events
+WHEN old.spent AND NOT new.spent
+BEGIN INSERT INTO regained VALUES (old.event_id); END;
+"""
+
 _LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
 
@@ -151,6 +159,7 @@ class World:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         for script in MIGRATIONS.values():
             self.connection.executescript(script)
+        self.connection.executescript(_CREDIT_COMES_BACK)
         self.rows = Rows(self.connection, _LIMITS)
         names = [f"r{n}" for n in range(self.weather.required)]
         names += [f"o{n}" for n in range(self.weather.optional)]
@@ -423,6 +432,7 @@ class SimulatedStore:
 
     async def spend_all(self, timeout: float) -> None:
         await self._write(lambda rows: rows.spend_all(), timeout)
+        await self._world.takes(self._world.weather.lag)
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: reading.queue(self._world.connection), timeout)

@@ -248,6 +248,19 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
     await store.close()
 
 
+async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> None:
+    """Its caller is told that it is written, and its acknowledgements count."""
+    store = await SqliteStore.open(path, LIMITS, now=lambda: NOW)
+    writing = asyncio.create_task(add(store, b"just", 0.3))
+    await asyncio.sleep(0)
+    # The loop meets both at once: the commit, and the end of the time.
+    time.sleep(1.0)  # noqa: ASYNC251 - the loop is held on purpose
+    await writing
+    (found,) = await store.find(letter(b"just").digest, T)
+    assert not found.record.spent
+    await store.close()
+
+
 async def test_an_overdue_write_is_not_made(path: Path) -> None:
     """Its caller was told that it failed before the store came to it."""
     store = await SqliteStore.open(path, LIMITS)
