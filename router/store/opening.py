@@ -44,7 +44,8 @@ async def open_store(
             return NoStore()
         case Database() as database:
             # Only those wait for psycopg who chose it; likewise below.
-            from router.store.postgres import DatabaseAddress, PostgresStore
+            from router.store.postgres.connection import DatabaseAddress
+            from router.store.postgres.store import PostgresStore
 
             address = DatabaseAddress.of(database, password)
             return await PostgresStore.open(address, limits, connections)
@@ -58,7 +59,7 @@ async def look_into(store: Path | Database, limits: StoreLimits, password: Path 
     """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
     no table."""
     if isinstance(store, Database):
-        from router.store.postgres import DatabaseAddress
+        from router.store.postgres.connection import DatabaseAddress
         from router.store.postgres.ops import PostgresOps
 
         return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
