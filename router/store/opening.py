@@ -49,7 +49,8 @@ async def open_store(
             return NoStore()
         case Database() as database:
             # Only those wait for psycopg who chose it; likewise below.
-            from router.store.postgres import DatabaseAddress, PostgresStore
+            from router.store.postgres.connection import DatabaseAddress
+            from router.store.postgres.store import PostgresStore
 
             address = DatabaseAddress.of(database, password)
             return await PostgresStore.open(address, limits, connections)
@@ -69,7 +70,7 @@ async def look_into(
     """For what people ask of it. Raises StartFailed, also for a file that another process has open,
     unless it is only read. Makes no file and no table."""
     if isinstance(store, Database):
-        from router.store.postgres import DatabaseAddress
+        from router.store.postgres.connection import DatabaseAddress
         from router.store.postgres.ops import PostgresOps
 
         return await PostgresOps.open(DatabaseAddress.of(store, password), limits)

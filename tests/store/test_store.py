@@ -32,8 +32,9 @@ from router.store.ops import (
     carry_out,
 )
 from router.store.pauses import Pause, pause, paused, resume
-from router.store.postgres import DatabaseAddress, PostgresStore
+from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
+from router.store.postgres.store import PostgresStore
 from router.store.promises import (
     DeliveryRow,
     Notice,
