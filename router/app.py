@@ -400,7 +400,7 @@ class _Life:
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
         opening = partial(
-            open_store, settings.store, limits, password, connections, self.identity.ops_url
+            open_store, settings.store, limits, password, connections, parts.identity.ops_url
         )
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
