@@ -300,9 +300,9 @@ def steps_of(store: Path) -> dict[str, int]:
     with closing(connection):
         writing = Rows(connection, NO_LIMITS)
         work: dict[str, Callable[[], object]] = {
-            "miss": lambda: find(connection.cursor(), b"nothing"),
+            "miss": lambda: find(connection, b"nothing"),
             "add": lambda: writing.add(record, letter, rows),
-            "find": lambda: find(connection.cursor(), b"digest"),
+            "find": lambda: find(connection, b"digest"),
             "settle": lambda: writing.settle(settlement),
             "queue": lambda: queue(connection),
             "take": lambda: writing.take("side", 10.0, 20.0, 8),
