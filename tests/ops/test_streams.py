@@ -201,6 +201,17 @@ async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
     assert (await anext(chunks)).endswith(b'event: dropped\ndata: {"count": 1}\n\n')
 
 
+async def test_a_reader_that_keeps_up_loses_nothing(listened: Listened) -> None:
+    """However much has come in all: the bound is for what waits."""
+    stream = Stream(Wanted(OPS))
+    stream.begin()
+    chunks = stream.chunks()
+    await anext(chunks)
+    for _ in range(4):
+        stream.put(b"x" * (STREAM_BOUND // 2))
+        assert await anext(chunks) == b"x" * (STREAM_BOUND // 2)
+
+
 async def test_a_stream_that_nothing_happens_on_says_that_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

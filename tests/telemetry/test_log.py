@@ -499,6 +499,28 @@ def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
     os.close(second)
 
 
+def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
+    """Lines that could not be written take up no room: once they can be again, they are."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as stream:
+        log = Log(stream, "json")
+    os.close(first)
+    lost = 0
+    while lost * 1_000 < 2 * BOUND:
+        fill(log, 1_000)
+        lost += 1_000
+        wait_until(lambda expected=lost: log.lost == expected)
+    second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(second, True)
+    log.info("event", number=lost, text="x" * 1_000)
+    assert log.lost == lost
+    assert _read_until(second, "lines_lost")[0]["number"] == lost
+    log.close()
+    os.close(second)
+
+
 def test_a_full_disk_costs_lines_alone() -> None:
     """/dev/full refuses all: lines are lost and counted."""
     with Path("/dev/full").open("w") as stream:
