@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from router.cli.asking import URL_VARIABLE
 from router.cli.columns import columns, counted
 from router.cli.deliveries.acting import add_acting
 from router.cli.deliveries.selecting import parse_glob
-from router.cli.deliveries.store import add_store, opened_ops
-from router.cli.history.places import Progress, add_archive, mind_targets, read_archive
-from router.cli.history.source import question_of
+from router.cli.history.finding import mind_targets, question_of
 from router.cli.options import (
     BAD,
     GOOD,
@@ -28,10 +28,20 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_as
-from router.cli.remote import URL_VARIABLE, add_remote, read_remote, read_url
+from router.cli.remote import (
+    Progress,
+    add_archive,
+    add_remote,
+    add_store,
+    open_store,
+    opened,
+    read_archive,
+    read_url,
+)
 from router.cli.times import add_times, mind_times
 from router.config.settings import parse_count
-from router.model.errors import SettingInvalid, StartFailed
+from router.model.errors import RouterError, SettingInvalid, StartFailed
+from router.store.promises import StoreFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +49,8 @@ if TYPE_CHECKING:
     from router.archive.reading import InventoryShape
 
 HELP = Help(
-    about="Looks into the archive of a router, running or not; `list` asks a running one by --url.",
+    about="""Looks into the archive of a router. `list` asks the router that runs on this machine,
+    or the one at --url; the others read the archive's files here.""",
     verbs={
         "list": "Says from when to when the archive reaches, and how many requests it has.",
         "export": """Writes events as they came, one a line, each once and the oldest first, as
@@ -149,10 +160,9 @@ def configure(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     mind_times(args)
-    if args.verb == "list" and (remote := read_remote(args)) is not None:
-        from router.archive.reading import InventoryShape
-
-        return _tell(remote.get("/archive", InventoryShape), args)
+    if args.verb == "list":
+        with opened(args, needs="archive") as router:
+            return _tell(router.get("/archive"), args)
     if args.archive is None and read_url(args) is not None:
         raise SettingInvalid(
             f"{URL_VARIABLE} names a router, and {args.verb} works on an archive of this machine: "
@@ -161,14 +171,8 @@ def run(args: argparse.Namespace) -> int:
     folder = read_archive(args)
     if folder is None:
         raise StartFailed("there is no archive: see --archive")
-    acts = {"list": _list, "export": _export, "replay": _replay}
+    acts = {"export": _export, "replay": _replay}
     return acts[str(args.verb)](folder, args)
-
-
-def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.reading import inventory, inventory_shape
-
-    return _tell(inventory_shape(inventory(folder, Progress("counted"), note)), args)
 
 
 def _tell(found: InventoryShape, args: argparse.Namespace) -> int:
@@ -236,5 +240,12 @@ def _replay(folder: Path, args: argparse.Namespace) -> int:
     from router.cli.history.replaying import replay
 
     heed_ctrl_c()
-    with opened_ops(args) as (runner, ops):
-        return replay(runner, ops, folder, args, args.rate or RATE)
+    with asyncio.Runner() as runner:
+        ops = runner.run(open_store(args, is_needed=True))
+        assert ops is not None
+        try:
+            return replay(runner, ops, folder, args, args.rate or RATE)
+        except StoreFailed as error:
+            raise RouterError(f"the store failed: {error.told}") from None
+        finally:
+            runner.run(ops.close())

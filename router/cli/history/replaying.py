@@ -18,10 +18,10 @@ from router.archive.trace.story import Again, resend, resumed, words_of
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, report
 from router.cli.deliveries.selecting import note_removed
-from router.cli.deliveries.stored import targets_of, whoever
-from router.cli.history.places import Progress, mind_targets
+from router.cli.history.finding import mind_targets
 from router.cli.options import BAD, GOOD, mind_target, read_setting
 from router.cli.printing import note, say_lines
+from router.cli.remote import Progress, targets_of, whoever
 from router.cli.routes.inputs import read_config, usable
 from router.model.errors import SettingInvalid
 from router.model.event import new_id
