@@ -98,10 +98,12 @@ class Remote:
         return {each["name"] for each in self.get("/targets")["targets"]}
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        return self._ask("GET", path, query, None)
+        return self._ask("GET", path, query, None, self._timeout)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._ask("POST", path, (), body)
+    def post(self, path: str, body: Mapping[str, Any], within: float | None = None) -> Any:
+        """`within` so many seconds, if that is longer than usual."""
+        timeout = self._timeout and max(self._timeout, within or 0.0)
+        return self._ask("POST", path, (), body, timeout)
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Server-sent events, by their names and data, until the router ends them."""
@@ -130,9 +132,17 @@ class Remote:
                 async for line in answer.aiter_lines():
                     yield line
 
-    def _ask(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any) -> Any:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        body: Any,
+        timeout: float | None,
+    ) -> Any:
+        request = self._client.build_request(method, path, params=[*query], json=body)
         with told_while_slow(self._name):
-            status, content, date = self._runner.run(self._answer(method, path, query, body))
+            status, content, date = self._runner.run(self._answer(request, timeout))
         with contextlib.suppress(ValueError):
             self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
         if status != 200:
@@ -140,16 +150,17 @@ class Remote:
         return _read(content)
 
     async def _answer(
-        self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any
+        self, request: httpx.Request, timeout: float | None
     ) -> tuple[int, bytes, str]:
-        asked = self._client.stream(method, path, params=[*query], json=body)
         content = bytearray()
-        with _answering(self._name, self._timeout):
-            async with asyncio.timeout(self._timeout), asked as answer:
-                async for part in answer.aiter_raw():
-                    content += part
-                    if len(content) > _MAX_ANSWER:
-                        break
+        with _answering(self._name, timeout):
+            async with asyncio.timeout(timeout):
+                answer = await self._client.send(request, stream=True)
+                async with contextlib.aclosing(answer):
+                    async for part in answer.aiter_raw():
+                        content += part
+                        if len(content) > _MAX_ANSWER:
+                            break
         return answer.status_code, bytes(content), answer.headers.get("date", "")
 
     def _problem(self, status: int, content: bytes) -> RouterError:
@@ -247,7 +258,7 @@ def read_url(args: argparse.Namespace) -> str | None:
 def opened(
     args: argparse.Namespace,
     *,
-    needs: Literal["store", "archive", "either"] = "store",
+    needs: Literal["store", "archive", "either", "both"] = "store",
     timeout: float = _TIMEOUT,
     is_here: bool | None = None,
 ) -> Iterator[Remote]:
@@ -340,11 +351,11 @@ def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Itera
     from router.ops.api.application import PREFIX, app_for
 
     folder = read_archive(args) if needs != "store" else None
-    if needs == "archive" and folder is None:
+    if needs in ("archive", "both") and folder is None:
         raise StartFailed("there is no archive: see --archive")
     ops = None
     if needs != "archive":
-        ops = runner.run(open_store(args, is_needed=needs == "store"))
+        ops = runner.run(open_store(args, is_needed=needs in ("store", "both")))
     try:
         if ops is None and folder is None:
             raise StartFailed(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.cli.asking import RemoteProblem
 from router.cli.deliveries.selecting import mind_known
-from router.cli.printing import note
 from router.cli.remote import (
-    Progress,
     Remote,
     add_archive,
     add_remote,
     add_store,
     part,
-    targets_of,
 )
 from router.cli.times import Moment
 from router.model.errors import SettingInvalid
@@ -35,30 +31,36 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     add_remote(parser)
 
 
+def mind_targets(router: Remote, targets: Collection[str]) -> None:
+    """Raises SettingInvalid for one that neither routes.yaml knows nor what was handled."""
+
+    def look(missing: set[str]) -> set[str]:
+        known = {name for name in missing if _has_had(router, name)}
+        if missing - known:  # one of the others may be meant
+            with suppress(RemoteProblem):
+                known |= router.get("/archive")["targets"].keys()
+        return known
+
+    if targets:
+        where = "the router's past" if router.is_running else "what is looked into"
+        mind_known(targets, where, router.routes, router.targets(), look)
+
+
+def _has_had(router: Remote, target: str) -> bool:
+    return bool(router.get("/events", [("target", target), ("limit", "1")])["events"])
+
+
 class Found:
     """What one search has found: the newest event first."""
 
     def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:
         """Raises RouterError, also for a target that nobody knows."""
         self._router = router
-        if targets := [text for name, text in query if name == "target"]:
-            where = "the router's past" if router.is_running else "what is looked into"
-            mind_known(targets, where, router.routes, router.targets(), self._past)
+        mind_targets(router, [text for name, text in query if name == "target"])
         found = router.get("/events", [*query, ("limit", str(limit))])
         self.events, self.more = found["events"], found["more"]
         self.skipped = found["skipped"]
         self._looked_in = found["looked_in"]
-
-    def _past(self, targets: set[str]) -> set[str]:
-        """Those of them that had events."""
-        known = {name for name in targets if self._has_had(name)}
-        if targets - known:  # one of the others may be meant
-            with suppress(RemoteProblem):
-                known |= self._router.get("/archive")["targets"].keys()
-        return known
-
-    def _has_had(self, target: str) -> bool:
-        return bool(self._router.get("/events", [("target", target), ("limit", "1")])["events"])
 
     def story(self, *, body: bool) -> Any:
         """All of the first event."""
@@ -115,20 +117,3 @@ def question_of(args: argparse.Namespace) -> Question:
         codes=tuple(args.code or ()),
         failed=args.failed,
     )
-
-
-def mind_targets(targets: Sequence[str], config: Path, archive: Path) -> None:
-    """Raises SettingInvalid for one that neither routes.yaml nor the archive knows, and OSError."""
-
-    def look(missing: set[str]) -> set[str]:
-        from router.archive.reading import Sources, inventory
-        from router.archive.trace.question import Question
-
-        known = set(inventory(archive, Progress("counted"), note).targets)
-        for name in missing - known:
-            if any(True for _ in Sources(archive).look(Question(targets=(name,)))):
-                known.add(name)
-        return known
-
-    if targets:
-        mind_known(targets, "the archive", str(config), targets_of(config), look)
