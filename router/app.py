@@ -18,10 +18,9 @@ from starlette.types import ASGIApp
 
 from router.archive.segments import Shelf
 from router.archive.writer import Archive
-from router.config.loading import Config
+from router.config.loading import Config, Look, Source
 from router.config.reload import Reload, Standing
 from router.config.settings import AUTO, Settings, archive_folder
-from router.config.source import Look, Source
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
 from router.delivery.happenings import Happenings, OwnEvents
@@ -106,7 +105,6 @@ class App(Starlette):
             self.metrics,
             happenings,
             self._archive,
-            changes=settings.log_changes,
             traced=tracing.spans is not None,
         )
         self._watchdog = Watchdog(self.metrics, log)

@@ -331,14 +331,11 @@ def _running(args: argparse.Namespace, runner: asyncio.Runner, timeout: float) -
 
 
 def _token(args: argparse.Namespace) -> str:
-    """`""` for none; for the router of this machine, one that its own settings name. Raises
-    StartFailed."""
+    """`""` for none. Raises StartFailed."""
     from router.ops.guard import secrets_in
 
     text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
-    if path is None and read_url(args) is None:
-        path = read_setting(args, "ops_token_file")
     return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
 
 
@@ -454,17 +451,17 @@ class Progress:
 def targets_of(path: Path) -> set[str] | None:
     """Those of a routes.yaml, or of a folder of them, for which neither variables nor secrets are
     needed; None where it can't be read."""
-    from router.config.document import MapNode, parse_document
+    from router.config.document import parse_document
     from router.config.files import read
     from router.model.errors import ConfigInvalid
 
     try:
-        roots = [parse_document(each.content, each.name) for each in read(path)]
+        trees = [parse_document(each.content, each.name) for each in read(path)]
     except ConfigInvalid:
         return None
-    sections = [each for root in roots if isinstance(root, MapNode) for each in root.entries]
-    found = (node for key, node in sections if key.text == "targets")
-    return {key.text for node in found if isinstance(node, MapNode) for key, _ in node.entries}
+    sections = (tree.entries(tree.root).get("targets") for tree in trees)
+    found = zip(trees, sections, strict=True)
+    return {name for tree, entry in found if entry for name in tree.entries(entry[1])}
 
 
 def whoever() -> str:

@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config
-from router.config.source import Look, Source
+from router.config.loading import Config, Look, Source
 from router.model.errors import ConfigInvalid, Problem
 from router.net.loops import happens
 from router.telemetry.log import Log

@@ -21,7 +21,7 @@ class TargetFacts(TypedDict):
     """What is written of a target; no secret of it."""
 
     owner: str
-    #: As `config` prints it.
+    #: As `check --print` prints it.
     url: str
     rate: RateFacts | None
     paused: bool

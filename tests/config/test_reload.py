@@ -22,10 +22,9 @@ from router.app import App
 from router.config import reload as reloading
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config
+from router.config.loading import Config, Source
 from router.config.reload import Reload, Standing
 from router.config.settings import Settings
-from router.config.source import Source
 from router.net.listening import listen
 from router.ops.report import report_of
 from router.process.server import Server

@@ -75,7 +75,7 @@ def test_a_secret_in_a_closed_folder(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "--ops-token-file": secrets_in,
+    "--token-file": lambda path: secrets_in(path, "--token-file"),
     "routes.yaml": lambda path: load(path, {}, None),
     "--schema": Schema.load,
 }

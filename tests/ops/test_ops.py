@@ -49,7 +49,7 @@ pytestmark = pytest.mark.anyio
 #: Planted where a configuration takes a secret.
 CANARY = "canary-5d1f"
 
-NONE = OpsTokens(None, None, {}, None)
+NONE = OpsTokens(None, {}, None)
 
 
 def configured(**top: Any) -> Config:
@@ -429,8 +429,8 @@ PATHS = ("/metrics", "/status", "/elsewhere")
 
 def in_file(folder: Path, *tokens: str) -> OpsTokens:
     path = folder / "tokens"
-    path.write_text("\n".join(tokens))
-    return OpsTokens(path, None, {}, None)
+    path.write_text(f"tokens: [{{name: ops, token: [{', '.join(tokens)}], may: read}}]")
+    return OpsTokens(path, {}, None)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -482,10 +482,8 @@ async def test_a_preflight_is_refused() -> None:
 
 
 def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each line is a token that is good; blanks around it and blank lines count for nothing."""
-    path = tmp_path / "tokens"
-    path.write_text("\n first-token\r\nsecond-token \n\n")
-    tokens = OpsTokens(path, None, {}, None)
+    """Each token of a holder's list is good, and an empty one is not."""
+    tokens = in_file(tmp_path, "first-token", "second-token")
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
         assert isinstance(found, Holder)
@@ -514,8 +512,8 @@ def test_a_file_that_has_no_usable_token(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartFailed) as caught:
-        secrets_in(path)
-    assert str(caught.value) == f"--ops-token-file: {why}"
+        secrets_in(path, "--token-file")
+    assert str(caught.value) == f"--token-file: {why}"
 
 
 # What its callers may use up.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from router.app import App
+from router.config.loading import Source
 from router.config.settings import Settings
-from router.config.source import Source
 from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
