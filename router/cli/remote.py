@@ -8,7 +8,6 @@ an operator can do.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import getpass
 import os
@@ -39,6 +38,8 @@ from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import RouterError, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
+    import asyncio
+
     import httpx
 
     from router.ops.api.parts import ApiParts
@@ -152,6 +153,8 @@ class Remote:
     async def _answer(
         self, request: httpx.Request, timeout: float | None
     ) -> tuple[int, bytes, str]:
+        import asyncio
+
         content = bytearray()
         with _answering(self._name, timeout):
             async with asyncio.timeout(timeout):
@@ -265,6 +268,8 @@ def opened(
     """The router that the options name; without any, the one that runs on this machine, or else its
     store and archive, of which the command needs these. `is_here` says that no router, or only a
     running one, is meant. Raises RouterError and OSError."""
+    import asyncio
+
     if is_here is None:
         is_here = _is_here(args)
     with asyncio.Runner() as runner:

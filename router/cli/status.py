@@ -13,7 +13,7 @@ from router.cli.asking import RemoteProblem
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_remote, add_store, opened
+from router.cli.remote import Remote, add_remote, add_store, opened, read_url
 from router.cli.times import age, seconds
 from router.contract.replies import why_failed
 from router.model.errors import StartFailed
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    is_here = None if args.store is not None else False
+    is_here = None if args.store is not None or read_url(args) is not None else False
     try:
         with opened(args, timeout=args.timeout, is_here=is_here) as router:
             said, nodes = _ask(router)
