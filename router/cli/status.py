@@ -146,7 +146,7 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """What a target is sorted by, and its line."""
-    from router.ops.status import WORST
+    from router.ops.api.targets import WORST
 
     unsettled, pause = told.get("unsettled", {}), told.get("pause")
     dead = unsettled.get("dead", 0)

@@ -498,7 +498,7 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     [
         ("PRAGMA user_version = 99", "a newer one wrote it"),
         ("PRAGMA application_id = 1", "another program's database"),
-        ("DROP TABLE version", "empty or old"),
+        ("UPDATE version SET version = 2", "empty or old"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
@@ -608,7 +608,7 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
 
 def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, after some patience; nothing was done."""
-    monkeypatch.setattr(sqlite_file, "COMMAND_BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():
         finished = shop.run("replay", "--event", "one")

@@ -16,10 +16,9 @@ import pytest
 from router.model.errors import StartFailed
 from router.ops.heartbeat import Heartbeat
 from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
-from router.store.postgres import DatabaseAddress, PostgresStore
-from router.store.postgres.address import SCHEMA
+from router.store.postgres.connection import SCHEMA, DatabaseAddress
+from router.store.postgres.store import PostgresStore
 from router.store.promises import StoreLimits
-from router.store.sqlite.file import prepare
 from router.store.url import parse_database
 from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run
@@ -27,6 +26,7 @@ from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
 from tests.support.rows import option
 from tests.support.serving import SOON, Serving, Target, serving, states, target
+from tests.support.shop import SqliteShop
 from tests.support.sockets import HOST
 from tests.support.waiting import until, wait_until
 
@@ -168,8 +168,8 @@ async def test_who_runs_something_else_is_named(database: Database) -> None:
 
 def test_only_postgresql_has_nodes(tmp_path: Path) -> None:
     """A file has one node; the line says where to look instead."""
-    prepare(tmp_path / "store.db").close()
-    found = ran("status", "--store", tmp_path / "store.db")
+    shop = SqliteShop(tmp_path / "store.db")
+    found = ran("status", "--store", shop.option)
     assert found.code == 3
     assert "ask it by --url" in found.err
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.config.holders import Holder
 from router.ops.api.endpoint import Rejected
-from router.ops.report import Report
-from router.ops.table import RouteFacts, TableFacts, TargetFacts
+from router.ops.insight import Report, RouteFacts, TableFacts, TargetFacts
 from router.store.shapes import ActionShape, DossierShape, EntryShape
-from router.telemetry.metrics import Snapshot
 
 T = TypeVar("T")
 
@@ -26,7 +25,8 @@ class View:
         if running is not None and not self.is_whole:
             report, table = running
             names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
-            running = narrowed(report, names), _narrowed_table(table, names)
+            report = replace(report, metrics=report.metrics.among(names))
+            running = report, _narrowed_table(table, names)
         self._running = running
 
     # These raise Rejected if no router runs.
@@ -77,19 +77,6 @@ def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
         "targets": {name: each for name, each in table["targets"].items() if name in names},
         "routes": [each for each in routes if each["required"] or each["optional"]],
     }
-
-
-def narrowed(report: Report, names: Collection[str]) -> Report:
-    """The same as if there were no other targets; the process's own numbers are those of all."""
-    metrics, status = report["metrics"], report["status"]
-    return Report(
-        metrics=Snapshot(process=metrics["process"], targets=_among(metrics["targets"], names)),
-        status={**status, "targets": _among(status["targets"], names)},
-    )
-
-
-def _among(targets: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    return {name: each for name, each in targets.items() if name in names}
 
 
 E = TypeVar("E", bound=EntryShape)
