@@ -91,11 +91,11 @@ def _ask(router: Remote) -> tuple[dict[str, Any], list[Any]]:
     try:
         found = router.get("/nodes")
     except RemoteProblem as error:
-        if error.status == 404 and said:  # a team's token, or a router without this endpoint
-            return said, []
+        if error.status == 404 and said:
+            return said, []  # for a team
+        if error.status == 409:
+            raise StartFailed("one router alone has this store: ask it by --url") from None
         raise
-    if not (found["shared"] or said):
-        raise StartFailed("one router alone has this store: ask it by --url")
     nodes = found["nodes"] if found["shared"] else []
     return said, sorted(nodes, key=lambda node: (node["host"], node["address"], node["pid"]))
 
