@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
-import pytest
 
 from router.config.holders import DEEDS, Holder
 from router.ops.api.application import ENDPOINTS, PREFIX, app_for
 from router.ops.api.parts import ApiParts, SearchHere, Stored
 from router.store.opening import look_into
+from router.store.ops import Ops
 from router.store.promises import StoreLimits
 from tests.support.shop import SqliteShop
 
@@ -18,28 +19,10 @@ from tests.support.shop import SqliteShop
 NOT_THERE, NO_ROUTER = 404, 409
 
 
-@pytest.mark.anyio
-async def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
+def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
     """Whatever is asked, it is answered from the store, or with one sentence; nothing fails."""
     shop = SqliteShop(tmp_path / "store.db")
-    ops = await look_into(Path(shop.option), StoreLimits(1 << 40, 1 << 40), None)
-
-    async def opening() -> object:
-        return ops
-
-    stored = Stored(opening, None, None)  # type: ignore[arg-type]
-    search = SearchHere(None, stored, print, print)
-    parts = ApiParts(None, None, stored, search, is_shared=False)
-    app = app_for(Holder("ops", frozenset(DEEDS)), parts)
-    transport = httpx.ASGITransport(app)
-    said = {}
-    async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost{PREFIX}") as http:
-        for each in ENDPOINTS:
-            if each.method == "GET":
-                answer = await http.get(each.path.replace("{", "").replace("}", ""))
-                said[each.path] = answer.status_code
-    await ops.close()
-    assert said == {
+    assert asyncio.run(answers(Path(shop.option))) == {
         "/you": NO_ROUTER,
         "/status": NO_ROUTER,
         "/minutes": NO_ROUTER,
@@ -57,3 +40,25 @@ async def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
         "/deliveries/{id}": NOT_THERE,
         "/openapi.json": 200,
     }
+
+
+async def answers(path: Path) -> dict[str, int]:
+    """The status of each thing that can be asked for."""
+    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40), None)
+
+    async def opening() -> Ops:
+        return ops
+
+    stored = Stored(opening, None, None)
+    search = SearchHere(None, stored, print, print)
+    parts = ApiParts(None, None, stored, search, is_shared=False)
+    app = app_for(Holder("ops", frozenset(DEEDS)), parts)
+    transport = httpx.ASGITransport(app)
+    said = {}
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost{PREFIX}") as http:
+        for each in ENDPOINTS:
+            if each.method == "GET":
+                answer = await http.get(each.path.replace("{", "").replace("}", ""))
+                said[each.path] = answer.status_code
+    await ops.close()
+    return said

@@ -142,8 +142,9 @@ class Search:
         #: One search of each team at a time, however many it asks for: others come in between.
         self._teams: dict[str, asyncio.Lock] = {}
 
-    async def run(self, asked: SearchedFor, team: str = "", within: float = SEARCH_WITHIN) -> Found:
+    async def run(self, asked: SearchedFor, team: str = "", within: float | None = None) -> Found:
         """Raises Rejected if nothing came of it in time; `team` is whose it is, if any's."""
+        within = within or SEARCH_WITHIN
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else contextlib.nullcontext()
         try:
             async with asyncio.timeout(within), turn, self._places:
@@ -188,7 +189,7 @@ class SearchHere(Search):
         self._stored = stored
         self._tell = progress, note
 
-    async def run(self, asked: SearchedFor, team: str = "", within: float = SEARCH_WITHIN) -> Found:
+    async def run(self, asked: SearchedFor, team: str = "", within: float | None = None) -> Found:
         if self._stored is None:
             return await search_in(self._archive, None, asked, *self._tell)
         async with self._stored.asked() as ops:
