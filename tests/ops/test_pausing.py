@@ -18,6 +18,8 @@ pytestmark = pytest.mark.anyio
 class Parts:
     """The target is there when it is first looked for, and gone from then on."""
 
+    is_running = True
+
     def __init__(self) -> None:
         self.stored, self.targets = self, {"ledger": {"paused": False}}
 

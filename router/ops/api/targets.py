@@ -343,12 +343,15 @@ async def resume_target(asked: Asked) -> PausedShape:
     async with asked.parts.stored.asked() as ops:
         ended = await resume(ops, name, asked.holder.name or "")
     return PausedShape(
-        paused=PausedByRoutes(by="routes.yaml") if target["paused"] else None,
+        paused=PausedByRoutes(by="routes.yaml") if target and target["paused"] else None,
         pause=None if ended is None else pause_shape(ended),
     )
 
 
-async def _known(asked: Asked, name: str) -> TargetFacts:
+async def _known(asked: Asked, name: str) -> TargetFacts | None:
+    """None if no router runs: who asks has to know the targets then."""
+    if not asked.parts.is_running:
+        return None
     view = await asked.view()
     if name not in view.targets:
         raise nothing_there("such target")

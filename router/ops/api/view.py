@@ -8,24 +8,41 @@ from typing import TypeVar
 
 from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.config.holders import Holder
-from router.ops.insight import Report, RouteFacts, TableFacts
+from router.ops.api.endpoint import Rejected
+from router.ops.insight import Report, RouteFacts, TableFacts, TargetFacts
 from router.store.shapes import ActionShape, DossierShape, EntryShape
+
+T = TypeVar("T")
 
 
 class View:
     """Made anew for each request, of a report. What it has not, is not there for
     the holder: nothing else of the API decides that."""
 
-    def __init__(self, holder: Holder, report: Report, table: TableFacts) -> None:
+    def __init__(self, holder: Holder, running: tuple[Report, TableFacts] | None) -> None:
+        """`running` is None if no router runs."""
         self.who, self.is_whole = holder.name, not holder.owner
-        if self.is_whole:
-            self.table, self.report = table, report
-        else:
+        if running is not None and not self.is_whole:
+            report, table = running
             names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
-            self.table = _narrowed_table(table, names)
-            self.report = replace(report, metrics=report.metrics.among(names))
-        #: The targets of the configuration in force that there are.
-        self.targets = self.table["targets"]
+            report = replace(report, metrics=report.metrics.among(names))
+            running = report, _narrowed_table(table, names)
+        self._running = running
+
+    # These raise Rejected if no router runs.
+
+    @property
+    def report(self) -> Report:
+        return required(self._running)[0]
+
+    @property
+    def table(self) -> TableFacts:
+        return required(self._running)[1]
+
+    @property
+    def targets(self) -> dict[str, TargetFacts]:
+        """The targets of the configuration in force that there are."""
+        return self.table["targets"]
 
     def has(self, target: str) -> bool:
         """Whether a target is there, be it in no configuration any more."""
@@ -37,6 +54,13 @@ class View:
         if self.is_whole:
             return tuple(targets) or None
         return tuple(each for each in targets or self.targets if each in self.targets)
+
+
+def required(running: T | None) -> T:
+    """What only a running router has. Raises Rejected if none runs."""
+    if running is None:
+        raise Rejected(409, "only a running router knows that, and none runs here")
+    return running
 
 
 def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
@@ -66,7 +90,7 @@ class Concern:
         self._view = view
         #: Whose own actions are told whole.
         self._who = view.who
-        self._routes = {route["name"] for route in view.table["routes"]}
+        self._routes = () if view.is_whole else {each["name"] for each in view.table["routes"]}
 
     def action(self, action: ActionShape) -> ActionShape:
         """Who did it and when; of another's not on what else, nor how much of it there was."""
