@@ -7,7 +7,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
 from router.archive.reading import InventoryShape, Sources, inventory, inventory_shape
@@ -20,6 +21,9 @@ from router.store.opening import look_into
 from router.store.ops import Ops
 from router.store.promises import StoreLimits
 from router.telemetry.log.lines import utc
+
+#: Takes a line about how a search goes.
+Tell = Callable[[str], None]
 
 #: How much nicer than the router it is: callbacks come first.
 _NICENESS = 5
@@ -78,23 +82,9 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
     folder = archive_folder(settings.archive, settings.store)
     if folder is not None and not folder.is_dir():
         folder = None
-    sources = Sources(folder)
-    if asked.get("inventory"):
-        counted = None if folder is None else inventory(folder, _nobody, _nobody)
-        found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if counted is None else inventory_shape(counted)
-        return found
-    ops = await _ops(settings)
+    ops = None if asked.get("inventory") else await _ops(settings)
     try:
-        question = _question(asked)
-        limit = asked["limit"]
-        if "event" in asked:
-            matching = await matches(question, limit + 1, sources, ops)
-            story = await _story(matching, sources, ops, asked)
-            return _told([], sources, ops, story, more=False)
-        table = await rows(question, limit, sources, ops)
-        told = [row_shape(each, body=asked["body"]) for each in table]
-        return _told(told, sources, ops, None, more=table.more)
+        return await search_in(folder, ops, asked, _nobody, _nobody)
     finally:
         if ops is not None:
             await ops.close()
@@ -102,6 +92,27 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
 
 def _nobody(_: str) -> None:
     """Nobody is there to read how far it is."""
+
+
+async def search_in(
+    folder: Path | None, ops: Ops | None, asked: SearchedFor, progress: Tell, note: Tell
+) -> Found:
+    """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
+    sources = Sources(folder, progress, note)
+    if asked.get("inventory"):
+        counted = None if folder is None else inventory(folder, progress, note)
+        found = _told([], sources, None, None, more=False)
+        found["inventory"] = None if counted is None else inventory_shape(counted)
+        return found
+    question = _question(asked)
+    limit = asked["limit"]
+    if "event" in asked:
+        matching = await matches(question, limit + 1, sources, ops)
+        story = await _story(matching, sources, ops, asked)
+        return _told([], sources, ops, story, more=False)
+    table = await rows(question, limit, sources, ops)
+    told = [row_shape(each, body=asked["body"]) for each in table]
+    return _told(told, sources, ops, None, more=table.more)
 
 
 async def _story(

@@ -10,10 +10,11 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, cast
 
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
 from router.config.holders import DEEDS, Deed, Holder
@@ -49,6 +50,16 @@ def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> l
         Route(f"{prefix}{each.path}", _served(each, parts), methods=[each.method])
         for each in sorted(endpoints, key=lambda each: bool(each.names))
     ]
+
+
+def app_for(holder: Holder, parts: ApiParts) -> ASGIApp:
+    """The API alone, for one holder: for a command, which no port is between."""
+    app = Starlette(routes=api_routes(ENDPOINTS, PREFIX, parts))
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"holder": holder}}, receive, send)
+
+    return serve
 
 
 def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
