@@ -67,12 +67,8 @@ COMMANDS = {
         "list or export what was handled lately, or deliver it to a target again",
     ),
     "resend": ("trying.resend", "POST a copy of one event that was handled to a URL of your own"),
-    "nodes": (
-        "deliveries.nodes",
-        "list the nodes that share a store in PostgreSQL, and what each runs",
-    ),
     "health": ("health", "ask a running router whether it is ready"),
-    "status": ("status", "show how a running router and its targets do, the worst first"),
+    "status": ("status", "show how a running router, its targets and its nodes do"),
     "schema": ("schema", "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sides"),
     "completion": ("completion", "print what bash, zsh or fish need to complete these commands"),
 }

@@ -32,6 +32,7 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.events import EVENTS, STREAM
 from router.ops.api.parts import ApiParts
+from router.ops.api.replay import REPLAY
 from router.ops.api.routes import ROUTES
 from router.ops.api.status import NODES, STANDING
 from router.ops.api.targets import PAUSING, TARGETS
@@ -262,6 +263,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *ROUTES,
     *NODES,
     *EVENTS,
+    *REPLAY,
     *DELIVERIES,
     *ACTS,
     *STREAM,

@@ -8,9 +8,10 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
+from typing import Generic, TypeVar
 
 from router.config.holders import Holder, Holders
 from router.model.errors import StartFailed
@@ -19,9 +20,9 @@ from router.ops.api.endpoint import Rejected, nothing_there
 from router.ops.api.view import View, required
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
-from router.ops.searching import Found, SearchedFor, Tell, search_in
+from router.ops.searching import AgainFor, Found, SearchedFor, Tell, search_in
 from router.ops.streams import Streams
-from router.store.ops import Action, Ops, Selection
+from router.store.ops import Action, Ops, Resend, Selection
 from router.store.promises import StoreFailed
 from router.telemetry.log import Log
 
@@ -87,14 +88,33 @@ class Previewed:
     number: int
 
 
-class Previews:
+@dataclass(slots=True)
+class Replaying:
+    """A replay of the archive that is under way. Not frozen: it goes on."""
+
+    action: Action
+    #: Which events are left.
+    again: AgainFor
+    #: Who goes on with it, which another may have begun.
+    who: str
+    #: Those that have been read and are queued next.
+    pending: list[Resend]
+    has_more: bool = True
+    #: One step at a time.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+P = TypeVar("P", Previewed, Replaying)
+
+
+class Previews(Generic[P]):
     """They live as long as the process."""
 
     def __init__(self) -> None:
         #: By who made them, and by token.
-        self._kept: dict[str, dict[str, Previewed]] = {}
+        self._kept: dict[str, dict[str, P]] = {}
 
-    def put(self, previewed: Previewed) -> str:
+    def put(self, previewed: P) -> str:
         """The token, which nobody guesses."""
         token = secrets.token_urlsafe()
         kept = self._kept.setdefault(previewed.action.who, {})
@@ -103,7 +123,7 @@ class Previews:
             del kept[next(iter(kept))]
         return token
 
-    def get(self, token: str) -> Previewed | None:
+    def get(self, token: str) -> P | None:
         return next((kept[token] for kept in self._kept.values() if token in kept), None)
 
 
@@ -122,16 +142,16 @@ class Search:
         #: One search of each team at a time, however many it asks for: others come in between.
         self._teams: dict[str, asyncio.Lock] = {}
 
-    async def run(self, asked: SearchedFor, team: str = "") -> Found:
-        """Raises Rejected where nothing came of it in time; `team` is whose it is, if any's."""
+    async def run(self, asked: SearchedFor, team: str = "", within: float = SEARCH_WITHIN) -> Found:
+        """Raises Rejected if nothing came of it in time; `team` is whose it is, if any's."""
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else contextlib.nullcontext()
         try:
-            async with asyncio.timeout(SEARCH_WITHIN), turn, self._places:
+            async with asyncio.timeout(within), turn, self._places:
                 said = await self._said(json.dumps(asked).encode())
         except TimeoutError:
-            why = f"nothing was found within {SEARCH_WITHIN:.0f} s: say since, or which target"
-            if asked.get("inventory"):
-                why = f"the archive could not be counted within {SEARCH_WITHIN:.0f} s"
+            why = f"nothing was found within {within:.0f} s: say since, or which target"
+            if asked.get("inventory") or "again" in asked:
+                why = f"the archive could not be looked through within {within:.0f} s"
             raise Rejected(503, why) from None
         except OSError as error:
             raise Rejected(503, f"no search can be started: {error.strerror}") from None
@@ -168,7 +188,7 @@ class SearchHere(Search):
         self._stored = stored
         self._tell = progress, note
 
-    async def run(self, asked: SearchedFor, team: str = "") -> Found:
+    async def run(self, asked: SearchedFor, team: str = "", within: float = SEARCH_WITHIN) -> Found:
         if self._stored is None:
             return await search_in(self._archive, None, asked, *self._tell)
         async with self._stored.asked() as ops:
@@ -195,7 +215,8 @@ class ApiParts:
         self.search = search
         self.is_shared = is_shared
         self._streams = None if insight is None else Streams(insight)
-        self.previews = Previews()
+        self.previews = Previews[Previewed]()
+        self.replays = Previews[Replaying]()
         #: Reads large bodies.
         self.reader = RestingReader()
 
