@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +76,10 @@ class Insight:
         self.minutes: Callable[[], dict[int, Minute]] = history.minutes
         self.log = log
 
-    def owners(self) -> Mapping[str, str]:
-        """The owner of each target of the configuration in force."""
-        targets = self.standing.config.table.targets
-        return {name: target.owner for name, target in targets.items()}
+    def owner_of(self, target: str) -> str:
+        """`""` for one that is not in the configuration."""
+        found = self.standing.config.table.targets.get(target)
+        return "" if found is None else found.owner
 
     def node(self) -> NodeShape:
         """This process, as a node of those that share a store."""
