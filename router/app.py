@@ -1,6 +1,5 @@
 """The only place that joins the parts. `RouterParts` makes them of each other. `App` is the
-Starlette application of the callback port; its lifespan opens and closes what works beside requests.
-"""
+Starlette application of the callback port; its lifespan opens and closes the rest."""
 
 from __future__ import annotations
 
