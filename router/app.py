@@ -47,7 +47,7 @@ from router.routing.table import RouteTable
 from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
 from router.store.promises import Store, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from router.store.url import Database
 from router.telemetry.lag import Watchdog, lasting
 from router.telemetry.log import Log
@@ -399,7 +399,9 @@ class _Life:
         away = partial(self._away, tried)
         limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
         password, connections = settings.store_password_file, settings.store_connections
-        opening = partial(open_store, settings.store, limits, password, connections)
+        opening = partial(
+            open_store, settings.store, limits, password, connections, parts.identity.ops_url
+        )
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

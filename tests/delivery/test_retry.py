@@ -178,6 +178,18 @@ async def test_an_asked_for_time_is_given(store: Path) -> None:
     assert wait == pytest.approx(600, abs=5)
 
 
+async def test_an_attempt_in_flight_is_due_once_its_timeout_has_passed(store: Path) -> None:
+    """Another node that shares the store does not repeat an optional attempt that outlives the
+    `000`."""
+    async with hostile("answers") as good, hostile("says_nothing") as slow:
+        table = routes({"good": good.url}, {"slow": slow.url}, defaults={"timeout": "60s"})
+        async with house(table, store=store) as router:
+            assert (await router.post()).json()["code"] == "000"
+            sql = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
+            [(wait,)] = query(store, sql)
+    assert wait == pytest.approx(60, abs=5)
+
+
 async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> None:
     """A retry of EBaaS neither makes it nor queues it anew, and gets its 000 without it."""
     flaky, audit = Flaky(2), Flaky(10**6)

@@ -16,8 +16,8 @@ import pytest
 from router.model.errors import StartFailed
 from router.ops.heartbeat import Heartbeat
 from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
-from router.store.postgres import DatabaseAddress, PostgresStore
-from router.store.postgres.address import SCHEMA
+from router.store.postgres.connection import SCHEMA, DatabaseAddress
+from router.store.postgres.store import PostgresStore
 from router.store.promises import StoreLimits
 from router.store.sqlite.file import prepare
 from router.store.url import parse_database

@@ -21,15 +21,12 @@ import trustme
 
 from router.model.errors import StartFailed
 from router.store.ops import Action, Selection, Verb
-from router.store.postgres import DatabaseAddress, PostgresStore
-from router.store.postgres.batch import ENOUGH
-from router.store.postgres.clock import Clock
-from router.store.postgres.connection import ServerConnection
-from router.store.postgres.keys import escaped, unescaped
+from router.store.postgres.connection import DatabaseAddress, ServerConnection
 from router.store.postgres.ops import PostgresOps
-from router.store.postgres.pool import SIZE
+from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
-from router.store.postgres.store import _FENCED
+from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.promises import Stage, State, StoreFailed, StoreLimits
 from tests.support.command import PATIENCE
 from tests.support.postgres import PASSWORD, Database, Server, pgbouncer

@@ -8,7 +8,7 @@ import pytest
 
 from router.model.errors import SettingInvalid
 from router.store.opening import kind_of
-from router.store.postgres.trouble import harmless
+from router.store.postgres.connection import harmless
 from router.store.url import Database, parse_database
 from tests.support.command import run
 from tests.support.inprocess import read

@@ -1,25 +1,197 @@
-"""One connection: a statement and its values go out, rows come back. The door to psycopg.
-
-Connecting is psycopg's own, but for the look-up of names; statements go past its cursors through
-the libpq that it wraps. There a call costs half, goes out in one packet with no name left on the
-server (poolers give every transaction another one), and can be given up at any moment: whatever
-psycopg would do about a cancelled call waits for the server, which may hang.
-"""
+"""One connection to a server: its address and login, statements and their rows, what went wrong."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import psycopg
-from psycopg import pq
+from psycopg import Error, conninfo, pq
 
+from router.model.errors import SettingInvalid, why_not
 from router.net.egress import look_up
-from router.store.postgres.address import DatabaseAddress
-from router.store.postgres.trouble import Failed, Lost, answered
+from router.store.promises import StoreFailed
+from router.store.url import Database, parse_database
+
+#: By SQLSTATE, or by its class, which is the first two characters.
+_WORDS = {
+    "08": "unreachable",
+    "23": "postgresql",
+    "25006": "read_only",
+    "28": "refused",
+    "3D000": "refused",
+    "40": "locked",
+    "42501": "refused",
+    "53100": "disk_full",
+    "53200": "memory",
+    "53300": "connections",
+    "55P03": "locked",
+    "57014": "slow",
+    "57P": "unreachable",
+    "58": "io",
+    "XX001": "corrupt",
+    "XX002": "corrupt",
+}
+
+#: Another server may have taken over, so that another connection is free of it.
+_MOVED = "25006"
+
+#: How a server, or the pooler before it, says that it is going, at whatever moment of a commit.
+_GOING = ("08", "57P")
+
+#: What does not mend by itself: the password, the database, the rights of the user.
+_HOPELESS = ("28", "3D000", "42501")
+
+
+#: What a server or libpq quotes: users, databases, hosts, files.
+_QUOTED = re.compile('"[^"]*"?')
+
+_MAX_DETAIL = 120
+
+
+class Failed(StoreFailed):
+    """The server has answered with an error; nothing of what was asked has come to pass."""
+
+    def __init__(self, sqlstate: str, message: str) -> None:
+        super().__init__(_word(sqlstate))
+        self._sqlstate = sqlstate
+        #: The server's own line, for people who set it up; it may quote what was asked.
+        self.message = message
+        self.detail = harmless(message)
+
+    @property
+    def moved(self) -> bool:
+        """The connection should be made anew."""
+        return self._sqlstate == _MOVED
+
+    @property
+    def hopeless(self) -> bool:
+        """Trying again does not help."""
+        return self._sqlstate.startswith(_HOPELESS)
+
+
+class Away(StoreFailed):
+    """There is no connection: nothing was sent."""
+
+    def __init__(self, why: StoreFailed) -> None:
+        super().__init__(str(why))
+        self.detail = why.detail
+
+
+class Lost(StoreFailed):
+    """The connection has ended without an answer: nobody knows what has come to pass."""
+
+    def __init__(self) -> None:
+        super().__init__("lost")
+        self.detail = "the connection broke before the answer"
+
+
+def harmless(message: str) -> str:
+    """A line of libpq or the server, with no name, no address and nothing else that is quoted."""
+    words = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
+    return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
+
+
+def answered(sqlstate: str, message: str) -> Failed | Lost:
+    """What an error means that has come in place of an answer."""
+    return Lost() if sqlstate.startswith(_GOING) else Failed(sqlstate, message)
+
+
+def _word(sqlstate: str) -> str:
+    for length in (5, 3, 2):
+        if word := _WORDS.get(sqlstate[:length]):
+            return word
+    return "postgresql"
+
+
+#: The schema that has the tables, unless the address says `schema=…`.
+SCHEMA = "ebaas_router"
+
+#: What every connection has unless the address says otherwise: what is sent and not taken for so
+#: long (in milliseconds) ends it, and an idle one finds out in a minute that nobody is there.
+_DEFAULTS = {
+    "application_name": "ebaas-router",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+
+#: What names the file that has the password.
+_OPTION = "--store-password-file"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAddress:
+    """One database, and the schema in it."""
+
+    #: libpq's parameters, the password perhaps among them.
+    parameters: Mapping[str, str]
+    schema: str
+    #: Where, for people.
+    shown: str
+    #: What has the password, if it is not among the parameters.
+    password_file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"DatabaseAddress({self.shown})"
+
+    @classmethod
+    def of(cls, database: Database, password_file: Path | None = None) -> DatabaseAddress:
+        """With libpq's parameters: sslmode, passfile, several hosts and the rest; `schema=` is the
+        router's own. Raises SettingInvalid, with nothing in it that may be a password."""
+        url, _, query = database.url.reveal().partition("?")
+        options = parse_qsl(query, keep_blank_values=True)
+        rest = [(name, value) for name, value in options if name != "schema"]
+        parameters = _parsed(f"{url}?{urlencode(rest)}")
+        if "," in parameters.get("host", ""):
+            # Of several servers the one that can be written to.
+            parameters.setdefault("target_session_attrs", "read-write")
+            # libpq's list of ports has a comma where the URL has no port at all.
+            if not parameters.get("port", "").strip(","):
+                parameters.pop("port", None)
+        # What is sent and read is UTF-8, whatever the server or the environment has in mind.
+        parameters["client_encoding"] = "UTF8"
+        schema = dict(options).get("schema", SCHEMA)
+        return cls({**_DEFAULTS, **parameters}, schema, str(database), password_file)
+
+    @classmethod
+    def parse(cls, text: str) -> DatabaseAddress:
+        """The same of a URL. Raises ValueError too, likewise."""
+        return cls.of(parse_database(text))
+
+    def login(self) -> dict[str, str]:
+        """The parameters for one connection more, the password as its file has it now. Raises
+        Failed where that can't be read."""
+        if self.password_file is None:
+            return dict(self.parameters)
+        try:
+            password = self.password_file.read_text("utf-8").rstrip("\r\n")
+        except FileNotFoundError:
+            raise Failed("28P01", f"{_OPTION}: there is no such file") from None
+        except PermissionError as error:
+            why = why_not(self.password_file, error)
+            raise Failed("28P01", f"{_OPTION}: the file can't be read: {why}") from None
+        except (OSError, ValueError):
+            raise Failed("28P01", f"{_OPTION}: the file can't be read") from None
+        return {**self.parameters, "password": password}
+
+
+def _parsed(url: str) -> dict[str, str]:
+    try:
+        return {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items()}
+    except Error:
+        # libpq's own message repeats what it could not read.
+        raise SettingInvalid("the store's address has something that libpq can't read") from None
+
 
 Row = tuple[Any, ...]
 

@@ -1,4 +1,4 @@
-"""The store's methods, each as one statement: a call of the schema's function of that name."""
+"""The store, kept in PostgreSQL: each call is one of the schema's functions."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
 from router.model.event import Letter
 from router.store import fullness
 from router.store.attempts import Tried
-from router.store.nodes import Nodes
+from router.store.nodes import FORGOTTEN, GONE, Node, Nodes, Trouble
 from router.store.pauses import Pause
 from router.store.postgres import rows
-from router.store.postgres.address import DatabaseAddress
-from router.store.postgres.batch import Batch
-from router.store.postgres.clock import Clock
-from router.store.postgres.connection import Row, ServerConnection
-from router.store.postgres.migrating import failed, migrate
-from router.store.postgres.nodes import PostgresNodes
-from router.store.postgres.pool import SIZE, ServerPool
-from router.store.postgres.trouble import Away, Failed
+from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.pool import SIZE, Batch, Clock, ServerPool
+from router.store.postgres.rows import dumped
+from router.store.postgres.schema import failed, migrate
 from router.store.promises import (
     CLOSE_TIMEOUT,
     MAX_FOUND,
@@ -42,6 +38,29 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
+
+
+class PostgresNodes:
+    """On the connections of a store."""
+
+    def __init__(self, pool: ServerPool) -> None:
+        self._call = pool.call
+
+    async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:
+        return dict(await self._call("beat", [dumped(asdict(node)), GONE, FORGOTTEN], timeout))
+
+    async def leave(self, node_id: str, timeout: float) -> None:
+        await self._call("leave", [node_id], timeout)
+
+    async def present(self, timeout: float) -> tuple[Node, ...]:
+        """All whose rows are there, those that are gone included."""
+        return tuple(_node(json.loads(row)) for (row,) in await self._call("present", [], timeout))
+
+
+def _node(row: dict[str, Any]) -> Node:
+    troubles = tuple(Trouble(**trouble) for trouble in row.pop("troubles"))
+    return Node(**row, troubles=troubles)
+
 
 #: The most look-ups, and the most writes, that share a statement.
 LOOKUPS, WRITES = 256, 64

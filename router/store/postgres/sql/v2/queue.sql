@@ -1,8 +1,8 @@
--- As before, but with the trace's state, and keeping the attempt that has come to nothing.
+-- The queue and the upkeep: what is due, leased, given back, ended, deleted, and how much there is.
 
 -- One step from a target to the next along the index, however many rows each has: by its order, and
 -- not as a minimum, for which a plan that was made while the table was empty may read all of it.
-CREATE OR REPLACE FUNCTION queue()
+CREATE FUNCTION queue()
 RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
@@ -50,7 +50,7 @@ $$;
 
 -- One row for each: whether it was leased still, or this has come to pass already, on a connection
 -- that was lost. Whatever takes a delivery out of the queue ends its lease.
-CREATE OR REPLACE FUNCTION finish(asks jsonb, limits jsonb)
+CREATE FUNCTION finish(asks jsonb, limits jsonb)
 RETURNS TABLE (finished boolean) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -89,5 +89,59 @@ BEGIN
         );
         RETURN NEXT;
     END LOOP;
+END
+$$;
+
+-- The dead letters are an object, by target: why the last attempt ended.
+CREATE FUNCTION end_over(now double precision, most integer, limits jsonb)
+RETURNS TABLE (event_id text, event_key text, requests integer, dead jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+    seqs bigint[];
+BEGIN
+    PERFORM durable();
+    seqs := ARRAY(
+        SELECT e.seq FROM events e WHERE e.stage = 'open' AND e.ends_at <= now
+        ORDER BY e.ends_at LIMIT most FOR UPDATE SKIP LOCKED
+    );
+    RETURN QUERY
+    WITH died AS (
+        UPDATE deliveries d SET state = 'dead', changed_at = now
+        WHERE d.seq = ANY (seqs) AND d.state = 'awaiting' RETURNING d.seq, d.target, d.reason
+    ), ended AS (
+        UPDATE events e SET stage = 'ended' WHERE e.seq = ANY (seqs)
+        RETURNING e.seq, e.event_id, e.requests
+    )
+    SELECT e.event_id, m.event_key, e.requests, coalesce(
+        (SELECT jsonb_object_agg(died.target, died.reason) FROM died WHERE died.seq = e.seq), '{}'
+    )
+    FROM ended e JOIN letters m USING (seq);
+    PERFORM touch(seqs, now, limits);
+END
+$$;
+
+-- How many events are gone; deliveries and letters go with them.
+CREATE FUNCTION prune(now double precision, most integer, limits jsonb)
+RETURNS TABLE (pruned bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+    WITH gone AS (
+        DELETE FROM events WHERE seq IN (
+            SELECT e.seq FROM events e WHERE e.expires_at <= now
+            ORDER BY e.expires_at LIMIT most FOR UPDATE SKIP LOCKED
+        ) RETURNING seq
+    )
+    SELECT count(*) FROM gone;
+    DELETE FROM actions WHERE at <= now - (limits->>'keep_dead')::double precision;
+END
+$$;
+
+CREATE FUNCTION used() RETURNS TABLE (
+    target text, state text, rows bigint, bytes bigint, backends bigint, oldest double precision
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT u.target, u.state, sum(u.rows)::bigint, sum(u.bytes)::bigint, count(*),
+        (SELECT min(e.first_at) FROM events e WHERE e.expires_at IS NULL)
+    FROM usage u GROUP BY u.target, u.state;
 END
 $$;

@@ -35,7 +35,8 @@ CREATE TABLE letters (
     event_type text NOT NULL,
     event_status text NOT NULL,
     event_key text NOT NULL,
-    body bytea NOT NULL
+    body bytea NOT NULL,
+    tracestate text NOT NULL DEFAULT ''
 );
 
 CREATE TABLE deliveries (
@@ -50,10 +51,33 @@ CREATE TABLE deliveries (
     acknowledged_later_at double precision,
     action bigint, -- the last one of a person on it; actions are kept for a while only
     size integer NOT NULL, -- its event's
+    was_state text, -- how it stood before the last action of a person on it
+    was_reason text,
+    later_event text, -- the event that has stood in for it
     PRIMARY KEY (seq, target)
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_by_due ON deliveries (target, due_at) WHERE state = 'queued';
 CREATE INDEX deliveries_dead ON deliveries (target, changed_at) WHERE state = 'dead';
+
+-- Failed attempts: the first of a delivery and its last ones.
+CREATE TABLE attempts (
+    seq bigint NOT NULL,
+    target text COLLATE "C" NOT NULL,
+    number integer NOT NULL, -- among all of its delivery's, those that are not kept included
+    size integer NOT NULL,
+    at double precision NOT NULL,
+    seconds double precision NOT NULL,
+    request integer NOT NULL,
+    retry integer NOT NULL,
+    reason text NOT NULL,
+    delivered boolean NOT NULL,
+    status integer,
+    code text NOT NULL,
+    msg text NOT NULL,
+    detail text NOT NULL,
+    PRIMARY KEY (seq, target, number),
+    FOREIGN KEY (seq, target) REFERENCES deliveries ON DELETE CASCADE
+);
 
 CREATE TABLE actions (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -92,6 +116,10 @@ ALTER TABLE letters SET (
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
 );
 ALTER TABLE deliveries SET (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
+);
+ALTER TABLE attempts SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
 );

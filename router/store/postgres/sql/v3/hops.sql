@@ -1,8 +1,7 @@
 -- The number of routers that an event came through is kept with it. Nodes of the version before do
--- not write it: it is 0 then. Runs again on a schema of this version that was made before it.
+-- not write it: it is 0 then.
 
-SET LOCAL lock_timeout = '500ms';
-ALTER TABLE letters ADD COLUMN IF NOT EXISTS hops integer NOT NULL DEFAULT 0;
+ALTER TABLE letters ADD COLUMN hops integer NOT NULL DEFAULT 0;
 
 -- One row for each event to add: NULL where it is written, or the targets that are out of room, ''
 -- for the whole store. What comes after its deadline is spent from the start. What is there
@@ -64,7 +63,7 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION take_due(
+CREATE FUNCTION take_due(
     of text, now double precision, until double precision, most integer, new_lease text
 ) RETURNS TABLE (
     event_id text, target text, state text, reason text, due_at double precision, retries integer,

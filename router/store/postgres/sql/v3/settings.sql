@@ -1,7 +1,4 @@
--- What holds in every function that is called from outside, whatever the session's settings are:
--- sessions belong to poolers. The plan is the one for a full store, though tables are nearly empty
--- when it is made: by index, and never compiled. Who waits for a lock for longer than anybody waits
--- for him gives up.
+-- What holds in every function that is called from outside and was made anew, see v2.
 
 DO $$
 DECLARE
@@ -10,9 +7,8 @@ BEGIN
     FOR called IN
         SELECT oid FROM pg_proc
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
-            'find', 'add', 'fence', 'settle', 'supersede', 'acknowledge', 'spend_all',
-            'queue', 'take', 'finish', 'end_over', 'prune', 'used', 'fold_usage',
-            'act', 'beat', 'leave', 'present'
+            'pauses', 'put_pause', 'end_pause', 'notice', 'notify_of', 'prune', 'firsts',
+            'add', 'take_due'
         )
     LOOP
         EXECUTE format(

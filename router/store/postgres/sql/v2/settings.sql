@@ -1,4 +1,7 @@
--- What holds in every function that is called from outside and was made anew, see v1.
+-- What holds in every function that is called from outside, whatever the session's settings are:
+-- sessions belong to poolers. The plan is the one for a full store, though tables are nearly empty
+-- when it is made: by index, and never compiled. Who waits for a lock for longer than anybody waits
+-- for him gives up.
 
 DO $$
 DECLARE
@@ -7,8 +10,9 @@ BEGIN
     FOR called IN
         SELECT oid FROM pg_proc
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
-            'add', 'settle', 'supersede', 'missed', 'queue', 'take_letters',
-            'finish', 'act'
+            'find', 'add', 'fence', 'settle', 'supersede', 'acknowledge', 'missed', 'spend_all',
+            'queue', 'take_letters', 'finish', 'end_over', 'prune', 'used', 'fold_usage',
+            'act', 'beat', 'leave', 'present'
         )
     LOOP
         EXECUTE format(

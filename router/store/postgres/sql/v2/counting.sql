@@ -41,6 +41,23 @@ FOR EACH ROW EXECUTE FUNCTION count_delivery();
 CREATE TRIGGER counted_again AFTER UPDATE OF state ON deliveries
 FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION count_delivery();
 
+-- Their bytes are counted with the store's, and with their target's under a state of which they are
+-- none: nodes of the version before add these up as well.
+CREATE FUNCTION count_attempt()
+RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    of text := CASE TG_OP WHEN 'INSERT' THEN NEW.target ELSE OLD.target END;
+    more bigint := CASE TG_OP WHEN 'INSERT' THEN NEW.size ELSE -OLD.size END;
+BEGIN
+    INSERT INTO usage AS u (target, state, backend, rows, bytes)
+    VALUES ('', '', pg_backend_pid(), 0, more), (of, 'dead', pg_backend_pid(), 0, more)
+    ON CONFLICT (target, state, backend) DO UPDATE SET bytes = u.bytes + excluded.bytes;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON attempts
+FOR EACH ROW EXECUTE FUNCTION count_attempt();
+
 -- Add up the rows of backends that are gone; of several who try at once one does it.
 CREATE FUNCTION fold_usage()
 RETURNS void LANGUAGE plpgsql AS $$

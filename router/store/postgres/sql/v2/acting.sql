@@ -1,7 +1,7 @@
--- As before, but how a delivery stood is kept, whichever version acts on it. Nothing is awaited from
--- a caller that has given up.
+-- A person's action on deliveries: one step of it, with the action's own row. Only what still
+-- stands as it was looked at changes; a lease is taken away, and its holder comes too late.
 
-CREATE OR REPLACE FUNCTION act(
+CREATE FUNCTION act(
     action jsonb, changes jsonb, now double precision, limits jsonb
 ) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
