@@ -319,4 +319,4 @@ class Tap:
 
     def _line(self, each: _Line) -> str:
         line = self._lines.line(each.at, each.level, each.happening, each.fields)
-        return (b"".join(with_payload(line, each.body)) if each.body else line).decode("ascii")
+        return (with_payload(line, each.body) if each.body else line).decode("ascii")
