@@ -23,8 +23,8 @@ _LINE: Final = 1536
 #: here nobody finds again.
 _MAX_LINE: Final = 1024 * 1024
 
-#: Seconds that lines are gathered, unless they are many. What a kill -9 loses is no more than these, as long as the disk
-#: keeps up. Each time the thread wakes costs some 200 us, whatever it then has to do.
+#: Seconds that lines are gathered, unless they are many. What a kill -9 loses is no more than
+#: these, as long as the disk keeps up. Each time the thread wakes costs some 200 µs by itself.
 ARCHIVE_GATHER: Final = 0.1
 
 #: How many bytes are made ready at a time: some tenths of a millisecond.
