@@ -33,7 +33,8 @@ from router.delivery.observer import Observer, Told
 from router.model.errors import Refused
 from router.model.event import Event, Letter
 from router.net.access import Access
-from router.net.http.exchange import EXTENSION, Exchange, HangUp
+from router.net.http.exchange import EXTENSION, Exchange
+from router.net.loops import Gone
 from router.net.reader import RestingReader
 from router.routing.table import Plan
 
@@ -91,11 +92,11 @@ class Call:
         if exchange is not None:
             exchange.request_id = self.request_id
             #: Is done once the caller has hung up.
-            self.gone = exchange.gone
+            self.gone: Gone = exchange.gone
             if receive == exchange.receive:
                 self.whole = exchange.body
         else:
-            self.gone = HangUp()
+            self.gone = asyncio.get_running_loop().create_future()
 
     @property
     def told(self) -> Told:
@@ -136,7 +137,7 @@ class Call:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self.gone.done():
-            self.gone.happens()
+            self.gone.set_result(None)
 
     async def reply(self, reply: Reply, status: int) -> None:
         """Send the contract's reply; a second is not sent."""
