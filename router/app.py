@@ -55,8 +55,7 @@ from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
-from router.web.callbacks import Callbacks
-from router.web.paths import Probes, Refusals, Straight, routes
+from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -63,7 +62,7 @@ class Requests:
             {"one", "two"},
             TERMS,
             time.monotonic() + seconds,
-            cast("Gone", gone or asyncio.get_running_loop().create_future()),
+            gone or asyncio.get_running_loop().create_future(),
         )
 
     async def fails(self, body: bytes = b"{}") -> None:

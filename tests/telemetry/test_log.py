@@ -234,7 +234,7 @@ def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str)
 @given(st.text() | st.text('\x00\x1f \x7f"\\a'))
 def test_a_body_is_printable_in_its_line(body: str) -> None:
     """Whatever is in it: its line has one end, and it is read again as it was."""
-    line = b"".join(with_payload(b'{"a":1}\n', body.encode()))
+    line = with_payload(b'{"a":1}\n', body.encode())
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line) == {"a": 1, "payload": body}
 

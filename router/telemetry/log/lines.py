@@ -225,12 +225,12 @@ class Lines:
         return {**fitted, "cut": cut}
 
 
-def with_payload(line: bytes, body: bytes) -> tuple[bytes, ...]:
-    """The pieces of a line of JSON that has the body as well, which is UTF-8."""
+def with_payload(line: bytes, body: bytes) -> bytes:
+    """A line of JSON with the body as well, which is UTF-8."""
     text = body.decode()
     is_plain = body.isascii() and b"\x7f" not in body
     payload = orjson.dumps(text) if is_plain else encoded(text).encode()
-    return line[:-2], b',"payload":', payload, b"}\n"
+    return b'%b,"payload":%b}\n' % (line[:-2], payload)
 
 
 def stamp(at: float) -> str:
