@@ -282,7 +282,7 @@ async def test_a_fault_while_connecting_ends_no_store(
                 await asyncio.sleep(0.01)
             faulty = asyncio.Event()
 
-            async def connect(**_: object) -> None:
+            async def connect(*_: object, **__: object) -> None:
                 faulty.set()
                 raise RuntimeError
 
@@ -316,7 +316,7 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     )
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
-    connection.close()
+    connection.end()
     assert clock.error == float("inf")
 
 

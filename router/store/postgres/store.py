@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +53,7 @@ class PostgresNodes:
 
     async def present(self, timeout: float) -> tuple[Node, ...]:
         """All whose rows are there, those that are gone included."""
-        return tuple(_node(json.loads(row)) for (row,) in await self._call("present", [], timeout))
+        return tuple(_node(row) for (row,) in await self._call("present", [], timeout))
 
 
 def _node(row: dict[str, Any]) -> Node:
@@ -276,8 +275,10 @@ class PostgresStore:
         return await self._pool.call(function, [rows.dumped(asks), self._limits_asked], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
+        # As one text: psycopg writes an array of bytes element by element.
+        asked_for = f"{{{','.join([rows.quoted_bytes(digest) for digest in digests])}}}"
         found: list[list[Kept]] = [[] for _ in digests]
-        for asked, *columns in await self._pool.call("find", [digests, MAX_FOUND], timeout):
+        for asked, *columns in await self._pool.call("find", [asked_for, MAX_FOUND], timeout):
             found[asked - 1].append(rows.kept(tuple(columns)))
         return [tuple(each) for each in found]
 
@@ -361,9 +362,8 @@ class PostgresStore:
         task.add_done_callback(self._tasks.discard)
 
 
-def _full(out_of: str | None) -> StoreFull | None:
+def _full(out_of: list[str] | None) -> StoreFull | None:
     """From the array of the targets that are out of room; `""` is the whole store."""
     if out_of is None:
         return None
-    targets = json.loads(out_of)
-    return StoreFull() if targets == [""] else StoreFull(targets)
+    return StoreFull() if out_of == [""] else StoreFull(out_of)
