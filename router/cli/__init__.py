@@ -44,10 +44,6 @@ COMMANDS = {
         "routes.diff",
         "say whose plan changes between two routes.yaml, by cases or by real traffic",
     ),
-    "config": (
-        "routes.config",
-        "show the effective configuration: defaults filled in, secrets masked",
-    ),
     "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
     "send": (
         "trying.send",

@@ -168,9 +168,8 @@ def _parse_url(text: str) -> str:
 
 
 def add_own(parser: argparse.ArgumentParser) -> None:
-    """The options that `ops_url` and `ops_token` read where no URL is given."""
-    own = {"ops_host": "the address of its ops port", "ops_port": "its ops port"}
-    add_settings(parser, "ops_token_file", **own)
+    """The options that `ops_url` reads where no URL is given."""
+    add_settings(parser, ops_host="the address of its ops port", ops_port="its ops port")
 
 
 def read_remote(args: argparse.Namespace) -> Remote | None:
@@ -216,15 +215,6 @@ def ops_url(args: argparse.Namespace) -> str:
     if read_setting(args, "ops_port") == 0:
         raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
     return own_url(args, "ops_host", "ops_port")
-
-
-def ops_token(args: argparse.Namespace) -> str:
-    """The one for it; where none is given, that which a `serve` with these settings wants. `""` for
-    none. Raises StartFailed."""
-    from router.ops.guard import secrets_in
-
-    token, path = read_token(args), read_setting(args, "ops_token_file")
-    return token or ("" if path is None else secrets_in(path)[0].reveal())
 
 
 def read_token(args: argparse.Namespace) -> str:

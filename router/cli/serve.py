@@ -205,6 +205,7 @@ def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
     serving = router.server(listener, inherited=listener is handed.callbacks)
     search = [*command, "--as-search"]
     ops, ops_url = ops_services(settings, search, router.app.insight, router.log, handed.ops)
+    router.app.identity.ops_url = ops_url
 
     async def announce() -> None:
         router.app.reload.on_look = notifier.reloaded

@@ -12,7 +12,7 @@ from router.cli.asking import RemoteProblem, ask
 from router.cli.columns import clipped, columns, counted
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_token, ops_url
+from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_url, read_token
 from router.cli.times import age, seconds
 from router.cli.trust import context_of
 from router.contract.replies import why_failed
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> Said:
     """What /status says. Raises RemoteProblem, and StartFailed for a token's file of no use."""
-    url, token = ops_url(args), ops_token(args)
+    url, token = ops_url(args), read_token(args)
     context = context_of(url, args)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
@@ -153,7 +153,7 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """What a target is sorted by, and its line."""
-    from router.ops.status import WORST
+    from router.ops.api.targets import WORST
 
     unsettled, pause = told.get("unsettled", {}), told.get("pause")
     dead = unsettled.get("dead", 0)

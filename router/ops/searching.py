@@ -156,6 +156,6 @@ async def _ops(settings: Settings) -> Ops | None:
         return None
     limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
     try:
-        return await look_into(settings.store, limits, settings.store_password_file)
+        return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
     except StartFailed:
         return None

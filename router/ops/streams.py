@@ -22,6 +22,7 @@ from router.net.loops import happens
 from router.ops.insight import Insight
 from router.routing.index import Glob
 from router.telemetry.log.lines import utc
+from router.telemetry.log.writer import Tap
 
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
@@ -137,22 +138,25 @@ class Streams:
             stream.end()
 
     async def _ask(self) -> None:
+        log = self._insight.log
+        tap = log.tap = Tap()
         try:
             while self._open:
-                await self._ask_once([*self._open])
+                await self._ask_once([*self._open], tap)
                 await asyncio.sleep(ASK_EVERY)
         except Exception:
             # A stream that only beats would look as if nothing happened.
             self.end()
             raise
+        finally:
+            log.tap = None
 
-    async def _ask_once(self, listening: Sequence[Stream]) -> None:
-        bodies = any(stream.wanted.bodies for stream in listening)
-        heard = self._insight.heard(bodies=bodies)
+    async def _ask_once(self, listening: Sequence[Stream], tap: Tap) -> None:
+        lines, dropped = tap.take(bodies=any(stream.wanted.bodies for stream in listening))
         for stream in listening:
             stream.begin()
         self._look()
-        await self._hear(heard["lines"], heard["dropped"])
+        await self._send(lines, dropped)
 
     def _look(self) -> None:
         """Whose targets are whose: a reload changes it."""
@@ -160,10 +164,9 @@ class Streams:
         is_due = now - self._looked >= OWNERS_EVERY
         if is_due and any(stream.wanted.holder.owner for stream in self._open):
             self._looked = now
-            targets = self._insight.report()["status"]["targets"]
-            self._owners = {name: each["owner"] for name, each in targets.items()}
+            self._owners = self._insight.owners()
 
-    async def _hear(self, lines: Sequence[str], dropped: int) -> None:
+    async def _send(self, lines: Sequence[bytes], dropped: int) -> None:
         """A few lines at a time: callbacks may be handled on this loop."""
         for number, told in enumerate(map(_Told, lines), 1):
             if number % AT_ONCE == 0:
@@ -179,10 +182,10 @@ class Streams:
 class _Told:
     """A line, read once for all streams."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: bytes) -> None:
         self.fields: dict[str, Any] = json.loads(line)
         #: What it says of an event; None where it is about something else.
-        self.event: EventLine | None = happening(line.encode())
+        self.event: EventLine | None = happening(line)
         self._chunks: dict[tuple[str, bool], bytes] = {}
 
     def chunk_for(self, wanted: Wanted, owners: Mapping[str, str]) -> bytes | None:

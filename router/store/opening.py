@@ -35,10 +35,15 @@ def kind_of(store: Path | Database | None) -> tuple[str, str]:
 
 
 async def open_store(
-    store: Path | Database | None, limits: StoreLimits, password: Path | None, connections: int
+    store: Path | Database | None,
+    limits: StoreLimits,
+    password: Path | None,
+    connections: int,
+    ops_url: str = "",
 ) -> Store:
-    """The last two are for a database: the file with its password, and how many connections.
-    Raises StartFailed; and StoreFailed for a database that is away."""
+    """`password` is a database's file, and `connections` how many it gets. `ops_url` is named to
+    other processes that want the same file. Raises StartFailed, and StoreFailed for a database that
+    is away."""
     match store:
         case None:
             return NoStore()
@@ -50,14 +55,20 @@ async def open_store(
             address = DatabaseAddress.of(database, password)
             return await PostgresStore.open(address, limits, connections)
         case path:
-            from router.store.sqlite import SqliteStore
+            from router.store.sqlite.store import SqliteStore
 
-            return await SqliteStore.open(path, limits)
+            return await SqliteStore.open(path, limits, ops_url=ops_url)
 
 
-async def look_into(store: Path | Database, limits: StoreLimits, password: Path | None) -> Ops:
-    """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
-    no table."""
+async def look_into(
+    store: Path | Database,
+    limits: StoreLimits,
+    password: Path | None,
+    *,
+    read_only: bool = False,
+) -> Ops:
+    """For what people ask of it. Raises StartFailed, also for a file that another process has open,
+    unless it is only read. Makes no file and no table."""
     if isinstance(store, Database):
         from router.store.postgres.connection import DatabaseAddress
         from router.store.postgres.ops import PostgresOps
@@ -65,7 +76,7 @@ async def look_into(store: Path | Database, limits: StoreLimits, password: Path 
         return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
     from router.store.sqlite.ops import SqliteOps
 
-    return await SqliteOps.open(store, limits)
+    return await SqliteOps.open(store, limits, read_only=read_only)
 
 
 async def opened(

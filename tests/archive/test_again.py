@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Damage, time_of
-from router.archive.segments import Shelf, found
+from router.archive.reading import Damage
+from router.archive.segments import Shelf, found, time_of
 from router.archive.trace.question import Question
 from router.archive.trace.story import Again, place_of
 from tests.support.archived import told

@@ -241,8 +241,8 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
         with serving(tmp_path, both, ebaas=ebaas) as router:
             assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
-            found = ran("trace", "order-1", "--store", tmp_path / "store.db")
             router.interrupt(signal.SIGTERM)
+        found = ran("trace", "order-1", "--store", tmp_path / "store.db")
     assert found.code == 0, found.err
     text = found.out
     assert "request 1 of 21: EBaaS was told 500" in text
@@ -262,7 +262,7 @@ def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
     ):
         assert router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
-        found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
+    found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
     steps = found.json["steps"]
     assert [(step["what"], step.get("retry")) for step in steps] == [
         ("request", None),
@@ -282,8 +282,8 @@ def test_a_failed_attempt_is_told_once(tmp_path: Path, archive: str) -> None:
     ):
         assert router.post("order-1") == "500"
         wait_until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
-        place = ("--store", tmp_path / "store.db", "--archive", archive)
-        found = ran("trace", "order-1", *place)
+    place = ("--store", tmp_path / "store.db", "--archive", archive)
+    found = ran("trace", "order-1", *place)
     assert found.code == 0, found.err
     assert len(re.findall("audit.*'700'", found.out)) == 1
     assert "next: EBaaS's request 2" in found.out

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +31,18 @@ class Scene(NamedTuple):
 
     console: Console
     afar: list[str]
-    store: list[str]
+    file: Path
     config: list[str]
+
+    @property
+    def store(self) -> list[str]:
+        """A copy of what it has: the file itself is the router's alone."""
+        copy = Path(tempfile.mkdtemp(dir=self.file.parent)) / self.file.name
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        archive = f"{self.file}-archive"
+        Path(f"{copy}-archive").symlink_to(archive)
+        return ["--store", str(copy)]
 
     def both(self, *arguments: str, by: str) -> tuple[Ran, Ran]:
         """Here and from afar."""
@@ -47,13 +60,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         (folder / who).write_text(token_of(who))
     with console(folder) as started:
         afar = ["--url", started.url, "--token-file", str(folder / "ops")]
-        here = ["--store", str(folder / "store.db")]
         started.targets["ledger"].code = always("700")
         for number in range(12):
             started.send("l.x.past.1", f"past-{number}")
         started.send("p.x.fine.1", "fine-1")
         started.wait_for("dead", 12, "ledger")
-        yield Scene(started, afar, here, ["--config", str(folder / "routes.yaml")])
+        yield Scene(started, afar, folder / "store.db", ["--config", str(folder / "routes.yaml")])
 
 
 def plain(text: str) -> str:

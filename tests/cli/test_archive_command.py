@@ -24,7 +24,8 @@ from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, 
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
-from tests.support.rows import query
+from tests.support.postgres import Database
+from tests.support.rows import option, query
 from tests.support.serving import always, serving, target
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.somebody import as_somebody, reachable
@@ -433,13 +434,15 @@ def test_a_replay_is_what_the_targets_own_log_says(tmp_path: Path) -> None:
             log = {got.webhook_id for got in ledger.got if got.code == "000"}
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2 * len(names))
             ledger.got.clear()
-            until = time.time()
-            wait_until(lambda: time.time() > until + 1)  # a replay takes what was written by then
-            done = ran(
-                *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
-                *("--store", tmp_path / "store.db", "--rate", "1000/s"),
-            )
-            assert done.code == 0, done.err
+            router.interrupt(signal.SIGTERM)
+        until = time.time()
+        wait_until(lambda: time.time() > until + 1)  # a replay takes what was written by then
+        done = ran(
+            *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
+            *("--store", tmp_path / "store.db", "--rate", "1000/s"),
+        )
+        assert done.code == 0, done.err
+        with serving(tmp_path, required, optional, ebaas=both, queue=both):
             wait_until(lambda: len(ledger.got) >= len(log))
             wait_until(lambda: not [each for each in queued(tmp_path) if each[1] == "ledger"])
         assert Counter(got.webhook_id for got in ledger.got) == Counter(log)
@@ -450,17 +453,21 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
     return query(folder / "store.db", "SELECT seq, target FROM deliveries WHERE state = 'queued'")
 
 
-def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
+def test_a_replay_stays_within_the_targets_share(tmp_path: Path, database: Database) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]
     lines = [told(name, ago=90 - n / 10) for n, name in enumerate(names)]
-    keep(tmp_path / "store.db-archive", *lines)
+    keep(tmp_path / "archive", *lines)
     limit = {"EBAAS_ROUTER_STORE_MAX_ROWS": "100"}
-    with target() as ledger, serving(tmp_path, {"ledger": ledger}, environ=limit) as router:
+    with (
+        target() as ledger,
+        serving(tmp_path, {"ledger": ledger}, store=database, environ=limit) as router,
+    ):
         with patch.dict(os.environ, limit):
             done = ran(
                 *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
-                *("--store", tmp_path / "store.db", "--rate", "1000/s"),
+                *("--archive", tmp_path / "archive", "--rate", "1000/s"),
+                *("--store", option(database)),
             )
         assert done.code == 0, done.err
         assert "waiting: ledger's share of the store is full" in done.err

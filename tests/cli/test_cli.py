@@ -334,7 +334,6 @@ def test_wrong_values(option: str, text: str) -> None:
     [
         ("--receive-timeout", "100ms", "99ms"),
         ("--keep-alive", "100ms", "0s"),
-        ("--max-head", "1KiB", "16"),
         ("--max-body", "1KiB", "1"),
         ("--store-max-bytes", "1MiB", "64"),
         ("--archive-max-bytes", "1MiB", "64"),

@@ -94,14 +94,15 @@ def test_a_running_router_in_a_table(tmp_path: Path) -> None:
 
 def test_all_is_well(tmp_path: Path) -> None:
     """A router with nothing to complain of is exit code 0; the token is read from its file."""
-    token = tmp_path / "token"
+    token, tokens = tmp_path / "token", tmp_path / "tokens.yaml"
     token.write_text("a-token-of-the-ops-port\n")
-    token.chmod(0o600)
-    url, options = ops("--ops-token-file", str(token))
+    tokens.write_text("tokens: [{name: ops, token: a-token-of-the-ops-port, may: read}]")
+    tokens.chmod(0o600)
+    url, options = ops("--ops-tokens", str(tokens))
     with target() as good, serving(tmp_path, {"one": good}, options=options):
-        finished = status("--url", url, "--ops-token-file", str(token))
+        finished = status("--url", url, "--token-file", str(token))
         without = status("--url", url)
-        as_json = status("--url", url, "--ops-token-file", str(token), "--format", "json")
+        as_json = status("--url", url, "--token-file", str(token), "--format", "json")
     assert finished.returncode == 0
     assert lines_of(finished)[-1].split()[:3] == ["one", "no", "attempts"]
     assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}

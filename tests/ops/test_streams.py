@@ -49,9 +49,7 @@ class Listened:
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
-        targets = {name: {"owner": owner} for name, owner in OWNERS.items()}
-        report = {"status": {"targets": targets}}
-        insight: Any = SimpleNamespace(report=lambda: report, heard=self.log.heard)
+        insight: Any = SimpleNamespace(owners=lambda: OWNERS, log=self.log)
         self.streams = Streams(insight)
 
     def event(self, **more: Any) -> None:
@@ -229,13 +227,18 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
             await reading
 
 
-async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
+async def test_a_fault_of_ours_ends_the_streams() -> None:
     """One that only beats would look as if nothing happened."""
-    insight: Any = SimpleNamespace(heard=lambda **_: {"lines": ["no JSON"], "dropped": 0})
+
+    def owners() -> dict[str, str]:
+        raise ValueError
+
+    insight: Any = SimpleNamespace(owners=owners, log=Log(io.StringIO(), "json"))
     streams = Streams(insight)
-    with streams.open(Wanted(OPS)) as stream:
+    with streams.open(Wanted(LEDGER)) as stream:
         async with asyncio.timeout(PATIENCE):
             chunks = [chunk async for chunk in stream.chunks()]
     assert len(chunks) >= 1
     assert isinstance(streams._asking, asyncio.Task)
     assert isinstance(streams._asking.exception(), ValueError)
+    assert insight.log.tap is None

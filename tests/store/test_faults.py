@@ -21,8 +21,7 @@ import pytest
 from router.model.event import Event, Letter
 from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
-from router.store.sqlite.reading import find, queue, usage
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.rows import Rows, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, quick_folder
 from tests.support.effort import LONG, long
@@ -301,9 +300,9 @@ def steps_of(store: Path) -> dict[str, int]:
     with closing(connection):
         writing = Rows(connection, NO_LIMITS)
         work: dict[str, Callable[[], object]] = {
-            "miss": lambda: find(connection.cursor(), b"nothing"),
+            "miss": lambda: find(connection, b"nothing"),
             "add": lambda: writing.add(record, letter, rows),
-            "find": lambda: find(connection.cursor(), b"digest"),
+            "find": lambda: find(connection, b"digest"),
             "settle": lambda: writing.settle(settlement),
             "queue": lambda: queue(connection),
             "take": lambda: writing.take("side", 10.0, 20.0, 8),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from router.app import App
+from router.config.loading import Source
 from router.config.settings import Settings
-from router.config.source import Source
 from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 
 def counted(router: House) -> Metrics:
     """The router's numbers, those that are read included."""
-    router.app.metrics.snapshot()
+    router.app.metrics.copy()
     return router.app.metrics
 
 
@@ -279,7 +279,7 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 async def test_a_fault_of_the_router_is_counted() -> None:
     """An exception that nobody expected is a number, besides a line in the log."""
     async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        router.app._callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
+        router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)
     assert metrics.faults == 1
@@ -311,7 +311,7 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
             file.write_text(text)
         app.reload.ask()
         await until(lambda: metrics.reloads[result] == before + 1)
-        metrics.snapshot()
+        metrics.copy()
 
     await edited("", "unchanged")
     assert metrics.of("old").about == {"owner": "payments", "role": "required"}

@@ -609,35 +609,6 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_a_forked_process_has_a_log_of_its_own() -> None:
-    """After a fork parent and child both write, each line once and by its own process."""
-    done = script(
-        """
-        import os, warnings
-        from router.telemetry.log import Log
-
-        warnings.simplefilter("ignore", DeprecationWarning)
-        log = Log(format="json")
-        for number in range(500):
-            log.info("before", number=number)
-            log.warning("refused", code="400", why="w")
-        child = os.fork()
-        for number in range(500):
-            log.info("child" if child == 0 else "parent", number=number)
-        log.close()
-        if child == 0:
-            os._exit(log.lost)
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + log.lost)
-        """
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    for happening in ("before", "child", "parent"):
-        numbers = [line["number"] for line in lines if line["happening"] == happening]
-        assert numbers == list(range(500))
-    assert [line["count"] for line in lines if "count" in line] == [500 - FIRST]
-
-
 def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:
     """Lines that fit into PIPE_BUF stay whole, however full the pipe."""
     code = (

@@ -19,8 +19,8 @@ from router.store.url import Database
 HELP = Help(
     about="""Every router that shares a store in PostgreSQL writes itself there once a second.
     Listed are where each takes callbacks, its version, the hash of the configuration it runs
-    (`config` prints that of a file), what it has done since its start, and its last trouble. One
-    that was silent for 10 s is gone: it crashed, or is cut off from the database; its row goes
+    (`check --print` prints that of a file), what it has done since its start, and its last trouble.
+    One that was silent for 10 s is gone: it crashed, or is cut off from the database; its row goes
     after 10 minutes. One that was stopped leaves no row. With --url a router is asked, which tells
     of itself alone where it shares its store with nobody.""",
     examples=(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.cli.deliveries.source import Preview
 from router.cli.printing import told_while_slow
-from router.config.document import MapNode, parse_document
+from router.config.document import parse_document
 from router.config.files import read
 from router.model.errors import ConfigInvalid, SettingInvalid
 from router.model.event import new_id
@@ -124,12 +124,12 @@ def targets_of(path: Path) -> set[str] | None:
     """Those of a routes.yaml, or of a folder of them, for which neither variables nor secrets are
     needed; None where it can't be read."""
     try:
-        roots = [parse_document(each.content, each.name) for each in read(path)]
+        trees = [parse_document(each.content, each.name) for each in read(path)]
     except ConfigInvalid:
         return None
-    sections = [each for root in roots if isinstance(root, MapNode) for each in root.entries]
-    found = (node for key, node in sections if key.text == "targets")
-    return {key.text for node in found if isinstance(node, MapNode) for key, _ in node.entries}
+    sections = (tree.entries(tree.root).get("targets") for tree in trees)
+    found = zip(trees, sections, strict=True)
+    return {name for tree, entry in found if entry for name in tree.entries(entry[1])}
 
 
 def whoever() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
 from router.cli.printing import note, say_json, say_lines
+from router.cli.routes.effective import say_effective
 from router.cli.routes.inputs import (
     Input,
     add_config,
@@ -40,6 +41,7 @@ HELP = Help(
         "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
         "ebaas-router check staging/routes.yaml production/routes.yaml --format github",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
+        "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
     ),
     exit_codes={
         GOOD: "good: the router would take it",
@@ -50,12 +52,19 @@ HELP = Help(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser, many=True)
+    parser.add_argument(
+        "--print",
+        action="store_true",
+        help="print what the router has of it: defaults filled in, variables replaced, secrets ***",
+    )
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
     add_without_secrets(parser)
     add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.print:
+        return say_effective(args)
     names = config_names(args)
     found = [_Found(read_config(name, args), _tests(name), args.strict) for name in names]
     _hint_at_folders(names)

@@ -25,7 +25,14 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, say_as
-from router.cli.remote import Remote, add_own, add_remote, ops_token, ops_url, shaped
+from router.cli.remote import (
+    Remote,
+    add_own,
+    add_remote,
+    ops_url,
+    read_token,
+    shaped,
+)
 from router.cli.trust import context_of, trust
 from router.cli.trying.request import Ebaas, Request, Response, add_sign, note_401, read_signer
 from router.config.settings import parse_count
@@ -91,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
     url, signer = ops_url(args), read_signer(args)
-    remote = Remote(url, ops_token(args), context_of(url, args))
+    remote = Remote(url, read_token(args), context_of(url, args))
     heed_ctrl_c()
     _mind_targets(remote, args.target or ())
     left = args.limit

@@ -17,10 +17,9 @@ from router.net.reader import RestingReader
 from router.ops.api.endpoint import Rejected, nothing_there
 from router.ops.api.view import View
 from router.ops.guard import OpsTokens
-from router.ops.insight import Insight
+from router.ops.insight import Insight, TableFacts
 from router.ops.searching import Found, SearchedFor
 from router.ops.streams import Streams
-from router.ops.table import TableFacts
 from router.store.ops import Action, Ops, Selection
 from router.store.promises import StoreFailed
 from router.telemetry.log import Log

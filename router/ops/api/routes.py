@@ -9,7 +9,7 @@ from router.config.explaining import Explained, RefusedEvent
 from router.model.event import FIELDS
 from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected, Time
 from router.ops.api.view import View
-from router.ops.table import RouteFacts
+from router.ops.insight import RouteFacts
 from router.telemetry.log.lines import utc
 
 
@@ -91,8 +91,8 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         return said
     view = await asked.view()
     for each in said["targets"]:
-        lately = view.report["status"]["targets"].get(each["name"])
-        each["paused"] = each["paused"] or (lately is not None and lately["pause"] is not None)
+        numbers = view.report.metrics.targets.get(each["name"])
+        each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
     return said if view.is_whole else _narrowed(said, view)
 
 

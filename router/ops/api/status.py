@@ -10,10 +10,9 @@ from router import __version__
 from router.config.holders import DEEDS, Deed
 from router.ops.api.endpoint import Asked, Endpoint, Time, nothing_there
 from router.ops.api.view import View
-from router.ops.hour import EventsHour, Hour
+from router.ops.hour import EventsHour, Hour, Minute
 from router.ops.status import status_of
 from router.store.shapes import NodeShape, node_shape
-from router.telemetry.minutes import Minute
 
 
 class YouShape(TypedDict):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
+from router.model.event import Attempt
 from router.ops.api.endpoint import Asked, Endpoint, Rejected, Time, nothing_there
 from router.ops.api.view import View
-from router.ops.hour import AttemptsHour, Hour, HourSums
-from router.ops.report import FailedAttempt, PauseStatus, TargetStatus, told_at
-from router.ops.status import WORST, TargetState, state_of
-from router.ops.table import RateFacts, RouteFacts, TargetFacts
+from router.ops.hour import AttemptsHour, Hour, HourSums, Minute
+from router.ops.insight import RateFacts, RouteFacts, TargetFacts, utc_or_none
 from router.store.pauses import pause, paused, resume
 from router.store.shapes import PauseShape, pause_shape
 from router.telemetry.log.lines import utc
-from router.telemetry.minutes import Minute
+from router.telemetry.metrics import TargetMetrics
+
+#: A target in one word. What needs a person soonest comes first.
+TargetState = Literal[
+    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
+]
+WORST: tuple[TargetState, ...] = get_args(TargetState)
 
 
 class BreakerShape(TypedDict):
@@ -62,24 +67,29 @@ class UnsettledShape(TypedDict):
     dead: int
 
 
-class TargetShape(TypedDict):
-    """How a target does, over all processes."""
+class TargetNow(TypedDict):
+    """How a target does, as the API and /status show it."""
 
-    name: str
     owner: str
-    #: What may be a secret in it is `***`.
-    url: str
     state: TargetState
     in_flight: int
     limit: int
-    waiting: int
-    rate: RateFacts | None
-    breaker: BreakerShape | None
-    paused: PausedByPerson | PausedByRoutes | None
     last_acknowledged: Time | None
     failing_since: Time | None
     last_failure: LastFailure | None
     unsettled: UnsettledShape
+
+
+class TargetShape(TargetNow):
+    """How a target does."""
+
+    name: str
+    #: What may be a secret in it is `***`.
+    url: str
+    waiting: int
+    rate: RateFacts | None
+    breaker: BreakerShape | None
+    paused: PausedByPerson | PausedByRoutes | None
     #: When the first of the events that still need it is given up.
     gives_up: Time | None
     #: Its attempts over the last hour.
@@ -147,20 +157,18 @@ def _told(view: View, told: dict[int, Minute], name: str) -> OneTargetShape | No
 
 
 def _targets(view: View, hour: Hour) -> list[TargetShape]:
-    metrics = view.report["metrics"]["targets"]
-    lately_of = view.report["status"]["targets"]
+    metrics = view.report.metrics
     required, optional = _named_by(view.table["routes"])
     found = [
         _target(
             name,
-            metrics[name],
-            lately,
-            view.targets[name],
+            metrics.targets[name],
+            facts,
             hour.sums(name),
             (required.get(name, []), optional.get(name, [])),
         )
-        for name in view.targets
-        if (lately := lately_of.get(name)) is not None
+        for name, facts in view.targets.items()
+        if name in metrics.targets
     ]
     return sorted(found, key=lambda each: (WORST.index(each["state"]), each["name"]))
 
@@ -179,39 +187,61 @@ def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str,
 
 def _target(
     name: str,
-    numbers: Mapping[str, Any],
-    lately: TargetStatus,
+    numbers: TargetMetrics,
     facts: TargetFacts,
     hour: HourSums,
     named_by: tuple[list[str], list[str]],
 ) -> TargetShape:
-    breaker = {state: int(count) for state, count in numbers["breaker"].items()}
-    unsettled = {state: int(count) for state, count in numbers["unsettled"].items()}
+    breaker = {state: int(count) for state, count in numbers.breaker.items()}
     return TargetShape(
+        **target_now(numbers),
         name=name,
-        owner=facts["owner"],
         url=facts["url"],
-        state=state_of(numbers, lately),
-        in_flight=int(numbers["in_flight"]),
-        limit=int(numbers["limit"]),
-        waiting=int(numbers["waiting"] + numbers["waiting_for_rate"]),
+        waiting=numbers.waiting + numbers.waiting_for_rate,
         rate=facts["rate"],
         breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
-        paused=_paused(facts, lately["pause"]),
-        last_acknowledged=told_at(lately["acknowledged_at"]),
-        failing_since=told_at(numbers["failing_since"]),
-        last_failure=_last_failure(lately["failure"]),
-        unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
-        gives_up=told_at(numbers["gives_up"] or 0.0),
+        paused=_paused(facts, numbers.pause),
+        gives_up=utc_or_none(numbers.gives_up),
         hour=hour,
-        certificate_ends=told_at(numbers["certificate_ends"]),
+        certificate_ends=utc_or_none(numbers.certificate_ends),
         required_by=named_by[0],
         optional_by=named_by[1],
     )
 
 
+def target_now(numbers: TargetMetrics) -> TargetNow:
+    unsettled = {state: int(count) for state, count in numbers.unsettled.items()}
+    return TargetNow(
+        owner=numbers.about.get("owner", ""),
+        state=_state(numbers),
+        in_flight=numbers.in_flight,
+        limit=numbers.limit,
+        last_acknowledged=utc_or_none(numbers.last_acknowledged),
+        failing_since=utc_or_none(numbers.failing_since),
+        last_failure=_last_failure(numbers.failure),
+        unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
+    )
+
+
+def _state(numbers: TargetMetrics) -> TargetState:
+    """One word for it. A pause is intended, so it counts more than what the target did before."""
+    unsettled, breaker = numbers.unsettled, numbers.breaker
+    if numbers.paused:
+        return "paused"
+    if numbers.failing:
+        return "failing"
+    if unsettled["dead"]:
+        return "dead_letters"
+    if breaker["open"] or breaker["half_open"]:
+        return "breaker_open"
+    now = numbers.waiting or numbers.waiting_for_rate
+    if now or unsettled["queued"] or unsettled["awaiting"]:
+        return "waiting"
+    return "well" if numbers.last_acknowledged or numbers.failure else "unused"
+
+
 def _paused(
-    facts: TargetFacts, pause: PauseStatus | None
+    facts: TargetFacts, pause: Mapping[str, Any] | None
 ) -> PausedByPerson | PausedByRoutes | None:
     if pause is not None:
         return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
@@ -222,8 +252,17 @@ def by_person(since: float, until: float, because: str, who: str) -> PausedByPer
     return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
 
 
-def _last_failure(failed: FailedAttempt | None) -> LastFailure | None:
-    return failed and LastFailure(**{**failed, "at": utc(failed["at"])})
+def _last_failure(attempt: Attempt | None) -> LastFailure | None:
+    if attempt is None:
+        return None
+    return LastFailure(
+        at=utc(attempt.at),
+        reason=attempt.reason,
+        status=attempt.status,
+        code=attempt.code,
+        msg=attempt.msg,
+        detail=attempt.detail,
+    )
 
 
 def _routes(view: View, name: str) -> Iterator[TargetRoute]:

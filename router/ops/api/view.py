@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.config.holders import Holder
-from router.ops.report import Report
-from router.ops.table import RouteFacts, TableFacts
+from router.ops.insight import Report, RouteFacts, TableFacts
 from router.store.shapes import ActionShape, DossierShape, EntryShape
-from router.telemetry.metrics import Snapshot
-
-T = TypeVar("T")
 
 
 class View:
@@ -25,7 +22,8 @@ class View:
             self.table, self.report = table, report
         else:
             names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
-            self.table, self.report = _narrowed_table(table, names), narrowed(report, names)
+            self.table = _narrowed_table(table, names)
+            self.report = replace(report, metrics=report.metrics.among(names))
         #: The targets of the configuration in force that there are.
         self.targets = self.table["targets"]
 
@@ -55,19 +53,6 @@ def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
         "targets": {name: each for name, each in table["targets"].items() if name in names},
         "routes": [each for each in routes if each["required"] or each["optional"]],
     }
-
-
-def narrowed(report: Report, names: Collection[str]) -> Report:
-    """The same as if there were no other targets; the process's own numbers are those of all."""
-    metrics, status = report["metrics"], report["status"]
-    return Report(
-        metrics=Snapshot(process=metrics["process"], targets=_among(metrics["targets"], names)),
-        status={**status, "targets": _among(status["targets"], names)},
-    )
-
-
-def _among(targets: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    return {name: each for name, each in targets.items() if name in names}
 
 
 E = TypeVar("E", bound=EntryShape)
