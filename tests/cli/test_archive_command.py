@@ -456,9 +456,11 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path, database: Database) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]
-    lines = [told(name, ago=90 - n / 10) for n, name in enumerate(names)]
+    # A quarter of the store has room for some twenty of them.
+    bodies = [event(changes=[name, "x" * 12_000]) for name in names]
+    lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
     keep(tmp_path / "archive", *lines)
-    limit = {"EBAAS_ROUTER_STORE_MAX_ROWS": "100"}
+    limit = {"EBAAS_ROUTER_STORE_MAX_BYTES": "1MiB"}
     with (
         target() as ledger,
         serving(tmp_path, {"ledger": ledger}, store=database, environ=limit) as router,

@@ -45,7 +45,5 @@ async def open_ops(args: argparse.Namespace) -> Ops:
             "with --store none nothing is remembered, neither deliveries nor pauses; "
             "`paused` of routes.yaml needs no store"
         )
-    limits = StoreLimits(
-        read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
-    )
+    limits = StoreLimits(read_setting(args, "store_max_bytes"))
     return await look_into(store, limits, read_setting(args, "store_password_file"))

@@ -18,7 +18,7 @@ from router.store.nodes import FORGOTTEN, GONE, Node, Nodes, Trouble
 from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
-from router.store.postgres.pool import SIZE, Batch, Clock, ServerPool
+from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
 from router.store.promises import (
@@ -100,16 +100,14 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(
-        self, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
-    ) -> None:
+    def __init__(self, address: DatabaseAddress, limits: StoreLimits) -> None:
         self._address = address
         self._limits = limits
         self._limits_asked = rows.limits(limits)
         self._clock = Clock()
         #: The server's line of history when it last told it.
         self._history = ""
-        self._pool = ServerPool(address, self._greet, connections)
+        self._pool = ServerPool(address, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
@@ -128,15 +126,13 @@ class PostgresStore:
         self._full: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(
-        cls, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
-    ) -> PostgresStore:
+    async def open(cls, address: DatabaseAddress, limits: StoreLimits) -> PostgresStore:
         """Connect, and make the schema or bring it up to date.
 
         Raises StartFailed, with one line, where trying again does not help, and StoreFailed where
         it may: the server is away or not ready.
         """
-        store = cls(address, limits, connections)
+        store = cls(address, limits)
         try:
             await store._pool.open()
             async with store._pool.connection() as connection:
