@@ -396,11 +396,9 @@ class _Life:
         once the store is open or known to be away. Raises StartFailed."""
         parts, settings = self._parts, self._parts.settings
         away = partial(self._away, tried)
-        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
-        password, connections = settings.store_password_file, settings.store_connections
-        opening = partial(
-            open_store, settings.store, limits, password, connections, parts.identity.ops_url
-        )
+        limits = StoreLimits(settings.store_max_bytes)
+        password = settings.store_password_file
+        opening = partial(open_store, settings.store, limits, password, parts.identity.ops_url)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

@@ -292,7 +292,7 @@ def test_a_clock_that_is_set_back_a_little_hides_no_line(tmp_path: Path) -> None
     shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
     for at in (0, 100, 50):
         clock[0] = now + at
-        shelf.append(b'{"time":"%s"}\n' % stamp(clock[0]).encode())
+        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
     shelf.turn()
     assert len(between(tmp_path, now + 90, now + 110)) == 1
 

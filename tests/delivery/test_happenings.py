@@ -47,7 +47,7 @@ from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 SCHEMA = Schema.shipped()
 

@@ -19,7 +19,7 @@ from router.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 
 class Scene:

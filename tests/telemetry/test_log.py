@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -499,6 +500,10 @@ def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
     os.close(second)
 
 
+def has_lost(log: Log, count: int) -> bool:
+    return log.lost == count
+
+
 def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
     """Lines that could not be written take up no room: once they can be again, they are."""
     path = tmp_path / "fifo"
@@ -511,7 +516,7 @@ def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
     while lost * 1_000 < 2 * BOUND:
         fill(log, 1_000)
         lost += 1_000
-        wait_until(lambda expected=lost: log.lost == expected)
+        wait_until(partial(has_lost, log, lost))
     second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(second, True)
     log.info("event", number=lost, text="x" * 1_000)
