@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from itertools import chain
 
-from router.cli.columns import counted
+from router.cli.columns import add_times, counted, mind_times
 from router.cli.history.finding import Found, add_places, query_of
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.remote import Remote, opened
-from router.cli.times import add_times, mind_times
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 
