@@ -50,7 +50,7 @@ def _has_had(router: Remote, target: str) -> bool:
     return bool(router.get("/events", [("target", target), ("limit", "1")])["events"])
 
 
-class Found:
+class EventSearch:
     """What one search has found: the newest event first."""
 
     def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:
