@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.columns import clipped, columns, counted
+from router.cli.columns import age, clipped, columns, counted, seconds
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_remote, add_store, opened, read_url
-from router.cli.times import age, seconds
 from router.contract.replies import why_failed
 from router.model.errors import StartFailed
 

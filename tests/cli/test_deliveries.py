@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from router.cli.columns import age
 from router.cli.deliveries.entries import dossier_told, entries_told, standing
-from router.cli.times import age
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried

@@ -8,8 +8,9 @@ from itertools import chain
 from typing import Any
 
 from router.cli.deliveries import entries
-from router.cli.deliveries.acting import act, add_acting
-from router.cli.deliveries.selecting import (
+from router.cli.deliveries.acting import (
+    act,
+    add_acting,
     add_selection,
     dossier_of,
     mind_targets,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.acting import add_who
+from router.cli.columns import seconds
+from router.cli.deliveries.acting import add_who, mind_targets, note_removed
 from router.cli.deliveries.entries import pause_told
-from router.cli.deliveries.selecting import mind_targets, note_removed
 from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
 from router.cli.printing import say_as
 from router.cli.remote import add_remote, add_store, opened, part
-from router.cli.times import seconds
 from router.model.errors import SettingInvalid
 
 HELP = Help(

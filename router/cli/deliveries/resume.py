@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from router.cli.deliveries.acting import mind_targets
 from router.cli.deliveries.pause import add_target
-from router.cli.deliveries.selecting import mind_targets
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say_as
 from router.cli.remote import opened, part

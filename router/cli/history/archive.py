@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from router.cli.asking import URL_VARIABLE
-from router.cli.columns import columns, counted
-from router.cli.deliveries.acting import add_acting
-from router.cli.deliveries.selecting import parse_glob
+from router.cli.columns import add_times, columns, counted, mind_times
+from router.cli.deliveries.acting import add_acting, parse_glob
 from router.cli.history.finding import mind_targets, question_of
 from router.cli.history.replaying import replay
 from router.cli.options import (
@@ -36,7 +35,6 @@ from router.cli.remote import (
     read_archive,
     read_url,
 )
-from router.cli.times import add_times, mind_times
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 

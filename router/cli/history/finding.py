@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.deliveries.selecting import mind_known
+from router.cli.columns import Moment
+from router.cli.deliveries.acting import mind_known
 from router.cli.remote import (
     Remote,
     add_archive,
@@ -16,7 +17,6 @@ from router.cli.remote import (
     add_store,
     part,
 )
-from router.cli.times import Moment
 from router.model.errors import SettingInvalid
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _has_had(router: Remote, target: str) -> bool:
     return bool(router.get("/events", [("target", target), ("limit", "1")])["events"])
 
 
-class Found:
+class EventSearch:
     """What one search has found: the newest event first."""
 
     def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:

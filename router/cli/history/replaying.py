@@ -9,8 +9,7 @@ from typing import Any
 
 from router.cli.asking import RemoteProblem
 from router.cli.columns import counted
-from router.cli.deliveries.acting import Work, confirmed, report
-from router.cli.deliveries.selecting import note_removed
+from router.cli.deliveries.acting import Work, confirmed, note_removed, report
 from router.cli.history.finding import mind_targets
 from router.cli.options import BAD, GOOD, mind_target
 from router.cli.printing import note, say_lines

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from itertools import chain
 
-from router.cli.columns import counted
-from router.cli.history.finding import Found, add_places, query_of
+from router.cli.columns import add_times, counted, mind_times
+from router.cli.history.finding import EventSearch, add_places, query_of
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.remote import Remote, opened
-from router.cli.times import add_times, mind_times
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     mind_times(args)
     query = [*query_of(args), *([("body", "true")] if args.body else [])]
     with opened(args, needs="either") as router:
-        found = Found(router, query, args.limit or _LIMIT)
+        found = EventSearch(router, query, args.limit or _LIMIT)
         if not found.events:
             note(f"no such event; {found.where}")
         elif len(found.events) == 1 and not found.more:
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return GOOD if found.events else BAD
 
 
-def _say_story(found: Found, router: Remote, args: argparse.Namespace) -> None:
+def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> None:
     from router.cli.history.stories import story_told
 
     story, body = found.story(body=args.body), list[str]()
@@ -89,7 +88,7 @@ def _say_story(found: Found, router: Remote, args: argparse.Namespace) -> None:
     say_as(args.format, [story], chain(story_told(story, router.now()), body))
 
 
-def _say_table(found: Found, args: argparse.Namespace) -> None:
+def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
     from router.cli.history.stories import MATCH_HEAD, match_told
 
     if args.format == "text":

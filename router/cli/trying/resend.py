@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.asking import trust
 from router.cli.columns import counted
-from router.cli.history.finding import Found, add_places
+from router.cli.history.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
     with opened(args, needs="either") as router:
-        found = Found(router, [("what", args.what)], _COUNTED)
+        found = EventSearch(router, [("what", args.what)], _COUNTED)
         if len(found.events) == 1 and not found.more:
             story: StoryShape = found.story(body=True)
             return story
