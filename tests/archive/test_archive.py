@@ -285,6 +285,18 @@ def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
         assert len(between(tmp_path, 0, clock[0])) == left
 
 
+def test_a_clock_that_is_set_back_a_little_hides_no_line(tmp_path: Path) -> None:
+    """A segment reaches to its youngest line, whichever was written last."""
+    now = time.time() // 3600 * 3600
+    clock = [now]
+    shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    for at in (0, 100, 50):
+        clock[0] = now + at
+        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
+    shelf.turn()
+    assert len(between(tmp_path, now + 90, now + 110)) == 1
+
+
 @pytest.mark.parametrize("keep", [30 * 86400.0, 7200.0])
 def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float) -> None:
     """What it left is deleted in its turn, by how much there is and by its age, as if it had been

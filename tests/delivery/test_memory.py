@@ -201,6 +201,7 @@ async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
 ) -> None:
     """A `000` that is given while the store takes its time for that needs another round of it, and
     until then no record is claimed."""
+    await requests.fails()
     requests.scene.answers |= {"one": YES, "two": YES}
     with requests.away():
         assert (await requests.post()).settled

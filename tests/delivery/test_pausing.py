@@ -14,12 +14,12 @@ from router.delivery.observer import Observer
 from router.delivery.pausing import PAUSES_EVERY, Pausing
 from router.store.pauses import Pause, pause, resume
 from router.store.promises import StoreLimits
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 
 class Scene:

@@ -12,7 +12,7 @@ import pytest
 
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import Letter, Reason
-from router.routing.target import BreakerPolicy, Target
+from router.routing.target import BreakerPolicy, Rate, Target
 from router.store.pauses import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
@@ -85,6 +85,23 @@ async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
             assert (attempt.reason, attempt.delivered) == (Reason.SATURATED, False)
             first.cancel()
     assert len(served.requests) <= 1
+
+
+async def test_an_attempt_that_finds_no_place_costs_no_rate(engine: Engine) -> None:
+    """The token of an attempt that is not begun is there for the next one."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1, rate=Rate(0.001, burst=2))
+        async with sending(engine, one) as (sender, metrics):
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            first, second = send(sender, one), send(sender, one, gone)
+            await until(lambda: places(sender, metrics) == (1, 1))
+            gone.set_result(None)
+            assert (await second).reason is Reason.SATURATED
+            first.cancel()
+            await until(lambda: places(sender, metrics) == (0, 0))
+            third = send(sender, one)
+            assert places(sender, metrics) == (1, 0)
+            third.cancel()
 
 
 async def test_a_target_that_is_paused_gets_nothing_that_waits_in_its_line(engine: Engine) -> None:

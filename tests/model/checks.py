@@ -40,6 +40,7 @@ def violations(world: World) -> Found:
             if not group.causes:
                 broken.append(f"{target} saw {body!r} {count} times too often for no cause")
     broken += unsettled(world)
+    broken += regained(world)
     return Found(broken, dict(duplicates))
 
 
@@ -48,6 +49,12 @@ def unsettled(world: World) -> list[str]:
     broken = [f"{row} is open for ever" for row in world.connection.execute(query)]
     query = "SELECT target, state FROM deliveries WHERE state IN ('awaiting', 'queued')"
     return broken + [f"{row} for ever" for row in world.connection.execute(query)]
+
+
+def regained(world: World) -> list[str]:
+    """Credit that was spent stays spent."""
+    found = world.connection.execute("SELECT event_id FROM regained")
+    return [f"{event_id} has its credit back" for (event_id,) in found]
 
 
 class _Group:

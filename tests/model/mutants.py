@@ -15,7 +15,7 @@ from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Recollection
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
-from router.store.promises import DeliveryRow, Due, State, StoreFailed
+from router.store.promises import DeliveryRow, Due, Settlement, State, StoreFailed
 from router.store.sqlite.rows import Rows
 from tests.model.world import SimulatedStore
 
@@ -146,6 +146,18 @@ def credit_never_ends(patch: Patch) -> None:
     patch.setattr(rules, "has_credit", lambda record, now: not record.spent)
 
 
+def spent_credit_comes_back(patch: Patch) -> None:
+    real = Rows.settle
+
+    def settle(self: Rows, settlement: Settlement) -> bool:
+        settled = real(self, settlement)
+        again = (settlement.record.spent, settlement.record.event_id)
+        self._execute("UPDATE events SET spent = ? WHERE event_id = ?", again)
+        return settled
+
+    patch.setattr(Rows, "settle", settle)
+
+
 def others_keep_their_credit(patch: Patch) -> None:
     patch.setattr(Rows, "_spend_others", lambda self, seq, settlement: None)
 
@@ -160,6 +172,18 @@ def blind_answers_forgotten(patch: Patch) -> None:
         return result
 
     patch.setattr(Memory, "answer", answer)
+
+
+def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
+    real = Memory.make_good
+
+    async def make_good(self: Memory, timeout: float) -> None:
+        if self._blindly:
+            await self._store.spend_all(timeout)
+            self._blindly = 0
+        await real(self, timeout)
+
+    patch.setattr(Memory, "make_good", make_good)
 
 
 def overtaken_keeps_its_credit(patch: Patch) -> None:
@@ -344,6 +368,18 @@ ALL = [
         acknowledged_under_a_lease_alone,
         18,
         "lost_lease",
+    ),
+    Mutant(
+        "8: a failure gives credit back that another node has spent",
+        spent_credit_comes_back,
+        41,
+        "two_nodes",
+    ),
+    Mutant(
+        "8: a 000 given blindly while the store spends is forgotten",
+        blind_answers_meanwhile_forgotten,
+        333,
+        "slow_spending",
     ),
     Mutant(
         "13: a 000 given blindly supersedes nothing", blind_answers_supersede_nothing, 1, "outage"

@@ -56,6 +56,8 @@ class Weather:
     starts: tuple[float, ...] = ()
     #: A process stands still while an attempt is in flight, until any lease is over.
     stalls: float = 0.0
+    #: How long `spend_all` takes at most to return once it has committed, in seconds.
+    lag: float = 0.0
 
 
 def weather(seed: int) -> Weather:
@@ -260,6 +262,17 @@ SCENES: dict[str, Weather] = {
     # Callers hang up while the optional target has its 50 ms.
     "optional_window": _calm(
         events=4, required=1, optional=1, pace=0.15, hangs_up=0.7, patience=0.3
+    ),
+    # A 000 is given blindly after `spend_all` has committed and before it returns.
+    "slow_spending": _calm(
+        events=3,
+        bodies=1,
+        starts=(4.5, 5.3, 9.0),
+        away=(4.0, 4.95),
+        fails=0.3,
+        store_fails=0.4,
+        pace=0.1,
+        lag=6.0,
     ),
     # An acknowledgement comes when another process has the lease.
     "lost_lease": _calm(

@@ -37,7 +37,7 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import reading
+from router.store.sqlite import rows as reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
 from router.telemetry.log import Log
@@ -62,6 +62,14 @@ SHUT = sorted(OWN_DOING - {Reason.STOPPED})
 
 #: How long a process stands still: longer than any lease.
 _STALL = 50.0
+
+#: Notes each record whose credit was spent and counts again.
+_CREDIT_COMES_BACK = """
+CREATE TEMP TABLE regained (event_id TEXT);
+CREATE TEMP TRIGGER note_regained AFTER UPDATE OF spent ON events
+WHEN old.spent AND NOT new.spent
+BEGIN INSERT INTO regained VALUES (old.event_id); END;
+"""
 
 _LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
@@ -149,8 +157,9 @@ class World:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        for script in MIGRATIONS:
+        for script in MIGRATIONS.values():
             self.connection.executescript(script)
+        self.connection.executescript(_CREDIT_COMES_BACK)
         self.rows = Rows(self.connection, _LIMITS)
         names = [f"r{n}" for n in range(self.weather.required)]
         names += [f"o{n}" for n in range(self.weather.optional)]
@@ -388,8 +397,8 @@ class SimulatedStore:
         self.now = world.now
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        cursor = self._world.connection.cursor()
-        return await self._call(lambda: reading.find(cursor, digest), timeout)
+        connection = self._world.connection
+        return await self._call(lambda: reading.find(connection, digest), timeout)
 
     async def add(
         self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
@@ -423,6 +432,7 @@ class SimulatedStore:
 
     async def spend_all(self, timeout: float) -> None:
         await self._write(lambda rows: rows.spend_all(), timeout)
+        await self._world.takes(self._world.weather.lag)
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: reading.queue(self._world.connection), timeout)

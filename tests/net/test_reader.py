@@ -29,6 +29,15 @@ async def test_it_rests_as_long_as_it_worked() -> None:
         assert following - ended >= min(ended - began, 0.05) * 0.9
 
 
+async def test_short_work_is_done_without_a_rest() -> None:
+    """A rest is as short as the work before it was."""
+    ends: list[float] = []
+    reader = RestingReader()
+    for _ in range(20):
+        await reader.do(lambda given: ends.append(given()), time.monotonic)
+    assert min(after - before for before, after in pairwise(ends)) < 0.04
+
+
 async def test_what_fails_holds_up_nothing_after_it() -> None:
     """Whoever asked for it gets the exception."""
     reader = RestingReader()

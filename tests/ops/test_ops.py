@@ -31,15 +31,14 @@ from router.net.listening import listen
 from router.ops import port as ops_module
 from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
 from router.ops.heartbeat import Identity, described
-from router.ops.insight import Insight
+from router.ops.hour import History
+from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
+from router.ops.status import MAX_SHOWN_PROBLEMS
 from router.process.server import DEFAULT_LIMITS, Server
 from router.store.nodes import Node
 from router.telemetry.log import Log
-from router.telemetry.metrics import Metrics
-from router.telemetry.metrics.instruments import RECENT_GAP
-from router.telemetry.minutes import Minutes
+from router.telemetry.metrics import RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN
@@ -71,6 +70,8 @@ class Process:
         self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
         self.metrics = Metrics()
         self.metrics.adopt(self.standing.config.table.targets)
+        for name, target in self.standing.config.table.targets.items():
+            self.metrics.of(name).about = {"owner": target.owner, "role": "required"}
         self.metrics.reload_successful = 1
         self.ready = True
         self.lag = 0.001
@@ -84,8 +85,8 @@ class Process:
             ready, lag = self.ready, self.lag
             return described(Identity(), self.metrics, self.standing, ready=ready, lag=lag)
 
-        minutes = Minutes(self.metrics, time.time())
-        return Insight(self.report, describe, self.standing, Intake.of(None), minutes, log)
+        history = History(self.metrics, time.time())
+        return Insight(self.report, describe, self.standing, Intake.of(None), history, log)
 
 
 @dataclass
@@ -182,7 +183,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
         shown = (await ops.status())["configuration"]["last_reload"]
     assert reason.endswith("30 wrong")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
-    assert (len(shown["problems"]), shown["more"]) == (MAX_TOLD_PROBLEMS, 30 - MAX_TOLD_PROBLEMS)
+    assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
 
 
 async def test_status_says_what_runs() -> None:

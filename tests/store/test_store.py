@@ -17,6 +17,7 @@ import pytest
 from router.model.event import Attempt, Reason
 from router.routing.index import Glob
 from router.store.attempts import LAST, Tried, size_of
+from router.store.fullness import fitting
 from router.store.none import NoStore
 from router.store.ops import (
     DISCARDED,
@@ -31,8 +32,9 @@ from router.store.ops import (
     carry_out,
 )
 from router.store.pauses import Pause, pause, paused, resume
-from router.store.postgres import DatabaseAddress, PostgresStore
+from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
+from router.store.postgres.store import PostgresStore
 from router.store.promises import (
     DeliveryRow,
     Notice,
@@ -45,8 +47,8 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 from tests.support.command import PATIENCE
 from tests.support.effort import long
 from tests.support.postgres import Database, Server, pgbouncer
@@ -840,6 +842,19 @@ async def test_an_action_goes_in_steps(store: Store, ops: Ops) -> None:
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
 
 
+@pytest.mark.parametrize(
+    ("whole", "of_target", "count"),
+    [((0, 0), (0, 0), 4), ((2, 0), (0, 0), 3), ((0, 0), (1, 0), 3), ((0, 400), (0, 0), 1),
+     ((0, 0), (0, 350), 0), ((5, 0), (0, 0), 0), ((0, 0), (3, 90), 1)],
+)  # fmt: skip
+def test_a_person_adds_as_much_as_there_is_room_for(
+    whole: tuple[int, int], of_target: tuple[int, int], count: int
+) -> None:
+    """Within the target's share, and within half of the store."""
+    limits = StoreLimits(max_bytes=1000, max_rows=10, share=0.4)
+    assert fitting([100] * 9, whole, of_target, limits) == count
+
+
 async def test_what_fills_the_store_most_is_named(place: Place) -> None:
     """The target whose share it is, or the store as a whole."""
     async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
@@ -965,6 +980,17 @@ async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryR
     assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
     assert (await rows(ops, added))["one"] == before
     assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
+
+
+async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Ops) -> None:
+    """An attempt that was in flight when its delivery was discarded comes too late, though that was
+    taken back."""
+    added = await add(store, queued())
+    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    await ops.act(action(Verb.RESTORE), await entries(ops))
+    assert not await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
+    assert (await rows(ops, added))["one"].state is State.QUEUED
 
 
 async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops: Ops) -> None:

@@ -273,7 +273,8 @@ def test_the_same_files_keep_connections(tmp_path: Path) -> None:
 
 
 def test_what_ends_first() -> None:
-    """It is the client's certificate, or the last of those that may vouch for the target."""
+    """It is the client's certificate, or the first to end of those that vouch for it in turn, or
+    the last of those that may vouch for the target."""
     now = datetime.now(UTC).replace(microsecond=0)
 
     def ends(days: float) -> dict[str, Any]:
@@ -283,6 +284,9 @@ def test_what_ends_first() -> None:
 
     assert USUAL.expires == 0
     assert Tls.of(**ends(7)).expires == (now + timedelta(days=7)).timestamp()
+    chain = {**ends(7), "cert": ends(7)["cert"] + ends(2)["cert"]}
+    sooner = {**chain, "key": None}
+    assert Tls.of(**sooner).expires == (now + timedelta(days=2)).timestamp()
     expired = Tls.of(**ends(-1))
     assert expired.expires < time.time()
     assert trusting(**ends(7)).expires == Tls.of(**ends(7)).expires

@@ -645,6 +645,8 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
             line.half_close()
         statuses = [answer.status for line in lines for answer in line.hear_all()]
         assert sorted(statuses) == [400, 400, 503, 503]
+        small.half_close()
+        router.wait_for_connections(0)
         assert router.server.tally.unfinished == 0
 
 

@@ -10,21 +10,15 @@ from itertools import chain
 from typing import Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.deliveries.entries import (
-    DONE,
-    counts_told,
-    deliveries,
-    standing,
-    total,
-)
-from router.cli.deliveries.selecting import note_removed
-from router.cli.deliveries.source import Deliveries, Preview
+from router.cli.deliveries.entries import DONE, counts_told, deliveries, standing, total
+from router.cli.deliveries.selecting import dossier_of, note_removed
 from router.cli.options import BAD, GOOD, said_yes
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
+from router.cli.remote import Remote
 from router.model.errors import SettingInvalid
-from router.store.filters import Filters
+from router.store.filters import Filters, filter_texts
 from router.store.ops import Step, Verb
-from router.store.promises import State, StoreFailed
+from router.store.promises import State
 from router.store.shapes import DossierShape
 
 #: How many deliveries are acted on without a question.
@@ -42,27 +36,48 @@ def add_who(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
 
 
-def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
+def act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     """Replay, discard or restore what is selected; the exit code."""
-    preview = source.preview(Verb(args.verb), filters, args.who)
-    work = Work(Verb(args.verb), total(preview.counts))
+    path = f"/deliveries/{args.verb}"
+    preview = router.post(path, {**_body(filters), "dry_run": True})
+    action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
+    work = Work(Verb(args.verb), total(counts))
     if args.format == "text":
-        told = counts_told(preview.counts, source.now())
-        say_lines(told if work.number else [_nothing_fits(preview, filters)])
-    if preview.action["verb"] == Verb.REPLAY:
-        counted_for = {count["target"] for count in preview.counts}
-        note_removed(counted_for, source.routes, source.targets())
+        told = counts_told(counts, router.now())
+        say_lines(told if work.number else [_nothing_fits(work.verb, action["what"], filters)])
+    if work.verb is Verb.REPLAY:
+        note_removed({count["target"] for count in counts}, router.routes, router.targets())
     if work.number and not args.dry_run:
         if not confirmed(work, args):
             return BAD
-        work.do(preview.carry_out())
+        work.do(_carry_out(router, path, preview["token"]))
     asked = () if work.number else filters["event"] or ()
-    found = {each: source.dossier(each, body=False) for each in asked}
-    why = [*_why_not(found, filters["target"] or (), source.now(), work.verb)]
-    more = {"left_out": preview.left_out, "counts": preview.counts, "why": why}
-    lines = chain(_left_out(preview.left_out), _stayed(work), why)
-    report(work, args, {**preview.action, **more}, lines, "for what is left")
+    found = {each: dossier_of(router, each) for each in asked}
+    why = [*_why_not(found, filters["target"] or (), router.now(), work.verb)]
+    more = {"left_out": left_out, "counts": counts, "why": why}
+    lines = chain(_left_out(left_out), _stayed(work), why)
+    report(work, args, {**action, **more}, lines, "for what is left")
     return BAD if work.trouble or None in found.values() else GOOD
+
+
+def _body(filters: Filters) -> dict[str, Any]:
+    """The filters as JSON has them: a list of those that may be many."""
+    body: dict[str, Any] = {}
+    for name, text in filter_texts(filters):
+        if isinstance(filters[name], list):
+            body.setdefault(name, []).append(text)
+        else:
+            body[name] = text
+    return body
+
+
+def _carry_out(router: Remote, path: str, token: str) -> Iterator[Step]:
+    """What is left at the end has changed since the preview."""
+    more = True
+    while more:
+        done = router.post(path, {"token": token})
+        more = done["more"]
+        yield Step(done["changed"] + (0 if more else done["left"]), done["changed"])
 
 
 @dataclass(slots=True)
@@ -87,8 +102,6 @@ class Work:
                 if time.monotonic() - told >= PROGRESS_EVERY:
                     told = time.monotonic()
                     note(f"{self}, of {self.number:,}")
-        except StoreFailed as error:
-            self.trouble = f"the store failed: {error.told}"
         except RemoteProblem as error:
             self.trouble = str(error)
         except KeyboardInterrupt:
@@ -99,11 +112,10 @@ class Work:
         return f"{deliveries(self.changed)} {DONE[self.verb]}"
 
 
-def _nothing_fits(preview: Preview, filters: Filters) -> str:
+def _nothing_fits(verb: Verb, what: str, filters: Filters) -> str:
     """What was looked for in vain."""
-    is_restore = preview.action["verb"] == Verb.RESTORE
-    states = ["discarded"] if is_restore else filters["state"] or ["dead"]
-    return f"no {' or '.join(states)} delivery fits {preview.action['what']}"
+    states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
+    return f"no {' or '.join(states)} delivery fits {what}"
 
 
 def _why_not(

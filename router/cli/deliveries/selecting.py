@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
+from router.cli.asking import RemoteProblem
 from router.cli.options import nearest_of, value
 from router.cli.printing import note
+from router.cli.remote import Remote, part
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob, GlobInvalid
 from router.store.filters import FILTERS, Filters, mind_states
 from router.store.ops import Later, Verb
 from router.store.promises import State
-
-if TYPE_CHECKING:
-    from router.cli.deliveries.source import Deliveries
 
 
 def add_selection(parser: argparse._ArgumentGroup) -> None:
@@ -67,15 +67,16 @@ def selects(filters: Filters) -> bool:
 
 
 def mind_targets(
-    source: Deliveries, targets: Collection[str], *, must_be_known: bool = False
+    router: Remote, targets: Collection[str], *, must_be_known: bool = False
 ) -> set[str] | None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows; where it
     must be known, also for one of which that can't be told. Returns those of routes.yaml, where
     any was asked for and they can be told."""
     if not targets:
         return None
-    named, routes = source.targets(), source.routes
-    mind_known(targets, "the store", routes, named, lambda _: stored(source), must_be_known)
+    named = router.targets()
+    look = partial(_stored, router)
+    mind_known(targets, "the store", router.routes, named, look, must_be_known)
     return named
 
 
@@ -85,9 +86,21 @@ def note_removed(targets: Collection[str], routes: str, named: set[str] | None) 
         note(f"{routes} has no target {name!r}: nothing is sent to it")
 
 
-def stored(source: Deliveries) -> set[str]:
-    """The targets that it has deliveries for."""
-    return {count["target"] for count in source.counts({"state": [*State]})}
+def _stored(router: Remote, _: set[str]) -> set[str]:
+    """The targets that the store has deliveries for."""
+    query = [("state", str(state)) for state in State]
+    counts = router.get("/deliveries", [*query, ("limit", "1")])["counts"]
+    return {count["target"] for count in counts}
+
+
+def dossier_of(router: Remote, event_id: str, *, body: bool = False) -> Any:
+    """All that the store has of one event; None if it does not have it."""
+    try:
+        return router.get(f"/deliveries/{part(event_id)}", [("body", "true")] if body else [])
+    except RemoteProblem as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 def mind_known(
