@@ -117,9 +117,7 @@ api-fuzz: dev-environment ## Schemathesis against a real router's API; ARGS="--s
 docs: dev-environment ## bring up to date what is made from code
 	@$(python) -m scripts.metrics_page >docs/metrics.md
 	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
-	@for name in routes routes.common routes.team routes.test; do \
-		$(python) -m router.config.editor_schema $$name >schemas/$$name.schema.json || exit; \
-	done
+	@$(python) -m scripts.routes_reference
 	@$(python) -m scripts.openapi >schemas/openapi.yaml
 
 .PHONY: golden

@@ -39,20 +39,16 @@ MODULES = (
     "net/http/lifetime",
     "net/loops",
     "routing/target",
-    "store/sqlite/__init__",
-    "store/sqlite/reading",
+    "store/sqlite/rows",
+    "store/sqlite/store",
     "telemetry/log/__init__",
     "telemetry/log/lines",
     "telemetry/log/writer",
-    "telemetry/metrics/__init__",
-    "telemetry/metrics/instruments",
-    "telemetry/metrics/table",
+    "telemetry/metrics",
     "transport/engine",
     "transport/native/answer",
     "transport/native/connection",
-    "transport/native/pool",
     "web/callbacks",
-    "web/paths",
 )
 
 

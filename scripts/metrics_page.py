@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from router.telemetry.metrics.instruments import Label, Metric
-from router.telemetry.metrics.snapshot import PROCESS, TARGET
-from router.telemetry.metrics.table import REMOVED
+from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Label, Metric
 
 HEAD = f"""\
 # Metrics
 
-Made from the table in `router/telemetry/metrics/table.py` by `make docs`; a test fails where it is
+Made from the table in `router/telemetry/metrics.py` by `make docs`; a test fails where it is
 stale. What to ask of them is in [ops.md](ops.md), what to do about alerts in
 [alerts.md](alerts.md).
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from router.config.access import TOKEN
 from router.config.document import Problems, parse_document
 from router.config.files import read_file
-from router.config.kinds import Choice, ListOf, SecretText, Text
-from router.config.reader import Reader
-from router.config.section import Key, Section
+from router.config.parts import Part
+from router.config.schema import Reader
 from router.config.variables import Variables
 from router.model.secret import is_exposed
 from router.net.access import SHORT
@@ -68,77 +66,53 @@ class Holders:
     warnings: tuple[str, ...] = field(compare=False, default=())
 
 
-class HolderSection(Section):
-    name = Key(
-        Text("a name", longest=64), "What is recorded of who acted.", default="", required=True
-    )
-    token = Key(
-        ListOf(TOKEN, alone=True), "The token; while one replaces another, both.", default=()
-    )
-    sha256 = Key(
-        ListOf(SecretText("a SHA-256 in hex", pattern="[0-9a-f]{64}"), alone=True),
-        "The token's SHA-256 in hex instead of the token.",
-        default=(),
-    )
-    owner = Key(
-        Text("an owner", pattern=r".*\S.*"),
-        "Only the targets of this owner are there for it.",
-        default="",
-    )
-    may: Key[tuple[Deed, ...]] = Key(
-        ListOf(Choice(*DEEDS), alone=True), "What it may do.", default=(), required=True
-    )
-
-
-class TokensFile(Section):
-    tokens = Key(ListOf(HolderSection), "Who may do what.", default=(), required=True)
-
-
 def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Holders:
     """The holders in a file. Raises ConfigInvalid with every problem there is; no value of a
     variable and no token is in any of them."""
     content, problems, warnings = read_file(path), Problems(str(path)), Problems(str(path))
     variables = Variables(environ, secrets_dir)
-    reader = Reader(problems, variables, warnings)
-    file = reader.read(TokensFile, parse_document(content, str(path), problems), "", None)
-    sections = file.tokens if file is not None else ()
-    _check(sections, problems, warnings)
+    reader = Reader("tokens", problems, variables, warnings)
+    tree = parse_document(content, str(path), problems)
+    part = Part(str(path), reader, tree, reader.read(tree))
+    said = [*enumerate(part.said.get("tokens") or ())]
+    found = [(at, each) for at, each in said if each is not None]
+    _check(part, found)
     if problems:
         raise problems.stop()
     told = [str(problem) for problem in warnings.in_order()]
-    plain = [token for section in sections for token in section.token]
+    plain = [token for _, each in found for token in each.get("token", ())]
     if is_exposed(path) and any(token.reveal().encode() in content for token in plain):
         told.append(f"everybody on this machine can read the tokens in {path}: chmod 600")
-    tokens = [(digest, _holder(section)) for section in sections for digest in _digests(section)]
+    tokens = [(digest, _holder(each)) for _, each in found for digest in _digests(each)]
     return Holders(tuple(tokens), variables.digest(content), tuple(told))
 
 
-def _check(sections: tuple[HolderSection, ...], problems: Problems, warnings: Problems) -> None:
+def _check(part: Part, found: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     names: set[str] = set()
     known: set[bytes] = set()
-    for section in sections:
-        if not section.nodes.keys() & {"token", "sha256"}:
-            problems.add(section.node, section.path, "has no token: say token or sha256")
-        if section.name in names:
-            message = "is here twice: who acted could not be told"
-            problems.add(section.nodes["name"], f"{section.path}.name", message)
-        if section.name:
-            names.add(section.name)
-        if any(len(token.reveal()) < SHORT for token in section.token):
+    for at, said in found:
+        path, name = ("tokens", at), said.get("name")
+        if name in names:
+            part.report((*path, "name"), "is here twice: who acted could not be told")
+        if name:
+            names.add(name)
+        if any(token and len(token.reveal()) < SHORT for token in said.get("token") or ()):
             message = f"is shorter than {SHORT} characters: it can be guessed"
-            warnings.add(section.nodes["token"], f"{section.path}.token", message)
-        for digest in _digests(section):
+            part.warn((*path, "token"), message)
+        for digest in _digests(said):
             if digest in _NO_TOKENS:
-                problems.add(section.node, section.path, _NO_TOKENS[digest])
+                part.report(path, _NO_TOKENS[digest])
             if digest in known:
-                problems.add(section.node, section.path, "has a token that is here twice")
+                part.report(path, "has a token that is here twice")
             known.add(digest)
 
 
-def _digests(section: HolderSection) -> Iterator[bytes]:
-    yield from (sha256(token.reveal().encode()).digest() for token in section.token)
-    yield from (bytes.fromhex(digest.reveal()) for digest in section.sha256)
+def _digests(said: Mapping[str, Any]) -> Iterator[bytes]:
+    for token in filter(None, said.get("token") or ()):
+        yield sha256(token.reveal().encode()).digest()
+    for digest in filter(None, said.get("sha256") or ()):
+        yield bytes.fromhex(digest.reveal())
 
 
-def _holder(section: HolderSection) -> Holder:
-    return Holder(section.name, frozenset(section.may), section.owner)
+def _holder(said: Mapping[str, Any]) -> Holder:
+    return Holder(said["name"], frozenset(said["may"]), said.get("owner", ""))

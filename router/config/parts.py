@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from router.config.document import (
     MAX_PROBLEMS,
-    MapNode,
+    Guesses,
+    Path,
     Problems,
-    ScalarNode,
-    Shown,
-    lines,
+    Scalar,
+    Tree,
     parse_document,
+    path_of,
+    report,
 )
 from router.config.files import Written
-from router.config.reader import Guesses, Kind, Reader
-from router.config.section import Section
-from router.config.shape import CommonFile, RoutesFile, TeamFile
+from router.config.schema import Name, Reader
 from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem
 
@@ -34,15 +35,16 @@ class Part:
     """One file. What is wrong with it, and what is dubious, is in its reader's problems."""
 
     name: str
-    said: RoutesFile | TeamFile
     reader: Reader
-    #: Whether there is a tree; else nothing is known of what it says.
-    is_whole: bool
+    #: None where there is none: nothing is known of what the file says.
+    tree: Tree | None = None
+    #: What could be read of it, by its keys; None stands for what could not.
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def owner(self) -> str:
         """Whose it is; `""` where it is nobody's or everybody's."""
-        return self.said.owner if isinstance(self.said, TeamFile) else ""
+        return self.said.get("owner") or ""
 
     @property
     def problems(self) -> Problems:
@@ -53,10 +55,61 @@ class Part:
         return self.reader.warnings
 
     @property
-    def targets(self) -> Iterator[ScalarNode]:
-        """The names of targets, whatever is wrong with what they stand for."""
-        targets = self.said.nodes.get("targets")
-        yield from (key for key, _ in targets.entries) if isinstance(targets, MapNode) else ()
+    def target_keys(self) -> Mapping[str, Scalar]:
+        """The names of targets and where they are, whatever is wrong with what they stand for."""
+        if self.tree is None or "targets" not in self.tree.entries(self.tree.root):
+            return {}
+        entries = self.tree.entries(self.tree.at(("targets",)))
+        return {name: key for name, (key, _) in entries.items()}
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        found = (self.said.get("targets") or {}).items()
+        return {name: target for name, target in found if target is not None}
+
+    def routes(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Each route that could be read, and its position in the file."""
+        for at, route in enumerate(self.said.get("routes") or ()):
+            if route is not None:
+                yield at, route
+
+    def line(self, *path: str | int) -> int:
+        assert self.tree is not None
+        line: int = self.tree.at(path).start_mark.line
+        return line + 1
+
+    def place(self, path: Path, at: int) -> tuple[str, int, int]:
+        """A list's path, and the line and column of one of its items."""
+        assert self.tree is not None
+        mark = self.tree.at([*path, at]).start_mark
+        return path_of(path), mark.line + 1, mark.column + 1
+
+    def written(self, *path: str | int) -> str:
+        """A scalar's text as the file has it: what a variable stands for is not repeated."""
+        assert self.tree is not None
+        text: str = self.tree.at(path).value
+        return text
+
+    def release(self) -> None:
+        """Let the nodes of routes go one by one: all at once, those of 10,000 routes hold every
+        other thread for 25 ms."""
+        if self.tree is not None and "routes" in self.said:
+            nodes = self.tree.at(("routes",)).value
+            while nodes:
+                nodes.pop()
+
+    def report(self, path: Path, message: str, *, at: Path = (), key: bool = False) -> None:
+        """Add a problem about what is at `path`; it is in the place of its key, or of what is
+        below it at `at`."""
+        self._add(self.problems, path, message, at, key)
+
+    def warn(self, path: Path, message: str, *, at: Path = (), key: bool = False) -> None:
+        self._add(self.warnings, path, message, at, key)
+
+    def _add(self, problems: Problems, path: Path, message: str, at: Path, key: bool) -> None:
+        assert self.tree is not None
+        node = self.tree.key(path) if key else self.tree.at([*path, *at])
+        report(problems, node, path_of(path), message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +124,10 @@ class Parts:
         yield self.common
         yield from self.teams
 
-    @property
-    def file(self) -> RoutesFile:
-        assert isinstance(self.common.said, RoutesFile)
-        return self.common.said
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of what is everybody's, with its defaults."""
+        shape = self.common.reader.shape.keys[name]
+        return shape.filled(self.common.said.get(name) or {})
 
     def stop(self) -> ConfigInvalid:
         """The error to raise, with all that was found in any of them."""
@@ -87,43 +140,29 @@ class Parts:
 def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
     most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
     parts = []
-    for file, shape in zip(files, shapes_of(files), strict=True):
+    for file, name in zip(files, formats_of(files), strict=True):
         problems, warnings = Problems(file.name, most), Problems(file.name, most)
-        reader = Reader(problems, variables, warnings, guesses)
-        parts.append(_read(file, shape, reader))
+        parts.append(_read(file, name, Reader(name, problems, variables, warnings, guesses)))
     common, *teams = parts
     return Parts(common, tuple(teams))
 
 
-def shapes_of(files: Sequence[Written]) -> list[type[RoutesFile] | type[TeamFile]]:
+def formats_of(files: Sequence[Written]) -> list[Name]:
     """What each of them is to be: one alone has all there is."""
     if len(files) < 2:
-        return [RoutesFile] * len(files)
-    return [CommonFile, *[TeamFile] * (len(files) - 1)]
+        return ["routes"] * len(files)
+    teams: list[Name] = ["routes.team"] * (len(files) - 1)
+    return ["routes.common", *teams]
 
 
-def _read(written: Written, shape: type[RoutesFile] | type[TeamFile], reader: Reader) -> Part:
+def _read(written: Written, name: Name, reader: Reader) -> Part:
     problems = reader.problems
     try:
-        root = parse_document(written.content, written.name, problems)
+        tree = parse_document(written.content, written.name, problems)
     except ConfigInvalid:
-        found = _OWNER.search(written.content) if shape is TeamFile else None
+        found = _OWNER.search(written.content) if name == "routes.team" else None
         problems.owner = found[1].decode("utf-8", "replace").strip("'\"") if found else ""
-        return Part(written.name, shape.blank(), reader, is_whole=False)
-    kind: Kind[RoutesFile | TeamFile] = shape
-    said = reader.read(kind, root, "", shape.blank())
-    part = Part(written.name, said, reader, is_whole=True)
+        return Part(written.name, reader)
+    part = Part(written.name, reader, tree, reader.read(tree))
     problems.owner = reader.warnings.owner = part.owner
     return part
-
-
-def legible_source(content: bytes, shape: type[Section]) -> Shown:
-    """A file that is to be a `shape`, right or wrong: read once more, for what its kinds say."""
-    ignored = Problems("")
-    root = None
-    try:
-        root = parse_document(content, "", ignored)
-        Reader(ignored, Variables({}, None), ignored).read(shape, root, "", None)
-    except ConfigInvalid:
-        pass  # no tree: nothing is known but the format's own words
-    return Shown(lines(content), Section.words, root)

@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config
-from router.config.source import Look, Source
+from router.config.loading import Config, Look, Source
 from router.model.errors import ConfigInvalid, Problem
 from router.net.loops import happens
 from router.telemetry.log import Log
@@ -94,7 +93,10 @@ class Reload:
         log: Log,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        on_reload: Callable[[Reloaded], None] = lambda _: None,
     ) -> None:
+        """`on_reload` gets what was taken into force, and what was refused."""
         self.standing = standing
         self._watched = watched
         self._apply = apply
@@ -102,6 +104,7 @@ class Reload:
         self._log = log
         self._metrics = metrics
         self._clock = clock
+        self._on_reload = on_reload
         #: The mark of what was last taken or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
@@ -109,8 +112,6 @@ class Reload:
         #: Is told, after a look that was asked for or met a change, whether what the file says now
         #: is in force.
         self.on_look: Callable[[bool], None] = lambda _: None
-        #: Is told what was taken into force, and what was refused.
-        self.on_reload: Callable[[Reloaded], None] = lambda _: None
 
     def ask(self) -> None:
         """Look now, and say so even if nothing changed: what SIGHUP does."""
@@ -224,7 +225,7 @@ class Reload:
 
     def _remember(self, reloaded: Reloaded) -> None:
         self.standing.reloads.appendleft(reloaded)
-        self.on_reload(reloaded)
+        self._on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
         self._reminded = self._clock()

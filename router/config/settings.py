@@ -237,21 +237,13 @@ class Settings:
         "FILE",
         "the password for a store in PostgreSQL, read anew for each connection",
     )
-    store_connections: int = setting(
-        parse_count,
-        "4",
-        "N",
-        "connections to PostgreSQL that are opened at most",
-    )
     #: In bytes.
     store_max_bytes: int = setting(
         at_least("1MiB", parse_size),
         "1GiB",
         "SIZE",
-        "how much the store may hold; past it events go on, but failures leave no record",
-    )
-    store_max_rows: int = setting(
-        parse_count, "1000000", "N", "how many events the store may hold; past it likewise"
+        "how much the store may hold, at least 1 KiB for each event; past it events go on, but "
+        "failures leave no record",
     )
     archive: Path | Literal["auto"] | None = setting(
         parse_archive,
@@ -285,14 +277,6 @@ class Settings:
     max_requests: int = setting(
         parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
     )
-    #: In bytes.
-    max_head: int = setting(
-        at_least("1KiB", parse_size),
-        "16KiB",
-        "SIZE",
-        "the largest request line and headers; larger ones get 431",
-    )
-    max_headers: int = setting(parse_count, "100", "N", "headers of a request; more get 431")
     max_connections: int = setting(
         parse_count,
         "4096",
@@ -327,9 +311,6 @@ class Settings:
     log_format: Format = setting(
         one_of("console", "json"), "console", "FORMAT", "'console' for people, or 'json'"
     )
-    log_changes: bool = setting(
-        parse_switch, "on", "on|off", "whether events' log lines have the ids in their `changes`"
-    )
     verbose: bool = setting(
         parse_switch,
         "off",
@@ -344,13 +325,6 @@ class Settings:
         "the address of the console: its page, its API, /metrics and /status",
     )
     ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
-    ops_token_file: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "a file with a token that may read there, as 'authorization: Bearer TOKEN'; each line is "
-        "one that is good",
-    )
     ops_tokens: Path | None = setting(
         parse_file,
         None,

@@ -61,12 +61,9 @@ class Observer:
         happenings: Happenings,
         archive: Archive | None = None,
         *,
-        changes: bool = True,
         traced: bool = False,
     ) -> None:
-        """`changes`: whether lines of events have the ids of what has changed. `traced`: whether a
-        letter's trace context is a span of the router's own."""
-        self._changes = changes
+        """`traced`: whether a letter's trace context is a span of the router's own."""
         self._traced = traced
         self._log = log
         self._archive = archive
@@ -142,7 +139,7 @@ class Observer:
         fields["bytes"] = len(event.body)
         if event.event_key != event.derived_key:
             fields["derived_key"] = event.derived_key
-        if self._changes and event.changes:
+        if event.changes:
             fields["changes"] = [_id(change, event) for change in event.changes]
 
     def _count_memory(self, outcome: Outcome) -> None:

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from hashlib import sha256
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
@@ -20,17 +19,14 @@ from router.config.holders import Holder, Holders, load_holders
 from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
 from router.model.errors import StartFailed, why_not
-from router.model.secret import Secret, is_exposed
-from router.net.access import AUTHORIZATION, SHORT, Denial, Tokens
+from router.model.secret import Secret
+from router.net.access import AUTHORIZATION, Denial, Tokens
 from router.net.egress import address_of, is_loopback
 from router.ops.api.endpoint import Rejected
 from router.telemetry.log import Log
 
 #: What is read without any token, where that is allowed: nothing of what is in events.
 ANYBODY = Holder(None, frozenset({"read"}))
-
-#: Who has a token of `--ops-token-file`.
-_READER = Holder("ops", frozenset({"read"}))
 
 #: The most that is read of a file of tokens, in bytes.
 _MAX_FILE = 64 * 1024
@@ -40,33 +36,22 @@ class OpsTokens:
     """Who has which token. With no file nobody needs one."""
 
     def __init__(
-        self,
-        plain: Path | None,
-        tokens: Path | None,
-        environ: Mapping[str, str],
-        secrets_dir: Path | None,
+        self, tokens: Path | None, environ: Mapping[str, str], secrets_dir: Path | None
     ) -> None:
-        """`plain` is a file of tokens that may read, a line each; `tokens` one that says more.
-        Raises RouterError for a file that can't be used."""
-        self._plain = plain
+        """Raises RouterError for a file that can't be used."""
         self._file = tokens
         self._environ = environ
         self._secrets_dir = secrets_dir
         self.take(self.read())
 
     def __bool__(self) -> bool:
-        return self._plain is not None or self._file is not None
+        return self._file is not None
 
     def read(self) -> Holders:
-        """What the files say now. Raises RouterError."""
-        found = [] if self._plain is None else [_plain(self._plain)]
-        if self._file is not None:
-            found.append(load_holders(self._file, self._environ, self._secrets_dir))
-        return Holders(
-            tuple(token for each in found for token in each.tokens),
-            " ".join(each.hash for each in found),
-            tuple(warning for each in found for warning in each.warnings),
-        )
+        """Return what the file says now. Raises RouterError."""
+        if self._file is None:
+            return Holders((), "")
+        return load_holders(self._file, self._environ, self._secrets_dir)
 
     def take(self, holders: Holders) -> None:
         """From now on these are good, and no others."""
@@ -79,21 +64,8 @@ class OpsTokens:
         return found if isinstance(found, Denial) else self.holders.tokens[found][1]
 
 
-def _plain(path: Path) -> Holders:
-    tokens, warnings = secrets_in(path), []
-    if is_exposed(path):
-        warnings.append(f"--ops-token-file: everybody on this machine can read {path}: chmod 600")
-    if any(len(token.reveal()) < SHORT for token in tokens):
-        warnings.append(
-            f"--ops-token-file: a token is shorter than {SHORT} characters: it can be guessed"
-        )
-    digests = [sha256(token.reveal().encode()).digest() for token in tokens]
-    mark = sha256(b"".join(digests)).hexdigest()
-    return Holders(tuple((digest, _READER) for digest in digests), mark, tuple(warnings))
-
-
-def secrets_in(path: Path, option: str = "--ops-token-file") -> list[Secret]:
-    """A file's tokens, one on each line that is not blank; `option` has named it.
+def secrets_in(path: Path, option: str) -> list[Secret]:
+    """Return a file's tokens, one on each line that is not blank; `option` has named it.
 
     Raises StartFailed with one clear line where it has none that can be used.
     """

@@ -34,6 +34,8 @@ class Identity:
 
     #: Where it takes callbacks; known once it listens.
     address: str = ""
+    #: Where its ops port is; `""` for none.
+    ops_url: str = ""
     node_id: str = field(default_factory=new_id)
     host: str = field(default_factory=socket.gethostname)
     started: float = field(default_factory=time.monotonic)

@@ -1,21 +1,29 @@
-"""The last hour, from the counts of each minute. Pure."""
+"""The last hour by the minute, for pages. Events cost nothing for it: a minute is what the metrics'
+own numbers have grown by."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypedDict
 
-from router.model.event import Reason
+from router.model.event import SUCCESS, Reason
 from router.telemetry.log.lines import utc
-from router.telemetry.minutes import (
-    ATTEMPT_BOUNDS,
-    EVENT_BOUNDS,
-    HOUR,
-    MINUTE,
-    Minute,
-    TargetMinute,
-    summed_target,
-)
+from router.telemetry.metrics import PROCESS, TARGET, Counts, Histogram, Metrics
+
+#: How many minutes are kept, the current one included.
+HOUR = 60
+
+#: Seconds of a minute.
+MINUTE = 60
+
+#: The upper bounds of the buckets of time, in seconds.
+EVENT_BOUNDS = PROCESS["event_seconds"].buckets
+ATTEMPT_BOUNDS = TARGET["attempt_seconds"].buckets
+
+#: Stands for all events, among the names of targets.
+ALL_EVENTS = ""
 
 
 class EventsHour(TypedDict):
@@ -53,68 +61,136 @@ class HourSums(TypedDict):
     reasons: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A number of events, or of attempts at a target."""
+
+    #: By the code of the reply, or by the reason.
+    ends: Counter[str] = field(default_factory=Counter)
+    #: By the number of the bucket of time.
+    seconds: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, ends: Counts, seconds: Histogram) -> Counted:
+        return cls(
+            Counter({end: int(count) for end, count in ends.items()}),
+            Counter(dict(enumerate(seconds.counts))),
+        )
+
+    @property
+    def count(self) -> int:
+        return self.ends.total()
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.ends + other.ends, self.seconds + other.seconds)
+
+    def __sub__(self, other: Counted) -> Counted:
+        """Never less than zero: a target that was removed and came back begins anew."""
+        return Counted(self.ends - other.ends, self.seconds - other.seconds)
+
+    def quantile_ms(self, part: float, bounds: Sequence[float]) -> float | None:
+        return quantile(part, [self.seconds[each] for each in range(len(bounds) + 1)], bounds)
+
+
+#: What was counted in a minute, of ALL_EVENTS and of each target that had an attempt.
+Minute = dict[str, Counted]
+
+_NOTHING = Counted()
+
+
+class History:
+    """The minutes of the last hour. It belongs to the event loop."""
+
+    def __init__(self, metrics: Metrics, now: float) -> None:
+        """`now` is Unix time, in seconds, here and below."""
+        self._metrics = metrics
+        self._at = int(now // MINUTE)
+        self._before = _reading(metrics)
+        #: By the number of the minute, in Unix time; those that are over.
+        self._over: dict[int, Minute] = {}
+
+    def look(self, now: float) -> None:
+        """Close the current minute if it is over; called several times in each."""
+        at = int(now // MINUTE)
+        if at == self._at:
+            return
+        self._over[self._at] = self._current()
+        self._at, self._before = at, _reading(self._metrics)
+        # Minutes ahead were counted before the clock was set back.
+        kept = range(at - HOUR + 1, at + HOUR)
+        self._over = {each: minute for each, minute in self._over.items() if each in kept}
+
+    def minutes(self) -> dict[int, Minute]:
+        """Return the minutes by their number, the current one included."""
+        return {**self._over, self._at: self._current()}
+
+    def _current(self) -> Minute:
+        # A clock that was set back is in a minute that was over already.
+        before = self._over.get(self._at, {})
+        grown = {
+            name: each - self._before.get(name, _NOTHING)
+            for name, each in _reading(self._metrics).items()
+        }
+        return {
+            name: total
+            for name in {**before, **grown}
+            if (total := before.get(name, _NOTHING) + grown.get(name, _NOTHING)).ends
+        }
+
+
+def _reading(metrics: Metrics) -> Minute:
+    """All that was counted so far."""
+    targets = {
+        name: Counted.of(each.attempts, each.attempt_seconds)
+        for name, each in metrics.targets.items()
+    }
+    return {ALL_EVENTS: Counted.of(metrics.events, metrics.event_seconds), **targets}
+
+
 class Hour:
     """The last hour, minute by minute."""
 
-    def __init__(self, minutes: Mapping[int, Minute], now: float) -> None:
-        """`minutes` has them by their number, in Unix time."""
+    def __init__(self, minutes: dict[int, Minute], now: float) -> None:
         last = int(now // MINUTE)
-        self._first = last - HOUR + 1
-        self._minutes = [minutes.get(each) for each in range(self._first, last + 1)]
+        self._at = utc((last - HOUR + 1) * MINUTE)
+        self._minutes = [minutes.get(each, {}) for each in range(last - HOUR + 1, last + 1)]
 
     def events(self) -> EventsHour:
-        minutes = self._minutes
-        seconds = [minute["seconds"] if minute else () for minute in minutes]
+        each = [minute.get(ALL_EVENTS, _NOTHING) for minute in self._minutes]
         return EventsHour(
-            at=utc(self._first * MINUTE),
-            events=[minute["events"] if minute else 0 for minute in minutes],
-            failed=[minute["failed"] if minute else 0 for minute in minutes],
-            p50_ms=[quantile(0.5, counts, EVENT_BOUNDS) for counts in seconds],
-            p99_ms=[quantile(0.99, counts, EVENT_BOUNDS) for counts in seconds],
+            at=self._at,
+            events=[minute.count for minute in each],
+            failed=[minute.count - minute.ends[SUCCESS] for minute in each],
+            p50_ms=[minute.quantile_ms(0.5, EVENT_BOUNDS) for minute in each],
+            p99_ms=[minute.quantile_ms(0.99, EVENT_BOUNDS) for minute in each],
         )
 
     def attempts(self, targets: Collection[str]) -> AttemptsHour:
-        """Those at these targets, together."""
-        each = [self._of(minute, targets) for minute in self._minutes]
+        """The attempts at these targets, together."""
+        each = [_sum(had[name] for name in targets if name in had) for had in self._minutes]
         return AttemptsHour(
-            at=utc(self._first * MINUTE),
-            attempts=[_all(minute) for minute in each],
-            failed=[_all(minute) - _good(minute) for minute in each],
-            p50_ms=[quantile(0.5, minute["seconds"], ATTEMPT_BOUNDS) for minute in each],
-            p99_ms=[quantile(0.99, minute["seconds"], ATTEMPT_BOUNDS) for minute in each],
+            at=self._at,
+            attempts=[minute.count for minute in each],
+            failed=[minute.count - minute.ends[Reason.ACKNOWLEDGED] for minute in each],
+            p50_ms=[minute.quantile_ms(0.5, ATTEMPT_BOUNDS) for minute in each],
+            p99_ms=[minute.quantile_ms(0.99, ATTEMPT_BOUNDS) for minute in each],
         )
 
     def sums(self, target: str) -> HourSums:
-        minutes = [minute["targets"] for minute in self._minutes if minute]
-        hour = summed_target([_NOTHING, *(each[target] for each in minutes if target in each)])
+        hour = _sum(minute[target] for minute in self._minutes if target in minute)
+        acknowledged = hour.ends[Reason.ACKNOWLEDGED]
         return HourSums(
-            attempts=_all(hour),
-            acknowledged=_good(hour),
-            failed=_all(hour) - _good(hour),
-            p50_ms=quantile(0.5, hour["seconds"], ATTEMPT_BOUNDS),
-            p99_ms=quantile(0.99, hour["seconds"], ATTEMPT_BOUNDS),
-            reasons={
-                reason: count
-                for reason, count in hour["reasons"].items()
-                if reason != Reason.ACKNOWLEDGED
-            },
+            attempts=hour.count,
+            acknowledged=acknowledged,
+            failed=hour.count - acknowledged,
+            p50_ms=hour.quantile_ms(0.5, ATTEMPT_BOUNDS),
+            p99_ms=hour.quantile_ms(0.99, ATTEMPT_BOUNDS),
+            reasons={r: count for r, count in hour.ends.items() if r != Reason.ACKNOWLEDGED},
         )
 
-    def _of(self, minute: Minute | None, targets: Collection[str]) -> TargetMinute:
-        had = minute["targets"] if minute else {}
-        return summed_target([_NOTHING, *(had[name] for name in targets if name in had)])
 
-
-#: Without it there would be no buckets where there was no attempt.
-_NOTHING = TargetMinute(reasons={}, seconds=[0] * (len(ATTEMPT_BOUNDS) + 1))
-
-
-def _all(minute: TargetMinute) -> int:
-    return sum(minute["reasons"].values())
-
-
-def _good(minute: TargetMinute) -> int:
-    return minute["reasons"].get(Reason.ACKNOWLEDGED, 0)
+def _sum(counted: Iterable[Counted]) -> Counted:
+    return sum(counted, _NOTHING)
 
 
 def quantile(part: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:

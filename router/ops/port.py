@@ -33,7 +33,7 @@ from router.store.opening import look_into
 from router.store.promises import StoreLimits
 from router.store.url import Database
 from router.telemetry.log import Log
-from router.telemetry.metrics.exposition import render
+from router.telemetry.scrape import render
 
 #: Connections beyond those that are served, which are told so; few watch a router.
 OPS_RESERVE = 8
@@ -81,9 +81,9 @@ class OpsPort:
 
     async def metrics(self, request: Request) -> Response:
         """Rendered in a thread: with a hundred targets it takes some 40 ms."""
-        snapshot = self._insight.report()["metrics"]
+        metrics = self._insight.report().metrics
         accept = request.headers.get("accept", "")
-        content_type, body = await asyncio.to_thread(render, snapshot, accept)
+        content_type, body = await asyncio.to_thread(render, metrics, accept)
         # Not as `media_type`: the charset is in it already.
         return Response(body, headers={"content-type": content_type})
 
@@ -118,7 +118,7 @@ def api_parts(
     """What the API draws upon; `search` is the command of a search."""
     store, opening = settings.store, None
     if store is not None:
-        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        limits = StoreLimits(settings.store_max_bytes)
         opening = partial(look_into, store, limits, settings.store_password_file)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
     return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)

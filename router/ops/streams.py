@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +22,13 @@ from router.net.loops import happens
 from router.ops.insight import Insight
 from router.routing.index import Glob
 from router.telemetry.log.lines import utc
+from router.telemetry.log.writer import Tap
 
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
 
-#: Seconds between two questions to the log, and between two looks at whose targets are whose.
-ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
+#: Seconds between two looks at the log's new lines.
+ASK_EVERY = 0.25
 
 #: How many lines are made ready before others have their turn on the loop.
 AT_ONCE = 4
@@ -108,8 +109,6 @@ class Streams:
     def __init__(self, insight: Insight) -> None:
         self._insight = insight
         self._open: list[Stream] = []
-        self._owners: Mapping[str, str] = {}
-        self._looked = -OWNERS_EVERY
         self._asking: asyncio.Task[None] | None = None
 
     def full_for(self, holder: Holder) -> int:
@@ -137,39 +136,32 @@ class Streams:
             stream.end()
 
     async def _ask(self) -> None:
+        log = self._insight.log
+        tap = log.tap = Tap()
         try:
             while self._open:
-                await self._ask_once([*self._open])
+                await self._ask_once([*self._open], tap)
                 await asyncio.sleep(ASK_EVERY)
         except Exception:
             # A stream that only beats would look as if nothing happened.
             self.end()
             raise
+        finally:
+            log.tap = None
 
-    async def _ask_once(self, listening: Sequence[Stream]) -> None:
-        bodies = any(stream.wanted.bodies for stream in listening)
-        heard = self._insight.heard(bodies=bodies)
+    async def _ask_once(self, listening: Sequence[Stream], tap: Tap) -> None:
+        lines, dropped = tap.take(bodies=any(stream.wanted.bodies for stream in listening))
         for stream in listening:
             stream.begin()
-        self._look()
-        await self._hear(heard["lines"], heard["dropped"])
+        await self._send(lines, dropped)
 
-    def _look(self) -> None:
-        """Whose targets are whose: a reload changes it."""
-        now = asyncio.get_running_loop().time()
-        is_due = now - self._looked >= OWNERS_EVERY
-        if is_due and any(stream.wanted.holder.owner for stream in self._open):
-            self._looked = now
-            targets = self._insight.report()["status"]["targets"]
-            self._owners = {name: each["owner"] for name, each in targets.items()}
-
-    async def _hear(self, lines: Sequence[str], dropped: int) -> None:
+    async def _send(self, lines: Sequence[bytes], dropped: int) -> None:
         """A few lines at a time: callbacks may be handled on this loop."""
         for number, told in enumerate(map(_Told, lines), 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
             for stream in self._open:
-                if chunk := told.chunk_for(stream.wanted, self._owners):
+                if chunk := told.chunk_for(stream.wanted, self._insight.owner_of):
                     stream.put(chunk)
         if dropped:
             for stream in self._open:
@@ -179,16 +171,15 @@ class Streams:
 class _Told:
     """A line, read once for all streams."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: bytes) -> None:
         self.fields: dict[str, Any] = json.loads(line)
         #: What it says of an event; None where it is about something else.
-        self.event: EventLine | None = happening(line.encode())
+        self.event: EventLine | None = happening(line)
         self._chunks: dict[tuple[str, bool], bytes] = {}
 
-    def chunk_for(self, wanted: Wanted, owners: Mapping[str, str]) -> bytes | None:
+    def chunk_for(self, wanted: Wanted, owner_of: Callable[[str], str]) -> bytes | None:
         """None where it is not wanted, or not for this holder."""
-        names = self._targets
-        seen = [name for name in names if wanted.holder.sees(owners.get(name, ""))]
+        seen = [name for name in self._targets if wanted.holder.sees(owner_of(name))]
         if not self._fits(wanted, seen) or (wanted.holder.owner and not seen):
             return None
         kind = (wanted.holder.owner, wanted.bodies)

@@ -139,8 +139,6 @@ class _Run:
 def caller_limits(settings: Settings) -> Limits:
     """What callers of the callback port may use up."""
     return Limits(
-        head=settings.max_head,
-        headers=settings.max_headers,
         connections=settings.max_connections,
         first_byte=settings.receive_timeout,
         receive=settings.receive_timeout,

@@ -288,9 +288,7 @@ def ops_services(
     RouterError."""
     if settings.ops_port == 0:
         return [], ""
-    tokens = OpsTokens(
-        settings.ops_token_file, settings.ops_tokens, os.environ, settings.secrets_dir
-    )
+    tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir)
     listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):

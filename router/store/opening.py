@@ -35,36 +35,47 @@ def kind_of(store: Path | Database | None) -> tuple[str, str]:
 
 
 async def open_store(
-    store: Path | Database | None, limits: StoreLimits, password: Path | None, connections: int
+    store: Path | Database | None,
+    limits: StoreLimits,
+    password: Path | None,
+    ops_url: str = "",
 ) -> Store:
-    """The last two are for a database: the file with its password, and how many connections.
-    Raises StartFailed; and StoreFailed for a database that is away."""
+    """`password` is a database's file. `ops_url` is named to other processes that want the same
+    file. Raises StartFailed, and StoreFailed for a database that
+    is away."""
     match store:
         case None:
             return NoStore()
         case Database() as database:
             # Only those wait for psycopg who chose it; likewise below.
-            from router.store.postgres import DatabaseAddress, PostgresStore
+            from router.store.postgres.connection import DatabaseAddress
+            from router.store.postgres.store import PostgresStore
 
             address = DatabaseAddress.of(database, password)
-            return await PostgresStore.open(address, limits, connections)
+            return await PostgresStore.open(address, limits)
         case path:
-            from router.store.sqlite import SqliteStore
+            from router.store.sqlite.store import SqliteStore
 
-            return await SqliteStore.open(path, limits)
+            return await SqliteStore.open(path, limits, ops_url=ops_url)
 
 
-async def look_into(store: Path | Database, limits: StoreLimits, password: Path | None) -> Ops:
-    """For what people ask of it, beside whoever has it open. Raises StartFailed; makes no file and
-    no table."""
+async def look_into(
+    store: Path | Database,
+    limits: StoreLimits,
+    password: Path | None,
+    *,
+    read_only: bool = False,
+) -> Ops:
+    """For what people ask of it. Raises StartFailed, also for a file that another process has open,
+    unless it is only read. Makes no file and no table."""
     if isinstance(store, Database):
-        from router.store.postgres import DatabaseAddress
+        from router.store.postgres.connection import DatabaseAddress
         from router.store.postgres.ops import PostgresOps
 
         return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
     from router.store.sqlite.ops import SqliteOps
 
-    return await SqliteOps.open(store, limits)
+    return await SqliteOps.open(store, limits, read_only=read_only)
 
 
 async def opened(

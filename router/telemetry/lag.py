@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
-from router.telemetry.minutes import Minutes
 
 #: How often the lag is measured, in seconds.
 PERIOD = 0.25
@@ -30,11 +29,18 @@ class Watchdog:
     process that was stopped, or got no processor, looks the same: its callers waited as long.
     """
 
-    def __init__(self, metrics: Metrics, log: Log, *, period: float = PERIOD) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: Log,
+        look: Callable[[float], None] = lambda _: None,
+        *,
+        period: float = PERIOD,
+    ) -> None:
+        """`look` is called at each measurement, with the Unix time in seconds."""
         self._metrics = metrics
-        #: What the timer closes as well, minute by minute.
-        self.minutes = Minutes(metrics, time.time())
         self._log = log
+        self._look = look
         self._period = period
         self._lately: deque[float] = deque(maxlen=_LATELY)
         self._due = 0.0
@@ -62,7 +68,7 @@ class Watchdog:
         lag = max(0.0, now - self._due)
         self._arm(loop)
         self.note(lag)
-        self.minutes.look(time.time())
+        self._look(time.time())
 
     def note(self, lag: float) -> None:
         """Take one measurement."""

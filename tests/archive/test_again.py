@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Damage, time_of
-from router.archive.segments import Shelf, found
+from router.archive.reading import Damage
+from router.archive.segments import Shelf, found, time_of
 from router.archive.trace.question import Question
 from router.archive.trace.story import Again, place_of
 from tests.support.archived import told
@@ -30,7 +30,7 @@ def write(folder: Path, lines: list[bytes], random: Random) -> None:
     shelf = Shelf(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:
         clock[0] = datetime.fromisoformat(time_of(line).decode()).timestamp() + random.random() * 4
-        shelf.append(line)
+        shelf.append([line])
         if random.random() < 0.1:
             shelf.close() if random.random() < 0.5 else shelf.turn()
     shelf.close()

@@ -24,7 +24,7 @@ from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, 
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import Ran, complaint, ran
-from tests.support.serving import SOON, always, serving, target
+from tests.support.serving import SOON, always, serving, target, with_door
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
@@ -248,10 +248,11 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
     with target() as ledger, target(always("700")) as audit:
         ebaas = {"waits": ["1h"], "retries": 20}
         both = {"ledger": ledger, "audit": audit}
-        with serving(tmp_path, both, ebaas=ebaas) as router:
+        own, asking = with_door(tmp_path)
+        with serving(tmp_path, both, ebaas=ebaas, options=own) as router:
             assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
-            found = ran("trace", "order-1", "--store", tmp_path / "store.db")
+            found = ran("trace", "order-1", *asking)
             router.interrupt(signal.SIGTERM)
     assert found.code == 0, found.err
     text = found.out
@@ -265,14 +266,15 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
 def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
     """Also when nothing of it is open any more."""
     queue = {"retries": 2, "waits": ["50ms"]}
+    own, asking = with_door(tmp_path)
     with (
         target() as ledger,
         target(always("700")) as audit,
-        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, queue=queue) as router,
+        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, options=own, queue=queue) as router,
     ):
         assert router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
-        found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
+        found = ran("trace", "order-1", *asking, "--format", "json")
     steps = found.json["steps"]
     assert [(step["what"], step.get("retry")) for step in steps] == [
         ("request", None),
@@ -285,15 +287,15 @@ def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("archive", ["auto", "none"])
 def test_a_failed_attempt_is_told_once(tmp_path: Path, archive: str) -> None:
     """In the receiver's words, whether the archive has it, or the store alone."""
-    options = ["--archive", archive]
+    own, asking = with_door(tmp_path)
+    options = ["--archive", archive, *own]
     with (
         target(always("700")) as audit,
         serving(tmp_path, {"audit": audit}, ebaas={"waits": ["1h"]}, options=options) as router,
     ):
         assert router.post("order-1") == "500"
         wait_until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
-        place = ("--store", tmp_path / "store.db", "--archive", archive)
-        found = ran("trace", "order-1", *place)
+        found = ran("trace", "order-1", *asking)
     assert found.code == 0, found.err
     assert len(re.findall("audit.*'700'", found.out)) == 1
     assert "next: EBaaS's request 2" in found.out

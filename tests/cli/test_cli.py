@@ -129,10 +129,10 @@ def test_help_of_a_command() -> None:
     [
         ("trace --since 1h --until 2h", "--since 1h is not before --until 2h"),
         (
-            "status --url http://127.0.0.1:8081 --ops-port 9000",
-            "--ops-port can't be given with --url: both say where it is",
+            "health --url http://127.0.0.1:8080 --port 9000",
+            "--port can't be given with --url: both say where it is",
         ),
-        ("listen --no-forward --url http://h:1 --ops-host ::1", "--ops-host can't be given with"),
+        ("status --url http://h:1 --store x.db", "--store can't be given with --url"),
         ("test - -", "only one file can be '-', stdin"),
         ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
@@ -305,7 +305,6 @@ def test_right_values(option: str, text: str, value: Any) -> None:
         ("--store", "."),
         ("--store", "/"),
         ("--store", "../.."),
-        ("--store-connections", "0"),
         ("--max-body", "0"),
         ("--max-body", "1MB"),
         ("--max-body", "-1"),
@@ -334,7 +333,6 @@ def test_wrong_values(option: str, text: str) -> None:
     [
         ("--receive-timeout", "100ms", "99ms"),
         ("--keep-alive", "100ms", "0s"),
-        ("--max-head", "1KiB", "16"),
         ("--max-body", "1KiB", "1"),
         ("--store-max-bytes", "1MiB", "64"),
         ("--archive-max-bytes", "1MiB", "64"),

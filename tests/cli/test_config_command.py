@@ -1,4 +1,4 @@
-"""`config`: what is in force, with every default filled in and no secret shown."""
+"""`check --print`: what is in force, with every default filled in and no secret shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from router.config import effective, loading
 from router.config.document import write
 from router.config.edits import edits_of
 from router.config.loading import Config
-from router.config.shape import RoutesFile
+from router.config.schema import Shape, shape_of
 from router.contract.schedule import parse_duration
 from router.model.event import Event
 from router.routing.table import Route
@@ -41,10 +41,10 @@ def _where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def shown(tmp_path: Path, text: str, *options: str) -> str:
-    """What `config` prints for this text as routes.yaml."""
+    """What `check --print` prints for this text as routes.yaml."""
     path = tmp_path / "routes.yaml"
     path.write_text(text, encoding="utf-8")
-    result = ran("config", path.name, *options)
+    result = ran("check", "--print", path.name, *options)
     assert (result.code, result.err) == (0, "")
     return result.out
 
@@ -233,15 +233,11 @@ routes:
 """
 
 
-def declared(schema: Any, path: str = "") -> Iterator[str]:
-    """The keys of routes.yaml as the schema has them, which is made of their declarations."""
-    for each in schema.get("anyOf", ()):
+def declared(shape: Shape, path: str = "") -> Iterator[str]:
+    """The keys of routes.yaml as the schema declares them."""
+    for each in filter(None, (shape.item, shape.rest)):
         yield from declared(each, path)
-    if isinstance(several := schema.get("items"), dict):
-        yield from declared(several, path)
-    if isinstance(named := schema.get("additionalProperties"), dict):
-        yield from declared(named, path)
-    for name, each in schema.get("properties", {}).items():
+    for name, each in shape.keys.items():
         below = [*declared(each, f"{path}{name}.")]
         yield from below or [f"{path}{name}"]
 
@@ -264,9 +260,9 @@ def written(value: Any, path: str = "") -> Iterator[str]:
 def test_every_key_is_shown_where_keys_are_shown(tmp_path: Path) -> None:
     """A key that is declared is taken into the configuration, printed by `config` and named by
     `diff`. A new one fails here until it has a line in the file above, and then until it is."""
-    schema = RoutesFile.schema()
-    del schema["properties"]["defaults"]  # shown in what they are for, by the same keys
-    keys = {*declared(schema)}
+    # `defaults` are shown in what they are for, by the same keys.
+    every_key = declared(shape_of("routes"))
+    keys = {key for key in every_key if not key.startswith("defaults.")}
     assert keys - {*written(yaml.safe_load(EVERY))} == set()
     pair = issued(tmp_path)
     files = {"CA": tmp_path / "cert.ca", "CERT": pair.cert, "KEY": pair.key}
@@ -290,7 +286,7 @@ def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:
     """Its problems are messages, exit code 1, and there is no result."""
     path = tmp_path / "routes.yaml"
     path.write_text(SMALL.replace("[ledger]", "[ledgr]"))
-    result = ran("config", path.name)
+    result = ran("check", "--print", path.name)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("routes.yaml:5:")
 
@@ -322,3 +318,13 @@ def test_a_key_of_three_parts_makes_no_fields() -> None:
     """An event of a key alone has the other fields only where the key has four parts."""
     assert Event.of({"event_key": "a.b.c"}) == Event("", "", "", "", "a.b.c", b"")
     assert Event.of({"event_key": "a.b.c.d"}) == Event("a", "b", "c", "d", "a.b.c.d", b"")
+
+
+@pytest.mark.parametrize(
+    "more", [("other.yaml",), ("--format", "github"), ("--format", "gitlab")], ids=str
+)
+def test_what_cannot_be_printed(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Two files are not one, and a CI system's format has no place for a configuration."""
+    result = ran("check", "--print", "routes.yaml", *more)
+    assert (result.code, result.out) == (2, "")
+    assert "--print" in result.err

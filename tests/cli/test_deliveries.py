@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from router.cli.columns import age
 from router.cli.deliveries.entries import dossier_told, entries_told, standing
-from router.cli.times import age
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
@@ -26,6 +26,7 @@ from router.store.sqlite import file as sqlite_file
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.queueing import NO, opened
+from tests.support.serving import with_door
 from tests.support.shop import PostgresShop, Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
@@ -497,7 +498,7 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     [
         ("PRAGMA user_version = 99", "a newer one wrote it"),
         ("PRAGMA application_id = 1", "another program's database"),
-        ("DROP TABLE version", "empty or old"),
+        ("UPDATE version SET version = 2", "empty or old"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
@@ -534,10 +535,11 @@ def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) ->
         routes.write_text(
             json.dumps({"version": 1, "targets": {"ledger": target}, "routes": [route]})
         )
-        options = ("--config", str(routes), "--store", shop.option, "--port", "0")
+        own, asking = with_door(tmp_path)
+        options = ("--config", str(routes), "--store", shop.option, "--port", "0", *own)
         with running("serve", *options) as router:
             router.wait_for(lambda: any("serving" in line for line in router.stdout))
-            assert shop.run("replay", "--match", "*", "--yes").code == 0
+            assert ran("deliveries", "replay", "--match", "*", "--yes", *asking).code == 0
             wait_until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
             assert router.interrupt() == 0
         came = [json.loads(line) for line in ledger.stdout]
@@ -606,7 +608,7 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
 
 def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line, after some patience; nothing was done."""
-    monkeypatch.setattr(sqlite_file, "COMMAND_BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():
         finished = shop.run("replay", "--event", "one")

@@ -194,10 +194,10 @@ def _difference(old: Any, new: Any, event: dict[str, str]) -> dict[str, Any]:
 def test_the_effective_configuration_routes_alike(
     given: dict[str, Any], events: list[dict[str, str]]
 ) -> None:
-    """What `config` prints is a configuration that `diff` finds no plan to differ from."""
+    """What `check --print` prints is a configuration that `diff` finds no plan to differ from."""
     lines = "\n".join(map(json.dumps, events)).encode()
     with folder(given, given) as (before, after):
-        after.write_text(ran("config", before).out, encoding="utf-8")
+        after.write_text(ran("check", "--print", before).out, encoding="utf-8")
         result = ran("diff", before, after, "--events", "-", "--format", "json", stdin=lines)
     assert (result.code, result.json["changed"], result.json["edits"]) == (0, 0, [])
 

@@ -368,6 +368,17 @@ def test_a_routes_file_is_no_tests_file(folder: Path) -> None:
     assert "unknown key" not in result.err
 
 
+def test_many_routes_beside_cases_are_an_unknown_key() -> None:
+    """A tests file has no routes, however many somebody writes into it."""
+    case = {"key": "a.b.c.d", "unmatched": True}
+    text = json.dumps({"version": 1, "cases": [case], "routes": [{"name": "x"}] * 200})
+    with pytest.raises(ConfigInvalid) as raised:
+        cases.parse_cases(text.encode(), "f")
+    assert [each.message for each in raised.value.problems] == [
+        "unknown key 'routes'; there are version, cases"
+    ]
+
+
 def test_no_tests_file(folder: Path) -> None:
     """Where there is no tests file, nothing holds: one line that names it, exit code 1."""
     result = ran("test", "--config", "routes.yaml")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from router.config.holders import DEEDS as PERMISSIONS
 from router.config.holders import Holder, load_holders
+from router.config.schema import document
 from router.model.errors import ConfigInvalid
 
 CANARY = "canary-canary-canary"
@@ -117,3 +119,9 @@ def test_what_is_dubious_is_told(tmp_path: Path) -> None:
         f"everybody on this machine can read the tokens in {path}: chmod 600",
     )
     assert load_holders(path, {}, None) == load_holders(path, {}, None)
+
+
+def test_the_schema_has_every_permission() -> None:
+    """What a token may do is the same in the schema, by which the file is read, and in the code."""
+    permission = document("tokens")["definitions"]["permission"]
+    assert permission["anyOf"][0]["enum"] == [*PERMISSIONS]

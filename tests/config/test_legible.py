@@ -16,12 +16,10 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import yaml
 
 from router.config import loading
-from router.config.document import composer
-from router.config.parts import legible_source
-from router.config.shape import RoutesFile
+from router.config.document import reading
+from router.config.schema import legible_source
 from router.model.errors import ConfigInvalid
 from tests.support.effort import LONG
 from tests.support.inprocess import ran
@@ -131,7 +129,7 @@ def told(content: bytes) -> str:
         problems = loading.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
-    source = legible_source(content, RoutesFile)
+    source = legible_source(content, "routes")
     # Not only the lines that have a problem now.
     excerpts = [source.excerpt(each) for each in problems] + list(
         map(source.shown, range(1, FULL.count("\n")))
@@ -140,12 +138,12 @@ def told(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("part", PART)
-@pytest.mark.parametrize("parser", ["CSafeLoader", "SafeLoader"])
+@pytest.mark.parametrize("parser", ["LOADER", "PythonLoader"])
 def test_no_problem_repeats_a_secret(
     parser: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No mistake at or near a secret brings any of them out."""
-    monkeypatch.setattr(composer, "PARSER", getattr(yaml, parser))
+    monkeypatch.setattr(reading, "LOADER", getattr(reading, parser))
     texts = [FULL, *islice(damaged(), part, None, PARTS)]
     leaks = [line for text in texts for line in told(secret(text)).splitlines() if MARK in line]
     assert leaks == []

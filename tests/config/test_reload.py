@@ -22,12 +22,12 @@ from router.app import App
 from router.config import reload as reloading
 from router.config.edits import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config
+from router.config.loading import Config, Source
 from router.config.reload import Reload, Standing
 from router.config.settings import Settings
-from router.config.source import Source
 from router.net.listening import listen
-from router.ops.report import report_of
+from router.ops.insight import report_of
+from router.ops.status import status_of
 from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -496,8 +496,8 @@ async def test_metric_and_status_name_the_file_and_its_owner(
         reload.ask()
         await until(lambda now=successful: standing.successful is now)  # type: ignore[misc]
         reload.measure()
-        status = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
-        told = status["status"]["configuration"]["problems"]
+        report = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
+        told = status_of(report, time.time())["configuration"]["last_reload"]["problems"]
         if not successful:
             assert metrics.reload_refused == {
                 "file": f"{folder}/routes.d/certs.yaml",
@@ -570,16 +570,16 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
-                    app._take(source.load([Written("routes.yaml", version(number).encode())]))
+                    app.parts.take(source.load([Written("routes.yaml", version(number).encode())]))
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)
                     # At once, while requests are about to begin with what has just left.
-                    await app._sender.sweep()
+                    await app.parts.sender.sweep()
                 stop.set()
                 await asyncio.gather(*loading)
-            await app._sender.sweep()
-            await app._sender.sweep()
+            await app.parts.sender.sweep()
+            await app.parts.sender.sweep()
             assert set(codes) == {"000"}
             assert kept.connections <= 4
             # Each with four connections at most, kept ones too.

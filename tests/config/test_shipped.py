@@ -7,7 +7,7 @@ import json
 import jsonschema
 import yaml
 
-from router.config.editor_schema import editor_schema
+from scripts import routes_reference
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
@@ -31,10 +31,10 @@ def test_nothing_about_it_is_dubious() -> None:
     ]
 
 
-def test_the_editors_schema_is_what_the_loader_reads_by() -> None:
-    """`schemas/routes.test.schema.json` is made of the declarations of the tests file."""
-    shipped = ROOT / "schemas/routes.test.schema.json"
-    assert shipped.read_text(encoding="utf-8") == editor_schema("routes.test")
+def test_the_page_of_every_key_is_up_to_date() -> None:
+    """docs/routes-reference.md is what `make docs` makes of the schema."""
+    written = (ROOT / "docs/routes-reference.md").read_text(encoding="utf-8")
+    assert written == routes_reference.page()
 
 
 def test_the_shipped_tests_file_meets_the_schema() -> None:

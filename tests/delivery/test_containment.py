@@ -21,6 +21,7 @@ from router.store.pauses import pause, resume
 from router.store.promises import StoreLimits
 from router.store.sqlite.ops import SqliteOps
 from router.telemetry.log.lines import utc
+from router.telemetry.metrics import TargetMetrics
 from tests.support.house import PATIENCE, House, event, house, routes
 from tests.support.waiting import until
 
@@ -87,7 +88,7 @@ def rows(store: Path) -> list[tuple[str, str, int]]:
 @asynccontextmanager
 async def people(store: Path) -> AsyncIterator[SqliteOps]:
     """The store, as people open it beside the router."""
-    ops = await SqliteOps.open(store, StoreLimits(1 << 30, 1_000_000))
+    ops = await SqliteOps.open(store, StoreLimits(1 << 30))
     try:
         yield ops
     finally:
@@ -106,11 +107,11 @@ async def reason(router: House, count: int, target: str = "one") -> str:
 
 def take(router: House, table: Mapping[str, Any]) -> None:
     """Take another routes.yaml into force."""
-    router.app._take(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
+    router.app.parts.take(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
 
 
-def numbers(router: House, target: str = "one") -> dict[str, Any]:
-    return router.app.report()["metrics"]["targets"][target]
+def numbers(router: House, target: str = "one") -> TargetMetrics:
+    return router.app.report().metrics.targets[target]
 
 
 # The breaker.
@@ -128,8 +129,8 @@ async def test_a_required_target_that_fails_is_left_in_peace(store: Path) -> Non
             assert await reason(router, 4) == "breaker_open"
             assert len(one.bodies) == 3
             assert (await router.line("breaker"))["state"] == "open"
-            assert numbers(router)["breaker"] == {"closed": 0, "open": 1, "half_open": 0}
-            assert numbers(router)["breaker_opened"] == 1
+            assert numbers(router).breaker == {"closed": 0, "open": 1, "half_open": 0}
+            assert numbers(router).breaker_opened == 1
             status = status_of(router.app.report(), time.time())
             assert "targets: one has its breaker open" in status["reasons"]
             assert status["targets"]["each"]["one"]["last_failure"]["reason"] == "status"
@@ -221,7 +222,7 @@ async def test_attempts_that_are_broken_off_do_not_open_it(store: Path) -> None:
             await until(lambda: one.open == 5)
             await router.app.hurry()
             assert await asyncio.gather(*posts) == ["500"] * 5
-            assert numbers(router)["breaker"]["closed"] == 1
+            assert numbers(router).breaker["closed"] == 1
         one.may_answer.set()
 
 
@@ -274,7 +275,7 @@ async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None
                 assert await post(router, n) == "000"
             await until(lambda: len(one.bodies) == 12)
             await until(lambda: {row[0] for row in rows(store)} <= {"acknowledged"})
-            assert numbers(router)["attempts"]["acknowledged"] == 12
+            assert numbers(router).attempts["acknowledged"] == 12
         assert one.times[-1] - started >= (12 - 2) / 20
 
 
@@ -305,8 +306,8 @@ async def test_a_paused_targets_deliveries_wait_without_an_attempt(store: Path) 
             assert [row for row in rows(store) if row[1] == "paused"] == [
                 ("queued", "paused", 0)
             ] * 40
-            assert sum(numbers(router)["retries"].values()) == 0
-            assert numbers(router)["paused"] == 1
+            assert sum(numbers(router).retries.values()) == 0
+            assert numbers(router).paused == 1
             one.may_answer.clear()
             take(router, routes({"good": good.url}, {**both, "one": one.url}, **SOON))
             await until(lambda: one.open == 8)
@@ -344,7 +345,7 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
                 router, routes({"one": one.url}, {"two": {"url": two.url, "timeout": "4s"}}, **SOON)
             )
             assert await post(router, 2) == "000"
-            assert (numbers(router, "two")["paused"], len(two.bodies)) == (1, 0)
+            assert (numbers(router, "two").paused, len(two.bodies)) == (1, 0)
             status = status_of(router.app.report(), time.time())
             assert (
                 f"targets: two is paused until {utc(made.until)} by ops: a move"
@@ -365,7 +366,7 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
             assert (ended["who"], ended["resumed_by"]) == ("ops", "night")
             await until(lambda: len(two.bodies) == 3)
             assert await post(router, 3) == "000"
-            assert numbers(router, "two")["paused"] == 0
+            assert numbers(router, "two").paused == 0
         assert len([each for each in router.lines if each["happening"] == "target_paused"]) == 2
 
 
@@ -430,7 +431,7 @@ async def test_a_target_that_is_gone_is_told_at_once(store: Path) -> None:
             failing = await router.line("failing")
             assert (failing["target"], failing["owner"]) == ("one", "ledger team")
             assert (failing["reason"], failing["status"]) == ("status", 410)
-            since = numbers(router)["failing_since"]
+            since = numbers(router).failing_since
             assert time.time() - 60 < since <= time.time()
             take(router, routes({"one": {"url": one.url, "owner": "ledger team", "timeout": "4s"}}))
             await post(router, 2)
@@ -439,5 +440,5 @@ async def test_a_target_that_is_gone_is_told_at_once(store: Path) -> None:
             assert await post(router, 3) == "000"
             recovered = await router.line("recovered")
             assert (recovered["since"], recovered["attempts"]) == (failing["since"], 2)
-            assert numbers(router)["failing_since"] == 0
+            assert numbers(router).failing_since == 0
             assert len([line for line in router.lines if line["happening"] == "failing"]) == 1

@@ -31,9 +31,10 @@ from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 from router.store.none import NoStore
-from router.store.postgres import DatabaseAddress, PostgresStore
+from router.store.postgres.connection import DatabaseAddress
+from router.store.postgres.store import PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from tests.support.effort import LONG
 from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to
 from tests.support.hostile import hostile
@@ -46,7 +47,7 @@ from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 SCHEMA = Schema.shipped()
 
@@ -254,10 +255,10 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
     one.happenings.store_failed(StoreFailed("lost"))
     full = cast("Store", Faulty(store, "add", StoreFailed("lost")))
     for _ in range(3):
-        await one.own.hand_over(full, one)
+        await one.own.hand_over(full, one.send)
         clock += STORE_TOLD_AFTER
         one.happenings.store_failed(StoreFailed("lost"))
-    await one.own.hand_over(full, one)
+    await one.own.hand_over(full, one.send)
     assert [letter.event.event_key for _, letter in one.sent] == ["ebaas-router.store.failing"]
     one.happenings.store_back(93.04)
     (told,) = await one.told()
@@ -271,7 +272,7 @@ async def test_what_the_store_cannot_be_asked_about_is_told_all_the_same(store: 
     away = cast("Store", Faulty(Faulty(store, "notice", slow), "add", slow))
     for _ in range(3):
         one.fails()
-        await one.own.hand_over(away, one)
+        await one.own.hand_over(away, one.send)
     assert [letter.event.event_key for _, letter in one.sent] == [
         "ebaas-router.target.failing.ledger"
     ]
@@ -347,7 +348,7 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
         ours = {"name": "ours", "match": "ebaas-router.*", "optional": ["bot"]}
         table["routes"].append(ours)
         async with house(table, store=tmp_path / "store.db" if kept else None) as router:
-            router.app._own_events.tell(TARGET_FAILING, {"since": "now"}, "ledger")
+            router.app.parts.own_events.tell(TARGET_FAILING, {"since": "now"}, "ledger")
             await router.line("own_event")
             if bot == "hangs":
                 await until(lambda: _in_flight(router))
@@ -359,7 +360,7 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
 
 
 def _in_flight(router: House) -> int:
-    router.app._sender.measure()
+    router.app.parts.sender.measure()
     return router.app.metrics.of("bot").in_flight
 
 

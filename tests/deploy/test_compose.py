@@ -72,7 +72,6 @@ def test_the_router_takes_its_variables_and_is_given_the_files_they_name(compose
     router = compose["services"]["router"]
     settings = settings_of(router["environment"])
     given = {Path("/run/secrets") / secret["source"] for secret in router["secrets"]}
-    assert settings["ops_token_file"] in given
     mounted = {volume["target"]: Path(volume.get("source", "")) for volume in router["volumes"]}
     file = settings["ops_tokens"]
     assert (mounted[str(file.parent)] / file.name).exists()
@@ -112,7 +111,7 @@ def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:
     file = DEPLOY / "compose/config/routes.yaml"
     said = ran("check", file, "--secrets-dir", tmp_path, "--strict")
     assert (said.code, said.err) == (0, ""), said.out
-    OpsTokens(None, DEPLOY / "compose/config/ops-tokens.yaml", {}, tmp_path)
+    OpsTokens(DEPLOY / "compose/config/ops-tokens.yaml", {}, tmp_path)
     [target] = yaml.safe_load(file.read_text())["targets"].values()
     command = compose["services"]["receiver"]["command"]
     assert target["url"] == f"http://receiver:{command[command.index('--port') + 1]}/callback"

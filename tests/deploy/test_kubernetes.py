@@ -136,7 +136,7 @@ def test_every_variable_is_a_setting_and_every_file_is_mounted(build: Build) -> 
     assert str(settings["secrets_dir"]) == build.mounts["secrets"]
     assert str(settings["ops_tokens"].parent) == build.mounts["config"]
     assert settings["ops_tokens"].name in build.one("ConfigMap")["data"]
-    files = [settings["ops_token_file"], settings.get("store_password_file")]
+    files = [settings.get("store_password_file")]
     store = build.environ.get("EBAAS_ROUTER_STORE", "")
     files += [Path(file) for file in parse_qs(urlsplit(store).query).get("sslrootcert", [])]
     for file in files:
@@ -184,7 +184,7 @@ def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path:
         (tmp_path / file).write_text(text)
     said = ran("check", tmp_path / "routes.yaml", "--secrets-dir", tmp_path, "--strict")
     assert (said.code, said.err) == (0, ""), said.out
-    OpsTokens(None, tmp_path / "ops-tokens.yaml", {}, tmp_path)
+    OpsTokens(tmp_path / "ops-tokens.yaml", {}, tmp_path)
 
 
 def test_the_image_is_of_this_version(build: Build) -> None:

@@ -20,8 +20,9 @@ from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
 from router.model.errors import RouterError, StartFailed
 from router.ops.guard import secrets_in
-from router.store.sqlite.file import open_existing, prepare
+from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
+from tests.support.filled import fill
 from tests.support.house import routes
 from tests.support.somebody import as_somebody, reachable
 
@@ -75,7 +76,7 @@ def test_a_secret_in_a_closed_folder(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "--ops-token-file": secrets_in,
+    "--token-file": lambda path: secrets_in(path, "--token-file"),
     "routes.yaml": lambda path: load(path, {}, None),
     "--schema": Schema.load,
 }
@@ -108,16 +109,16 @@ def test_a_closed_folder_for_the_store(folder: Path) -> None:
     closed.mkdir()
     closed.chmod(0o555)
     for path in (closed / "x.db", closed / "deep" / "x.db"):
-        said = said_by(partial(prepare, path))
+        said = said_by(partial(open_file, path))
         why = told("folder", closed, "0555")
         assert said == f"can't use the store {path}: permission denied: {why}"
 
 
-@pytest.mark.parametrize("opened", [prepare, open_existing])
+@pytest.mark.parametrize("opened", [open_file, open_existing])
 def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path) -> None:
     """A store's file that may not be written to."""
     path = folder / "x.db"
-    prepare(path).close()
+    fill(path, 0)
     path.chmod(0o400)
     said = said_by(lambda: opened(path))
     assert said == f"can't use the store {path}: it can't be written to: " + told(
@@ -141,10 +142,10 @@ def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     data = folder / "data"
     data.mkdir()
     path = data / "x.db"
-    prepare(path).close()
+    fill(path, 0)
     path.chmod(0o666)
     data.chmod(0o555)
-    said = said_by(lambda: prepare(path))
+    said = said_by(lambda: open_file(path))
     assert said.endswith(told("folder", data, "0555"))
 
 
@@ -173,10 +174,10 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
 def test_a_folder_in_which_no_file_can_be_made() -> None:
     """The folder is there; it only takes no files."""
     with pytest.raises(StartFailed, match="no file can be made in '/proc'"):
-        prepare(Path("/proc/x.db"))
+        open_file(Path("/proc/x.db"))
 
 
 def test_a_folder_that_is_not_there(folder: Path) -> None:
     """Only the last folder of a path is made."""
     with pytest.raises(StartFailed, match=f"there is no folder '{folder}/a' to make 'b' in"):
-        prepare(folder / "a" / "b" / "x.db")
+        open_file(folder / "a" / "b" / "x.db")

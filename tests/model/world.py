@@ -37,7 +37,7 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import reading
+from router.store.sqlite import rows as reading
 from router.store.sqlite.rows import Rows
 from router.store.sqlite.schema import MIGRATIONS
 from router.telemetry.log import Log
@@ -157,7 +157,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        for script in MIGRATIONS:
+        for script in MIGRATIONS.values():
             self.connection.executescript(script)
         self.connection.executescript(_CREDIT_COMES_BACK)
         self.rows = Rows(self.connection, _LIMITS)
@@ -397,8 +397,8 @@ class SimulatedStore:
         self.now = world.now
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        cursor = self._world.connection.cursor()
-        return await self._call(lambda: reading.find(cursor, digest), timeout)
+        connection = self._world.connection
+        return await self._call(lambda: reading.find(connection, digest), timeout)
 
     async def add(
         self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float

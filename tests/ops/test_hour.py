@@ -1,30 +1,102 @@
-"""The last hour, as the console shows it."""
+"""The last hour by the minute, as the console shows it."""
 
 from __future__ import annotations
 
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.ops.hour import Hour, quantile
+from router.ops.hour import ALL_EVENTS, HOUR, MINUTE, History, Hour, quantile
 from router.telemetry.metrics import Metrics
-from router.telemetry.minutes import HOUR, MINUTE, Minutes
 
 #: The beginning of a minute, Unix time, in seconds.
 START = 30_000_000.0 * MINUTE
+
+
+def counting(now: float = START) -> tuple[Metrics, History]:
+    metrics = Metrics()
+    metrics.adopt(["ledger", "audit"])
+    return metrics, History(metrics, now)
+
+
+def at(now: float) -> int:
+    return int(now // MINUTE)
+
+
+def test_a_minute_has_what_was_counted_in_it() -> None:
+    """Events, failures and attempts count in the minute in which they were counted, once."""
+    metrics, history = counting()
+    metrics.event("000", 0.002)
+    metrics.event("500", 0.2)
+    metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+    history.look(START + MINUTE)
+    metrics.event("000", 0.002)
+    metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=START + MINUTE))
+
+    told = history.minutes()
+
+    first, second = told[at(START)], told[at(START + MINUTE)]
+    assert (first[ALL_EVENTS].ends, first[ALL_EVENTS].seconds.total()) == ({"000": 1, "500": 1}, 2)
+    assert first["ledger"].ends == {"acknowledged": 1}
+    assert second[ALL_EVENTS].ends == {"000": 1}
+    assert second["ledger"].ends == {"timeout": 1}
+    assert "audit" not in first
+
+
+def test_no_more_than_an_hour_is_kept() -> None:
+    """Whatever time passes, sixty minutes are told at most, the one that goes on included."""
+    metrics, history = counting()
+    for minute in range(3 * HOUR):
+        metrics.event("000", 0.002)
+        history.look(START + (minute + 1) * MINUTE)
+
+    told = history.minutes()
+
+    assert len(told) == HOUR
+    assert min(told) == at(START + (2 * HOUR + 1) * MINUTE)
+
+
+def test_a_clock_that_is_set_back_loses_no_event() -> None:
+    """What was counted before and after the jump is in the minutes of the clock as it was."""
+    metrics, history = counting()
+    metrics.event("000", 0.002)
+    history.look(START + MINUTE)
+    metrics.event("000", 0.002)
+    history.look(START)
+    metrics.event("000", 0.002)
+    history.look(START + MINUTE)
+
+    assert sum(minute[ALL_EVENTS].count for minute in history.minutes().values()) == 3
+    assert history.minutes()[at(START)][ALL_EVENTS].count == 2
+
+
+def test_a_target_that_left_and_came_back_begins_anew() -> None:
+    """Its numbers are new; none is ever told below nothing."""
+    metrics, history = counting()
+    for _ in range(3):
+        metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 5.0, at=START))
+    history.look(START + MINUTE)
+    metrics.adopt(["audit"])
+    metrics.adopt(["ledger", "audit"])
+    metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+
+    ledger = history.minutes()[at(START + MINUTE)]["ledger"]
+
+    assert ledger.ends == {"acknowledged": 1}
+    assert ledger.seconds.total() == 1
 
 
 def test_the_hour_ends_with_the_minute_that_goes_on() -> None:
     """Sixty minutes, those in which nothing was counted at nothing, without a time."""
     metrics = Metrics()
     metrics.adopt(["ledger"])
-    minutes = Minutes(metrics, START)
+    history = History(metrics, START)
     metrics.event("000", 0.002)
     metrics.event("500", 0.002)
     metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.02, at=START))
     metrics.of("ledger").attempt(Attempt(Reason.CODE, True, 0.02, at=START))
-    minutes.look(START + MINUTE)
+    history.look(START + MINUTE)
 
-    hour = Hour(minutes.told(), START + MINUTE + 1)
+    hour = Hour(history.minutes(), START + MINUTE + 1)
     events, attempts, sums = hour.events(), hour.attempts({"ledger", "x"}), hour.sums("ledger")
 
     assert len(events["events"]) == HOUR
@@ -39,10 +111,10 @@ def test_the_hour_ends_with_the_minute_that_goes_on() -> None:
 def test_a_minute_of_before_the_hour_is_left_out() -> None:
     """A process that was suspended tells minutes that are too old: nobody is shown them."""
     metrics = Metrics()
-    minutes = Minutes(metrics, START)
+    history = History(metrics, START)
     metrics.event("000", 0.002)
 
-    hour = Hour(minutes.told(), START + HOUR * MINUTE)
+    hour = Hour(history.minutes(), START + HOUR * MINUTE)
 
     assert sum(hour.events()["events"]) == 0
 

@@ -31,15 +31,14 @@ from router.net.listening import listen
 from router.ops import port as ops_module
 from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
 from router.ops.heartbeat import Identity, described
-from router.ops.insight import Insight
+from router.ops.hour import History
+from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.report import MAX_TOLD_PROBLEMS, Report, report_of
+from router.ops.status import MAX_SHOWN_PROBLEMS
 from router.process.server import DEFAULT_LIMITS, Server
 from router.store.nodes import Node
 from router.telemetry.log import Log
-from router.telemetry.metrics import Metrics
-from router.telemetry.metrics.instruments import RECENT_GAP
-from router.telemetry.minutes import Minutes
+from router.telemetry.metrics import RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN
@@ -49,7 +48,7 @@ pytestmark = pytest.mark.anyio
 #: Planted where a configuration takes a secret.
 CANARY = "canary-5d1f"
 
-NONE = OpsTokens(None, None, {}, None)
+NONE = OpsTokens(None, {}, None)
 
 
 def configured(**top: Any) -> Config:
@@ -71,6 +70,8 @@ class Process:
         self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
         self.metrics = Metrics()
         self.metrics.adopt(self.standing.config.table.targets)
+        for name, target in self.standing.config.table.targets.items():
+            self.metrics.of(name).about = {"owner": target.owner, "role": "required"}
         self.metrics.reload_successful = 1
         self.ready = True
         self.lag = 0.001
@@ -84,8 +85,8 @@ class Process:
             ready, lag = self.ready, self.lag
             return described(Identity(), self.metrics, self.standing, ready=ready, lag=lag)
 
-        minutes = Minutes(self.metrics, time.time())
-        return Insight(self.report, describe, self.standing, Intake.of(None), minutes, log)
+        history = History(self.metrics, time.time())
+        return Insight(self.report, describe, self.standing, Intake.of(None), history, log)
 
 
 @dataclass
@@ -182,7 +183,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
         shown = (await ops.status())["configuration"]["last_reload"]
     assert reason.endswith("30 wrong")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
-    assert (len(shown["problems"]), shown["more"]) == (MAX_TOLD_PROBLEMS, 30 - MAX_TOLD_PROBLEMS)
+    assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
 
 
 async def test_status_says_what_runs() -> None:
@@ -429,8 +430,8 @@ PATHS = ("/metrics", "/status", "/elsewhere")
 
 def in_file(folder: Path, *tokens: str) -> OpsTokens:
     path = folder / "tokens"
-    path.write_text("\n".join(tokens))
-    return OpsTokens(path, None, {}, None)
+    path.write_text(f"tokens: [{{name: ops, token: [{', '.join(tokens)}], may: read}}]")
+    return OpsTokens(path, {}, None)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -482,10 +483,8 @@ async def test_a_preflight_is_refused() -> None:
 
 
 def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each line is a token that is good; blanks around it and blank lines count for nothing."""
-    path = tmp_path / "tokens"
-    path.write_text("\n first-token\r\nsecond-token \n\n")
-    tokens = OpsTokens(path, None, {}, None)
+    """Each token of a holder's list is good, and an empty one is not."""
+    tokens = in_file(tmp_path, "first-token", "second-token")
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
         assert isinstance(found, Holder)
@@ -514,8 +513,8 @@ def test_a_file_that_has_no_usable_token(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartFailed) as caught:
-        secrets_in(path)
-    assert str(caught.value) == f"--ops-token-file: {why}"
+        secrets_in(path, "--token-file")
+    assert str(caught.value) == f"--token-file: {why}"
 
 
 # What its callers may use up.

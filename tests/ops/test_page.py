@@ -14,8 +14,8 @@ import pytest
 from router.config import loading
 from router.config.reload import Standing
 from router.model.event import Event, Reason
+from router.ops.insight import Report, report_of
 from router.ops.port import page_files
-from router.ops.report import Report, report_of
 from router.ops.status import status_of
 from router.telemetry.metrics import Metrics
 from tests.support.command import ROOT
@@ -81,9 +81,9 @@ async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
     """Each sentence of `/status`, but for those about a target, which is told by its figures."""
     phrases = translated("PHRASES")
     first = ill()
-    now = first["status"]["store"]["failed_at"]
+    now = first.metrics.store_failed_at
     said = [status_of(first, now)]
-    first["status"]["store"]["error"] = "gone"
+    first.metrics.store_error = "gone"
     said.append(status_of(first, now))
     reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
     assert len(reasons) >= len(phrases)
@@ -123,10 +123,9 @@ def ill() -> Report:
     metrics.no_route("500", Event.of({"event_key": "a.gs.cert.1"}))
     metrics.refuse("401")
     metrics.of("gone").unsettled.update(dead=2, queued=1)
-    report = report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
-    report["status"]["configuration"]["successful"] = False
-    report["metrics"]["process"].update(store_fullness=0.9, configurations_differ=100.0)
-    return report
+    metrics.store_fullness, metrics.configurations_differ = 0.9, 100.0
+    standing.successful = False
+    return report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
 
 
 def test_it_is_small_and_from_here_alone() -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from router.ops.api.parts import Stored
 from router.store.promises import StoreLimits
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1000)
+LIMITS = StoreLimits(1 << 30)
 
 
 async def test_questions_come_one_after_the_other(tmp_path: Path) -> None:

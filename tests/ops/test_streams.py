@@ -49,9 +49,7 @@ class Listened:
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
-        targets = {name: {"owner": owner} for name, owner in OWNERS.items()}
-        report = {"status": {"targets": targets}}
-        insight: Any = SimpleNamespace(report=lambda: report, heard=self.log.heard)
+        insight: Any = SimpleNamespace(owner_of=lambda name: OWNERS.get(name, ""), log=self.log)
         self.streams = Streams(insight)
 
     def event(self, **more: Any) -> None:
@@ -240,13 +238,21 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
             await reading
 
 
-async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
+async def test_a_fault_of_ours_ends_the_streams() -> None:
     """One that only beats would look as if nothing happened."""
-    insight: Any = SimpleNamespace(heard=lambda **_: {"lines": ["no JSON"], "dropped": 0})
+
+    def owner_of(_: str) -> str:
+        raise ValueError
+
+    log = Log(io.StringIO(), "json")
+    insight: Any = SimpleNamespace(owner_of=owner_of, log=log)
     streams = Streams(insight)
-    with streams.open(Wanted(OPS)) as stream:
+    with streams.open(Wanted(LEDGER)) as stream:
+        chunks = stream.chunks()
         async with asyncio.timeout(PATIENCE):
-            chunks = [chunk async for chunk in stream.chunks()]
-    assert len(chunks) >= 1
+            await anext(chunks)
+            log.write("warning", "event", EVENT)
+            assert [chunk async for chunk in chunks]
     assert isinstance(streams._asking, asyncio.Task)
     assert isinstance(streams._asking.exception(), ValueError)
+    assert log.tap is None

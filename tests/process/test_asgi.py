@@ -111,15 +111,13 @@ def one() -> Iterator[Target]:
         yield made
 
 
-def made(
-    one: Target, *middleware: Any, kind: type[App] = App, **settings: Any
-) -> tuple[App, io.StringIO]:
+def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
     """The application of one target, and what it logs."""
     stream = io.StringIO()
     loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
     made = [Middleware(each) for each in middleware]
-    return kind(given, loaded, Log(stream, "json"), middleware=made), stream
+    return App(given, loaded, Log(stream, "json"), middleware=made), stream
 
 
 @asynccontextmanager
@@ -188,14 +186,6 @@ async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
         assert (await client.post("/ebaas/callback/", content=SAMPLE)).json()["code"] == "404"
 
 
-class Faulty(App):
-    """Its work at the queue ends in a fault."""
-
-    async def _work(self, tried: asyncio.Event) -> None:
-        await super()._work(tried)
-        raise ZeroDivisionError
-
-
 def archives() -> int:
     return sum(thread.name == "archive" for thread in threading.enumerate())
 
@@ -212,7 +202,14 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Targe
 async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
     """The store is closed, which removes its log, and the archive's last line is on the disk."""
     store, folder = tmp_path / "store.db", tmp_path / "archive"
-    app, _ = made(one, kind=Faulty, store=store, archive=folder)
+    app, _ = made(one, store=store, archive=folder)
+    work = app._life._work
+
+    async def faulty(tried: asyncio.Event) -> None:
+        await work(tried)
+        raise ZeroDivisionError
+
+    app._life._work = faulty  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it comes from the lifespan's end
         async with (
             app.lifespan(),

@@ -21,8 +21,7 @@ import pytest
 from router.model.event import Event, Letter
 from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
-from router.store.sqlite.reading import find, queue, usage
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.rows import Rows, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, quick_folder
 from tests.support.effort import LONG, long
@@ -301,9 +300,9 @@ def steps_of(store: Path) -> dict[str, int]:
     with closing(connection):
         writing = Rows(connection, NO_LIMITS)
         work: dict[str, Callable[[], object]] = {
-            "miss": lambda: find(connection.cursor(), b"nothing"),
+            "miss": lambda: find(connection, b"nothing"),
             "add": lambda: writing.add(record, letter, rows),
-            "find": lambda: find(connection.cursor(), b"digest"),
+            "find": lambda: find(connection, b"digest"),
             "settle": lambda: writing.settle(settlement),
             "queue": lambda: queue(connection),
             "take": lambda: writing.take("side", 10.0, 20.0, 8),
@@ -332,7 +331,7 @@ def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
 
 def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
     """A start, a record, its retry, and a queued delivery go as ever."""
-    limits = ("--store-max-bytes", "1000GiB", "--store-max-rows", "100000000")
+    limits = ("--store-max-bytes", "1000GiB")
     with scene(lengthy, lengthy / "store.db", *limits) as at:
         assert at.router.post("fails-once") == "500"
         assert at.router.post("queues-once") == "000"

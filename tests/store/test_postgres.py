@@ -21,15 +21,12 @@ import trustme
 
 from router.model.errors import StartFailed
 from router.store.ops import Action, Selection, Verb
-from router.store.postgres import DatabaseAddress, PostgresStore
-from router.store.postgres.batch import ENOUGH
-from router.store.postgres.clock import Clock
-from router.store.postgres.connection import ServerConnection
-from router.store.postgres.keys import escaped, unescaped
+from router.store.postgres.connection import DatabaseAddress, ServerConnection
 from router.store.postgres.ops import PostgresOps
-from router.store.postgres.pool import SIZE
+from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
-from router.store.postgres.store import _FENCED
+from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.promises import Stage, State, StoreFailed, StoreLimits
 from tests.support.command import PATIENCE
 from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
@@ -285,7 +282,7 @@ async def test_a_fault_while_connecting_ends_no_store(
                 await asyncio.sleep(0.01)
             faulty = asyncio.Event()
 
-            async def connect(**_: object) -> None:
+            async def connect(*_: object, **__: object) -> None:
                 faulty.set()
                 raise RuntimeError
 
@@ -319,7 +316,7 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     )
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
-    connection.close()
+    connection.end()
     assert clock.error == float("inf")
 
 
@@ -351,8 +348,10 @@ async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
     database: Database,
 ) -> None:
     """The next one gets it."""
-    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS, 1)
-    async with store._pool.connection():
+    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    async with AsyncExitStack() as all_of_them:
+        for _ in range(SIZE):
+            await all_of_them.enter_async_context(store._pool.connection())
         waiting = asyncio.create_task(store.queue(T))
         await asyncio.sleep(0)
     waiting.cancel()

@@ -11,7 +11,8 @@ import pytest
 
 from router.model.event import Attempt, Event, Letter, Reason
 from router.store.attempts import Tried
-from router.store.postgres import DatabaseAddress, PostgresStore
+from router.store.postgres.connection import DatabaseAddress
+from router.store.postgres.store import PostgresStore
 from router.store.promises import Stage
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server

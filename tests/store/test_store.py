@@ -32,8 +32,9 @@ from router.store.ops import (
     carry_out,
 )
 from router.store.pauses import Pause, pause, paused, resume
-from router.store.postgres import DatabaseAddress, PostgresStore
+from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
+from router.store.postgres.store import PostgresStore
 from router.store.promises import (
     DeliveryRow,
     Notice,
@@ -46,8 +47,8 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.store import SqliteStore
 from tests.support.command import PATIENCE
 from tests.support.effort import long
 from tests.support.postgres import Database, Server, pgbouncer

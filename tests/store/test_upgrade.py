@@ -25,28 +25,26 @@ from router.store.attempts import Tried
 from router.store.opening import open_store, opened
 from router.store.ops import Action, Dossier, Ops, Selection, Verb
 from router.store.pauses import pause
-from router.store.postgres import DatabaseAddress, PostgresStore
-from router.store.postgres.migrating import AHEAD
+from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
-from router.store.postgres.schema import SCHEMA_VERSION, migration
+from router.store.postgres.schema import AHEAD, OLDEST_VERSION, SCHEMA_VERSION, migration
+from router.store.postgres.store import PostgresStore
 from router.store.promises import State, StoreFailed, StoreLimits
-from router.store.sqlite import SqliteStore
-from router.store.sqlite.file import BUSY_TIMEOUT
 from router.store.sqlite.ops import SqliteOps
-from router.store.sqlite.schema import FILE_VERSION, MIGRATIONS
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS
+from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
 from tests.support.command import ROOT, environment
-from tests.support.effort import LONG, long
+from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
 from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 
-#: Made by the program of the first version: four events, an open one, a closed one, and two that
-#: are dead, one of whose deliveries a person has discarded. That of the second has brought it up to
-#: date, kept an attempt of the third event, and marked the last one's dead letter as acknowledged
-#: later. Never made anew.
-FIRST, SECOND = (Path(__file__).parents[1] / f"testdata/store/v{n}.db" for n in (1, 2))
+#: Made by 0.2.0, whose schema is the second: four events, an open one, a closed one, and two
+#: that are dead, one of whose deliveries a person has discarded. It has an attempt of the third
+#: event; the last dead letter is marked as acknowledged later. Never made anew.
+SECOND = Path(__file__).parents[1] / "testdata/store/v2.db"
 
 EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 5)]
 
@@ -57,13 +55,8 @@ LIMITS = StoreLimits(max_bytes=2**30, max_rows=1_000_000)
 TRIED = Tried(Attempt(Reason.STATUS, True, 0.1, 503, at=1.0, msg="busy"), retry=5, number=1)
 
 #: Opens the file that it is given, in a process of its own.
-OPENING = "import sys; from pathlib import Path; from router.store.sqlite.file import prepare; "
-OPENING += "prepare(Path(sys.argv[1])).close()"
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Path:
-    return Path(shutil.copy(FIRST, tmp_path / "store.db"))
+OPENING = "import sys; from pathlib import Path; from router.store.sqlite.file import open_file; "
+OPENING += "open_file(Path(sys.argv[1]))[1].close()"
 
 
 @pytest.fixture
@@ -90,9 +83,9 @@ STANDING = [
 
 
 @pytest.fixture
-async def upgraded(first: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]:
-    store = await SqliteStore.open(first, LIMITS)
-    ops = await SqliteOps.open(first, LIMITS)
+async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]:
+    store = await SqliteStore.open(second, LIMITS)
+    ops = await SqliteOps.open(second, LIMITS)
     try:
         yield store, ops
     finally:
@@ -100,10 +93,11 @@ async def upgraded(first: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]:
         await store.close()
 
 
-async def test_a_file_of_the_first_version_is_as_it_was(
+async def test_a_file_of_the_second_version_is_as_it_was(
     upgraded: tuple[SqliteStore, SqliteOps],
 ) -> None:
-    """Every event, body and delivery, the queue, what takes up room, and who has acted."""
+    """Every event, body, delivery and attempt, the queue, what takes up room, who has acted, and
+    what has stood in for a delivery; and a target of it can be paused."""
     store, ops = upgraded
     dossiers = await looked_at(ops)
     assert standing(dossiers) == STANDING
@@ -111,17 +105,21 @@ async def test_a_file_of_the_first_version_is_as_it_was(
         [f"id{number}"] for number in range(1, 5)
     ]
     assert dossiers[0].record.requests == 3
+    assert dossiers[2].attempts == {"ledger": (TRIED,)}
+    assert [each.later_event for each in dossiers[3].entries] == [EVENTS[1], ""]
     assert await store.queue(T) == {"audit": 4_000_000_000.0}
     usage = await store.usage(T)
     assert usage.first_ends == {"ledger": 4_000_000_000.0}
     assert usage.first_due == {("audit", 4): 4_000_000_000.0}
     assert usage.deliveries == {
-        ("audit", State.DEAD): 1,
+        ("audit", State.DEAD): 0,
         ("audit", State.QUEUED): 1,
         ("ledger", State.AWAITING): 1,
         ("ledger", State.DEAD): 1,
     }
     assert [each.who for each in await ops.actions(9)] == ["ops@example"]
+    made = await pause(ops, "audit", "10m", "a move", "ops")
+    assert await store.pauses(T) == (made,)
 
 
 async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteOps]) -> None:
@@ -136,28 +134,10 @@ async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteOps]) 
     assert standing(dossiers)[3]["ledger"] == ("dead", "")
 
 
-async def test_a_file_of_the_second_version_is_as_it_was(second: Path) -> None:
-    """Attempts and what has stood in for a delivery included; and a target of it can be paused."""
-    store, ops = await SqliteStore.open(second, LIMITS), await SqliteOps.open(second, LIMITS)
-    try:
-        dossiers = await looked_at(ops)
-        assert standing(dossiers) == STANDING
-        assert dossiers[2].attempts == {"ledger": (TRIED,)}
-        assert [each.later_event for each in dossiers[3].entries] == [EVENTS[1], ""]
-        usage = await store.usage(T)
-        assert usage.deliveries[("audit", State.DEAD)] == 0
-        assert usage.deliveries[("ledger", State.DEAD)] == 1
-        made = await pause(ops, "audit", "10m", "a move", "ops")
-        assert await store.pauses(T) == (made,)
-    finally:
-        await ops.close()
-        await store.close()
-
-
 async def test_a_file_of_the_third_version_keeps_hops_from_now_on(second: Path) -> None:
     """What is queued in it has come through no router, for all that is known."""
     with closing(sqlite3.connect(second)) as third:
-        third.executescript(MIGRATIONS[2])
+        third.executescript(MIGRATIONS[3])
         third.execute("UPDATE version SET version = 3")
         third.commit()
     store = await SqliteStore.open(second, LIMITS)
@@ -167,22 +147,22 @@ async def test_a_file_of_the_third_version_keeps_hops_from_now_on(second: Path) 
     await store.close()
 
 
-async def test_the_version_before_goes_on_with_a_new_file(first: Path) -> None:
+async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
     """Its look at the header lets it in; what it writes is counted, and what it deletes takes the
     attempts along."""
-    await (store := await SqliteStore.open(first, LIMITS)).missed(EVENTS[2], "ledger", TRIED, T)
+    await (store := await SqliteStore.open(second, LIMITS)).missed(EVENTS[2], "ledger", TRIED, T)
     await store.close()
-    with closing(sqlite3.connect(first, isolation_level=None)) as old:
-        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    with closing(sqlite3.connect(second, isolation_level=None)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (2,)
         old.execute("DELETE FROM deliveries WHERE seq = 3")
         old.execute("DELETE FROM bodies WHERE seq = 3")
         old.execute("DELETE FROM events WHERE seq = 3")
         assert old.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
         assert old.execute("SELECT bytes FROM usage WHERE target = ''").fetchone() == (3 * 1131,)
-    await (await SqliteStore.open(first, LIMITS)).close()
+    await (await SqliteStore.open(second, LIMITS)).close()
 
 
-async def test_a_start_that_takes_long_says_so(first: Path) -> None:
+async def test_a_start_that_takes_long_says_so(second: Path) -> None:
     """For how long it has been at it, again and again until it is through."""
     lasted: list[float] = []
     told = asyncio.Event()
@@ -192,8 +172,9 @@ async def test_a_start_that_takes_long_says_so(first: Path) -> None:
         if len(lasted) == 3:
             told.set()
 
-    opening = partial(open_store, first, LIMITS, None, 0)
-    with closing(sqlite3.connect(first, isolation_level=None)) as holder:
+    opening = partial(open_store, second, LIMITS, None)
+    with closing(sqlite3.connect(second, isolation_level=None)) as holder:
+        holder.execute("PRAGMA journal_mode = WAL")
         holder.execute("BEGIN IMMEDIATE")
         start = asyncio.create_task(opened(opening, never, lasts, asyncio.Event(), 0.01))
         await asyncio.wait_for(told.wait(), T)
@@ -209,25 +190,23 @@ def never(error: RouterError) -> None:
     raise AssertionError(str(error))
 
 
-async def test_a_file_of_a_version_that_is_no_good_is_refused(first: Path) -> None:
+async def test_a_file_of_a_version_that_is_no_good_is_refused(second: Path) -> None:
     """With a line that says what to do."""
-    with closing(sqlite3.connect(first)) as newer:
+    with closing(sqlite3.connect(second)) as newer:
         newer.execute(f"PRAGMA user_version = {FILE_VERSION + 1}")
     with pytest.raises(StartFailed, match="start that, or put back the copy"):
-        await SqliteStore.open(first, LIMITS)
+        await SqliteStore.open(second, LIMITS)
 
 
-@long
-async def test_who_comes_second_waits_for_the_upgrade(first: Path) -> None:
-    """Longer than for any other lock: a process is not refused because another is at it."""
-    with closing(sqlite3.connect(first, isolation_level=None)) as upgrading:
-        upgrading.execute("PRAGMA journal_mode = WAL")
-        upgrading.execute("BEGIN IMMEDIATE")
-        opening = asyncio.create_task(SqliteStore.open(first, LIMITS))
-        await asyncio.wait({opening}, timeout=BUSY_TIMEOUT + 1.0)
-        assert not opening.done()
-        upgrading.execute("ROLLBACK")
-        await (await opening).close()
+async def test_a_file_of_the_first_version_is_refused(tmp_path: Path) -> None:
+    """No release had it."""
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY)")
+        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+    with pytest.raises(StartFailed, match="its version is 1, which no release had"):
+        await SqliteStore.open(path, LIMITS)
 
 
 def killed_at(call: str, number: int, path: Path) -> bool:
@@ -249,7 +228,7 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
     `CRASH_POINTS=all` tries every one, else it is a few."""
     step = 1 if os.environ.get("CRASH_POINTS") == "all" else (7 if call == "pwrite64" else 1)
     for number in range(1, 200, step):
-        path = Path(shutil.copy(FIRST, tmp_path / f"{number}.db"))
+        path = Path(shutil.copy(SECOND, tmp_path / f"{number}.db"))
         if not killed_at(call, number, path):
             break
         store = await SqliteStore.open(path, LIMITS)
@@ -267,13 +246,13 @@ def make_old(database: Database, schema: str, version: int) -> None:
     """As a node of that version makes it, by the scripts of then, which never change."""
     with psycopg.connect(database.dsn) as old:
         old.execute(f"CREATE SCHEMA {schema}")
-        for number in range(1, version + 1):
+        for number in range(OLDEST_VERSION, version + 1):
             old.execute(migration(number, schema))
         old.execute(f"INSERT INTO {schema}.version VALUES ({version})")
 
 
 class Old:
-    """A node of the first or the second version, by what it says to the database."""
+    """A node of the second version, that of 0.2.0, by what it says to the database."""
 
     def __init__(self, database: Database, schema: str) -> None:
         self._connection = psycopg.connect(database.dsn, autocommit=True)
@@ -305,12 +284,11 @@ def row(target: str, state: str = "awaiting") -> dict[str, Any]:
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("version", [1, 2])
-async def test_nodes_of_both_versions_share_a_database(postgresql: Server, version: int) -> None:
+async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> None:
     """One that came first goes on while the next one brings the schema up to date: it adds, finds,
     takes, finishes, settles and deletes as it did; each sees what the other does."""
     with postgresql.database() as database:
-        make_old(database, "shared", version)
+        make_old(database, "shared", 2)
         old, address = (
             Old(database, "shared"),
             DatabaseAddress.parse(f"{database.dsn}?schema=shared"),
@@ -324,9 +302,8 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
             assert (usage.first_ends, usage.first_due) == ({"one": 1e9}, {("two", 0): 1.0})
             await new.missed("before", "one", TRIED, T)
             old.add("after", row("two", "queued"))
-            take, columns = [("take", 16), ("take_letters", 17)][version - 1]
-            taken = old.call(take, "two", 5.0, 99.0, 9, "lease")
-            assert [len(each) for each in taken] == [columns, columns]
+            taken = old.call("take_letters", "two", 5.0, 99.0, 9, "lease")
+            assert [len(each) for each in taken] == [17, 17]
             done = {"event_id": "before", "lease": "lease", "now": 6.0} | row("two", "dead")
             assert old.call("finish", json.dumps([done]), old.limits) == [(True,)]
             again = {"event_id": "before", "digest": "\\x00", "stage": "open", "first_at": 1.0,
@@ -351,23 +328,21 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server, versi
 
 
 @pytest.mark.postgresql
-async def test_a_schema_that_was_made_before_its_version_was_released(postgresql: Server) -> None:
-    """It lacks a column and has the number. It gets the column, once, and is refused until then."""
+async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> None:
+    """The first version's, in one sentence that says what to do; nothing in it is changed."""
     with postgresql.database() as database:
-        make_old(database, "early", SCHEMA_VERSION)
-        with psycopg.connect(database.dsn) as early:
-            early.execute(
-                "DROP FUNCTION early.take_due; ALTER TABLE early.letters DROP COLUMN hops"
+        with psycopg.connect(database.dsn) as first:
+            first.execute(
+                "CREATE SCHEMA early; CREATE TABLE early.version (version integer NOT NULL); "
+                "INSERT INTO early.version VALUES (1)"
             )
         address = DatabaseAddress.parse(f"{database.dsn}?schema=early")
-        with pytest.raises(StartFailed, match="old; a start of the router makes them ready"):
-            await PostgresOps.open(address, LIMITS)
-        for _ in range(2):
-            store = await PostgresStore.open(address, LIMITS)
-            await store.add(record(), letter().but(hops=3), [queued()], T)
-            (due,) = await store.take("one", 1e9, 2e9, 9, T)
-            assert due.letter.hops == 3
-            await store.close()
+        for opening in (PostgresStore.open, PostgresOps.open):
+            with pytest.raises(StartFailed, match="schema is 1, which no release made; drop"):
+                await opening(address, LIMITS)
+        assert database.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'early'") == [
+            ("version",)
+        ]
 
 
 @pytest.mark.postgresql
@@ -395,7 +370,7 @@ async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server
 async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Server) -> None:
     """It gives up and is tried again, so that nobody waits in line behind it."""
     with postgresql.database() as database:
-        make_old(database, "busy", 1)
+        make_old(database, "busy", 2)
         address = DatabaseAddress.parse(f"{database.dsn}?schema=busy")
         with psycopg.connect(database.dsn) as reader:
             reader.execute("SELECT * FROM busy.deliveries").fetchall()

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.archive.reading import Scan, time_of
-from router.archive.segments import Shelf
+from router.archive.reading import Scan
+from router.archive.segments import Shelf, time_of
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
 
@@ -72,6 +72,6 @@ def keep(folder: Path, *lines: bytes) -> Path:
     for each in lines:
         with suppress(ValueError):
             clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()
-        shelf.append(each)
+        shelf.append([each])
     shelf.close()
     return folder

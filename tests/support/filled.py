@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from router.store.promises import StoreLimits
-from router.store.sqlite import SqliteStore
 from router.store.sqlite.file import connect
+from router.store.sqlite.store import SqliteStore
 
 #: More than any test puts into a file.
 NO_LIMITS = StoreLimits(max_bytes=1 << 50, max_rows=1 << 50)

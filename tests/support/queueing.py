@@ -31,7 +31,7 @@ from router.store.promises import (
     StoreLimits,
     Usage,
 )
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came

@@ -18,7 +18,7 @@ from router.store.promises import (
     Store,
     StoreLimits,
 )
-from router.store.sqlite import SqliteStore
+from router.store.sqlite.store import SqliteStore
 
 T_ = TypeVar("T_")
 

@@ -15,10 +15,11 @@ import psycopg
 
 from router.model.event import Event, Letter
 from router.store.postgres import rows
-from router.store.postgres.schema import SCHEMA_VERSION, migration
+from router.store.postgres.schema import OLDEST_VERSION, SCHEMA_VERSION, migration
 from router.store.promises import DeliveryRow, Record, Stage, State, StoreLimits
-from router.store.sqlite.file import connect, prepare
+from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows
+from tests.support.filled import fill
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import USER, Database
 from tests.support.sockets import HOST
@@ -129,7 +130,7 @@ class SqliteShop(Shop):
 
     def __init__(self, path: Path) -> None:
         self.option = str(path)
-        prepare(path).close()
+        fill(path, 0)
         self._connection = connect(path)
         self._rows = Rows(self._connection, LIMITS)
 
@@ -176,7 +177,7 @@ class PostgresShop(Shop):
 
     def prepare(self) -> None:
         """Make the tables, as a router does."""
-        for version in range(1, SCHEMA_VERSION + 1):
+        for version in range(OLDEST_VERSION, SCHEMA_VERSION + 1):
             self._connection.execute(migration(version, SCHEMA))
         self._connection.execute(f"INSERT INTO version VALUES ({SCHEMA_VERSION})")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from router.app import App
+from router.config.loading import Source
 from router.config.settings import Settings
-from router.config.source import Source
 from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 
 def counted(router: House) -> Metrics:
     """The router's numbers, those that are read included."""
-    router.app.metrics.snapshot()
+    router.app.metrics.copy()
     return router.app.metrics
 
 
@@ -178,7 +178,7 @@ async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
     record."""
     async with (
         hostile("code_500") as bad,
-        house(routes({"bad": bad.url}), store=store, store_max_rows=1) as router,
+        house(routes({"bad": bad.url}), store=store, store_max_bytes=6 * 1024) as router,
     ):
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
@@ -246,7 +246,7 @@ async def test_an_event_that_could_not_be_queued_is_counted(store: Path) -> None
         hostile("answers") as good,
         hostile("code_500") as bad,
         house(
-            routes({"good": good.url}, {"bad": bad.url}), store=store, store_max_rows=4
+            routes({"good": good.url}, {"bad": bad.url}), store=store, store_max_bytes=6 * 1024
         ) as router,
     ):
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
@@ -279,7 +279,7 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 async def test_a_fault_of_the_router_is_counted() -> None:
     """An exception that nobody expected is a number, besides a line in the log."""
     async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        router.app._callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
+        router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)
     assert metrics.faults == 1
@@ -311,7 +311,7 @@ async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> 
             file.write_text(text)
         app.reload.ask()
         await until(lambda: metrics.reloads[result] == before + 1)
-        metrics.snapshot()
+        metrics.copy()
 
     await edited("", "unchanged")
     assert metrics.of("old").about == {"owner": "payments", "role": "required"}

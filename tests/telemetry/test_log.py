@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -234,7 +235,7 @@ def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str)
 @given(st.text() | st.text('\x00\x1f \x7f"\\a'))
 def test_a_body_is_printable_in_its_line(body: str) -> None:
     """Whatever is in it: its line has one end, and it is read again as it was."""
-    line = b"".join(with_payload(b'{"a":1}\n', body.encode()))
+    line = with_payload(b'{"a":1}\n', body.encode())
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line) == {"a": 1, "payload": body}
 
@@ -499,6 +500,10 @@ def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
     os.close(second)
 
 
+def has_lost(log: Log, count: int) -> bool:
+    return log.lost == count
+
+
 def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
     """Lines that could not be written take up no room: once they can be again, they are."""
     path = tmp_path / "fifo"
@@ -508,14 +513,10 @@ def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
         log = Log(stream, "json")
     os.close(first)
     lost = 0
-
-    def are_lost() -> bool:
-        return log.lost == lost
-
     while lost * 1_000 < 2 * BOUND:
         fill(log, 1_000)
         lost += 1_000
-        wait_until(are_lost)
+        wait_until(partial(has_lost, log, lost))
     second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(second, True)
     log.info("event", number=lost, text="x" * 1_000)
@@ -633,35 +634,6 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     faults = [line["at"] for line in lines if line["happening"] == "fault"]
     assert faults == ["ValueError in <module>, <string> line 10"]
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_a_forked_process_has_a_log_of_its_own() -> None:
-    """After a fork parent and child both write, each line once and by its own process."""
-    done = script(
-        """
-        import os, warnings
-        from router.telemetry.log import Log
-
-        warnings.simplefilter("ignore", DeprecationWarning)
-        log = Log(format="json")
-        for number in range(500):
-            log.info("before", number=number)
-            log.warning("refused", code="400", why="w")
-        child = os.fork()
-        for number in range(500):
-            log.info("child" if child == 0 else "parent", number=number)
-        log.close()
-        if child == 0:
-            os._exit(log.lost)
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + log.lost)
-        """
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    for happening in ("before", "child", "parent"):
-        numbers = [line["number"] for line in lines if line["happening"] == happening]
-        assert numbers == list(range(500))
-    assert [line["count"] for line in lines if "count" in line] == [500 - FIRST]
 
 
 def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:

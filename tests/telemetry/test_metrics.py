@@ -1,4 +1,4 @@
-"""What is counted, what a scrape shows of it, and how several processes' numbers become one."""
+"""What is counted, and what a scrape shows of it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from router.delivery.rules import Cause
 from router.model.event import FIELDS, Attempt, Reason
 from router.store.promises import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
-from router.telemetry.metrics import REMOVED, Metrics, Snapshot
-from router.telemetry.metrics.exposition import render
-from router.telemetry.metrics.instruments import Metric
-from router.telemetry.metrics.snapshot import PROCESS, TARGET
+from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Metric, Metrics
+from router.telemetry.scrape import render
 from tests.support.command import ROOT
 
 #: Unix time, in seconds.
@@ -32,9 +30,9 @@ NOW = 1.8e9
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def series(snapshot: Snapshot) -> Series:
+def series(copy: Metrics) -> Series:
     """Every sample of a scrape, by its name and labels."""
-    families = parse_text(render(snapshot, "")[1].decode())
+    families = parse_text(render(copy, "")[1].decode())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in families
@@ -42,8 +40,8 @@ def series(snapshot: Snapshot) -> Series:
     }
 
 
-def value(snapshot: Snapshot, name: str, **labels: str) -> float:
-    return series(snapshot)["ebaas_router_" + name, frozenset(labels.items())]
+def value(copy: Metrics, name: str, **labels: str) -> float:
+    return series(copy)["ebaas_router_" + name, frozenset(labels.items())]
 
 
 def counting(*targets: str) -> Metrics:
@@ -74,7 +72,7 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
 
 def test_every_series_is_there_from_the_start() -> None:
     """A fresh process shows every number of the table at 0, for every target and every reason."""
-    shown = series(counting("ledger", "audit").snapshot())
+    shown = series(counting("ledger", "audit").copy())
     wanted = {
         sample
         for metric in PROCESS.values()
@@ -102,7 +100,7 @@ def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> N
         metrics = counting("ledger")
         metrics.of("ledger").gives_up = at
         name = "ebaas_router_gives_up_timestamp_seconds", frozenset({("target", "ledger")})
-        return series(metrics.snapshot()).get(name)
+        return series(metrics.copy()).get(name)
 
     assert shown(None) is None
     assert shown(NOW) == NOW
@@ -112,8 +110,8 @@ def test_a_targets_owner_and_role_can_be_joined_by() -> None:
     """One series for each target, always 1."""
     metrics = counting("ledger", "audit")
     metrics.of("ledger").about = {"owner": "payments", "role": "required"}
-    snapshot = metrics.snapshot()
-    found = {labels: n for (name, labels), n in series(snapshot).items() if "target_info" in name}
+    copy = metrics.copy()
+    found = {labels: n for (name, labels), n in series(copy).items() if "target_info" in name}
     ledger = {"target": "ledger", "owner": "payments", "role": "required"}
     nobodys = {"target": REMOVED, "owner": "", "role": "optional"}
     assert found == {frozenset(each.items()): 1.0 for each in (ledger, nobodys)}
@@ -132,16 +130,16 @@ def test_a_scraper_may_ask_for_openmetrics() -> None:
     """`Accept` chooses the format; both show the same samples."""
     metrics = counting("ledger")
     metrics.configuration = {"hash": "abc"}
-    snapshot = metrics.snapshot()
-    content_type, body = render(snapshot, "application/openmetrics-text; version=1.0.0")
+    copy = metrics.copy()
+    content_type, body = render(copy, "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     samples = {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
         for sample in family.samples
     }
-    assert samples == series(snapshot)
-    assert render(snapshot, "*/*")[0].startswith("text/plain")
+    assert samples == series(copy)
+    assert render(copy, "*/*")[0].startswith("text/plain")
 
 
 def test_every_name_keeps_the_conventions() -> None:
@@ -169,14 +167,14 @@ def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
     """An attempt adds one to its target's reason, and its seconds to the right bucket."""
     metrics = counting("ledger", "audit")
     metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 4.7, at=NOW))
-    snapshot = metrics.snapshot()
-    assert value(snapshot, "attempts_total", target="ledger", reason="timeout") == 1
-    assert value(snapshot, "attempts_total", target="audit", reason="timeout") == 0
+    copy = metrics.copy()
+    assert value(copy, "attempts_total", target="ledger", reason="timeout") == 1
+    assert value(copy, "attempts_total", target="audit", reason="timeout") == 0
     name = "attempt_duration_seconds_bucket"
-    assert value(snapshot, name, target="ledger", le="4.5") == 0
-    assert value(snapshot, name, target="ledger", le="5.0") == 1
-    assert value(snapshot, name, target="ledger", le="+Inf") == 1
-    assert value(snapshot, "attempt_duration_seconds_sum", target="ledger") == 4.7
+    assert value(copy, name, target="ledger", le="4.5") == 0
+    assert value(copy, name, target="ledger", le="5.0") == 1
+    assert value(copy, name, target="ledger", le="+Inf") == 1
+    assert value(copy, "attempt_duration_seconds_sum", target="ledger") == 4.7
 
 
 @pytest.mark.parametrize(("seconds", "bound"), [(8.0, "8.0"), (8.01, "9.0"), (99.0, "+Inf")])
@@ -186,7 +184,7 @@ def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
     metrics.event("000", seconds)
     buckets = {
         dict(labels)["le"]: number
-        for (name, labels), number in series(metrics.snapshot()).items()
+        for (name, labels), number in series(metrics.copy()).items()
         if name == "ebaas_router_event_duration_seconds_bucket"
     }
     assert next(le for le, number in buckets.items() if number) == bound
@@ -204,7 +202,7 @@ def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
     assert (ledger.failure.reason, ledger.failure.at) == (Reason.DNS, NOW + 1)
 
 
-def test_what_is_not_counted_is_read_for_each_snapshot() -> None:
+def test_what_is_not_counted_is_read_for_each_copy() -> None:
     """A reading is taken when somebody asks, not before."""
     metrics, in_flight = counting("ledger"), [0]
 
@@ -214,7 +212,7 @@ def test_what_is_not_counted_is_read_for_each_snapshot() -> None:
     metrics.readings.append(read)
     for number in (3, 2):
         in_flight[0] = number
-        assert value(metrics.snapshot(), "attempts_in_flight", target="ledger") == number
+        assert value(metrics.copy(), "attempts_in_flight", target="ledger") == number
 
 
 @pytest.mark.parametrize(
@@ -239,9 +237,9 @@ def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> 
 def test_no_body_makes_a_series(place: str) -> None:
     """Nobody can make the number of series grow from outside."""
     metrics = counting()
-    before = set(series(metrics.snapshot()))
+    before = set(series(metrics.copy()))
     metrics.invalid_at(place)
-    assert set(series(metrics.snapshot())) == before
+    assert set(series(metrics.copy())) == before
 
 
 # Reloads.
@@ -255,7 +253,7 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
     metrics.adopt(["audit", "ledger"])
     ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
     name = "attempts_total"
-    assert value(metrics.snapshot(), name, target="ledger", reason="acknowledged") == 2
+    assert value(metrics.copy(), name, target="ledger", reason="acknowledged") == 2
 
 
 def test_the_series_of_a_removed_target_go() -> None:
@@ -263,9 +261,9 @@ def test_the_series_of_a_removed_target_go() -> None:
     metrics = counting("ledger", "audit")
     metrics.of("audit").attempt(Attempt(Reason.DNS, True, 0.1, at=NOW))
     metrics.adopt(["ledger"])
-    assert b'"audit"' not in render(metrics.snapshot(), "")[1]
+    assert b'"audit"' not in render(metrics.copy(), "")[1]
     metrics.adopt(["ledger", "audit"])
-    assert value(metrics.snapshot(), "attempts_total", target="audit", reason="dns") == 0
+    assert value(metrics.copy(), "attempts_total", target="audit", reason="dns") == 0
 
 
 def test_what_happens_to_a_removed_target_is_still_counted() -> None:
@@ -274,17 +272,20 @@ def test_what_happens_to_a_removed_target_is_still_counted() -> None:
     metrics.adopt(["ledger"])
     metrics.of("audit").dead_letters["target_removed"] += 1
     name = "dead_letters_total"
-    assert value(metrics.snapshot(), name, target=REMOVED, reason="target_removed") == 1
+    assert value(metrics.copy(), name, target=REMOVED, reason="target_removed") == 1
 
 
-def test_a_snapshot_does_not_change_any_more() -> None:
+def test_a_copy_does_not_change_any_more() -> None:
     """What is counted later is in the next one."""
     metrics = counting("ledger")
-    before = metrics.snapshot()
-    said = json.dumps(before)
+    metrics.refuse("400")
+    before = metrics.copy()
+    said = repr(series(before)), repr(before.refused_lately)
     metrics.event("000", 0.1)
+    metrics.refuse("400")
     metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 1.0, at=NOW))
-    assert json.dumps(before) == said
+    metrics.of("ledger").unsettled["dead"] += 1
+    assert (repr(series(before)), repr(before.refused_lately)) == said
 
 
 # The words, and the pages.
@@ -326,7 +327,7 @@ def test_the_pages_ask_for_what_there_is(page: str) -> None:
     metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}
     metrics.reload_refused = {"file": "routes.yaml", "owner": "payments"}
     metrics.of("ledger").gives_up = NOW
-    shown = series(metrics.snapshot())
+    shown = series(metrics.copy())
     names = {name for name, _ in shown}
     asked = set(re.findall(r"ebaas_router_[a-z_]+", text))
     assert asked

@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from router.config.loading import Config
-from router.config.source import Source
+from router.config.loading import Config, Source
 from router.model.event import Reason
 from router.model.secret import Secret
 from router.net.tls import USUAL, BadCertificate, Tls

@@ -270,31 +270,36 @@ def test_starting_wide_open(
 
 def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
     """It is warned about at the start, by its path."""
-    tokens = tmp_path / "ops"
-    tokens.write_text("a-token-of-the-ops-port")
+    tokens = ops_tokens(tmp_path, "a-token-of-the-ops-port")
     tokens.chmod(0o644)
     tmp_path.chmod(0o755)
-    options = ("--ops-token-file", str(tokens), "--ops-port", str(free_port()))
+    options = ("--ops-tokens", str(tokens), "--ops-port", str(free_port()))
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert warned(router) == [
-            f"--ops-token-file: everybody on this machine can read {tokens}: chmod 600"
+            f"everybody on this machine can read the tokens in {tokens}: chmod 600"
         ]
 
 
 def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
     """It is warned about at the start, as one of the callbacks' is; the line that tells of the
     serving has the store and the ops port, where the token is asked for."""
-    tokens, port = tmp_path / "ops", free_port()
-    tokens.write_text("a-token-of-the-ops-port\nfifteen-letters\n")
-    tokens.chmod(0o600)
-    options = ("--ops-token-file", str(tokens), "--ops-port", str(port))
+    tokens, port = ops_tokens(tmp_path, "fifteen-letters"), free_port()
+    options = ("--ops-tokens", str(tokens), "--ops-port", str(port))
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert warned(router) == [
-            "--ops-token-file: a token is shorter than 16 characters: it can be guessed"
+            f"{tokens}:1:29: tokens[0].token: is shorter than 16 characters: it can be guessed"
         ]
         (line,) = router.lines("serving")
         assert line["store"].endswith("store.db")
         assert line["ops"] == f"http://127.0.0.1:{port}"
+
+
+def ops_tokens(folder: Path, token: str) -> Path:
+    """A file that lets one holder read."""
+    path = folder / "ops.yaml"
+    path.write_text(f"tokens: [{{name: ops, token: {token}, may: read}}]")
+    path.chmod(0o600)
+    return path
 
 
 def test_no_header_tells_what_answers(tmp_path: Path) -> None:

@@ -204,7 +204,8 @@ def secrets(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / FILE).write_text(canary("file"))
     (folder / DOOR_FILE).write_text(canary("door-file") + "\n")
-    (folder / OPS_FILE).write_text(canary("ops-token") + "\n")
+    token = f"{{name: ops, token: {canary('ops-token')}, may: read}}"
+    (folder / OPS_FILE).write_text(f"tokens: [{token}]")
     return folder
 
 
@@ -225,7 +226,7 @@ def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]
     sample = path.with_name("event.json")
     sample.write_text(event(changes=[canary("changes")]).decode())
     yield ("check", str(path), *common, "--format", format)
-    yield ("config", str(path), *common, "--format", format)
+    yield ("check", "--print", str(path), *common, "--format", format)
     yield ("explain", "a.gs.cert.1", "--config", str(path), *common, "--format", format)
     yield ("explain", "--event", str(sample), "--config", str(path), *common)
 
@@ -292,7 +293,7 @@ class Running:
             "ops_port": self._ops_port,
             "store": folder / "store.db",
             "secrets_dir": secrets,
-            "ops_token_file": secrets / OPS_FILE,
+            "ops_tokens": secrets / OPS_FILE,
             "path": f"/callback/{canary('segment')}",
             "log_format": format,
         }

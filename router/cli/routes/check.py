@@ -1,4 +1,4 @@
-"""`check`: everything that a load checks, without a server."""
+"""`check`: every fault of a routes.yaml, or, with --print, what the router has of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
-from router.cli.printing import note, say_json, say_lines
+from router.cli.printing import note, say_as, say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
     add_config,
@@ -21,12 +21,49 @@ from router.cli.routes.inputs import (
     problems_json,
     read_cases,
     read_config,
+    usable,
 )
-from router.model.errors import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem, SettingInvalid
 
 if TYPE_CHECKING:
     from router.config.cases import Case
     from router.config.loading import Config
+
+
+def say_effective(args: argparse.Namespace) -> int:
+    """Print the FILE as a routes.yaml of the same meaning, but for what is masked."""
+    from router.config.effective import effective_of
+
+    names = config_names(args)
+    if len(names) > 1:
+        raise SettingInvalid("--print takes one FILE")
+    if args.format in CI_FORMATS:
+        raise SettingInvalid(f"--print has no format {args.format!r}")
+    found = read_config(names[0], args)
+    loaded = usable(found, args.format)
+    if loaded is None:
+        return BAD
+    effective = effective_of(loaded)
+    shape = {"file": found.name, "hash": loaded.hash, **effective}
+    say_as(args.format, [shape], _lines(f"# {found.name}, hash {loaded.hash}", effective))
+    return GOOD
+
+
+def _lines(heading: str, effective: dict[str, Any]) -> Iterator[str]:
+    from router.config.document import write
+
+    yield heading
+    yield from write(_escaped(effective)).splitlines()
+
+
+def _escaped(value: Any) -> Any:
+    """With every `$` doubled, as a routes.yaml has to have it."""
+    if isinstance(value, dict):
+        return {name: _escaped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_escaped(each) for each in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
@@ -40,6 +77,7 @@ HELP = Help(
         "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
         "ebaas-router check staging/routes.yaml production/routes.yaml --format github",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
+        "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
     ),
     exit_codes={
         GOOD: "good: the router would take it",
@@ -50,12 +88,19 @@ HELP = Help(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser, many=True)
+    parser.add_argument(
+        "--print",
+        action="store_true",
+        help="print what the router has of it: defaults filled in, variables replaced, secrets ***",
+    )
     parser.add_argument("--strict", action="store_true", help="let warnings fail too")
     add_without_secrets(parser)
     add_format(parser, *CI_FORMATS)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.print:
+        return say_effective(args)
     names = config_names(args)
     found = [_Found(read_config(name, args), _tests(name), args.strict) for name in names]
     _hint_at_folders(names)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from router.config.cases import Case
     from router.config.files import Written
     from router.config.loading import Config
-    from router.config.section import Section
+    from router.config.schema import Name
 
 
 T = TypeVar("T")
@@ -38,21 +38,21 @@ class Input(Generic[T]):
     #: As it was given, which is how problems have it.
     name: str
     #: It, or the files of a folder, each with what it is to be.
-    files: Sequence[tuple[Written, type[Section]]]
+    files: Sequence[tuple[Written, Name]]
     #: None where there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
 
     def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
         """Each problem, and where the stream is a terminal the line that it is about."""
-        from router.config.parts import legible_source
+        from router.config.schema import legible_source
 
         if not problems or not stream.isatty():
             return map(str, problems)
         faulty = {problem.file for problem in problems}
         sources = {
-            file.name: legible_source(file.content, shape)
-            for file, shape in self.files
+            file.name: legible_source(file.content, format)
+            for file, format in self.files
             if file.name in faulty
         }
         return (
@@ -96,24 +96,23 @@ def mind_stdin(files: Sequence[str]) -> None:
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """What the router would load with this environment."""
     from router.config.loading import parse_files
-    from router.config.parts import shapes_of
+    from router.config.parts import formats_of
 
     def parse(files: Sequence[Written]) -> Config:
         return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
 
     placeholders = getattr(args, "without_secrets", False)
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, shapes_of)
+    return _read(name, parse, formats_of)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
     from router.config.cases import parse_cases
-    from router.config.cases.shape import CasesFile
 
     def parse(files: Sequence[Written]) -> tuple[Case, ...]:
         return parse_cases(files[0].content, files[0].name)
 
-    return _read(name, parse, lambda files: [CasesFile] * len(files))
+    return _read(name, parse, lambda files: ["routes.test"] * len(files))
 
 
 def usable(found: Input[T], format: str) -> T | None:
@@ -160,7 +159,7 @@ def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 def _read(
     name: str,
     parse: Callable[[Sequence[Written]], T],
-    shapes: Callable[[Sequence[Written]], Sequence[type[Section]]],
+    formats: Callable[[Sequence[Written]], Sequence[Name]],
 ) -> Input[T]:
     shown = "stdin" if name == STDIN else name
     files: Sequence[Written] = ()
@@ -171,7 +170,7 @@ def _read(
         value = parse(files)
     except ConfigInvalid as error:
         problems = error.problems
-    return Input(shown, list(zip(files, shapes(files), strict=True)), value, problems)
+    return Input(shown, list(zip(files, formats(files), strict=True)), value, problems)
 
 
 def _files(name: str) -> Sequence[Written]:

@@ -34,8 +34,7 @@ from router.model.errors import SettingInvalid
 from router.model.event import FIELDS
 
 if TYPE_CHECKING:
-    from router.config.cases import Case
-    from router.config.cases.verdict import CaseBlind, Coverage, Difference, Verdict
+    from router.config.cases import Case, CaseBlind, Coverage, Difference, Verdict
     from router.config.loading import Config
     from router.routing.table import Route
 
@@ -78,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.cases.verdict import coverage, judge
+    from router.config.cases import coverage, judge
 
     mind_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -118,7 +117,7 @@ def _beside(path: Path, found: Input[Config]) -> list[str]:
 
 def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
     from router.cli.columns import columns, counted
-    from router.config.cases.verdict import CaseBlind
+    from router.config.cases import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)
@@ -163,7 +162,7 @@ def _checked(
 ) -> Iterator[Checked]:
     """Each case by itself; then the routes, where one that no case tries is an error if they are
     too few that any does."""
-    from router.config.cases.verdict import CaseBlind
+    from router.config.cases import CaseBlind
 
     blind = CaseBlind(loaded.table)
     for verdict in verdicts:
@@ -210,7 +209,7 @@ def _percent(covered: Coverage) -> str:
 
 
 def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
-    from router.config.cases.verdict import CaseBlind
+    from router.config.cases import CaseBlind
 
     failed = [verdict for verdict in verdicts if not verdict.holds]
     blind = CaseBlind(loaded.table)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from unicodedata import east_asian_width
 
-from router.config.document.lookalikes import LOOKALIKES
-from router.config.document.nodes import ListNode, MapNode, Node, ScalarNode
+from router.config.document.reading import Scalar
+from router.config.document.syntax import LOOKALIKES
 from router.model.errors import Problem
 
 #: The most of a line that is shown, in characters.
@@ -32,14 +32,15 @@ _PIECES = re.compile(
 class Shown:
     """The lines of a document, as far as they may be shown."""
 
-    def __init__(self, lines: Sequence[str], keys: Collection[str], root: Node | None) -> None:
-        """`keys` are those that the format has; `root` is the tree that has been read, if any."""
+    def __init__(
+        self, lines: Sequence[str], keys: Collection[str], harmless: Iterable[Scalar] = ()
+    ) -> None:
+        """`keys` are those that the format has, `harmless` the scalars that may be shown."""
         self._lines = lines
         self._keys = keys
-        self._harmless: defaultdict[int, list[ScalarNode]] = defaultdict(list)
-        for node in _scalars(root):
-            if node.harmless:
-                self._harmless[node.line].append(node)
+        self._harmless: defaultdict[int, list[Scalar]] = defaultdict(list)
+        for node in harmless:
+            self._harmless[node.start_mark.line + 1].append(node)
 
     def excerpt(self, problem: Problem) -> str:
         """Three lines: the problem, the line, the caret. Only the first where there is no place."""
@@ -56,10 +57,10 @@ class Shown:
         line = self._lines[number - 1]
         shown = _PIECES.sub(self._piece, line)
         for node in self._harmless.get(number, ()):
-            start = node.column - 1
-            for quote in ("",) if node.plain else ("'", '"'):
+            start = node.start_mark.column
+            for quote in ("'", '"') if node.style else ("",):
                 # As it was read, so not where it has escapes or goes over lines.
-                written = f"{quote}{node.text}{quote}"
+                written = f"{quote}{node.value}{quote}"
                 if line.startswith(written, start):
                     shown = shown[:start] + written + shown[start + len(written) :]
         return shown
@@ -67,24 +68,6 @@ class Shown:
     def _piece(self, match: re.Match[str]) -> str:
         harmless = match["form"] or match["key"] in self._keys
         return match[0] if harmless else "•" * len(match[0])
-
-
-def _scalars(root: Node | None) -> Iterator[ScalarNode]:
-    """Every scalar of a tree, keys among them; one that is repeated by aliases comes once."""
-    left, seen = [] if root is None else [root], set()
-    while left:
-        node = left.pop()
-        if isinstance(node, ScalarNode):
-            yield node
-        elif id(node) not in seen:
-            seen.add(id(node))
-            left += node.items if isinstance(node, ListNode) else _parts(node)
-
-
-def _parts(node: MapNode) -> Iterator[Node]:
-    for key, value in node.entries:
-        yield key
-        yield value
 
 
 def _printable(line: str) -> str:

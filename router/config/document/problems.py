@@ -1,12 +1,11 @@
-"""Collecting what is wrong with one file."""
+"""The problems of one file, collected: each once, sorted by place, and not without end."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Protocol
+from difflib import get_close_matches
 
-from router.config.document.lookalikes import hint
-from router.config.document.nodes import ScalarNode
 from router.model.errors import ConfigInvalid, Problem
 
 #: The most problems that are kept of one file; the rest is counted.
@@ -15,19 +14,13 @@ MAX_PROBLEMS = 1_000
 #: The most that is repeated of what the file says, in characters.
 MAX_SHOWN = 64
 
-
-class Place(Protocol):
-    """Anything with a line and a column, from 1; both 0 for the file as a whole."""
-
-    @property
-    def line(self) -> int: ...
-    @property
-    def column(self) -> int: ...
+#: How many characters may be compared to find what was meant. Each costs up to 2 µs.
+MAX_COMPARED = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A place that is no node's."""
+    """A place in a text: a line and a column from 1, in characters; both 0 for the whole file."""
 
     line: int
     column: int
@@ -41,6 +34,24 @@ def shown(text: str) -> str:
     short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
     escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
     return f"'{escaped}'"
+
+
+def did_you_mean(name: str | None) -> str:
+    return f", did you mean {shown(name)}?" if name else ""
+
+
+class Guesses:
+    """Finds what was meant by a word, up to `MAX_COMPARED` for all files of a configuration."""
+
+    def __init__(self) -> None:
+        self._compared = 0
+
+    def likely(self, word: str, names: Collection[str]) -> str | None:
+        self._compared += len(names) * len(word)
+        if self._compared > MAX_COMPARED:
+            return None
+        near = [name for name in names if abs(len(name) - len(word)) <= 5]
+        return next(iter(get_close_matches(word, near, n=1)), None)
 
 
 def _place(problem: Problem) -> tuple[int, int]:
@@ -64,12 +75,11 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, place: Place, path: str, message: str, *, once: bool = False) -> None:
+    def add(self, spot: Spot, path: str, message: str, *, once: bool = False) -> None:
         """`once`: of all places that this is said of, the first one in the file is kept."""
-        key = (0, 0, message) if once else (place.line, place.column, message)
+        key = (0, 0, message) if once else (spot.line, spot.column, message)
         if key in self._kept or len(self._kept) < self._most:
-            told = message + (hint(place) if isinstance(place, ScalarNode) else "")
-            problem = Problem(self.file, place.line, place.column, path, told)
+            problem = Problem(self.file, spot.line, spot.column, path, message)
             self._kept[key] = min(self._kept.get(key, problem), problem, key=_place)
         else:
             self._more += 1
@@ -80,9 +90,7 @@ class Problems:
         more = f"has {self._more} more {problems} than are listed here"
         counted = [Problem(self.file, 0, 0, "", more)] if self._more else []
         found = sorted([*counted, *self._kept.values()])
-        return (
-            tuple(replace(each, owner=self.owner) for each in found) if self.owner else tuple(found)
-        )
+        return tuple(replace(each, owner=self.owner) if self.owner else each for each in found)
 
     def stop(self) -> ConfigInvalid:
         """The error to raise, with all that was found."""

@@ -43,7 +43,7 @@ export const WORDS = {
 
   "token": ["Token", "令牌"],
   "token.wanted": ["This router wants a token", "访问此路由服务需要令牌"],
-  "token.where": ["It is one of those in the file of --ops-tokens or --ops-token-file. It is kept for as long as this tab is open.", "令牌在 --ops-tokens 或 --ops-token-file 指定的文件中配置。仅在当前标签页打开期间保存。"],
+  "token.where": ["It is one of those in the file of --ops-tokens. It is kept for as long as this tab is open.", "令牌在 --ops-tokens 指定的文件中配置。仅在当前标签页打开期间保存。"],
   "token.wrong": ["The router does not know this token.", "路由服务不认识这个令牌。"],
   "token.enter": ["Enter", "进入"],
   "token.refused": ["Not from here", "此处不可访问"],

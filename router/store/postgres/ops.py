@@ -5,25 +5,149 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from router.routing.index import Glob
 from router.store import listing
-from router.store.listing import Query
+from router.store.fullness import fitting, size_of
+from router.store.listing import Dialect, Query, Values
 from router.store.nodes import Node
 from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.pauses import Pause
 from router.store.postgres import rows
-from router.store.postgres.address import DatabaseAddress
-from router.store.postgres.clock import Clock
-from router.store.postgres.connection import Row
-from router.store.postgres.listing import EVENT, dialect, entry
-from router.store.postgres.migrating import check, failed
-from router.store.postgres.nodes import PostgresNodes
-from router.store.postgres.pool import ServerPool
-from router.store.postgres.resending import Resending
-from router.store.postgres.trouble import Failed
-from router.store.promises import StoreFailed, StoreLimits
+from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.pool import Clock, ServerPool
+from router.store.postgres.rows import regex, unescaped
+from router.store.postgres.schema import check, failed
+from router.store.postgres.store import PostgresNodes
+from router.store.promises import RETRIED, DeliveryRow, State, StoreFailed, StoreFull, StoreLimits
+
+_TABLES = """
+{schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)
+"""
+
+EVENT = """
+SELECT e.event_id, e.stage, e.first_at, e.requests, e.replied_at, e.due_at, e.credit_until,
+    e.ends_at, e.spent OR e.seq <= (SELECT c.spent_up_to FROM {schema}credit c),
+    e.digest, l.request_id, l.traceparent, l.tracestate, l.hops,
+    l.event_source, l.event_topic, l.event_type, l.event_status, l.event_key, l.body
+FROM {schema}events e JOIN {schema}letters l USING (seq) WHERE e.event_id = $1
+"""
+
+
+def dialect(schema: str) -> Dialect:
+    prefix = f"{schema}."
+    return Dialect(_TABLES.format(schema=prefix), "l.event_key", _fits, _known, prefix)
+
+
+def _known(word: str) -> str:
+    return f"""{word}::text IN (e.event_id, l.request_id, substr(l.traceparent, 4, 32))
+        OR (length({word}) > 5 AND starts_with(encode(e.digest, 'hex'), {word}))
+        OR position(convert_to('"' || {word} || '"', 'UTF8') IN l.body) > 0"""
+
+
+def entry(row: Row) -> Entry:
+    found = listing.entry(row)
+    return replace(found, event_key=unescaped(found.event_key))
+
+
+def _fits(values: Values, keys: tuple[Glob, ...]) -> str:
+    return f"l.event_key ~ ANY ({values.put([regex(key) for key in keys])}::text[])"
+
+
+_USED = """
+SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint
+FROM usage WHERE target = $1
+"""
+
+#: Locked in the order that all do it in.
+_STANDING = """
+SELECT e.event_id, e.seq, e.size, d.state, d.acknowledged_later_at, a.action_id
+FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = $2
+    LEFT JOIN actions a ON a.seq = d.action
+WHERE e.event_id = ANY ($1::text[]) ORDER BY e.seq FOR UPDATE OF e
+"""
+
+#: No deadline: what is put so is spent from the start anyhow.
+_NEVER = 1e12
+
+
+class Resending:
+    """One step, on a connection of its own."""
+
+    def __init__(
+        self, connection: ServerConnection, schema: str, limits: StoreLimits, dumped: str
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._limits, self._dumped = limits, dumped
+
+    async def do(self, action: Action, target: str, events: Sequence[Resend], now: float) -> Resent:
+        """Where it raises, the connection has to be closed."""
+        fetch = self._connection.fetch
+        await fetch("BEGIN")
+        await fetch(f"SET LOCAL search_path = {self._schema}, pg_temp")
+        sizes = [size_of(event.letter.event) for event in events]
+        used = [await self._used(name) for name in ("", target)]
+        taken = fitting(sizes, used[0], used[1], self._limits)
+        events = events[:taken]
+        row = DeliveryRow(target, State.QUEUED, due_at=now)
+        standing = await self._standing(events, target)
+        await self._add([each for each in events if each.record.event_id not in standing], row)
+        for found in standing.values():
+            if found[3] is None:
+                await self._call("put", found[1], found[2], rows.dumped([rows.delivery(row)]), now)
+        fresh = {name for name, found in standing.items() if _stays(found, action)}
+        again = await self._standing(
+            [each for each in events if each.record.event_id not in fresh], target
+        )
+        changes = [_queued(found, row) for found in again.values()]
+        ((queued,),) = await self._call(
+            "act", rows.dumped(asdict(action)), rows.dumped(changes), now, self._dumped
+        )
+        if taken or not sizes:
+            what = f"{action.what} {events[-1].mark}" if taken else action.what
+            await fetch(
+                "UPDATE actions SET what = $1 WHERE action_id = $2", [what, action.action_id]
+            )
+        await fetch("COMMIT")
+        return Resent(taken, int(queued))
+
+    async def _used(self, target: str) -> tuple[int, int]:
+        ((count, size),) = await self._connection.fetch(_USED, [target])
+        return int(count), int(size)
+
+    async def _standing(self, events: Sequence[Resend], target: str) -> dict[str, Row]:
+        """Those that are in the store, and how their deliveries stand."""
+        ids = [each.record.event_id for each in events]
+        found = await self._connection.fetch(_STANDING, [ids, target])
+        return {str(row[0]): row for row in found}
+
+    async def _add(self, events: Sequence[Resend], row: DeliveryRow) -> None:
+        asked = [rows.addition(each.record, each.letter, [row], _NEVER, ()) for each in events]
+        bodies = [each.letter.event.body for each in events]
+        if any(
+            out_of
+            for (out_of,) in await self._call("add", rows.dumped(asked), bodies, self._dumped)
+        ):
+            raise StoreFull  # others have filled it meanwhile
+
+    async def _call(self, function: str, *values: Any) -> list[Row]:
+        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        sql = f"SELECT * FROM {function}({marks})"  # noqa: S608 - our own words
+        return await self._connection.fetch(sql, values)
+
+
+def _stays(found: Row, action: Action) -> bool:
+    _, _, _, state, _, action_id = found
+    return state in RETRIED or bool(action_id == action.action_id)
+
+
+def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
+    _, seq, _, state, later, _ = found
+    return {"seq": seq, "was": state, "later": later, **rows.delivery(row)}
+
 
 #: How long a question may take, and a step of an action, in seconds.
 READING, ACTING = 300.0, 5.0
@@ -85,7 +209,7 @@ class PostgresOps:
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
-        changes = [_change(action, each, now) for each in entries if action.verb.fits(each.row)]
+        changes = [_acted(action, each, now) for each in entries if action.verb.fits(each.row)]
         values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits_asked]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
@@ -97,7 +221,7 @@ class PostgresOps:
                     step = Resending(connection, self._schema, self._limits, self._limits_asked)
                     return await step.do(action, target, events, self.now())
                 except BaseException:
-                    connection.close()  # and its transaction with it
+                    connection.end()  # and its transaction with it
                     raise
         except TimeoutError:
             raise StoreFailed("slow") from None
@@ -131,7 +255,7 @@ class PostgresOps:
         return await self._pool.fetch(query.sql, query.values, READING)
 
 
-def _change(action: Action, entry: Entry, now: float) -> dict[str, Any]:
+def _acted(action: Action, entry: Entry, now: float) -> dict[str, Any]:
     """From what it was looked at to what it becomes."""
     return {
         "seq": entry.seq,

@@ -1,18 +1,160 @@
-"""The connections of a process: few, opened when they are needed, replaced when they end."""
+"""The connections of a process, calls that share a statement, and the server's clock."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from router.store.postgres.address import DatabaseAddress
-from router.store.postgres.connection import Row, ServerConnection
-from router.store.postgres.trouble import Away, Failed, Lost
+from router.store.postgres.connection import (
+    Away,
+    DatabaseAddress,
+    Failed,
+    Lost,
+    Row,
+    ServerConnection,
+)
 from router.store.promises import StoreFailed
+
+#: The server's clock, and whether it takes writes: one that does not is behind another.
+_GREETING = """
+SELECT extract(epoch FROM clock_timestamp())::double precision,
+    current_setting('transaction_read_only') = 'on'
+"""
+
+#: How fast this machine's clock and the server's may drift apart, in seconds per second.
+_DRIFT = 0.0002
+
+
+class Clock:
+    """Told by a question and its answer now and then; between them this process's own steady clock
+    goes on. It is wrong by at most half of the round trip of the best question."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+        self._error = float("inf")
+        self._told_at = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.monotonic() + self._offset
+
+    @property
+    def error(self) -> float:
+        """How wrong it may be, in seconds."""
+        return self._error + (time.monotonic() - self._told_at) * _DRIFT
+
+    async def ask(self, connection: ServerConnection) -> None:
+        """Ask a server for the time; one that is read only is refused. Raises Failed or Lost."""
+        asked_at = time.monotonic()
+        ((server, read_only),) = await connection.fetch(_GREETING)
+        if read_only:
+            raise Failed("25006", "it is read only")
+        self.tell(server, asked_at, time.monotonic())
+
+    def tell(self, server: float, asked_at: float, answered_at: float) -> None:
+        """What the server's clock showed between these two times on time.monotonic."""
+        offset = server - (asked_at + answered_at) / 2
+        error = (answered_at - asked_at) / 2
+        stepped = abs(offset - self._offset) > error + self.error
+        if error <= self.error or stepped:
+            self._offset, self._error, self._told_at = offset, error, answered_at
+
+
+#: The most that wait; one more fails at once, so that a server that hangs does not fill memory.
+MAX_WAITING = 4096
+
+#: From so many bytes on nothing more goes together with what has them. libpq moves all that is left
+#: to send each time that a part of it has gone: 64 MiB hold the loop up for seconds.
+ENOUGH = 1024 * 1024
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class _Job(Generic[Ask, Answer]):
+    ask: Ask
+    #: On time.monotonic.
+    deadline: float
+    done: asyncio.Future[Answer]
+
+
+class Batch(Generic[Ask, Answer]):
+    """The first is sent at once; nobody waits for others to come."""
+
+    def __init__(
+        self,
+        send: Callable[[list[Ask], float], Awaitable[Sequence[Answer | StoreFailed]]],
+        most: int,
+        size: Callable[[Ask], int] = lambda _: 0,
+    ) -> None:
+        """`send` takes up to so many and a timeout, and gives as many answers, in order. `size` is
+        how many bytes one takes, where that may be a lot."""
+        self._send = send
+        self._most = most
+        self._size = size
+        self._waiting: deque[_Job[Ask, Answer]] = deque()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def ask(self, ask: Ask, timeout: float) -> Answer:
+        """Raises StoreFailed, at the latest when the timeout has passed. What was not sent by then
+        is not sent at all."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreFailed("slow")
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Job(ask, time.monotonic() + timeout, done))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
+        try:
+            async with asyncio.timeout(timeout):
+                return await done
+        except TimeoutError:
+            raise StoreFailed("slow") from None
+
+    async def close(self, timeout: float) -> None:
+        """Finish what was asked, for so long."""
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=timeout)
+
+    async def _send_all(self) -> None:
+        try:
+            while jobs := self._next():
+                await self._send_some(jobs)
+        finally:
+            self._sending = None
+
+    def _next(self) -> list[_Job[Ask, Answer]]:
+        jobs: list[_Job[Ask, Answer]] = []
+        size = 0
+        while self._waiting and len(jobs) < self._most and size < ENOUGH:
+            job = self._waiting.popleft()
+            if not job.done.done():
+                jobs.append(job)
+                size += self._size(job.ask)
+        return jobs
+
+    async def _send_some(self, jobs: list[_Job[Ask, Answer]]) -> None:
+        # A caller with an earlier deadline gives up by itself.
+        timeout = max(job.deadline for job in jobs) - time.monotonic()
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await self._send([job.ask for job in jobs], timeout)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each of them has to hear of it
+            answers = [error] * len(jobs)
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.done.done():
+                continue
+            if isinstance(answer, Exception):
+                job.done.set_exception(answer)
+            else:
+                job.done.set_result(answer)
+
 
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
@@ -82,9 +224,9 @@ class ServerPool:
         connection = await self._acquire()
         try:
             yield connection
-        except (Failed, Lost) as error:
-            if isinstance(error, Lost) or error.moved:
-                connection.close()
+        except Failed as error:
+            if error.moved:
+                connection.end()
             raise
         finally:
             self._release(connection)
@@ -94,8 +236,8 @@ class ServerPool:
         self._closed = True
         for task in list(self._opening):
             task.cancel()
-        for connection in list(self._connections):
-            connection.close()
+        for connection in self._connections:
+            connection.end()
         self._refuse_all(StoreFailed("closed"))
 
     async def _insist(self, sql: str, values: Sequence[Any]) -> list[Row]:
@@ -115,8 +257,10 @@ class ServerPool:
             return await connection.fetch(sql, values)
 
     async def _acquire(self) -> ServerConnection:
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            if (connection := self._idle.pop()).is_usable:
+                return connection
+            self._connections.discard(connection)
         self._grow()  # a fault of our own may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
             raise Away(self._trouble or StoreFailed("closed"))
@@ -131,7 +275,9 @@ class ServerPool:
             raise
 
     def _release(self, connection: ServerConnection) -> None:
-        if not connection.open_:
+        if not connection.is_usable:
+            self._connections.discard(connection)
+            self._grow()
             return
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -142,7 +288,7 @@ class ServerPool:
 
     def _grow(self) -> None:
         """One connection more, if there may be one and somebody waits for it, or there is none."""
-        wanted = max(1, sum(not waiter.done() for waiter in self._waiting))
+        wanted = sum(not waiter.done() for waiter in self._waiting) or not self._connections
         room = self._size - len(self._connections) - len(self._opening)
         if not self._closed and room > 0 and len(self._opening) < wanted:
             self._opening.add(asyncio.create_task(self._open_one()))
@@ -177,25 +323,18 @@ class ServerPool:
         return True
 
     async def _connected(self) -> ServerConnection:
-        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT, self._ended)
+        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._greet(connection)
         except TimeoutError:
-            connection.close()
+            connection.end()
             raise StoreFailed("slow") from None
         except BaseException:
-            connection.close()
+            connection.end()
             raise
         self._connections.add(connection)
         return connection
-
-    def _ended(self, connection: ServerConnection) -> None:
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if not self._connections or self._waiting:
-            self._grow()
 
     def _refuse_all(self, why: StoreFailed) -> None:
         while self._waiting:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from router.model.event import FIELDS, Event, Letter
+from router.routing.index import Glob
 from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
 from router.store.fullness import size_of as event_size
 from router.store.postgres.connection import Row
-from router.store.postgres.keys import escaped, unescaped
 from router.store.promises import (
     DeliveryRow,
     Due,
@@ -23,6 +24,70 @@ from router.store.promises import (
     State,
     StoreLimits,
 )
+
+#: One character: itself, or what stands for a backslash or a NUL.
+_ANY = r"(?:[^\\]|\\[\\0])"
+
+_ESCAPED = "\\\0"
+
+
+def escaped(text: str) -> str:
+    """A text without a NUL, which a caller's may have: that becomes `\\0`, and a backslash two."""
+    if "\0" in text or "\\" in text:
+        return text.replace("\\", "\\\\").replace("\0", "\\0")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """What it was before."""
+    if "\\" in text:
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
+    return text
+
+
+def regex(glob: Glob) -> str:
+    """What fits the pattern fits this, by the operator `~` in a database in UTF-8, and nothing
+    else. Every character is written by its number, so that none has a meaning of its own."""
+    text, *rest = glob.parts
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return f"^{_literal(text)}{''.join(_wildcard(w) + _literal(t) for w, t in pairs)}$"
+
+
+def _literal(text: str) -> str:
+    return "".join(map(_number, escaped(text)))
+
+
+def _number(character: str) -> str:
+    return f"\\U{ord(character):08x}"
+
+
+def _wildcard(text: str) -> str:
+    if text[0] == "*":
+        return f"{_ANY}*"
+    return _ANY if text == "?" else _set(text)
+
+
+def _set(text: str) -> str:
+    """Its characters but for those that are escaped, and these by themselves."""
+    excluded = text[1] == "!"
+    members = "".join(_members(text[2 if excluded else 1 : -1]))
+    if members:
+        plain = [f"(?!\\\\)[{'^' if excluded else ''}{members}]"]
+    else:
+        plain = [r"[^\\]"] if excluded else []
+    pattern = Glob(text)
+    others = [_literal(character) for character in _ESCAPED if pattern.matches(character)]
+    return f"(?:{'|'.join(plain + others)})"
+
+
+def _members(left: str) -> Iterator[str]:
+    """Without the NUL, which no text has there."""
+    while left:
+        range_ = len(left) > 2 and left[1] == "-"
+        low, high = (left[0], left[2]) if range_ else (left[0], left[0])
+        if high != "\0":
+            yield f"{_number(max(low, chr(1)))}-{_number(high)}"
+        left = left[3 if range_ else 1 :]
 
 
 def dumped(value: Any) -> str:
@@ -68,10 +133,15 @@ def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, A
     }
 
 
+def quoted_bytes(of: bytes) -> str:
+    """One element of an array of bytes."""
+    return f'"\\\\x{of.hex()}"'
+
+
 def kept(row: Row) -> Kept:
     """From `find`, its first column left out."""
     *columns, rows = row
-    return Kept(record(columns), tuple(delivery_row(each) for each in json.loads(rows or "[]")))
+    return Kept(record(columns), tuple(delivery_row(each) for each in rows or ()))
 
 
 def record(columns: Sequence[Any]) -> Record:
@@ -95,7 +165,7 @@ def due(row: Row, lease: str) -> Due:
 def ended(row: Row) -> Ended:
     """From `end_over`."""
     event_id, event_key, requests, dead = row
-    return Ended(event_id, unescaped(event_key), requests, json.loads(dead))
+    return Ended(event_id, unescaped(event_key), requests, dead)
 
 
 def letter(columns: Sequence[Any]) -> Letter:

@@ -1,26 +1,23 @@
-"""The database file: made, brought up to date, checked cheaply, and opened."""
+"""The database file: owned by one process, made, brought up to date, checked cheaply, opened."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import json
 import os
 import sqlite3
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 from router.model.errors import StartFailed, closed, may, why_not
 from router.store.promises import StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
-#: How long the writer waits for another process's commit, in seconds.
+#: How long a connection waits for another one's lock, in seconds: of this process, or an operator's
+#: shell or backup. No other router has the file open.
 BUSY_TIMEOUT = 2.0
-
-#: The same for a process that waits until another has brought the file up to date.
-UPGRADE_TIMEOUT = 60.0
-
-#: The same for a person's commands, which can wait.
-COMMAND_BUSY_TIMEOUT = 5.0
 
 #: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
 _READ_THROUGH = 32 * 1024 * 1024
@@ -45,44 +42,204 @@ _WORDS = {
 }
 
 
-def prepare(path: Path) -> sqlite3.Connection:
-    """Make the file, readable by its owner alone, or bring it up to date; its first reader.
+class Known:
+    """How many events the file has of each body, by the first three bytes of its digest.
 
-    The reader is opened while the file is known to be open: whoever closes a file as the last one
-    locks it, and a reader does not wait. Raises StartFailed with one line where it can't be used.
+    A digest that is not in it has no event, so a healthy event costs no query. One that is may have
+    none: with a million events, 6 of 100 look-ups ask the file for nothing. The counts take up to
+    16 MB, and as good as nothing as long as few events are open.
     """
+
+    #: What a count that has reached it stays at.
+    _MANY = 255
+
+    def __init__(self) -> None:
+        self._counts = bytearray(1 << 24)
+        self._turn = threading.Lock()
+        self._is_loaded = False
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Add every event of the file, once. Events that are added meanwhile may count twice."""
+        if self._is_loaded:
+            return
+        counts, many = self._counts, self._MANY
+        found = connection.execute("SELECT digest FROM events")
+        while digests := found.fetchmany(1000):
+            with self._turn:
+                for (digest,) in digests:
+                    at = int.from_bytes(digest[:3], "big")
+                    if counts[at] < many:
+                        counts[at] += 1
+        self._is_loaded = True
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self._counts[int.from_bytes(digest[:3], "big")] > 0
+
+    def add(self, digest: bytes) -> None:
+        """An event is about to be added."""
+        at = int.from_bytes(digest[:3], "big")
+        with self._turn:
+            if self._counts[at] < self._MANY:
+                self._counts[at] += 1
+
+    def remove(self, digest: bytes) -> None:
+        """An event was deleted, or was not added."""
+        at = int.from_bytes(digest[:3], "big")
+        with self._turn:
+            if 0 < self._counts[at] < self._MANY:
+                self._counts[at] -= 1
+
+
+def lock_of(path: Path) -> Path:
+    """The file beside a store's that is locked by who owns it."""
+    return path.with_name(f"{path.name}-lock")
+
+
+class Owner:
+    """The one process that has a file open, by a lock on a file beside it.
+
+    All that opens the file in this process shares it. The kernel releases the lock when the
+    process ends, however it ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises StartFailed if another process has it."""
+        # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
+        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(lock, path)
+        except BaseException:
+            os.close(lock)
+            raise
+        self._lock = lock
+        self._path = path
+        self.users = 0
+        self.known = Known()
+        self.say("")
+
+    def say(self, ops_url: str) -> None:
+        """Write down who has it, for whoever is refused."""
+        said = json.dumps({"program": "ebaas-router", "pid": os.getpid(), "ops": ops_url})
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, said.encode(), 0)
+
+    def release(self) -> None:
+        with _turn:
+            self.users -= 1
+            if self.users == 0:
+                del _owners[self._path]
+                os.close(self._lock)
+
+
+#: The files that this process owns.
+_owners: dict[Path, Owner] = {}
+_turn = threading.Lock()
+
+
+def own(path: Path, ops_url: str = "") -> Owner:
+    """Own a file, until it is released as often as it is owned. Its folder is made. Raises
+    StartFailed if another process owns it."""
+    real = path.resolve()
+    with _turn:
+        try:
+            with contextlib.suppress(FileExistsError):
+                real.parent.mkdir(mode=0o700)
+            owner = _owners.get(real) or Owner(real)
+            if ops_url:
+                owner.say(ops_url)
+        except StartFailed as error:
+            raise _start_failed(path, str(error)) from None
+        except OSError as error:
+            raise _start_failed(path, _why_unowned(path, error)) from None
+        _owners[real] = owner
+        owner.users += 1
+    return owner
+
+
+def _why_unowned(path: Path, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return _no_folder(path.parent)
+        case errno.EROFS:
+            return f"{_UNWRITABLE}: {closed(path.parent)}"
+        case errno.ENOSPC:
+            return _FULL
+        case errno.EACCES if may(path, os.F_OK) and not may(path, os.R_OK | os.W_OK):
+            return f"{_UNWRITABLE}: {closed(path)}"
+        case errno.EACCES if may(path, os.F_OK) and not _is_open(path.parent):
+            return _unmade(path.parent)
+        case errno.EACCES if may(path, os.F_OK):
+            return f"its lock can't be opened: {closed(lock_of(path))}"
+        case _:
+            return why_not(path.parent, error)
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartFailed(_in_use(os.pread(lock, 1000, 0))) from None
+    if os.geteuid() == 0 and path.exists():
+        # Otherwise a command that root runs would lock out the router's own user.
+        found = path.stat()
+        os.fchown(lock, found.st_uid, found.st_gid)
+
+
+def _in_use(said: bytes) -> str:
+    """By what its owner says; it may be about to say it."""
+    try:
+        owner = json.loads(said)
+        who, url = f"{owner['program']} (pid {owner['pid']}", owner["ops"]
+    except ValueError:
+        return "it is in use by another process"
+    if url:
+        return f"it is in use by {who}, ops port {url}): ask that router with --url {url}"
+    return f"it is in use by {who}): stop it first"
+
+
+def open_file(path: Path, ops_url: str = "") -> tuple[Owner, sqlite3.Connection]:
+    """Own the file, make it, readable by its user alone, or bring it up to date; its first reader.
+    Raises StartFailed, with one line, for a file that can't be used."""
+    owner = own(path, ops_url)
+    try:
+        reader = _prepare(path)
+        owner.known.load(reader)
+        return owner, reader
+    except BaseException:
+        owner.release()
+        raise
+
+
+def _prepare(path: Path) -> sqlite3.Connection:
     try:
         _make(path)
-        connection = connect(path)
+        with contextlib.closing(connect(path)) as connection:
+            _lay_out(connection)
+            _migrate(path, connection)
+            _check(path, connection)
+            return open_reader(path)
     except FileNotFoundError:
         raise _start_failed(path, _no_folder(path.parent)) from None
     except OSError as error:
         raise _start_failed(path, why_not(path, error)) from None
     except sqlite3.Error as error:
         raise _start_failed(path, _why(error, path)) from None
-    try:
-        _insist(lambda: _lay_out(connection))
-        _migrate(path, connection)
-        _check(path, connection)
-        return open_reader(path, BUSY_TIMEOUT)
-    except sqlite3.Error as error:
-        raise _start_failed(path, _why(error, path)) from None
-    finally:
-        connection.close()
 
 
-def open_reader(path: Path, patience: float = 0.0) -> sqlite3.Connection:
-    """A connection that only reads, for one thread at a time. Opening it waits for a lock up to
-    `patience` seconds; reading never waits."""
-    connection = connect(path, patience, any_thread=True)
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, for one thread at a time. Reading never waits for a lock."""
+    connection = connect(path, any_thread=True)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA busy_timeout = 0")
     return connection
 
 
-def open_existing(path: Path) -> sqlite3.Connection:
-    """A connection beside the router's, for one thread at a time. Nothing is made or brought up to
-    date. Raises StartFailed with one line where the file is no store that can be used."""
+def open_existing(
+    path: Path, *, read_only: bool = False
+) -> tuple[Owner | None, sqlite3.Connection]:
+    """A connection for one thread at a time, and the file's owner unless it is read-only. Nothing
+    is made or brought up to date. Raises StartFailed, with one line, for a file that is no store
+    that can be used."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -91,28 +248,28 @@ def open_existing(path: Path) -> sqlite3.Connection:
         raise _start_failed(path, why_not(path, error)) from None
     if not may(path, os.R_OK | os.W_OK):
         raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}")
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = connect(path, COMMAND_BUSY_TIMEOUT, any_thread=True)
-        if _version(path, connection) < FILE_VERSION:
-            raise _start_failed(path, "it is empty or old; a start of the router makes it ready")
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
+    with contextlib.ExitStack() as undoing:
+        owner = None if read_only else own(path)
+        if owner is not None:
+            undoing.callback(owner.release)
+        try:
+            connection = open_reader(path) if read_only else connect(path, any_thread=True)
+            undoing.callback(connection.close)
+            version = _version(path, connection)
+        except sqlite3.Error as error:
             raise _start_failed(path, _why(error, path)) from None
-        raise
-    return connection
+        if version < FILE_VERSION:
+            raise _start_failed(path, "it is empty or old; a start of the router makes it ready")
+        undoing.pop_all()
+    return owner, connection
 
 
-def connect(
-    path: Path, patience: float = BUSY_TIMEOUT, *, any_thread: bool = False
-) -> sqlite3.Connection:
-    """A connection to an existing file, which waits for a lock up to `patience` seconds."""
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """A connection to an existing file, which waits for a lock up to BUSY_TIMEOUT."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=patience,
+        timeout=BUSY_TIMEOUT,
         isolation_level=None,
         check_same_thread=not any_thread,
     )
@@ -163,18 +320,6 @@ def _no_folder(folder: Path) -> str:
     return f"there is no folder {str(folder.parent)!r} to make {folder.name!r} in"
 
 
-def _insist(step: Callable[[], None]) -> None:
-    """Take a step that SQLite does not wait for by itself, until it may or BUSY_TIMEOUT is over."""
-    until = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            return step()
-        except sqlite3.Error as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-        time.sleep(0.01)
-
-
 def _lay_out(connection: sqlite3.Connection) -> None:
     """How an empty file is laid out for good: pages can be given back one by one."""
     if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
@@ -183,14 +328,13 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Under the write lock, so that of several processes one does it and the others see it done."""
-    if _version(path, connection) < FILE_VERSION:
-        connection.execute(f"PRAGMA busy_timeout = {UPGRADE_TIMEOUT * 1000:.0f}")
+    """In one transaction: a kill leaves the file as it was. A file that is up to date can be
+    written to, at least."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(path, connection)
-        for script in MIGRATIONS[version:]:
-            for statement in _statements(script):
+        for number, script in sorted(MIGRATIONS.items()):
+            for statement in _statements(script) if number > version else ():
                 connection.execute(statement)
         if version < FILE_VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -216,7 +360,11 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
             "start that, or put back the copy that was made before it",
         )
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():
-        return oldest  # of the first, or empty
+        if oldest:
+            raise _start_failed(
+                path, "its version is 1, which no release had: move it away, and start anew"
+            )
+        return 0
     version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version
 
@@ -258,13 +406,17 @@ def _why(error: sqlite3.Error, path: Path) -> str:
             return _FULL
         case sqlite3.SQLITE_CANTOPEN if not _is_open(path.parent):
             # Its log and the log's index are files beside it.
-            return f"no file can be made beside it: {closed(path.parent)}"
+            return _unmade(path.parent)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return f"{_UNWRITABLE}: {closed(path if _is_open(path.parent) else path.parent)}"
         case sqlite3.SQLITE_IOERR:
             return "the disk does not answer rightly"
         case _:
             return "it can't be opened"
+
+
+def _unmade(folder: Path) -> str:
+    return f"no file can be made beside it: {closed(folder)}"
 
 
 def _is_open(folder: Path) -> bool:

@@ -12,7 +12,12 @@ _UNSETTLED = ", ".join(f"'{state}'" for state in UNSETTLED)
 #: Bodies have a table of their own: SQLite writes a row anew, all of it, whenever its length
 #: changes. `usage` is kept by triggers: nobody can forget it, and it costs the same at any size.
 #: A delivery's `action` is the last one of a person on it; actions are kept for a while only.
-_FIRST = f"""
+#: `was_…`: how the delivery stood before it. `later_event`: the event that stood in for it.
+#: Of failed attempts some are kept. Their bytes are counted with the store's and with their
+#: target's, under a state of which they are none.
+_SECOND = f"""
+CREATE TABLE version (version INTEGER NOT NULL) STRICT;
+
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL UNIQUE,
@@ -33,7 +38,8 @@ CREATE TABLE events (
     event_topic TEXT NOT NULL,
     event_type TEXT NOT NULL,
     event_status TEXT NOT NULL,
-    event_key TEXT NOT NULL
+    event_key TEXT NOT NULL,
+    tracestate TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY REFERENCES events, body BLOB NOT NULL) STRICT;
 CREATE INDEX events_by_body ON events (digest, stage);
@@ -52,6 +58,9 @@ CREATE TABLE deliveries (
     changed_at REAL NOT NULL,
     acknowledged_later_at REAL,
     action INTEGER,
+    was_state TEXT,
+    was_reason TEXT,
+    later_event TEXT,
     PRIMARY KEY (seq, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_by_due ON deliveries (target, due_at) WHERE state = 'queued';
@@ -109,19 +118,6 @@ WHEN OLD.state IN ({_UNSETTLED}) BEGIN
         bytes = bytes - (SELECT size FROM events WHERE seq = OLD.seq)
     WHERE target = OLD.target AND state = OLD.state;
 END;
-"""  # noqa: S608 - our own words
-
-#: What is kept of failed attempts. Their bytes are counted with the store's and with their
-#: target's, under a state of which they are none. `was_…`: how a delivery stood before the last
-#: action on it. `later_event`: the event that stood in for it.
-#: A program of the version before still works on all of it: what it does not know has defaults, and
-#: what it deletes takes the attempts along.
-_SECOND = """
-CREATE TABLE version (version INTEGER NOT NULL) STRICT;
-ALTER TABLE events ADD COLUMN tracestate TEXT NOT NULL DEFAULT '';
-ALTER TABLE deliveries ADD COLUMN was_state TEXT;
-ALTER TABLE deliveries ADD COLUMN was_reason TEXT;
-ALTER TABLE deliveries ADD COLUMN later_event TEXT;
 
 CREATE TABLE attempts (
     seq INTEGER NOT NULL REFERENCES events,
@@ -151,7 +147,7 @@ END;
 CREATE TRIGGER attempts_left AFTER DELETE ON deliveries BEGIN
     DELETE FROM attempts WHERE seq = OLD.seq AND target = OLD.target;
 END;
-"""
+"""  # noqa: S608 - our own words
 
 #: Whether a delivery counts as a row of its target's: one that is dead, and was acknowledged later,
 #: takes up room and nothing else.
@@ -229,14 +225,15 @@ END;
 #: The number of routers that an event came through. A program of the version before writes 0.
 _FOURTH = "ALTER TABLE events ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;"
 
-#: Scripts in order. Never change one that was released: add another.
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+#: By the version that each leads to. Never change one that was released: add another. No release
+#: had version 1.
+MIGRATIONS = {2: _SECOND, 3: _THIRD, 4: _FOURTH}
 
-FILE_VERSION = len(MIGRATIONS)
+FILE_VERSION = max(MIGRATIONS)
 
 #: The oldest program that can work on a file of this version, by its own: that is what the file's
 #: header says. A program goes on with a newer file that says so.
-OLDEST_PROGRAM = 1
+OLDEST_PROGRAM = 2
 
 #: Marks the file as this program's own, in SQLite's header: "EBaS".
 APPLICATION_ID = 0x45426153

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any, Final
 
 from router.telemetry.log.lines import Fields, Format, Level, Lines
-from router.telemetry.log.writer import Heard, LogWriter, Sums, Tap
+from router.telemetry.log.writer import LogWriter, Sums, Tap
 
 #: How long the end of the process waits for the last lines to be written, in seconds.
 LAST_LINES_WAIT: Final = 2.0
@@ -43,8 +43,8 @@ class Log:
         encoding = getattr(stream, "encoding", None) or "utf-8"
         self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
         self._sums = Sums()
-        #: For whoever listens; None for as long as nobody does.
-        self._tap: Tap | None = None
+        #: Gets a copy of each line; None while no stream is open.
+        self.tap: Tap | None = None
         #: Takes a line, and it goes nowhere else, where it returns True; None for nobody.
         self.takes: Callable[[str, Fields], bool] | None = None
         self._clock = clock
@@ -52,7 +52,6 @@ class Log:
         #: How many lost lines have been told of.
         self._told = 0
         atexit.register(self.close)
-        _logs.add(self)
 
     @property
     def lost(self) -> int:
@@ -81,18 +80,11 @@ class Log:
             self._sum_up(now)
         if self._sums.take(now, level, happening, fields):
             return None
-        if self._tap is not None:
-            self._listen(now, level, happening, fields, body)
+        if self.tap is not None:
+            self.tap.put(now, level, happening, fields, body)
         line = self._lines.line(now, level, happening, fields)
         self._out.put(line)
         return line if self._lines.is_json and _CUT not in line else None
-
-    def heard(self, *, bodies: bool = False) -> Heard:
-        """What was written since this was asked for last; from the first time on lines are kept
-        for it, for as long as it is asked again and again. `bodies`: those of events too."""
-        if self._tap is None:
-            self._tap = Tap()
-        return self._tap.take(bodies=bodies)
 
     def close(self, timeout: float = LAST_LINES_WAIT) -> None:
         """Write what waits, sums included, within `timeout` seconds; later lines are lost.
@@ -100,18 +92,8 @@ class Log:
         The interpreter's end does it too; only what ends by `os._exit` has to call it.
         """
         atexit.unregister(self.close)
-        _logs.discard(self)
         self._sum_up(self._clock())
         self._out.close(timeout)
-
-    def _listen(
-        self, now: float, level: Level, happening: str, fields: Fields, body: bytes
-    ) -> None:
-        tap = self._tap
-        if tap is None or tap.is_over:
-            self._tap = None
-        else:
-            tap.put(now, level, happening, fields, body)
 
     def _tick(self) -> None:
         """What there is to say besides, now that a write has ended or nothing happens."""
@@ -129,11 +111,6 @@ class Log:
             span = {"count": each.count, "first": stamp(each.first), "last": stamp(each.last)}
             fields = {**span, **each.fields}
             self._out.put(self._lines.line(now, each.level, each.happening, fields))
-
-    def _begin_in_child(self) -> None:
-        self._out.reset()
-        self._sums.reset()
-        self._told = 0
 
 
 def _shows_colors(stream: IO[str] | None) -> bool:
@@ -168,9 +145,6 @@ class _Stream:
     def close(self, timeout: float) -> None:
         """It has written everything."""
 
-    def reset(self) -> None:
-        """It has nothing of its parent's."""
-
 
 def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> LogWriter | _Stream:
     if stream is not None:
@@ -180,15 +154,3 @@ def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> 
         except (AttributeError, OSError, ValueError):
             pass
     return _Stream(stream, encoding)
-
-
-#: Those that are not closed.
-_logs: set[Log] = set()
-
-
-def _after_fork() -> None:
-    for log in _logs:
-        log._begin_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork)

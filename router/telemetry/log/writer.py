@@ -6,12 +6,11 @@ import os
 import select
 import stat
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple
 
 from router.model.event import FIELDS
 from router.telemetry.log.lines import Fields, Level, Lines, with_payload
@@ -31,7 +30,7 @@ _FILE_BATCH, _BATCH = 64 * 1024, select.PIPE_BUF
 
 
 class LogWriter:
-    """One descriptor, which it owns. It may be used by several threads, and after a fork.
+    """One descriptor, which it owns. It may be used by several threads.
 
     Lines that the descriptor can't take, or that have to wait beyond BOUND, are lost and counted.
     A line of up to PIPE_BUF bytes (4,096) is never mixed with what other processes write to the
@@ -45,10 +44,6 @@ class LogWriter:
         self._tick = tick
         self._batch = _FILE_BATCH if stat.S_ISREG(os.fstat(fd).st_mode) else _BATCH
         self.is_closed = False
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew in a forked process: what waited is its parent's to write."""
         #: Lines that were not written.
         self.lost = 0
         #: Whether the last write went wrong.
@@ -204,10 +199,6 @@ class Sums:
     """What one window has of each kind. It may be used by several threads, and within itself."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew, with nothing counted."""
         # Re-entrant: what the garbage collector runs may log, in the midst of anything.
         self._lock = threading.RLock()
         self._sums: dict[tuple[str, ...], Sum] = {}
@@ -258,23 +249,11 @@ class Sums:
         return (each for each in sums if each.count > 0)
 
 
-#: How many lines wait to be asked for; the older ones are dropped.
+#: How many lines wait to be taken; the older ones are dropped.
 TAP_LINES = 64
 
 #: The most bytes of bodies that wait with them. A body that finds no room is left out of its line.
 TAP_BODIES = 1024 * 1024
-
-#: Nobody listens any more who has not asked for so many seconds.
-TAP_LASTS = 5.0
-
-
-class Heard(TypedDict):
-    """What has been written since it was asked for last."""
-
-    #: Of JSON.
-    lines: list[str]
-    #: How many lines more there were.
-    dropped: int
 
 
 class _Line(NamedTuple):
@@ -287,22 +266,16 @@ class _Line(NamedTuple):
 
 
 class Tap:
-    """It lives for as long as it is asked."""
+    """Copies of the log's lines, for streams that are open."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._asked = clock()
+    def __init__(self) -> None:
         self._bodies = False
         self._waiting: deque[_Line] = deque()
         self._size = self._dropped = 0
         self._lines = Lines("json")
 
-    @property
-    def is_over(self) -> bool:
-        return self._clock() - self._asked > TAP_LASTS
-
     def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
-        """Returns at once, whoever listens."""
+        """Keep a line until it is taken; it is rendered only then."""
         kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
         self._waiting.append(_Line(at, level, happening, fields, kept))
@@ -310,13 +283,14 @@ class Tap:
             self._size -= len(self._waiting.popleft().body)
             self._dropped += 1
 
-    def take(self, *, bodies: bool) -> Heard:
-        """What waits; `bodies` is for what comes from now on."""
-        self._asked, self._bodies = self._clock(), bodies
+    def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
+        """Return the lines that wait, as JSON, and how many more were dropped. `bodies`: lines put
+        from now on keep the bodies of their events."""
+        self._bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
-        return Heard(lines=[self._line(each) for each in waiting], dropped=dropped)
+        return [self._rendered(each) for each in waiting], dropped
 
-    def _line(self, each: _Line) -> str:
+    def _rendered(self, each: _Line) -> bytes:
         line = self._lines.line(each.at, each.level, each.happening, each.fields)
-        return (b"".join(with_payload(line, each.body)) if each.body else line).decode("ascii")
+        return with_payload(line, each.body) if each.body else line

@@ -1,0 +1,362 @@
+"""The values of routes.yaml: each x-kind of the schema is parsed, and refused in words, by a
+function here."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from router.config.document import Node, Scalar, did_you_mean, is_plain, shown, what
+from router.config.patterns import oddity
+from router.config.variables import is_placeholder
+from router.contract.schedule import parse_duration
+from router.contract.signing import key_of
+from router.model.secret import MASK, Secret
+from router.net.egress import Network, NotANetwork, is_public, network_of, never
+from router.routing.index import Glob, GlobInvalid
+
+#: A fragment of JSON Schema.
+Schema = dict[str, Any]
+
+#: A value's text with its variables replaced, the scalar as it was written, which alone may be
+#: repeated, and its schema.
+Parser = Callable[[str, Scalar, Schema], Any]
+
+
+class Fault(Exception):
+    """Why a scalar is not what is meant; the text is a problem's message.
+
+    Where `word`, as it is written, is none of a few `words`, one of them may have been meant.
+    `once`: only the first of the places that it is true of is told.
+    """
+
+    def __init__(
+        self, message: str, word: str = "", words: Collection[str] = (), *, once: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.word = word
+        self.words = words
+        self.once = once
+
+
+def mismatch(node: Node, expected: str) -> Fault:
+    """The fault of a node that is not even of the sort that is meant."""
+    if what(node) == "nothing" or (isinstance(node, Scalar) and not node.value):
+        return Fault(f"is empty: {expected} is meant, or the key can be left out")
+    return Fault(f"{expected} is meant, not {what(node)}")
+
+
+def expected(schema: Schema) -> str:
+    """What a scalar is to be, in words."""
+    if "x-what" in schema:
+        return str(schema["x-what"])
+    first = schema["anyOf"][0]
+    if schema["x-kind"] == "integer":
+        return f"a whole number from {first['minimum']} to {first['maximum']}"
+    return " or ".join(first["enum"])
+
+
+def _text(text: str, node: Scalar, schema: Schema) -> str:
+    """A string on one line."""
+    secret = schema.get("x-secret")
+    if what(node) != "a string":
+        quoted = "" if secret else f': "{shown(node.value)[1:-1]}"'
+        raise Fault(f"YAML reads this as {what(node)}, put it in quotes{quoted}")
+    if len(text) > schema["maxLength"]:
+        raise Fault(f"is longer than {schema['maxLength']} characters")
+    if not text.isprintable():
+        raise Fault("has a line end, or a character that can't be seen, in it")
+    if "pattern" in schema and not re.search(schema["pattern"], text):
+        raise Fault(f"{'this' if secret else shown(node.value)} is not {expected(schema)}")
+    return text
+
+
+def _owner(text: str, node: Scalar, schema: Schema) -> str:
+    if "$" in text:
+        raise Fault("no variable can stand for an owner, and no $ be in it")
+    return _text(text, node, schema)
+
+
+def _secret(text: str, node: Scalar, schema: Schema) -> Secret:
+    """A string on one line that nothing prints, problems included."""
+    if text == MASK:
+        raise Fault(f"{MASK} stands for a secret that was not printed")
+    return Secret(_text(text, node, schema))
+
+
+def _signing_secret(text: str, node: Scalar, schema: Schema) -> Secret:
+    secret = _secret(text, node, schema)
+    try:
+        key_of(secret)
+    except ValueError as error:
+        raise Fault(str(error)) from None
+    return secret
+
+
+def _certificate(text: str, node: Scalar, schema: Schema) -> Secret:
+    return _pem(text, schema, "-----BEGIN CERTIFICATE-----")
+
+
+def _private_key(text: str, node: Scalar, schema: Schema) -> Secret:
+    return _pem(text, schema, "PRIVATE KEY-----")
+
+
+def _pem(text: str, schema: Schema, mark: str) -> Secret:
+    """A text in PEM, which is a file of the secrets directory."""
+    if is_placeholder(text):
+        return Secret("")
+    if mark not in text:
+        message = f"{expected(schema)} is meant, as ${{file:NAME}} from the secrets directory"
+        raise Fault(message)
+    return Secret(text)
+
+
+def _unquoted(text: str, node: Scalar, expected: str) -> None:
+    if not is_plain(node) and text == node.value:
+        raise Fault(f"{expected} is meant: take off the quotes")
+
+
+def _integer(text: str, node: Scalar, schema: Schema) -> int:
+    """A whole number, in plain digits."""
+    _unquoted(text, node, "a number")
+    number = int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else -1
+    bounds = schema["anyOf"][0]
+    if not bounds["minimum"] <= number <= bounds["maximum"]:
+        raise Fault(f"{shown(node.value)} is not {expected(schema)}")
+    return number
+
+
+def _number(text: str, node: Scalar, schema: Schema) -> float:
+    _unquoted(text, node, "a number")
+    plain = re.fullmatch(r"(0|[1-9][0-9]{0,4})(\.[0-9]{1,3})?", text)
+    number, bounds = float(text) if plain else 0.0, schema["anyOf"][0]
+    if not bounds["minimum"] <= number <= bounds["maximum"]:
+        raise Fault(f"{shown(node.value)} is not {expected(schema)}")
+    return number
+
+
+def _boolean(text: str, node: Scalar, schema: Schema) -> bool:
+    """`true` or `false`, and none of YAML's other words for them."""
+    if text not in ("true", "false"):
+        message = f"{shown(node.value)} is not {expected(schema)}"
+        raise Fault(message, node.value, ("true", "false"))
+    _unquoted(text, node, expected(schema))
+    return text == "true"
+
+
+def _choice(text: str, node: Scalar, schema: Schema) -> str:
+    words = schema["anyOf"][0]["enum"]
+    if text not in words:
+        raise Fault(f"{shown(node.value)} is not {expected(schema)}", node.value, words)
+    return text
+
+
+@lru_cache(64)
+def _seconds(duration: str) -> float:
+    return parse_duration(duration)
+
+
+def _duration(text: str, node: Scalar, schema: Schema) -> float:
+    """A time span with its unit; the value is in seconds."""
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        # Four digits and more are milliseconds to whoever writes no unit.
+        unit = "ms" if float(text) >= 1000 else "s"
+        likely = shown(f"{node.value}{unit}")
+        raise Fault(f"{shown(node.value)} has no unit, did you mean {likely}?")
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        raise Fault(f"{shown(node.value)} is not {expected(schema)}") from None
+    least, most = schema["x-from"], schema["x-to"]
+    if not _seconds(least) <= seconds <= _seconds(most):
+        raise Fault(f"{shown(node.value)} is not within {least} to {most}")
+    return seconds
+
+
+def _share(text: str, node: Scalar, schema: Schema) -> float:
+    """A share in per cent; the value is from 0 to 1."""
+    match = re.fullmatch(r"([0-9]{1,3})(%?)", text)
+    if match is None or not 1 <= int(match[1]) <= 100:
+        raise Fault(f"{shown(node.value)} is not {expected(schema)}")
+    if not match[2]:
+        likely = shown(node.value + "%")
+        raise Fault(f"{shown(node.value)} has no unit, did you mean {likely}?")
+    return int(match[1]) / 100
+
+
+def _header_name(text: str, node: Scalar, schema: Schema) -> str:
+    """The name of a header in lower case; the schema's pattern rules some out."""
+    name = _text(text, node, {**schema, "pattern": _HEADER})
+    if not re.search(schema["pattern"], name):
+        raise Fault(f"{shown(node.value)} {schema['x-says']['pattern']}")
+    return name.lower()
+
+
+_HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+
+
+def _pattern(text: str, node: Scalar, schema: Schema) -> str:
+    """A glob over a whole value."""
+    pattern = _text(text, node, schema)
+    try:
+        Glob(pattern)
+    except GlobInvalid as error:
+        # The error quotes the pattern, which a variable may be part of.
+        raise Fault(str(error) if text == node.value else "a set in it is not right") from None
+    return pattern
+
+
+def anchored(text: str) -> Fault | None:
+    """Of a pattern that ends as regular expressions do, which is no variable gone wrong."""
+    if not re.search(r"(?<!\$)\$$", text):
+        return None
+    found = oddity(text)
+    meant = found[1] if found else []
+    likely = did_you_mean(meant[0] if len(meant) == 1 else None)
+    return Fault(f"a pattern is a glob for the whole value, and no regular expression{likely}")
+
+
+# Networks, and where events may go.
+
+
+def _network(text: str, node: Scalar, schema: Schema) -> Network:
+    """IPv4 or IPv6, or a single address."""
+    try:
+        return network_of(text)
+    except NotANetwork as error:
+        # What a variable brings in is not repeated.
+        likely = error.likely if text == node.value else ""
+        raise Fault(f"{shown(node.value)} {error}{did_you_mean(likely)}") from None
+
+
+def _destination(text: str, node: Scalar, schema: Schema) -> Network | Literal["public"]:
+    if text == "public":
+        return "public"
+    if text.isalpha():
+        message = f"{shown(node.value)} is neither public nor a network like 10.0.0.0/8"
+        raise Fault(message, node.value, ("public",))
+    return _network(text, node, schema)
+
+
+# URLs, as far as the text alone can tell. Nothing is looked up.
+
+#: The names of what is refused by its address, whatever they are looked up as.
+_METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
+
+_URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
+#: The one reading of where a URL leads to. What somebody might read another host or port out of
+#: does not fit, and is refused.
+_PLACE = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+]|[A-Za-z0-9._-]+)(?::(0|[1-9][0-9]{0,4}))?(?=[/?]|$)"
+)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_DIGITS = re.compile("[0-9]+|0x[0-9a-f]*")
+
+#: Names that don't leave the house, by their last labels.
+_LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa")
+
+
+def _url(text: str, node: Scalar, schema: Schema) -> str:
+    """An http(s) URL to POST to. It may hold a secret: a problem repeats its host at most."""
+    if is_placeholder(text):
+        return f"https://{text}.invalid/"
+    if len(text) > 2000 or not _URL.fullmatch(text):
+        raise Fault("a URL has only ASCII and no blanks: write %20, and a host as xn--…")
+    if not text.startswith(("http://", "https://")):
+        raise Fault("a URL has to begin with http:// or https://")
+    place = re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]
+    if "@" in place:
+        raise Fault("a URL can't carry a user or password: put it in headers, as ${file:NAME}")
+    if "#" in text:
+        raise Fault("a URL to POST to has no fragment: take out the # and what follows")
+    if not place:
+        raise Fault("the URL has no host")
+    if _BAD_ESCAPE.search(text):
+        raise Fault("a % has two hex digits behind it: write %25 for a % itself")
+    match = _PLACE.match(text)
+    port = int(match[2] or 80) if match else 0
+    if match is None or port > 65535:
+        raise Fault("is not a URL: its host or port can't be read")
+    if port == 0:
+        raise Fault("0 is no port to call")
+    _check_host(match[1])
+    return text
+
+
+def _check_host(written: str) -> None:
+    """Raises Fault for a host that can't be, or must never be called; an IPv6 one has brackets."""
+    host = written.strip("[]").removesuffix(".").lower()
+    address = literal(host)
+    if address is None:
+        labels = host.split(".")
+        # Whoever takes a last number for an address' end does not look such a name up.
+        named = all(map(_LABEL.fullmatch, labels)) and not _DIGITS.fullmatch(labels[-1])
+        if not named or len(host) > 253:
+            raise Fault(f"{shown(host)} is no host's name or address")
+        if host in _METADATA_NAMES:
+            raise Fault(f"{host} is a cloud's metadata service, which must never be called")
+        return
+    if refused := never(address):
+        raise Fault(f"{host} is {refused}, which must never be called")
+    if isinstance(address, IPv4Address) and str(address) != written:
+        raise Fault(f"{written} is an odd way to write {address}: write that")
+
+
+def literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` is, in any of the notations that connecting understands."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))  # 0x7f.1, 2130706433, 0177.0.0.1
+    except (OSError, ValueError):
+        return None
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is the machine or in the house, where plain http is no surprise."""
+    host = host.rstrip(".")
+    address = literal(host)
+    if address is not None:
+        return not is_public(address)
+    return "." not in host or host.endswith(_LOCAL_NAMES)
+
+
+def redacted(url: str, written: str) -> str:
+    """A URL as it may be printed; `written` is it as the file has it.
+
+    A query may be a secret, and so may a path that the file does not spell out: a variable's value
+    has a part in it. Host and port are shown: whom the router calls is no secret.
+    """
+    parts = urlsplit(url)
+    path = parts.path if parts.path in written else "/***"
+    return f"{parts.scheme}://{parts.netloc}{path}{'?***' if parts.query else ''}"
+
+
+#: By x-kind.
+PARSERS: dict[str, Parser] = {
+    "boolean": _boolean,
+    "certificate": _certificate,
+    "choice": _choice,
+    "destination": _destination,
+    "duration": _duration,
+    "header_name": _header_name,
+    "integer": _integer,
+    "network": _network,
+    "number": _number,
+    "owner": _owner,
+    "pattern": _pattern,
+    "private_key": _private_key,
+    "secret": _secret,
+    "share": _share,
+    "signing_secret": _signing_secret,
+    "text": _text,
+    "url": _url,
+}

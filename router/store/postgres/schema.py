@@ -1,0 +1,123 @@
+"""The tables and the functions on them: made and brought up to date by the first node that starts.
+
+Each call of the store is one function of the database, and so one statement, one round trip and
+one transaction. PostgreSQL keeps the plans inside the function, so the router needs no prepared
+statements, which poolers do not keep.
+
+Nodes of one version and of the next work on the schema at the same time: after a migration, the
+functions that the version before calls still take the same arguments and return the same columns; a
+function that returns more has another name. A migration drops only what no older version needs.
+Never change one that was released: add another.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from router.model.errors import StartFailed
+from router.store.postgres.connection import DatabaseAddress, ServerConnection
+
+#: The scripts of each version, in order, in folders below `sql/`. The first one makes the tables of
+#: 0.2.0, the first release on PostgreSQL; each later one leads there from the version before.
+_SCRIPTS = {
+    2: ("tables", "counting", "attempts", "records", "queue", "acting", "nodes", "settings"),
+    3: ("pauses", "notices", "giving_up", "counting", "hops", "settings"),
+}
+
+#: The oldest version that can be brought up to date, and the one that this program works on.
+OLDEST_VERSION, SCHEMA_VERSION = min(_SCRIPTS), max(_SCRIPTS)
+
+#: The oldest release of PostgreSQL that is tried.
+OLDEST = 15
+
+#: How much newer than this program a schema may be: the new nodes of a rolling upgrade make it so.
+AHEAD = 1
+
+
+def migration(version: int, schema: str) -> str:
+    """What makes this version of the one before, to be run in a transaction; `schema` is a name
+    that needs no quotes."""
+    folder = resources.files(__package__) / f"sql/v{version}"
+    scripts = ((folder / f"{name}.sql").read_text() for name in _SCRIPTS[version])
+    return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts])
+
+
+async def migrate(connection: ServerConnection, address: DatabaseAddress) -> None:
+    """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
+    await _check_encoding(connection, address)
+    schema = address.schema
+    if await _version(connection, schema) < SCHEMA_VERSION:
+        await connection.fetch("BEGIN")
+        # Of several nodes one does it, and the others see it done.
+        await connection.fetch(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
+        )
+        before = await _version(connection, schema)
+        if before == 0:
+            await _make(connection, schema)
+        elif before < OLDEST_VERSION:
+            raise _too_old(address, before)
+        for version in range(max(before + 1, OLDEST_VERSION), SCHEMA_VERSION + 1):
+            await connection.fetch(migration(version, schema))
+            await connection.fetch(
+                f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
+            )
+        await connection.fetch("COMMIT")
+    await check(connection, address)
+
+
+async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
+    """That the schema is one this program can work on. Raises the same; makes nothing."""
+    version = await _version(connection, address.schema)
+    if 0 < version < OLDEST_VERSION:
+        raise _too_old(address, version)
+    if version < SCHEMA_VERSION:
+        raise failed(
+            address, "its tables are not there, or old; a start of the router makes them ready"
+        )
+    if version > SCHEMA_VERSION + AHEAD:
+        raise failed(
+            address,
+            f"the version of its schema is {version}, and this program knows {SCHEMA_VERSION}; "
+            "a newer one has been here: start that, or put back the copy that was made before it",
+        )
+
+
+def _too_old(address: DatabaseAddress, version: int) -> StartFailed:
+    return failed(
+        address,
+        f"the version of its schema is {version}, which no release made; "
+        "drop the schema, and a start of the router makes it anew",
+    )
+
+
+async def _make(connection: ServerConnection, schema: str) -> None:
+    """Somebody else may have made it for a user who may not."""
+    if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
+        await connection.fetch(f"CREATE SCHEMA {schema}")
+
+
+async def _version(connection: ServerConnection, schema: str) -> int:
+    """0 where there is none. Asked of the catalogue's tables: what looks names up by itself does
+    not hear of another's commit within a transaction."""
+    found = await connection.fetch(
+        "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'", [schema]
+    )
+    if not found:
+        return 0
+    rows = await connection.fetch(f"SELECT version FROM {schema}.version")  # noqa: S608 - as above
+    return int(rows[0][0]) if rows else 0
+
+
+async def _check_encoding(connection: ServerConnection, address: DatabaseAddress) -> None:
+    ((encoding, version),) = await connection.fetch(
+        "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+    )
+    if encoding != "UTF8":
+        raise failed(address, f"the encoding of the database is {encoding}; it has to be UTF8")
+    if version < OLDEST * 10_000:
+        raise failed(address, f"PostgreSQL {OLDEST} is the oldest that will do")
+
+
+def failed(address: DatabaseAddress, why: str) -> StartFailed:
+    return StartFailed(f"can't use the store {address.shown}: {why}")

@@ -1,0 +1,73 @@
+"""The door to prometheus_client: all metrics as one collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.core import (
+    Metric as Family,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from router.telemetry.metrics import PROCESS, TARGET, Metric, Metrics
+
+
+def render(metrics: Metrics, accept: str) -> tuple[str, bytes]:
+    """Return the content type and the body of a scrape, in the format that its `Accept` asks for.
+    The metrics are a copy."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:  # it compares a version that is not a number with one that is
+        encode, content_type = choose_encoder("")
+    return content_type, encode(_Numbers(metrics))
+
+
+class _Numbers(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Family]:
+        for name, metric in PROCESS.items():
+            yield _family(metric, (), {(): getattr(self._metrics, name)})
+        for name, metric in TARGET.items():
+            targets = self._metrics.targets.items()
+            yield _family(metric, ("target",), {(t,): getattr(each, name) for t, each in targets})
+
+
+def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], Any]) -> Family:
+    """A metric with all its series; `held` has what holds their numbers, by the labels' values."""
+    if metric.label is not None:
+        names = (*names, metric.label.name)
+    about = metric.full_name, metric.help
+    if metric.kind == "info":
+        info = InfoMetricFamily(about[0].removesuffix("_info"), metric.help, labels=names)
+        for labels, said in held.items():
+            if said:
+                info.add_metric(labels, said)
+        return info
+    if metric.kind == "histogram":
+        histogram = HistogramMetricFamily(*about, labels=names, unit=metric.unit)
+        bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
+        for labels, each in held.items():
+            buckets = [*zip(bounds, accumulate(each.counts), strict=True)]
+            histogram.add_metric(labels, buckets, each.sum)
+        return histogram
+    is_counter = metric.kind == "counter"
+    plain = CounterMetricFamily if is_counter else GaugeMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily = plain(*about, labels=names, unit=metric.unit)
+    for labels, number in held.items():
+        if metric.label is not None:
+            for value, count in number.items():
+                family.add_metric((*labels, value), count)
+        elif number is not None:
+            family.add_metric(labels, number)
+    return family
