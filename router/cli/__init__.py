@@ -67,14 +67,8 @@ COMMANDS = {
         "list or export what was handled lately, or deliver it to a target again",
     ),
     "resend": ("trying.resend", "POST a copy of one event that was handled to a URL of your own"),
-    "nodes": (
-        "deliveries.nodes",
-        "list the nodes that share a store in PostgreSQL, and what each runs",
-    ),
     "health": ("health", "ask a running router whether it is ready"),
-    "status": ("status", "show how a running router and its targets do, the worst first"),
-    "schema": ("schema", "print a schema: of callbacks, of routes.yaml, or OpenAPI for both sides"),
-    "completion": ("completion", "print what bash, zsh or fish need to complete these commands"),
+    "status": ("status", "show how a running router, its targets and its nodes do"),
 }
 
 _OVERVIEW = """\
@@ -87,7 +81,8 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version."""
+prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
+the shell completes all this."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,6 +130,11 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return _show_overview()
     if name == "--version":
         return _show_version()
+    if name == "--completion":
+        from router.cli.completion import completion
+
+        say_lines(completion(rest))
+        return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")

@@ -1,11 +1,17 @@
-"""Text in columns for a terminal, where some characters are two cells wide."""
+"""Text for people: columns in a terminal, counts, ages and times."""
 
 from __future__ import annotations
 
+import argparse
+import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from unicodedata import combining, east_asian_width
 
+from router.cli.options import value
 from router.config.document import shown
+from router.contract.schedule import parse_time
+from router.model.errors import SettingInvalid
 from router.telemetry.log.lines import printable
 
 #: A column is padded up to this many cells; one text that is longer does not move all the others.
@@ -55,3 +61,72 @@ def quoted(names: Sequence[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 route`, `2 routes`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+#: What is late by no more than so many seconds is on its way.
+_PROMPT = 5.0
+
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def age(seconds: float) -> str:
+    """`40s`, `2h 5m`, `3d 4h`: the two largest units."""
+    left = max(int(seconds), 0)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        if left >= size or parts:
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join([part for part in parts[:2] if part[0] != "0"]) or "0s"
+
+
+def seconds(at: str) -> float:
+    """Unix time, of a time as JSON has it."""
+    return datetime.fromisoformat(at).timestamp()
+
+
+def since(at: str, now: float) -> str:
+    """How long ago a time was."""
+    return age(now - seconds(at))
+
+
+def when(at: str, now: float) -> str:
+    """How far ahead it is, or for how long it has been overdue."""
+    left = seconds(at) - now
+    if left > 0:
+        return f"in {age(left)}"
+    return "now" if left > -_PROMPT else f"overdue by {age(-left)}"
+
+
+class Moment(float):
+    """Unix time, and the words that it was given in."""
+
+    words: str
+
+
+def parse_moment(text: str) -> Moment:
+    """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone. ValueError
+    for anything else."""
+    try:
+        moment = Moment(parse_time(text, time.time()))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a time ago (like 90s, 3h, 2d) nor one like 2026-11-26T13:00:00Z"
+        ) from None
+    moment.words = text
+    return moment
+
+
+def add_times(parser: argparse._ArgumentGroup) -> None:
+    """From when to when."""
+    parser.add_argument(
+        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
+    )
+    parser.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+
+
+def mind_times(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid where nothing can be between the two."""
+    since, until = args.since, args.until
+    if since is not None and until is not None and since >= until:
+        raise SettingInvalid(f"--since {since.words} is not before --until {until.words}")

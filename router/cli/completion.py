@@ -1,37 +1,26 @@
-"""`completion`: what a shell needs to complete commands, options and files."""
+"""What a shell needs to complete commands, options and files: `ebaas-router --completion SHELL`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, cast
 
-from router.cli.options import GOOD, Help, Parser, kind_of
-from router.cli.printing import NAME, say_lines
+from router.cli.options import Parser, kind_of
+from router.cli.printing import NAME
+from router.model.errors import SettingInvalid
 
 _SHELLS = ("bash", "zsh", "fish")
 
-HELP = Help(
-    about="""Prints a script by which a shell completes commands, options, their values and files.
-    It starts nothing while you type. Print it anew after an upgrade.""",
-    examples=(
-        "ebaas-router completion bash > ~/.local/share/bash-completion/completions/ebaas-router",
-        "ebaas-router completion zsh > ~/.zfunc/_ebaas-router    # with ~/.zfunc in fpath",
-        "ebaas-router completion fish > ~/.config/fish/completions/ebaas-router.fish",
-    ),
-    exit_codes={GOOD: "printed"},
-)
 
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
-
-
-def run(args: argparse.Namespace) -> int:
+def completion(arguments: Sequence[str]) -> list[str]:
+    """The lines of a shell's script. Raises SettingInvalid for another shell."""
     import shtab
 
+    if len(arguments) != 1 or arguments[0] not in _SHELLS:
+        raise SettingInvalid(f"--completion: for which shell? One of {', '.join(_SHELLS)}")
     whole = _whole({"file": shtab.FILE, "directory": shtab.DIRECTORY})
-    say_lines(shtab.complete(whole, args.shell).splitlines())
-    return GOOD
+    return shtab.complete(whole, arguments[0]).splitlines()
 
 
 def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:

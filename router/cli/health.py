@@ -7,7 +7,7 @@ import ssl
 from functools import partial
 from urllib.parse import urlsplit
 
-from router.cli.asking import RemoteProblem, ask, own_url
+from router.cli.asking import RemoteProblem, add_ca, ask, context_of, own_url, refuse_here
 from router.cli.options import (
     BAD,
     GOOD,
@@ -19,8 +19,6 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import say
-from router.cli.remote import refuse_here
-from router.cli.trust import add_ca, context_of
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
@@ -70,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_here(args)
         url, context = args.url, context_of(args.url, args)
     try:
-        status, body, _ = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
+        status, body = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
     except RemoteProblem as error:
         say(f"not reachable: {error}")
         return BAD

@@ -1,34 +1,49 @@
-"""A running router from afar: its API on the ops port, as the commands ask it."""
+"""The API of a router, as commands ask it: one that runs, or the same application in-process.
+
+Nothing else of the command line imports httpx. A command that finds no router, or that is given a
+store or an archive, runs the API over that store itself: there is one implementation of whatever
+an operator can do.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import getpass
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
 
 from router import __version__
-from router.cli.asking import RemoteProblem, answering, ask, connect, own_url
-from router.cli.options import AFAR, add_settings, parse_url, read_setting, value
-from router.cli.printing import NAME, told_while_slow
-from router.cli.shapes import Misfit, mind_shape
-from router.cli.trust import add_ca, context_of
-from router.config.settings import VARIABLE_PREFIX, parse_file
+from router.cli.asking import (
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
+    RemoteProblem,
+    add_ca,
+    context_of,
+    no_answer,
+    own_url,
+    refuse_here,
+    why_unreachable,
+)
+from router.cli.options import add_settings, mind_password, parse_url, read_setting, value
+from router.cli.printing import NAME, PROGRESS_EVERY, note, told_while_slow
+from router.config.settings import SETTINGS, archive_folder, parse_file
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid
+from router.model.errors import RouterError, SettingInvalid, StartFailed
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    import asyncio
 
-URL_VARIABLE, _TOKEN = (VARIABLE_PREFIX + name for name in AFAR)
+    import httpx
 
-#: Where the API is.
-_PREFIX = "/api/v1"
+    from router.ops.api.parts import ApiParts
+    from router.store.ops import Ops
 
 #: The most that is read of an answer, in bytes.
 _MAX_ANSWER = 64 * 1024 * 1024
@@ -36,90 +51,160 @@ _MAX_ANSWER = 64 * 1024 * 1024
 #: Seconds for one question; and until a stream that says nothing is cut off, which beats each 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
-
-#: The options that mean nothing where a URL names the router, and why.
-_HERE = {
-    **dict.fromkeys(
-        ("store", "store_password_file", "archive", "log", "config", "schema", "secrets_dir"),
-        "that is the router's own",
-    ),
-    **dict.fromkeys(("ops_host", "ops_port", "host", "port", "tls_cert"), "both say where it is"),
-    "who": "who acts is the token's name",
-}
+#: Seconds to find out whether a router listens on this machine.
+_LOOK = 1.0
 
 
 class Remote:
     """One router's API. Every method raises RemoteProblem, and SettingInvalid where the router says
     that what was asked for can't be meant."""
 
-    def __init__(self, url: str, token: str, context: Any) -> None:
-        parts = urlsplit(url)
-        self._url = f"{parts.scheme}://{parts.netloc}"
-        self._prefix = parts.path.rstrip("/") + _PREFIX
-        self._headers = {"user-agent": f"{NAME}/{__version__}"}
-        if token:
-            self._headers["authorization"] = f"Bearer {token}"
-        self._context = context
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        client: httpx.AsyncClient,
+        name: str,
+        timeout: float | None,
+        config: Path | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`name` says who is asked; `config` is its routes.yaml if no router runs, and `now` its
+        clock."""
+        self._runner = runner
+        self._client = client
+        self._name = name
+        self._timeout = timeout
+        self._config = config
+        self._now = now
         self._ahead = 0.0
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a router answers, and not its store and archive alone."""
+        return self._config is None
+
+    @property
+    def routes(self) -> str:
+        """How its routes.yaml is called."""
+        return "the router's routes.yaml" if self._config is None else str(self._config)
+
     def now(self) -> float:
-        """By the router's clock, to the second, once it has answered."""
-        return time.time() + self._ahead
+        """By the clock of who answers; of a running router to the second, once it has answered."""
+        return self._now() + self._ahead
 
-    def get(self, path: str, shape: Any, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """The answer, which has that shape."""
-        return self._ask(path, shape, query, None)
+    def targets(self) -> set[str] | None:
+        """Those of its routes.yaml; None where that can't be read."""
+        if self._config is not None:
+            return targets_of(self._config)
+        return {each["name"] for each in self.get("/targets")["targets"]}
 
-    def member(self, path: str, name: str, kind: type[T]) -> T:
-        """One member of the answer, which is of that kind; the others are not looked at."""
-        found: T = self.get(path, {name: kind})[name]
-        return found
+    def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        return self._ask("GET", path, query, None, self._timeout)
 
-    def post(self, path: str, shape: Any, body: Mapping[str, Any]) -> Any:
-        return self._ask(path, shape, (), json.dumps(body).encode())
+    def post(self, path: str, body: Mapping[str, Any], within: float | None = None) -> Any:
+        """`within` so many seconds, if that is longer than usual."""
+        timeout = self._timeout and max(self._timeout, within or 0.0)
+        return self._ask("POST", path, (), body, timeout)
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Server-sent events, by their names and data, until the router ends them."""
-        connection = connect(self._url, self._context, _SILENCE)
-        with contextlib.closing(connection), answering(self._url, _SILENCE):
-            with told_while_slow(self._url):
-                connection.request("GET", self._target(path, query), headers=self._headers)
-                answer = connection.getresponse()
-            if answer.status != 200:
-                raise self._problem(answer.status, answer.read(_MAX_ANSWER))
-            name = ""
-            for line in answer:
-                field, _, said = line.decode("utf-8", "replace").rstrip("\r\n").partition(": ")
+        lines = self._lines(path, query)
+
+        async def following() -> str | None:
+            return await anext(lines, None)
+
+        name = ""
+        try:
+            while (line := self._runner.run(following())) is not None:
+                field, _, said = line.partition(": ")
                 if field == "event":
                     name = said
                 elif field == "data":
                     yield name, _read(said.encode())
+        finally:
+            self._runner.run(lines.aclose())
+
+    async def _lines(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncGenerator[str]:
+        with _answering(self._name, _SILENCE):
+            asked = self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
+            async with asked as answer:
+                if answer.status_code != 200:
+                    raise self._problem(answer.status_code, await answer.aread())
+                async for line in answer.aiter_lines():
+                    yield line
 
     def _ask(
-        self, path: str, shape: Any, query: Sequence[tuple[str, str]], body: bytes | None
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        body: Any,
+        timeout: float | None,
     ) -> Any:
-        target, headers = self._target(path, query), dict(self._headers)
-        if body is not None:
-            headers["content-type"] = "application/json"
-        answer = ask(self._url, target, _TIMEOUT, self._context, _MAX_ANSWER, headers, body)
+        request = self._client.build_request(method, path, params=[*query], json=body)
+        with told_while_slow(self._name):
+            status, content, date = self._runner.run(self._answer(request, timeout))
         with contextlib.suppress(ValueError):
-            self._ahead = parsedate_to_datetime(answer.date).timestamp() - time.time()
-        if answer.status != 200:
-            raise self._problem(answer.status, answer.content)
-        return shaped(_read(answer.content), shape)
+            self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
+        if status != 200:
+            raise self._problem(status, content)
+        return _read(content)
 
-    def _target(self, path: str, query: Sequence[tuple[str, str]]) -> str:
-        return self._prefix + path + (f"?{urlencode(query)}" if query else "")
+    async def _answer(
+        self, request: httpx.Request, timeout: float | None
+    ) -> tuple[int, bytes, str]:
+        import asyncio
+
+        content = bytearray()
+        with _answering(self._name, timeout):
+            async with asyncio.timeout(timeout):
+                answer = await self._client.send(request, stream=True)
+                async with contextlib.aclosing(answer):
+                    async for part in answer.aiter_raw():
+                        content += part
+                        if len(content) > _MAX_ANSWER:
+                            break
+        return answer.status_code, bytes(content), answer.headers.get("date", "")
 
     def _problem(self, status: int, content: bytes) -> RouterError:
         try:
             detail = parse_json(content, ROUTER)["detail"]
         except (Unreadable, KeyError, TypeError):
-            return RemoteProblem(f"what answers at {self._url} is {no_ops_port(status)}")
+            return RemoteProblem(
+                f"what answers at {self._name} is no router's ops port (HTTP {status}); "
+                "--url is for that one, not for the callback port"
+            )
         if status == 400:
             return SettingInvalid(detail)
         more = "; see --token-file" if status == 401 else ""
         return RemoteProblem(f"{detail}{more}", status)
+
+
+@contextlib.contextmanager
+def _answering(url: str, timeout: float | None) -> Iterator[None]:
+    """Raises RemoteProblem for what goes wrong on the way, and once the time is over."""
+    import httpx
+
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException):
+        raise no_answer(url, timeout or 0.0) from None
+    except httpx.RemoteProtocolError as error:
+        why = why_unreachable(OSError() if "disconnected" in str(error) else error)
+        raise RemoteProblem(f"{url}: {why}") from None
+    except httpx.TransportError as error:
+        raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the system has said, below what httpx and anyio make of it."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        below = error.__cause__ or error.__context__
+        if below is None or (isinstance(error, OSError) and error.strerror):
+            return error
+        error = below
 
 
 def _read(content: bytes) -> Any:
@@ -129,70 +214,36 @@ def _read(content: bytes) -> Any:
         raise RemoteProblem("the answer is no JSON: that is no router") from None
 
 
-def shaped(value: Any, shape: Any) -> Any:
-    """What came, where it has that shape. Raises RemoteProblem."""
-    try:
-        mind_shape(value, shape)
-    except Misfit as error:
-        raise RemoteProblem(
-            f"the router is of another version than this command: {error}"
-        ) from None
-    return value
-
-
-def no_ops_port(status: int) -> str:
-    """What else answers, with that HTTP status; and what may be meant."""
-    return f"no router's ops port (HTTP {status}); --url is for that one, not for the callback port"
-
-
 def add_remote(parser: argparse.ArgumentParser) -> None:
-    """The options that `read_remote` reads, or `read_url` and `read_token`."""
-    remote = parser.add_argument_group("from afar")
+    """The options that name a running router."""
+    remote = parser.add_argument_group("a running router")
     remote.add_argument(
         "--url",
         type=value(_parse_url),
         help="ask the router whose ops port is there, like http://router:8081 "
-        f"(variable {URL_VARIABLE})",
+        f"(default the one of this machine; variable {URL_VARIABLE})",
     )
     remote.add_argument(
         "--token-file",
         type=value(parse_file),
         metavar="FILE",
-        help=f"has the token for it (variable {_TOKEN})",
+        help=f"has the token for it (variable {TOKEN_VARIABLE})",
     )
     add_ca(remote)
 
 
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The options that name a store here."""
+    add_settings(parser, store="the store of a router that does not run")
+    add_settings(parser, "store_password_file")
+
+
+def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    add_settings(parser, archive="the router's archive")
+
+
 def _parse_url(text: str) -> str:
     return parse_url(text, "http://127.0.0.1:8081")
-
-
-def add_own(parser: argparse.ArgumentParser) -> None:
-    """The options that `ops_url` reads where no URL is given."""
-    add_settings(parser, ops_host="the address of its ops port", ops_port="its ops port")
-
-
-def read_remote(args: argparse.Namespace) -> Remote | None:
-    """None where no URL is given. Raises SettingInvalid, also for an option that is about what is
-    on this machine, and StartFailed for a token's file of no use."""
-    url = read_url(args)
-    if url is None:
-        if args.token_file is not None:
-            raise SettingInvalid("--token-file is for a router that --url names")
-        return None
-    refuse_here(args)
-    return Remote(url, read_token(args), context_of(url, args))
-
-
-def refuse_here(args: argparse.Namespace) -> None:
-    """Raises SettingInvalid for an option that means nothing where a URL names the router."""
-    named_by = URL_VARIABLE if args.url is None else "--url"
-    # Secrets that sign what this command itself sends are of this machine.
-    own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
-    for name, why in _HERE.items():
-        if name not in own and getattr(args, name, None) is not None:
-            option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
-            raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
 
 
 def read_url(args: argparse.Namespace) -> str | None:
@@ -206,24 +257,223 @@ def read_url(args: argparse.Namespace) -> str | None:
         raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 
 
-def ops_url(args: argparse.Namespace) -> str:
-    """The same, or else where a `serve` with these settings has its ops port. Raises
-    SettingInvalid."""
-    if (url := read_url(args)) is not None:
-        refuse_here(args)
-        return url
-    if read_setting(args, "ops_port") == 0:
-        raise SettingInvalid("--ops-port: 0 is no port to ask at; see --url")
-    return own_url(args, "ops_host", "ops_port")
+@contextlib.contextmanager
+def opened(
+    args: argparse.Namespace,
+    *,
+    needs: Literal["store", "archive", "either", "both"] = "store",
+    timeout: float = _TIMEOUT,
+    is_here: bool | None = None,
+) -> Iterator[Remote]:
+    """The router that the options name; without any, the one that runs on this machine, or else its
+    store and archive, of which the command needs these. `is_here` says that no router, or only a
+    running one, is meant. Raises RouterError and OSError."""
+    import asyncio
+
+    if is_here is None:
+        is_here = _is_here(args)
+    with asyncio.Runner() as runner:
+        if is_here:
+            with _here(args, runner, needs) as remote:
+                yield remote
+            return
+        with _running(args, runner, timeout) as remote:
+            try:
+                yield remote
+            except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                said = f": {error} is missing" if isinstance(error, KeyError) else ""
+                raise RemoteProblem(
+                    f"the router is of another version than this command{said}"
+                ) from None
 
 
-def read_token(args: argparse.Namespace) -> str:
+def _is_here(args: argparse.Namespace) -> bool:
+    """Whether no running router is meant. Raises SettingInvalid for options of both kinds."""
+    if read_url(args) is not None:
+        refuse_here(args, URL_VARIABLE if args.url is None else "--url")
+        return False
+    given = [name for name in ("store", "archive") if getattr(args, name, None) is not None]
+    if given and args.token_file is not None:
+        raise SettingInvalid(f"--token-file is for a running router, and not for --{given[0]}")
+    url = own_url(args, "ops_host", "ops_port")
+    if given or (args.token_file is None and not _listens(url)):
+        return True
+    refuse_here(args, f"the router that runs here, {url}")
+    return False
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), _LOOK).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _running(args: argparse.Namespace, runner: asyncio.Runner, timeout: float) -> Iterator[Remote]:
+    import httpx
+
+    url = read_url(args)
+    if url is None and read_setting(args, "ops_port") == 0:
+        raise SettingInvalid("the router of this machine has no ops port: see --url")
+    url = url or own_url(args, "ops_host", "ops_port")
+    headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
+    if token := _token(args):
+        headers["authorization"] = f"Bearer {token}"
+    client = httpx.AsyncClient(
+        base_url=f"{url.rstrip('/')}/api/v1",
+        headers=headers,
+        verify=context_of(url, args) or False,
+        timeout=None,  # noqa: S113 - `_answering` has one
+        trust_env=False,
+    )
+    try:
+        yield Remote(runner, client, url, timeout)
+    finally:
+        runner.run(client.aclose())
+
+
+def _token(args: argparse.Namespace) -> str:
     """`""` for none. Raises StartFailed."""
     from router.ops.guard import secrets_in
 
-    text = os.environ.get(_TOKEN)
+    text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
     return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+
+
+@contextlib.contextmanager
+def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterator[Remote]:
+    """The same application, over a store and an archive that this machine reaches."""
+    import httpx
+
+    from router.config.holders import DEEDS, Holder
+    from router.ops.api.application import PREFIX, app_for
+
+    folder = read_archive(args) if needs != "store" else None
+    if needs in ("archive", "both") and folder is None:
+        raise StartFailed("there is no archive: see --archive")
+    ops = None
+    if needs != "archive":
+        ops = runner.run(open_store(args, is_needed=needs in ("store", "both")))
+    try:
+        if ops is None and folder is None:
+            raise StartFailed(
+                "there is nowhere to look, neither an archive nor a store: "
+                "see --archive, --store, or --url for a running router"
+            )
+        holder = Holder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
+            base_url=f"http://localhost{PREFIX}",
+            timeout=None,  # noqa: S113 - nothing here hangs
+        )
+        config = read_setting(args, "config")
+        yield Remote(runner, client, "the store", None, config, ops.now if ops else time.time)
+    finally:
+        if ops is not None:
+            runner.run(ops.close())
+
+
+def _parts(args: argparse.Namespace, folder: Path | None, ops: Ops | None) -> ApiParts:
+    from router.ops.api.parts import ApiParts, SearchHere, Stored
+    from router.store.url import Database
+
+    async def opening() -> Ops:
+        assert ops is not None
+        return ops
+
+    stored = Stored(opening if ops else None, None, None)
+    search = SearchHere(folder, stored if ops else None, Progress("looked through"), note)
+    is_shared = isinstance(read_setting(args, "store"), Database)
+    return ApiParts(None, None, stored, search, is_shared=is_shared)
+
+
+async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Ops | None:
+    """The store of the settings; if it is not needed, and was not named, None where it is not
+    there. Makes no file and no table. Raises StartFailed."""
+    from router.store.opening import look_into
+    from router.store.promises import StoreLimits
+
+    mind_password(args)
+    store = read_setting(args, "store")
+    if store is None:
+        if is_needed:
+            raise StartFailed(
+                "with --store none nothing is remembered, neither deliveries nor pauses; "
+                "`paused` of routes.yaml needs no store"
+            )
+        return None
+    limits = StoreLimits(read_setting(args, "store_max_bytes"))
+    try:
+        return await look_into(store, limits, read_setting(args, "store_password_file"))
+    except StartFailed:
+        is_named = args.store is not None or os.environ.get(SETTINGS["store"].variable)
+        if is_needed or is_named:
+            raise
+        return None
+
+
+def read_archive(args: argparse.Namespace) -> Path | None:
+    """The archive's folder; None where there is none. StartFailed where one that was named is not
+    there, PermissionError where nobody lets us see."""
+    folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
+    if folder is None or _is_there(folder):
+        return folder
+    if getattr(args, "archive", None) is not None:
+        raise StartFailed(f"--archive: {folder} is no folder")
+    return None
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        folder.stat()
+        return folder.is_dir()
+    except PermissionError:
+        raise
+    except OSError:
+        return False
+
+
+class Progress:
+    """Tells on stderr how far something is that takes its time."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._told_at = time.monotonic()
+
+    def __call__(self, how_far: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= PROGRESS_EVERY:
+            self._told_at = now
+            note(f"{self._doing} {how_far}")
+
+
+def targets_of(path: Path) -> set[str] | None:
+    """Those of a routes.yaml, or of a folder of them, for which neither variables nor secrets are
+    needed; None where it can't be read."""
+    from router.config.document import parse_document
+    from router.config.files import read
+    from router.model.errors import ConfigInvalid
+
+    try:
+        trees = [parse_document(each.content, each.name) for each in read(path)]
+    except ConfigInvalid:
+        return None
+    sections = (tree.entries(tree.root).get("targets") for tree in trees)
+    found = zip(trees, sections, strict=True)
+    return {name for tree, entry in found if entry for name in tree.entries(entry[1])}
+
+
+def whoever() -> str:
+    """Whoever runs this, as far as the system knows."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def part(name: str) -> str:

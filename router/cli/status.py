@@ -5,40 +5,43 @@ from __future__ import annotations
 import argparse
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from router.cli.asking import RemoteProblem, ask
-from router.cli.columns import clipped, columns, counted
+from router.cli.asking import RemoteProblem
+from router.cli.columns import age, clipped, columns, counted, seconds
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_own, add_remote, no_ops_port, ops_url, read_token
-from router.cli.times import age, seconds
-from router.cli.trust import context_of
+from router.cli.remote import Remote, add_remote, add_store, opened, read_url
 from router.contract.replies import why_failed
-from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError
+from router.model.errors import StartFailed
 
 HELP = Help(
-    about="""Asks a running router's /status and prints what is wrong, and a line for each target,
-    the worst first: since when it fails, how many attempts are in flight of how many, how many
-    deliveries wait for a retry, how many are dead letters, and why the last attempt failed.
-    Without options it asks the ops port of a `serve` with the same variables.""",
+    about="""Asks the router that runs on this machine, or the one at --url, and prints what is
+    wrong, and a line for each target, the worst first: since when it fails, how many attempts are
+    in flight of how many, how many deliveries wait for a retry, how many are dead letters, and why
+    the last attempt failed. If routers share a store in PostgreSQL, the nodes follow: where each
+    takes callbacks, its version, the hash of its configuration (`check --print` shows that of a
+    file), what it has done since its start, and its last trouble. A node that was silent for 10 s
+    is gone: it crashed, or is cut off from the database. With --store the nodes alone are listed,
+    as the store has them.""",
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
         "watch -n 2 ebaas-router status",
-        "ebaas-router status --format json",
+        "ebaas-router status --store postgresql://router@db.example/ebaas",
+        "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
     ),
     exit_codes={
         GOOD: "all is well",
-        BAD: "something is wrong, or it is not reachable",
-        NOT_STARTED: "the file of the token is of no use",
+        BAD: "something is wrong, or it is not reachable; a node is gone, not ready, or differs",
+        NOT_STARTED: "the file of the token is of no use, or the store can't be used",
     },
 )
 
-#: The most that is read of an answer, in bytes: a hundred thousand targets.
-_MAX_ANSWER = 64 * 1024 * 1024
+#: How much of a configuration's hash is shown; JSON has all of it.
+_DIGITS = 12
 
 #: The most of a target's name that is shown, in cells; JSON has all of it.
 _MAX_NAME = 24
@@ -55,80 +58,69 @@ Said = Mapping[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_own(parser)
+    add_store(parser)
     add_remote(parser)
     add_timeout(parser, "the whole question", "5s")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    is_here = None if args.store is not None or read_url(args) is not None else False
     try:
-        said = _ask(args)
-        cells = shutil.get_terminal_size(_UNBOUNDED).columns
-        lines = [] if args.format == "json" else list(_told(said, cells))
+        with opened(args, timeout=args.timeout, is_here=is_here) as router:
+            said, nodes = _ask(router)
+            cells = shutil.get_terminal_size(_UNBOUNDED).columns
+            lines = (
+                [] if args.format == "json" else [*_told(said, cells), *_nodes_told(nodes, said)]
+            )
     except RemoteProblem as error:
         note(str(error))
         return BAD
     if args.format == "json":
-        say_json(said)
+        say_json({**said, "nodes": nodes})
     say_lines(lines)
-    return GOOD if said["status"] == "ok" else BAD
+    is_well = said.get("status", "ok") == "ok" and not any(_wrong(node, nodes) for node in nodes)
+    return GOOD if is_well else BAD
 
 
-def _ask(args: argparse.Namespace) -> Said:
-    """What /status says. Raises RemoteProblem, and StartFailed for a token's file of no use."""
-    url, token = ops_url(args), read_token(args)
-    context = context_of(url, args)
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    status, body, _ = ask(url, "/status", args.timeout, context, _MAX_ANSWER, headers)
-    if status == 401:
-        is_given = "another token than that" if headers else "a token"
-        raise RemoteProblem(f"{url} wants {is_given}: see --token-file")
+def _ask(router: Remote) -> tuple[dict[str, Any], list[Any]]:
+    """How the router does, of which a store alone knows nothing, and the nodes that share its
+    store."""
+    said = router.get("/status") if router.is_running else {}
     try:
-        said = parse_json(body, ROUTER)
-    except Unreadable:
-        said = None
-    if status == 404 and token and _is_a_teams(Remote(url, token, context)):
-        raise RemoteProblem(
-            f"{url}: the token is a team's, and a team has none of /status; "
-            "`deliveries` and `trace` tell of its targets"
-        )
-    if status != 200 or not isinstance(said, dict) or "status" not in said:
-        raise RemoteProblem(f"{url}: what answers there is {no_ops_port(status)}")
-    return said
-
-
-def _is_a_teams(remote: Remote) -> bool:
-    """Whether that is a router, and its token for some targets alone."""
-    try:
-        return bool(remote.get("/you", {"owner": str | None})["owner"])
-    except RouterError:
-        return False
+        found = router.get("/nodes")
+    except RemoteProblem as error:
+        if error.status == 404 and said:
+            return said, []  # for a team
+        if error.status == 409:
+            raise StartFailed("one router alone has this store: ask it by --url") from None
+        raise
+    nodes = found["nodes"] if found["shared"] else []
+    return said, sorted(nodes, key=lambda node: (node["host"], node["address"], node["pid"]))
 
 
 def _told(said: Said, cells: int) -> Iterator[str]:
-    """Lines of at most so many cells. Raises RemoteProblem for what is no /status."""
-    try:
-        targets = said["targets"].get("each", {})
-        rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
-        troubles = list(_troubles(said, targets))
-        if said["reasons"] and not troubles:
-            yield clipped(_cause(said["reasons"]), cells)
-            yield _summary(said)
-        else:
-            yield f"{said['status']}: {_summary(said)}"
-        for why in troubles:
-            yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
-        raise RemoteProblem(
-            "the router's /status is of another version than this command"
-        ) from None
+    """Lines of at most so many cells."""
+    if not said:
+        return
+    targets = said["targets"].get("each", {})
+    rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
+    troubles = list(_troubles(said, targets))
+    if said["reasons"] and not troubles:
+        yield clipped(_cause(said["reasons"]), cells)
+        yield _summary(said)
+    else:
+        yield f"{said['status']}: {_summary(said)}"
+    for why in troubles:
+        yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
     if rows:
         yield ""
         yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
 
 
 def _summary(said: Said) -> str:
+    if "requests" not in said:  # not for a team
+        return f"ebaas-router {said['version']}"
     requests = said["requests"]
     in_flight = (
         f"{requests['in_flight']:,.0f} of {counted(int(requests['limit']), 'request')} in flight"
@@ -148,7 +140,7 @@ def _troubles(said: Said, targets: Said) -> Iterator[str]:
     for why in said["reasons"]:
         if not why.startswith(tabled):
             yield why
-    yield from said["configuration"].get("last_reload", {}).get("problems", ())
+    yield from said.get("configuration", {}).get("last_reload", {}).get("problems", ())
 
 
 def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -182,3 +174,50 @@ def _state(told: Said, now: str | None) -> str:
     if state == "failing" and told.get("breaker", {}).keys() & {"open", "half_open"}:
         said += ", breaker open"
     return said
+
+
+def _nodes_told(nodes: Sequence[Said], said: Said) -> Iterator[str]:
+    if not nodes:
+        return
+    if said:
+        yield ""
+    rows: list[tuple[str, ...]]
+    rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
+    rows += [
+        (
+            f"{node['host']} {node['pid']}",
+            node["address"],
+            node["version"],
+            node["config"][:_DIGITS],
+            age(node["uptime_seconds"]),
+            *(f"{node['figures'].get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
+            "; ".join([*_wrong(node, nodes), *_last_trouble(node)]),
+        )
+        for node in nodes
+    ]
+    yield from columns(rows)
+    gone = sum(node["gone"] for node in nodes)
+    yield ""
+    yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
+
+
+def _wrong(node: Said, nodes: Sequence[Said]) -> list[str]:
+    """What is not as it should be."""
+    if node["gone"]:
+        return [f"gone, silent for {age(node['silent_seconds'])}"]
+    checks = {
+        "not ready": not node["ready"],
+        "another configuration": node["config"] != _most(nodes, lambda each: each["config"]),
+        "another version": node["version"] != _most(nodes, lambda each: each["version"]),
+    }
+    return [what for what, is_so in checks.items() if is_so]
+
+
+def _most(nodes: Sequence[Said], what: Callable[[Said], str]) -> str:
+    """What most of those have that are not gone; of two, the one that comes first in the list."""
+    ((said, _),) = Counter(what(node) for node in nodes if not node["gone"]).most_common(1)
+    return said
+
+
+def _last_trouble(node: Said) -> list[str]:
+    return [f"{each['what']}, {each['at']}" for each in node["troubles"][:1]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -242,6 +245,8 @@ def look_up(name: bytes | str, port: int) -> asyncio.Future[Sequence[SocketAddre
     It takes a thread of its own for however long it takes, so that no name waits for another's. A
     daemon: the process does not wait for it either.
     """
+    import asyncio  # `health` reads addresses too, and needs no loop
+
     loop = asyncio.get_running_loop()
     looked_up: asyncio.Future[Sequence[SocketAddress]] = loop.create_future()
 

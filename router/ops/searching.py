@@ -7,22 +7,78 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive.reading import InventoryShape, Sources, inventory, inventory_shape
+from router.archive.reading import (
+    Damage,
+    InventoryShape,
+    Sources,
+    inventory,
+    inventory_shape,
+)
 from router.archive.trace.finding import Match, matches, name_of, rows, story_of
 from router.archive.trace.question import Question, Word
 from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
+from router.archive.trace.story import Again, ReplayPlace, id_of, resend
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
+from router.routing.index import Glob
 from router.store.opening import look_into
 from router.store.ops import Ops
 from router.store.promises import StoreLimits
 from router.telemetry.log.lines import utc
 
+#: Takes a line about how a search goes.
+Tell = Callable[[str], None]
+
+#: The most that the bodies of one page have, in characters, before its last.
+_PAGE_BYTES = 4 * 1024 * 1024
+
 #: How much nicer than the router it is: callbacks come first.
 _NICENESS = 5
+
+
+class AgainFor(TypedDict):
+    """Which events are to be delivered to a target again."""
+
+    target: str
+    #: Patterns of keys.
+    match: list[str]
+    since: float | None
+    until: float
+    backfill: bool
+    #: The time and the id of the last event that was taken before.
+    after: tuple[float, str] | None
+    #: How many events are wanted; 0 to count all of them.
+    page: int
+
+
+class ResendFound(TypedDict):
+    """An event to be delivered again, as its line has it."""
+
+    at: float
+    event_id: str
+    request_id: str
+    number: int | None
+    hops: int
+    body: str
+
+
+class AgainFound(TypedDict):
+    """What there is to be delivered again."""
+
+    events: list[ResendFound]
+    number: int
+    #: When the first and the last of them came, Unix time; None where there is none.
+    first: float | None
+    last: float | None
+    #: Lines that were left out: why, and how many.
+    left_out: dict[str, int]
+    #: What could not be read, in words; `""` for nothing.
+    damage: str
+    more: bool
 
 
 class SearchedFor(TypedDict):
@@ -43,6 +99,8 @@ class SearchedFor(TypedDict):
     event: NotRequired[str]
     #: Nothing but what the archive has.
     inventory: NotRequired[bool]
+    #: Nothing but what is to be delivered again.
+    again: NotRequired[AgainFor]
 
 
 class LookedInShape(TypedDict):
@@ -65,6 +123,7 @@ class Found(TypedDict):
     story: StoryShape | None
     #: None where there is no archive, or it was not asked for.
     inventory: NotRequired[InventoryShape | None]
+    again: NotRequired[AgainFound]
 
 
 def search(settings: Settings) -> None:
@@ -78,23 +137,10 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
     folder = archive_folder(settings.archive, settings.store)
     if folder is not None and not folder.is_dir():
         folder = None
-    sources = Sources(folder)
-    if asked.get("inventory"):
-        counted = None if folder is None else inventory(folder, _nobody, _nobody)
-        found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if counted is None else inventory_shape(counted)
-        return found
-    ops = await _ops(settings)
+    is_archive_alone = "again" in asked or asked.get("inventory")
+    ops = None if is_archive_alone else await _ops(settings)
     try:
-        question = _question(asked)
-        limit = asked["limit"]
-        if "event" in asked:
-            matching = await matches(question, limit + 1, sources, ops)
-            story = await _story(matching, sources, ops, asked)
-            return _told([], sources, ops, story, more=False)
-        table = await rows(question, limit, sources, ops)
-        told = [row_shape(each, body=asked["body"]) for each in table]
-        return _told(told, sources, ops, None, more=table.more)
+        return await search_in(folder, ops, asked, _nobody, _nobody)
     finally:
         if ops is not None:
             await ops.close()
@@ -102,6 +148,32 @@ async def _found(settings: Settings, asked: SearchedFor) -> Found:
 
 def _nobody(_: str) -> None:
     """Nobody is there to read how far it is."""
+
+
+async def search_in(
+    folder: Path | None, ops: Ops | None, asked: SearchedFor, progress: Tell, note: Tell
+) -> Found:
+    """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
+    sources = Sources(folder, progress, note)
+    if asked.get("inventory"):
+        counted = None if folder is None else inventory(folder, progress, note)
+        found = _told([], sources, None, None, more=False)
+        found["inventory"] = None if counted is None else inventory_shape(counted)
+        return found
+    if "again" in asked:
+        found = _told([], sources, None, None, more=False)
+        if folder is not None:
+            found["again"] = _again(folder, asked["again"], progress, note)
+        return found
+    question = _question(asked)
+    limit = asked["limit"]
+    if "event" in asked:
+        matching = await matches(question, limit + 1, sources, ops)
+        story = await _story(matching, sources, ops, asked)
+        return _told([], sources, ops, story, more=False)
+    table = await rows(question, limit, sources, ops)
+    told = [row_shape(each, body=asked["body"]) for each in table]
+    return _told(told, sources, ops, None, more=table.more)
 
 
 async def _story(
@@ -135,6 +207,50 @@ def _told(
         skipped=sources.skipped,
         story=story,
     )
+
+
+def _again(folder: Path, asked: AgainFor, progress: Tell, note: Tell) -> AgainFound:
+    """Each event once, in order of time: one page, or the number of all."""
+    question = Question(
+        keys=tuple(map(Glob, asked["match"])), since=asked["since"], until=asked["until"]
+    )
+    after = asked["after"] and ReplayPlace(*asked["after"])
+    again = Again(asked["target"], question, asked["backfill"], after)
+    damage, size = Damage(), 0
+    left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
+    found = AgainFound(
+        events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
+    )
+    for told in again.choose(folder, progress, note, damage):
+        if again.is_unknown(told):
+            left_out["targets_cut"] += 1
+            continue
+        if told.body is None:
+            left_out["without_body"] += 1
+            continue
+        each = ResendFound(
+            at=told.at,
+            event_id=id_of(told),
+            request_id=told.request_id,
+            number=told.number,
+            hops=told.hops,
+            body=told.body,
+        )
+        if resend(**each) is None:
+            left_out["no_event"] += 1
+            continue
+        found["number"] += 1
+        found["first"] = told.at if found["first"] is None else found["first"]
+        found["last"] = told.at
+        if asked["page"]:
+            found["events"].append(each)
+            size += len(told.body)
+            if found["number"] >= asked["page"] or size > _PAGE_BYTES:
+                found["more"] = True
+                break
+    left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
+    found["damage"] = str(damage) if damage else ""
+    return found
 
 
 def _question(asked: SearchedFor) -> Question:

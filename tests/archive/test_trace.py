@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from router.archive.reading import lines_with
+from router.archive.trace.lines import happening
 from router.archive.trace.question import Question
 from router.cli.history.stories import story_told
 from router.model.event import Reason
@@ -23,7 +24,7 @@ from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, 
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import Ran, complaint, ran
-from tests.support.serving import SOON, always, serving, target
+from tests.support.serving import SOON, always, serving, target, with_door
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
@@ -226,6 +227,15 @@ def test_whatever_has_failed_is_found_by_its_bytes(wrap: Callable[[bytes], bytes
     assert not list(lines_with(b"".join(FINE_LINES[1:]), needles))
 
 
+def test_what_others_said_does_not_count_for_a_team() -> None:
+    """An event has failed for those of whose targets an attempt has."""
+    both = told("both", targets={"a": {"reason": "status"}, "b": {"reason": "acknowledged"}})
+    found = happening(both)
+    assert found is not None
+    asked = {name: Question(failed=True, seen=(name,)) for name in ("a", "b")}
+    assert {name: each.fits(found) for name, each in asked.items()} == {"a": True, "b": False}
+
+
 def test_what_is_well_is_not_taken_for_failed(tmp_path: Path) -> None:
     """Not even where its body says so."""
     keep(tmp_path, *FINE_LINES)
@@ -238,11 +248,12 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
     with target() as ledger, target(always("700")) as audit:
         ebaas = {"waits": ["1h"], "retries": 20}
         both = {"ledger": ledger, "audit": audit}
-        with serving(tmp_path, both, ebaas=ebaas) as router:
+        own, asking = with_door(tmp_path)
+        with serving(tmp_path, both, ebaas=ebaas, options=own) as router:
             assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
+            found = ran("trace", "order-1", *asking)
             router.interrupt(signal.SIGTERM)
-        found = ran("trace", "order-1", "--store", tmp_path / "store.db")
     assert found.code == 0, found.err
     text = found.out
     assert "request 1 of 21: EBaaS was told 500" in text
@@ -255,14 +266,15 @@ def test_one_event_is_told_whole(tmp_path: Path) -> None:
 def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
     """Also when nothing of it is open any more."""
     queue = {"retries": 2, "waits": ["50ms"]}
+    own, asking = with_door(tmp_path)
     with (
         target() as ledger,
         target(always("700")) as audit,
-        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, queue=queue) as router,
+        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, options=own, queue=queue) as router,
     ):
         assert router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
-    found = ran("trace", "order-1", "--store", tmp_path / "store.db", "--format", "json")
+        found = ran("trace", "order-1", *asking, "--format", "json")
     steps = found.json["steps"]
     assert [(step["what"], step.get("retry")) for step in steps] == [
         ("request", None),
@@ -275,15 +287,15 @@ def test_the_queues_retries_are_told_until_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("archive", ["auto", "none"])
 def test_a_failed_attempt_is_told_once(tmp_path: Path, archive: str) -> None:
     """In the receiver's words, whether the archive has it, or the store alone."""
-    options = ["--archive", archive]
+    own, asking = with_door(tmp_path)
+    options = ["--archive", archive, *own]
     with (
         target(always("700")) as audit,
         serving(tmp_path, {"audit": audit}, ebaas={"waits": ["1h"]}, options=options) as router,
     ):
         assert router.post("order-1") == "500"
         wait_until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
-    place = ("--store", tmp_path / "store.db", "--archive", archive)
-    found = ran("trace", "order-1", *place)
+        found = ran("trace", "order-1", *asking)
     assert found.code == 0, found.err
     assert len(re.findall("audit.*'700'", found.out)) == 1
     assert "next: EBaaS's request 2" in found.out

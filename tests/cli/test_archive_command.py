@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 from router.archive.reading import Damage
 from router.archive.segments import Shelf
 from router.archive.trace.question import Question
-from router.archive.trace.story import events, resend
+from router.archive.trace.story import events, id_of, resend
 from router.model.event import Letter
 from router.store.promises import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
-from tests.support.postgres import Database
-from tests.support.rows import option, query
-from tests.support.serving import always, serving, target
+from tests.support.rows import query
+from tests.support.serving import always, serving, target, with_door
 from tests.support.shop import Shop, SqliteShop, dead
 from tests.support.somebody import as_somebody, reachable
 from tests.support.waiting import wait_until
@@ -240,7 +238,15 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
 
 
 def letter_of(folder: Path) -> Letter:
-    (found,) = (resend(each) for each in events(folder, Question(), print, print, Damage()))
+    (told,) = events(folder, Question(), print, print, Damage())
+    found = resend(
+        at=told.at,
+        event_id=id_of(told),
+        request_id=told.request_id,
+        number=told.number,
+        hops=told.hops,
+        body=told.body or "",
+    )
     assert found is not None
     return found.letter
 
@@ -423,9 +429,11 @@ def test_a_replay_is_what_the_targets_own_log_says(tmp_path: Path) -> None:
         return "700" if name.startswith(("other", "neither")) else "000"
 
     both = {"retries": 20, "waits": ["1h"]}
+    own, asking = with_door(tmp_path)
     with target(of_ledger) as ledger, target(of_audit) as audit, target(always("700")) as search:
         required, optional = {"ledger": ledger, "audit": audit}, {"search": search}
-        with serving(tmp_path, required, optional, ebaas=both, queue=both) as router:
+        started = serving(tmp_path, required, optional, ebaas=both, queue=both, options=own)
+        with started as router:
             for name in names:
                 router.post(name)
             is_up = True  # EBaaS retries
@@ -434,15 +442,11 @@ def test_a_replay_is_what_the_targets_own_log_says(tmp_path: Path) -> None:
             log = {got.webhook_id for got in ledger.got if got.code == "000"}
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2 * len(names))
             ledger.got.clear()
-            router.interrupt(signal.SIGTERM)
-        until = time.time()
-        wait_until(lambda: time.time() > until + 1)  # a replay takes what was written by then
-        done = ran(
-            *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
-            *("--store", tmp_path / "store.db", "--rate", "1000/s"),
-        )
-        assert done.code == 0, done.err
-        with serving(tmp_path, required, optional, ebaas=both, queue=both):
+            until = time.time()
+            wait_until(lambda: time.time() > until + 1)  # a replay takes what was written by then
+            words = ("archive", "replay", "--target", "ledger", "--since", "1h", "--yes")
+            done = ran(*words, *asking, "--rate", "1000/s")
+            assert done.code == 0, done.err
             wait_until(lambda: len(ledger.got) >= len(log))
             wait_until(lambda: not [each for each in queued(tmp_path) if each[1] == "ledger"])
         assert Counter(got.webhook_id for got in ledger.got) == Counter(log)
@@ -453,24 +457,28 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
     return query(folder / "store.db", "SELECT seq, target FROM deliveries WHERE state = 'queued'")
 
 
-def test_a_replay_stays_within_the_targets_share(tmp_path: Path, database: Database) -> None:
+def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]
     # A quarter of the store has room for some thirty of them.
     bodies = [event(changes=[name, "x" * 8_000]) for name in names]
     lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
-    keep(tmp_path / "archive", *lines)
-    limit = {"EBAAS_ROUTER_STORE_MAX_BYTES": "1MiB"}
+    keep(tmp_path / "store.db-archive", *lines)
+    own, asking = with_door(tmp_path)
+    own += ["--store-max-bytes", "1MiB"]
+    released = Event()
+
+    def after_a_while(*_: str) -> str:
+        released.wait()
+        return "000"
+
     with (
-        target() as ledger,
-        serving(tmp_path, {"ledger": ledger}, store=database, environ=limit) as router,
+        target(after_a_while) as ledger,
+        serving(tmp_path, {"ledger": ledger}, options=own) as router,
     ):
-        with patch.dict(os.environ, limit):
-            done = ran(
-                *("archive", "replay", "--target", "ledger", "--since", "1h", "--yes"),
-                *("--archive", tmp_path / "archive", "--rate", "1000/s"),
-                *("--store", option(database)),
-            )
+        Timer(2, released.set).start()
+        words = ("archive", "replay", "--target", "ledger", "--since", "1h", "--yes")
+        done = ran(*words, *asking, "--rate", "1000/s")
         assert done.code == 0, done.err
         assert "waiting: ledger's share of the store is full" in done.err
         wait_until(lambda: len(ledger.got) == 40)

@@ -129,10 +129,10 @@ def test_help_of_a_command() -> None:
     [
         ("trace --since 1h --until 2h", "--since 1h is not before --until 2h"),
         (
-            "status --url http://127.0.0.1:8081 --ops-port 9000",
-            "--ops-port can't be given with --url: both say where it is",
+            "health --url http://127.0.0.1:8080 --port 9000",
+            "--port can't be given with --url: both say where it is",
         ),
-        ("listen --no-forward --url http://h:1 --ops-host ::1", "--ops-host can't be given with"),
+        ("status --url http://h:1 --store x.db", "--store can't be given with --url"),
         ("test - -", "only one file can be '-', stdin"),
         ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),

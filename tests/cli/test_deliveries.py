@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from router.cli.columns import age
 from router.cli.deliveries.entries import dossier_told, entries_told, standing
-from router.cli.times import age
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.attempts import Tried
@@ -26,6 +26,7 @@ from router.store.sqlite import file as sqlite_file
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.queueing import NO, opened
+from tests.support.serving import with_door
 from tests.support.shop import PostgresShop, Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
 
@@ -522,7 +523,7 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
 # Beside a running router, and whatever befalls it.
 
 
-def test_a_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) -> None:
+def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) -> None:
     """Byte for byte, each once and under its own id; then it is acknowledged."""
     bodies = {f"event-{n}": f'{{"n": {n}}}' for n in range(40)}
     for event_id, body in bodies.items():
@@ -534,10 +535,11 @@ def test_a_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) -> None:
         routes.write_text(
             json.dumps({"version": 1, "targets": {"ledger": target}, "routes": [route]})
         )
-        options = ("--config", str(routes), "--store", shop.option, "--port", "0")
-        assert shop.run("replay", "--match", "*", "--yes").code == 0
+        own, asking = with_door(tmp_path)
+        options = ("--config", str(routes), "--store", shop.option, "--port", "0", *own)
         with running("serve", *options) as router:
             router.wait_for(lambda: any("serving" in line for line in router.stdout))
+            assert ran("deliveries", "replay", "--match", "*", "--yes", *asking).code == 0
             wait_until(lambda: shop.count(State.ACKNOWLEDGED) == 40)
             assert router.interrupt() == 0
         came = [json.loads(line) for line in ledger.stdout]

@@ -115,9 +115,9 @@ def test_diff_of_two_folders(folder: Path) -> None:
 
 def test_config_is_one_routes_yaml(tmp_path: Path) -> None:
     """What it prints is one file of the same meaning."""
-    printed = ran("config", "config").out
+    printed = ran("check", "config", "--print").out
     (tmp_path / "one.yaml").write_text(printed, encoding="utf-8")
     assert ran("diff", "config", "one.yaml", "--tests", "config/routes.test.yaml").lines == [
         "no plan changes: 1 event compared"
     ]
-    assert json.loads(ran("config", "config", "--format", "json").out)["file"] == "config"
+    assert json.loads(ran("check", "config", "--print", "--format", "json").out)["file"] == "config"

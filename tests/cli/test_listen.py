@@ -126,8 +126,9 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
 def test_a_router_that_is_not_there_is_one_line() -> None:
     """Nothing is waited for that never was."""
     port = free_port()
-    for where in (("--url", f"http://127.0.0.1:{port}"), ("--ops-port", str(port))):
-        finished = run("listen", *where, "--no-forward")
+    for where in (("--url", f"http://127.0.0.1:{port}"), ()):
+        environ = {"EBAAS_ROUTER_OPS_PORT": str(port)}
+        finished = run("listen", *where, "--no-forward", environ=environ)
         assert finished.returncode == 3
         line = one_line(finished.stderr)
         assert f"http://127.0.0.1:{port}" in line
@@ -154,14 +155,13 @@ def test_a_router_that_is_gone_is_looked_for_again_and_again(
     )
 
 
-def test_the_router_of_this_machine(tmp_path: Path) -> None:
-    """Without `--url` it is asked where `serve` with the same options has its ops port."""
+def test_the_router_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `--url` it is asked where `serve` with the same variables has its ops port."""
     with router(tmp_path) as (started, (_, url, *token)):
-        port = url.rpartition(":")[2]
-        with running(
-            "listen", *token, "--ops-port", port, "--no-forward", "--limit", "1"
-        ) as listening:
-            wait_until_it_listens(listening)
-            assert started.post("first") == "000"
-            assert listening.wait() == 0
-            assert "1 fine" in listening.stdout[0]
+        monkeypatch.setenv("EBAAS_ROUTER_OPS_PORT", url.rpartition(":")[2])
+        assert started.post("first") == "000"
+        found = ran("trace", "--since", "1h", *token)
+    assert (found.code, "first" in found.out, found.err) == (0, True, "")
+    gone = ran("deliveries", "list", *token)
+    assert gone.code == 3
+    assert f"{url}: Connection refused" in gone.err

@@ -1,4 +1,4 @@
-"""`schema` and `completion`: what other programs read."""
+"""`init --schemas` and `--completion`: what other programs read."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from router.cli import COMMANDS
 from tests.support.inprocess import ran
 
 
-@pytest.mark.parametrize("name", ["callback", "routes", "common", "team", "tests"])
-def test_schemas_are_schemas_and_say_which(name: str) -> None:
-    """Each is valid and has an `$id` of its own."""
-    schema = json.loads(ran("schema", name).out)
-    jsonschema.validators.validator_for(schema).check_schema(schema)
-    assert schema["$id"].startswith("urn:ebaas-router:")
-
-
-def test_openapi_is_printed_whole() -> None:
-    """The document of this version."""
-    assert yaml.safe_load(ran("schema", "openapi").out)["webhooks"]
+def test_schemas_are_schemas_and_say_which(tmp_path: Path) -> None:
+    """All are written, in place of older ones; each is valid and has an `$id` of its own."""
+    (tmp_path / "routes.schema.json").write_text("old")
+    (tmp_path / "routes.yaml").write_text("kept")
+    assert ran("init", "--schemas", tmp_path).code == 0
+    schemas = [json.loads(each.read_text()) for each in tmp_path.glob("*.json")]
+    for schema in schemas:
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+        assert schema["$id"].startswith("urn:ebaas-router:")
+    assert len({schema["$id"] for schema in schemas}) == 5
+    assert yaml.safe_load((tmp_path / "openapi.yaml").read_text())["webhooks"]
+    assert (tmp_path / "routes.yaml").read_text() == "kept"
 
 
 def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     """In a real bash: each command by its beginning, an option, and what its value may be."""
     script = tmp_path / "completion"
-    script.write_text(ran("completion", "bash").out)
+    script.write_text(ran("--completion", "bash").out)
 
     def completed(*words: str) -> list[str]:
         line = " ".join(repr(word) for word in ("ebaas-router", *words))
@@ -52,5 +53,5 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_get_every_command(shell: str) -> None:
     """None is missing in what they read."""
-    script = ran("completion", shell).out
+    script = ran("--completion", shell).out
     assert [name for name in COMMANDS if name not in script] == []

@@ -21,7 +21,7 @@ TABLES = {
     "probe": (PROBE_WORDS, sorted((ROOT / "router/cli/trying/probe").glob("*.py"))),
     "receive": (
         RECEIVE_WORDS,
-        [ROOT / "router/cli/trying" / name for name in ("receive.py", "received.py")],
+        [ROOT / "router/cli/trying" / name for name in ("receive.py",)],
     ),
 }
 

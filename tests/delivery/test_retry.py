@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from router.contract.replies import ACKNOWLEDGED, FAILED
-from tests.support.command import run
 from tests.support.flaky import SOON, Flaky, hang_up, served
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, SAMPLE, event, house, routes
+from tests.support.inprocess import ran
 from tests.support.rows import query
 from tests.support.waiting import until
 
@@ -202,7 +202,7 @@ async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> Non
         await until(lambda: rows(store).get("audit") == "queued")
         calls = len(audit.ids)
         which = ("--state", "queued", "--match", "*", "--store", str(store))
-        await asyncio.to_thread(run, "deliveries", "discard", *which)
+        await asyncio.to_thread(ran, "deliveries", "discard", *which)
         assert (await router.post()).status_code == 500
         assert (await router.post()).status_code == 200
         assert rows(store) == {"flaky": "acknowledged", "audit": "superseded"}

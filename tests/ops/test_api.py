@@ -575,6 +575,7 @@ OPENED_BY: dict[str, set[str]] = {
     "GET /events": {"read"},
     "GET /events/{id}": {"read"},
     "GET /archive": {"read"},
+    "POST /archive/replay": {"replay"},
     "GET /deliveries": {"read"},
     "GET /deliveries/actions": {"read"},
     "GET /deliveries/{id}": {"read"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ pytestmark = pytest.mark.anyio
 class Parts:
     """The target is there when it is first looked for, and gone from then on."""
 
-    def __init__(self) -> None:
-        self.stored, self.targets = self, {"ledger": {"paused": False}}
+    is_running = True
 
-    async def view(self, _: Holder) -> Any:
+    def __init__(self) -> None:
+        self.stored, self.targets = self, {"ledger": SimpleNamespace(paused=False)}
+
+    def view(self, _: Holder) -> Any:
         found, self.targets = self.targets, {}
         return type("View", (), {"targets": found})
 

@@ -4,15 +4,12 @@ them, and a database that is not there yet."""
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -27,7 +24,9 @@ from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
+from tests.support.rows import option
 from tests.support.serving import SOON, Serving, Target, serving, states, target
+from tests.support.shop import SqliteShop
 from tests.support.sockets import HOST
 from tests.support.waiting import until, wait_until
 
@@ -52,9 +51,12 @@ def nodes(
 
 
 def listed(database: Database, *options: str) -> Ran:
-    """What `nodes` prints."""
-    with patch.dict(os.environ, EBAAS_ROUTER_STORE=database.dsn):
-        return ran("nodes", *options)
+    """What `status` prints of them."""
+    return ran("status", "--store", option(database), *options)
+
+
+def told(database: Database) -> list[Any]:
+    return listed(database, "--format", "json").json["nodes"]  # type: ignore[no-any-return]
 
 
 def age_rows(database: Database, seconds: float, pid: int | None = None) -> None:
@@ -122,9 +124,9 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
     """All well is exit code 0; one that was killed is gone, and one that was stopped leaves no
     row."""
     with target() as ledger, nodes(tmp_path, database, {"ledger": ledger}) as (one, two):
-        wait_until(lambda: len(listed(database, "--format", "json").lines) == 2)
+        wait_until(lambda: len(told(database)) == 2)
         finished = listed(database, "--format", "json")
-        said = [json.loads(line) for line in finished.lines]
+        said = finished.json["nodes"]
         assert (finished.code, finished.err) == (0, "")
         assert {(node["pid"], node["address"]) for node in said} == {
             (each.process.pid, f"http://127.0.0.1:{each.port}/callback") for each in (one, two)
@@ -138,9 +140,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
         assert "gone, silent for" in finished.out
         assert finished.lines[-1] == "2 nodes, 1 of them gone"
         assert two.interrupt(signal.SIGTERM) == 0
-        assert [json.loads(line)["pid"] for line in listed(database, "--format", "json").lines] == [
-            one.process.pid
-        ]
+        assert [node["pid"] for node in told(database)] == [one.process.pid]
 
 
 @pytest.mark.anyio
@@ -168,9 +168,10 @@ async def test_who_runs_something_else_is_named(database: Database) -> None:
 
 def test_only_postgresql_has_nodes(tmp_path: Path) -> None:
     """A file has one node; the line says where to look instead."""
-    finished = run("nodes", "--store", str(tmp_path / "store.db"))
-    assert finished.returncode == 3
-    assert "/status" in one_line(finished.stderr)
+    shop = SqliteShop(tmp_path / "store.db")
+    found = ran("status", "--store", shop.option)
+    assert found.code == 3
+    assert "ask it by --url" in found.err
 
 
 def node(name: str, config: str) -> Node:

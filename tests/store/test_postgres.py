@@ -344,6 +344,23 @@ async def test_what_comes_too_late_is_spent(postgresql: Server, database: Databa
 _CANCEL = (80877102).to_bytes(4)
 
 
+async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
+    database: Database,
+) -> None:
+    """The next one gets it."""
+    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    async with AsyncExitStack() as all_of_them:
+        for _ in range(SIZE):
+            await all_of_them.enter_async_context(store._pool.connection())
+        waiting = asyncio.create_task(store.queue(T))
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await store.queue(T) == {}
+    await store.close()
+
+
 async def test_what_was_never_sent_is_not_kept_in_mind(
     postgresql: Server, database: Database
 ) -> None:

@@ -98,7 +98,7 @@ def test_two_passwords_are_one_too_many() -> None:
         read(STORE=url, STORE_PASSWORD_FILE="/run/secrets/db")
 
 
-@pytest.mark.parametrize("command", [("serve",), ("deliveries", "list"), ("nodes",)])
+@pytest.mark.parametrize("command", [("serve",), ("deliveries", "list"), ("status",)])
 def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
     """A wrong one is a mistake of the command line, one line, before anything is opened."""
     finished = run(*command, "--store", f"postgresql://router:{CANARY}@db/e?sslmod=x")

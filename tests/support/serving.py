@@ -16,7 +16,7 @@ from unittest.mock import patch
 from tests.support.command import PATIENCE, Running
 from tests.support.house import event, routes
 from tests.support.rows import Store, option, query
-from tests.support.sockets import serving_in_a_thread
+from tests.support.sockets import free_port, serving_in_a_thread
 
 #: Waits that a test can sit out.
 SOON = {"retries": 20, "waits": ["200ms"]}
@@ -175,6 +175,22 @@ def serving(
         yield started
     finally:
         started.close()
+
+
+def with_door(folder: Path) -> tuple[list[str], list[str]]:
+    """What `serve` is told so that its ops port lets one token do everything, and what commands are
+    told that come with it."""
+    port, tokens, token = free_port(), folder / "door.yaml", folder / "door"
+    token.write_text("the-token-of-this-door")
+    may = "[read, replay, discard, pause, bodies]"
+    tokens.write_text(f"tokens: [{{name: ops, token: the-token-of-this-door, may: {may}}}]")
+    for path in (tokens, token):
+        path.chmod(0o600)
+    url = f"http://127.0.0.1:{port}"
+    return (
+        ["--ops-port", str(port), "--ops-tokens", str(tokens)],
+        ["--url", url, "--token-file", str(token)],
+    )
 
 
 def _urls(targets: Mapping[str, Target]) -> dict[str, str]:

@@ -297,22 +297,21 @@ def id_of(told: ToldCaller) -> str:
     return str(UUID(bytes=name[:16], version=4))
 
 
-def resend(told: ToldCaller) -> Resend | None:
+def resend(
+    *, at: float, event_id: str, request_id: str, number: int | None, hops: int, body: str
+) -> Resend | None:
     """None for a line that the router can't have written: it has no event, ids that would be
     headers of their own, or hops that are no small number. The key is the body's, for the line's
     may be cut."""
-    if told.body is None or not all(map(_is_header, (id_of(told), told.request_id))):
-        return None
-    if not 0 <= told.hops < 100:
+    if not (all(map(_is_header, (event_id, request_id))) and 0 <= hops < 100):
         return None
     try:
-        event = _intake().read(told.body.encode())
+        event = _intake().read(body.encode())
     except Refused:
         return None
-    at, event_id = told.at, id_of(told)
-    record = Record(event_id, Stage.CLOSED, at, told.number or 1, at, at, at, at, spent=True)
-    letter = Letter.of(event, told.request_id, hops=told.hops)
-    return Resend(record, letter, str(place_of(told)))
+    record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, spent=True)
+    letter = Letter.of(event, request_id, hops=hops)
+    return Resend(record, letter, str(ReplayPlace(at, event_id)))
 
 
 def _is_header(text: str) -> bool:

@@ -1,31 +1,149 @@
-"""A person's action on many deliveries: counted, confirmed, done step by step, reported."""
+"""Deliveries that a command means, and an action on many: counted, confirmed, done, reported."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.deliveries.entries import (
-    DONE,
-    counts_told,
-    deliveries,
-    standing,
-    total,
-)
-from router.cli.deliveries.selecting import note_removed
-from router.cli.deliveries.source import Deliveries, Preview
-from router.cli.options import BAD, GOOD, said_yes
+from router.cli.deliveries.entries import DONE, counts_told, deliveries, standing, total
+from router.cli.options import BAD, GOOD, nearest_of, said_yes, value
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
+from router.cli.remote import Remote, part
+from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
-from router.store.filters import Filters
-from router.store.ops import Step, Verb
-from router.store.promises import State, StoreFailed
+from router.routing.index import Glob, GlobInvalid
+from router.store.filters import FILTERS, Filters, filter_texts, mind_states
+from router.store.ops import Later, Step, Verb
+from router.store.promises import State
 from router.store.shapes import DossierShape
+
+
+def add_selection(parser: argparse._ArgumentGroup) -> None:
+    many = "; may be repeated"
+    parser.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=[str(state) for state in State],
+        metavar="STATE",
+        help=f"in this state{many} (default what is not settled; to replay or discard: dead)",
+    )
+    parser.add_argument(
+        "--match",
+        action="append",
+        type=value(parse_glob),
+        metavar="PATTERN",
+        help=f"of events whose key matches, as in routes.yaml{many}",
+    )
+    parser.add_argument("--event", action="append", metavar="ID", help=f"of this event{many}")
+    for name, what in (("older", "longer ago"), ("newer", "less long ago")):
+        parser.add_argument(
+            f"--{name}-than",
+            type=value(parse_duration),
+            metavar="TIME",
+            help=f"of events that came {what} than this (like 90s, 2h)",
+        )
+    parser.add_argument(
+        "--acknowledged-later",
+        choices=[str(each) for each in Later],
+        help="those whose body the target has acknowledged since then, as another event's "
+        "(default exclude for replay, else include)",
+    )
+
+
+def read_filters(args: argparse.Namespace) -> Filters:
+    """Raises SettingInvalid for a state that the verb is not for."""
+    if args.verb in [*Verb]:
+        try:
+            mind_states(Verb(args.verb), [*map(State, args.state or ())])
+        except ValueError as error:
+            raise SettingInvalid(f"--state: {error}") from None
+    return {name: getattr(args, name) for name in FILTERS}
+
+
+def selects(filters: Filters) -> bool:
+    return any(given is not None for given in filters.values())
+
+
+def mind_targets(
+    router: Remote, targets: Collection[str], *, must_be_known: bool = False
+) -> set[str] | None:
+    """Raises SettingInvalid for a target that neither the store nor routes.yaml knows; where it
+    must be known, also for one of which that can't be told. Returns those of routes.yaml, where
+    any was asked for and they can be told."""
+    if not targets:
+        return None
+    named = router.targets()
+    look = partial(_stored, router)
+    mind_known(targets, "the store", router.routes, named, look, must_be_known)
+    return named
+
+
+def note_removed(targets: Collection[str], routes: str, named: set[str] | None) -> None:
+    """Tell of those that are in `routes` no more, where its own are known."""
+    for name in sorted(set() if named is None else {*targets} - named):
+        note(f"{routes} has no target {name!r}: nothing is sent to it")
+
+
+def _stored(router: Remote, _: set[str]) -> set[str]:
+    """The targets that the store has deliveries for."""
+    query = [("state", str(state)) for state in State]
+    counts = router.get("/deliveries", [*query, ("limit", "1")])["counts"]
+    return {count["target"] for count in counts}
+
+
+def dossier_of(router: Remote, event_id: str, *, body: bool = False) -> Any:
+    """All that the store has of one event; None if it does not have it."""
+    try:
+        return router.get(f"/deliveries/{part(event_id)}", [("body", "true")] if body else [])
+    except RemoteProblem as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def mind_known(
+    targets: Collection[str],
+    where: str,
+    routes: str,
+    named: set[str] | None,
+    look: Callable[[set[str]], set[str]],
+    must_be_known: bool = False,
+) -> None:
+    """Raises SettingInvalid for one that is not known: `named` are those of `routes`, and one that
+    is gone from there has a past all the same.
+
+    `look` looks through `where` for more, where these are not in `routes`. Where that is not there,
+    `named` is None, nobody knows, and that is noted, or is wrong too.
+    """
+    known = set(named or ())
+    if missing := set(targets) - known:
+        known |= look(missing)
+    for name in sorted(missing - known):
+        near = nearest_of(name, known)
+        if named is not None:
+            raise SettingInvalid(f"no target {name!r} in {where} or in {routes}{near}")
+        doubt = (
+            f"nothing in {where} is for {name!r}{near or '.'} Whether it is a target can't be "
+            f"told, for want of {routes} (--config)"
+        )
+        if must_be_known:
+            raise SettingInvalid(doubt)
+        note(doubt)
+
+
+def parse_glob(text: str) -> Glob:
+    try:
+        return Glob(text)
+    except GlobInvalid as error:
+        raise ValueError(str(error)) from None
+
 
 #: How many deliveries are acted on without a question.
 _UNASKED = 10
@@ -42,27 +160,48 @@ def add_who(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
 
 
-def act(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
+def act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     """Replay, discard or restore what is selected; the exit code."""
-    preview = source.preview(Verb(args.verb), filters, args.who)
-    work = Work(Verb(args.verb), total(preview.counts))
+    path = f"/deliveries/{args.verb}"
+    preview = router.post(path, {**_body(filters), "dry_run": True})
+    action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
+    work = Work(Verb(args.verb), total(counts))
     if args.format == "text":
-        told = counts_told(preview.counts, source.now())
-        say_lines(told if work.number else [_nothing_fits(preview, filters)])
-    if preview.action["verb"] == Verb.REPLAY:
-        counted_for = {count["target"] for count in preview.counts}
-        note_removed(counted_for, source.routes, source.targets())
+        told = counts_told(counts, router.now())
+        say_lines(told if work.number else [_nothing_fits(work.verb, action["what"], filters)])
+    if work.verb is Verb.REPLAY:
+        note_removed({count["target"] for count in counts}, router.routes, router.targets())
     if work.number and not args.dry_run:
         if not confirmed(work, args):
             return BAD
-        work.do(preview.carry_out())
+        work.do(_carry_out(router, path, preview["token"]))
     asked = () if work.number else filters["event"] or ()
-    found = {each: source.dossier(each, body=False) for each in asked}
-    why = [*_why_not(found, filters["target"] or (), source.now(), work.verb)]
-    more = {"left_out": preview.left_out, "counts": preview.counts, "why": why}
-    lines = chain(_left_out(preview.left_out), _stayed(work), why)
-    report(work, args, {**preview.action, **more}, lines, "for what is left")
+    found = {each: dossier_of(router, each) for each in asked}
+    why = [*_why_not(found, filters["target"] or (), router.now(), work.verb)]
+    more = {"left_out": left_out, "counts": counts, "why": why}
+    lines = chain(_left_out(left_out), _stayed(work), why)
+    report(work, args, {**action, **more}, lines, "for what is left")
     return BAD if work.trouble or None in found.values() else GOOD
+
+
+def _body(filters: Filters) -> dict[str, Any]:
+    """The filters as JSON has them: a list of those that may be many."""
+    body: dict[str, Any] = {}
+    for name, text in filter_texts(filters):
+        if isinstance(filters[name], list):
+            body.setdefault(name, []).append(text)
+        else:
+            body[name] = text
+    return body
+
+
+def _carry_out(router: Remote, path: str, token: str) -> Iterator[Step]:
+    """What is left at the end has changed since the preview."""
+    more = True
+    while more:
+        done = router.post(path, {"token": token})
+        more = done["more"]
+        yield Step(done["changed"] + (0 if more else done["left"]), done["changed"])
 
 
 @dataclass(slots=True)
@@ -87,8 +226,6 @@ class Work:
                 if time.monotonic() - told >= PROGRESS_EVERY:
                     told = time.monotonic()
                     note(f"{self}, of {self.number:,}")
-        except StoreFailed as error:
-            self.trouble = f"the store failed: {error.told}"
         except RemoteProblem as error:
             self.trouble = str(error)
         except KeyboardInterrupt:
@@ -99,11 +236,10 @@ class Work:
         return f"{deliveries(self.changed)} {DONE[self.verb]}"
 
 
-def _nothing_fits(preview: Preview, filters: Filters) -> str:
+def _nothing_fits(verb: Verb, what: str, filters: Filters) -> str:
     """What was looked for in vain."""
-    is_restore = preview.action["verb"] == Verb.RESTORE
-    states = ["discarded"] if is_restore else filters["state"] or ["dead"]
-    return f"no {' or '.join(states)} delivery fits {preview.action['what']}"
+    states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
+    return f"no {' or '.join(states)} delivery fits {what}"
 
 
 def _why_not(

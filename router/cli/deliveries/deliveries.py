@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from itertools import chain
+from typing import Any
 
 from router.cli.deliveries import entries
-from router.cli.deliveries.acting import act, add_acting
-from router.cli.deliveries.selecting import add_selection, mind_targets, read_filters, selects
-from router.cli.deliveries.source import Deliveries, opened
-from router.cli.deliveries.store import add_store
+from router.cli.deliveries.acting import (
+    act,
+    add_acting,
+    add_selection,
+    dossier_of,
+    mind_targets,
+    read_filters,
+    selects,
+)
 from router.cli.options import (
     BAD,
     GOOD,
@@ -24,17 +30,18 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import add_remote
+from router.cli.remote import Remote, add_remote, add_store, opened
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
-from router.store.filters import FILTERS, Filters
+from router.store.filters import FILTERS, Filters, filter_texts
 from router.store.ops import Verb
 
 HELP = Help(
-    about="""Looks into the store of a router, running or not, and acts on it; with --url it asks
-    a running router. A delivery is one
-    event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own, 'dead' once the
-    retries have run out; then 'acknowledged' or 'superseded', which is shown for a while.""",
+    about="""Shows what a router has not delivered yet, and acts on it. It asks the router that
+    runs on this machine, or the one at --url; if none runs, or with --store, it looks into the
+    store. A delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued' for the
+    router's own, 'dead' once the retries have run out; then 'acknowledged' or 'superseded', which
+    is shown for a while.""",
     verbs={
         "list": """Counts the deliveries that are not settled, by target and state, with what people
         did last. With any filter it lists them as well, the oldest recorded first; an age is
@@ -67,6 +74,9 @@ HELP = Help(
 
 #: How many deliveries are listed as text unless told otherwise.
 _LIMIT = 50
+
+#: The most deliveries of one page.
+_PAGE = 500
 
 #: How many of the last actions are told with the counts.
 _LAST_ACTIONS = 5
@@ -112,13 +122,13 @@ def run(args: argparse.Namespace) -> int:
     filters = read_filters(args)
     _check(args, filters)
     heed_ctrl_c()
-    with opened(args) as source:
-        mind_targets(source, args.target or ())
+    with opened(args) as router:
+        mind_targets(router, args.target or ())
         if args.verb == "list":
-            return _list(source, filters, args)
+            return _list(router, filters, args)
         if args.verb == "show":
-            return _show(source, args)
-        return act(source, filters, args)
+            return _show(router, args)
+        return act(router, filters, args)
 
 
 def _check(args: argparse.Namespace, filters: Filters) -> None:
@@ -128,31 +138,39 @@ def _check(args: argparse.Namespace, filters: Filters) -> None:
         raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
 
 
-def _list(source: Deliveries, filters: Filters, args: argparse.Namespace) -> int:
+def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     """The counts first; then what was selected, or, where nothing was, the pauses and the last
     actions."""
-    counts, is_listing = source.counts(filters), selects(filters)
-    actions = [] if is_listing else source.actions(_LAST_ACTIONS)
-    pauses = [] if is_listing else source.pauses()
-    overview = entries.overview(counts, actions, source.now(), pauses)
+    is_listing = selects(filters)
+    limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
+    page = _page(router, filters, limit if is_listing else 1)
+    counts = page["counts"]
+    actions = [] if is_listing else router.get("/deliveries/actions")["actions"][:_LAST_ACTIONS]
+    pauses = [] if is_listing else router.get("/pauses")["pauses"]
+    overview = entries.overview(counts, actions, router.now(), pauses)
     say_as(args.format, [*counts, *pauses, *actions], overview)
-    if is_listing:
-        _list_entries(source, filters, args, entries.total(counts))
+    if not is_listing:
+        return GOOD
+    left = limit
+    while page["deliveries"]:
+        found = page["deliveries"]
+        say_as(args.format, found, chain([""], entries.entries_told(found, router.now())))
+        left -= len(found)
+        if not left or page["next"] is None:
+            break
+        page = _page(router, filters, left, page["next"])
+    if (number := entries.total(counts)) > limit and args.format == "text":
+        say(f"{number - limit:,} more: --limit")
     return GOOD
 
 
-def _list_entries(
-    source: Deliveries, filters: Filters, args: argparse.Namespace, number: int
-) -> None:
-    limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
-    for page in source.pages(filters, limit):
-        say_as(args.format, page, chain([""], entries.entries_told(page, source.now())))
-    if number > limit and args.format == "text":
-        say(f"{number - limit:,} more: --limit")
+def _page(router: Remote, filters: Filters, limit: int, after: str | None = None) -> Any:
+    query = [*filter_texts(filters), ("limit", str(min(limit, _PAGE)))]
+    return router.get("/deliveries", [*query, *([("after", after)] if after else [])])
 
 
-def _show(source: Deliveries, args: argparse.Namespace) -> int:
-    shape = source.dossier(args.event_id, body=args.body)
+def _show(router: Remote, args: argparse.Namespace) -> int:
+    shape = dossier_of(router, args.event_id, body=args.body)
     if shape is None:
         note(
             f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
@@ -162,7 +180,8 @@ def _show(source: Deliveries, args: argparse.Namespace) -> int:
     if args.format == "json":
         say_json(shape)
         return GOOD
-    say_lines(entries.dossier_told(shape, source.now(), source.pauses()))
+    pauses = router.get("/pauses")["pauses"]
+    say_lines(entries.dossier_told(shape, router.now(), pauses))
     if args.body:
         say("")
         say(shape["body"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from router.cli.columns import columns, counted
-from router.cli.times import seconds, since, when
+from router.cli.columns import columns, counted, seconds, since, when
 from router.config.document import shown
 from router.model.event import OWN_KEYS
 from router.store.attempts import said_by

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.acting import add_who
+from router.cli.columns import seconds
+from router.cli.deliveries.acting import add_who, mind_targets, note_removed
 from router.cli.deliveries.entries import pause_told
-from router.cli.deliveries.selecting import mind_targets, note_removed
-from router.cli.deliveries.source import opened
-from router.cli.deliveries.store import add_store
 from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
 from router.cli.printing import say_as
-from router.cli.remote import add_remote
-from router.cli.times import seconds
+from router.cli.remote import add_remote, add_store, opened, part
 from router.model.errors import SettingInvalid
 
 HELP = Help(
@@ -21,8 +18,9 @@ HELP = Help(
     Optional deliveries wait in the queue and lose no retry; required ones fail at once with
     `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
     another `pause` takes its place. `status` and /status show it. What is to have no end is
-    `paused: true` in routes.yaml. Without TARGET the pauses in force are listed. With --url a
-    running router is told to, or asked.""",
+    `paused: true` in routes.yaml. Without TARGET the pauses in force are listed. It asks the router
+    that runs on this machine, or the one at --url; if none runs, or with --store, it writes into
+    the store.""",
     examples=(
         "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
         "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
@@ -68,10 +66,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
-    with opened(args) as source:
-        named = mind_targets(source, [args.target], must_be_known=True)
-        note_removed([args.target], source.routes, named)
-        made = source.pause(args.target, args.until, args.because, args.who)
+    with opened(args) as router:
+        named = mind_targets(router, [args.target], must_be_known=True)
+        note_removed([args.target], router.routes, named)
+        until = {"until": args.until, "because": args.because}
+        made = router.post(f"/targets/{part(args.target)}/pause", until)["pause"]
         say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
     return GOOD
 
@@ -80,7 +79,7 @@ def _list(args: argparse.Namespace) -> int:
     for name in ("until", "because", "who"):
         if getattr(args, name) is not None:
             raise SettingInvalid("which target is to be paused? Its name is missing: pause TARGET")
-    with opened(args) as source:
-        pauses, now = source.pauses(), source.now()
+    with opened(args) as router:
+        pauses, now = router.get("/pauses")["pauses"], router.now()
         say_as(args.format, pauses, [pause_told(each, now) for each in pauses] or ["no pauses"])
     return GOOD

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from router.cli.deliveries.acting import mind_targets
 from router.cli.deliveries.pause import add_target
-from router.cli.deliveries.selecting import mind_targets
-from router.cli.deliveries.source import opened
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say_as
+from router.cli.remote import opened, part
 from router.config.document import shown
 
 HELP = Help(
     about="""Ends what `pause` began: every process that shares the store goes on with the target
     within a second, few attempts at a time. What has `paused: true` in routes.yaml stays
-    paused. With --url a running router is told to.""",
+    paused. It asks the same router, or store, as `pause`.""",
     examples=(
         "ebaas-router resume ledger",
         "ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift",
@@ -32,10 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with opened(args) as source:
-        ended = source.resume(args.target, args.who)
+    with opened(args) as router:
+        ended = router.post(f"/targets/{part(args.target)}/resume", {})["pause"]
         if ended is None:
-            mind_targets(source, [args.target])
+            mind_targets(router, [args.target])
             note(f"nobody has paused {args.target}")
             return BAD
     told = f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}"

@@ -6,14 +6,13 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
-from router.cli.columns import columns, counted
-from router.cli.deliveries.acting import add_acting
-from router.cli.deliveries.selecting import parse_glob
-from router.cli.deliveries.store import add_store, opened_ops
-from router.cli.history.places import Progress, add_archive, mind_targets, read_archive
-from router.cli.history.source import question_of
+from router.cli.asking import URL_VARIABLE
+from router.cli.columns import add_times, columns, counted, mind_times
+from router.cli.deliveries.acting import add_acting, parse_glob
+from router.cli.history.finding import mind_targets, question_of
+from router.cli.history.replaying import replay
 from router.cli.options import (
     BAD,
     GOOD,
@@ -24,22 +23,24 @@ from router.cli.options import (
     add_format,
     add_settings,
     heed_ctrl_c,
-    read_setting,
     value,
 )
 from router.cli.printing import note, say, say_as
-from router.cli.remote import URL_VARIABLE, add_remote, read_remote, read_url
-from router.cli.times import add_times, mind_times
+from router.cli.remote import (
+    Progress,
+    add_archive,
+    add_remote,
+    add_store,
+    opened,
+    read_archive,
+    read_url,
+)
 from router.config.settings import parse_count
-from router.model.errors import SettingInvalid, StartFailed
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from router.archive.reading import InventoryShape
+from router.model.errors import SettingInvalid
 
 HELP = Help(
-    about="Looks into the archive of a router, running or not; `list` asks a running one by --url.",
+    about="""Looks into the archive of a router. `list` and `replay` ask the router that runs on
+    this machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
         "list": "Says from when to when the archive reaches, and how many requests it has.",
         "export": """Writes events as they came, one a line, each once and the oldest first, as
@@ -73,7 +74,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 #: The options that only some verbs have.
 _ONLY = {
-    **dict.fromkeys(("url", "token_file", "ca"), ("list",)),
+    **dict.fromkeys(("url", "token_file", "ca"), ("list", "replay")),
     "match": ("export", "replay"),
     "since": ("export", "replay"),
     "until": ("export", "replay"),
@@ -142,43 +143,33 @@ def configure(parser: Parser) -> None:
     add_acting(acting)
     add_archive(parser)
     add_store(parser)
-    add_settings(parser, "config", "secrets_dir")
+    add_settings(parser, "config")
     add_remote(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     mind_times(args)
-    if args.verb == "list" and (remote := read_remote(args)) is not None:
-        from router.archive.reading import InventoryShape
-
-        return _tell(remote.get("/archive", InventoryShape), args)
-    if args.archive is None and read_url(args) is not None:
-        raise SettingInvalid(
-            f"{URL_VARIABLE} names a router, and {args.verb} works on an archive of this machine: "
-            "unset it, or name the archive by --archive"
-        )
-    folder = read_archive(args)
-    if folder is None:
-        raise StartFailed("there is no archive: see --archive")
-    acts = {"list": _list, "export": _export, "replay": _replay}
-    return acts[str(args.verb)](folder, args)
+    if args.verb == "export":
+        return _export(args)
+    needs: Literal["archive", "both"] = "archive"
+    if args.verb == "replay":
+        heed_ctrl_c()
+        needs = "both"
+    with opened(args, needs=needs) as router:
+        if args.verb == "replay":
+            return replay(router, args, args.rate or RATE)
+        return _tell(router.get("/archive"), args)
 
 
-def _list(folder: Path, args: argparse.Namespace) -> int:
-    from router.archive.reading import inventory, inventory_shape
-
-    return _tell(inventory_shape(inventory(folder, Progress("counted"), note)), args)
-
-
-def _tell(found: InventoryShape, args: argparse.Namespace) -> int:
+def _tell(found: Any, args: argparse.Namespace) -> int:
     say_as(args.format, [found], _told(found))
     if found["damage"]:
         note(f"{found['damage']}: there is more than this")
     return BAD if found["damage"] else GOOD
 
 
-def _told(found: InventoryShape) -> Iterator[str]:
+def _told(found: Any) -> Iterator[str]:
     if found["first"] is None or found["last"] is None:
         yield "the archive is empty"
         return
@@ -210,11 +201,20 @@ def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     return [(name or "gone", f"{count:>10,}") for name, count in by_count if count]
 
 
-def _export(folder: Path, args: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> int:
+    """Of this machine's archive: its files are read as they are."""
     from router.archive.reading import Damage
     from router.archive.trace.story import events
 
-    mind_targets(args.target or (), read_setting(args, "config"), folder)
+    if args.archive is None and read_url(args) is not None:
+        raise SettingInvalid(
+            f"{URL_VARIABLE} names a router, and export works on an archive of this machine: "
+            "unset it, or name the archive by --archive"
+        )
+    with opened(args, needs="archive", is_here=True) as here:
+        mind_targets(here, args.target or ())
+    folder = read_archive(args)
+    assert folder is not None
     left, without, damage = args.limit or sys.maxsize, 0, Damage()
     for told in events(folder, question_of(args), Progress("looked through"), note, damage):
         if told.body is None:
@@ -230,11 +230,3 @@ def _export(folder: Path, args: argparse.Namespace) -> int:
     if damage:
         note(f"{damage}: there may be more events than these")
     return BAD if damage else GOOD
-
-
-def _replay(folder: Path, args: argparse.Namespace) -> int:
-    from router.cli.history.replaying import replay
-
-    heed_ctrl_c()
-    with opened_ops(args) as (runner, ops):
-        return replay(runner, ops, folder, args, args.rate or RATE)

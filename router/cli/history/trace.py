@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
-from router.cli.columns import counted
-from router.cli.history.places import add_places
-from router.cli.history.source import History, opened, question_of, where_told
+from router.cli.columns import add_times, counted, mind_times
+from router.cli.history.finding import EventSearch, add_places, query_of
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
-from router.cli.times import add_times, mind_times
+from router.cli.remote import Remote, opened
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 
-if TYPE_CHECKING:
-    from router.archive.trace.question import Question
-    from router.archive.trace.shapes import MatchShape
-
 HELP = Help(
-    about="""Looks for events in the archive and in the store of the settings, and
-    tells one event whole: each request of EBaaS and what it was told, each attempt and what the
-    receiver said, what was skipped and why, retries, replays, and what comes next. Several are a
-    table, the newest first. WHAT is an event's id (webhook-id), a request's id, an event_key or a
-    pattern of keys, an id in `changes`, a trace's id, or how the SHA-256 of a body begins (6
-    characters at least); several mean any of them. Without WHAT the filters alone say which.""",
+    about="""Looks for events in the archive and in the store: of the router that runs on this
+    machine, or at --url, or, if none runs, of the settings. It tells one event whole: each request
+    of EBaaS and what it was told, each attempt and what the receiver said, what was skipped and
+    why, retries, replays, and what comes next. Several are a table, the newest first. WHAT is an
+    event's id (webhook-id), a request's id, an event_key or a pattern of keys, an id in `changes`,
+    a trace's id, or how the SHA-256 of a body begins (6 characters at least); several mean any of
+    them. Without WHAT the filters alone say which.""",
     examples=(
         "ebaas-router trace order-4711",
         "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
@@ -67,46 +61,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    question, limit = _question(args), args.limit or _LIMIT
-    with opened(args, question) as history:
-        found = history.matches(limit, body=args.body)
-        first, second = next(found, None), next(found, None)
-        if first is None:
-            note(f"no such event; {where_told(history)}")
-        elif second is None and not history.more:
-            _say_story(history, args)
-        else:
-            _say_table(chain(filter(None, (first, second)), found), history, args)
-        if history.skipped:
-            note(f"{counted(history.skipped, 'line')} could not be read and were left out")
-        return BAD if first is None else GOOD
-
-
-def _question(args: argparse.Namespace) -> Question:
     has_time = args.since is not None or args.until is not None
     if not (args.what or args.target or args.code or args.failed or has_time):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
     mind_times(args)
-    return question_of(args)
+    query = [*query_of(args), *([("body", "true")] if args.body else [])]
+    with opened(args, needs="either") as router:
+        found = EventSearch(router, query, args.limit or _LIMIT)
+        if not found.events:
+            note(f"no such event; {found.where}")
+        elif len(found.events) == 1 and not found.more:
+            _say_story(found, router, args)
+        else:
+            _say_table(found, args)
+        if found.skipped:
+            note(f"{counted(found.skipped, 'line')} could not be read and were left out")
+        return GOOD if found.events else BAD
 
 
-def _say_story(history: History, args: argparse.Namespace) -> None:
+def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> None:
     from router.cli.history.stories import story_told
 
-    story, body = history.story(body=args.body), list[str]()
+    story, body = found.story(body=args.body), list[str]()
     if args.body:
         body = ["", story["body"] if story["body"] is not None else "(its body was not kept)"]
-    say_as(args.format, [story], chain(story_told(story, history.now()), body))
+    say_as(args.format, [story], chain(story_told(story, router.now()), body))
 
 
-def _say_table(found: Iterator[MatchShape], history: History, args: argparse.Namespace) -> None:
-    """Each as soon as it is found."""
+def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
     from router.cli.history.stories import MATCH_HEAD, match_told
 
     if args.format == "text":
         say(MATCH_HEAD)
-    for match in found:
+    for match in found.events:
         bodies = (f"  {body}" for body in [match.get("body")] if body)
         say_as(args.format, [match], chain(map(match_told, [match]), bodies))
-    if history.more and args.format == "text":
+    if found.more and args.format == "text":
         say("and more: --limit, --since")

@@ -1,4 +1,4 @@
-"""`check`: everything that a load checks, without a server."""
+"""`check`: every fault of a routes.yaml, or, with --print, what the router has of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
-from router.cli.printing import note, say_json, say_lines
-from router.cli.routes.effective import say_effective
+from router.cli.printing import note, say_as, say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
     add_config,
@@ -22,12 +21,49 @@ from router.cli.routes.inputs import (
     problems_json,
     read_cases,
     read_config,
+    usable,
 )
-from router.model.errors import ConfigInvalid, Problem
+from router.model.errors import ConfigInvalid, Problem, SettingInvalid
 
 if TYPE_CHECKING:
     from router.config.cases import Case
     from router.config.loading import Config
+
+
+def say_effective(args: argparse.Namespace) -> int:
+    """Print the FILE as a routes.yaml of the same meaning, but for what is masked."""
+    from router.config.effective import effective_of
+
+    names = config_names(args)
+    if len(names) > 1:
+        raise SettingInvalid("--print takes one FILE")
+    if args.format in CI_FORMATS:
+        raise SettingInvalid(f"--print has no format {args.format!r}")
+    found = read_config(names[0], args)
+    loaded = usable(found, args.format)
+    if loaded is None:
+        return BAD
+    effective = effective_of(loaded)
+    shape = {"file": found.name, "hash": loaded.hash, **effective}
+    say_as(args.format, [shape], _lines(f"# {found.name}, hash {loaded.hash}", effective))
+    return GOOD
+
+
+def _lines(heading: str, effective: dict[str, Any]) -> Iterator[str]:
+    from router.config.document import write
+
+    yield heading
+    yield from write(_escaped(effective)).splitlines()
+
+
+def _escaped(value: Any) -> Any:
+    """With every `$` doubled, as a routes.yaml has to have it."""
+    if isinstance(value, dict):
+        return {name: _escaped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_escaped(each) for each in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.cli.columns import columns, counted, few, quoted
-from router.cli.history.places import Progress, add_archive, read_archive
 from router.cli.options import (
     BAD,
     GOOD,
@@ -24,7 +23,15 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say_as
-from router.cli.remote import Remote, add_remote, read_remote
+from router.cli.remote import (
+    Progress,
+    Remote,
+    add_archive,
+    add_remote,
+    opened,
+    read_archive,
+    read_url,
+)
 from router.cli.routes.inputs import read_config, usable
 from router.config.document import shown
 from router.config.explaining import Explained, ExplainedField, ExplainedRoute, ExplainedTarget
@@ -89,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
     if args.key == "":
         raise SettingInvalid("KEY: is empty")
     _refuse_others(args)
-    remote = read_remote(args)
-    if remote is not None:
-        return _tell(_afar(remote, args), args)
+    if read_url(args) is not None or args.token_file is not None:
+        with opened(args) as router:
+            return _tell(_running(router, args), args)
     found = read_config(str(read_setting(args, "config")), args)
     loaded = usable(found, args.format)
     if loaded is None:
@@ -131,9 +138,9 @@ def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
     return explained(event, loaded, whole=args.all)
 
 
-def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
+def _running(router: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
     """What is no event is not sent: the router might read other bytes than these."""
-    from router.config.explaining import Explained, RefusedEvent, refused
+    from router.config.explaining import refused
 
     if args.target is not None:
         raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
@@ -145,7 +152,7 @@ def _afar(remote: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
             asked["event"] = json.loads(_read_event(args).body)
         except Refused as error:
             return refused(error)
-    said: Explained | RefusedEvent = remote.post("/explain", Explained | RefusedEvent, asked)
+    said: Explained | RefusedEvent = router.post("/explain", asked)
     return said
 
 

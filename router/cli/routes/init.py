@@ -7,7 +7,7 @@ import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import NAME, note, say
@@ -18,10 +18,13 @@ HELP = Help(
     every event goes to every target; routes.test.yaml, which says where events have to go; and the
     schemas by which editors complete and check both. It asks nothing, and replaces no file. What
     it writes is good by `check --strict` and `test`. The shipped config/routes.yaml shows each key
-    that there is besides.""",
+    that there is besides. With --schemas it writes this version's schemas alone, in place of those
+    that are there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks;
+    and an OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
     examples=(
         "ebaas-router init",
         "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
+        "ebaas-router init --schemas    # after an upgrade",
         "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
     ),
     exit_codes={
@@ -39,6 +42,14 @@ _STAND_IN = "https://target.example.com/"
 
 #: The editors' schemas, which are written beside the files.
 _SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
+
+#: What else there is for editors, for receivers and for other programs.
+_OTHERS = (
+    "routes.common.schema.json",
+    "routes.team.schema.json",
+    "callback.schema.json",
+    "openapi.yaml",
+)
 
 _ROUTES = """\
 # yaml-language-server: $schema=routes.schema.json
@@ -101,26 +112,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=URL",
         help=f"a target and where it is; may be repeated (default {_DEFAULT})",
     )
+    parser.add_argument("--schemas", action="store_true", help="write all schemas, and only them")
     add_settings(parser, "secrets_dir")
 
 
 def run(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
+    if args.schemas:
+        if args.target:
+            raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
+        files = _schemas((*_SCHEMAS, *_OTHERS))
+        _write(folder, files, "w")
+        say(f"written: {', '.join(str(folder / name) for name in files)}")
+        return GOOD
     targets = [_target(text) for text in args.target or [_DEFAULT]]
-    files = {**_files(targets), **_schemas()}
+    files = {**_files(targets), **_schemas(_SCHEMAS)}
     _check(targets, read_setting(args, "secrets_dir"))
     try:
-        if there := [name for name in files if (folder / name).exists()]:
-            note(f"{folder / there[0]} is there already; nothing was written")
-            return BAD
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            with (folder / name).open("x", encoding="utf-8") as file:
-                file.write(text)
-    except OSError as error:
-        raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
+        _write(folder, files, "x")
+    except FileExistsError as error:
+        note(f"{error.filename} is there already; nothing was written")
+        return BAD
     _tell(folder, files)
     return GOOD
+
+
+def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> None:
+    """Raises StartFailed; in mode `x`, FileExistsError before anything is written."""
+    try:
+        for name in files if mode == "x" else ():
+            if (folder / name).exists():
+                raise FileExistsError(None, None, str(folder / name))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            with (folder / name).open(mode, encoding="utf-8") as file:
+                file.write(text)
+    except FileExistsError as error:
+        if error.filename == str(folder):
+            raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
+        raise
+    except OSError as error:
+        raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
 
 
 def _target(text: str) -> NewTarget:
@@ -143,11 +175,11 @@ def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
     }
 
 
-def _schemas() -> Mapping[str, str]:
+def _schemas(names: Iterable[str]) -> Mapping[str, str]:
     """They stand beside the files that name them, so that any editor finds them."""
     from router.contract.schema import shipped_schema
 
-    return {name: shipped_schema(name).read_text("utf-8") for name in _SCHEMAS}
+    return {name: shipped_schema(name).read_text("utf-8") for name in names}
 
 
 def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:

@@ -7,11 +7,10 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from router.cli.asking import RemoteProblem
-from router.cli.deliveries.afar import RemoteDeliveries
+from router.cli.asking import RemoteProblem, trust
 from router.cli.options import (
     GOOD,
     INTERRUPTED,
@@ -25,15 +24,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, say_as
-from router.cli.remote import (
-    Remote,
-    add_own,
-    add_remote,
-    ops_url,
-    read_token,
-    shaped,
-)
-from router.cli.trust import context_of, trust
+from router.cli.remote import Remote, add_remote, opened
 from router.cli.trying.request import Ebaas, Request, Response, add_sign, note_401, read_signer
 from router.config.settings import parse_count
 from router.contract.replies import is_sane
@@ -42,10 +33,6 @@ from router.model.errors import SettingInvalid
 from router.model.event import new_id
 from router.net.tls import Tls
 from router.transport.engine import Pool
-
-if TYPE_CHECKING:
-    from router.archive.trace.shapes import MatchShape
-
 
 HELP = Help(
     about="""Shows what a running router handles, as it handles it, with what each target said, and
@@ -87,7 +74,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--limit", type=value(parse_count), metavar="N", help="end after N of them")
     add_sign(parser)
     add_timeout(parser, "one copy")
-    add_own(parser)
     add_remote(parser)
     add_format(parser)
 
@@ -97,13 +83,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
-    url, signer = ops_url(args), read_signer(args)
-    remote = Remote(url, read_token(args), context_of(url, args))
+    signer = read_signer(args)
     heed_ctrl_c()
-    _mind_targets(remote, args.target or ())
     left = args.limit
     try:
         with ExitStack() as stack:
+            remote = stack.enter_context(opened(args, is_here=False))
+            _mind_targets(remote, args.target or ())
             copier = _copier(args, signer, stack)
             has_said_401 = False
             for match in _matches(remote, args):
@@ -119,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
     """Raises SettingInvalid for one that the router does not have: nothing would ever come."""
-    known = RemoteDeliveries(remote).targets() if targets else set()
+    known = (remote.targets() if targets else None) or set()
     for name in targets:
         mind_target(name, known, "the router")
 
@@ -132,7 +118,7 @@ def _copier(args: argparse.Namespace, signer: Signer | None, stack: ExitStack) -
     return stack.enter_context(closing(Copier(args.forward_to, trust(args), runner, signer)))
 
 
-def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
+def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[Any]:
     """Events as they come, of each router that answers there in turn. Raises RemoteProblem where
     the first one does not."""
     bodies = args.forward_to is not None
@@ -141,8 +127,6 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
         *(("match", pattern) for pattern in args.match or ()),
         *((name, "true") for name, given in (("failed", args.failed), ("bodies", bodies)) if given),
     ]
-    from router.archive.trace.shapes import MatchShape
-
     has_come = False
     while True:
         is_told = False
@@ -153,11 +137,9 @@ def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[MatchShape]:
                     is_told = True
                     note("listening; Ctrl-C ends it")
                 if name in ("event", "unmatched"):
-                    yield shaped(said, MatchShape)
+                    yield said
                 elif name == "dropped":
-                    note(
-                        f"{shaped(said, {'count': int})['count']:,} came too fast and are left out"
-                    )
+                    note(f"{said['count']:,} came too fast and are left out")
             why = "the router has ended the stream"
         except RemoteProblem as error:
             if error.status or not has_come:
@@ -172,7 +154,7 @@ def _wait(remote: Remote) -> None:
     while True:
         time.sleep(_AGAIN)
         try:
-            remote.get("/you", Any)
+            remote.get("/you")
         except RemoteProblem as error:
             if error.status:
                 raise

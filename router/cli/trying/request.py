@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from router.cli.asking import own_url
+from router.cli.asking import add_ca, own_url, trust
 from router.cli.options import (
     STDIN,
     add_settings,
@@ -24,7 +24,6 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, milliseconds, note
-from router.cli.trust import add_ca, trust
 from router.cli.trying.standin import read_event
 from router.config.settings import SETTINGS
 from router.config.variables import Unresolved, Variables

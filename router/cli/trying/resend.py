@@ -7,9 +7,9 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from router.cli.asking import trust
 from router.cli.columns import counted
-from router.cli.history.places import add_places
-from router.cli.history.source import opened, where_told
+from router.cli.history.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,
@@ -22,7 +22,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say_as
-from router.cli.trust import trust
+from router.cli.remote import opened
 from router.cli.trying.request import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from router.contract.signing import Signer
 
 HELP = Help(
-    about="""Finds one event as `trace` does, in the archive and the store of the settings or, with
-    --url, by a running router, and POSTs its body, byte for byte, to a URL: once, without a retry.
-    It is a copy, with a webhook-id that begins with copy_ and the header x-ebaas-copy: resend, so
-    that nobody takes it for the real event; no delivery is changed by it. --sign signs it.
-    WHAT is any id of the event, or its key where that is the only one with it. A body from afar
-    needs a token that may `bodies`.""",
+    about="""Finds one event as `trace` does, by a running router or in its archive and its store,
+    and POSTs its body, byte for byte, to a URL: once, without a retry. It is a copy, with a
+    webhook-id that begins with copy_ and the header x-ebaas-copy: resend, so that nobody takes it
+    for the real event; no delivery is changed by it. --sign signs it. WHAT is any id of the event,
+    or its key where that is the only one with it. A body from afar needs a token that may
+    `bodies`.""",
     examples=(
         "ebaas-router resend order-4711 --to http://localhost:3000/callback",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
@@ -84,17 +84,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> StoryShape | None:
     """The only one; None, which is told, where that can't be."""
-    from router.archive.trace.question import Question, Word
-
-    with opened(args, Question((Word(args.what),))) as history:
-        found = sum(1 for _ in history.matches(_COUNTED, body=False))
-        if found == 1 and not history.more:
-            return history.story(body=True)
-        if found:
-            more = "more than " if history.more else ""
-            note(f"{more}{counted(found, 'event')} fit; which one? `trace` has their ids")
+    with opened(args, needs="either") as router:
+        found = EventSearch(router, [("what", args.what)], _COUNTED)
+        if len(found.events) == 1 and not found.more:
+            story: StoryShape = found.story(body=True)
+            return story
+        if found.events:
+            more = "more than " if found.more else ""
+            number = counted(len(found.events), "event")
+            note(f"{more}{number} fit; which one? `trace` has their ids")
         else:
-            note(f"no such event; {where_told(history)}")
+            note(f"no such event; {found.where}")
         return None
 
 

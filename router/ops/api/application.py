@@ -10,10 +10,11 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, cast
 
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
 from router.config.holders import DEEDS, Deed, Holder
@@ -31,6 +32,7 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.events import EVENTS, STREAM
 from router.ops.api.parts import ApiParts
+from router.ops.api.replay import REPLAY
 from router.ops.api.routes import ROUTES
 from router.ops.api.status import NODES, STANDING
 from router.ops.api.targets import PAUSING, TARGETS
@@ -49,6 +51,16 @@ def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> l
         Route(f"{prefix}{each.path}", _served(each, parts), methods=[each.method])
         for each in sorted(endpoints, key=lambda each: bool(each.names))
     ]
+
+
+def app_for(holder: Holder, parts: ApiParts) -> ASGIApp:
+    """The API alone, for one holder: for a command, which no port is between."""
+    app = Starlette(routes=api_routes(ENDPOINTS, PREFIX, parts))
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"holder": holder}}, receive, send)
+
+    return serve
 
 
 def _served(endpoint: Endpoint, parts: ApiParts) -> Any:
@@ -251,6 +263,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *ROUTES,
     *NODES,
     *EVENTS,
+    *REPLAY,
     *DELIVERIES,
     *ACTS,
     *STREAM,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from router.cli.asking import add_ca, trust
 from router.cli.options import add_settings, mind_target, parse_url, parse_wait, read_setting, value
 from router.cli.printing import NAME
-from router.cli.trust import add_ca, trust
 from router.cli.trying.request import parse_header, read_headers, read_secrets, secrets_of
 from router.cli.wording import Wording
 from router.config.loading import load
