@@ -48,9 +48,7 @@ MODULES = (
     "transport/engine",
     "transport/native/answer",
     "transport/native/connection",
-    "transport/native/pool",
     "web/callbacks",
-    "web/paths",
 )
 
 

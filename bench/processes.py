@@ -138,7 +138,7 @@ def router(name: str, *, unsettled: int = 0, folder: Path | None = None) -> Peer
         return [
             *(sys.executable, "-m", "router", "serve", "--port", str(port), "--log-format", "json"),
             *("--config", str(scene.folder / "routes.yaml"), "--store", str(store)),
-            *("--store-max-rows", "10000000", "--store-max-bytes", "20GiB"),
+            *("--store-max-bytes", "20GiB"),
             *("--ops-port", "0"),
         ]
 

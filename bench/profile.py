@@ -48,9 +48,9 @@ HOPS: Mapping[str, tuple[str, ...]] = {
     "read: JSON, schema": ("router/contract/",),
     "match": ("router/routing/",),
     "remember": ("router/delivery/memory", "router/delivery/rules", "router/store/"),
-    "forward: decide": ("router/delivery/forwarder", "router/delivery/decision"),
+    "forward: decide": ("router/delivery/forwarder",),
     "send: judge": ("router/delivery/target/",),
-    "send: HTTP": ("router/transport/", "router/net/batching"),
+    "send: HTTP": ("router/transport/", "router/net/loops"),
     "tell: log and count": ("router/delivery/observer", "router/telemetry/", "router/archive/"),
     "event loop": ("asyncio/",),
 }  # fmt: skip

@@ -1,5 +1,5 @@
-"""The only place that joins the parts. `Parts` makes them of each other, `App` is the Starlette
-application of the callback port, and its lifespan opens and closes what works beside requests."""
+"""The only place that joins the parts. `RouterParts` makes them of each other. `App` is the
+Starlette application of the callback port; its lifespan opens and closes the rest."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
-from router.web.callbacks import Callbacks
-from router.web.paths import Probes, Refusals, Straight, routes
+from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 
 #: The part of all requests in flight that one target may hold.
 SHARE = 2
@@ -79,7 +78,7 @@ SPANS_TIME = 1.0
 _EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
-class Parts:
+class RouterParts:
     """The parts of one router. Each is made when it is first asked for, of those that it names."""
 
     def __init__(
@@ -294,7 +293,7 @@ class App(Starlette):
 
         Raises StartFailed for a schema that cannot be used.
         """
-        parts = self.parts = Parts(settings, config, log, watched, tracing)
+        parts = self.parts = RouterParts(settings, config, log, watched, tracing)
         parts.metrics.readings += [parts.measure, parts.sender.measure, parts.reload.measure]
         self.metrics, self.reload, self.insight = parts.metrics, parts.reload, parts.insight
         self.identity, self.report, self.warnings = parts.identity, parts.report, parts.warnings
@@ -350,7 +349,7 @@ class App(Starlette):
 class _Life:
     """What works beside requests, from the start to the stop."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
         self._stopping = asyncio.Event()
         self._store: Store | None = None
@@ -397,11 +396,9 @@ class _Life:
         once the store is open or known to be away. Raises StartFailed."""
         parts, settings = self._parts, self._parts.settings
         away = partial(self._away, tried)
-        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
-        password, connections = settings.store_password_file, settings.store_connections
-        opening = partial(
-            open_store, settings.store, limits, password, connections, parts.identity.ops_url
-        )
+        limits = StoreLimits(settings.store_max_bytes)
+        password = settings.store_password_file
+        opening = partial(open_store, settings.store, limits, password, parts.identity.ops_url)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

@@ -406,9 +406,7 @@ async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Ops | None
                 "`paused` of routes.yaml needs no store"
             )
         return None
-    limits = StoreLimits(
-        read_setting(args, "store_max_bytes"), read_setting(args, "store_max_rows")
-    )
+    limits = StoreLimits(read_setting(args, "store_max_bytes"))
     try:
         return await look_into(store, limits, read_setting(args, "store_password_file"))
     except StartFailed:

@@ -58,8 +58,9 @@ HELP = Help(
 #: Who listens at all addresses.
 _EVERY = {"0.0.0.0", "::"}
 
-#: What a store in a file has open: the file, its log and the log's index, for each connection.
-_SQLITE_FILES = 16
+#: Open files of a store: a file with its log and the log's index for each connection; a database
+#: takes fewer.
+_STORE_FILES = 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +152,7 @@ class _Router:
             files_allowed(),
             Callers(settings.max_connections, Limits().reserve),
             targets=sum(target.max_in_flight for target in targets),
-            store=max(_SQLITE_FILES, settings.store_connections),
+            store=_STORE_FILES,
         )
         memory = memory_note(memory_limit(), settings.max_requests, settings.max_body)
         self.warnings += [note for note in (callers.note, memory) if note]

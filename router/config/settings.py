@@ -237,21 +237,13 @@ class Settings:
         "FILE",
         "the password for a store in PostgreSQL, read anew for each connection",
     )
-    store_connections: int = setting(
-        parse_count,
-        "4",
-        "N",
-        "connections to PostgreSQL that are opened at most",
-    )
     #: In bytes.
     store_max_bytes: int = setting(
         at_least("1MiB", parse_size),
         "1GiB",
         "SIZE",
-        "how much the store may hold; past it events go on, but failures leave no record",
-    )
-    store_max_rows: int = setting(
-        parse_count, "1000000", "N", "how many events the store may hold; past it likewise"
+        "how much the store may hold, at least 1 KiB for each event; past it events go on, but "
+        "failures leave no record",
     )
     archive: Path | Literal["auto"] | None = setting(
         parse_archive,

@@ -15,7 +15,7 @@ from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
 from router.model.errors import Refused
 from router.model.event import Letter
-from router.net.loops import TICK, Gone, Timer
+from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.promises import StoreFailed, StoreFull
@@ -31,16 +31,23 @@ class Decision:
     """
 
     def __init__(
-        self, deadlines: Deadlines, patience: float, is_worth_waiting: Callable[[], bool]
+        self,
+        patience: float,
+        is_worth_waiting: Callable[[], bool],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Once every required attempt has ended, and if it `is_worth_waiting` then, the optional
         ones have `patience` seconds more."""
-        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._monotonic = monotonic
         self._patience = patience
         self._is_worth_waiting = is_worth_waiting
         #: Attempts in flight.
         self._required = self._optional = 0
-        self._made: asyncio.Future[None] = deadlines.loop.create_future()
+        self._made: asyncio.Future[None] = self._loop.create_future()
+        #: When it is made at the latest, and what sees to that.
+        self._until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, flight: Flight, *, required: bool) -> None:
         """Count on an attempt that has begun."""
@@ -55,7 +62,7 @@ class Decision:
 
     async def made(self, until: float, gone: Gone) -> None:
         """Return once it is made: at `until` at the latest, and at once when `gone` is done."""
-        self._deadlines.set(self, until)
+        self._set(until)
         gone.add_done_callback(self.make)
         try:
             if not self._required:
@@ -63,7 +70,10 @@ class Decision:
             await self._made
         finally:
             gone.remove_done_callback(self.make)
-            self._deadlines.drop(self)
+            self._until = -math.inf  # what ends later sets no timer
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def make(self, _: object = None) -> None:
         """Wait no longer."""
@@ -83,45 +93,17 @@ class Decision:
     def _look_at_optional(self) -> None:
         """Every required attempt has ended."""
         if self._optional and self._patience and self._is_worth_waiting():
-            self._deadlines.bring_forward(self, self._patience)
+            self._set(self._monotonic() + self._patience)
         else:
             self.make()
 
-
-class Deadlines:
-    """When decisions are made at the latest, all of them on the running loop. It rarely comes to
-    that: one timer serves all."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._monotonic = monotonic
-        self._due: dict[Decision, float] = {}
-        self._timer = Timer(self.loop, self._ring, monotonic)
-
-    def set(self, decision: Decision, due: float) -> None:
-        """Have it made at `due`."""
-        self._due[decision] = due
-        if due < self._timer.due:
-            self._timer.set(due)
-
-    def bring_forward(self, decision: Decision, seconds: float) -> None:
-        """Have it made in so many seconds, if it is not due before that."""
-        due = self._monotonic() + seconds
-        if due < self._due.get(decision, -math.inf):
-            self.set(decision, due)
-
-    def drop(self, decision: Decision) -> None:
-        """It is made."""
-        del self._due[decision]
-
-    def _ring(self) -> None:
-        now, next_due = self._monotonic() + TICK, math.inf
-        for decision, due in self._due.items():
-            if due <= now:
-                decision.make()
-            else:
-                next_due = min(next_due, due)
-        self._timer.set(next_due)
+    def _set(self, until: float) -> None:
+        """Have it made then, if it would not be before."""
+        if until < self._until:
+            self._until = until
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(until - self._monotonic(), 0.0), self.make)
 
 
 #: How long a look-up and a claim may take, in seconds; then the event is taken for a new one.
@@ -231,7 +213,6 @@ class Forwarder:
         #: The store's clock.
         self._now = now
         self._monotonic = monotonic
-        self._deadlines = Deadlines(monotonic)
 
     async def forward(
         self,
@@ -300,7 +281,7 @@ class Forwarder:
             return None
         memory, remembers = self._memory, self._memory.remembers
         extra = OPTIONAL_EXTRA if remembers else 0.0
-        decision = Decision(self._deadlines, extra, outcome.looks_acknowledged)
+        decision = Decision(extra, outcome.looks_acknowledged, self._monotonic)
         queued = outcome.have_become_required
         now = self._now()
         patience = until - self._monotonic()

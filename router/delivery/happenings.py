@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 from router.delivery import rules
 from router.delivery.rules import InForce
@@ -125,18 +125,13 @@ class Happening:
 STORE_TOLD_AFTER = 30.0
 
 
-class Tell(Protocol):
-    """As OwnEvents does."""
-
-    def __call__(
-        self, kind: HappeningKind, detail: Mapping[str, Any], about: str = "", mark: str = "", /
-    ) -> None: ...
-
-
 class Happenings:
     """Told by who notices something, at the moment when it is noticed."""
 
-    def __init__(self, tell: Tell, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tell: Callable[..., None], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`tell` is that of OwnEvents."""
         self._tell = tell
         self._monotonic = monotonic
         #: Since when the store fails, on the monotonic clock; 0 while it does not.
@@ -268,10 +263,8 @@ MAX_TOLD = 50
 _STORE_TIME = 2.0
 
 
-class OwnSender(Protocol):
-    """The part of a Sender that is needed where nothing can be queued."""
-
-    def send(self, target: Target, letter: Letter, patience: float) -> Flight: ...
+#: One attempt, as a Sender makes it.
+Send = Callable[[Target, Letter, float], Flight]
 
 
 class OwnEvents:
@@ -304,7 +297,7 @@ class OwnEvents:
         if self._hearers(kind, about):
             self._put(Happening(kind, about, mark, {**self._of_target(about), **detail}))
 
-    async def hand_over(self, store: Store, sender: OwnSender) -> None:
+    async def hand_over(self, store: Store, send: Send) -> None:
         """Tell what has happened until now, as much of it as one round may."""
         with suppress(StoreFailed):
             await self._listen(store)
@@ -317,10 +310,10 @@ class OwnEvents:
             # What happens while the store is asked counts as new.
             del self._waiting[key]
             left -= 1
-            if not await self._tell(happening, store, sender) or not left:
+            if not await self._tell(happening, store, send) or not left:
                 return
 
-    async def _tell(self, happening: Happening, store: Store, sender: OwnSender) -> bool:
+    async def _tell(self, happening: Happening, store: Store, send: Send) -> bool:
         """Whether there is time for another: a store that is away may have taken all of it."""
         hearers = self._hearers(happening.kind, happening.about)
         if not hearers:
@@ -341,7 +334,7 @@ class OwnEvents:
             await store.add(rules.answered(event_id, now, now), letter, rows, _STORE_TIME)
         except StoreFailed:
             for target in hearers:
-                self._send(target, letter, sender)
+                self._send(target, letter, send)
             return not store.remembers
         return True
 
@@ -379,7 +372,7 @@ class OwnEvents:
         self._known[of] = before
         return False
 
-    def _send(self, target: Target, letter: Letter, sender: OwnSender) -> None:
+    def _send(self, target: Target, letter: Letter, send: Send) -> None:
         """Once, and nobody waits for it."""
 
         def ended(flight: Flight) -> None:
@@ -387,7 +380,7 @@ class OwnEvents:
             if flight.error is not None or not flight.result().acknowledged:
                 self._metrics.of(target.name).lost += 1
 
-        flight = sender.send(target, letter, 0.0)
+        flight = send(target, letter, 0.0)
         self._flights.add(flight)
         flight.listen(ended)
 

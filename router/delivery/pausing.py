@@ -1,12 +1,12 @@
-"""Pauses, and outages of the store, as all parts of a process follow them."""
+"""Pauses, as all parts of a process follow them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Protocol
 
+from router.delivery.observer import Observer
 from router.store.pauses import Pause
 from router.store.promises import Store, StoreFailed
 
@@ -17,16 +17,6 @@ PAUSES_EVERY = 0.5
 PAUSES_TIMEOUT = 5.0
 
 
-class PauseWatcher(Protocol):
-    """Is told what begins and ends, for the log."""
-
-    def paused(self, pause: Pause) -> None: ...
-
-    def resumed(self, pause: Pause) -> None:
-        """It is over, or `resumed_by` somebody."""
-        ...
-
-
 class Pausing:
     """Every process has one. A store that is away is told of elsewhere: here it means that what is
     known goes on."""
@@ -35,12 +25,12 @@ class Pausing:
         self,
         store: Store,
         hold: Callable[[Collection[Pause], float], None],
-        watcher: PauseWatcher,
+        observer: Observer,
     ) -> None:
         """`hold` takes the pauses in force, and the store's time."""
         self._store = store
         self._hold = hold
-        self._watcher = watcher
+        self._observer = observer
         #: By target.
         self._in_force: dict[str, Pause] = {}
 
@@ -60,34 +50,7 @@ class Pausing:
         self._hold(self._in_force.values(), now)
         for name, each in before.items():
             if name not in self._in_force:
-                self._watcher.resumed(known.get(name, each))
+                self._observer.resumed(known.get(name, each))
         for name, each in self._in_force.items():
             if each != before.get(name):
-                self._watcher.paused(each)
-
-
-class Outage:
-    """Begins with a failure, and is over once each of the rounds has gone well since: one that
-    only reads may go well all along. Times are seconds on any steady clock."""
-
-    def __init__(self, rounds: Iterable[str], now: float) -> None:
-        #: When each round last went well. What goes well in an outage does not count.
-        self._well = dict.fromkeys(rounds, now)
-        #: The rounds that have to go well until it is over; none while there is no outage.
-        self._owed: set[str] = set()
-
-    def begin(self) -> None:
-        """Something failed; also while it lasts."""
-        self._owed = set(self._well)
-
-    def went_well(self, name: str, now: float) -> float | None:
-        """A round went well: how long the outage was that is over with it, if one is."""
-        if not self._owed:
-            self._well[name] = now
-            return None
-        self._owed.discard(name)
-        if self._owed:
-            return None
-        seconds = now - min(self._well.values())
-        self._well = dict.fromkeys(self._well, now)
-        return seconds
+                self._observer.paused(each)

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 from router.contract.schedule import Terms
 from router.delivery.happenings import OwnEvents
 from router.delivery.memory import Memory
-from router.delivery.pausing import Outage
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
@@ -105,6 +104,33 @@ class QueueWatcher(Protocol):
         ...
 
 
+class Outage:
+    """Begins with a failure, and is over once each of the rounds has gone well since: one that
+    only reads may go well all along. Times are seconds on any steady clock."""
+
+    def __init__(self, rounds: Iterable[str], now: float) -> None:
+        #: When each round last went well. What goes well in an outage does not count.
+        self._well = dict.fromkeys(rounds, now)
+        #: The rounds that have to go well until it is over; none while there is no outage.
+        self._owed: set[str] = set()
+
+    def begin(self) -> None:
+        """Something failed; also while it lasts."""
+        self._owed = set(self._well)
+
+    def went_well(self, name: str, now: float) -> float | None:
+        """A round went well: how long the outage was that is over with it, if one is."""
+        if not self._owed:
+            self._well[name] = now
+            return None
+        self._owed.discard(name)
+        if self._owed:
+            return None
+        seconds = now - min(self._well.values())
+        self._well = dict.fromkeys(self._well, now)
+        return seconds
+
+
 class Queue:
     """Every process has one; leases keep them apart."""
 
@@ -160,7 +186,7 @@ class Queue:
             with self._reported(_TIDYING):
                 more = await self.tidy()
             with self._reported():
-                await self._own_events.hand_over(self._store, self._sender)
+                await self._own_events.hand_over(self._store, self._sender.send)
             if left_out := self._memory.left_out():
                 self._watcher.left_out(left_out)
             await asyncio.wait({stop}, timeout=PAUSE if more else self.poll)

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 
@@ -24,15 +24,8 @@ def tell_fault(told: Callable[[Any], object], error: Exception) -> None:
     asyncio.get_running_loop().call_exception_handler(about)
 
 
-class Gone(Protocol):
-    """Told as a future tells that it is done, which any future may do."""
-
-    def done(self) -> bool: ...
-
-    def add_done_callback(self, told: Callable[[Any], object], /) -> None: ...
-
-    def remove_done_callback(self, told: Callable[[Any], object], /) -> int: ...
-
+#: Done once the caller has hung up.
+Gone = asyncio.Future[None]
 
 #: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
 TICK: Final = 0.001

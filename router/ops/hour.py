@@ -23,7 +23,7 @@ EVENT_BOUNDS = PROCESS["event_seconds"].buckets
 ATTEMPT_BOUNDS = TARGET["attempt_seconds"].buckets
 
 #: Stands for all events, among the names of targets.
-EVENTS = ""
+ALL_EVENTS = ""
 
 
 class EventsHour(TypedDict):
@@ -92,7 +92,7 @@ class Counted:
         return quantile(part, [self.seconds[each] for each in range(len(bounds) + 1)], bounds)
 
 
-#: What was counted in a minute, of EVENTS and of each target that had an attempt.
+#: What was counted in a minute, of ALL_EVENTS and of each target that had an attempt.
 Minute = dict[str, Counted]
 
 _NOTHING = Counted()
@@ -144,7 +144,7 @@ def _reading(metrics: Metrics) -> Minute:
         name: Counted.of(each.attempts, each.attempt_seconds)
         for name, each in metrics.targets.items()
     }
-    return {EVENTS: Counted.of(metrics.events, metrics.event_seconds), **targets}
+    return {ALL_EVENTS: Counted.of(metrics.events, metrics.event_seconds), **targets}
 
 
 class Hour:
@@ -156,7 +156,7 @@ class Hour:
         self._minutes = [minutes.get(each, {}) for each in range(last - HOUR + 1, last + 1)]
 
     def events(self) -> EventsHour:
-        each = [minute.get(EVENTS, _NOTHING) for minute in self._minutes]
+        each = [minute.get(ALL_EVENTS, _NOTHING) for minute in self._minutes]
         return EventsHour(
             at=self._at,
             events=[minute.count for minute in each],

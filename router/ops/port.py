@@ -118,7 +118,7 @@ def api_parts(
     """What the API draws upon; `search` is the command of a search."""
     store, opening = settings.store, None
     if store is not None:
-        limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+        limits = StoreLimits(settings.store_max_bytes)
         opening = partial(look_into, store, limits, settings.store_password_file)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
     return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)

@@ -270,7 +270,7 @@ async def _ops(settings: Settings) -> Ops | None:
     """The store, where it is there."""
     if settings.store is None:
         return None
-    limits = StoreLimits(settings.store_max_bytes, settings.store_max_rows)
+    limits = StoreLimits(settings.store_max_bytes)
     try:
         return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
     except StartFailed:

@@ -27,7 +27,7 @@ LAG = 0.25
 ROLL_OUT = 60.0
 
 #: The most problems of a refused configuration that are repeated.
-MAX_PROBLEMS = 20
+MAX_SHOWN_PROBLEMS = 20
 
 #: What to do about callbacks that are refused with a code.
 _REFUSED: Mapping[str, str] = {
@@ -103,8 +103,8 @@ def _configuration(report: Report) -> Check:
             "at": tried,
             "successful": standing.successful,
             # In the loader's words: with their places, without any secret.
-            "problems": [str(problem) for problem in problems[:MAX_PROBLEMS]],
-            "more": max(0, len(problems) - MAX_PROBLEMS),
+            "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
+            "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
     )
 

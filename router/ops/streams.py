@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +27,8 @@ from router.telemetry.log.writer import Tap
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
 
-#: Seconds between two questions to the log, and between two looks at whose targets are whose.
-ASK_EVERY, OWNERS_EVERY = 0.25, 2.0
+#: Seconds between two looks at the log's new lines.
+ASK_EVERY = 0.25
 
 #: How many lines are made ready before others have their turn on the loop.
 AT_ONCE = 4
@@ -109,8 +109,6 @@ class Streams:
     def __init__(self, insight: Insight) -> None:
         self._insight = insight
         self._open: list[Stream] = []
-        self._owners: Mapping[str, str] = {}
-        self._looked = -OWNERS_EVERY
         self._asking: asyncio.Task[None] | None = None
 
     def full_for(self, holder: Holder) -> int:
@@ -155,16 +153,7 @@ class Streams:
         lines, dropped = tap.take(bodies=any(stream.wanted.bodies for stream in listening))
         for stream in listening:
             stream.begin()
-        self._look()
         await self._send(lines, dropped)
-
-    def _look(self) -> None:
-        """Whose targets are whose: a reload changes it."""
-        now = asyncio.get_running_loop().time()
-        is_due = now - self._looked >= OWNERS_EVERY
-        if is_due and any(stream.wanted.holder.owner for stream in self._open):
-            self._looked = now
-            self._owners = self._insight.owners()
 
     async def _send(self, lines: Sequence[bytes], dropped: int) -> None:
         """A few lines at a time: callbacks may be handled on this loop."""
@@ -172,7 +161,7 @@ class Streams:
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
             for stream in self._open:
-                if chunk := told.chunk_for(stream.wanted, self._owners):
+                if chunk := told.chunk_for(stream.wanted, self._insight.owner_of):
                     stream.put(chunk)
         if dropped:
             for stream in self._open:
@@ -188,10 +177,9 @@ class _Told:
         self.event: EventLine | None = happening(line)
         self._chunks: dict[tuple[str, bool], bytes] = {}
 
-    def chunk_for(self, wanted: Wanted, owners: Mapping[str, str]) -> bytes | None:
+    def chunk_for(self, wanted: Wanted, owner_of: Callable[[str], str]) -> bytes | None:
         """None where it is not wanted, or not for this holder."""
-        names = self._targets
-        seen = [name for name in names if wanted.holder.sees(owners.get(name, ""))]
+        seen = [name for name in self._targets if wanted.holder.sees(owner_of(name))]
         if not self._fits(wanted, seen) or (wanted.holder.owner and not seen):
             return None
         kind = (wanted.holder.owner, wanted.bodies)

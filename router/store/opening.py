@@ -38,11 +38,10 @@ async def open_store(
     store: Path | Database | None,
     limits: StoreLimits,
     password: Path | None,
-    connections: int,
     ops_url: str = "",
 ) -> Store:
-    """`password` is a database's file, and `connections` how many it gets. `ops_url` is named to
-    other processes that want the same file. Raises StartFailed, and StoreFailed for a database that
+    """`password` is a database's file. `ops_url` is named to other processes that want the same
+    file. Raises StartFailed, and StoreFailed for a database that
     is away."""
     match store:
         case None:
@@ -53,7 +52,7 @@ async def open_store(
             from router.store.postgres.store import PostgresStore
 
             address = DatabaseAddress.of(database, password)
-            return await PostgresStore.open(address, limits, connections)
+            return await PostgresStore.open(address, limits)
         case path:
             from router.store.sqlite.store import SqliteStore
 

@@ -187,7 +187,8 @@ class StoreLimits:
     """How much a store may hold, and for how long it shows what is over."""
 
     max_bytes: int
-    max_rows: int
+    #: Of events; each takes up 1 KiB at least, so that the bytes are the limit.
+    max_rows: int = 1 << 40
     #: The part of either that one target's unsettled deliveries may take up.
     share: float = 0.25
     #: How long what is settled is shown, in seconds.

@@ -30,7 +30,7 @@ def write(folder: Path, lines: list[bytes], random: Random) -> None:
     shelf = Shelf(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:
         clock[0] = datetime.fromisoformat(time_of(line).decode()).timestamp() + random.random() * 4
-        shelf.append(line)
+        shelf.append([line])
         if random.random() < 0.1:
             shelf.close() if random.random() < 0.5 else shelf.turn()
     shelf.close()

@@ -199,8 +199,8 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
     try:
         shelf = Shelf(tmp_path / "archive", MIB, 60.0)
         for number in range(3):
-            shelf.append(lines_of(MIB // 10, number))
-        shelf.append(b"one more\n")
+            shelf.append(lines_of(MIB // 10, number).splitlines(keepends=True))
+        shelf.append([b"one more\n"])
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "archive").stat().st_mode) == 0o700
@@ -216,8 +216,8 @@ def test_full_segments_are_compressed(tmp_path: Path) -> None:
     """The one in hand is as it was written; the others take up a part of that."""
     shelf = Shelf(tmp_path, 4 * MIB, 60.0)
     lines = b'{"time":"%s","same":1}\n' % stamp(time.time()).encode() * 30_000
-    shelf.append(lines)
-    shelf.append(b"one more\n")
+    shelf.append(lines.splitlines(keepends=True))
+    shelf.append([b"one more\n"])
     newest, full = found(tmp_path)
     assert newest.path.suffix == ".jsonl"
     assert full.path.suffix == ".zst"
@@ -230,7 +230,7 @@ def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 2 * MIB, 60.0)
     for number in range(60):
         last = lines_of(100_000, number)
-        shelf.append(last)
+        shelf.append(last.splitlines(keepends=True))
         assert size_of(tmp_path) <= 2 * MIB
     assert size_of(tmp_path) > MIB
     assert last in b"".join(segment.read()[0] for segment in found(tmp_path))
@@ -252,7 +252,7 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
     shelf = Shelf(tmp_path, MIB, 3600.0)
     for number in range(60):
         noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
-        shelf.append(b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise))
+        shelf.append([b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise)])
         peaks.append(size_of(tmp_path))
     assert MIB // 2 < max(peaks) <= MIB
 
@@ -263,7 +263,7 @@ def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
     ages = []
     for _ in range(60):
-        shelf.append(b'{"time":"%s"}\n' % stamp(clock[0]).encode())
+        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
         clock[0] += 60
         shelf.tidy()
         oldest = min(line["time"] for line in between(tmp_path, 0, clock[0]))
@@ -278,11 +278,23 @@ def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
     for at in (0, 3000):
         clock[0] = now + at
-        shelf.append(b'{"time":"%s"}\n' % stamp(clock[0]).encode())
+        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
     for later, left in ((37_000, 2), (38_900, 2), (39_100, 0)):
         clock[0] = now + later
         shelf.tidy()
         assert len(between(tmp_path, 0, clock[0])) == left
+
+
+def test_a_clock_that_is_set_back_a_little_hides_no_line(tmp_path: Path) -> None:
+    """A segment reaches to its youngest line, whichever was written last."""
+    now = time.time() // 3600 * 3600
+    clock = [now]
+    shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    for at in (0, 100, 50):
+        clock[0] = now + at
+        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
+    shelf.turn()
+    assert len(between(tmp_path, now + 90, now + 110)) == 1
 
 
 @pytest.mark.parametrize("keep", [30 * 86400.0, 7200.0])
@@ -296,7 +308,7 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float
     def write(number: int) -> None:
         line = b'{"time":"%s","number":%d,"x":"%s"}\n'
         noise = Random(number).randbytes(50_000).hex().encode()
-        shelf.append(line % (stamp(clock[0]).encode(), number, noise))
+        shelf.append([line % (stamp(clock[0]).encode(), number, noise)])
 
     for number in range(8):
         clock[0] = now + 365 * 86400 + number
@@ -319,10 +331,10 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     now = time.time()
     clock = [now - 3 * 3600]
     shelf = Shelf(tmp_path, 4 * MIB, 7200.0, now=lambda: clock[0])
-    shelf.append(b"old\n")
+    shelf.append([b"old\n"])
     clock[0] = now - 3600
     shelf.tidy()
-    shelf.append(b"young\n")
+    shelf.append([b"young\n"])
     clock[0] = now
     shelf.tidy()
     assert [segment.read()[0] for segment in found(tmp_path)] == [b"young\n"]
@@ -335,7 +347,7 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     for number, jump in enumerate((0, -7200, 60, 86400, -86400, 5)):
         clock[0] = now + jump
-        shelf.append(lines.line(clock[0], "info", "event", {"number": number}))
+        shelf.append([lines.line(clock[0], "info", "event", {"number": number})])
         if number % 2:
             shelf.tidy()
     assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
@@ -350,7 +362,7 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
     for told, at in written:
         clock[0] = now + at
-        shelf.append(lines.line(now + told, "info", "event", {"told": told}))
+        shelf.append([lines.line(now + told, "info", "event", {"told": told})])
     shelf.close()
     for _ in range(2):
         for told, _at in written:
@@ -364,7 +376,7 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
 def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:
     """What is too old is deleted all the same."""
     shelf = Shelf(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
-    shelf.append(b"old\n")
+    shelf.append([b"old\n"])
     shelf.turn()
     bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
     bad.mkdir()
@@ -376,11 +388,11 @@ def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) ->
 def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:
     """And leaves alone what a living one writes to."""
     gone, living, next_one = (Shelf(tmp_path, 4 * MIB, 60.0) for _ in range(3))
-    gone.append(b"gone\n")
+    gone.append([b"gone\n"])
     gone.close()
-    living.append(b"living\n")
+    living.append([b"living\n"])
     next_one.tidy()
-    living.append(b"lives\n")
+    living.append([b"lives\n"])
     assert [(each.last is None, each.read()[0]) for each in found(tmp_path)] == [
         (True, b"living\nlives\n"),
         (False, b"gone\n"),
@@ -390,7 +402,7 @@ def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> Non
 def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> None:
     """Killed after the compressed one was made and before the other was deleted."""
     shelf = Shelf(tmp_path, 4 * MIB, 60.0)
-    shelf.append(b"once\n")
+    shelf.append([b"once\n"])
     (segment,) = found(tmp_path)
     content = segment.path.read_bytes()
     shelf.turn()
@@ -511,6 +523,17 @@ def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, wha
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
 
 
+def test_large_bodies_are_not_gathered_until_there_is_no_room(tmp_path: Path) -> None:
+    """A quarter of the room is enough to write at once."""
+    archive = Archive(Shelf(tmp_path, 1 << 30, 60.0), lambda *_: None, gather=PATIENCE * 10)
+    archive.start()
+    large = json.dumps("x" * MIB).encode()
+    for _ in range(ARCHIVE_BOUND // 4 // MIB + 1):
+        archive.put("info", "event", {}, body=large)
+    wait_until(lambda: len(archived(tmp_path)) == ARCHIVE_BOUND // 4 // MIB + 1)
+    archive.close(PATIENCE)
+
+
 def test_a_parent_that_goes_away_is_told(tmp_path: Path) -> None:
     """Nothing is made in its place, where a disk may be missing: every line is counted."""
     place = tmp_path / "mounted"
@@ -530,7 +553,7 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     disk = disks.tmpfs(20)
     shelf = Shelf(disk / "archive", 1 << 30, 60.0)
     for number in range(300):
-        shelf.append(lines_of(MIB // 5, number))
+        shelf.append(lines_of(MIB // 5, number).splitlines(keepends=True))
         assert free(disk) >= 10 * MIB
     segments = found(disk / "archive")
     assert size_of(disk / "archive") > 6 * MIB
@@ -554,7 +577,7 @@ def appended(shelf: Shelf, lines: bytes) -> bool:
     """Each time it is asked for."""
     with suppress(OSError):
         shelf.tidy()
-        shelf.append(lines)
+        shelf.append(lines.splitlines(keepends=True))
         return True
     return False
 
@@ -645,7 +668,7 @@ def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
     for end in (0, 1, 90, len(line) - 1, len(line)):
         folder = tmp_path / str(end)
         shelf = Shelf(folder, 64 * MIB, 60.0)
-        shelf.append(line_of("one"))
+        shelf.append([line_of("one")])
         (segment,) = folder.iterdir()
         with segment.open("ab") as file:
             file.write(line[:end])
@@ -656,7 +679,7 @@ def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
 def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     """A finished one that is cut, and one that a bit was changed in."""
     shelf = Shelf(tmp_path, 64 * MIB, 60.0)
-    shelf.append(lines_of(4 * MIB))
+    shelf.append(lines_of(4 * MIB).splitlines(keepends=True))
     shelf.turn()
     (segment,) = found(tmp_path)
     whole, content = segment.read()[0], segment.path.read_bytes()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from router.archive.reading import lines_with
+from router.archive.trace.lines import happening
 from router.archive.trace.question import Question
 from router.cli.history.stories import story_told
 from router.model.event import Reason
@@ -224,6 +225,15 @@ def test_whatever_has_failed_is_found_by_its_bytes(wrap: Callable[[bytes], bytes
     needles = Question(failed=True).needles
     assert len(list(lines_with(b"".join(map(wrap, FAILED_LINES)), needles))) == len(FAILED_LINES)
     assert not list(lines_with(b"".join(FINE_LINES[1:]), needles))
+
+
+def test_what_others_said_does_not_count_for_a_team() -> None:
+    """An event has failed for those of whose targets an attempt has."""
+    both = told("both", targets={"a": {"reason": "status"}, "b": {"reason": "acknowledged"}})
+    found = happening(both)
+    assert found is not None
+    asked = {name: Question(failed=True, seen=(name,)) for name in ("a", "b")}
+    assert {name: each.fits(found) for name, each in asked.items()} == {"a": True, "b": False}
 
 
 def test_what_is_well_is_not_taken_for_failed(tmp_path: Path) -> None:

@@ -460,10 +460,12 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]
-    lines = [told(name, ago=90 - n / 10) for n, name in enumerate(names)]
+    # A quarter of the store has room for some twenty of them.
+    bodies = [event(changes=[name, "x" * 12_000]) for name in names]
+    lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
     keep(tmp_path / "store.db-archive", *lines)
     own, asking = with_door(tmp_path)
-    own += ["--store-max-rows", "100"]
+    own += ["--store-max-bytes", "1MiB"]
     released = Event()
 
     def after_a_while(*_: str) -> str:

@@ -305,7 +305,6 @@ def test_right_values(option: str, text: str, value: Any) -> None:
         ("--store", "."),
         ("--store", "/"),
         ("--store", "../.."),
-        ("--store-connections", "0"),
         ("--max-body", "0"),
         ("--max-body", "1MB"),
         ("--max-body", "-1"),

@@ -492,6 +492,25 @@ def test_keys_have_no_variables() -> None:
     assert [problem.message for problem in problems] == ["'${NAME}' is not a header's name"]
 
 
+def test_a_folder_beside_the_secrets_is_not_in_them(tmp_path: Path) -> None:
+    """Though its name begins as theirs does."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets-of-others").mkdir()
+    (tmp_path / "secrets-of-others/token").write_text(CANARY)
+    [problem] = faults(
+        document({"headers": {"x-token": "${file:../secrets-of-others/token}"}}),
+        tmp_path / "secrets",
+    )
+    assert "leads out of the secrets directory" in str(problem)
+
+
+@pytest.mark.parametrize(("per_second", "burst"), [(0.4, 1), (2, 2), (2.5, 3)])
+def test_as_many_may_begin_at_once_as_in_a_second(per_second: float, burst: int) -> None:
+    """Where no burst is given, and one at least."""
+    loaded = parse(document({"rate": {"per_second": per_second}}))
+    assert loaded.table.targets["ledger"].rate == Rate(per_second, burst)
+
+
 @pytest.mark.parametrize(("content", "value"), [("a\n", "a"), ("a\r\n", "a"), ("a", "a")])
 def test_secret_line_end(content: str, value: str, tmp_path: Path) -> None:
     """The line end that an editor puts at a secret file's end is not part of the secret."""

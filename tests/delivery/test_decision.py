@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.delivery.forwarder import Deadlines, Decision
+from router.delivery.forwarder import Decision
 from router.model.event import Attempt, Reason
 from router.transport.engine import Answer, Failure, TargetExchange
 
@@ -26,10 +26,8 @@ def flight() -> TargetExchange[Attempt]:
     return TargetExchange(read)
 
 
-def decision(
-    deadlines: Deadlines | None = None, patience: float = LONG, worth: bool = True
-) -> Decision:
-    return Decision(deadlines or Deadlines(time.monotonic), patience, lambda: worth)
+def decision(patience: float = LONG, worth: bool = True) -> Decision:
+    return Decision(patience, lambda: worth)
 
 
 async def made(
@@ -173,12 +171,12 @@ async def test_optional_attempts_are_not_waited_for_in_vain(patience: float, wor
 
 
 async def test_it_is_made_at_its_deadline() -> None:
-    """Each at its own, though one timer serves all, and it was set for a later one first."""
-    deadlines, hung = Deadlines(time.monotonic), flight()
+    """Each at its own."""
+    hung = flight()
     ended: list[str] = []
 
     async def wait(name: str, seconds: float) -> None:
-        one = decision(deadlines)
+        one = decision()
         one.watch(hung, required=True)
         await made(one, within=seconds)
         ended.append(name)
@@ -198,8 +196,7 @@ async def test_it_is_made_once_its_caller_is_gone() -> None:
 
 async def test_nothing_is_kept_of_one_that_is_made(no_collections: None) -> None:
     """And nobody has to look for a cycle to find that."""
-    deadlines, one = Deadlines(time.monotonic), flight()
-    its = decision(deadlines)
+    one, its = flight(), decision()
     its.watch(one, required=True)
     asyncio.get_running_loop().call_soon(one.end, Answer(200, b""))
     await made(its)

@@ -47,7 +47,7 @@ from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 SCHEMA = Schema.shipped()
 
@@ -255,10 +255,10 @@ async def test_a_store_that_is_away_is_told_past_it(store: Store) -> None:
     one.happenings.store_failed(StoreFailed("lost"))
     full = cast("Store", Faulty(store, "add", StoreFailed("lost")))
     for _ in range(3):
-        await one.own.hand_over(full, one)
+        await one.own.hand_over(full, one.send)
         clock += STORE_TOLD_AFTER
         one.happenings.store_failed(StoreFailed("lost"))
-    await one.own.hand_over(full, one)
+    await one.own.hand_over(full, one.send)
     assert [letter.event.event_key for _, letter in one.sent] == ["ebaas-router.store.failing"]
     one.happenings.store_back(93.04)
     (told,) = await one.told()
@@ -272,7 +272,7 @@ async def test_what_the_store_cannot_be_asked_about_is_told_all_the_same(store: 
     away = cast("Store", Faulty(Faulty(store, "notice", slow), "add", slow))
     for _ in range(3):
         one.fails()
-        await one.own.hand_over(away, one)
+        await one.own.hand_over(away, one.send)
     assert [letter.event.event_key for _, letter in one.sent] == [
         "ebaas-router.target.failing.ledger"
     ]

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -63,7 +62,7 @@ class Requests:
             {"one", "two"},
             TERMS,
             time.monotonic() + seconds,
-            cast("Gone", gone or asyncio.get_running_loop().create_future()),
+            gone or asyncio.get_running_loop().create_future(),
         )
 
     async def fails(self, body: bytes = b"{}") -> None:
@@ -202,6 +201,7 @@ async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
 ) -> None:
     """A `000` that is given while the store takes its time for that needs another round of it, and
     until then no record is claimed."""
+    await requests.fails()
     requests.scene.answers |= {"one": YES, "two": YES}
     with requests.away():
         assert (await requests.post()).settled

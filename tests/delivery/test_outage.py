@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.delivery.pausing import Outage
+from router.delivery.queue import Outage
 
 
 def outage() -> Outage:

@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import AsyncIterator, Collection
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from router.delivery.observer import Observer
 from router.delivery.pausing import PAUSES_EVERY, Pausing
 from router.store.pauses import Pause, pause, resume
 from router.store.promises import StoreLimits
@@ -17,7 +19,7 @@ from router.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(1 << 30, 1_000_000)
+LIMITS = StoreLimits(1 << 30)
 
 
 class Scene:
@@ -53,7 +55,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     scene = Scene(path)
     store = await SqliteStore.open(path, LIMITS, now=scene.now)
     scene.ops = await SqliteOps.open(path, LIMITS, now=scene.now)
-    scene.pausing = Pausing(store, scene.hold, scene)
+    scene.pausing = Pausing(store, scene.hold, cast("Observer", scene))
     try:
         yield scene
     finally:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -296,7 +295,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
         letter = Letter.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
 
         async def request(seconds: float) -> Outcome:
-            gone = cast("Gone", asyncio.get_running_loop().create_future())
+            gone = asyncio.get_running_loop().create_future()
             deadline = time.monotonic() + seconds
             return await forwarder.forward(
                 letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
@@ -331,9 +330,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
 
     async def forward(gone: asyncio.Future[None]) -> Outcome:
         letter, plan = Letter.of(event, "request"), Plan((one,), (), ())
-        return await forwarder.forward(
-            letter, plan, {"one"}, TERMS, time.monotonic() + 5.0, cast("Gone", gone)
-        )
+        return await forwarder.forward(letter, plan, {"one"}, TERMS, time.monotonic() + 5.0, gone)
 
     gone = asyncio.get_running_loop().create_future()
     gone.set_result(None)

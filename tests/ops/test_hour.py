@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.ops.hour import EVENTS, HOUR, MINUTE, History, Hour, quantile
+from router.ops.hour import ALL_EVENTS, HOUR, MINUTE, History, Hour, quantile
 from router.telemetry.metrics import Metrics
 
 #: The beginning of a minute, Unix time, in seconds.
@@ -35,9 +35,9 @@ def test_a_minute_has_what_was_counted_in_it() -> None:
     told = history.minutes()
 
     first, second = told[at(START)], told[at(START + MINUTE)]
-    assert (first[EVENTS].ends, first[EVENTS].seconds.total()) == ({"000": 1, "500": 1}, 2)
+    assert (first[ALL_EVENTS].ends, first[ALL_EVENTS].seconds.total()) == ({"000": 1, "500": 1}, 2)
     assert first["ledger"].ends == {"acknowledged": 1}
-    assert second[EVENTS].ends == {"000": 1}
+    assert second[ALL_EVENTS].ends == {"000": 1}
     assert second["ledger"].ends == {"timeout": 1}
     assert "audit" not in first
 
@@ -65,8 +65,8 @@ def test_a_clock_that_is_set_back_loses_no_event() -> None:
     metrics.event("000", 0.002)
     history.look(START + MINUTE)
 
-    assert sum(minute[EVENTS].count for minute in history.minutes().values()) == 3
-    assert history.minutes()[at(START)][EVENTS].count == 2
+    assert sum(minute[ALL_EVENTS].count for minute in history.minutes().values()) == 3
+    assert history.minutes()[at(START)][ALL_EVENTS].count == 2
 
 
 def test_a_target_that_left_and_came_back_begins_anew() -> None:

@@ -34,7 +34,7 @@ from router.ops.heartbeat import Identity, described
 from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.status import MAX_PROBLEMS
+from router.ops.status import MAX_SHOWN_PROBLEMS
 from router.process.server import DEFAULT_LIMITS, Server
 from router.store.nodes import Node
 from router.telemetry.log import Log
@@ -183,7 +183,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
         shown = (await ops.status())["configuration"]["last_reload"]
     assert reason.endswith("30 wrong")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
-    assert (len(shown["problems"]), shown["more"]) == (MAX_PROBLEMS, 30 - MAX_PROBLEMS)
+    assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
 
 
 async def test_status_says_what_runs() -> None:

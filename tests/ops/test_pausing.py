@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +22,9 @@ class Parts:
     is_running = True
 
     def __init__(self) -> None:
-        self.stored, self.targets = self, {"ledger": {"paused": False}}
+        self.stored, self.targets = self, {"ledger": SimpleNamespace(paused=False)}
 
-    async def view(self, _: Holder) -> Any:
+    def view(self, _: Holder) -> Any:
         found, self.targets = self.targets, {}
         return type("View", (), {"targets": found})
 

@@ -49,7 +49,7 @@ class Listened:
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
-        insight: Any = SimpleNamespace(owners=lambda: OWNERS, log=self.log)
+        insight: Any = SimpleNamespace(owner_of=lambda name: OWNERS.get(name, ""), log=self.log)
         self.streams = Streams(insight)
 
     def event(self, **more: Any) -> None:
@@ -201,6 +201,17 @@ async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
     assert (await anext(chunks)).endswith(b'event: dropped\ndata: {"count": 1}\n\n')
 
 
+async def test_a_reader_that_keeps_up_loses_nothing(listened: Listened) -> None:
+    """However much has come in all: the bound is for what waits."""
+    stream = Stream(Wanted(OPS))
+    stream.begin()
+    chunks = stream.chunks()
+    await anext(chunks)
+    for _ in range(4):
+        stream.put(b"x" * (STREAM_BOUND // 2))
+        assert await anext(chunks) == b"x" * (STREAM_BOUND // 2)
+
+
 async def test_a_stream_that_nothing_happens_on_says_that_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,15 +241,18 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
 async def test_a_fault_of_ours_ends_the_streams() -> None:
     """One that only beats would look as if nothing happened."""
 
-    def owners() -> dict[str, str]:
+    def owner_of(_: str) -> str:
         raise ValueError
 
-    insight: Any = SimpleNamespace(owners=owners, log=Log(io.StringIO(), "json"))
+    log = Log(io.StringIO(), "json")
+    insight: Any = SimpleNamespace(owner_of=owner_of, log=log)
     streams = Streams(insight)
     with streams.open(Wanted(LEDGER)) as stream:
+        chunks = stream.chunks()
         async with asyncio.timeout(PATIENCE):
-            chunks = [chunk async for chunk in stream.chunks()]
-    assert len(chunks) >= 1
+            await anext(chunks)
+            log.write("warning", "event", EVENT)
+            assert [chunk async for chunk in chunks]
     assert isinstance(streams._asking, asyncio.Task)
     assert isinstance(streams._asking.exception(), ValueError)
-    assert insight.log.tap is None
+    assert log.tap is None

@@ -331,7 +331,7 @@ def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
 
 def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
     """A start, a record, its retry, and a queued delivery go as ever."""
-    limits = ("--store-max-bytes", "1000GiB", "--store-max-rows", "100000000")
+    limits = ("--store-max-bytes", "1000GiB")
     with scene(lengthy, lengthy / "store.db", *limits) as at:
         assert at.router.post("fails-once") == "500"
         assert at.router.post("queues-once") == "000"

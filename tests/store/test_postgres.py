@@ -282,7 +282,7 @@ async def test_a_fault_while_connecting_ends_no_store(
                 await asyncio.sleep(0.01)
             faulty = asyncio.Event()
 
-            async def connect(**_: object) -> None:
+            async def connect(*_: object, **__: object) -> None:
                 faulty.set()
                 raise RuntimeError
 
@@ -316,7 +316,7 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     )
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
-    connection.close()
+    connection.end()
     assert clock.error == float("inf")
 
 
@@ -342,6 +342,23 @@ async def test_what_comes_too_late_is_spent(postgresql: Server, database: Databa
 
 #: What a request to end a call begins with, behind its length.
 _CANCEL = (80877102).to_bytes(4)
+
+
+async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
+    database: Database,
+) -> None:
+    """The next one gets it."""
+    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    async with AsyncExitStack() as all_of_them:
+        for _ in range(SIZE):
+            await all_of_them.enter_async_context(store._pool.connection())
+        waiting = asyncio.create_task(store.queue(T))
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await store.queue(T) == {}
+    await store.close()
 
 
 async def test_what_was_never_sent_is_not_kept_in_mind(

@@ -72,6 +72,6 @@ def keep(folder: Path, *lines: bytes) -> Path:
     for each in lines:
         with suppress(ValueError):
             clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()
-        shelf.append(each)
+        shelf.append([each])
     shelf.close()
     return folder

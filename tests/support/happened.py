@@ -82,7 +82,7 @@ class Process:
 
     async def told(self, target: str = "bot") -> list[dict[str, Any]]:
         """What a round of the queue makes of it, for that target."""
-        await self.own.hand_over(self.store, self)
+        await self.own.hand_over(self.store, self.send)
         now = self.now()
         taken = await self.store.take(target, now, now + 1e6, MAX_UNTOLD, T)
         return [json.loads(due.letter.event.body) for due in taken]

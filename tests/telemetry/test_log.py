@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -234,7 +235,7 @@ def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str)
 @given(st.text() | st.text('\x00\x1f \x7f"\\a'))
 def test_a_body_is_printable_in_its_line(body: str) -> None:
     """Whatever is in it: its line has one end, and it is read again as it was."""
-    line = b"".join(with_payload(b'{"a":1}\n', body.encode()))
+    line = with_payload(b'{"a":1}\n', body.encode())
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line) == {"a": 1, "payload": body}
 
@@ -495,6 +496,32 @@ def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
     log.info("event", number=10)
     lines = _read_until(second, "lines_lost")
     assert [line.get("number", line.get("count")) for line in lines] == [10, 10]
+    log.close()
+    os.close(second)
+
+
+def has_lost(log: Log, count: int) -> bool:
+    return log.lost == count
+
+
+def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
+    """Lines that could not be written take up no room: once they can be again, they are."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as stream:
+        log = Log(stream, "json")
+    os.close(first)
+    lost = 0
+    while lost * 1_000 < 2 * BOUND:
+        fill(log, 1_000)
+        lost += 1_000
+        wait_until(partial(has_lost, log, lost))
+    second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(second, True)
+    log.info("event", number=lost, text="x" * 1_000)
+    assert log.lost == lost
+    assert _read_until(second, "lines_lost")[0]["number"] == lost
     log.close()
     os.close(second)
 

@@ -67,6 +67,18 @@ def test_what_finds_no_room_is_dropped_and_counted() -> None:
     assert [line["number"] for line in read(lines)] == [*range(3, TAP_LINES + 3)]
 
 
+def test_a_line_that_is_dropped_takes_no_room_from_bodies() -> None:
+    """However many have come before, the newest lines have theirs."""
+    tap, body = Tap(), b"x" * (TAP_BODIES // (2 * TAP_LINES))
+    tap.take(bodies=True)
+    for _ in range(4 * TAP_LINES):
+        tap.put(0.0, "info", "event", {}, body)
+
+    lines, _ = tap.take(bodies=True)
+
+    assert [len(line.get("payload", "")) for line in read(lines)] == [len(body)] * TAP_LINES
+
+
 def test_bodies_take_bounded_memory() -> None:
     """A body that finds no room is left out of its line; the line stays."""
     tap = Tap()

@@ -22,7 +22,7 @@ from router.model.event import Reason
 from router.routing.target import Target
 from router.transport.engine import Answer, Failure, as_it_came, lines_of
 from router.transport.native.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
-from router.transport.native.pool import target_and_host
+from router.transport.native.connection import target_and_host
 from tests.support import effort
 from tests.support.effort import examples
 from tests.support.engines import BODY, ENGINES, HEADERS, LONG, SHORT, Engine, opened, post

@@ -17,7 +17,8 @@ from router.net.egress import Egress
 from router.net.loops import COMPANY
 from router.net.tls import system_trust
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
-from router.transport.native import NativePool, pool
+from router.transport.native import NativePool
+from router.transport.native import connection as pool
 from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
 from router.transport.native.connection import Posted, TargetConnection
 from tests.support.engines import (
@@ -52,6 +53,16 @@ async def test_idle_connections_go_by_themselves(monkeypatch: pytest.MonkeyPatch
         await asyncio.gather(*(post(opening) for _ in range(4)))
         await until(lambda: target.open == 0)
         await asyncio.gather(*(post(opening) for _ in range(4)))
+        await until(lambda: target.open == 0)
+
+
+async def test_each_idle_connection_goes_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that have not been idle for KEEP_ALIVE when the first of them would have been."""
+    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.3)
+    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
+        await post(opening)
+        await asyncio.sleep(0.15)
+        await asyncio.gather(post(opening), post(opening))
         await until(lambda: target.open == 0)
 
 
@@ -97,6 +108,19 @@ async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
         assert await asyncio.wait_for(coming, LONG) == Answer(200, YES)
         assert connection.is_idle
         connection.close()
+
+
+async def test_a_refusal_before_the_last_byte_ends_the_connection() -> None:
+    """A target that has not read the request would take the next one for the rest of it."""
+    loop = asyncio.get_running_loop()
+    connection = TargetConnection(lambda _: None, lambda _: None)
+    with narrow_pair() as (ours, target):
+        await loop.create_connection(lambda: connection, sock=ours)
+        coming = Posted(as_it_came, b"", b" " * 200_000, loop.time() + LONG)
+        connection.begin(coming)
+        await loop.sock_sendall(target, answer(b"", status="413 Content Too Large"))
+        assert (await asyncio.wait_for(coming, LONG)).status == 413
+        assert not connection.is_idle
 
 
 @contextmanager

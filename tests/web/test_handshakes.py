@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,17 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
         assert answer is not None
         assert (answer.says["code"], answer.ends) == ("000", True)
         assert silent.hear() is None
+
+
+def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
+    """Not for as long as a handshake may take."""
+    limits = Limits(first_byte=60, receive=60, linger=0.25)
+    with secured(pair, limits) as router, router.line() as silent:
+        wait_until(lambda: len(router.server.tally.tasks) == 1)
+        began = time.monotonic()
+        router.stop()
+        assert silent.hear() is None
+        assert time.monotonic() - began < 8
 
 
 # Whole processes.

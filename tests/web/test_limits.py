@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,25 @@ def test_max_headers(router: Serving) -> None:
 def test_receive_timeout_of_a_request(router: Serving) -> None:
     """A request that is not whole after `--receive-timeout` gets 408."""
     assert statuses(router, post()[:-1]) == [408]
+
+
+def test_a_request_that_takes_too_long_to_arrive_reaches_nobody(tmp_path: Path) -> None:
+    """Behind `reply_within` its caller has given it up: it gets 408, and no target is called."""
+    options = ("--receive-timeout", "10s")
+    ebaas = {"reply_within": "300ms"}
+    with (
+        target() as one,
+        serving(tmp_path, {"one": one}, options=options, ebaas=ebaas) as router,
+        Line(router.port) as line,
+    ):
+        whole = post()
+        line.say(whole[:-1])
+        time.sleep(0.6)
+        line.say(whole[-1:])
+        answer = line.hear()
+        assert answer is not None
+        assert answer.status == 408
+        assert one.got == []
 
 
 def test_receive_timeout_of_a_silent_connection(router: Serving) -> None:

@@ -41,14 +41,14 @@ async def samples() -> list[str]:
     numbers.unsettled.update({State.AWAITING: 30, State.QUEUED: 7})
     numbers.gives_up = SINCE + 50_000
     told.failing(ledger, Failing(SINCE, 41, NO))
-    await one.own.hand_over(one.store, one)
+    await one.own.hand_over(one.store, one.send)
     told.failing(ledger, Failing(SINCE, 187, YES.but(at=SINCE + 1935.0)))
     for number in range(37):
         told.dead(
             "ledger", "timeout", f"b372be68-6fa6-4590-b927-a4096e6a05{number:02}", "a.gs.cert.1"
         )
     told.gives_up({"ledger": SINCE + 3600}, SINCE)
-    await one.own.hand_over(one.store, one)
+    await one.own.hand_over(one.store, one.send)
     changes = ["route everything under gs: optional audit → ledger"]
     told.reloaded("9f2c41d07b6e", changes, ())
     problem = "routes[1].optional: no target 'ledgr', did you mean 'ledger'?"
@@ -60,7 +60,7 @@ async def samples() -> list[str]:
     told.store_back(412.3)
     one.own.tell(EVENTS_SILENT, {"since": utc(SINCE)})
     one.own.tell(EVENTS_BACK, {"since": utc(SINCE)})
-    await one.own.hand_over(one.store, one)
+    await one.own.hand_over(one.store, one.send)
     return [letter.event.body.decode() for _, letter in one.sent]
 
 

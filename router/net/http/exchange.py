@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from router.net.http.head import Body, Head
-from router.net.loops import call_back
+from router.net.loops import Gone
 
 #: Responses that have no body.
 _BARE: Final = frozenset({204, 304})
@@ -101,41 +101,6 @@ class Carrier(Protocol):
     def over(self, task: asyncio.Task[None] | None, *, owed: bool) -> None: ...
 
 
-class HangUp:
-    """Whether the caller has hung up. It belongs to no loop, and tells of it in the moment that it
-    happens."""
-
-    __slots__ = ("_told", "is_done")
-
-    def __init__(self) -> None:
-        self.is_done = False
-        self._told: list[Callable[[Any], object]] = []
-
-    def done(self) -> bool:
-        return self.is_done
-
-    def add_done_callback(self, told: Callable[[Any], object], /) -> None:
-        """At once where it has happened."""
-        if self.is_done:
-            call_back(told, self)
-        else:
-            self._told.append(told)
-
-    def remove_done_callback(self, told: Callable[[Any], object], /) -> int:
-        """How often it was there."""
-        there = self._told.count(told)
-        for _ in range(there):
-            self._told.remove(told)
-        return there
-
-    def happens(self) -> None:
-        """Once."""
-        self.is_done = True
-        waiting, self._told = self._told, []
-        for told in waiting:
-            call_back(told, self)
-
-
 class Exchange:
     """A request in an application's hands. What is sent after its end goes nowhere."""
 
@@ -151,7 +116,7 @@ class Exchange:
         #: The whole body where it was there before the application; else `receive` brings it.
         self.body = body
         #: Done once the caller has hung up, or has been refused in the application's place.
-        self.gone = HangUp()
+        self.gone: Gone = asyncio.get_running_loop().create_future()
         #: What such a refusal names; the application may say.
         self.request_id = ""
         #: The body that is coming.
@@ -170,7 +135,7 @@ class Exchange:
 
     @property
     def is_over(self) -> bool:
-        return self.is_answered or self.gone.is_done
+        return self.is_answered or self.gone.done()
 
     # The application's calls.
 
@@ -199,7 +164,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Head and body leave in one go where the body's length is known; else the head at once.
         Raises RuntimeError and ValueError for what is no response."""
-        if self.is_answered or self.gone.is_done:
+        if self.is_answered or self.gone.done():
             return
         kind, body, more = message["type"], b"", True
         if self._framing is None and kind == "http.response.start":
@@ -224,7 +189,7 @@ class Exchange:
         `lines` are whole lines of headers, the body's length among them; they say nothing of the
         connection, and not when they were made.
         """
-        if self.is_answered or self.gone.is_done:
+        if self.is_answered or self.gone.done():
             return
         if self._framing is not None:
             raise RuntimeError("a response has been started already")

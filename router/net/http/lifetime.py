@@ -240,7 +240,7 @@ class Lifetime(asyncio.Protocol):
         # Who has its reply is not missed: what goes on for it now is the application's own.
         exchange = self._exchange
         if exchange is not None and not exchange.is_over:
-            exchange.gone.happens()
+            exchange.gone.set_result(None)
             exchange.forget()
             exchange.wake()
 

@@ -73,7 +73,7 @@ def filters_for(view: View, given: Filters) -> Filters | None:
 
 async def deliveries(asked: Asked) -> DeliveriesShape:
     """Deliveries that are not settled, or those in the states that are named"""
-    query, view = asked.query, await asked.view()
+    query, view = asked.query, asked.view()
     concern = Concern(view)
     filters = filters_for(view, query)
     async with asked.parts.stored.asked() as ops:
@@ -122,7 +122,7 @@ async def actions(asked: Asked) -> ActionsShape:
 
 async def dossier(asked: Asked) -> DossierShape:
     """All that the store has of one event"""
-    view, body = await asked.view(), bool(asked.query["body"])
+    view, body = asked.view(), bool(asked.query["body"])
     async with asked.parts.stored.asked() as ops:
         found = await ops.dossier(asked.path["id"])
     if found is not None:
@@ -223,7 +223,7 @@ class DoneShape(TypedDict):
 
 def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
     async def act(asked: Asked) -> PreviewShape | DoneShape:
-        view = await asked.view()
+        view = asked.view()
         if "token" not in asked.body:
             return await _preview(asked, verb, view)
         if len(asked.body) > 1:

@@ -167,9 +167,9 @@ class Asked:
     #: Its body; None where there is none.
     body: Any = None
 
-    async def view(self) -> View:
+    def view(self) -> View:
         """What there is for who asks."""
-        return await self.parts.view(self.holder)
+        return self.parts.view(self.holder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class EventsShape(TypedDict):
 
 async def events(asked: Asked) -> EventsShape:
     """Events by any id of them, or by what became of them"""
-    query, view, body = asked.query, await asked.view(), bool(asked.query["body"])
+    query, view, body = asked.query, asked.view(), bool(asked.query["body"])
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
@@ -68,7 +68,7 @@ async def events(asked: Asked) -> EventsShape:
 
 async def event(asked: Asked) -> StoryShape:
     """One event: each request, each attempt, and what comes next"""
-    view, name = await asked.view(), asked.path["id"]
+    view, name = asked.view(), asked.path["id"]
     body, targets, story = bool(asked.query["body"]), view.among(()), None
     if targets != ():
         # Another's event is looked for as long as one that nobody has.

@@ -19,7 +19,7 @@ from router.net.reader import RestingReader
 from router.ops.api.endpoint import Rejected, nothing_there
 from router.ops.api.view import View, required
 from router.ops.guard import OpsTokens
-from router.ops.insight import Insight, TableFacts
+from router.ops.insight import Insight
 from router.ops.searching import AgainFor, Found, SearchedFor, Tell, search_in
 from router.ops.streams import Streams
 from router.store.ops import Action, Ops, Resend, Selection
@@ -220,8 +220,6 @@ class ApiParts:
         self.replays = Previews[Replaying]()
         #: Reads large bodies.
         self.reader = RestingReader()
-        #: The configuration that was last asked for.
-        self._table: TableFacts | None = None
 
     @property
     def is_running(self) -> bool:
@@ -254,17 +252,5 @@ class ApiParts:
         self.tokens.take(holders)
         self.streams.end()
 
-    async def view(self, holder: Holder) -> View:
-        if not self.is_running:
-            return View(holder, None)
-        table = await self._table_of()
-        return View(holder, (self.insight.report(), table))
-
-    async def _table_of(self) -> TableFacts:
-        """Made anew only once another configuration is in force: it may be long."""
-        known = self._table
-        if known is not None and known["hash"] == self.insight.configuration:
-            return known
-        made = await asyncio.to_thread(self.insight.table)
-        self._table = made
-        return made
+    def view(self, holder: Holder) -> View:
+        return View(holder, self._insight)

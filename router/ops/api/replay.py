@@ -99,7 +99,7 @@ async def _preview(asked: Asked) -> ReplayPreview:
     body = asked.body
     again = _read(body)
     if body.get("backfill") and asked.parts.is_running:
-        view = await asked.view()
+        view = asked.view()
         if again["target"] not in view.targets:
             raise Rejected(400, f"target: routes.yaml has no target {again['target']!r}")
     async with asked.parts.stored.asked() as ops:

@@ -8,8 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from router.config.explaining import Explained, RefusedEvent
 from router.model.event import FIELDS
 from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected, Time
-from router.ops.api.view import View
-from router.ops.insight import RouteFacts
+from router.ops.api.view import RouteFacts, View
 from router.telemetry.log.lines import utc
 
 
@@ -46,13 +45,13 @@ class ExplainShape(TypedDict):
 
 async def routes(asked: Asked) -> RoutesShape:
     """The routes in force, and the last reloads"""
-    view = await asked.view()
+    view = asked.view()
     return RoutesShape(
-        hash=view.table["hash"],
-        since=utc(view.table["since"]),
-        unmatched=view.table["unmatched"],
-        requests=view.table["requests"],
-        routes=view.table["routes"],
+        hash=view.config.hash,
+        since=utc(asked.parts.insight.standing.since),
+        unmatched=view.config.unmatched,
+        requests=1 + view.config.ebaas.schedule.retries,
+        routes=await asyncio.to_thread(list, view.routes()),
         # What was changed is not the holder's alone.
         reloads=_reloads(asked) if view.is_whole else [],
     )
@@ -89,16 +88,17 @@ async def explain(asked: Asked) -> Explained | RefusedEvent:
         said = await asyncio.to_thread(asked.parts.insight.explain, asked.body)
     if "refused" in said:
         return said
-    view = await asked.view()
+    view = asked.view()
+    metrics = view.report().metrics
     for each in said["targets"]:
-        numbers = view.report.metrics.targets.get(each["name"])
+        numbers = metrics.targets.get(each["name"])
         each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
     return said if view.is_whole else _narrowed(said, view)
 
 
 def _narrowed(said: Explained, view: View) -> Explained:
     """As far as it concerns the targets that there are."""
-    names, own = view.targets, {route["name"] for route in view.table["routes"]}
+    names, own = view.targets, view.route_names()
     shown = [each for each in said["routes"] if each["name"] in own]
     return Explained(
         event=said["event"],

@@ -50,7 +50,7 @@ async def you(asked: Asked) -> YouShape:
 
 async def minutes(asked: Asked) -> EventsHour:
     """The last hour by the minute; a team is told of the attempts at its targets"""
-    view = await asked.view()
+    view = asked.view()
     told = asked.parts.insight.minutes()
     return await asyncio.to_thread(_hour, view, told)
 
@@ -72,8 +72,8 @@ def _hour(view: View, told: dict[int, Minute]) -> EventsHour:
 
 async def status(asked: Asked) -> StatusShape | dict[str, Any]:
     """How the service does, and what is wrong: as /status has it"""
-    view = await asked.view()
-    said = status_of(view.report, time.time())
+    view = asked.view()
+    said = status_of(view.report(), time.time())
     if view.is_whole:
         return said
     targets = said["targets"]

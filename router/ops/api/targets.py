@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, get_args
 
 from router.model.event import Attempt
+from router.model.secret import MASK
 from router.ops.api.endpoint import Asked, Endpoint, Rejected, Time, nothing_there
-from router.ops.api.view import View
-from router.ops.hour import AttemptsHour, Hour, HourSums, Minute
-from router.ops.insight import RateFacts, RouteFacts, TargetFacts, utc_or_none
+from router.ops.api.view import RouteFacts, View
+from router.ops.hour import AttemptsHour, Hour, HourSums
+from router.ops.insight import Report, utc_or_none
+from router.routing.target import Target
 from router.store.pauses import pause, paused, resume
 from router.store.shapes import PauseShape, pause_shape
 from router.telemetry.log.lines import utc
@@ -30,6 +32,13 @@ class BreakerShape(TypedDict):
     closed: int
     open: int
     half_open: int
+
+
+class RateFacts(TypedDict):
+    """How often each process of the router may call a target."""
+
+    per_second: float
+    burst: int
 
 
 class PausedByRoutes(TypedDict):
@@ -127,53 +136,40 @@ class OneTargetShape(TargetShape):
 
 async def targets(asked: Asked) -> TargetsShape:
     """All targets, the worst first"""
-    view, told = await asked.view(), asked.parts.insight.minutes()
-    return await asyncio.to_thread(_all_told, view, told)
+    view, minutes = asked.view(), asked.parts.insight.minutes()
+    # In a thread: an hour of many targets takes some milliseconds.
+    found = await asyncio.to_thread(_targets, view, view.report(), Hour(minutes, time.time()))
+    return TargetsShape(targets=found)
 
 
 async def target(asked: Asked) -> OneTargetShape:
     """One target"""
-    view, told = await asked.view(), asked.parts.insight.minutes()
-    found = await asyncio.to_thread(_told, view, told, asked.path["name"])
-    if found is None:
-        raise nothing_there("such target")
-    return found
+    view, minutes = asked.view(), asked.parts.insight.minutes()
+    hour, name = Hour(minutes, time.time()), asked.path["name"]
+    for each in await asyncio.to_thread(_targets, view, view.report(), hour, name):
+        own = hour.attempts((name,))
+        return {**each, "minutes": own, "routes": [*_routes(view.routes(), name)]}
+    raise nothing_there("such target")
 
 
-# In a thread: an hour of many targets takes some milliseconds.
-
-
-def _all_told(view: View, told: dict[int, Minute]) -> TargetsShape:
-    return TargetsShape(targets=_targets(view, Hour(told, time.time())))
-
-
-def _told(view: View, told: dict[int, Minute], name: str) -> OneTargetShape | None:
-    hour = Hour(told, time.time())
-    for each in _targets(view, hour):
-        if each["name"] == name:
-            minutes, routes = hour.attempts((name,)), list(_routes(view, name))
-            return {**each, "minutes": minutes, "routes": routes}
-    return None
-
-
-def _targets(view: View, hour: Hour) -> list[TargetShape]:
-    metrics = view.report.metrics
-    required, optional = _named_by(view.table["routes"])
+def _targets(view: View, report: Report, hour: Hour, only: str = "") -> list[TargetShape]:
+    numbers = report.metrics.targets
+    required, optional = _named_by(view.routes())
     found = [
         _target(
             name,
-            metrics.targets[name],
-            facts,
+            numbers[name],
+            each,
             hour.sums(name),
             (required.get(name, []), optional.get(name, [])),
         )
-        for name, facts in view.targets.items()
-        if name in metrics.targets
+        for name, each in view.targets.items()
+        if name in numbers and only in ("", name)
     ]
     return sorted(found, key=lambda each: (WORST.index(each["state"]), each["name"]))
 
 
-def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _named_by(routes: Iterable[RouteFacts]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Which routes require each target, and for which it is optional."""
     required: dict[str, list[str]] = {}
     optional: dict[str, list[str]] = {}
@@ -188,19 +184,20 @@ def _named_by(routes: list[RouteFacts]) -> tuple[dict[str, list[str]], dict[str,
 def _target(
     name: str,
     numbers: TargetMetrics,
-    facts: TargetFacts,
+    target: Target,
     hour: HourSums,
     named_by: tuple[list[str], list[str]],
 ) -> TargetShape:
     breaker = {state: int(count) for state, count in numbers.breaker.items()}
+    rate = target.rate
     return TargetShape(
         **target_now(numbers),
         name=name,
-        url=facts["url"],
+        url=target.public_url or MASK,
         waiting=numbers.waiting + numbers.waiting_for_rate,
-        rate=facts["rate"],
+        rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
         breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
-        paused=_paused(facts, numbers.pause),
+        paused=_paused(target, numbers.pause),
         gives_up=utc_or_none(numbers.gives_up),
         hour=hour,
         certificate_ends=utc_or_none(numbers.certificate_ends),
@@ -241,11 +238,11 @@ def _state(numbers: TargetMetrics) -> TargetState:
 
 
 def _paused(
-    facts: TargetFacts, pause: Mapping[str, Any] | None
+    target: Target, pause: Mapping[str, Any] | None
 ) -> PausedByPerson | PausedByRoutes | None:
     if pause is not None:
         return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
-    return PausedByRoutes(by="routes.yaml") if facts["paused"] else None
+    return PausedByRoutes(by="routes.yaml") if target.paused else None
 
 
 def by_person(since: float, until: float, because: str, who: str) -> PausedByPerson:
@@ -265,8 +262,8 @@ def _last_failure(attempt: Attempt | None) -> LastFailure | None:
     )
 
 
-def _routes(view: View, name: str) -> Iterator[TargetRoute]:
-    for route in view.table["routes"]:
+def _routes(routes: Iterable[RouteFacts], name: str) -> Iterator[TargetRoute]:
+    for route in routes:
         role: Literal["required", "optional"]
         for role in ("required", "optional"):
             if name in route[role]:
@@ -313,7 +310,7 @@ class PausesShape(TypedDict):
 
 async def pauses(asked: Asked) -> PausesShape:
     """The pauses of people that are in force"""
-    view = await asked.view()
+    view = asked.view()
     async with asked.parts.stored.asked() as ops:
         found = await paused(ops)
     return PausesShape(pauses=[pause_shape(each) for each in found if view.has(each.target)])
@@ -343,16 +340,16 @@ async def resume_target(asked: Asked) -> PausedShape:
     async with asked.parts.stored.asked() as ops:
         ended = await resume(ops, name, asked.holder.name or "")
     return PausedShape(
-        paused=PausedByRoutes(by="routes.yaml") if target and target["paused"] else None,
+        paused=PausedByRoutes(by="routes.yaml") if target and target.paused else None,
         pause=None if ended is None else pause_shape(ended),
     )
 
 
-async def _known(asked: Asked, name: str) -> TargetFacts | None:
+async def _known(asked: Asked, name: str) -> Target | None:
     """None if no router runs: who asks has to know the targets then."""
     if not asked.parts.is_running:
         return None
-    view = await asked.view()
+    view = asked.view()
     if name not in view.targets:
         raise nothing_there("such target")
     return view.targets[name]

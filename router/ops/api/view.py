@@ -2,47 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from functools import cached_property
+from typing import TypedDict, TypeVar
 
 from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
 from router.config.holders import Holder
+from router.config.loading import Config
 from router.ops.api.endpoint import Rejected
-from router.ops.insight import Report, RouteFacts, TableFacts, TargetFacts
+from router.ops.insight import Insight, Report
+from router.routing.table import Route
+from router.routing.target import Target
 from router.store.shapes import ActionShape, DossierShape, EntryShape
 
 T = TypeVar("T")
 
 
+class RouteFacts(TypedDict):
+    """One route: what it matches, by field, and which targets are then required or optional."""
+
+    name: str
+    #: Its path, as it was given to the router.
+    file: str
+    line: int
+    match: dict[str, list[str]]
+    required: list[str]
+    optional: list[str]
+
+
 class View:
-    """Made anew for each request, of a report. What it has not, is not there for
-    the holder: nothing else of the API decides that."""
+    """What there is for the holder of a token, made for one request. Nothing else of the API
+    decides that."""
 
-    def __init__(self, holder: Holder, running: tuple[Report, TableFacts] | None) -> None:
-        """`running` is None if no router runs."""
+    def __init__(self, holder: Holder, insight: Insight | None) -> None:
+        """`insight` is None if no router runs. Then `report`, and what is of the configuration,
+        raise Rejected."""
         self.who, self.is_whole = holder.name, not holder.owner
-        if running is not None and not self.is_whole:
-            report, table = running
-            names = {name for name, each in table["targets"].items() if holder.sees(each["owner"])}
-            report = replace(report, metrics=report.metrics.among(names))
-            running = report, _narrowed_table(table, names)
-        self._running = running
+        self._holder = holder
+        self._insight = insight
 
-    # These raise Rejected if no router runs.
+    @cached_property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return required(self._insight).standing.config
 
-    @property
+    @cached_property
+    def targets(self) -> Mapping[str, Target]:
+        """The targets of the configuration that there are."""
+        targets = self.config.table.targets
+        if self.is_whole:
+            return targets
+        return {name: each for name, each in targets.items() if self._holder.sees(each.owner)}
+
     def report(self) -> Report:
-        return required(self._running)[0]
+        """How the router does, as if there were no other targets; numbers of the process are those
+        of all. Called on the event loop."""
+        report = required(self._insight).report()
+        if self.is_whole:
+            return report
+        return replace(report, metrics=report.metrics.among(self.targets))
 
-    @property
-    def table(self) -> TableFacts:
-        return required(self._running)[1]
+    def routes(self) -> Iterator[RouteFacts]:
+        """In the files' order. With many routes it takes milliseconds: read them in a thread."""
+        for route, required, optional in self._routes():
+            yield RouteFacts(
+                name=route.name,
+                file=route.file,
+                line=route.line,
+                match={field: [*patterns] for field, patterns in route.match.items()},
+                required=required,
+                optional=optional,
+            )
 
-    @property
-    def targets(self) -> dict[str, TargetFacts]:
-        """The targets of the configuration in force that there are."""
-        return self.table["targets"]
+    def route_names(self) -> set[str]:
+        return {route.name for route, _, _ in self._routes()}
+
+    def _routes(self) -> Iterator[tuple[Route, list[str], list[str]]]:
+        for route in self.config.table.routes_as_written:
+            required = [name for name in route.required if name in self.targets]
+            optional = [name for name in route.optional if name in self.targets]
+            if required or optional:
+                yield route, required, optional
 
     def has(self, target: str) -> bool:
         """Whether a target is there, be it in no configuration any more."""
@@ -63,22 +104,6 @@ def required(running: T | None) -> T:
     return running
 
 
-def _narrowed_table(table: TableFacts, names: Collection[str]) -> TableFacts:
-    routes: list[RouteFacts] = [
-        {
-            **each,
-            "required": [name for name in each["required"] if name in names],
-            "optional": [name for name in each["optional"] if name in names],
-        }
-        for each in table["routes"]
-    ]
-    return {
-        **table,
-        "targets": {name: each for name, each in table["targets"].items() if name in names},
-        "routes": [each for each in routes if each["required"] or each["optional"]],
-    }
-
-
 E = TypeVar("E", bound=EntryShape)
 R = TypeVar("R", bound=RequestShape)
 
@@ -90,7 +115,7 @@ class Concern:
         self._view = view
         #: Whose own actions are told whole.
         self._who = view.who
-        self._routes = () if view.is_whole else {each["name"] for each in view.table["routes"]}
+        self._routes = set() if view.is_whole else view.route_names()
 
     def action(self, action: ActionShape) -> ActionShape:
         """Who did it and when; of another's not on what else, nor how much of it there was."""

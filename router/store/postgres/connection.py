@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -14,6 +16,9 @@ from urllib.parse import parse_qsl, urlencode
 
 import psycopg
 from psycopg import Error, conninfo, pq
+from psycopg.abc import RV, PQGen
+from psycopg.types.numeric import FloatLoader
+from psycopg.waiting import wait_async
 
 from router.model.errors import SettingInvalid, why_not
 from router.net.egress import look_up
@@ -99,9 +104,11 @@ def harmless(message: str) -> str:
     return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
 
 
-def answered(sqlstate: str, message: str) -> Failed | Lost:
+def answered(error: psycopg.Error) -> Failed | Lost:
     """What an error means that has come in place of an answer."""
-    return Lost() if sqlstate.startswith(_GOING) else Failed(sqlstate, message)
+    if not error.sqlstate or error.sqlstate.startswith(_GOING):
+        return Lost()
+    return Failed(error.sqlstate, error.diag.message_primary or "")
 
 
 def _word(sqlstate: str) -> str:
@@ -198,167 +205,93 @@ Row = tuple[Any, ...]
 #: How long a request to end what was given up may take, in seconds. Nobody waits for it.
 CANCEL_TIMEOUT = 2.0
 
-#: How the types that the store's statements give are read, by PostgreSQL's number for them.
-_LOADERS: Mapping[int, Callable[[bytes], Any]] = {
-    16: lambda text: text == b"t",
-    17: lambda text: bytes.fromhex(text[2:].decode()),
-    20: int,
-    21: int,
-    23: int,
-    26: int,
-    700: float,
-    701: float,
-    1700: float,
-}
 
+class ServerConnection(psycopg.AsyncConnection[Row]):
+    """For one call at a time; the first call that is given up ends the connection.
 
-class ServerConnection:
-    """For one call at a time. It ends with the first one that is given up, and by itself when the
-    server ends it; then `ended` is called."""
+    Nothing is prepared by name: poolers give every transaction another connection to the server.
+    """
 
-    def __init__(
-        self, raw: psycopg.AsyncConnection, ended: Callable[[ServerConnection], None]
-    ) -> None:
-        self._raw = raw
-        self._libpq = raw.pgconn
-        self._libpq.nonblocking = 1
-        self._ended = ended
-        self._loop = asyncio.get_running_loop()
-        self._socket = self._libpq.socket
-        self._loop.add_reader(self._socket, self._readable)
-        self._answer: asyncio.Future[list[pq.abc.PGresult]] | None = None
-        self._results: list[pq.abc.PGresult] = []
+    def __init__(self, pgconn: pq.abc.PGconn, *arguments: Any, **options: Any) -> None:
+        super().__init__(pgconn, *arguments, **options)
+        self._cursor = psycopg.AsyncRawCursor(self)
+        self._is_asking = self._is_given_up = False
+        self.adapters.register_loader("numeric", FloatLoader)
 
     @classmethod
-    async def open(
-        cls,
-        address: DatabaseAddress,
-        timeout: float,
-        ended: Callable[[ServerConnection], None] = lambda connection: None,
-    ) -> ServerConnection:
+    async def open(cls, address: DatabaseAddress, timeout: float) -> ServerConnection:
         """Raises Failed or Lost."""
         try:
             async with asyncio.timeout(timeout):
-                login = await _located(address.login())
-                raw = await psycopg.AsyncConnection.connect(**login)  # type: ignore[arg-type]
+                login = conninfo.make_conninfo("", **await _located(address.login()))
+                return await cls.connect(login, autocommit=True, prepare_threshold=None)
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
         except psycopg.Error as error:
             raise _refusal(error) from None
-        return cls(raw, ended)
-
-    @property
-    def open_(self) -> bool:
-        return self._socket >= 0 and self._libpq.status == pq.ConnStatus.OK
 
     async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """The rows of one statement, whose `$1`, `$2`, … are the values: None, str, bytes, bool,
-        int, float, and sequences of these. Raises Failed or Lost."""
-        dumped = [_dumped(value) for value in values]
-        formats = [int(isinstance(value, bytes)) for value in values]
-        self._send(lambda: self._libpq.send_query_params(sql.encode(), dumped, None, formats))
-        (*_, result) = await self._results_of()
-        return _rows(result)
+        """The rows of one statement, whose `$1`, `$2`, … are the values. Without values it may be
+        several statements, which are one transaction unless they say otherwise, and give no rows.
+        Raises Failed or Lost."""
+        cursor, self._is_asking = self._cursor, True
+        try:
+            await cursor.execute(sql.encode(), values or None)
+            return await cursor.fetchall() if cursor.rownumber is not None else []
+        except psycopg.Error as error:
+            failure = answered(error)
+            if isinstance(failure, Lost):
+                self.pgconn.finish()
+            raise failure from None
+        finally:
+            self._is_asking = False
 
-    async def script(self, sql: str) -> None:
-        """Several statements, as one transaction unless they say otherwise. Raises the same."""
-        self._send(lambda: self._libpq.send_query(sql.encode()))
-        for result in await self._results_of():
-            _check(result)
+    @property
+    def is_usable(self) -> bool:
+        """False from the first call that was given up, and where the server has ended it."""
+        with suppress(psycopg.Error):
+            # The first look finds a last message, if there is one, and the second the end.
+            self.pgconn.consume_input()
+            self.pgconn.consume_input()
+        return not self._is_given_up and self.pgconn.status == pq.ConnStatus.OK
 
-    def close(self) -> None:
+    def end(self) -> None:
         """At once, whatever is under way: that is lost."""
-        if self._let_go():
-            self._libpq.finish()
+        if self._is_given_up or self.closed:
+            return
+        if self._is_asking:
+            # Whoever waits for the answer finds out by itself.
+            with socket.socket(fileno=os.dup(self.pgconn.socket)) as shared, suppress(OSError):
+                shared.shutdown(socket.SHUT_RDWR)
+        else:
+            self.pgconn.finish()
 
-    def _give_up(self) -> None:
-        if self._let_go():
-            task = self._loop.create_task(_cancelled(self._raw))
+    async def wait(
+        self, gen: PQGen[RV], interval: float = 60.0, timeout: float | None = None
+    ) -> RV:
+        """As psycopg's, but whoever gives up does not wait until the server agrees: it may hang."""
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=60.0, timeout=timeout)
+        except asyncio.CancelledError:
+            self._is_given_up = True
+            task = asyncio.create_task(self._cancel())
             _cancelling.add(task)
             task.add_done_callback(_cancelling.discard)
-
-    def _let_go(self) -> bool:
-        """Nobody has it any more; False where that is so already."""
-        if self._socket < 0:
-            return False
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
-        self._socket = -1
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Lost())
-        self._ended(self)
-        return True
-
-    def _send(self, send: Callable[[], None]) -> None:
-        assert self._answer is None, "one call at a time"
-        self._answer = self._loop.create_future()
-        self._results = []
-        try:
-            send()
-            self._flush()
-        except psycopg.Error:
-            self.close()
-
-    async def _results_of(self) -> list[pq.abc.PGresult]:
-        assert self._answer is not None
-        try:
-            return await self._answer
-        except asyncio.CancelledError:
-            self._give_up()
             raise
+
+    async def _cancel(self) -> None:
+        """Close it, once its server has been asked to end what is under way. By itself the server
+        finds out late that nobody waits: a commit that waits for a standby holds its place until
+        there is one."""
+        try:
+            with suppress(psycopg.Error):
+                await self.cancel_safe(timeout=CANCEL_TIMEOUT)
         finally:
-            self._answer = None
-
-    def _flush(self) -> None:
-        """Large values take more than one write."""
-        if self._libpq.flush():
-            self._loop.add_writer(self._socket, self._writable)
-        else:
-            self._loop.remove_writer(self._socket)
-
-    def _writable(self) -> None:
-        try:
-            self._flush()
-        except psycopg.Error:
-            self.close()
-
-    def _readable(self) -> None:
-        """Called for the end of an idle connection, too."""
-        try:
-            self._libpq.consume_input()
-            while self._answer is not None and not self._libpq.is_busy():
-                result = self._libpq.get_result()
-                if result is None:
-                    self._deliver(self._answer)
-                    break
-                self._results.append(result)
-        except psycopg.Error:
-            self.close()
-            return
-        if not self.open_:
-            self.close()
-
-    def _deliver(self, answer: asyncio.Future[list[pq.abc.PGresult]]) -> None:
-        if answer.done():
-            return
-        if self.open_:
-            answer.set_result(self._results)
-        else:
-            self.close()
+            self.pgconn.finish()
 
 
 #: Requests to end what was given up; a loop alone would forget them.
 _cancelling: set[asyncio.Task[None]] = set()
-
-
-async def _cancelled(raw: psycopg.AsyncConnection) -> None:
-    """Closed, once its server has been asked to end what is under way. By itself it finds out late
-    that nobody waits: a commit that waits for a standby holds its place until there is one."""
-    try:
-        with suppress(psycopg.Error):
-            await raw.cancel_safe(timeout=CANCEL_TIMEOUT)
-    finally:
-        raw.pgconn.finish()
 
 
 async def _located(login: dict[str, str]) -> dict[str, str]:
@@ -393,23 +326,14 @@ async def _located(login: dict[str, str]) -> dict[str, str]:
 
 
 def _refusal(error: psycopg.Error) -> Failed:
-    """Why there is no connection. libpq has no code where the server has sent none."""
-    lines = str(error).strip().splitlines()
-    return Failed(_sqlstate_of(error) or "08001", lines[0] if lines else "")
+    """Why there is no connection."""
+    text = str(error).strip()
+    sqlstate = next((code for words, code in _REFUSALS.items() if words in text), "08001")
+    return Failed(sqlstate, text.partition("\n")[0])
 
 
-def _sqlstate_of(error: psycopg.Error) -> str:
-    if error.sqlstate:
-        return error.sqlstate
-    # What a server has refused while connecting comes without its code.
-    text = str(error)
-    for words, sqlstate in _REFUSALS.items():
-        if words in text:
-            return sqlstate
-    return ""
-
-
-#: libpq keeps the code of a refusal to itself; its words are the server's, in English or not.
+#: libpq keeps the code of a refused connection to itself. Its words are the server's, in English or
+#: not; of those that are not known the server counts as away.
 _REFUSALS = {
     "password authentication failed": "28P01",
     "no password supplied": "28P01",
@@ -425,51 +349,3 @@ _REFUSALS = {
     "certificate": "28000",
     "does not support SSL": "28000",
 }
-
-
-def _dumped(value: Any) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        assert "\0" not in value, "a text with a NUL has to be escaped"
-        return value.encode()
-    if isinstance(value, bool):
-        return b"t" if value else b"f"
-    if isinstance(value, int | float):
-        return repr(value).encode()
-    return b"{%b}" % b",".join(map(_element, value))
-
-
-def _element(value: Any) -> bytes:
-    """One of an array."""
-    if value is None:
-        return b"NULL"
-    if isinstance(value, bytes):
-        return b'"\\\\x%b"' % value.hex().encode()
-    dumped = _dumped(value)
-    assert dumped is not None
-    return b'"%b"' % dumped.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-
-
-def _rows(result: pq.abc.PGresult) -> list[Row]:
-    _check(result)
-    columns = [
-        (column, _LOADERS.get(result.ftype(column), bytes.decode))
-        for column in range(result.nfields)
-    ]
-    return [
-        tuple(_loaded(result.get_value(row, column), load) for column, load in columns)
-        for row in range(result.ntuples)
-    ]
-
-
-def _loaded(text: bytes | None, load: Callable[[bytes], Any]) -> Any:
-    return None if text is None else load(text)
-
-
-def _check(result: pq.abc.PGresult) -> None:
-    if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-        return
-    sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
-    raise answered(sqlstate.decode(), message.decode(errors="replace"))

@@ -102,7 +102,7 @@ class Resending:
         again = await self._standing(
             [each for each in events if each.record.event_id not in fresh], target
         )
-        changes = [_change(found, row) for found in again.values()]
+        changes = [_queued(found, row) for found in again.values()]
         ((queued,),) = await self._call(
             "act", rows.dumped(asdict(action)), rows.dumped(changes), now, self._dumped
         )
@@ -144,7 +144,7 @@ def _stays(found: Row, action: Action) -> bool:
     return state in RETRIED or bool(action_id == action.action_id)
 
 
-def _change(found: Row, row: DeliveryRow) -> dict[str, Any]:
+def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
     _, seq, _, state, later, _ = found
     return {"seq": seq, "was": state, "later": later, **rows.delivery(row)}
 
@@ -209,9 +209,7 @@ class PostgresOps:
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
-        changes = [
-            _change_of_ops(action, each, now) for each in entries if action.verb.fits(each.row)
-        ]
+        changes = [_acted(action, each, now) for each in entries if action.verb.fits(each.row)]
         values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits_asked]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
@@ -223,7 +221,7 @@ class PostgresOps:
                     step = Resending(connection, self._schema, self._limits, self._limits_asked)
                     return await step.do(action, target, events, self.now())
                 except BaseException:
-                    connection.close()  # and its transaction with it
+                    connection.end()  # and its transaction with it
                     raise
         except TimeoutError:
             raise StoreFailed("slow") from None
@@ -257,7 +255,7 @@ class PostgresOps:
         return await self._pool.fetch(query.sql, query.values, READING)
 
 
-def _change_of_ops(action: Action, entry: Entry, now: float) -> dict[str, Any]:
+def _acted(action: Action, entry: Entry, now: float) -> dict[str, Any]:
     """From what it was looked at to what it becomes."""
     return {
         "seq": entry.seq,

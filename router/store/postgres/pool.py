@@ -224,9 +224,9 @@ class ServerPool:
         connection = await self._acquire()
         try:
             yield connection
-        except (Failed, Lost) as error:
-            if isinstance(error, Lost) or error.moved:
-                connection.close()
+        except Failed as error:
+            if error.moved:
+                connection.end()
             raise
         finally:
             self._release(connection)
@@ -236,8 +236,8 @@ class ServerPool:
         self._closed = True
         for task in list(self._opening):
             task.cancel()
-        for connection in list(self._connections):
-            connection.close()
+        for connection in self._connections:
+            connection.end()
         self._refuse_all(StoreFailed("closed"))
 
     async def _insist(self, sql: str, values: Sequence[Any]) -> list[Row]:
@@ -257,8 +257,10 @@ class ServerPool:
             return await connection.fetch(sql, values)
 
     async def _acquire(self) -> ServerConnection:
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            if (connection := self._idle.pop()).is_usable:
+                return connection
+            self._connections.discard(connection)
         self._grow()  # a fault of our own may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
             raise Away(self._trouble or StoreFailed("closed"))
@@ -273,7 +275,9 @@ class ServerPool:
             raise
 
     def _release(self, connection: ServerConnection) -> None:
-        if not connection.open_:
+        if not connection.is_usable:
+            self._connections.discard(connection)
+            self._grow()
             return
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -284,7 +288,7 @@ class ServerPool:
 
     def _grow(self) -> None:
         """One connection more, if there may be one and somebody waits for it, or there is none."""
-        wanted = max(1, sum(not waiter.done() for waiter in self._waiting))
+        wanted = sum(not waiter.done() for waiter in self._waiting) or not self._connections
         room = self._size - len(self._connections) - len(self._opening)
         if not self._closed and room > 0 and len(self._opening) < wanted:
             self._opening.add(asyncio.create_task(self._open_one()))
@@ -319,25 +323,18 @@ class ServerPool:
         return True
 
     async def _connected(self) -> ServerConnection:
-        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT, self._ended)
+        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._greet(connection)
         except TimeoutError:
-            connection.close()
+            connection.end()
             raise StoreFailed("slow") from None
         except BaseException:
-            connection.close()
+            connection.end()
             raise
         self._connections.add(connection)
         return connection
-
-    def _ended(self, connection: ServerConnection) -> None:
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if not self._connections or self._waiting:
-            self._grow()
 
     def _refuse_all(self, why: StoreFailed) -> None:
         while self._waiting:

@@ -133,10 +133,15 @@ def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, A
     }
 
 
+def quoted_bytes(of: bytes) -> str:
+    """One element of an array of bytes."""
+    return f'"\\\\x{of.hex()}"'
+
+
 def kept(row: Row) -> Kept:
     """From `find`, its first column left out."""
     *columns, rows = row
-    return Kept(record(columns), tuple(delivery_row(each) for each in json.loads(rows or "[]")))
+    return Kept(record(columns), tuple(delivery_row(each) for each in rows or ()))
 
 
 def record(columns: Sequence[Any]) -> Record:
@@ -160,7 +165,7 @@ def due(row: Row, lease: str) -> Due:
 def ended(row: Row) -> Ended:
     """From `end_over`."""
     event_id, event_key, requests, dead = row
-    return Ended(event_id, unescaped(event_key), requests, json.loads(dead))
+    return Ended(event_id, unescaped(event_key), requests, dead)
 
 
 def letter(columns: Sequence[Any]) -> Letter:

@@ -47,7 +47,7 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
     await _check_encoding(connection, address)
     schema = address.schema
     if await _version(connection, schema) < SCHEMA_VERSION:
-        await connection.script("BEGIN")
+        await connection.fetch("BEGIN")
         # Of several nodes one does it, and the others see it done.
         await connection.fetch(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
@@ -58,11 +58,11 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
         elif before < OLDEST_VERSION:
             raise _too_old(address, before)
         for version in range(max(before + 1, OLDEST_VERSION), SCHEMA_VERSION + 1):
-            await connection.script(migration(version, schema))
-            await connection.script(
+            await connection.fetch(migration(version, schema))
+            await connection.fetch(
                 f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
             )
-        await connection.script("COMMIT")
+        await connection.fetch("COMMIT")
     await check(connection, address)
 
 
@@ -94,7 +94,7 @@ def _too_old(address: DatabaseAddress, version: int) -> StartFailed:
 async def _make(connection: ServerConnection, schema: str) -> None:
     """Somebody else may have made it for a user who may not."""
     if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
-        await connection.script(f"CREATE SCHEMA {schema}")
+        await connection.fetch(f"CREATE SCHEMA {schema}")
 
 
 async def _version(connection: ServerConnection, schema: str) -> int:

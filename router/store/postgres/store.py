@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ from router.store.nodes import FORGOTTEN, GONE, Node, Nodes, Trouble
 from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
-from router.store.postgres.pool import SIZE, Batch, Clock, ServerPool
+from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
 from router.store.promises import (
@@ -54,7 +53,7 @@ class PostgresNodes:
 
     async def present(self, timeout: float) -> tuple[Node, ...]:
         """All whose rows are there, those that are gone included."""
-        return tuple(_node(json.loads(row)) for (row,) in await self._call("present", [], timeout))
+        return tuple(_node(row) for (row,) in await self._call("present", [], timeout))
 
 
 def _node(row: dict[str, Any]) -> Node:
@@ -101,16 +100,14 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(
-        self, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
-    ) -> None:
+    def __init__(self, address: DatabaseAddress, limits: StoreLimits) -> None:
         self._address = address
         self._limits = limits
         self._limits_asked = rows.limits(limits)
         self._clock = Clock()
         #: The server's line of history when it last told it.
         self._history = ""
-        self._pool = ServerPool(address, self._greet, connections)
+        self._pool = ServerPool(address, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or whose addition nobody has confirmed: they may be
         #: there, and grant nothing.
@@ -129,15 +126,13 @@ class PostgresStore:
         self._full: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(
-        cls, address: DatabaseAddress, limits: StoreLimits, connections: int = SIZE
-    ) -> PostgresStore:
+    async def open(cls, address: DatabaseAddress, limits: StoreLimits) -> PostgresStore:
         """Connect, and make the schema or bring it up to date.
 
         Raises StartFailed, with one line, where trying again does not help, and StoreFailed where
         it may: the server is away or not ready.
         """
-        store = cls(address, limits, connections)
+        store = cls(address, limits)
         try:
             await store._pool.open()
             async with store._pool.connection() as connection:
@@ -276,8 +271,10 @@ class PostgresStore:
         return await self._pool.call(function, [rows.dumped(asks), self._limits_asked], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
+        # As one text: psycopg writes an array of bytes element by element.
+        asked_for = f"{{{','.join([rows.quoted_bytes(digest) for digest in digests])}}}"
         found: list[list[Kept]] = [[] for _ in digests]
-        for asked, *columns in await self._pool.call("find", [digests, MAX_FOUND], timeout):
+        for asked, *columns in await self._pool.call("find", [asked_for, MAX_FOUND], timeout):
             found[asked - 1].append(rows.kept(tuple(columns)))
         return [tuple(each) for each in found]
 
@@ -361,9 +358,8 @@ class PostgresStore:
         task.add_done_callback(self._tasks.discard)
 
 
-def _full(out_of: str | None) -> StoreFull | None:
+def _full(out_of: list[str] | None) -> StoreFull | None:
     """From the array of the targets that are out of room; `""` is the whole store."""
     if out_of is None:
         return None
-    targets = json.loads(out_of)
-    return StoreFull() if targets == [""] else StoreFull(targets)
+    return StoreFull() if out_of == [""] else StoreFull(out_of)

@@ -164,12 +164,12 @@ def _why_unowned(path: Path, error: OSError) -> str:
             return f"{_UNWRITABLE}: {closed(path.parent)}"
         case errno.ENOSPC:
             return _FULL
-        case errno.EACCES if may(lock_of(path), os.F_OK):
-            return f"its lock can't be opened: {closed(lock_of(path))}"
-        case errno.EACCES if may(path, os.R_OK | os.W_OK):
+        case errno.EACCES if may(path, os.F_OK) and not may(path, os.R_OK | os.W_OK):
+            return f"{_UNWRITABLE}: {closed(path)}"
+        case errno.EACCES if may(path, os.F_OK) and not _is_open(path.parent):
             return _unmade(path.parent)
         case errno.EACCES if may(path, os.F_OK):
-            return f"{_UNWRITABLE}: {closed(path)}"
+            return f"its lock can't be opened: {closed(lock_of(path))}"
         case _:
             return why_not(path.parent, error)
 
@@ -328,19 +328,19 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """In one transaction: a kill leaves the file as it was."""
-    version = _version(path, connection)
-    if version >= FILE_VERSION:
-        return
+    """In one transaction: a kill leaves the file as it was. A file that is up to date can be
+    written to, at least."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for number in sorted(MIGRATIONS):
-            for statement in _statements(MIGRATIONS[number]) if number > version else ():
+        version = _version(path, connection)
+        for number, script in sorted(MIGRATIONS.items()):
+            for statement in _statements(script) if number > version else ():
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {OLDEST_PROGRAM}")
-        connection.execute("DELETE FROM version")
-        connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
+        if version < FILE_VERSION:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {OLDEST_PROGRAM}")
+            connection.execute("DELETE FROM version")
+            connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -168,12 +168,16 @@ class Lines:
 
         Never raises: no log line is worth a failure of its own.
         """
-        stamp = self.stamp(now)
-        if self.is_json and (quick := self._quick_line(stamp, level, happening, fields)):
-            return quick
+        stamp, longest = self.stamp(now), self._max_text
         try:
-            if _has_own(fields) or _has_long(fields, self._max_text):
-                fields = _tamed(fields, self._max_text)
+            if not _has_own(fields):
+                line = self._line(stamp, level, happening, fields)
+                # What is no longer than a text may be has no longer text in it.
+                if len(line) <= longest or (
+                    len(line) <= self._max_line and not _has_long(fields, longest)
+                ):
+                    return line
+            fields = _tamed(fields, longest)
             line = self._line(stamp, level, happening, fields)
             if len(line) > self._max_line:
                 fields = _terse(fields)
@@ -201,17 +205,6 @@ class Lines:
         line = self._console.line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
-    def _quick_line(self, stamp: str, level: Level, happening: str, fields: Fields) -> bytes | None:
-        """The usual line. None for one that needs a second look; orjson takes less time than
-        that."""
-        members = {"time": stamp, "level": level, "happening": happening, **fields}
-        line = _quickly(members)
-        if line is None or len(line) > self._max_line or _has_own(fields):
-            return None
-        # Whatever is no longer than a text may be has no longer text in it.
-        longest = self._max_text
-        return None if len(line) > longest and _has_long(fields, longest) else line
-
     def _fitted(self, fields: Fields) -> dict[str, Any]:
         """As much of the fields as goes into one line."""
         room = self._max_line - _FRAME
@@ -232,12 +225,12 @@ class Lines:
         return {**fitted, "cut": cut}
 
 
-def with_payload(line: bytes, body: bytes) -> tuple[bytes, ...]:
-    """The pieces of a line of JSON that has the body as well, which is UTF-8."""
+def with_payload(line: bytes, body: bytes) -> bytes:
+    """A line of JSON with the body as well, which is UTF-8."""
     text = body.decode()
     is_plain = body.isascii() and b"\x7f" not in body
     payload = orjson.dumps(text) if is_plain else encoded(text).encode()
-    return line[:-2], b',"payload":', payload, b"}\n"
+    return b'%b,"payload":%b}\n' % (line[:-2], payload)
 
 
 def stamp(at: float) -> str:

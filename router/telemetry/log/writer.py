@@ -293,4 +293,4 @@ class Tap:
 
     def _rendered(self, each: _Line) -> bytes:
         line = self._lines.line(each.at, each.level, each.happening, each.fields)
-        return b"".join(with_payload(line, each.body)) if each.body else line
+        return with_payload(line, each.body) if each.body else line
