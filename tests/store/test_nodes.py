@@ -127,7 +127,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
         wait_until(lambda: len(told(database)) == 2)
         finished = listed(database, "--format", "json")
         said = finished.json["nodes"]
-        assert (finished.code, finished.err) == (0, "")
+        assert finished.code == 0, finished.err
         assert {(node["pid"], node["address"]) for node in said} == {
             (each.process.pid, f"http://127.0.0.1:{each.port}/callback") for each in (one, two)
         }
