@@ -13,7 +13,6 @@ from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Letter, new_id
-from router.store.attempts import Tried
 from router.store.promises import (
     DeliveryRow,
     Kept,
@@ -23,6 +22,7 @@ from router.store.promises import (
     Store,
     StoreFailed,
     StoreFull,
+    Tried,
 )
 from router.transport.engine import TargetExchange, as_it_came
 

@@ -14,7 +14,7 @@ from router.config.reload import Standing
 from router.model.errors import Refused
 from router.model.event import Event
 from router.ops.hour import History, Minute
-from router.store.nodes import Node
+from router.store.promises import Node
 from router.store.shapes import NodeShape, node_shape
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc

@@ -10,11 +10,8 @@ from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
 from router.model.event import Reason
-from router.store.attempts import Tried
-from router.store.nodes import Node
 from router.store.ops import Action, Count, Dossier, Entry, Verb
-from router.store.pauses import Pause
-from router.store.promises import Stage, State
+from router.store.promises import Node, Pause, Stage, State, Tried
 from router.telemetry.log.lines import utc
 
 #: What may need a person comes first.

@@ -13,9 +13,8 @@ from router.archive.trace.finding import kept
 from router.archive.trace.question import Question, Word
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, Letter, Reason
-from router.store.attempts import Tried
 from router.store.opening import look_into
-from router.store.promises import DeliveryRow, Record, Stage, State
+from router.store.promises import DeliveryRow, Record, Stage, State, Tried
 from tests.support.effort import many
 from tests.support.house import event
 from tests.support.inprocess import ran

@@ -17,7 +17,7 @@ from router.config import loading
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from router.ops.status import status_of
-from router.store.pauses import pause, resume
+from router.store.ops import pause, resume
 from router.store.promises import StoreLimits
 from router.store.sqlite.ops import SqliteOps
 from router.telemetry.log.lines import utc

@@ -30,7 +30,7 @@ from router.delivery.happenings import (
 from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
-from router.store.none import NoStore
+from router.store.opening import NoStore
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.promises import State, Store, StoreFailed, StoreLimits

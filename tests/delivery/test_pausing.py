@@ -12,8 +12,8 @@ import pytest
 
 from router.delivery.observer import Observer
 from router.delivery.pausing import PAUSES_EVERY, Pausing
-from router.store.pauses import Pause, pause, resume
-from router.store.promises import StoreLimits
+from router.store.ops import pause, resume
+from router.store.promises import Pause, StoreLimits
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.store import SqliteStore
 

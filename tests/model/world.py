@@ -22,19 +22,19 @@ from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
 from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
-from router.store.pauses import Pause
 from router.store.promises import (
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     StoreFailed,
     StoreLimits,
+    Tried,
     Usage,
 )
 from router.store.sqlite import rows as reading

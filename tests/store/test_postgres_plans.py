@@ -10,10 +10,9 @@ from dataclasses import replace
 import pytest
 
 from router.model.event import Attempt, Event, Letter, Reason
-from router.store.attempts import Tried
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
-from router.store.promises import Stage
+from router.store.promises import Stage, Tried
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
 from tests.support.records import (

@@ -16,9 +16,8 @@ import pytest
 
 from router.model.event import Attempt, Reason
 from router.routing.index import Glob
-from router.store.attempts import LAST, Tried, size_of
-from router.store.fullness import fitting
-from router.store.none import NoStore
+from router.store.listing import fitting
+from router.store.opening import NoStore
 from router.store.ops import (
     DISCARDED,
     STEP,
@@ -30,14 +29,18 @@ from router.store.ops import (
     Selection,
     Verb,
     carry_out,
+    pause,
+    paused,
+    resume,
 )
-from router.store.pauses import Pause, pause, paused, resume
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.store import PostgresStore
 from router.store.promises import (
+    LAST,
     DeliveryRow,
     Notice,
+    Pause,
     Record,
     Stage,
     State,
@@ -45,7 +48,9 @@ from router.store.promises import (
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
+    size_of,
 )
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.store import SqliteStore

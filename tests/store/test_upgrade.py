@@ -21,15 +21,13 @@ import pytest
 
 from router.model.errors import RouterError, StartFailed
 from router.model.event import Attempt, Reason
-from router.store.attempts import Tried
 from router.store.opening import open_store, opened
-from router.store.ops import Action, Dossier, Ops, Selection, Verb
-from router.store.pauses import pause
+from router.store.ops import Action, Dossier, Ops, Selection, Verb, pause
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import AHEAD, OLDEST_VERSION, SCHEMA_VERSION, migration
 from router.store.postgres.store import PostgresStore
-from router.store.promises import State, StoreFailed, StoreLimits
+from router.store.promises import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS
 from router.store.sqlite.store import SqliteStore

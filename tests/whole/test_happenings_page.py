@@ -14,7 +14,7 @@ import pytest
 from router.delivery import happenings as kinds
 from router.delivery.happenings import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
-from router.store.none import NoStore
+from router.store.opening import NoStore
 from router.store.promises import State, StoreFailed
 from router.telemetry.log.lines import utc
 from tests.support.command import ROOT

@@ -12,9 +12,8 @@ from router.archive.trace.lines import AtTarget, EventLine, LateAttempt, ToldCal
 from router.archive.trace.question import Question
 from router.archive.trace.story import Story, story
 from router.model.event import SUCCESS
-from router.store.ops import Dossier, Entry, Ops, Selection
-from router.store.pauses import Pause, paused
-from router.store.promises import Stage, State
+from router.store.ops import Dossier, Entry, Ops, Selection, paused
+from router.store.promises import Pause, Stage, State
 
 #: How many deliveries are read at a time.
 _PAGE = 500

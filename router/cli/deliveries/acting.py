@@ -18,8 +18,7 @@ from router.cli.remote import Remote, part
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob, GlobInvalid
-from router.store.filters import FILTERS, Filters, filter_texts, mind_states
-from router.store.ops import Later, Step, Verb
+from router.store.ops import FILTERS, Filters, Later, Step, Verb, filter_texts, mind_states
 from router.store.promises import State
 from router.store.shapes import DossierShape
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from router.cli.columns import columns, counted, seconds, since, when
 from router.config.document import shown
 from router.model.event import OWN_KEYS
-from router.store.attempts import said_by
 from router.store.ops import DISCARDED, Verb
-from router.store.promises import Stage, State
+from router.store.promises import Stage, State, said_by
 from router.store.shapes import (
     ActionShape,
     CountShape,

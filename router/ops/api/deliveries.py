@@ -28,8 +28,21 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.parts import Previewed
 from router.ops.api.view import Concern, View
-from router.store.filters import Filters, acted_on, filter_words, selection_of
-from router.store.ops import START, Action, Count, Entry, Later, Ops, Selection, Verb, carry_out
+from router.store.ops import (
+    START,
+    Action,
+    Count,
+    Entry,
+    Filters,
+    Later,
+    Ops,
+    Selection,
+    Verb,
+    acted_on,
+    carry_out,
+    filter_words,
+    selection_of,
+)
 from router.store.promises import State
 from router.store.shapes import (
     ActionShape,

@@ -14,7 +14,7 @@ from router.ops.api.view import RouteFacts, View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import Report, utc_or_none
 from router.routing.target import Target
-from router.store.pauses import pause, paused, resume
+from router.store.ops import pause, paused, resume
 from router.store.shapes import PauseShape, pause_shape
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics

@@ -10,18 +10,24 @@ from typing import Any
 
 from router.routing.index import Glob
 from router.store import listing
-from router.store.fullness import fitting, size_of
-from router.store.listing import Dialect, Query, Values
-from router.store.nodes import Node
+from router.store.listing import Dialect, Query, Values, fitting, size_of
 from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.pauses import Pause
 from router.store.postgres import rows
 from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.rows import regex, unescaped
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
-from router.store.promises import RETRIED, DeliveryRow, State, StoreFailed, StoreFull, StoreLimits
+from router.store.promises import (
+    RETRIED,
+    DeliveryRow,
+    Node,
+    Pause,
+    State,
+    StoreFailed,
+    StoreFull,
+    StoreLimits,
+)
 
 _TABLES = """
 {schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)

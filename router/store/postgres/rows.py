@@ -10,10 +10,11 @@ from typing import Any
 
 from router.model.event import FIELDS, Event, Letter
 from router.routing.index import Glob
-from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
-from router.store.fullness import size_of as event_size
+from router.store.listing import size_of as event_size
 from router.store.postgres.connection import Row
 from router.store.promises import (
+    COLUMNS,
+    LAST,
     DeliveryRow,
     Due,
     Ended,
@@ -23,6 +24,9 @@ from router.store.promises import (
     Stage,
     State,
     StoreLimits,
+    is_kept,
+    size_of,
+    values,
 )
 
 #: One character: itself, or what stands for a backslash or a NUL.

@@ -12,10 +12,7 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import Letter
-from router.store import fullness
-from router.store.attempts import Tried
-from router.store.nodes import FORGOTTEN, GONE, Node, Nodes, Trouble
-from router.store.pauses import Pause
+from router.store import listing as fullness
 from router.store.postgres import rows
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
 from router.store.postgres.pool import Batch, Clock, ServerPool
@@ -23,18 +20,25 @@ from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
 from router.store.promises import (
     CLOSE_TIMEOUT,
+    FORGOTTEN,
+    GONE,
     MAX_FOUND,
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Node,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     State,
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
+    Trouble,
     Usage,
 )
 

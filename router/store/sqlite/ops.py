@@ -15,11 +15,9 @@ from typing import Any, TypeVar
 
 from router.routing.index import Glob
 from router.store import listing
-from router.store.fullness import fitting, size_of
-from router.store.listing import Dialect, Query, Values
+from router.store.listing import Dialect, Query, Values, fitting, size_of
 from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.pauses import Pause
-from router.store.promises import RETRIED, DeliveryRow, State, StoreLimits
+from router.store.promises import RETRIED, DeliveryRow, Pause, State, StoreLimits
 from router.store.sqlite.file import Owner, open_existing, translated
 from router.store.sqlite.rows import PUT, Rows, letter, pauses, record
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from router.model.event import FIELDS, Event, Letter
-from router.store import fullness
-from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
-from router.store.attempts import values as values_of
-from router.store.pauses import Pause
+from router.store import listing as fullness
 from router.store.promises import (
+    COLUMNS,
+    LAST,
     MAX_FOUND,
     UNSETTLED,
     DeliveryRow,
@@ -22,14 +21,19 @@ from router.store.promises import (
     Ended,
     Kept,
     Notice,
+    Pause,
     Record,
     Settlement,
     Stage,
     State,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
+    is_kept,
+    size_of,
 )
+from router.store.promises import values as values_of
 
 _FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,

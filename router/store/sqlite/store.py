@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from router.model.event import Letter
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
-from router.store.pauses import Pause
 from router.store.promises import (
     CLOSE_TIMEOUT,
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
 )
 from router.store.sqlite import rows as reading
