@@ -18,7 +18,7 @@ from router.model.event import Letter
 from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.promises import StoreFailed, StoreFull
+from router.store.protocol import StoreFailed, StoreFull
 
 
 class Decision:

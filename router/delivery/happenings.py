@@ -17,7 +17,7 @@ from router.delivery.target.gate import Failing
 from router.delivery.target.sender import Flight, addressed
 from router.model.event import FIELDS, OWN_KEYS, OWN_SOURCE, Event, Letter, new_id
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Notice, State, Store, StoreFailed
+from router.store.protocol import DeliveryRow, Notice, State, Store, StoreFailed
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import Metrics

@@ -13,7 +13,7 @@ from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Letter, new_id
-from router.store.promises import (
+from router.store.protocol import (
     DeliveryRow,
     Kept,
     Record,

@@ -19,7 +19,7 @@ from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
 from router.model.event import OWN_DOING, Attempt, Letter
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
+from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
 #: How long a look for due work is from the next one at least, in seconds.
 PAUSE: Final = 0.02

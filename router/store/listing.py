@@ -12,8 +12,8 @@ from typing import Any
 
 from router.model.event import SUCCESS, Event
 from router.routing.index import Glob
-from router.store.ops import Action, Count, Entry, Later, Selection, Verb
-from router.store.promises import (
+from router.store.admin import Action, Count, Entry, Later, Selection, Verb
+from router.store.protocol import (
     COLUMNS,
     DeliveryRow,
     State,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from router.model.errors import RouterError, StartFailed
 from router.model.event import Letter
-from router.store.ops import Ops
-from router.store.promises import (
+from router.store.admin import Admin
+from router.store.protocol import (
     DeliveryRow,
     Due,
     Ended,
@@ -158,17 +158,17 @@ async def look_into(
     password: Path | None,
     *,
     read_only: bool = False,
-) -> Ops:
+) -> Admin:
     """For what people ask of it. Raises StartFailed, also for a file that another process has open,
     unless it is only read. Makes no file and no table."""
     if isinstance(store, Database):
+        from router.store.postgres.admin import PostgresAdmin
         from router.store.postgres.connection import DatabaseAddress
-        from router.store.postgres.ops import PostgresOps
 
-        return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
-    from router.store.sqlite.ops import SqliteOps
+        return await PostgresAdmin.open(DatabaseAddress.of(store, password), limits)
+    from router.store.sqlite.admin import SqliteAdmin
 
-    return await SqliteOps.open(store, limits, read_only=read_only)
+    return await SqliteAdmin.open(store, limits, read_only=read_only)
 
 
 async def opened(

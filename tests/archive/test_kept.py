@@ -14,7 +14,7 @@ from router.archive.trace.question import Question, Word
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, Letter, Reason
 from router.store.opening import look_into
-from router.store.promises import DeliveryRow, Record, Stage, State, Tried
+from router.store.protocol import DeliveryRow, Record, Stage, State, Tried
 from tests.support.effort import many
 from tests.support.house import event
 from tests.support.inprocess import ran

@@ -18,7 +18,7 @@ from router.archive.segments import Shelf
 from router.archive.trace.question import Question
 from router.archive.trace.story import events, id_of, resend
 from router.model.event import Letter
-from router.store.promises import DeliveryRow, Stage, State
+from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.command import running
 from tests.support.house import event, routes

@@ -21,7 +21,7 @@ from router.model.event import Event, Letter
 from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.promises import Record, Stage, State, StoreFailed
+from router.store.protocol import Record, Stage, State, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
 

@@ -32,7 +32,7 @@ from router.model.event import Attempt, Event, Letter
 from router.net.loops import Gone
 from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Record, Stage, State
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came

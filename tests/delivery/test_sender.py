@@ -13,7 +13,7 @@ import pytest
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import Letter, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.promises import Pause
+from router.store.protocol import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine

@@ -22,7 +22,7 @@ from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
 from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
-from router.store.promises import (
+from router.store.protocol import (
     DeliveryRow,
     Due,
     Ended,

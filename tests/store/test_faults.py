@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from router.model.event import Event, Letter
-from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
+from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run

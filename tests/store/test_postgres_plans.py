@@ -12,7 +12,7 @@ import pytest
 from router.model.event import Attempt, Event, Letter, Reason
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
-from router.store.promises import Stage, Tried
+from router.store.protocol import Stage, Tried
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
 from tests.support.records import (

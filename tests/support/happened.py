@@ -15,7 +15,7 @@ from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Letter, Reason
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
-from router.store.promises import Store
+from router.store.protocol import Store
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came

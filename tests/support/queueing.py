@@ -21,7 +21,7 @@ from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, Letter, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
-from router.store.promises import (
+from router.store.protocol import (
     DeliveryRow,
     Ended,
     Record,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from router.model.event import Event, Letter
-from router.store.promises import DeliveryRow, Record, Settlement, Stage, State, Store, StoreLimits
+from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State, Store, StoreLimits
 from router.store.sqlite.store import SqliteStore
 
 T_ = TypeVar("T_")

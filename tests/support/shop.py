@@ -16,7 +16,7 @@ import psycopg
 from router.model.event import Event, Letter
 from router.store.postgres import rows
 from router.store.postgres.schema import OLDEST_VERSION, SCHEMA_VERSION, migration
-from router.store.promises import DeliveryRow, Record, Stage, State, StoreLimits
+from router.store.protocol import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows
 from tests.support.filled import fill

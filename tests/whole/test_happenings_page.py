@@ -15,7 +15,7 @@ from router.delivery import happenings as kinds
 from router.delivery.happenings import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
 from router.store.opening import NoStore
-from router.store.promises import State, StoreFailed
+from router.store.protocol import State, StoreFailed
 from router.telemetry.log.lines import utc
 from tests.support.command import ROOT
 from tests.support.golden import check_golden

@@ -24,8 +24,8 @@ from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
 from router.model.event import SUCCESS, Letter
-from router.store.ops import Action, Dossier, Entry, Resend
-from router.store.promises import Pause, Record, Stage, State, Tried
+from router.store.admin import Action, Dossier, Entry, Resend
+from router.store.protocol import Pause, Record, Stage, State, Tried
 from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:

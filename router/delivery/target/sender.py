@@ -17,7 +17,7 @@ from router.delivery.target.lane import Lane, TargetWatcher, Turns
 from router.model.event import Attempt, Letter, Reason
 from router.net.loops import Gone
 from router.routing.target import Target
-from router.store.promises import Pause
+from router.store.protocol import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Engine, Failure, TargetExchange, as_it_came
 

@@ -12,7 +12,7 @@ from router.model.event import FIELDS, Event, Letter
 from router.routing.index import Glob
 from router.store.listing import size_of as event_size
 from router.store.postgres.connection import Row
-from router.store.promises import (
+from router.store.protocol import (
     COLUMNS,
     LAST,
     DeliveryRow,

@@ -18,7 +18,7 @@ from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row,
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
-from router.store.promises import (
+from router.store.protocol import (
     CLOSE_TIMEOUT,
     FORGOTTEN,
     GONE,

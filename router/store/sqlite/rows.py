@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from router.model.event import FIELDS, Event, Letter
 from router.store import listing as fullness
-from router.store.promises import (
+from router.store.protocol import (
     COLUMNS,
     LAST,
     MAX_FOUND,
@@ -33,7 +33,7 @@ from router.store.promises import (
     is_kept,
     size_of,
 )
-from router.store.promises import values as values_of
+from router.store.protocol import values as values_of
 
 _FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from router.model.event import Letter
-from router.store.promises import (
+from router.store.protocol import (
     CLOSE_TIMEOUT,
     DeliveryRow,
     Due,

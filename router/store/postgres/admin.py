@@ -10,15 +10,15 @@ from typing import Any
 
 from router.routing.index import Glob
 from router.store import listing
+from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.listing import Dialect, Query, Values, fitting, size_of
-from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.postgres import rows
 from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.rows import regex, unescaped
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
-from router.store.promises import (
+from router.store.protocol import (
     RETRIED,
     DeliveryRow,
     Node,
@@ -159,7 +159,7 @@ def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
 READING, ACTING = 300.0, 5.0
 
 
-class PostgresOps:
+class PostgresAdmin:
     """One call after another; a cancelled one ends its connection."""
 
     def __init__(
@@ -177,7 +177,7 @@ class PostgresOps:
     @classmethod
     async def open(
         cls, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
-    ) -> PostgresOps:
+    ) -> PostgresAdmin:
         """Raises StartFailed, with one line, for a database that can't be used. Makes nothing."""
         ops = cls(address, limits, now)
         try:

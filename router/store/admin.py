@@ -23,7 +23,7 @@ from router.contract.replies import harmless
 from router.contract.schedule import parse_time
 from router.model.event import Letter
 from router.routing.index import Glob
-from router.store.promises import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
+from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
 
 #: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
 MAX_PAUSE = 30 * 86400.0
@@ -33,7 +33,7 @@ MAX_BECAUSE, MAX_WHO = 200, 100
 
 
 class Pauses(Protocol):
-    """The part of a store's Ops that is about them."""
+    """The part of a store's Admin that is about them."""
 
     def now(self) -> float: ...
 
@@ -271,7 +271,7 @@ class Resent:
     queued: int
 
 
-class Ops(Pauses, Protocol):
+class Admin(Pauses, Protocol):
     """Opened beside running routers, whose requests it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
@@ -339,7 +339,7 @@ class Step:
 
 
 async def carry_out(
-    ops: Ops, action: Action, selection: Selection, before: float = inf
+    ops: Admin, action: Action, selection: Selection, before: float = inf
 ) -> AsyncGenerator[Step, None]:
     """The whole action, step by step, on what has not changed since `before`. Half of the time is
     the router's: without the pauses its commits would find the store locked again and again."""
