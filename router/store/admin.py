@@ -1,11 +1,8 @@
-"""What people ask of a store and do with it: find deliveries, replay, discard, restore them.
-
-Pauses that end: a person holds a target back for a while, beside `paused` of routes.yaml.
+"""What people ask of a store and do with it: find deliveries, replay, discard or restore them, pause
+targets; and the filters that command lines and the API share.
 
 What a person can do is a function here, which says what is wrong in a ValueError, and prints
 nothing.
-
-Filters: which deliveries are meant, by the words that command lines and the API share.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from typing import Any, Protocol
 
 from router.contract.replies import harmless
 from router.contract.schedule import parse_time
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.routing.index import Glob
 from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
 
@@ -244,7 +241,7 @@ class Dossier:
     """All that is kept of one event."""
 
     record: Record
-    letter: Letter
+    letter: OutboundEvent
     entries: tuple[Entry, ...]
     #: By target, in the order in which they were made.
     attempts: Mapping[str, tuple[Tried, ...]]
@@ -256,7 +253,7 @@ class Resend:
 
     #: How it is put, where the store does not have it.
     record: Record
-    letter: Letter
+    letter: OutboundEvent
     #: Where it is in what it comes from.
     mark: str
 

@@ -1,6 +1,5 @@
-"""Deliveries for people to look at, as SQL that all stores share: counts, pages, actions.
-
-How much an event takes up in a store, and how full one is.
+"""Deliveries for people to look at, as SQL that all stores share: counts, pages, actions; and how
+full a store is.
 """
 
 from __future__ import annotations

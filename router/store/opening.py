@@ -1,7 +1,5 @@
-"""The store that the settings name, opened at the start: one that can't be reached yet, for as long
-as that takes.
-
-No memory: every retry goes to every target, and optional targets get one attempt.
+"""The store that the settings name, opened at the start, however long that takes; and the store that
+remembers nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 from router.model.errors import RouterError, StartFailed
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.store.admin import Admin
 from router.store.protocol import (
     DeliveryRow,
@@ -48,7 +46,7 @@ class NoStore:
         return ()
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         raise StoreFailed("none")
 

@@ -4,12 +4,8 @@ A store decides nothing: what may be claimed, written and ended is decided in de
 every method here is one atomic step with its guard in it. Times are seconds since the epoch on the
 clock that all processes of a store share (`Store.now`); timeouts are seconds.
 
-The failed attempts that are kept with a delivery: the first, the last few, and how many between.
-
-Their rows are written in the commit that their delivery's row is written in. What was acknowledged
-at once has none.
-
-The processes that share a store, each as it writes itself there every second.
+Of failed attempts a store keeps the first and the last few. Processes that share a store write
+themselves there every second.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Attempt, Letter, Reason
+from router.model.event import Attempt, OutboundEvent, Reason
 
 #: How many of the last ones are kept, besides the first.
 LAST = 20
@@ -285,7 +281,7 @@ class Due:
 
     event_id: str
     row: DeliveryRow
-    letter: Letter
+    letter: OutboundEvent
     lease: str
     #: A person has queued it anew.
     replayed: bool = False
@@ -388,7 +384,7 @@ class Store(Protocol):
         ...
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         """Insert an event with its deliveries. Raises StoreFull where there is no room.
 

@@ -22,7 +22,7 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.model.event import Event, Letter
+from router.model.event import Event, OutboundEvent
 from router.store.admin import Selection
 from router.store.protocol import (
     DeliveryRow,
@@ -45,9 +45,9 @@ NOW = 1_000_000.0
 T = 20.0
 
 
-def letter(body: bytes) -> Letter:
+def letter(body: bytes) -> OutboundEvent:
     event = Event("a", "b", "c", "1", "a.b.c.1", body)
-    return Letter(event, hashlib.sha256(body).digest(), "request")
+    return OutboundEvent(event, hashlib.sha256(body).digest(), "request")
 
 
 def event_id(body: bytes) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.store import listing as fullness
 from router.store.postgres import rows
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
@@ -164,7 +164,7 @@ class PostgresStore:
         return found
 
     async def add(
-        self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows_: Sequence[DeliveryRow], timeout: float
     ) -> None:
         # The server's clock decides, and this one's may be behind it.
         deadline = self.now() + timeout - self._clock.error

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from router.model.event import FIELDS, Event, Letter
+from router.model.event import FIELDS, Event, OutboundEvent
 from router.store import listing as fullness
 from router.store.protocol import (
     COLUMNS,
@@ -142,9 +142,9 @@ def due(row: tuple[Any, ...], lease: str) -> Due:
     )
 
 
-def letter(row: tuple[Any, ...]) -> Letter:
+def letter(row: tuple[Any, ...]) -> OutboundEvent:
     digest, request_id, traceparent, tracestate, hops, *event = row
-    return Letter(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
+    return OutboundEvent(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
 
 
 #: Whatever it was: an acknowledged one is to be delivered again.
@@ -193,7 +193,7 @@ class Rows:
         self._limits = limits
         self._full = full
 
-    def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
+    def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
         size = fullness.size_of(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)

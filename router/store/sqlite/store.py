@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.store.protocol import (
     CLOSE_TIMEOUT,
     DeliveryRow,
@@ -145,7 +145,7 @@ class SqliteStore:
         return usage
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         job = self._job(lambda all_rows: all_rows.add(record, letter, rows), timeout, grows=True)
         job.ended = partial(self._added, record.event_id, letter.digest)
