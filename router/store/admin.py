@@ -1,4 +1,4 @@
-"""What people ask of a store and do with it: find deliveries, replay, discard or restore them, pause
+"""What people ask of a store and do with it: find, replay, discard or restore deliveries, pause
 targets; and the filters that command lines and the API share.
 
 What a person can do is a function here, which says what is wrong in a ValueError, and prints

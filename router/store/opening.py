@@ -1,4 +1,4 @@
-"""The store that the settings name, opened at the start, however long that takes; and the store that
+"""The store that the settings name, opened at the start, however long that takes; and the one that
 remembers nothing.
 """
 
