@@ -460,8 +460,8 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
     names = [f"event-{n}" for n in range(40)]
-    # A quarter of the store has room for some twenty of them.
-    bodies = [event(changes=[name, "x" * 12_000]) for name in names]
+    # A quarter of the store has room for some thirty of them.
+    bodies = [event(changes=[name, "x" * 8_000]) for name in names]
     lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
     keep(tmp_path / "store.db-archive", *lines)
     own, asking = with_door(tmp_path)

@@ -178,7 +178,7 @@ async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
     record."""
     async with (
         hostile("code_500") as bad,
-        house(routes({"bad": bad.url}), store=store, store_max_bytes=6 * 1024) as router,
+        house(routes({"bad": bad.url}), store=store, store_max_bytes=2 * 1024) as router,
     ):
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))

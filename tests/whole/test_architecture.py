@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -63,6 +64,34 @@ def test_the_rooms_are_the_layers() -> None:
     assert [room for floor in told for room in floor if not (ROUTER / room).exists()] == []
     numbers = [int(number) for number, _, _ in rows("The rooms")]
     assert numbers == [*range(len(layers), 0, -1)]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Whichever is imported first: what a file imports at its top is whole by then."""
+    files = {module_of(file): file for file in ROUTER.rglob("*.py")}
+    imports = {module: imported_at_the_top(file) & files.keys() for module, file in files.items()}
+    graphlib.TopologicalSorter(imports).prepare()
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_at_the_top(file: Path) -> set[str]:
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{name.name}" for name in node.names}
+            modules = {name for name in names if is_module(name)}
+            found |= modules or {node.module}
+    return found
+
+
+def is_module(name: str) -> bool:
+    """Whether it is a module, and no name that one has."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def test_every_entry_of_the_router_is_a_room_of_the_page() -> None:

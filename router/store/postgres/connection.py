@@ -207,7 +207,7 @@ CANCEL_TIMEOUT = 2.0
 
 
 class ServerConnection(psycopg.AsyncConnection[Row]):
-    """For one call at a time; the first call that is given up ends the connection.
+    """A connection for one call at a time. The first call that is given up ends it.
 
     Nothing is prepared by name: poolers give every transaction another connection to the server.
     """
@@ -231,9 +231,8 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
             raise _refusal(error) from None
 
     async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """The rows of one statement, whose `$1`, `$2`, … are the values. Without values it may be
-        several statements, which are one transaction unless they say otherwise, and give no rows.
-        Raises Failed or Lost."""
+        """Return the rows of one statement; `$1`, `$2`, … are the values. Without values, it may be
+        several statements, in one transaction unless they say otherwise. Raises Failed or Lost."""
         cursor, self._is_asking = self._cursor, True
         try:
             await cursor.execute(sql.encode(), values or None)
@@ -248,19 +247,19 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
 
     @property
     def is_usable(self) -> bool:
-        """False from the first call that was given up, and where the server has ended it."""
+        """False once a call was given up or the server has closed the connection."""
         with suppress(psycopg.Error):
-            # The first look finds a last message, if there is one, and the second the end.
+            # The first read takes the server's last message, if any; the second finds the end.
             self.pgconn.consume_input()
             self.pgconn.consume_input()
         return not self._is_given_up and self.pgconn.status == pq.ConnStatus.OK
 
     def end(self) -> None:
-        """At once, whatever is under way: that is lost."""
+        """Close at once. A call that is in flight raises Lost."""
         if self._is_given_up or self.closed:
             return
         if self._is_asking:
-            # Whoever waits for the answer finds out by itself.
+            # psycopg still waits for this socket; it finds the end and raises.
             with socket.socket(fileno=os.dup(self.pgconn.socket)) as shared, suppress(OSError):
                 shared.shutdown(socket.SHUT_RDWR)
         else:
@@ -269,9 +268,10 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
     async def wait(
         self, gen: PQGen[RV], interval: float = 60.0, timeout: float | None = None
     ) -> RV:
-        """As psycopg's, but whoever gives up does not wait until the server agrees: it may hang."""
+        """As psycopg's, but a call that is cancelled does not wait for the server, which may hang.
+        psycopg wakes up ten times a second for Ctrl-C; the loop sees that by itself."""
         try:
-            return await wait_async(gen, self.pgconn.socket, interval=60.0, timeout=timeout)
+            return await wait_async(gen, self.pgconn.socket, interval, timeout)
         except asyncio.CancelledError:
             self._is_given_up = True
             task = asyncio.create_task(self._cancel())
@@ -280,9 +280,8 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
             raise
 
     async def _cancel(self) -> None:
-        """Close it, once its server has been asked to end what is under way. By itself the server
-        finds out late that nobody waits: a commit that waits for a standby holds its place until
-        there is one."""
+        """Ask the server to end the call, then close. A server notices late that its client has
+        gone: a commit that waits for a standby would hold its place until there is one."""
         try:
             with suppress(psycopg.Error):
                 await self.cancel_safe(timeout=CANCEL_TIMEOUT)
