@@ -44,9 +44,8 @@ from router.ops.heartbeat import Heartbeat, Identity, described
 from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.routing.table import RouteTable
-from router.store.nodes import Node
 from router.store.opening import kind_of, open_store, opened
-from router.store.promises import Store, StoreFailed, StoreLimits
+from router.store.protocol import Node, Store, StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
 from router.store.url import Database
 from router.telemetry.lag import Watchdog, lasting

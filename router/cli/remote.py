@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import httpx
 
     from router.ops.api.parts import ApiParts
-    from router.store.ops import Ops
+    from router.store.admin import Admin
 
 #: The most that is read of an answer, in bytes.
 _MAX_ANSWER = 64 * 1024 * 1024
@@ -377,11 +377,11 @@ def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Itera
             runner.run(ops.close())
 
 
-def _parts(args: argparse.Namespace, folder: Path | None, ops: Ops | None) -> ApiParts:
+def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
     from router.ops.api.parts import ApiParts, SearchHere, Stored
     from router.store.url import Database
 
-    async def opening() -> Ops:
+    async def opening() -> Admin:
         assert ops is not None
         return ops
 
@@ -391,11 +391,11 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Ops | None) -> Ap
     return ApiParts(None, None, stored, search, is_shared=is_shared)
 
 
-async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Ops | None:
+async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | None:
     """The store of the settings; if it is not needed, and was not named, None where it is not
     there. Makes no file and no table. Raises StartFailed."""
     from router.store.opening import look_into
-    from router.store.promises import StoreLimits
+    from router.store.protocol import StoreLimits
 
     mind_password(args)
     store = read_setting(args, "store")

@@ -14,11 +14,11 @@ from router.delivery.memory import Account, Memory, Recollection
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
 from router.model.errors import Refused
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.promises import StoreFailed, StoreFull
+from router.store.protocol import StoreFailed, StoreFull
 
 
 class Decision:
@@ -126,7 +126,7 @@ class Sends(Protocol):
     def send(
         self,
         target: Target,
-        letter: Letter,
+        letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
     ) -> Flight: ...
@@ -140,7 +140,7 @@ class Outcome:
     """How one request went: all its deliveries, taken together."""
 
     def __init__(
-        self, letter: Letter, plan: Plan, recollection: Recollection, *, remembered: bool
+        self, letter: OutboundEvent, plan: Plan, recollection: Recollection, *, remembered: bool
     ) -> None:
         self.letter = letter
         self.recollection = recollection
@@ -216,7 +216,7 @@ class Forwarder:
 
     async def forward(
         self,
-        letter: Letter,
+        letter: OutboundEvent,
         plan: Plan,
         targets: Collection[str],
         terms: Terms,

@@ -15,9 +15,9 @@ from router.delivery import rules
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
 from router.delivery.target.sender import Flight, addressed
-from router.model.event import FIELDS, OWN_KEYS, OWN_SOURCE, Event, Letter, new_id
+from router.model.event import FIELDS, OWN_KEYS, OWN_SOURCE, Event, OutboundEvent, new_id
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Notice, State, Store, StoreFailed
+from router.store.protocol import DeliveryRow, Notice, State, Store, StoreFailed
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import Metrics
@@ -264,7 +264,7 @@ _STORE_TIME = 2.0
 
 
 #: One attempt, as a Sender makes it.
-Send = Callable[[Target, Letter, float], Flight]
+Send = Callable[[Target, OutboundEvent, float], Flight]
 
 
 class OwnEvents:
@@ -327,7 +327,7 @@ class OwnEvents:
             pass  # rather told by several than by none
         event, self._dropped = happening.event(self._dropped), 0
         event_id, now = new_id(), store.now()
-        letter = addressed(Letter.of(event, request_id=new_id()), event_id)
+        letter = addressed(OutboundEvent.of(event, request_id=new_id()), event_id)
         self._log.info("own_event", event_id=event_id, event_key=event.event_key)
         rows = [DeliveryRow(target.name, State.QUEUED, due_at=now) for target in hearers]
         try:
@@ -372,7 +372,7 @@ class OwnEvents:
         self._known[of] = before
         return False
 
-    def _send(self, target: Target, letter: Letter, send: Send) -> None:
+    def _send(self, target: Target, letter: OutboundEvent, send: Send) -> None:
         """Once, and nobody waits for it."""
 
         def ended(flight: Flight) -> None:

@@ -12,9 +12,8 @@ from router.contract.schedule import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, Letter, new_id
-from router.store.attempts import Tried
-from router.store.promises import (
+from router.model.event import Attempt, OutboundEvent, new_id
+from router.store.protocol import (
     DeliveryRow,
     Kept,
     Record,
@@ -23,6 +22,7 @@ from router.store.promises import (
     Store,
     StoreFailed,
     StoreFull,
+    Tried,
 )
 from router.transport.engine import TargetExchange, as_it_came
 
@@ -83,7 +83,7 @@ class Recollection:
         *("overtaken", "record", "rows", "trouble", "unsuperseded"),
     )
 
-    def __init__(self, letter: Letter, first_at: float, event_id: str) -> None:
+    def __init__(self, letter: OutboundEvent, first_at: float, event_id: str) -> None:
         self.letter = letter
         #: When the request came.
         self.first_at = first_at
@@ -158,7 +158,7 @@ class Memory:
         if self.attempts.get(key) is flight:
             del self.attempts[key]
 
-    async def recall(self, letter: Letter, timeout: float) -> Recollection:
+    async def recall(self, letter: OutboundEvent, timeout: float) -> Recollection:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
 
         The request has to `leave` once it is decided.

@@ -19,8 +19,7 @@ from router.model.errors import Refused
 from router.model.event import SUCCESS, Attempt, Event
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.pauses import Pause
-from router.store.promises import ADVICE, UNSETTLED, Ended, State, StoreFailed, Usage
+from router.store.protocol import ADVICE, UNSETTLED, Ended, Pause, State, StoreFailed, Usage
 from router.telemetry.lag import Alarm
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of

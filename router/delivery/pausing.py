@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from router.delivery.observer import Observer
-from router.store.pauses import Pause
-from router.store.promises import Store, StoreFailed
+from router.store.protocol import Pause, Store, StoreFailed
 
 #: How often the store is asked, in seconds.
 PAUSES_EVERY = 0.5

@@ -17,10 +17,9 @@ from router.delivery.memory import Memory
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
-from router.model.event import OWN_DOING, Attempt, Letter
+from router.model.event import OWN_DOING, Attempt, OutboundEvent
 from router.routing.target import Target
-from router.store.attempts import Tried
-from router.store.promises import DeliveryRow, Due, Ended, State, Store, StoreFailed, Usage
+from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
 #: How long a look for due work is from the next one at least, in seconds.
 PAUSE: Final = 0.02
@@ -72,7 +71,7 @@ class Retry:
 class QueueSender(Protocol):
     """The part of a Sender that the queue needs."""
 
-    def send(self, target: Target, letter: Letter, patience: float) -> Flight: ...
+    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight: ...
 
     def room(self, target: Target) -> int:
         """How many attempts at it could begin now, or after a short wait."""

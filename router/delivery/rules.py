@@ -16,9 +16,8 @@ from router.delivery.target.sender import Flight
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
-from router.store.attempts import Tried
-from router.store.ops import DISCARDED
-from router.store.promises import DeliveryRow, Kept, Record, Stage, State, Usage
+from router.store.admin import DISCARDED
+from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
 #: The reason of a dead letter whose target is in no configuration any more.
 TARGET_REMOVED: Final = "target_removed"

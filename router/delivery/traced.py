@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.delivery.target.sender import Flight, Sender, addressed
-from router.model.event import Letter
+from router.model.event import OutboundEvent
 from router.net.loops import Gone
 from router.routing.target import Target
 
@@ -25,7 +25,7 @@ class TracedSender:
     def send(
         self,
         target: Target,
-        letter: Letter,
+        letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
     ) -> Flight:

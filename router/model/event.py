@@ -126,7 +126,7 @@ def digest_of(body: bytes) -> bytes:
     return sha256(body).digest()
 
 
-class Letter(Value):
+class OutboundEvent(Value):
     """An event as its targets get it, from the callback's last byte to each of its attempts."""
 
     NAMES: ClassVar[tuple[str, ...]] = (
@@ -168,7 +168,7 @@ class Letter(Value):
         traceparent: str = "",
         tracestate: str = "",
         hops: int = 0,
-    ) -> Letter:
+    ) -> OutboundEvent:
         digest = digest_of(event.body)
         return cls(event, digest, request_id, traceparent, tracestate, hops=hops)
 

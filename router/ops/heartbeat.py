@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from router import __version__
 from router.config.reload import Standing
 from router.model.event import SUCCESS, new_id
-from router.store.nodes import BEAT, Node, Nodes, Trouble
-from router.store.promises import StoreFailed
+from router.store.protocol import BEAT, Node, Nodes, StoreFailed, Trouble
 from router.telemetry.metrics import Metrics
 
 #: How long a beat may take, in seconds. Nobody waits for it.

@@ -14,8 +14,8 @@ from router.config.reload import Standing
 from router.model.errors import Refused
 from router.model.event import Event
 from router.ops.hour import History, Minute
-from router.store.nodes import Node
-from router.store.shapes import NodeShape, node_shape
+from router.store.protocol import Node
+from router.store.views import NodeView, node_view
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import Metrics
@@ -81,9 +81,9 @@ class Insight:
         found = self.standing.config.table.targets.get(target)
         return "" if found is None else found.owner
 
-    def node(self) -> NodeShape:
+    def node(self) -> NodeView:
         """This process, as a node of those that share a store."""
-        return node_shape(self._describe())
+        return node_view(self._describe())
 
     def reloads(self) -> list[dict[str, Any]]:
         """How the last reloads went."""

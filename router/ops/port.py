@@ -30,7 +30,7 @@ from router.ops.guard import API, Guard, OpsTokens, problem
 from router.ops.insight import Insight
 from router.ops.status import status_of
 from router.store.opening import look_into
-from router.store.promises import StoreLimits
+from router.store.protocol import StoreLimits
 from router.store.url import Database
 from router.telemetry.log import Log
 from router.telemetry.scrape import render

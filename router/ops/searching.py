@@ -25,9 +25,9 @@ from router.archive.trace.story import Again, ReplayPlace, id_of, resend
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
+from router.store.admin import Admin
 from router.store.opening import look_into
-from router.store.ops import Ops
-from router.store.promises import StoreLimits
+from router.store.protocol import StoreLimits
 from router.telemetry.log.lines import utc
 
 #: Takes a line about how a search goes.
@@ -151,7 +151,7 @@ def _nobody(_: str) -> None:
 
 
 async def search_in(
-    folder: Path | None, ops: Ops | None, asked: SearchedFor, progress: Tell, note: Tell
+    folder: Path | None, ops: Admin | None, asked: SearchedFor, progress: Tell, note: Tell
 ) -> Found:
     """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
     sources = Sources(folder, progress, note)
@@ -177,7 +177,7 @@ async def search_in(
 
 
 async def _story(
-    found: Iterator[Match], sources: Sources, ops: Ops | None, asked: SearchedFor
+    found: Iterator[Match], sources: Sources, ops: Admin | None, asked: SearchedFor
 ) -> StoryShape | None:
     for match in found:
         if asked["event"] == name_of(match):
@@ -189,7 +189,7 @@ async def _story(
 def _told(
     events: list[MatchShape],
     sources: Sources,
-    ops: Ops | None,
+    ops: Admin | None,
     story: StoryShape | None,
     *,
     more: bool,
@@ -266,7 +266,7 @@ def _question(asked: SearchedFor) -> Question:
     )
 
 
-async def _ops(settings: Settings) -> Ops | None:
+async def _ops(settings: Settings) -> Admin | None:
     """The store, where it is there."""
     if settings.store is None:
         return None

@@ -10,7 +10,7 @@ from router.config.document import shown
 from router.contract.replies import why_failed
 from router.ops.api.targets import target_now
 from router.ops.insight import STARTED, Report, utc_or_none
-from router.store.promises import ADVICE
+from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
 

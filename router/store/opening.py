@@ -1,20 +1,111 @@
-"""The store that the settings name, opened at the start: one that can't be reached yet, for as long
-as that takes."""
+"""The store that the settings name, opened at the start, however long that takes; and the one that
+remembers nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 
 from router.model.errors import RouterError, StartFailed
-from router.store.none import NoStore
-from router.store.ops import Ops
-from router.store.promises import Store, StoreFailed, StoreLimits
+from router.model.event import OutboundEvent
+from router.store.admin import Admin
+from router.store.protocol import (
+    DeliveryRow,
+    Due,
+    Ended,
+    Kept,
+    Nodes,
+    Notice,
+    Pause,
+    Record,
+    Settlement,
+    Store,
+    StoreFailed,
+    StoreLimits,
+    Tried,
+    Usage,
+)
 from router.store.url import Database
+
+
+class NoStore:
+    """Remembers nothing, and says so: what would have to be durable is refused."""
+
+    remembers = False
+    nodes: Nodes | None = None
+
+    def now(self) -> float:
+        return time.time()
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        return ()
+
+    async def add(
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
+    ) -> None:
+        raise StoreFailed("none")
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        return False
+
+    async def supersede(
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        by: str = "",
+    ) -> None:
+        """There is nothing to supersede."""
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        return False
+
+    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+        """Nothing is kept."""
+
+    async def spend_all(self, timeout: float) -> None:
+        """There is no record to spend."""
+
+    async def queue(self, timeout: float) -> Mapping[str, float]:
+        return {}
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        return ()
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        return False
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        return ()
+
+    async def prune(self, now: float, limit: int, timeout: float) -> int:
+        return 0
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return ()
+
+    async def notice(self, name: str, timeout: float) -> Notice | None:
+        return None
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        return True
+
+    async def usage(self, timeout: float) -> Usage:
+        return Usage(0, 0, {}, 0.0)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
 
 #: Seconds between two tries; the last one repeats.
 WAITS = (0.5, 1.0, 2.0, 5.0)
@@ -65,17 +156,17 @@ async def look_into(
     password: Path | None,
     *,
     read_only: bool = False,
-) -> Ops:
+) -> Admin:
     """For what people ask of it. Raises StartFailed, also for a file that another process has open,
     unless it is only read. Makes no file and no table."""
     if isinstance(store, Database):
+        from router.store.postgres.admin import PostgresAdmin
         from router.store.postgres.connection import DatabaseAddress
-        from router.store.postgres.ops import PostgresOps
 
-        return await PostgresOps.open(DatabaseAddress.of(store, password), limits)
-    from router.store.sqlite.ops import SqliteOps
+        return await PostgresAdmin.open(DatabaseAddress.of(store, password), limits)
+    from router.store.sqlite.admin import SqliteAdmin
 
-    return await SqliteOps.open(store, limits, read_only=read_only)
+    return await SqliteAdmin.open(store, limits, read_only=read_only)
 
 
 async def opened(

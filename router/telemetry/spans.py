@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from router import __version__
-from router.model.event import Attempt, Letter
+from router.model.event import Attempt, OutboundEvent
 from router.model.secret import MASK
 
 Scope = MutableMapping[str, Any]
@@ -100,7 +100,9 @@ class Spans:
         os.environ.setdefault(*_STABLE_NAMES)
         return _Around(callbacks, path, self._provider, self._ids)
 
-    def attempt(self, target: str, url: str, letter: Letter) -> tuple[Letter, Ending | None]:
+    def attempt(
+        self, target: str, url: str, letter: OutboundEvent
+    ) -> tuple[OutboundEvent, Ending | None]:
         """Begin an attempt's span: the letter with that as its trace context, and who is to hear of
         the end, if anybody is. `url` is what may be shown of the target's.
 
@@ -229,7 +231,7 @@ def _fail(span: trace.Span, why: str, detail: str) -> None:
     span.set_status(trace.StatusCode.ERROR, detail or why)
 
 
-def _of_attempt(target: str, url: str, letter: Letter) -> dict[str, Any]:
+def _of_attempt(target: str, url: str, letter: OutboundEvent) -> dict[str, Any]:
     """By the conventions for HTTP and for messaging; what has no name there has ours."""
     to = urlsplit(url)
     return {
@@ -244,7 +246,7 @@ def _of_attempt(target: str, url: str, letter: Letter) -> dict[str, Any]:
     }
 
 
-def _of_message(letter: Letter) -> dict[str, Any]:
+def _of_message(letter: OutboundEvent) -> dict[str, Any]:
     """The event as the conventions for messaging have it."""
     return {
         "messaging.system": "ebaas",

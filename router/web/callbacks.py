@@ -38,7 +38,7 @@ from router.contract.respond import reply_to_error, request_id_of, respond, resp
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.observer import Observer, Told
 from router.model.errors import Refused
-from router.model.event import Event, Letter
+from router.model.event import Event, OutboundEvent
 from router.net.access import Access
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.loops import Gone
@@ -298,7 +298,7 @@ class Callbacks:
             # Targets would get it, and there is no time left to answer for it, or to record it.
             raise refused(TOO_SLOW, "the request took longer than reply_within")
         return self._opened.forward(
-            Letter.of(event, call.request_id, *call.trace, call.hops),
+            OutboundEvent.of(event, call.request_id, *call.trace, call.hops),
             plan,
             config.table.targets,
             config.terms,

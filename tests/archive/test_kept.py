@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from router.archive.trace.finding import kept
 from router.archive.trace.question import Question, Word
 from router.config.settings import parse_store
-from router.model.event import Attempt, Event, Letter, Reason
-from router.store.attempts import Tried
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.opening import look_into
-from router.store.promises import DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Record, Stage, State, Tried
 from tests.support.effort import many
 from tests.support.house import event
 from tests.support.inprocess import ran
@@ -148,7 +147,7 @@ def put(shop: Shop, known: Known) -> None:
     source, topic, kind, status = known.key.split(".")
     parts = Event(source, topic, kind, status, known.key, known.body)
     digest = hashlib.sha256(known.body).digest()
-    shop.put(record, Letter(parts, digest, f"of-{known.event_id}"), known.rows)
+    shop.put(record, OutboundEvent(parts, digest, f"of-{known.event_id}"), known.rows)
 
 
 def found(shop: Shop, question: Question, limit: int) -> list[str]:

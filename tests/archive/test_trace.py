@@ -19,7 +19,7 @@ from router.archive.trace.lines import happening
 from router.archive.trace.question import Question
 from router.cli.history.stories import story_told
 from router.model.event import Reason
-from router.store.promises import DeliveryRow, Stage, State
+from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.effort import LONG
 from tests.support.house import event

@@ -17,8 +17,8 @@ from router.archive.reading import Damage
 from router.archive.segments import Shelf
 from router.archive.trace.question import Question
 from router.archive.trace.story import events, id_of, resend
-from router.model.event import Letter
-from router.store.promises import DeliveryRow, Stage, State
+from router.model.event import OutboundEvent
+from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.command import running
 from tests.support.house import event, routes
@@ -237,7 +237,7 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
     assert letter_of(tmp_path / "archive").event.event_key == key
 
 
-def letter_of(folder: Path) -> Letter:
+def letter_of(folder: Path) -> OutboundEvent:
     (told,) = events(folder, Question(), print, print, Damage())
     found = resend(
         at=told.at,

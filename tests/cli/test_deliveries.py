@@ -20,8 +20,7 @@ from router.cli.columns import age
 from router.cli.deliveries.entries import dossier_told, entries_told, standing
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
-from router.store.attempts import Tried
-from router.store.promises import DeliveryRow, Stage, State
+from router.store.protocol import DeliveryRow, Stage, State, Tried
 from router.store.sqlite import file as sqlite_file
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.store.promises import DeliveryRow, State
+from router.store.protocol import DeliveryRow, State
 from tests.support.house import routes
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.shop import Shop, dead

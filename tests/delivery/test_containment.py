@@ -17,9 +17,9 @@ from router.config import loading
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from router.ops.status import status_of
-from router.store.pauses import pause, resume
-from router.store.promises import StoreLimits
-from router.store.sqlite.ops import SqliteOps
+from router.store.admin import pause, resume
+from router.store.protocol import StoreLimits
+from router.store.sqlite.admin import SqliteAdmin
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 from tests.support.house import PATIENCE, House, event, house, routes
@@ -86,9 +86,9 @@ def rows(store: Path) -> list[tuple[str, str, int]]:
 
 
 @asynccontextmanager
-async def people(store: Path) -> AsyncIterator[SqliteOps]:
+async def people(store: Path) -> AsyncIterator[SqliteAdmin]:
     """The store, as people open it beside the router."""
-    ops = await SqliteOps.open(store, StoreLimits(1 << 30))
+    ops = await SqliteAdmin.open(store, StoreLimits(1 << 30))
     try:
         yield ops
     finally:

@@ -7,7 +7,7 @@ import pytest
 from router.delivery.target.gate import TOLD_AFTER, TOLD_AGAIN_AFTER, Gate, Streak, failed
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.pauses import Pause
+from router.store.protocol import Pause
 
 YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 

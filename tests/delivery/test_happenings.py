@@ -30,10 +30,10 @@ from router.delivery.happenings import (
 from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
-from router.store.none import NoStore
+from router.store.opening import NoStore
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
-from router.store.promises import State, Store, StoreFailed, StoreLimits
+from router.store.protocol import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
 from tests.support.effort import LONG
 from tests.support.happened import NO, TARGETS, YES, Faulty, Process, T, to

@@ -17,11 +17,11 @@ from router.delivery import memory as memory_module
 from router.delivery.forwarder import Forwarder, Outcome
 from router.delivery.queue import LEASE_MARGIN
 from router.delivery.target.sender import Flight
-from router.model.event import Event, Letter
+from router.model.event import Event, OutboundEvent
 from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.promises import Record, Stage, State, StoreFailed
+from router.store.protocol import Record, Stage, State, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
 
@@ -39,7 +39,7 @@ class Requests:
         self.forwarder = Forwarder(self, self.scene.memory, self.scene.now)
 
     def send(
-        self, target: Target, letter: Letter, patience: float, gone: Gone | None = None
+        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
     ) -> Flight:
         return self.scene.send(target, letter, patience)
 
@@ -57,7 +57,7 @@ class Requests:
         one, two = self.scene.targets["one"], self.scene.targets["two"]
         plan = Plan((one,), (two,), ()) if optional else Plan((one, two), (), ())
         return await self.forwarder.forward(
-            Letter.of(Event("a", "b", "c", "1", "a.b.c.1", body), "request"),
+            OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", body), "request"),
             plan,
             {"one", "two"},
             TERMS,

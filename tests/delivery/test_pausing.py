@@ -12,9 +12,9 @@ import pytest
 
 from router.delivery.observer import Observer
 from router.delivery.pausing import PAUSES_EVERY, Pausing
-from router.store.pauses import Pause, pause, resume
-from router.store.promises import StoreLimits
-from router.store.sqlite.ops import SqliteOps
+from router.store.admin import pause, resume
+from router.store.protocol import Pause, StoreLimits
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ class Scene:
     """A store, a person beside it, and what one process makes of both; the test moves its clock."""
 
     time = 1_000_000.0
-    ops: SqliteOps
+    ops: SqliteAdmin
     pausing: Pausing
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     path = tmp_path / "store.db"
     scene = Scene(path)
     store = await SqliteStore.open(path, LIMITS, now=scene.now)
-    scene.ops = await SqliteOps.open(path, LIMITS, now=scene.now)
+    scene.ops = await SqliteAdmin.open(path, LIMITS, now=scene.now)
     scene.pausing = Pausing(store, scene.hold, cast("Observer", scene))
     try:
         yield scene

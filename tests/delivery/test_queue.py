@@ -28,16 +28,11 @@ from router.delivery.queue import (
 )
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, Event, Letter
+from router.model.event import Attempt, Event, OutboundEvent
 from router.net.loops import Gone
 from router.routing.table import Plan, RouteTable
 from router.routing.target import Target
-from router.store.promises import (
-    DeliveryRow,
-    Record,
-    Stage,
-    State,
-)
+from router.store.protocol import DeliveryRow, Record, Stage, State
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -54,7 +49,7 @@ class Direct:
     scene: Scene
 
     def send(
-        self, target: Target, letter: Letter, patience: float, gone: Gone | None = None
+        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
     ) -> Flight:
         return self.scene.send(target, letter, patience)
 
@@ -292,7 +287,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
     async with opened(tmp_path, "one") as scene:
         one = scene.targets["one"]
         forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
-        letter = Letter.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
+        letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
 
         async def request(seconds: float) -> Outcome:
             gone = asyncio.get_running_loop().create_future()
@@ -329,7 +324,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
 
     async def forward(gone: asyncio.Future[None]) -> Outcome:
-        letter, plan = Letter.of(event, "request"), Plan((one,), (), ())
+        letter, plan = OutboundEvent.of(event, "request"), Plan((one,), (), ())
         return await forwarder.forward(letter, plan, {"one"}, TERMS, time.monotonic() + 5.0, gone)
 
     gone = asyncio.get_running_loop().create_future()
@@ -348,7 +343,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
 async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
     """What they await becomes a dead letter."""
     record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
-    letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
+    letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
     await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
     await scene.the_queue.tidy()
     assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]

@@ -12,7 +12,7 @@ from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.model.event import Attempt, Reason, digest_of
 from router.routing.target import Target
-from router.store.promises import DeliveryRow, Kept, Record, Stage, State, Usage
+from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
 QUEUE = Schedule((1.0, 30.0), 3)

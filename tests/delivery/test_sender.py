@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import pytest
 
 from router.delivery.target.sender import Sender, addressed
-from router.model.event import Letter, Reason
+from router.model.event import OutboundEvent, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.pauses import Pause
+from router.store.protocol import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
@@ -35,7 +35,7 @@ def test_a_key_comes_out_of_its_header_as_it_was() -> None:
     """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
     for code in range(1, 256):
         key = f"a.{chr(code)}41"
-        letter = addressed(Letter.of(EVENT.but(event_key=key), "request"), "id")
+        letter = addressed(OutboundEvent.of(EVENT.but(event_key=key), "request"), "id")
         (said,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
         assert unquote(said) == key
 

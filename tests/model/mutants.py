@@ -15,7 +15,7 @@ from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Recollection
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
-from router.store.promises import DeliveryRow, Due, Settlement, State, StoreFailed
+from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
 from router.store.sqlite.rows import Rows
 from tests.model.world import SimulatedStore
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.model.event import FIELDS, Attempt, Event, Letter, Reason, Value
+from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value
 from router.transport.engine import Answer, Failure
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])
@@ -38,7 +38,7 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
         {"reason": Reason.DNS, "delivered": False, "status": None, "detail": ""},
     ),
     (
-        Letter(EVENT, b"digest", "request", "parent", "state", "id", b"head"),
+        OutboundEvent(EVENT, b"digest", "request", "parent", "state", "id", b"head"),
         {
             "event": EVENT.but(body=b""),
             "digest": b"",

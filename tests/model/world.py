@@ -18,23 +18,23 @@ from router.delivery.memory import Memory
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
-from router.model.event import OWN_DOING, Attempt, Event, Letter, Reason
+from router.model.event import OWN_DOING, Attempt, Event, OutboundEvent, Reason
 from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
-from router.store.pauses import Pause
-from router.store.promises import (
+from router.store.protocol import (
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     StoreFailed,
     StoreLimits,
+    Tried,
     Usage,
 )
 from router.store.sqlite import rows as reading
@@ -256,7 +256,7 @@ class Process:
         world, source = self.world, request.source
         _REQUEST.set(request)
         plan = world.plan()
-        letter = Letter.of(source.event, "request")
+        letter = OutboundEvent.of(source.event, "request")
         deadline = world.loop.time() + TERMS.reply_within
         outcome = await self.forwarder.forward(
             letter, plan, tuple(world.targets), TERMS, deadline, request.gone
@@ -320,7 +320,7 @@ class SimulatedSender:
     def send(
         self,
         target: Target,
-        letter: Letter,
+        letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
     ) -> Flight:
@@ -338,7 +338,7 @@ class SimulatedSender:
         shut = self._world.weather.shut
         return shut > 0.0 and self._world.happens(shut)
 
-    async def _send(self, target: Target, letter: Letter) -> Attempt:
+    async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:
         world = self._world
         world.boundary(self._process)
         if self._shut():
@@ -401,7 +401,7 @@ class SimulatedStore:
         return await self._call(lambda: reading.find(connection, digest), timeout)
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         late = lambda r: r.add(self.too_late(record), letter, rows)  # noqa: E731
         await self._write(lambda r: r.add(record, letter, rows), timeout, late)

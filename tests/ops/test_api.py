@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from router.ops.api.application import ENDPOINTS
 from router.ops.api.endpoint import Endpoint, schema_of
 from router.ops.api.parts import MOST_PREVIEWS, Previewed, Previews
-from router.store.ops import Action, Selection, Verb
+from router.store.admin import Action, Selection, Verb
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.postgres import Server

@@ -10,9 +10,9 @@ import httpx
 from router.config.holders import DEEDS, Holder
 from router.ops.api.application import ENDPOINTS, PREFIX, app_for
 from router.ops.api.parts import ApiParts, SearchHere, Stored
+from router.store.admin import Admin
 from router.store.opening import look_into
-from router.store.ops import Ops
-from router.store.promises import StoreLimits
+from router.store.protocol import StoreLimits
 from tests.support.shop import SqliteShop
 
 #: What is asked for an event that is not there, and for what only a router knows.
@@ -46,7 +46,7 @@ async def answers(path: Path) -> dict[str, int]:
     """The status of each thing that can be asked for."""
     ops = await look_into(path, StoreLimits(1 << 40, 1 << 40), None)
 
-    async def opening() -> Ops:
+    async def opening() -> Admin:
         return ops
 
     stored = Stored(opening, None, None)

@@ -9,7 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from router.ops.api.application import ENDPOINTS, PREFIX, described
 from router.ops.api.endpoint import schema_of
-from router.store.promises import State
+from router.store.protocol import State
 
 
 class Small(TypedDict):

@@ -36,7 +36,7 @@ from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.status import MAX_SHOWN_PROBLEMS
 from router.process.server import DEFAULT_LIMITS, Server
-from router.store.nodes import Node
+from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from router.ops.api.parts import Stored
-from router.store.promises import StoreLimits
-from router.store.sqlite.ops import SqliteOps
+from router.store.protocol import StoreLimits
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
 
@@ -24,7 +24,7 @@ async def test_questions_come_one_after_the_other(tmp_path: Path) -> None:
     own."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
-    stored = Stored(lambda: SqliteOps.open(path, LIMITS), Log(io.StringIO()))
+    stored = Stored(lambda: SqliteAdmin.open(path, LIMITS), Log(io.StringIO()))
 
     async def ask() -> None:
         async with stored.asked() as ops:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from router.model.event import Event, Letter
-from router.store.promises import DeliveryRow, Record, Settlement, Stage, State
+from router.model.event import Event, OutboundEvent
+from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
@@ -292,7 +292,7 @@ def test_a_long_file_is_as_quick_as_a_short_one(lengthy: Path, quick: Path) -> N
 def steps_of(store: Path) -> dict[str, int]:
     """How many steps SQLite takes for each of what a request and the queue do."""
     record = Record("new", Stage.OPEN, 1.0, 1, 1.0, 2.0, 3.0, 4.0)
-    letter = Letter(Event("a", "b", "c", "1", "a.b.c.1", b"body"), b"digest", "request")
+    letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"body"), b"digest", "request")
     rows = [DeliveryRow("strong", State.AWAITING), DeliveryRow("side", State.QUEUED)]
     closed = replace(record, stage=Stage.CLOSED)
     settlement = Settlement(closed, rows[:1], b"digest", ["strong"], 2.0)

@@ -15,10 +15,9 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.ops.heartbeat import Heartbeat
-from router.store.nodes import FORGOTTEN, GONE, Node, Trouble
 from router.store.postgres.connection import SCHEMA, DatabaseAddress
 from router.store.postgres.store import PostgresStore
-from router.store.promises import StoreLimits
+from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble
 from router.store.url import parse_database
 from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run

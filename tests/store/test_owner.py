@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from router.store.ops import Action, Resend, Verb
-from router.store.promises import Stage, StoreFull
+from router.store.admin import Action, Resend, Verb
+from router.store.protocol import Stage, StoreFull
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, lock_of
-from router.store.sqlite.ops import SqliteOps
 from router.store.sqlite.store import SqliteStore
 from tests.support.command import Finished, one_line, run
 from tests.support.records import LIMITS, NOW, T, add, awaiting, found, letter, record
@@ -97,7 +97,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
     """It is put into the file beside the store, by the same process."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
-    ops = await SqliteOps.open(path, LIMITS)
+    ops = await SqliteAdmin.open(path, LIMITS)
     again = record(stage=Stage.CLOSED)
     action = Action("again", Verb.REPLAY, "ops", "", NOW)
     await ops.resend(action, "one", [Resend(again, letter(b"archived"), "mark")])

@@ -20,14 +20,14 @@ import pytest
 import trustme
 
 from router.model.errors import StartFailed
-from router.store.ops import Action, Selection, Verb
+from router.store.admin import Action, Selection, Verb
+from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress, ServerConnection
-from router.store.postgres.ops import PostgresOps
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
-from router.store.promises import Stage, State, StoreFailed, StoreLimits
+from router.store.protocol import Stage, State, StoreFailed, StoreLimits
 from tests.support.command import PATIENCE
 from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
 from tests.support.proxy import Loss, proxy
@@ -678,7 +678,7 @@ async def test_an_action_whose_answer_is_lost_says_what_it_did(
     with proxy(postgresql.port) as between:
         address = DatabaseAddress.parse(database.through(between.port).dsn)
         async with opened(database.dsn) as store:
-            ops = await PostgresOps.open(address, LIMITS)
+            ops = await PostgresAdmin.open(address, LIMITS)
             for number, loss in enumerate(Loss):
                 await add(store, queued(loss.name), body=loss.name.encode())
                 (page,) = [each async for each in ops.pages(Selection(targets=(loss.name,)), 9)]

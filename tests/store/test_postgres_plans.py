@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from router.model.event import Attempt, Event, Letter, Reason
-from router.store.attempts import Tried
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
-from router.store.promises import Stage
+from router.store.protocol import Stage, Tried
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
 from tests.support.records import (
@@ -111,7 +110,7 @@ async def everything(store: PostgresStore) -> None:
     opened = await add(store, awaiting("one"), queued("t1"), body=body)
     other = await add(store, awaiting("one"), body=body)
     event = Event("a", "b", "c", "1", "k", body)
-    digest = Letter(event, letter(body).digest, "", "").digest
+    digest = OutboundEvent(event, letter(body).digest, "", "").digest
     tried = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=NOW), 2)
     await store.settle(settlement(opened, replace(awaiting("one"), tried=tried), requests=2), T)
     await store.missed(opened.event_id, "t1", tried, T)

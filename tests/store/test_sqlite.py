@@ -22,9 +22,9 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.model.event import Event, Letter
-from router.store.ops import Selection
-from router.store.promises import (
+from router.model.event import Event, OutboundEvent
+from router.store.admin import Selection
+from router.store.protocol import (
     DeliveryRow,
     Record,
     Stage,
@@ -33,7 +33,7 @@ from router.store.promises import (
     StoreFull,
     StoreLimits,
 )
-from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.support.records import steps_of
 from tests.support.waiting import until
@@ -45,9 +45,9 @@ NOW = 1_000_000.0
 T = 20.0
 
 
-def letter(body: bytes) -> Letter:
+def letter(body: bytes) -> OutboundEvent:
     event = Event("a", "b", "c", "1", "a.b.c.1", body)
-    return Letter(event, hashlib.sha256(body).digest(), "request")
+    return OutboundEvent(event, hashlib.sha256(body).digest(), "request")
 
 
 def event_id(body: bytes) -> str:
@@ -348,7 +348,7 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
 async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:
     """However long it would take; the next one is answered."""
     await (await SqliteStore.open(path, LIMITS)).close()
-    ops = await SqliteOps.open(path, LIMITS)
+    ops = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
 
     def for_ever(connection: sqlite3.Connection) -> None:

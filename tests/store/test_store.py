@@ -16,28 +16,31 @@ import pytest
 
 from router.model.event import Attempt, Reason
 from router.routing.index import Glob
-from router.store.attempts import LAST, Tried, size_of
-from router.store.fullness import fitting
-from router.store.none import NoStore
-from router.store.ops import (
+from router.store.admin import (
     DISCARDED,
     STEP,
     Action,
+    Admin,
     Count,
     Entry,
     Later,
-    Ops,
     Selection,
     Verb,
     carry_out,
+    pause,
+    paused,
+    resume,
 )
-from router.store.pauses import Pause, pause, paused, resume
+from router.store.listing import fitting
+from router.store.opening import NoStore
+from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
-from router.store.postgres.ops import PostgresOps
 from router.store.postgres.store import PostgresStore
-from router.store.promises import (
+from router.store.protocol import (
+    LAST,
     DeliveryRow,
     Notice,
+    Pause,
     Record,
     Stage,
     State,
@@ -45,9 +48,11 @@ from router.store.promises import (
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
+    size_of,
 )
-from router.store.sqlite.ops import SqliteOps
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.support.command import PATIENCE
 from tests.support.effort import long
@@ -78,7 +83,7 @@ class Place:
     def __init__(
         self,
         store: Callable[[StoreLimits], Awaitable[Store]],
-        ops: Callable[[StoreLimits], Awaitable[Ops]],
+        ops: Callable[[StoreLimits], Awaitable[Admin]],
     ) -> None:
         self._store = store
         self._ops = ops
@@ -88,7 +93,7 @@ class Place:
         path = folder / "store.db"
         return cls(
             partial(SqliteStore.open, path),
-            partial(SqliteOps.open, path, now=lambda: NOW),
+            partial(SqliteAdmin.open, path, now=lambda: NOW),
         )
 
     @classmethod
@@ -97,7 +102,7 @@ class Place:
         address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
         return cls(
             partial(PostgresStore.open, address),
-            partial(PostgresOps.open, address, now=lambda: NOW),
+            partial(PostgresAdmin.open, address, now=lambda: NOW),
         )
 
     @asynccontextmanager
@@ -109,7 +114,7 @@ class Place:
             await store.close()
 
     @asynccontextmanager
-    async def ops(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Ops]:
+    async def ops(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Admin]:
         """As people open it beside the router."""
         ops = await self._ops(limits)
         try:
@@ -151,7 +156,7 @@ async def store(place: Place) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def ops(place: Place, store: Store) -> AsyncIterator[Ops]:
+async def ops(place: Place, store: Store) -> AsyncIterator[Admin]:
     """The same store, as people open it beside the router."""
     async with place.ops() as opened:
         yield opened
@@ -426,7 +431,7 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
 
 
 async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
-    store: Store, ops: Ops
+    store: Store, ops: Admin
 ) -> None:
     """Whichever came first; it takes up its room all the same, and counts again in the queue."""
 
@@ -503,7 +508,7 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
     }
 
 
-async def test_what_is_restored_is_given_up_at_its_end(store: Store, ops: Ops) -> None:
+async def test_what_is_restored_is_given_up_at_its_end(store: Store, ops: Admin) -> None:
     """A person's acts count like any other change."""
     await add(store, awaiting("one"), ends_at=NOW + 10)
     await ops.act(Action("discard", Verb.DISCARD, "ops", "", NOW), await entries(ops))
@@ -614,11 +619,11 @@ def action(verb: Verb = Verb.REPLAY, **fields: Any) -> Action:
     return replace(made, **fields)
 
 
-async def entries(ops: Ops, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
+async def entries(ops: Admin, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
     return [entry async for page in ops.pages(selection, 3) for entry in page]
 
 
-async def rows(ops: Ops, of: Record) -> dict[str, DeliveryRow]:
+async def rows(ops: Admin, of: Record) -> dict[str, DeliveryRow]:
     dossier = await ops.dossier(of.event_id)
     assert dossier is not None
     return {entry.row.target: entry.row for entry in dossier.entries}
@@ -629,7 +634,7 @@ async def later(store: Store, *of: Record, target: str = "one") -> None:
     await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
 
 
-async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Ops) -> None:
+async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Admin) -> None:
     """Settled ones too, each with the age of its oldest and how many were acknowledged later."""
     await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
     marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
@@ -665,7 +670,7 @@ async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Ops
     ],
 )
 async def test_every_part_of_a_selection_counts(
-    store: Store, ops: Ops, selection: Selection, expected: str
+    store: Store, ops: Admin, selection: Selection, expected: str
 ) -> None:
     """Pages and counts agree; patterns are those of routes, and a key may have any character."""
     rows = (
@@ -684,7 +689,7 @@ async def test_every_part_of_a_selection_counts(
     assert sum(count.deliveries for count in await ops.counts(selection)) == len(found)
 
 
-async def test_pages_show_each_once_whatever_changes(store: Store, ops: Ops) -> None:
+async def test_pages_show_each_once_whatever_changes(store: Store, ops: Admin) -> None:
     """In the order of recording, while what was shown is changed and more is recorded."""
     added = [await add(store, dead()) for _ in range(10)]
     seen = []
@@ -697,7 +702,7 @@ async def test_pages_show_each_once_whatever_changes(store: Store, ops: Ops) -> 
     assert seen == [each.event_id for each in added]
 
 
-async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Ops) -> None:
+async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Admin) -> None:
     """The record, what its targets get, and every delivery."""
     kept = record(requests=3, stage=Stage.ENDED, spent=True)
     await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
@@ -708,7 +713,7 @@ async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Ops)
     assert await ops.dossier("no event") is None
 
 
-async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Ops) -> None:
+async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Admin) -> None:
     """It starts over with its retries, its reason stays to be seen, and whoever takes it knows."""
     added = await add(store, dead("one"), dead("two"), stage=Stage.ENDED)
     assert await ops.act(action(), await entries(ops, Selection(targets=("one",)))) == 1
@@ -729,7 +734,7 @@ async def test_what_was_never_replayed_is_not_taken_for_it(store: Store) -> None
     assert not due.replayed
 
 
-async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: Ops) -> None:
+async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: Admin) -> None:
     """A person's action ends where a request writes the delivery anew."""
     added = await add(store, queued("one"), awaiting("two"))
     await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
@@ -742,7 +747,7 @@ async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: O
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_each_verb_is_for_its_states_alone(
-    store: Store, ops: Ops, verb: Verb, state: State
+    store: Store, ops: Admin, verb: Verb, state: State
 ) -> None:
     """Only a dead letter is replayed; only what is not settled is discarded; only what a person
     has discarded is restored."""
@@ -760,7 +765,7 @@ async def test_each_verb_is_for_its_states_alone(
         assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)
 
 
-async def test_discarding_settles(store: Store, ops: Ops) -> None:
+async def test_discarding_settles(store: Store, ops: Admin) -> None:
     """The event is shown as long as a settled one, and no room is taken up for the target."""
     added = await add(store, dead("one"), queued("two"), stage=Stage.ENDED)
     await ops.act(action(Verb.DISCARD), await entries(ops))
@@ -770,7 +775,7 @@ async def test_discarding_settles(store: Store, ops: Ops) -> None:
     assert await ops.dossier(added.event_id) is None
 
 
-async def test_discarding_does_not_end_a_record(store: Store, ops: Ops) -> None:
+async def test_discarding_does_not_end_a_record(store: Store, ops: Admin) -> None:
     """The caller's retry still finds it, and calls only whom it has to; then no dead letter."""
     added = await add(store, awaiting("one"), acknowledged("two"))
     await ops.act(action(Verb.DISCARD), await entries(ops))
@@ -779,7 +784,7 @@ async def test_discarding_does_not_end_a_record(store: Store, ops: Ops) -> None:
     assert ended.dead == {}
 
 
-async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Ops) -> None:
+async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Admin) -> None:
     """An attempt that was in flight is not unsaid; if it fails, that changes nothing."""
     added = await add(store, queued("one"), queued("two"))
     (one,) = await store.take("one", NOW, NOW + 60, 9, T)
@@ -792,7 +797,7 @@ async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops:
     assert after["two"].state is State.ACKNOWLEDGED
 
 
-async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Ops) -> None:
+async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Admin) -> None:
     """Acknowledged, replayed by another, or made good by another event meanwhile."""
     added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
     seen = await entries(ops)
@@ -804,7 +809,7 @@ async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: 
     assert states == [State.ACKNOWLEDGED, State.QUEUED, State.DEAD, State.QUEUED]
 
 
-async def test_of_two_people_one_replays(place: Place, store: Store, ops: Ops) -> None:
+async def test_of_two_people_one_replays(place: Place, store: Store, ops: Admin) -> None:
     """However often and from wherever it is asked for at once."""
     for _ in range(20):
         await add(store, dead())
@@ -814,7 +819,7 @@ async def test_of_two_people_one_replays(place: Place, store: Store, ops: Ops) -
         assert sum(await asyncio.gather(*acts)) == 20
 
 
-async def test_who_did_what_is_kept(store: Store, ops: Ops) -> None:
+async def test_who_did_what_is_kept(store: Store, ops: Admin) -> None:
     """With every step, on every delivery, newest first; as long as dead letters, then it goes."""
     for _ in range(5):
         await add(store, dead(), stage=Stage.ENDED)
@@ -832,7 +837,7 @@ async def test_who_did_what_is_kept(store: Store, ops: Ops) -> None:
     assert await ops.actions(9) == ()
 
 
-async def test_an_action_goes_in_steps(store: Store, ops: Ops) -> None:
+async def test_an_action_goes_in_steps(store: Store, ops: Admin) -> None:
     """None is larger than the router can wait for, and together they are all."""
     await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
     steps = [step async for step in carry_out(ops, action(), Selection(states=(State.DEAD,)))]
@@ -874,13 +879,13 @@ def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> 
     return Tried(attempt.but(**fields), request, retry)
 
 
-async def kept_attempts(ops: Ops, of: Record, target: str = "one") -> tuple[Tried, ...]:
+async def kept_attempts(ops: Admin, of: Record, target: str = "one") -> tuple[Tried, ...]:
     dossier = await ops.dossier(of.event_id)
     assert dossier is not None
     return dossier.attempts.get(target, ())
 
 
-async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Ops) -> None:
+async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Admin) -> None:
     """Whatever writes the row, in the receiver's own words; in order, each with its number."""
     opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
     again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
@@ -895,7 +900,7 @@ async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Ops) -> 
     assert await kept_attempts(ops, opened, "two") == (failed(NOW + 2, 0, 1)._replace(number=1),)
 
 
-async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Ops) -> None:
+async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Admin) -> None:
     """However many there were; the numbers tell how many are not."""
     opened = await add(store, replace(awaiting(), tried=failed()))
     for number in range(2, 31):
@@ -906,7 +911,7 @@ async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Ops) -
     assert len(numbers) == 1 + LAST
 
 
-async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Ops) -> None:
+async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Admin) -> None:
     """It tells a reason that was not known, and changes nothing else; a delivery that is not there
     gets none."""
     opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
@@ -918,7 +923,7 @@ async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Ops) -> No
     assert [len(await kept_attempts(ops, opened, name)) for name in ("one", "two")] == [1, 1]
 
 
-async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Ops) -> None:
+async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Admin) -> None:
     """What has not come to pass is not told."""
     opened = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 1, T)
@@ -956,7 +961,7 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
         assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
 
 
-async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: Ops) -> None:
+async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: Admin) -> None:
     """The queue sends what came, and people are shown it."""
     sent = letter().but(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7", hops=3)
     added = record()
@@ -971,7 +976,7 @@ async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: O
 @pytest.mark.parametrize(
     "before", [awaiting(), queued(due_at=NOW + 7), DeliveryRow("one", State.DEAD, "dns")]
 )
-async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryRow) -> None:
+async def test_a_discard_is_taken_back(store: Store, ops: Admin, before: DeliveryRow) -> None:
     """The delivery stands as it did, its retries and its room included."""
     before = replace(before, retries=3)
     added = await add(store, before)
@@ -982,7 +987,7 @@ async def test_a_discard_is_taken_back(store: Store, ops: Ops, before: DeliveryR
     assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
 
 
-async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Ops) -> None:
+async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Admin) -> None:
     """An attempt that was in flight when its delivery was discarded comes too late, though that was
     taken back."""
     added = await add(store, queued())
@@ -993,7 +998,7 @@ async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Ops) 
     assert (await rows(ops, added))["one"].state is State.QUEUED
 
 
-async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops: Ops) -> None:
+async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops: Admin) -> None:
     """As a dead letter, where what is kept as its past is from before: the discard of an earlier
     time, taken back since."""
     added = await add(store, dead("one"))
@@ -1004,7 +1009,7 @@ async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops
     assert (await rows(ops, added))["one"] == replace(dead("one"), reason="")
 
 
-async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Ops) -> None:
+async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Admin) -> None:
     """What it was awaited from is restored as a dead letter."""
     added = await add(store, awaiting(), ends_at=NOW + 1)
     assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
@@ -1013,7 +1018,7 @@ async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, 
     assert (await rows(ops, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
 
 
-async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> None:
+async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Admin) -> None:
     """The event that superseded it, or that was acknowledged later."""
     await add(store, awaiting("one"))
     await add(store, awaiting("two"))
@@ -1028,7 +1033,7 @@ async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Ops) -> 
 # Pauses.
 
 
-async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Ops) -> None:
+async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Admin) -> None:
     """For every process; another takes its place, and what is long over is deleted."""
     made = await pause(ops, "one", "10m", "a move", "ops")
     assert made == Pause("one", NOW, NOW + 600, "a move", "ops")
@@ -1042,7 +1047,7 @@ async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Ops) -> None:
     assert await store.pauses(T) == ()
 
 
-async def test_a_pause_is_ended_once(store: Store, ops: Ops) -> None:
+async def test_a_pause_is_ended_once(store: Store, ops: Admin) -> None:
     """By a name that is kept with it; what is not paused can't be resumed."""
     made = await pause(ops, "one", "10m", "a move", "ops")
     assert await resume(ops, "two", "ops") is None
@@ -1067,7 +1072,7 @@ async def test_a_pause_is_ended_once(store: Store, ops: Ops) -> None:
     ],
 )
 async def test_a_pause_needs_an_end_and_a_reason(
-    ops: Ops, until: str, because: str, why: str
+    ops: Admin, until: str, because: str, why: str
 ) -> None:
     """Both within bounds; what is refused is not kept."""
     with pytest.raises(ValueError, match=why):

@@ -21,16 +21,14 @@ import pytest
 
 from router.model.errors import RouterError, StartFailed
 from router.model.event import Attempt, Reason
-from router.store.attempts import Tried
+from router.store.admin import Action, Admin, Dossier, Selection, Verb, pause
 from router.store.opening import open_store, opened
-from router.store.ops import Action, Dossier, Ops, Selection, Verb
-from router.store.pauses import pause
+from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
-from router.store.postgres.ops import PostgresOps
 from router.store.postgres.schema import AHEAD, OLDEST_VERSION, SCHEMA_VERSION, migration
 from router.store.postgres.store import PostgresStore
-from router.store.promises import State, StoreFailed, StoreLimits
-from router.store.sqlite.ops import SqliteOps
+from router.store.protocol import State, StoreFailed, StoreLimits, Tried
+from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS
 from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
@@ -64,7 +62,7 @@ def second(tmp_path: Path) -> Path:
     return Path(shutil.copy(SECOND, tmp_path / "store.db"))
 
 
-async def looked_at(ops: Ops) -> list[Dossier]:
+async def looked_at(ops: Admin) -> list[Dossier]:
     found = [await ops.dossier(event_id) for event_id in EVENTS]
     return [dossier for dossier in found if dossier is not None]
 
@@ -83,9 +81,9 @@ STANDING = [
 
 
 @pytest.fixture
-async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]:
+async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteAdmin]]:
     store = await SqliteStore.open(second, LIMITS)
-    ops = await SqliteOps.open(second, LIMITS)
+    ops = await SqliteAdmin.open(second, LIMITS)
     try:
         yield store, ops
     finally:
@@ -94,7 +92,7 @@ async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteOps]]
 
 
 async def test_a_file_of_the_second_version_is_as_it_was(
-    upgraded: tuple[SqliteStore, SqliteOps],
+    upgraded: tuple[SqliteStore, SqliteAdmin],
 ) -> None:
     """Every event, body, delivery and attempt, the queue, what takes up room, who has acted, and
     what has stood in for a delivery; and a target of it can be paused."""
@@ -122,7 +120,7 @@ async def test_a_file_of_the_second_version_is_as_it_was(
     assert await store.pauses(T) == (made,)
 
 
-async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteOps]) -> None:
+async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]) -> None:
     """Attempts are kept with what was there, and what was discarded then is restored."""
     store, ops = upgraded
     (due,) = await store.take("audit", 5e9, 6e9, 9, T)
@@ -232,7 +230,7 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
         if not killed_at(call, number, path):
             break
         store = await SqliteStore.open(path, LIMITS)
-        ops = await SqliteOps.open(path, LIMITS)
+        ops = await SqliteAdmin.open(path, LIMITS)
         assert standing(await looked_at(ops)) == STANDING
         await ops.close()
         await store.close()
@@ -295,7 +293,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
         )
         old.add("before", row("one"), row("two", "queued"))
         new = await PostgresStore.open(address, LIMITS)
-        ops = await PostgresOps.open(address, LIMITS)
+        ops = await PostgresAdmin.open(address, LIMITS)
         try:
             assert (await new.find(b"\0", T))[0].record.event_id == "before"
             usage = await new.usage(T)
@@ -337,7 +335,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
                 "INSERT INTO early.version VALUES (1)"
             )
         address = DatabaseAddress.parse(f"{database.dsn}?schema=early")
-        for opening in (PostgresStore.open, PostgresOps.open):
+        for opening in (PostgresStore.open, PostgresAdmin.open):
             with pytest.raises(StartFailed, match="schema is 1, which no release made; drop"):
                 await opening(address, LIMITS)
         assert database.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'early'") == [

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from router.store.promises import StoreLimits
+from router.store.protocol import StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.store import SqliteStore
 

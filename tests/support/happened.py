@@ -12,10 +12,10 @@ from router.delivery.happenings import MAX_UNTOLD, Happenings, OwnEvents
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, Letter, Reason
+from router.model.event import Attempt, OutboundEvent, Reason
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
-from router.store.promises import Store
+from router.store.protocol import Store
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -64,14 +64,14 @@ class Process:
         self.own = OwnEvents(lambda: self.in_force, self.metrics, Log(io.StringIO()))
         self.happenings = Happenings(self.own.tell)
         #: What went out at once, by target.
-        self.sent: list[tuple[str, Letter]] = []
+        self.sent: list[tuple[str, OutboundEvent]] = []
         self.answer = YES
 
     @classmethod
     def now(cls) -> float:
         return time.time() + cls.ahead
 
-    def send(self, target: Target, letter: Letter, patience: float) -> Flight:
+    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight:
         self.sent.append((target.name, letter))
         flight: Flight = TargetExchange(as_it_came)
         flight.end(self.answer)

@@ -18,10 +18,10 @@ from router.delivery.memory import Memory
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, Event, Letter, Reason
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
-from router.store.promises import (
+from router.store.protocol import (
     DeliveryRow,
     Ended,
     Record,
@@ -59,7 +59,7 @@ class Scene:
     #: How many more attempts a target may have; those that are not here, any number.
     rooms: dict[str, int] = field(default_factory=dict)
     released: asyncio.Event = field(default_factory=asyncio.Event)
-    sent: list[tuple[str, Letter]] = field(default_factory=list)
+    sent: list[tuple[str, OutboundEvent]] = field(default_factory=list)
     busy: Counter[str] = field(default_factory=Counter)
     busiest: Counter[str] = field(default_factory=Counter)
     retries: list[Retry] = field(default_factory=list)
@@ -69,13 +69,13 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(self, target: Target, letter: Letter, patience: float) -> Flight:
+    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight:
         return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
 
     def room(self, target: Target) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
-    async def _send(self, target: Target, letter: Letter) -> Attempt:
+    async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:
         self.sent.append((target.name, letter))
         self.busy[target.name] += 1
         self.busiest[target.name] = max(self.busiest[target.name], self.busy[target.name])
@@ -115,7 +115,7 @@ class Scene:
         soon = self.time + 60.0
         record = Record(event_id, stage, self.time, 1, self.time, self.time, soon, soon)
         event = Event("a", "b", "c", "1", "a.b.c.1", body)
-        letter = Letter(event, hashlib.sha256(body).digest(), "request", "trace")
+        letter = OutboundEvent(event, hashlib.sha256(body).digest(), "request", "trace")
         row = DeliveryRow(target, State.QUEUED, "timeout", self.time)
         await self.store.add(record, letter, [row], T)
 

@@ -8,16 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from router.model.event import Event, Letter
-from router.store.promises import (
-    DeliveryRow,
-    Record,
-    Settlement,
-    Stage,
-    State,
-    Store,
-    StoreLimits,
-)
+from router.model.event import Event, OutboundEvent
+from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State, Store, StoreLimits
 from router.store.sqlite.store import SqliteStore
 
 T_ = TypeVar("T_")
@@ -34,9 +26,9 @@ NOW = 1_000_000.0
 _numbers = itertools.count()
 
 
-def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> Letter:
+def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> OutboundEvent:
     event = Event("a", "b", "c", "1", key, body)
-    return Letter(event, hashlib.sha256(body).digest(), "request", "trace")
+    return OutboundEvent(event, hashlib.sha256(body).digest(), "request", "trace")
 
 
 def record(**fields: Any) -> Record:

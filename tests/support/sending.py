@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from router.delivery.happenings import Happenings
 from router.delivery.observer import Observer
 from router.delivery.target.sender import Flight, Sender, addressed
-from router.model.event import Event, Letter
+from router.model.event import Event, OutboundEvent
 from router.routing.target import Target
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from tests.support.engines import Engine
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
-LETTER = addressed(Letter.of(EVENT, "request"), "id")
+LETTER = addressed(OutboundEvent.of(EVENT, "request"), "id")
 
 
 def send(

@@ -13,10 +13,10 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from router.model.event import Event, Letter
+from router.model.event import Event, OutboundEvent
 from router.store.postgres import rows
 from router.store.postgres.schema import OLDEST_VERSION, SCHEMA_VERSION, migration
-from router.store.promises import DeliveryRow, Record, Stage, State, StoreLimits
+from router.store.protocol import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows
 from tests.support.filled import fill
@@ -56,7 +56,7 @@ class Shop(ABC):
         """An event whose first request came so long ago."""
         at = time.time() - ago
         record = Record(event_id, stage, at, 21, at, at, at, at + 1e6)
-        letter = Letter(
+        letter = OutboundEvent(
             Event("a", "gs", "cert", "1", key, body), hashlib.sha256(body).digest(), "r"
         )
         self.put(record, letter, rows or (dead(),))
@@ -67,7 +67,7 @@ class Shop(ABC):
                 self.add(f"event-{n}", dead(f"target-{n % 4}"), body=b'{"n":%d}' % n)
 
     @abstractmethod
-    def put(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None: ...
+    def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None: ...
 
     @abstractmethod
     @contextmanager
@@ -134,7 +134,7 @@ class SqliteShop(Shop):
         self._connection = connect(path)
         self._rows = Rows(self._connection, LIMITS)
 
-    def put(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
+    def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
         self._rows.add(record, letter, rows)
 
     @contextmanager
@@ -185,7 +185,7 @@ class PostgresShop(Shop):
         """As it was made."""
         self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
-    def put(self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow]) -> None:
+    def put(self, record: Record, letter: OutboundEvent, rows_: Sequence[DeliveryRow]) -> None:
         self._asked.append(rows.addition(record, letter, rows_, 1e12, ()))
         self._bodies.append(letter.event.body)
         if not self._gathering:

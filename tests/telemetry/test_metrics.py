@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from router.contract.schema import shipped_schema
 from router.delivery.rules import Cause
 from router.model.event import FIELDS, Attempt, Reason
-from router.store.promises import UNSETTLED
+from router.store.protocol import UNSETTLED
 from router.store.sqlite.file import _WORDS as SQLITE_WORDS
 from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Metric, Metrics
 from router.telemetry.scrape import render

@@ -23,7 +23,7 @@ import pytest
 import trustme
 
 from router.delivery.target.sender import addressed
-from router.model.event import Letter, Reason
+from router.model.event import OutboundEvent, Reason
 from router.net.tls import USUAL, system_trust
 from router.routing.target import Target
 from router.transport.addresses import Forbidden, connect_cause, most_telling
@@ -79,7 +79,7 @@ async def test_a_trace_context_arrives_as_it_came(engine: Engine) -> None:
     nor a change of form takes a vendor's part of the state away."""
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7;p:1, @x=~!#$%&'()*+-./"
-    letter = addressed(Letter.of(EVENT, "request", trace, state), "id")
+    letter = addressed(OutboundEvent.of(EVENT, "request", trace, state), "id")
     async with hostile("answers") as target:
         one = Target("one", target.url)
         async with sending(engine, one) as (sender, _):

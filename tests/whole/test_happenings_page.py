@@ -14,8 +14,8 @@ import pytest
 from router.delivery import happenings as kinds
 from router.delivery.happenings import EVENTS_BACK, EVENTS_SILENT, HappeningKind
 from router.delivery.target.gate import Failing
-from router.store.none import NoStore
-from router.store.promises import State, StoreFailed
+from router.store.opening import NoStore
+from router.store.protocol import State, StoreFailed
 from router.telemetry.log.lines import utc
 from tests.support.command import ROOT
 from tests.support.golden import check_golden

@@ -12,9 +12,8 @@ from router.archive.trace.lines import AtTarget, EventLine, LateAttempt, ToldCal
 from router.archive.trace.question import Question
 from router.archive.trace.story import Story, story
 from router.model.event import SUCCESS
-from router.store.ops import Dossier, Entry, Ops, Selection
-from router.store.pauses import Pause, paused
-from router.store.promises import Stage, State
+from router.store.admin import Admin, Dossier, Entry, Selection, paused
+from router.store.protocol import Pause, Stage, State
 
 #: How many deliveries are read at a time.
 _PAGE = 500
@@ -33,7 +32,7 @@ class KeptStory:
     entries: tuple[Entry, ...]
 
 
-async def kept(ops: Ops, question: Question, limit: int) -> list[KeptStory]:
+async def kept(ops: Admin, question: Question, limit: int) -> list[KeptStory]:
     """The `limit` newest that fit, the newest first. Raises StoreFailed."""
     fitting: list[KeptStory] = []
     waiting: list[KeptStory] = []
@@ -46,7 +45,7 @@ async def kept(ops: Ops, question: Question, limit: int) -> list[KeptStory]:
 
 
 async def _newest(
-    ops: Ops, question: Question, limit: int, fitting: list[KeptStory], waiting: list[KeptStory]
+    ops: Admin, question: Question, limit: int, fitting: list[KeptStory], waiting: list[KeptStory]
 ) -> list[KeptStory]:
     """The newest of those that are known to fit, and of those that may. An event is read whole only
     if it is among the newest."""
@@ -60,7 +59,7 @@ async def _newest(
     return newest
 
 
-async def _candidates(ops: Ops, question: Question) -> AsyncIterator[KeptStory]:
+async def _candidates(ops: Admin, question: Question) -> AsyncIterator[KeptStory]:
     """All that may fit, in the order in which they were recorded."""
     entries: list[Entry] = []
     async for page in ops.pages(_selection(question), _PAGE):
@@ -92,7 +91,7 @@ def _event(entries: list[Entry]) -> KeptStory:
     return KeptStory(last, entries[0].event_id, entries[0].event_key, tuple(entries))
 
 
-async def _fits(ops: Ops, question: Question, event: KeptStory) -> bool:
+async def _fits(ops: Admin, question: Question, event: KeptStory) -> bool:
     """What the store has found by its bytes may be in another field, or of another target."""
     dossier = await ops.dossier(event.event_id)
     return dossier is not None and question.fits(as_told(dossier))
@@ -139,7 +138,7 @@ Match = EventLine | KeptStory
 
 
 async def matches(
-    question: Question, limit: int, sources: Sources, ops: Ops | None
+    question: Question, limit: int, sources: Sources, ops: Admin | None
 ) -> Iterator[Match]:
     """All that fits, the newest first, of one event perhaps more than once: the store is asked for
     `limit` events, the rest is looked for as it is read. Raises StoreFailed; reading them raises
@@ -154,7 +153,7 @@ def name_of(match: Match) -> str:
     return match.event_id or (match.request_id if isinstance(match, ToldCaller) else "")
 
 
-async def story_of(match: Match, sources: Sources, ops: Ops | None) -> Story:
+async def story_of(match: Match, sources: Sources, ops: Admin | None) -> Story:
     """Raises StoreFailed and OSError."""
     dossier: Dossier | None = None
     pauses: Sequence[Pause] = ()
@@ -244,6 +243,6 @@ def _is_ready(row: Row, further: int) -> bool:
     return row.is_whole or further >= _FURTHER
 
 
-async def rows(question: Question, limit: int, sources: Sources, ops: Ops | None) -> EventRows:
+async def rows(question: Question, limit: int, sources: Sources, ops: Admin | None) -> EventRows:
     """Events that fit. Raises StoreFailed; reading them raises OSError."""
     return EventRows(await matches(question, limit + 1, sources, ops), limit)

@@ -1,6 +1,6 @@
 """What became of events, as JSON: a TypedDict for each form, and what makes it.
 
-As in `store/shapes.py`, but times of matches and steps are to the millisecond, as the lines of the
+As in `store/views.py`, but times of matches and steps are to the millisecond, as the lines of the
 archive have them. `what` tells which form a match or a step has.
 """
 
@@ -11,9 +11,9 @@ from typing import Literal, NotRequired, TypedDict, cast
 from router.archive.trace.finding import KeptStory, Match, Row
 from router.archive.trace.lines import AtTarget, LateAttempt, LateKind, ToldCaller
 from router.archive.trace.story import Acted, Missed, Step, Story
-from router.store.ops import Verb
-from router.store.promises import Stage
-from router.store.shapes import EntryShape, entry_shape
+from router.store.admin import Verb
+from router.store.protocol import Stage
+from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
 
 #: What one target came to. It is made so, since `as` is a word of Python's.
@@ -117,7 +117,7 @@ class KeptMatch(TypedDict):
     event_key: str
     what: Literal["kept"]
     at: str
-    deliveries: list[EntryShape]
+    deliveries: list[EntryView]
     told: NotRequired[str]
 
 
@@ -146,7 +146,7 @@ class StoryShape(TypedDict):
     changes: list[str]
     steps: list[StepShape]
     stage: Stage | None
-    deliveries: list[EntryShape]
+    deliveries: list[EntryView]
     next: list[NextShape]
     #: Where it was asked for.
     body: NotRequired[str | None]
@@ -165,7 +165,7 @@ def match_shape(match: Match, *, body: bool) -> MatchShape:
                 "event_key": match.event_key,
                 "what": "kept",
                 "at": stamp(match.at),
-                "deliveries": [entry_shape(entry) for entry in match.entries],
+                "deliveries": [entry_view(entry) for entry in match.entries],
             }
 
 
@@ -195,7 +195,7 @@ def story_shape(story: Story, *, body: bool) -> StoryShape:
         "changes": list(story.changes),
         "steps": [_step(step) for step in story.steps],
         "stage": story.stage,
-        "deliveries": [entry_shape(entry) for entry in story.entries],
+        "deliveries": [entry_view(entry) for entry in story.entries],
         "next": [
             {
                 "what": each.what,

@@ -23,11 +23,9 @@ from router.archive.trace.lines import (
 from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
-from router.model.event import SUCCESS, Letter
-from router.store.attempts import Tried
-from router.store.ops import Action, Dossier, Entry, Resend
-from router.store.pauses import Pause
-from router.store.promises import Record, Stage, State
+from router.model.event import SUCCESS, OutboundEvent
+from router.store.admin import Action, Dossier, Entry, Resend
+from router.store.protocol import Pause, Record, Stage, State, Tried
 from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
@@ -310,7 +308,7 @@ def resend(
     except Refused:
         return None
     record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, spent=True)
-    letter = Letter.of(event, request_id, hops=hops)
+    letter = OutboundEvent.of(event, request_id, hops=hops)
     return Resend(record, letter, str(ReplayPlace(at, event_id)))
 
 

@@ -18,10 +18,9 @@ from router.cli.remote import Remote, part
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob, GlobInvalid
-from router.store.filters import FILTERS, Filters, filter_texts, mind_states
-from router.store.ops import Later, Step, Verb
-from router.store.promises import State
-from router.store.shapes import DossierShape
+from router.store.admin import FILTERS, Filters, Later, Step, Verb, filter_texts, mind_states
+from router.store.protocol import State
+from router.store.views import DossierView
 
 
 def add_selection(parser: argparse._ArgumentGroup) -> None:
@@ -243,7 +242,7 @@ def _nothing_fits(verb: Verb, what: str, filters: Filters) -> str:
 
 
 def _why_not(
-    found: Mapping[str, DossierShape | None], targets: Collection[str], now: float, verb: Verb
+    found: Mapping[str, DossierView | None], targets: Collection[str], now: float, verb: Verb
 ) -> Iterator[str]:
     """Of the events that were asked for, why nothing is done with their deliveries."""
     for event_id, dossier in found.items():

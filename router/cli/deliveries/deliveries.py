@@ -33,8 +33,7 @@ from router.cli.printing import note, say, say_as, say_json, say_lines
 from router.cli.remote import Remote, add_remote, add_store, opened
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
-from router.store.filters import FILTERS, Filters, filter_texts
-from router.store.ops import Verb
+from router.store.admin import FILTERS, Filters, Verb, filter_texts
 
 HELP = Help(
     about="""Shows what a router has not delivered yet, and acts on it. It asks the router that

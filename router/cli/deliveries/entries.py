@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from router.cli.columns import columns, counted, seconds, since, when
 from router.config.document import shown
 from router.model.event import OWN_KEYS
-from router.store.attempts import said_by
-from router.store.ops import DISCARDED, Verb
-from router.store.promises import Stage, State
-from router.store.shapes import (
-    ActionShape,
-    CountShape,
-    DossierShape,
-    EntryShape,
-    PauseShape,
-    TriedEntryShape,
-    TriedShape,
+from router.store.admin import DISCARDED, Verb
+from router.store.protocol import Stage, State, said_by
+from router.store.views import (
+    ActionView,
+    CountView,
+    DossierView,
+    EntryView,
+    PauseView,
+    TriedEntryView,
+    TriedView,
 )
 
 _STAGES = {
@@ -30,10 +29,10 @@ DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "resto
 
 
 def overview(
-    counts: Sequence[CountShape],
-    actions: Sequence[ActionShape],
+    counts: Sequence[CountView],
+    actions: Sequence[ActionView],
     now: float,
-    pauses: Sequence[PauseShape],
+    pauses: Sequence[PauseView],
 ) -> Iterator[str]:
     """How many deliveries there are, whose targets are paused, and what people did last."""
     if not counts:
@@ -49,14 +48,14 @@ def overview(
         yield from _actions_told(actions)
 
 
-def pause_told(pause: PauseShape, now: float) -> str:
+def pause_told(pause: PauseView, now: float) -> str:
     left, who = when(pause["until"], int(now)), shown(pause["who"])
     return (
         f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
     )
 
 
-def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
+def counts_told(counts: Sequence[CountView], now: float) -> Iterator[str]:
     rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
     rows += [
         (
@@ -71,7 +70,7 @@ def counts_told(counts: Sequence[CountShape], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def total(counts: Iterable[CountShape]) -> int:
+def total(counts: Iterable[CountView]) -> int:
     return sum(count["deliveries"] for count in counts)
 
 
@@ -79,7 +78,7 @@ def deliveries(number: int) -> str:
     return f"{number:,} delivery" if number == 1 else f"{number:,} deliveries"
 
 
-def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
+def entries_told(entries: Iterable[EntryView], now: float) -> Iterator[str]:
     rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
     rows += [
         (
@@ -97,7 +96,7 @@ def entries_told(entries: Iterable[EntryShape], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(dossier: DossierShape, now: float, pauses: Iterable[PauseShape]) -> Iterator[str]:
+def dossier_told(dossier: DossierView, now: float, pauses: Iterable[PauseView]) -> Iterator[str]:
     """`pauses` are all that are in force."""
     yield from columns(
         [
@@ -131,7 +130,7 @@ def dossier_told(dossier: DossierShape, now: float, pauses: Iterable[PauseShape]
         yield from _timeline(dossier["deliveries"])
 
 
-def standing(entry: EntryShape, now: float) -> str:
+def standing(entry: EntryView, now: float) -> str:
     """Where a delivery stands, and why: for who has asked for something that it does not need."""
     changed, later, by = entry["changed_at"], entry["acknowledged_later_at"], entry["later_event"]
     if entry["due_at"] is not None:
@@ -163,7 +162,7 @@ def when_retried(at: str, now: float, in_flight: bool | None) -> str:
     return told
 
 
-def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
+def _actions_told(actions: Iterable[ActionView]) -> Iterator[str]:
     rows = [
         (
             each["at"],
@@ -177,7 +176,7 @@ def _actions_told(actions: Iterable[ActionShape]) -> Iterator[str]:
     return columns(rows, indent=2)
 
 
-def _clock(dossier: DossierShape, now: float) -> str:
+def _clock(dossier: DossierView, now: float) -> str:
     """How far the sender is with its schedule."""
     last = f"{dossier['requests']}, the last answered {dossier['replied_at']}"
     if dossier["due_at"] is None or dossier["ends_at"] is None:
@@ -185,14 +184,14 @@ def _clock(dossier: DossierShape, now: float) -> str:
     return f"{last}, next due {dossier['due_at']}, gives up {when(dossier['ends_at'], now)}"
 
 
-def _stage(dossier: DossierShape, now: float) -> str:
+def _stage(dossier: DossierView, now: float) -> str:
     if dossier["event_key"].startswith(OWN_KEYS):
         return "closed: one of the router's own"
     said, due = _STAGES[dossier["stage"]], dossier["due_at"]
     return said if due is None else f"{said}, {when(due, now)}"
 
 
-def _notes(entry: EntryShape, now: float) -> Iterator[str]:
+def _notes(entry: EntryView, now: float) -> Iterator[str]:
     later, by, action = entry["acknowledged_later_at"], entry["later_event"], entry["action"]
     if entry["due_at"] is not None:
         at = when_retried(entry["due_at"], now, entry.get("in_flight"))
@@ -205,7 +204,7 @@ def _notes(entry: EntryShape, now: float) -> Iterator[str]:
         yield f"{DONE[action['verb']]} by {shown(action['who'])}, {action['at']}"
 
 
-def _timeline(entries: Sequence[TriedEntryShape]) -> Iterator[str]:
+def _timeline(entries: Sequence[TriedEntryView]) -> Iterator[str]:
     """The failed attempts of all targets, in order of time."""
     told = [(tried, entry) for entry in entries for tried in entry["attempts"]]
     rows = [("failed attempts", "of", "target", f"{'took':>8}", "reason", "status", "it said")]
@@ -220,6 +219,6 @@ def _timeline(entries: Sequence[TriedEntryShape]) -> Iterator[str]:
     yield from columns(rows)
 
 
-def _between(tried: Sequence[TriedShape]) -> int:
+def _between(tried: Sequence[TriedView]) -> int:
     """How many attempts between the first and the others are not kept."""
     return tried[1]["number"] - 2 if len(tried) > 1 else 0

@@ -15,7 +15,7 @@ from router.cli.options import BAD, GOOD, mind_target
 from router.cli.printing import note, say_lines
 from router.cli.remote import Progress, Remote
 from router.model.errors import SettingInvalid
-from router.store.ops import STEP, Verb
+from router.store.admin import STEP, Verb
 
 #: For how long the router may count what there is, in seconds.
 _COUNTED_WITHIN = 600.0

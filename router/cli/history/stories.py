@@ -20,7 +20,7 @@ from router.archive.trace.shapes import (
 from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries, when_retried
 from router.model.event import SUCCESS, Reason
-from router.store.promises import Stage, State
+from router.store.protocol import Stage, State
 from router.telemetry.log.lines import printable
 
 #: The first four columns are as wide in every row.

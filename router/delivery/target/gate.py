@@ -13,7 +13,7 @@ from typing import Final
 from router.model.event import OWN_DOING, Attempt, Reason
 from router.net.loops import Gone
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.pauses import Pause
+from router.store.protocol import Pause
 
 
 class Waiters:

@@ -14,10 +14,10 @@ from urllib.parse import quote
 from router.delivery.target.gate import BreakerState
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import Lane, TargetWatcher, Turns
-from router.model.event import Attempt, Letter, Reason
+from router.model.event import Attempt, OutboundEvent, Reason
 from router.net.loops import Gone
 from router.routing.target import Target
-from router.store.pauses import Pause
+from router.store.protocol import Pause
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Engine, Failure, TargetExchange, as_it_came
 
@@ -33,7 +33,7 @@ _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 Flight = TargetExchange[Attempt]
 
 
-def addressed(letter: Letter, event_id: str) -> Letter:
+def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
     """The letter under this id, with the header lines that depend on no target and no attempt."""
     event, request_id = letter.event, letter.request_id
     traceparent, tracestate = letter.traceparent, letter.tracestate
@@ -55,7 +55,7 @@ def addressed(letter: Letter, event_id: str) -> Letter:
     if letter.hops:
         lines += f"x-ebaas-hops: {letter.hops}\r\n"
     head, digest, hops = lines.encode("ascii"), letter.digest, letter.hops
-    return Letter(event, digest, request_id, traceparent, tracestate, event_id, head, hops)
+    return OutboundEvent(event, digest, request_id, traceparent, tracestate, event_id, head, hops)
 
 
 class Sender:
@@ -126,7 +126,7 @@ class Sender:
     def send(
         self,
         target: Target,
-        letter: Letter,
+        letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
     ) -> Flight:
@@ -197,7 +197,7 @@ class Sender:
     async def _send_in_turn(
         self,
         lane: Lane,
-        letter: Letter,
+        letter: OutboundEvent,
         patience: float,
         gone: Gone | None,
     ) -> Attempt:
@@ -217,7 +217,7 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
-    def _begin(self, lane: Lane, letter: Letter, started: float) -> Flight:
+    def _begin(self, lane: Lane, letter: OutboundEvent, started: float) -> Flight:
         """Send to a target whose place is taken."""
         stamp, body = int(time.time()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)

@@ -28,18 +28,31 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.parts import Previewed
 from router.ops.api.view import Concern, View
-from router.store.filters import Filters, acted_on, filter_words, selection_of
-from router.store.ops import START, Action, Count, Entry, Later, Ops, Selection, Verb, carry_out
-from router.store.promises import State
-from router.store.shapes import (
-    ActionShape,
-    CountShape,
-    DossierShape,
-    EntryShape,
-    action_shape,
-    count_shapes,
-    dossier_shape,
-    entry_shape,
+from router.store.admin import (
+    START,
+    Action,
+    Admin,
+    Count,
+    Entry,
+    Filters,
+    Later,
+    Selection,
+    Verb,
+    acted_on,
+    carry_out,
+    filter_words,
+    selection_of,
+)
+from router.store.protocol import State
+from router.store.views import (
+    ActionView,
+    CountView,
+    DossierView,
+    EntryView,
+    action_view,
+    count_views,
+    dossier_view,
+    entry_view,
 )
 
 #: How many deliveries a page has, and the most.
@@ -53,8 +66,8 @@ class DeliveriesShape(TypedDict):
     """One page of deliveries, in the order in which their events were recorded; with the first,
     how many there are."""
 
-    counts: list[CountShape]
-    deliveries: list[EntryShape]
+    counts: list[CountView]
+    deliveries: list[EntryView]
     #: Say it as `after` for the next page; null for the last.
     next: str | None
 
@@ -62,7 +75,7 @@ class DeliveriesShape(TypedDict):
 class ActionsShape(TypedDict):
     """What people did last, newest first."""
 
-    actions: list[ActionShape]
+    actions: list[ActionView]
 
 
 def filters_for(view: View, given: Filters) -> Filters | None:
@@ -87,21 +100,21 @@ async def deliveries(asked: Asked) -> DeliveriesShape:
         page = await _page(ops, selection, limit, after)
     last = page[-1] if len(page) == limit else None
     return DeliveriesShape(
-        counts=count_shapes(counts),
-        deliveries=concern.entries(map(entry_shape, page)),
+        counts=count_views(counts),
+        deliveries=concern.entries(map(entry_view, page)),
         next=None if last is None else f"{last.event_id}~{last.row.target}",
     )
 
 
 async def _page(
-    ops: Ops, selection: Selection, size: int, after: tuple[int, str]
+    ops: Admin, selection: Selection, size: int, after: tuple[int, str]
 ) -> tuple[Entry, ...]:
     async for page in ops.pages(selection, size, after):
         return page
     return ()
 
 
-async def _place(ops: Ops, cursor: str, view: View) -> tuple[int, str]:
+async def _place(ops: Admin, cursor: str, view: View) -> tuple[int, str]:
     """Where a page ended: events' numbers tell how many there are, and stay here."""
     event_id, _, target = cursor.rpartition("~")
     # Of the holder's own targets: that another has the event is not told either.
@@ -117,16 +130,16 @@ async def actions(asked: Asked) -> ActionsShape:
     async with asked.parts.stored.asked() as ops:
         found = await ops.actions(_LOOKED_AT if asked.holder.owner else _ACTIONS)
     own = [each for each in found if not asked.holder.owner or each.who == asked.holder.name]
-    return ActionsShape(actions=[*map(action_shape, own[:_ACTIONS])])
+    return ActionsShape(actions=[*map(action_view, own[:_ACTIONS])])
 
 
-async def dossier(asked: Asked) -> DossierShape:
+async def dossier(asked: Asked) -> DossierView:
     """All that the store has of one event"""
     view, body = asked.view(), bool(asked.query["body"])
     async with asked.parts.stored.asked() as ops:
         found = await ops.dossier(asked.path["id"])
     if found is not None:
-        shape = Concern(view).dossier(dossier_shape(found, body=body))
+        shape = Concern(view).dossier(dossier_view(found, body=body))
         if shape is not None:
             return shape
     raise nothing_there("such event, or no more")
@@ -157,7 +170,7 @@ DELIVERIES = (
         "GET",
         "/deliveries/{id}",
         dossier,
-        DossierShape,
+        DossierView,
         params=(flag("body", "With its body", needs="bodies"),),
         problems=(404, 503),
     ),
@@ -200,9 +213,9 @@ class PreviewShape(TypedDict):
     token: str
     verb: Verb
     #: As it will be recorded.
-    action: ActionShape
+    action: ActionView
     number: int
-    counts: list[CountShape]
+    counts: list[CountView]
     #: How many more there are that were acknowledged later, as another event's.
     left_out: int
     #: Where it is nothing: why.
@@ -212,7 +225,7 @@ class PreviewShape(TypedDict):
 class DoneShape(TypedDict):
     """How far an action is."""
 
-    action: ActionShape
+    action: ActionView
     #: By this request.
     changed: int
     #: Of those in the preview: what has changed since and stays as it is, or is still to be done.
@@ -281,7 +294,7 @@ def _selection(verb: Verb, filters: Filters, moment: float) -> Selection:
         raise Rejected(400, f"state: {error}") from None
 
 
-async def _why(ops: Ops, selection: Selection, view: View) -> list[str]:
+async def _why(ops: Admin, selection: Selection, view: View) -> list[str]:
     """Of the events that were asked for, why there is nothing to be done."""
     said: list[str] = []
     for event_id in selection.event_ids:
@@ -305,9 +318,9 @@ def _told(
     return PreviewShape(
         token=asked.parts.previews.put(Previewed(action, selection, number)),
         verb=action.verb,
-        action=action_shape(action),
+        action=action_view(action),
         number=number,
-        counts=count_shapes(counts),
+        counts=count_views(counts),
         left_out=left_out,
         why=why,
     )
@@ -317,7 +330,7 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
     previewed = _previewed(asked, verb)
     action, selection = replace(previewed.action, at=time.time()), previewed.selection
     if not previewed.number:
-        return DoneShape(action=action_shape(action), changed=0, left=0, more=False)
+        return DoneShape(action=action_view(action), changed=0, left=0, more=False)
     # A holder that all were there for may be a team's by now.
     if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
@@ -333,7 +346,7 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
         known = await ops.actions(_ACTIONS_LOOKED_AT)
     done = next((each for each in known if each.action_id == action.action_id), action)
     left = max(0, previewed.number - done.deliveries)
-    return DoneShape(action=action_shape(done), changed=changed, left=left, more=more and left > 0)
+    return DoneShape(action=action_view(done), changed=changed, left=left, more=more and left > 0)
 
 
 def _previewed(asked: Asked, verb: Verb) -> Previewed:

@@ -22,8 +22,8 @@ from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
 from router.ops.searching import AgainFor, Found, SearchedFor, Tell, search_in
 from router.ops.streams import Streams
-from router.store.ops import Action, Ops, Resend, Selection
-from router.store.promises import StoreFailed
+from router.store.admin import Action, Admin, Resend, Selection
+from router.store.protocol import StoreFailed
 from router.telemetry.log import Log
 
 #: How long one question to a running router's store may take, in seconds.
@@ -35,7 +35,7 @@ class Stored:
 
     def __init__(
         self,
-        open_: Callable[[], Awaitable[Ops]] | None,
+        open_: Callable[[], Awaitable[Admin]] | None,
         log: Log | None,
         within: float | None = ASKED_WITHIN,
     ) -> None:
@@ -44,11 +44,11 @@ class Stored:
         self._open = open_
         self._within = within
         self._log = log
-        self._ops: Ops | None = None
+        self._ops: Admin | None = None
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def asked(self) -> AsyncIterator[Ops]:
+    async def asked(self) -> AsyncIterator[Admin]:
         """The store, for one question. Raises Rejected where it has no answer in time."""
         if self._open is None:
             raise nothing_there("store: nothing is remembered")

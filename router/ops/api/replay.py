@@ -21,9 +21,9 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.parts import Replaying
 from router.ops.searching import AgainFor, AgainFound, SearchedFor
-from router.store.ops import STEP, Action, Ops, Verb
-from router.store.promises import StoreFull
-from router.store.shapes import ActionShape, action_shape
+from router.store.admin import STEP, Action, Admin, Verb
+from router.store.protocol import StoreFull
+from router.store.views import ActionView, action_view
 from router.telemetry.log.lines import stamp, utc
 
 #: For how long a replay that was stopped can be resumed, in seconds; and among how many actions of
@@ -59,7 +59,7 @@ class ReplayPreview(TypedDict):
     """What would be queued."""
 
     token: str
-    action: ActionShape
+    action: ActionView
     number: int
     #: When the first and the last of them came.
     first: str | None
@@ -108,7 +108,7 @@ async def _preview(asked: Asked) -> ReplayPreview:
     found = await _found(asked, again)
     return ReplayPreview(
         token=asked.parts.replays.put(Replaying(action, again, asked.holder.name or "", [])),
-        action=action_shape(action),
+        action=action_view(action),
         number=found["number"],
         first=None if found["first"] is None else utc(found["first"]),
         last=None if found["last"] is None else utc(found["last"]),
@@ -145,7 +145,7 @@ def _read(body: Mapping[str, Any]) -> AgainFor:
 
 
 async def _begun(
-    ops: Ops, again: AgainFor, body: Mapping[str, Any], who: str
+    ops: Admin, again: AgainFor, body: Mapping[str, Any], who: str
 ) -> tuple[Action, str]:
     """A new replay, or the one of the same words that was stopped, which `again` then resumes; and
     what is known of it."""

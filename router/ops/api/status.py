@@ -12,7 +12,7 @@ from router.ops.api.endpoint import Asked, Endpoint, Time, nothing_there
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour, Minute
 from router.ops.status import status_of
-from router.store.shapes import NodeShape, node_shape
+from router.store.views import NodeView, node_view
 
 
 class YouShape(TypedDict):
@@ -97,7 +97,7 @@ class NodesShape(TypedDict):
     """The processes that share the store, or this router alone."""
 
     shared: bool
-    nodes: list[NodeShape]
+    nodes: list[NodeView]
 
 
 async def nodes(asked: Asked) -> NodesShape:
@@ -107,7 +107,7 @@ async def nodes(asked: Asked) -> NodesShape:
     if asked.parts.is_shared:
         async with asked.parts.stored.asked() as ops:
             found = await ops.nodes() or ()
-        return NodesShape(shared=True, nodes=[*map(node_shape, found)])
+        return NodesShape(shared=True, nodes=[*map(node_view, found)])
     return NodesShape(shared=False, nodes=[asked.parts.insight.node()])
 
 

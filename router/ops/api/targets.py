@@ -14,8 +14,8 @@ from router.ops.api.view import RouteFacts, View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import Report, utc_or_none
 from router.routing.target import Target
-from router.store.pauses import pause, paused, resume
-from router.store.shapes import PauseShape, pause_shape
+from router.store.admin import pause, paused, resume
+from router.store.views import PauseView, pause_view
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 
@@ -299,13 +299,13 @@ class PausedShape(TypedDict):
 
     paused: PausedByPerson | PausedByRoutes | None
     #: The one that was made or ended; null where there was none to end.
-    pause: PauseShape | None
+    pause: PauseView | None
 
 
 class PausesShape(TypedDict):
     """The pauses that are in force, by target."""
 
-    pauses: list[PauseShape]
+    pauses: list[PauseView]
 
 
 async def pauses(asked: Asked) -> PausesShape:
@@ -313,7 +313,7 @@ async def pauses(asked: Asked) -> PausesShape:
     view = asked.view()
     async with asked.parts.stored.asked() as ops:
         found = await paused(ops)
-    return PausesShape(pauses=[pause_shape(each) for each in found if view.has(each.target)])
+    return PausesShape(pauses=[pause_view(each) for each in found if view.has(each.target)])
 
 
 async def pause_target(asked: Asked) -> PausedShape:
@@ -329,7 +329,7 @@ async def pause_target(asked: Asked) -> PausedShape:
         except ValueError as error:
             raise Rejected(400, str(error)) from None
     return PausedShape(
-        paused=by_person(made.since, made.until, made.because, made.who), pause=pause_shape(made)
+        paused=by_person(made.since, made.until, made.because, made.who), pause=pause_view(made)
     )
 
 
@@ -341,7 +341,7 @@ async def resume_target(asked: Asked) -> PausedShape:
         ended = await resume(ops, name, asked.holder.name or "")
     return PausedShape(
         paused=PausedByRoutes(by="routes.yaml") if target and target.paused else None,
-        pause=None if ended is None else pause_shape(ended),
+        pause=None if ended is None else pause_view(ended),
     )
 
 

@@ -14,7 +14,7 @@ from router.ops.api.endpoint import Rejected
 from router.ops.insight import Insight, Report
 from router.routing.table import Route
 from router.routing.target import Target
-from router.store.shapes import ActionShape, DossierShape, EntryShape
+from router.store.views import ActionView, DossierView, EntryView
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def required(running: T | None) -> T:
     return running
 
 
-E = TypeVar("E", bound=EntryShape)
+E = TypeVar("E", bound=EntryView)
 R = TypeVar("R", bound=RequestShape)
 
 
@@ -117,7 +117,7 @@ class Concern:
         self._who = view.who
         self._routes = set() if view.is_whole else view.route_names()
 
-    def action(self, action: ActionShape) -> ActionShape:
+    def action(self, action: ActionView) -> ActionView:
         """Who did it and when; of another's not on what else, nor how much of it there was."""
         if self._view.is_whole or action["who"] == self._who:
             return action
@@ -130,7 +130,7 @@ class Concern:
                 entry["action"] = self.action(entry["action"])
         return found
 
-    def dossier(self, dossier: DossierShape) -> DossierShape | None:
+    def dossier(self, dossier: DossierView) -> DossierView | None:
         """None where nothing of it is left; likewise below."""
         entries = self.entries(dossier["deliveries"])
         return {**dossier, "deliveries": entries} if entries else None

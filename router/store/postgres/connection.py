@@ -22,7 +22,7 @@ from psycopg.waiting import wait_async
 
 from router.model.errors import SettingInvalid, why_not
 from router.net.egress import look_up
-from router.store.promises import StoreFailed
+from router.store.protocol import StoreFailed
 from router.store.url import Database, parse_database
 
 #: By SQLSTATE, or by its class, which is the first two characters.

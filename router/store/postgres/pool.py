@@ -19,7 +19,7 @@ from router.store.postgres.connection import (
     Row,
     ServerConnection,
 )
-from router.store.promises import StoreFailed
+from router.store.protocol import StoreFailed
 
 #: The server's clock, and whether it takes writes: one that does not is behind another.
 _GREETING = """

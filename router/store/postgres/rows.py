@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.model.event import FIELDS, Event, Letter
+from router.model.event import FIELDS, Event, OutboundEvent
 from router.routing.index import Glob
-from router.store.attempts import COLUMNS, LAST, is_kept, size_of, values
-from router.store.fullness import size_of as event_size
+from router.store.listing import size_of as event_size
 from router.store.postgres.connection import Row
-from router.store.promises import (
+from router.store.protocol import (
+    COLUMNS,
+    LAST,
     DeliveryRow,
     Due,
     Ended,
@@ -23,6 +24,9 @@ from router.store.promises import (
     Stage,
     State,
     StoreLimits,
+    is_kept,
+    size_of,
+    values,
 )
 
 #: One character: itself, or what stands for a backslash or a NUL.
@@ -100,7 +104,7 @@ def limits(of: StoreLimits) -> str:
 
 def addition(
     record: Record,
-    letter: Letter,
+    letter: OutboundEvent,
     rows: Sequence[DeliveryRow],
     deadline: float,
     full: Collection[str],
@@ -168,11 +172,11 @@ def ended(row: Row) -> Ended:
     return Ended(event_id, unescaped(event_key), requests, dead)
 
 
-def letter(columns: Sequence[Any]) -> Letter:
+def letter(columns: Sequence[Any]) -> OutboundEvent:
     digest, request_id, traceparent, tracestate, hops, *fields, body = columns
     source, topic, type_, status, key = map(unescaped, fields)
     event = Event(source, topic, type_, status, key, body)
-    return Letter(event, digest, request_id, traceparent, tracestate, hops=hops)
+    return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:

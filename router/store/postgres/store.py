@@ -11,30 +11,34 @@ from dataclasses import asdict, astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from router.model.event import Letter
-from router.store import fullness
-from router.store.attempts import Tried
-from router.store.nodes import FORGOTTEN, GONE, Node, Nodes, Trouble
-from router.store.pauses import Pause
+from router.model.event import OutboundEvent
+from router.store import listing as fullness
 from router.store.postgres import rows
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
-from router.store.promises import (
+from router.store.protocol import (
     CLOSE_TIMEOUT,
+    FORGOTTEN,
+    GONE,
     MAX_FOUND,
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Node,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     State,
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
+    Trouble,
     Usage,
 )
 
@@ -160,7 +164,7 @@ class PostgresStore:
         return found
 
     async def add(
-        self, record: Record, letter: Letter, rows_: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows_: Sequence[DeliveryRow], timeout: float
     ) -> None:
         # The server's clock decides, and this one's may be behind it.
         deadline = self.now() + timeout - self._clock.error

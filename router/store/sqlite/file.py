@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from router.model.errors import StartFailed, closed, may, why_not
-from router.store.promises import StoreFailed
+from router.store.protocol import StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
 #: How long a connection waits for another one's lock, in seconds: of this process, or an operator's

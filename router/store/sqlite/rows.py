@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from router.model.event import FIELDS, Event, Letter
-from router.store import fullness
-from router.store.attempts import COLUMNS, LAST, Tried, is_kept, size_of
-from router.store.attempts import values as values_of
-from router.store.pauses import Pause
-from router.store.promises import (
+from router.model.event import FIELDS, Event, OutboundEvent
+from router.store import listing as fullness
+from router.store.protocol import (
+    COLUMNS,
+    LAST,
     MAX_FOUND,
     UNSETTLED,
     DeliveryRow,
@@ -22,14 +21,19 @@ from router.store.promises import (
     Ended,
     Kept,
     Notice,
+    Pause,
     Record,
     Settlement,
     Stage,
     State,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
+    is_kept,
+    size_of,
 )
+from router.store.protocol import values as values_of
 
 _FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
@@ -138,9 +142,9 @@ def due(row: tuple[Any, ...], lease: str) -> Due:
     )
 
 
-def letter(row: tuple[Any, ...]) -> Letter:
+def letter(row: tuple[Any, ...]) -> OutboundEvent:
     digest, request_id, traceparent, tracestate, hops, *event = row
-    return Letter(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
+    return OutboundEvent(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
 
 
 #: Whatever it was: an acknowledged one is to be delivered again.
@@ -189,7 +193,7 @@ class Rows:
         self._limits = limits
         self._full = full
 
-    def add(self, record: Record, letter: Letter, rows: Sequence[DeliveryRow]) -> None:
+    def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
         size = fullness.size_of(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)

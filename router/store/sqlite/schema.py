@@ -5,7 +5,7 @@ One goes back to the version before without a thought: a migration leaves alone 
 
 from __future__ import annotations
 
-from router.store.promises import UNSETTLED
+from router.store.protocol import UNSETTLED
 
 _UNSETTLED = ", ".join(f"'{state}'" for state in UNSETTLED)
 

@@ -16,22 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from router.model.event import Letter
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
-from router.store.pauses import Pause
-from router.store.promises import (
+from router.model.event import OutboundEvent
+from router.store.protocol import (
     CLOSE_TIMEOUT,
     DeliveryRow,
     Due,
     Ended,
     Kept,
+    Nodes,
     Notice,
+    Pause,
     Record,
     Settlement,
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
 )
 from router.store.sqlite import rows as reading
@@ -145,7 +145,7 @@ class SqliteStore:
         return usage
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         job = self._job(lambda all_rows: all_rows.add(record, letter, rows), timeout, grows=True)
         job.ended = partial(self._added, record.event_id, letter.digest)

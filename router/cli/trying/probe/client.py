@@ -27,7 +27,7 @@ from router.delivery.target.judge import judge
 from router.delivery.target.lane import usual_lines
 from router.delivery.target.sender import addressed
 from router.model.errors import SettingInvalid, why_not
-from router.model.event import FIELDS, Attempt, Event, Letter, new_id
+from router.model.event import FIELDS, Attempt, Event, OutboundEvent, new_id
 from router.model.secret import Secret
 from router.routing.target import Target
 from router.transport.engine import Answer, Failure, as_it_came, lines_of
@@ -172,7 +172,7 @@ class Client:
 
     def _lines(self, sample: Sample) -> bytes:
         event = Event.of({"event_key": sample.event_key})
-        head = addressed(Letter.of(event, new_id()), sample.event_id).head
+        head = addressed(OutboundEvent.of(event, new_id()), sample.event_id).head
         head = head.replace(_JSON, lines_of([(b"content-type", sample.content_type.encode())]))
         stamp = b"%d" % (time.time() - sample.age)
         signed = [(b"webhook-timestamp", stamp)]

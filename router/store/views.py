@@ -10,18 +10,15 @@ from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
 from router.model.event import Reason
-from router.store.attempts import Tried
-from router.store.nodes import Node
-from router.store.ops import Action, Count, Dossier, Entry, Verb
-from router.store.pauses import Pause
-from router.store.promises import Stage, State
+from router.store.admin import Action, Count, Dossier, Entry, Verb
+from router.store.protocol import Node, Pause, Stage, State, Tried
 from router.telemetry.log.lines import utc
 
 #: What may need a person comes first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
 
 
-class CountShape(TypedDict):
+class CountView(TypedDict):
     kind: Literal["count"]
     target: str
     state: State
@@ -30,7 +27,7 @@ class CountShape(TypedDict):
     oldest_at: str
 
 
-class ActionShape(TypedDict):
+class ActionView(TypedDict):
     kind: Literal["action"]
     action_id: str
     verb: Verb
@@ -40,7 +37,7 @@ class ActionShape(TypedDict):
     deliveries: int
 
 
-class PauseShape(TypedDict):
+class PauseView(TypedDict):
     kind: Literal["pause"]
     target: str
     since: str
@@ -51,7 +48,7 @@ class PauseShape(TypedDict):
     resumed_by: str | None
 
 
-class EntryShape(TypedDict):
+class EntryView(TypedDict):
     kind: Literal["delivery"]
     event_id: str
     event_key: str
@@ -70,10 +67,10 @@ class EntryShape(TypedDict):
     changed_at: str
     acknowledged_later_at: str | None
     later_event: str | None
-    action: ActionShape | None
+    action: ActionView | None
 
 
-class TriedShape(TypedDict):
+class TriedView(TypedDict):
     number: int
     at: str
     ms: float
@@ -87,11 +84,11 @@ class TriedShape(TypedDict):
     detail: str
 
 
-class TriedEntryShape(EntryShape):
-    attempts: list[TriedShape]
+class TriedEntryView(EntryView):
+    attempts: list[TriedView]
 
 
-class DossierShape(TypedDict):
+class DossierView(TypedDict):
     kind: Literal["event"]
     event_id: str
     event_key: str
@@ -106,17 +103,17 @@ class DossierShape(TypedDict):
     due_at: str | None
     ends_at: str | None
     trace_id: str | None
-    deliveries: list[TriedEntryShape]
+    deliveries: list[TriedEntryView]
     #: Where it was asked for.
     body: NotRequired[str]
 
 
-class TroubleShape(TypedDict):
+class TroubleView(TypedDict):
     at: str
     what: str
 
 
-class NodeShape(TypedDict):
+class NodeView(TypedDict):
     kind: Literal["node"]
     node_id: str
     host: str
@@ -129,10 +126,10 @@ class NodeShape(TypedDict):
     gone: bool
     ready: bool
     figures: dict[str, float]
-    troubles: list[TroubleShape]
+    troubles: list[TroubleView]
 
 
-def count_shapes(counts: Iterable[Count]) -> list[CountShape]:
+def count_views(counts: Iterable[Count]) -> list[CountView]:
     """By target, and what may need a person first."""
     return [
         {
@@ -147,7 +144,7 @@ def count_shapes(counts: Iterable[Count]) -> list[CountShape]:
     ]
 
 
-def action_shape(action: Action) -> ActionShape:
+def action_view(action: Action) -> ActionView:
     return {
         "kind": "action",
         "action_id": action.action_id,
@@ -159,7 +156,7 @@ def action_shape(action: Action) -> ActionShape:
     }
 
 
-def pause_shape(pause: Pause) -> PauseShape:
+def pause_view(pause: Pause) -> PauseView:
     return {
         "kind": "pause",
         "target": pause.target,
@@ -171,7 +168,7 @@ def pause_shape(pause: Pause) -> PauseShape:
     }
 
 
-def entry_shape(entry: Entry) -> EntryShape:
+def entry_view(entry: Entry) -> EntryView:
     row, later, action = entry.row, entry.acknowledged_later_at, entry.action
     return {
         "kind": "delivery",
@@ -188,14 +185,14 @@ def entry_shape(entry: Entry) -> EntryShape:
         "changed_at": utc(entry.changed_at),
         "acknowledged_later_at": None if later is None else utc(later),
         "later_event": entry.later_event or None,
-        "action": None if action is None else action_shape(action),
+        "action": None if action is None else action_view(action),
     }
 
 
-def dossier_shape(dossier: Dossier, *, body: bool) -> DossierShape:
+def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
     record, letter = dossier.record, dossier.letter
     is_open = record.stage is Stage.OPEN
-    shape: DossierShape = {
+    shape: DossierView = {
         "kind": "event",
         "event_id": record.event_id,
         "event_key": letter.event.event_key,
@@ -211,7 +208,7 @@ def dossier_shape(dossier: Dossier, *, body: bool) -> DossierShape:
         "trace_id": letter.traceparent[3:35] or None,
         "deliveries": [
             {
-                **entry_shape(entry),
+                **entry_view(entry),
                 "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
             }
             for entry in dossier.entries
@@ -222,7 +219,7 @@ def dossier_shape(dossier: Dossier, *, body: bool) -> DossierShape:
     return shape
 
 
-def _tried(tried: Tried) -> TriedShape:
+def _tried(tried: Tried) -> TriedView:
     attempt = tried.attempt
     return {
         "number": tried.number,
@@ -239,7 +236,7 @@ def _tried(tried: Tried) -> TriedShape:
     }
 
 
-def node_shape(node: Node) -> NodeShape:
+def node_view(node: Node) -> NodeView:
     return {
         "kind": "node",
         "node_id": node.node_id,

@@ -10,18 +10,24 @@ from typing import Any
 
 from router.routing.index import Glob
 from router.store import listing
-from router.store.fullness import fitting, size_of
-from router.store.listing import Dialect, Query, Values
-from router.store.nodes import Node
-from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.pauses import Pause
+from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.listing import Dialect, Query, Values, fitting, size_of
 from router.store.postgres import rows
 from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.rows import regex, unescaped
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
-from router.store.promises import RETRIED, DeliveryRow, State, StoreFailed, StoreFull, StoreLimits
+from router.store.protocol import (
+    RETRIED,
+    DeliveryRow,
+    Node,
+    Pause,
+    State,
+    StoreFailed,
+    StoreFull,
+    StoreLimits,
+)
 
 _TABLES = """
 {schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)
@@ -153,7 +159,7 @@ def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
 READING, ACTING = 300.0, 5.0
 
 
-class PostgresOps:
+class PostgresAdmin:
     """One call after another; a cancelled one ends its connection."""
 
     def __init__(
@@ -171,7 +177,7 @@ class PostgresOps:
     @classmethod
     async def open(
         cls, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
-    ) -> PostgresOps:
+    ) -> PostgresAdmin:
         """Raises StartFailed, with one line, for a database that can't be used. Makes nothing."""
         ops = cls(address, limits, now)
         try:

@@ -15,11 +15,9 @@ from typing import Any, TypeVar
 
 from router.routing.index import Glob
 from router.store import listing
-from router.store.fullness import fitting, size_of
-from router.store.listing import Dialect, Query, Values
-from router.store.ops import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.pauses import Pause
-from router.store.promises import RETRIED, DeliveryRow, State, StoreLimits
+from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
+from router.store.listing import Dialect, Query, Values, fitting, size_of
+from router.store.protocol import RETRIED, DeliveryRow, Pause, State, StoreLimits
 from router.store.sqlite.file import Owner, open_existing, translated
 from router.store.sqlite.rows import PUT, Rows, letter, pauses, record
 
@@ -60,7 +58,7 @@ FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.e
 """
 
 
-class SqliteOps:
+class SqliteAdmin:
     """Works in threads, one call after another; a cancelled call is interrupted.
 
     In the router's own process it shares the file with the store. Elsewhere it owns the file until
@@ -88,7 +86,7 @@ class SqliteOps:
         now: Callable[[], float] = time.time,
         *,
         read_only: bool = False,
-    ) -> SqliteOps:
+    ) -> SqliteAdmin:
         """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
         owner, connection = await asyncio.to_thread(open_existing, path, read_only=read_only)
         return cls(owner, connection, limits, now)

@@ -1,21 +1,92 @@
-"""What people ask of a store and do with it: find deliveries, replay, discard, restore them."""
+"""What people ask of a store and do with it: find, replay, discard or restore deliveries, pause
+targets; and the filters that command lines and the API share.
+
+What a person can do is a function here, which says what is wrong in a ValueError, and prints
+nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
-from router.model.event import Letter
+from router.contract.replies import harmless
+from router.contract.schedule import parse_time
+from router.model.event import OutboundEvent
 from router.routing.index import Glob
-from router.store.attempts import Tried
-from router.store.nodes import Node
-from router.store.pauses import Pauses
-from router.store.promises import UNSETTLED, DeliveryRow, Record, State
+from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
+
+#: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
+MAX_PAUSE = 30 * 86400.0
+
+#: The most of a reason, and of a name, in characters.
+MAX_BECAUSE, MAX_WHO = 200, 100
+
+
+class Pauses(Protocol):
+    """The part of a store's Admin that is about them."""
+
+    def now(self) -> float: ...
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """The last one of each target; one that is over is kept for as long as what is settled."""
+        ...
+
+    async def put_pause(self, pause: Pause) -> None:
+        """Let it be the target's, in place of any other."""
+        ...
+
+    async def end_pause(self, target: str, who: str) -> Pause | None:
+        """End the target's pause now; None, and nothing written, where it has none."""
+        ...
+
+
+def _end(until: str, now: float) -> float:
+    try:
+        return parse_time(until, now, ahead=True)
+    except ValueError:
+        raise ValueError(
+            f"{until!r} is neither a time from now (like 10m, 2h, 3d) nor one like "
+            "2026-11-26T13:00:00Z"
+        ) from None
+
+
+async def pause(ops: Pauses, target: str, until: str, because: str, who: str) -> Pause:
+    """Pause a target until then, so long from now or a time as `parse_time` reads them, which every
+    process that shares the store knows within a second. A pause that it has already ends with this
+    one."""
+    now = ops.now()
+    end = _end(until, now)
+    if end <= now:
+        raise ValueError(f"{until!r} is over already")
+    if end > now + MAX_PAUSE:
+        raise ValueError(
+            f"{until!r} is more than 30 days away; what has no end is `paused: true` in routes.yaml"
+        )
+    said = harmless(because, MAX_BECAUSE)
+    if not said or len(because) > MAX_BECAUSE:
+        raise ValueError(f"the reason has to have 1 to {MAX_BECAUSE} characters")
+    new = Pause(target, now, end, said, harmless(who, MAX_WHO))
+    await ops.put_pause(new)
+    return new
+
+
+async def resume(ops: Pauses, target: str, who: str) -> Pause | None:
+    """End a target's pause; None where it has none. What routes.yaml pauses stays paused."""
+    return await ops.end_pause(target, harmless(who, MAX_WHO))
+
+
+async def paused(ops: Pauses) -> tuple[Pause, ...]:
+    """The pauses that are in force, by target."""
+    now = ops.now()
+    return tuple(sorted((p for p in await ops.pauses() if p.until > now), key=lambda p: p.target))
+
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
 #: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.
@@ -170,7 +241,7 @@ class Dossier:
     """All that is kept of one event."""
 
     record: Record
-    letter: Letter
+    letter: OutboundEvent
     entries: tuple[Entry, ...]
     #: By target, in the order in which they were made.
     attempts: Mapping[str, tuple[Tried, ...]]
@@ -182,7 +253,7 @@ class Resend:
 
     #: How it is put, where the store does not have it.
     record: Record
-    letter: Letter
+    letter: OutboundEvent
     #: Where it is in what it comes from.
     mark: str
 
@@ -197,7 +268,7 @@ class Resent:
     queued: int
 
 
-class Ops(Pauses, Protocol):
+class Admin(Pauses, Protocol):
     """Opened beside running routers, whose requests it never holds up.
 
     Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
@@ -265,7 +336,7 @@ class Step:
 
 
 async def carry_out(
-    ops: Ops, action: Action, selection: Selection, before: float = inf
+    ops: Admin, action: Action, selection: Selection, before: float = inf
 ) -> AsyncGenerator[Step, None]:
     """The whole action, step by step, on what has not changed since `before`. Half of the time is
     the router's: without the pauses its commits would find the store locked again and again."""
@@ -275,3 +346,77 @@ async def carry_out(
         changed = await ops.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)
+
+
+#: By name: the values of which any fits, or one; time spans are in seconds. None, or nothing, where
+#: it was not given.
+Filters = Mapping[str, Any]
+
+#: All there are.
+FILTERS = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
+
+
+def selection_of(filters: Filters, now: float) -> Selection:
+    """Unless a state is given, of what is not settled."""
+    older, newer = filters.get("older_than"), filters.get("newer_than")
+    return Selection(
+        targets=tuple(filters.get("target") or ()),
+        states=tuple(map(State, filters.get("state") or UNSETTLED)),
+        event_ids=tuple(filters.get("event") or ()),
+        keys=tuple(filters.get("match") or ()),
+        since=None if newer is None else now - newer,
+        until=None if older is None else now - older,
+        acknowledged_later=Later(filters.get("acknowledged_later") or Later.INCLUDE),
+    )
+
+
+def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
+    """What fits of what is there now. Unless it is said otherwise what is dead; what was
+    acknowledged later is not replayed. Raises ValueError for a state that the verb is not for."""
+    states = tuple(map(State, filters.get("state") or ()))
+    mind_states(verb, states)
+    selection = selection_of(filters, now)
+    usual = State.SUPERSEDED if verb is Verb.RESTORE else State.DEAD
+    later = Later.EXCLUDE if verb is Verb.REPLAY else Later.INCLUDE
+    return replace(
+        selection,
+        states=states or (usual,),
+        reasons=(DISCARDED,) if verb is Verb.RESTORE else (),
+        until=now if selection.until is None else selection.until,
+        acknowledged_later=Later(filters.get("acknowledged_later") or later),
+    )
+
+
+def mind_states(verb: Verb, states: Sequence[State]) -> None:
+    """Raises ValueError for a state that the verb is not for."""
+    for state in states:
+        if state not in verb.states:
+            why = "is settled already"
+            if verb is Verb.RESTORE:
+                why = "was not discarded"
+            elif state in (State.QUEUED, State.AWAITING):
+                why = "is retried anyway"
+            raise ValueError(f"what is {state} {why}; {verb} is not for it")
+
+
+def filter_texts(filters: Filters) -> Iterator[tuple[str, str]]:
+    """Each name with each of its values, as they are typed."""
+    for name in FILTERS:
+        given = filters.get(name)
+        for each in given if isinstance(given, (list, tuple)) else (given,):
+            if each is not None:
+                yield name, _text(each)
+
+
+def filter_words(filters: Filters) -> str:
+    """As a command line has them."""
+    pairs = ((f"--{name.replace('_', '-')}", text) for name, text in filter_texts(filters))
+    return shlex.join(word for pair in pairs for word in pair)
+
+
+def _text(given: object) -> str:
+    if isinstance(given, Glob):
+        return given.pattern
+    if isinstance(given, float):
+        return f"{given:.9f}".rstrip("0").rstrip(".") + "s"
+    return str(given)

@@ -3,20 +3,136 @@
 A store decides nothing: what may be claimed, written and ended is decided in delivery/rules.py, and
 every method here is one atomic step with its guard in it. Times are seconds since the epoch on the
 clock that all processes of a store share (`Store.now`); timeouts are seconds.
+
+Of failed attempts a store keeps the first and the last few. Processes that share a store write
+themselves there every second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Letter
-from router.store.attempts import Tried
-from router.store.nodes import Nodes
-from router.store.pauses import Pause
+from router.model.event import Attempt, OutboundEvent, Reason
+
+#: How many of the last ones are kept, besides the first.
+LAST = 20
+
+#: What a kept attempt takes up besides its texts, in bytes.
+_OVERHEAD = 128
+
+
+class Tried(NamedTuple):
+    """One failed attempt of a delivery."""
+
+    attempt: Attempt
+    #: Which request of the caller made it, from 1; 0 where the queue did.
+    request: int = 0
+    #: Which retry of the queue it was, from 1; 0 where a request made it.
+    retry: int = 0
+    #: Its number among all of the delivery, from 1; 0 before it is kept.
+    number: int = 0
+
+
+#: The columns of a kept attempt, in the order of `values` and of `tried`.
+COLUMNS = ("at", "seconds", "request", "retry", "reason", "delivered", "status", "code", "msg",
+           "detail")  # fmt: skip
+
+
+def values(of: Tried) -> tuple[Any, ...]:
+    a = of.attempt
+    return (a.at, a.seconds, of.request, of.retry, str(a.reason), a.delivered, a.status, a.code,
+            a.msg, a.detail)  # fmt: skip
+
+
+def tried(row: Iterable[Any]) -> Tried:
+    """From its number and its columns."""
+    number, at, seconds, request, retry, reason, delivered, status, code, msg, detail = row
+    attempt = Attempt(Reason(reason), bool(delivered), seconds, status, detail, None, at, code, msg)
+    return Tried(attempt, request, retry, number)
+
+
+def said_by(code: str, msg: str, detail: str) -> str:
+    """The receiver's own words, which are harmless; where there are none, the router's."""
+    return ": ".join(filter(None, (code, msg))) or detail
+
+
+def size_of(of: Tried) -> int:
+    """In bytes, as it counts for the limits: of the store, and of its target's share."""
+    texts = (of.attempt.code, of.attempt.msg, of.attempt.detail)
+    return _OVERHEAD + sum(len(text.encode()) for text in texts)
+
+
+def is_kept(full: Collection[str], target: str) -> bool:
+    """Whether there is room for an attempt, `full` being what is out of it: `""` for the store as a
+    whole. What is delivered does not depend on them, so they are the first to go without."""
+    return "" not in full and target not in full
+
+
+#: Seconds between two beats of a process.
+BEAT = 1.0
+
+#: Seconds without one after which a process counts as gone.
+GONE = 10.0
+
+#: Seconds after which the row of one that is gone goes too.
+FORGOTTEN = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that went wrong in a process, in the words of its log."""
+
+    #: On the process's own clock.
+    at: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One process of a router, as it says of itself."""
+
+    #: Its own from start to end.
+    node_id: str
+    host: str
+    pid: int
+    #: Where it takes callbacks.
+    address: str
+    version: str
+    #: The hash of the configuration in force.
+    config: str
+    #: Seconds since it started.
+    uptime: float
+    #: It takes callbacks: opened, and not stopping.
+    ready: bool
+    #: Numbers of its own, by name.
+    figures: Mapping[str, float]
+    #: The last ones, newest first.
+    troubles: tuple[Trouble, ...] = ()
+    #: Seconds since its last beat, when it was looked at.
+    silent: float = 0.0
+
+    @property
+    def gone(self) -> bool:
+        return self.silent > GONE
+
+
+class Nodes(Protocol):
+    """Where processes write themselves. Both methods raise StoreFailed, at the latest when the
+    timeout has passed."""
+
+    async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:
+        """Write the process's row, and delete those of processes that were silent for FORGOTTEN
+        seconds. How many processes are not gone, by the hash of the configuration they run."""
+        ...
+
+    async def leave(self, node_id: str, timeout: float) -> None:
+        """The process ends, and its row with it."""
+        ...
+
 
 #: The most events of one body that a look-up shows, open ones first.
 MAX_FOUND = 32
@@ -165,7 +281,7 @@ class Due:
 
     event_id: str
     row: DeliveryRow
-    letter: Letter
+    letter: OutboundEvent
     lease: str
     #: A person has queued it anew.
     replayed: bool = False
@@ -221,6 +337,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The last pause of a target. Its optional deliveries wait, its required ones fail at once."""
+
+    target: str
+    since: float
+    #: It is over by itself then; who ends it sooner puts that moment here.
+    until: float
+    because: str
+    who: str
+    #: Who has ended it before its time; `""` where nobody has.
+    resumed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """What was last told of something, by any of the processes that share a store, and when."""
 
@@ -254,7 +384,7 @@ class Store(Protocol):
         ...
 
     async def add(
-        self, record: Record, letter: Letter, rows: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         """Insert an event with its deliveries. Raises StoreFull where there is no room.
 
