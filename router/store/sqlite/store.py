@@ -327,8 +327,8 @@ class CommitWriter:
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection | None = None
         self.is_closed = False
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._run, name="store", daemon=True)
+        self._runner.start()
         #: What is out of room for attempts: targets, and `""` for the store as a whole.
         self.full: frozenset[str] = frozenset()
         #: Called in this thread after each commit, with the seconds it took.
@@ -347,8 +347,8 @@ class CommitWriter:
         is left behind."""
         self.is_closed = True
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join, timeout)
-        return not self._thread.is_alive()
+        await asyncio.to_thread(self._runner.join, timeout)
+        return not self._runner.is_alive()
 
     def _run(self) -> None:
         open_ = True
