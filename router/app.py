@@ -397,7 +397,7 @@ class _Life:
         away = partial(self._away, tried)
         limits = StoreLimits(settings.store_max_bytes)
         password = settings.store_password_file
-        opening = partial(open_store, settings.store, limits, password, parts.identity.ops_url)
+        opening = partial(open_store, settings.store, limits, password, parts.identity.door)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

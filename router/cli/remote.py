@@ -320,7 +320,7 @@ def _running(args: argparse.Namespace, runner: asyncio.Runner, timeout: float) -
         raise SettingInvalid("the router of this machine has no ops port: see --url")
     url = url or own_url(args, "ops_host", "ops_port")
     headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
-    if token := _token(args):
+    if token := _token(args) or _key_of_this_machine(args, url):
         headers["authorization"] = f"Bearer {token}"
     client = httpx.AsyncClient(
         base_url=f"{url.rstrip('/')}/api/v1",
@@ -342,6 +342,18 @@ def _token(args: argparse.Namespace) -> str:
     text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
     return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+
+
+def _key_of_this_machine(args: argparse.Namespace, url: str) -> str:
+    """Return the token in the lock file of the settings' store, if its router's ops port is meant:
+    whoever may use the file may use the router that holds it. `""` for none."""
+    from router.store.sqlite.file import door_of
+
+    store = read_setting(args, "store")
+    if read_url(args) is not None or not isinstance(store, Path):
+        return ""
+    door = door_of(store)
+    return door.key.reveal() if urlsplit(door.url).port == urlsplit(url).port else ""
 
 
 @contextlib.contextmanager

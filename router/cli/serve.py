@@ -205,7 +205,8 @@ def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
     )
     serving = router.server(listener, inherited=listener is handed.callbacks)
     search = [*command, "--as-search"]
-    ops, ops_url = ops_services(settings, search, router.app.insight, router.log, handed.ops)
+    key = router.app.identity.ops_key
+    ops, ops_url = ops_services(settings, search, router.app.insight, router.log, key, handed.ops)
     router.app.identity.ops_url = ops_url
 
     async def announce() -> None:

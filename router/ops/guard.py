@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.config.holders import Holder, Holders, load_holders
+from router.config.holders import DEEDS, Holder, Holders, load_holders
 from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
 from router.model.errors import StartFailed, why_not
@@ -28,6 +28,9 @@ from router.telemetry.log import Log
 #: What is read without any token, where that is allowed: nothing of what is in events.
 ANYBODY = Holder(None, frozenset({"read"}))
 
+#: Whoever may read the store's lock file, by the key in it.
+THIS_MACHINE = Holder("this machine", frozenset(DEEDS))
+
 #: The most that is read of a file of tokens, in bytes.
 _MAX_FILE = 64 * 1024
 
@@ -36,9 +39,15 @@ class OpsTokens:
     """Who has which token. With no file nobody needs one."""
 
     def __init__(
-        self, tokens: Path | None, environ: Mapping[str, str], secrets_dir: Path | None
+        self,
+        tokens: Path | None,
+        environ: Mapping[str, str],
+        secrets_dir: Path | None,
+        key: Secret | None = None,
     ) -> None:
-        """Raises RouterError for a file that can't be used."""
+        """`key` is the token of commands on this machine, which needs no file and may do all.
+        Raises RouterError for a file that can't be used."""
+        self._key = [] if key is None else [key]
         self._file = tokens
         self._environ = environ
         self._secrets_dir = secrets_dir
@@ -56,12 +65,15 @@ class OpsTokens:
     def take(self, holders: Holders) -> None:
         """From now on these are good, and no others."""
         self.holders = holders
-        self._tokens = Tokens([], AUTHORIZATION, [digest for digest, _ in holders.tokens])
+        self._tokens = Tokens(self._key, AUTHORIZATION, [digest for digest, _ in holders.tokens])
 
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Holder | Denial:
         """Who has the token that a request with these headers brings."""
         found = self._tokens.find(headers)
-        return found if isinstance(found, Denial) else self.holders.tokens[found][1]
+        if isinstance(found, Denial):
+            return found
+        at = found - len(self._key)
+        return THIS_MACHINE if at < 0 else self.holders.tokens[at][1]
 
 
 def secrets_in(path: Path, option: str) -> list[Secret]:
@@ -184,6 +196,8 @@ class Guard:
     def _admit(self, scope: Scope, *, is_page: bool) -> Holder | Barred:
         is_new = is_page or scope["path"].startswith(API)
         if not self._tokens:
+            if is_new and self._tokens.find(scope["headers"]) is THIS_MACHINE:
+                return THIS_MACHINE
             named = not is_new or (self._local and is_loopback(_host(scope)))
             return ANYBODY if named else Barred(FORBIDDEN, _CLOSED, "no tokens are known")
         if is_page:

@@ -10,11 +10,13 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from secrets import token_urlsafe
 
 from router import __version__
 from router.config.reload import Standing
 from router.model.event import SUCCESS, new_id
-from router.store.protocol import BEAT, Node, Nodes, StoreFailed, Trouble
+from router.model.secret import Secret
+from router.store.protocol import BEAT, Door, Node, Nodes, StoreFailed, Trouble
 from router.telemetry.metrics import Metrics
 
 #: How long a beat may take, in seconds. Nobody waits for it.
@@ -35,9 +37,16 @@ class Identity:
     address: str = ""
     #: Where its ops port is; `""` for none.
     ops_url: str = ""
+    #: Good at the ops port for whoever may read the store's lock file: see `Door`.
+    ops_key: Secret = field(default_factory=lambda: Secret(token_urlsafe(24)))
     node_id: str = field(default_factory=new_id)
     host: str = field(default_factory=socket.gethostname)
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def door(self) -> Door:
+        """The way in for commands on this machine."""
+        return Door(self.ops_url, self.ops_key)
 
 
 class Heartbeat:

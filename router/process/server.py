@@ -18,6 +18,7 @@ import uvicorn
 
 from router.config.settings import Settings
 from router.contract.replies import refusal
+from router.model.secret import Secret
 from router.net.egress import is_loopback
 from router.net.http.connection import Connection
 from router.net.http.deadlines import Handshakes, sweep
@@ -281,14 +282,15 @@ def ops_services(
     search: Sequence[str],
     insight: Insight,
     log: Log,
+    key: Secret,
     inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
     """The ops port's server and what looks after its tokens, and its URL; none where there is to be
-    none. `search` is the command of a search, `inherited` a socket that was handed over. Raises
-    RouterError."""
+    none. `search` is the command of a search, `key` the token of commands on this machine,
+    `inherited` a socket that was handed over. Raises RouterError."""
     if settings.ops_port == 0:
         return [], ""
-    tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir)
+    tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir, key)
     listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):

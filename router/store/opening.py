@@ -15,7 +15,9 @@ from router.model.errors import RouterError, StartFailed
 from router.model.event import OutboundEvent
 from router.store.admin import Admin
 from router.store.protocol import (
+    NO_DOOR,
     DeliveryRow,
+    Door,
     Due,
     Ended,
     Kept,
@@ -129,9 +131,9 @@ async def open_store(
     store: Path | Database | None,
     limits: StoreLimits,
     password: Path | None,
-    ops_url: str = "",
+    door: Door = NO_DOOR,
 ) -> Store:
-    """`password` is a database's file. `ops_url` is named to other processes that want the same
+    """`password` is a database's file. `door` is told to other processes that want the same
     file. Raises StartFailed, and StoreFailed for a database that
     is away."""
     match store:
@@ -147,7 +149,7 @@ async def open_store(
         case path:
             from router.store.sqlite.store import SqliteStore
 
-            return await SqliteStore.open(path, limits, ops_url=ops_url)
+            return await SqliteStore.open(path, limits, door=door)
 
 
 async def look_into(

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from router.model.errors import RouterError
 from router.model.event import Attempt, OutboundEvent, Reason
+from router.model.secret import Secret
 
 #: How many of the last ones are kept, besides the first.
 LAST = 20
@@ -139,6 +140,19 @@ MAX_FOUND = 32
 
 #: How long a stop waits for what is being written, in seconds.
 CLOSE_TIMEOUT = 5.0
+
+
+class Door(NamedTuple):
+    """How other processes of this machine reach the router that owns a store's file."""
+
+    #: Its ops port; `""` for none.
+    url: str = ""
+    #: A token of that port, good until the router ends: whoever may use the file may use the
+    #: router that holds it.
+    key: Secret = Secret("")
+
+
+NO_DOOR: Final = Door()
 
 
 class StoreFailed(RouterError):

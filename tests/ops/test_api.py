@@ -701,7 +701,7 @@ def test_without_tokens_it_is_read_by_its_name_alone(tmp_path: Path) -> None:
         assert "--ops-tokens" in answer.json()["detail"]
         replay = router.ask("POST", "/deliveries/replay", who="", json={"dry_run": True})
         assert replay.status_code == 403
-        why = "nobody may do this here: the router has no --ops-tokens"
+        why = "this needs a token, and the router has no --ops-tokens"
         assert replay.json()["detail"] == why
         assert router.http.get(router.url + "/status", headers={"host": "x"}).status_code == 200
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from router.store.admin import Action, Resend, Verb
@@ -17,7 +19,7 @@ from router.store.sqlite.file import Known, lock_of
 from router.store.sqlite.store import SqliteStore
 from tests.support.command import Finished, one_line, run
 from tests.support.records import LIMITS, NOW, T, add, awaiting, found, letter, record
-from tests.support.serving import Serving, serving, target
+from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
 
 
@@ -46,6 +48,35 @@ def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> N
             assert first.post("a") == "000"
             assert first.interrupt(signal.SIGTERM) == 0
         assert offline(store).returncode == 0
+
+
+def test_who_may_use_the_file_may_use_its_router(tmp_path: Path) -> None:
+    """A command on the same machine needs no token where the settings name the store, with tokens
+    and without: the key is in the lock file, which only the store's user may read. A command that
+    can't read it, or brings another key, may not act."""
+    store = tmp_path / "store.db"
+    pause = ("pause", "ledger", "--until", "10m", "--because", "moving house")
+    for options in ([], with_door(tmp_path)[0][2:]):
+        port = str(free_port())
+        here = {"EBAAS_ROUTER_OPS_PORT": port}
+        with (
+            target() as ledger,
+            serving(tmp_path, {"ledger": ledger}, options=["--ops-port", port, *options]),
+        ):
+            assert stat.S_IMODE(lock_of(store).stat().st_mode) == 0o600
+            said = run(*pause, environ={**here, "EBAAS_ROUTER_STORE": str(store)})
+            assert said.returncode == 0, said.stderr
+            other = run(
+                "resume", "ledger", environ={**here, "EBAAS_ROUTER_STORE": str(tmp_path / "x")}
+            )
+            assert other.returncode == 3
+            wrong = httpx.post(
+                f"http://{HOST}:{port}/api/v1/targets/ledger/resume",
+                json={},
+                headers={"authorization": "Bearer not-the-key-of-this-router"},
+                trust_env=False,
+            )
+            assert wrong.status_code in (401, 403)
 
 
 def test_a_killed_router_leaves_no_lock(tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         [*serve_command(args, store=settings.store), "--as-search"],
         app.insight,
         log,
+        app.identity.ops_key,
     )
     url = serving.url + settings.path.reveal()
     shown = f"{serving.url}{settings.path}"

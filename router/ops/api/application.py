@@ -142,7 +142,7 @@ def _check_may(holder: Holder, deeds: Sequence[Deed]) -> None:
     if holder.may.intersection(deeds):
         return
     if holder.name is None:
-        raise Rejected(403, "nobody may do this here: the router has no --ops-tokens")
+        raise Rejected(403, "this needs a token, and the router has no --ops-tokens")
     raise Rejected(403, f"the token does not allow this: it needs {' or '.join(deeds)}")
 
 

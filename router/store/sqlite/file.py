@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 
 from router.model.errors import StartFailed, closed, may, why_not
-from router.store.protocol import StoreFailed
+from router.model.secret import Secret
+from router.store.protocol import NO_DOOR, Door, StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
 
 #: How long a connection waits for another one's lock, in seconds: of this process, or an operator's
@@ -115,11 +116,12 @@ class Owner:
         self._path = path
         self.users = 0
         self.known = Known()
-        self.say("")
+        self.say(NO_DOOR)
 
-    def say(self, ops_url: str) -> None:
-        """Write down who has it, for whoever is refused."""
-        said = json.dumps({"program": "ebaas-router", "pid": os.getpid(), "ops": ops_url})
+    def say(self, door: Door) -> None:
+        """Write down who has it, for whoever is refused. The file is its user's alone."""
+        who = {"program": "ebaas-router", "pid": os.getpid()}
+        said = json.dumps({**who, "ops": door.url, "key": door.key.reveal()})
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, said.encode(), 0)
 
@@ -136,7 +138,7 @@ _owners: dict[Path, Owner] = {}
 _turn = threading.Lock()
 
 
-def own(path: Path, ops_url: str = "") -> Owner:
+def own(path: Path, door: Door = NO_DOOR) -> Owner:
     """Own a file, until it is released as often as it is owned. Its folder is made. Raises
     StartFailed if another process owns it."""
     real = path.resolve()
@@ -145,8 +147,8 @@ def own(path: Path, ops_url: str = "") -> Owner:
             with contextlib.suppress(FileExistsError):
                 real.parent.mkdir(mode=0o700)
             owner = _owners.get(real) or Owner(real)
-            if ops_url:
-                owner.say(ops_url)
+            if door.url:
+                owner.say(door)
         except StartFailed as error:
             raise _start_failed(path, str(error)) from None
         except OSError as error:
@@ -185,6 +187,16 @@ def _lock(lock: int, path: Path) -> None:
         os.fchown(lock, found.st_uid, found.st_gid)
 
 
+def door_of(path: Path) -> Door:
+    """Return the door of the router that owns a file, as far as it is known to this user. It may
+    have ended since."""
+    try:
+        said = json.loads(lock_of(path.resolve()).read_bytes())
+        return Door(str(said["ops"]), Secret(str(said["key"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return NO_DOOR
+
+
 def _in_use(said: bytes) -> str:
     """By what its owner says; it may be about to say it."""
     try:
@@ -197,10 +209,10 @@ def _in_use(said: bytes) -> str:
     return f"it is in use by {who}): stop it first"
 
 
-def open_file(path: Path, ops_url: str = "") -> tuple[Owner, sqlite3.Connection]:
+def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connection]:
     """Own the file, make it, readable by its user alone, or bring it up to date; its first reader.
     Raises StartFailed, with one line, for a file that can't be used."""
-    owner = own(path, ops_url)
+    owner = own(path, door)
     try:
         reader = _prepare(path)
         owner.known.load(reader)

@@ -19,7 +19,9 @@ from typing import Any, Final, TypeVar
 from router.model.event import OutboundEvent
 from router.store.protocol import (
     CLOSE_TIMEOUT,
+    NO_DOOR,
     DeliveryRow,
+    Door,
     Due,
     Ended,
     Kept,
@@ -105,11 +107,11 @@ class SqliteStore:
         limits: StoreLimits,
         reserve: int = DISK_RESERVE,
         now: Callable[[], float] = time.time,
-        ops_url: str = "",
+        door: Door = NO_DOOR,
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used, or that another
-        process has open. `ops_url` is what that process is told: where to ask this one."""
-        owner, reader = await asyncio.to_thread(open_file, path, ops_url)
+        process has open. `door` is what other processes are told: where to ask this one."""
+        owner, reader = await asyncio.to_thread(open_file, path, door)
         return cls(path, owner, reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
