@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from router.contract.replies import Words, masked, words_in, words_of
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
@@ -44,7 +44,7 @@ class Read(NamedTuple):
     detail: str = ""
     #: Whether its JSON has been read, and the value; None where it is not JSON.
     is_parsed: bool = False
-    reply: object = None
+    reply: Any = None
 
 
 def judge(result: Answer | Failure, target: Target, seconds: float, now: float) -> Attempt:
