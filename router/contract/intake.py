@@ -117,8 +117,8 @@ class Intake:
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
         callback = parse_json(body, CALLBACK)
-    except TooMuch as error:
-        raise Refused("400", _TOO_MUCH[error.kind].format(most=error.most), str(error)) from None
+    except TooMuch as bound:
+        raise Refused("400", _TOO_MUCH[bound.kind].format(most=bound.most), str(bound)) from None
     except Unreadable as error:
         msg = _MARKED if begins_with_a_mark(body) else _NOT_JSON
         raise Refused("400", msg, str(error)) from None

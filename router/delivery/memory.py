@@ -33,7 +33,7 @@ LATE_TIMEOUT: Final = 10.0
 
 #: The most bodies, and the most deliveries, that wait until the store is back to be written:
 #: some 20 MB. The first ones are kept, for they are likelier to be retries of recorded events.
-MAX_OWED: Final = 50_000
+MAX_OWED = 50_000
 
 #: How many of them are written at the same time.
 _STEP: Final = 64
