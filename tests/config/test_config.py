@@ -10,6 +10,7 @@ import ast
 import contextlib
 import gc
 import json
+import linecache
 import os
 import random
 import re
@@ -324,7 +325,7 @@ def test_every_check_has_a_file(
         monkeypatch.undo()
         monkeypatch.setattr(reading, "LOADER", reading.PythonLoader)
         for path in FILES:
-            if path.stem in ("yaml_version_absurd", "nested_a_thousand_deep"):
+            if path.stem == "yaml_version_absurd":
                 problems(path, None)
     finally:
         sys.settrace(before)
@@ -332,6 +333,8 @@ def test_every_check_has_a_file(
         f"{Path(file).name}:{first}"
         for file, first, last in sites
         if not any((file, line) in ran for line in range(first, last + 1))
+        # Python 3.13 ends tracing at the recursion limit; `test_fault` has a file for it.
+        and "nested too deep" not in "".join(linecache.getlines(file)[first - 1 : last])
     ]
     assert not missed
 

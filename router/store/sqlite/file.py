@@ -212,14 +212,14 @@ def _in_use(said: bytes) -> str:
 def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connection]:
     """Own the file, make it, readable by its user alone, or bring it up to date; its first reader.
     Raises StartFailed, with one line, for a file that can't be used."""
-    owner = own(path, door)
-    try:
+    with contextlib.ExitStack() as undoing:
+        owner = own(path, door)
+        undoing.callback(owner.release)
         reader = _prepare(path)
+        undoing.callback(reader.close)
         owner.known.load(reader)
-        return owner, reader
-    except BaseException:
-        owner.release()
-        raise
+        undoing.pop_all()
+    return owner, reader
 
 
 def _prepare(path: Path) -> sqlite3.Connection:
@@ -241,8 +241,12 @@ def _prepare(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads, for one thread at a time. Reading never waits for a lock."""
     connection = connect(path, any_thread=True)
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA busy_timeout = 0")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -378,7 +378,7 @@ class CommitWriter:
 
     def _overdue(self, jobs: list[Job]) -> list[Job]:
         now = time.monotonic()
-        return [job for job in jobs if job.deadline < now]
+        return [job for job in jobs if job.deadline < now or job.done.cancelled()]
 
     def _commit(self, jobs: list[Job]) -> None:
         """All of the group or nothing: each job gets its result, or the error of all."""
