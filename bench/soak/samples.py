@@ -53,13 +53,12 @@ class Meter:
         )
 
     async def _tasks(self) -> int | None:
-        """The asyncio tasks of all processes, from `/status`."""
+        """The asyncio tasks of the router, from `/status`."""
         status, body = await get(self._ops_port, "/status")
         if status != "200":
             return None
-        each = json.loads(body)["processes"]["each"]
-        counts = [process.get("tasks") for process in each]
-        return None if None in counts else sum(counts)
+        tasks: int = json.loads(body)["process"]["tasks"]
+        return tasks
 
 
 @dataclass(frozen=True)
