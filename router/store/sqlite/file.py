@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import mmap
 import os
 import sqlite3
 import threading
@@ -55,7 +56,8 @@ class Known:
     _MANY = 255
 
     def __init__(self) -> None:
-        self._counts = bytearray(1 << 24)
+        # Memory that the system gives by the page, once a count in it is not 0.
+        self._counts = mmap.mmap(-1, 1 << 24)
         self._turn = threading.Lock()
         self._is_loaded = False
 
