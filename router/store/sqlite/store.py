@@ -356,9 +356,7 @@ class CommitWriter:
         open_ = True
         while open_:
             jobs, open_ = self._next()
-            for job in self._overdue(jobs):
-                job.error = StoreFailed("slow")
-            self._commit([job for job in jobs if job.error is None])
+            self._commit(_in_time(jobs))
             # The loop is closed where the process is just ending.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_deliver, jobs)
@@ -376,10 +374,6 @@ class CommitWriter:
             waiting = self._jobs.get()
         return jobs, False
 
-    def _overdue(self, jobs: list[Job]) -> list[Job]:
-        now = time.monotonic()
-        return [job for job in jobs if job.deadline < now or job.done.cancelled()]
-
     def _commit(self, jobs: list[Job]) -> None:
         """All of the group or nothing: each job gets its result, or the error of all."""
         if not jobs:
@@ -387,6 +381,8 @@ class CommitWriter:
         try:
             connection = self._connection = self._connection or connect(self._path)
             connection.execute("BEGIN IMMEDIATE")
+            # The lock may have taken longer than some of them had.
+            jobs = _in_time(jobs)
             room = self._has_room(jobs)
             full = self.full if room else frozenset({""})
             rows = Rows(connection, self._limits, full)
@@ -431,6 +427,15 @@ class CommitWriter:
             self._connection = None
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _in_time(jobs: list[Job]) -> list[Job]:
+    """The jobs whose callers still wait; the others fail, and are not done."""
+    now = time.monotonic()
+    for job in jobs:
+        if job.deadline < now or job.done.cancelled():
+            job.error = StoreFailed("slow")
+    return [job for job in jobs if job.error is None]
 
 
 def _give_back(connection: sqlite3.Connection) -> None:
