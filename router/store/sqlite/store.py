@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from router.model.event import OutboundEvent
+from router.net.loops import TICK
 from router.store.protocol import (
     CLOSE_TIMEOUT,
     NO_DOOR,
@@ -247,7 +248,8 @@ class SqliteStore:
         grows: bool = False,
         frees: bool = False,
     ) -> Job:
-        return Job(work, time.monotonic() + timeout, grows=grows, frees=frees)
+        # A timer may ring a moment early: no write is begun whose caller may have given up.
+        return Job(work, time.monotonic() + timeout - TICK, grows=grows, frees=frees)
 
     async def _done(self, job: Job, timeout: float) -> T:
         self._writer.submit(job)
@@ -430,10 +432,10 @@ class CommitWriter:
 
 
 def _in_time(jobs: list[Job]) -> list[Job]:
-    """The jobs whose callers still wait; the others fail, and are not done."""
+    """The jobs that have time left; the others fail, and are not done."""
     now = time.monotonic()
     for job in jobs:
-        if job.deadline < now or job.done.cancelled():
+        if job.deadline < now:
             job.error = StoreFailed("slow")
     return [job for job in jobs if job.error is None]
 
